@@ -1,0 +1,7 @@
+"""`python -m invox_watcher` is `invox-watcher`."""
+
+import sys
+
+from invox_watcher.cli import main
+
+sys.exit(main())

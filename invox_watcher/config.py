@@ -1,0 +1,478 @@
+"""The configuration: one schema gives types, defaults, checks, the example file and the JSON schema.
+
+`load` reports everything that is wrong at once, each problem with its key and its line. What it returns can't
+be changed, and shows no secret when printed.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated, Any, Literal
+from urllib.parse import SplitResult, urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from invox_watcher.config_document import Problems, read_document
+from invox_watcher.config_example import render
+from invox_watcher.config_messages import explained
+from invox_watcher.config_secrets import with_credentials
+from invox_watcher.errors import ConfigurationError
+from invox_watcher.events import Level
+
+OutputFormat = Literal["json", "srt", "vtt", "txt"]
+
+_CREDENTIALS = ("app_id", "api_key")
+_LISTEN = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+):(\d{1,5})")
+
+
+def load(path: Path, environ: Mapping[str, str] = os.environ) -> Config:
+    """The configuration in the file at `path`, with `${VAR}` and credentials resolved from `environ`.
+
+    Raises ConfigurationError with every problem of the file, those of the credentials included.
+    """
+    problems = Problems()
+    given = read_document(path, environ, problems)
+    # A section whose keys are all commented out is null to YAML, and means its defaults.
+    data: dict[str, object] = {key: {} for key in Config.model_fields} | {
+        key: {} if value is None else value for key, value in given.items()
+    }
+    if isinstance(data["credentials"], dict):
+        data["credentials"] = with_credentials(data["credentials"], _CREDENTIALS, environ, problems)
+    config = None
+    try:
+        config = Config.model_validate(data)
+    except ValidationError as error:
+        for detail in error.errors(include_url=False):
+            if detail["type"] != "default_factory_not_called":  # only says that another key is wrong
+                problems.add(*explained(detail, Config))
+    if config is None or problems:
+        raise ConfigurationError(str(path), problems.in_order())
+    return config
+
+
+def example_yaml() -> str:
+    """The example configuration, every key with its description and default: `config.example.yaml`."""
+    return render(Config)
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON schema (draft 2020-12) of the configuration file, for editors that check while one types."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **Config.model_json_schema(),
+        "title": "Configuration of invox-watcher",
+    }
+
+
+def _not_required(*names: str) -> Callable[[dict[str, Any]], None]:
+    """Keys that `load` can fill from elsewhere may be left out of the file."""
+
+    def edit(schema: dict[str, Any]) -> None:
+        schema["required"] = [name for name in schema["required"] if name not in names]
+
+    return edit
+
+
+def _absolute(path: Path) -> Path:
+    if not path.is_absolute():
+        raise ValueError("must be an absolute path, starting with /")
+    if not str(path).isprintable():
+        raise ValueError("must not hold control characters")
+    return path
+
+
+def _readable(path: Path) -> Path:
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise ValueError(f"{path} can't be read: {error.strerror}") from None
+    return path
+
+
+def _printable(text: str) -> str:
+    if not text.isprintable() or text != text.strip():
+        raise ValueError("must not hold line breaks or control characters, nor begin or end with a space")
+    return text
+
+
+def _unique(items: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(items)) < len(items):
+        raise ValueError("must not name anything twice")
+    return items
+
+
+def _some_and_unique(items: tuple[str, ...]) -> tuple[str, ...]:
+    if not items:
+        raise ValueError("must not be empty")
+    return _unique(items)
+
+
+def _url(text: str) -> SplitResult:
+    try:
+        parts = urlsplit(_printable(text))
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or " " in text:
+        raise ValueError("must be a URL with http or https and a host, for example https://api.example.com")
+    return parts
+
+
+def _api_url(text: str) -> str:
+    parts = _url(text)
+    if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
+        raise ValueError(
+            "must be https: over plain http anyone on the way could read tokens and patients' words "
+            "(plain http is accepted for this machine only, such as http://127.0.0.1:8080)"
+        )
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("must not hold a user name or password: those belong under credentials")
+    if "?" in text or "#" in text:
+        raise ValueError("must not hold a query (?) or a fragment (#)")
+    return text.rstrip("/")
+
+
+def _url_path(text: str) -> str:
+    if not re.fullmatch(r"/[!-~]*", text) or "?" in text or "#" in text:
+        raise ValueError("must be the path of a URL, starting with /")
+    return text
+
+
+def _mime_type(text: str) -> str:
+    if not re.fullmatch(r"[a-z0-9.+-]+/[a-z0-9.+-]+", text):
+        raise ValueError("must be a type such as audio/wav")
+    return text
+
+
+def _proxy_url(text: str) -> str:
+    _url(text)
+    return text
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _ordered(model: BaseModel, low: str, high: str) -> None:
+    """Raise an error about key `low` if its value is more than that of `high`."""
+    first, second = getattr(model, low), getattr(model, high)
+    if first > second:
+        message = f"must not be more than {high} ({second:g}), but is {first:g}"
+        raise PydanticCustomError("out_of_order", "{message}", {"message": message, "key": low})
+
+
+Seconds = Annotated[float, Field(gt=0, le=31_536_000)]
+Text = Annotated[str, Field(min_length=1), AfterValidator(_printable)]
+AbsolutePath = Annotated[Path, Field(strict=False), AfterValidator(_absolute)]
+UrlPath = Annotated[str, AfterValidator(_url_path)]
+MimeType = Annotated[str, AfterValidator(_mime_type)]
+Names = Annotated[Mapping[Text, Text], AfterValidator(lambda names: MappingProxyType(dict(names)))]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, validate_default=True
+    )
+
+
+class Api(_Section):
+    base_url: Annotated[str, AfterValidator(_api_url)] = Field(
+        description="Required. Where the API is, without the paths below. The vendor gives this address with "
+        "the credentials. It must be https, except on this machine.",
+        examples=["https://api.example.com"],
+    )
+    version: Text | None = Field(
+        "2025-11-01",
+        description="Sent as X-Invox-Medical-Api-Version; null sends none. Keep it in quotes.",
+    )
+    token_path: UrlPath = Field(
+        "/oauth/token",
+        description="Path of the request that buys an access token. An assumption: the vendor's public pages "
+        "don't give it.",
+    )
+    presign_path: UrlPath = Field(
+        "/api/v1/generate-presigned-url", description="Path of the request for an upload address."
+    )
+    status_path: UrlPath = Field(
+        "/api/v1/get-transcription", description="Path of the request for a transcription."
+    )
+    mime_types: Annotated[tuple[MimeType, ...], Field(strict=False), AfterValidator(_some_and_unique)] = (
+        Field(
+            (
+                "audio/x-wav",
+                "audio/wav",
+                "audio/mp3",
+                "audio/m4a",
+                "audio/flac",
+                "audio/ogg",
+                "audio/webm",
+            ),
+            json_schema_extra={"minItems": 1},
+            description="The types the API accepts, in the vendor's words. A recording of another type "
+            "is filed in failed/ without an upload.",
+        )
+    )
+    connect_timeout_seconds: Seconds = Field(
+        10, description="How long connecting may take, for the API and for the storage it uploads to."
+    )
+    read_timeout_seconds: Seconds = Field(
+        60, description="How long the other side may stay silent before the request counts as failed."
+    )
+    ca_bundle: Annotated[AbsolutePath, AfterValidator(_readable)] | None = Field(
+        None,
+        description="PEM file with the certificate authorities to trust instead of the usual ones, for "
+        "networks that inspect TLS. Variables such as REQUESTS_CA_BUNDLE are not read.",
+        examples=["/etc/ssl/certs/hospital-ca.pem"],
+    )
+    proxy: Annotated[str, AfterValidator(_proxy_url)] | None = Field(
+        None,
+        repr=False,  # may hold a password
+        description="Proxy for all requests. Variables such as HTTPS_PROXY are not read.",
+        examples=["http://proxy.example.com:3128"],
+    )
+
+
+class Credentials(_Section):
+    model_config = ConfigDict(json_schema_extra=_not_required(*_CREDENTIALS))
+
+    app_id: SecretStr = Field(description="The APP Id.", examples=["${INVOX_APP_ID}"])
+    app_id_file: AbsolutePath | None = Field(
+        None,
+        description="Instead of app_id: a file that holds it in one line.",
+        examples=["/etc/invox-watcher/app_id"],
+    )
+    api_key: SecretStr = Field(description="The API Key.", examples=["${INVOX_API_KEY}"])
+    api_key_file: AbsolutePath | None = Field(
+        None,
+        description="Instead of api_key: a file that holds it in one line.",
+        examples=["/etc/invox-watcher/api_key"],
+    )
+
+
+def _folder(name: str, what: str) -> Any:
+    return Field(
+        default_factory=lambda keys: keys.get("root", Path("/")) / name,
+        description=f"{what} Default: {name} in root.",
+        examples=[f"/srv/dictation/{name}"],
+    )
+
+
+class Folders(_Section):
+    root: AbsolutePath = Field(
+        description="Required. The parent of the five folders below. Between folders of one file system a "
+        "recording moves in one step; otherwise it is copied first.",
+        examples=["/srv/dictation"],
+    )
+    inbox: AbsolutePath = _folder("inbox", "Where recordings arrive.")
+    processing: AbsolutePath = _folder("processing", "Where a recording stays while it is worked on.")
+    outbox: AbsolutePath = _folder("outbox", "Where transcripts are put.")
+    done: AbsolutePath = _folder("done", "Where recordings go whose transcript is in the outbox.")
+    failed: AbsolutePath = _folder(
+        "failed", "Where recordings go that can't be transcribed, with the reason."
+    )
+    mode: str = Field(
+        "0700",
+        description="Permissions of the folders the daemon makes, octal, in quotes; its files get the same "
+        "without the x bits. '2770' lets a group read and write on a share.",
+    )
+
+    @field_validator("mode", mode="before")
+    @classmethod
+    def _octal(cls, value: object) -> object:
+        if not isinstance(value, str):
+            message = 'must be in quotes, for example "0700": without them YAML may read another number'
+            raise ValueError(message)  # noqa: TRY004 - the kind of error that pydantic collects
+        if not re.fullmatch(r"[0-7]?7[0-7]{2}", value):
+            raise ValueError(
+                'must be three or four octal digits that give the owner full access, for example "0700"'
+            )
+        return value
+
+    @property
+    def directory_mode(self) -> int:
+        """The permission bits for a folder."""
+        return int(self.mode, 8)
+
+    @property
+    def file_mode(self) -> int:
+        """The permission bits for a file."""
+        return int(self.mode, 8) & 0o666
+
+
+class Watch(_Section):
+    mode: Literal["auto", "native", "polling"] = Field(
+        "auto",
+        description="How new files are noticed. auto: by the kernel's events on a local file system, by "
+        "polling on network and FUSE mounts.",
+    )
+    recursive: bool = Field(True, description="Whether folders inside the inbox are watched as well.")
+    settle_seconds: Seconds = Field(
+        2, description="How long a file must be unchanged before it is taken, where nothing surer says so."
+    )
+    rescan_seconds: Seconds = Field(
+        60, description="How often the whole inbox is looked through, in case an event was lost."
+    )
+    polling_seconds: Seconds = Field(5, description="How often the inbox is looked through when polling.")
+    patience_seconds: Seconds = Field(
+        300,
+        description="How long a quiet file whose own header says it is unfinished, or that is empty, is left "
+        "alone before it is filed as failed.",
+    )
+    ignore: Annotated[tuple[Text, ...], Field(strict=False), AfterValidator(_unique)] = Field(
+        (),
+        description="File name patterns to leave alone, added to the built-in ones (.DS_Store, *.part, …).",
+        examples=[["*.bak", "draft-*"]],
+    )
+
+    @model_validator(mode="after")
+    def _settles_in_time(self) -> Watch:
+        _ordered(self, "settle_seconds", "patience_seconds")
+        return self
+
+
+class Intake(_Section):
+    max_in_flight: int = Field(
+        256,
+        ge=1,
+        description="How many recordings may be in processing at once; the others wait in the inbox.",
+    )
+    max_size_mib: int = Field(
+        4096, ge=1, description="Recordings larger than this many MiB are filed in failed/ unread."
+    )
+    on_duplicate: Literal["reuse", "process", "fail"] = Field(
+        "reuse",
+        description="What to do with a recording whose content was transcribed before. reuse: deliver the "
+        "earlier transcript under the new name, without an upload. process: have it transcribed again. fail: "
+        "file it in failed/.",
+    )
+
+
+class Upload(_Section):
+    workers: int = Field(4, ge=1, le=64, description="How many recordings are worked on at the same moment.")
+
+
+class Polling(_Section):
+    first_seconds: Seconds = Field(
+        2,
+        description="How long after the upload to ask first, until earlier recordings give an estimate.",
+    )
+    max_seconds: Seconds = Field(60, description="The longest time between two questions for one recording.")
+    deadline_seconds: Seconds = Field(
+        86400, description="A recording without an answer after this time is filed in failed/."
+    )
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Polling:
+        _ordered(self, "first_seconds", "max_seconds")
+        _ordered(self, "max_seconds", "deadline_seconds")
+        return self
+
+
+class Retry(_Section):
+    max_attempts: int = Field(
+        8, ge=1, description="How often one step of a recording is tried before it is filed in failed/."
+    )
+    base_seconds: Seconds = Field(1, description="The delay before the second attempt; it doubles with each.")
+    max_seconds: Seconds = Field(300, description="The longest delay between two attempts.")
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Retry:
+        _ordered(self, "base_seconds", "max_seconds")
+        return self
+
+
+class Outputs(_Section):
+    formats: Annotated[tuple[OutputFormat, ...], Field(strict=False), AfterValidator(_some_and_unique)] = (
+        Field(
+            ("json", "srt"),
+            json_schema_extra={"minItems": 1},
+            description="The files to write for each recording.",
+        )
+    )
+    speaker_names: Names = Field(
+        {},
+        description="Names for the speakers, shown in srt, vtt and txt; json keeps the API's labels.",
+        examples=[{"Speaker_00": "Doctor", "Speaker_01": "Patient"}],
+    )
+
+
+class Http(_Section):
+    listen: str | None = Field(
+        "127.0.0.1:8787",
+        description="Address of /healthz, /readyz and /metrics; null for none. IPv6 as '[::1]:8787'.",
+    )
+
+    @field_validator("listen")
+    @classmethod
+    def _host_and_port(cls, value: str | None) -> str | None:
+        match = _LISTEN.fullmatch(value) if value is not None else None
+        if value is not None and (match is None or int(match[2]) > 65535):
+            raise ValueError('must be host:port, for example 127.0.0.1:8787 or "[::1]:8787"')
+        return value
+
+    @property
+    def address(self) -> tuple[str, int] | None:
+        """Host (IPv6 without brackets) and port; None if the server is off."""
+        if self.listen is None:
+            return None
+        host, _, port = self.listen.rpartition(":")
+        return host.strip("[]"), int(port)
+
+
+class State(_Section):
+    directory: AbsolutePath = Field(
+        Path("/var/lib/invox-watcher"),
+        description="Where the journal is kept. On a local disk, never on a network share.",
+    )
+
+
+class Logging(_Section):
+    format: Literal["json", "console"] = Field(
+        "json", description="json: one object per line. console: for people."
+    )
+    level: Level = Field("info", description="The least important events to log.")
+    filenames: Literal["hashed", "plain"] = Field(
+        "hashed",
+        description="Whether logs show recordings' names, which may name patients, or hashes of them.",
+    )
+
+
+class Config(_Section):
+    """The whole configuration; one attribute per section of the file."""
+
+    model_config = ConfigDict(json_schema_extra=_not_required("credentials"))
+
+    api: Api = Field(description="The vendor's API.")
+    credentials: Credentials = Field(
+        description="Each credential is given in one of three ways: as a value, which should be ${VARIABLE}; "
+        "in a file of its own (the _file keys); or as a systemd credential of that name "
+        "(LoadCredential=app_id:/path), with no key here."
+    )
+    folders: Folders = Field(description="Where recordings and transcripts are. All paths are absolute.")
+    watch: Watch = Field(default_factory=Watch, description="How the inbox is watched.")
+    intake: Intake = Field(default_factory=Intake, description="Which recordings are taken.")
+    upload: Upload = Field(default_factory=Upload, description="How much is done at once.")
+    polling: Polling = Field(default_factory=Polling, description="When the API is asked for a result.")
+    retry: Retry = Field(default_factory=Retry, description="What happens after faults that may pass.")
+    outputs: Outputs = Field(default_factory=Outputs, description="What is put into the outbox.")
+    http: Http = Field(default_factory=Http, description="The daemon's own small web server.")
+    state: State = Field(default_factory=State, description="What survives a restart.")
+    logging: Logging = Field(default_factory=Logging, description="Logs go to standard error.")

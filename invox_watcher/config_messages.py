@@ -1,0 +1,78 @@
+"""Says in an administrator's words what pydantic found wrong with a value, without repeating the value.
+
+No value is shown at all: after `${VAR}` any of them may be a secret that went to the wrong key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic_core import ErrorDetails
+
+from invox_watcher.config_document import KeyPath
+
+_WRONG_TYPE = {
+    "bool_type": "must be true or false, without quotes",
+    "int_type": "must be a whole number such as 4, without quotes",
+    "float_type": "must be a number such as 2 or 0.5, without quotes",
+    "finite_number": "must be a number that is neither infinite nor .nan",
+    "string_type": "must be text: put it in quotes",
+    "string_unicode": "is not valid UTF-8 text",
+    "path_type": "must be a path: put it in quotes",
+    "tuple_type": "must be a list, for example [a, b]",
+    "dict_type": "must be a mapping of keys to values",
+    "model_type": "must be a section with keys below it",
+    "string_too_short": "must not be empty",
+}
+
+
+def explained(error: ErrorDetails, model: type[BaseModel]) -> tuple[KeyPath, str]:
+    """The key that one pydantic error of `model` is about, and what to say about it."""
+    path = tuple(part for part in error["loc"] if part != "[key]")
+    context = error.get("ctx", {})
+    kind, given = error["type"], error["input"]
+    if kind == "extra_forbidden":
+        return path, _unknown_key(path, model)
+    if kind == "missing":
+        return path, f"is missing{_for_example(path, model)}"
+    if given is None:
+        return path, f"has no value{_for_example(path, model)}"
+    if kind == "literal_error":
+        hint = " (YAML reads an unquoted on, off, yes or no as true or false)" if _is_bool(given) else ""
+        return path, f"must be {context['expected']}{hint}"
+    if kind == "out_of_order":
+        return (*path, context["key"]), error["msg"]
+    message = _WRONG_TYPE.get(kind) or error["msg"].removeprefix("Value error, ")
+    return path, message.replace("Input should be", "must be")
+
+
+def _unknown_key(path: KeyPath, model: type[BaseModel]) -> str:
+    *parents, key = path
+    siblings = _fields(tuple(parents), model)
+    close = get_close_matches(str(key), siblings, n=1)
+    elsewhere = [f"{name}.{key}" for name in model.model_fields if key in _fields((name,), model)]
+    guesses = [".".join([*map(str, parents), *close])] if close else elsewhere[:1]
+    return "is not a known key" + "".join(f": did you mean {guess}?" for guess in guesses)
+
+
+def _for_example(path: KeyPath, model: type[BaseModel]) -> str:
+    field = _fields(path[:-1], model).get(str(path[-1]))
+    return f", for example {field.examples[0]}" if field is not None and field.examples else ""
+
+
+def _fields(path: KeyPath, model: type[BaseModel]) -> Mapping[str, Any]:
+    """The fields below a section of the model; none where there is no section."""
+    for part in path:
+        field = model.model_fields.get(str(part))
+        section = field.annotation if field is not None else None
+        if not (isinstance(section, type) and issubclass(section, BaseModel)):
+            return {}
+        model = section
+    return model.model_fields
+
+
+def _is_bool(value: object) -> bool:
+    return isinstance(value, bool)

@@ -1,0 +1,296 @@
+"""Wiring: builds the parts from the configuration, supervises their threads, stops them on a signal.
+
+The main thread only waits. The inbox has one thread, the engine has its workers, the server has one; if any
+of them dies, the daemon stops and ends non-zero, for whoever supervises it to see.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from invox_watcher.api import InvoxApi
+from invox_watcher.config import Config
+from invox_watcher.engine import Engine
+from invox_watcher.errors import ExitStatus, FolderError, InvoxError, JournalError
+from invox_watcher.events import Event, log
+from invox_watcher.exchange import HttpClient
+from invox_watcher.files import Folders
+from invox_watcher.inbox import Candidate, Inbox
+from invox_watcher.job import Failure, Job, State, new_job_id, utc_now
+from invox_watcher.pipeline import Pipeline, Rules
+from invox_watcher.recovery import recover
+from invox_watcher.retry import Backoff
+from invox_watcher.server import Server, create_app
+from invox_watcher.store import Journal
+
+# systemd sends SIGKILL after 90 s by default; a person at a terminal waits less long.
+_STOP_SECONDS = 4.0
+_DRAINED_CHECK_SECONDS = 0.1
+
+
+def folders_of(config: Config) -> Folders:
+    """The folders that the configuration names."""
+    return Folders(
+        inbox=config.folders.inbox,
+        processing=config.folders.processing,
+        outbox=config.folders.outbox,
+        done=config.folders.done,
+        failed=config.folders.failed,
+        directory_mode=config.folders.directory_mode,
+    )
+
+
+def api_of(config: Config, client: HttpClient) -> InvoxApi:
+    """The API client that the configuration describes."""
+    return InvoxApi(
+        client,
+        base_url=config.api.base_url,
+        version=config.api.version,
+        token_path=config.api.token_path,
+        presign_path=config.api.presign_path,
+        status_path=config.api.status_path,
+        app_id=config.credentials.app_id.get_secret_value(),
+        api_key=config.credentials.api_key.get_secret_value(),
+        read_timeout_seconds=config.api.read_timeout_seconds,
+        retry_max_seconds=config.retry.max_seconds,
+    )
+
+
+def client_of(config: Config) -> HttpClient:
+    """The HTTP client that the configuration describes."""
+    return HttpClient(
+        connect_timeout_seconds=config.api.connect_timeout_seconds,
+        ca_bundle=str(config.api.ca_bundle) if config.api.ca_bundle else None,
+        proxy=config.api.proxy,
+    )
+
+
+@dataclass
+class _Ending:
+    """How the run ended, as far as it is known."""
+
+    crashed: bool = False
+    blocked: InvoxError | None = None
+
+
+class Daemon:
+    """One daemon on one state directory."""
+
+    def __init__(self, config: Config) -> None:
+        """Lock the state directory, open the journal, check the folders.
+
+        Raises:
+            FolderError, JournalError: the configuration names something that can't be used.
+        """
+        self._config = config
+        self._stop = threading.Event()
+        self._ending = _Ending()
+        os.umask(0o077)
+        self._lock = _lock(config.state.directory)
+        self._folders = folders_of(config)
+        self._folders.prepare()
+        self._journal = Journal(config.state.directory)
+        self._client = client_of(config)
+        self._engine = self._build_engine(config)
+        self._inbox = _build_inbox(config, self._folders)
+        address = config.http.address
+        self._server = Server(create_app(problems=self.problems), *address) if address else None
+
+    def _build_engine(self, config: Config) -> Engine:
+        pipeline = self._pipeline = Pipeline(
+            folders=self._folders,
+            journal=self._journal,
+            api=api_of(config, self._client),
+            rules=Rules(
+                on_duplicate=config.intake.on_duplicate,
+                formats=config.outputs.formats,
+                speaker_names=config.outputs.speaker_names,
+                first_seconds=config.polling.first_seconds,
+                max_seconds=config.polling.max_seconds,
+                deadline_seconds=config.polling.deadline_seconds,
+            ),
+            stop=self._stop,
+        )
+        return Engine(
+            pipeline=pipeline,
+            journal=self._journal,
+            upload_workers=config.upload.workers,
+            max_in_flight=config.intake.max_in_flight,
+            max_attempts=config.retry.max_attempts,
+            backoff=Backoff(config.retry.base_seconds, config.retry.max_seconds),
+            on_room=lambda: self._inbox.wake(),  # noqa: PLW0108 - the inbox is built after the engine
+            on_crash=self._crash,
+        )
+
+    # ---- running -----------------------------------------------------------------------------------------
+
+    def run(self, *, once: bool = False) -> ExitStatus:
+        """Work until a signal comes; with `once`, until the inbox is empty and nothing is under way.
+
+        Returns the exit status: OK after a signal; with `once` also SOME_FAILED, UNAVAILABLE, PERMISSION or
+        TRY_LATER; SOFTWARE where a thread died.
+        """
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+        log.info(Event.STARTED, pid=os.getpid(), once=once)
+        jobs = recover(self._journal, self._folders)
+        self._engine.start()
+        for job in jobs:
+            self._engine.add(job)
+        if self._server:
+            self._server.start()
+        watcher = threading.Thread(target=self._supervised, args=(self._watch,), name="inbox", daemon=True)
+        watcher.start()
+        try:
+            if once:
+                self._drain()
+            else:
+                self._stop.wait()
+            signalled = self._stop.is_set() and not self._ending.crashed
+        finally:
+            self._shut_down(watcher)
+        return ExitStatus.OK if signalled else self._exit_status()
+
+    def _watch(self) -> None:
+        self._inbox.run(self._take, self._stop)
+
+    def _take(self, candidate: Candidate) -> bool:
+        if self._stop.is_set() or not self._engine.room:
+            return False
+        job = _job_from(candidate)
+        if not self._pipeline.claim(job):
+            return True  # gone or changed meanwhile: if it is still there, the next look finds it
+        self._engine.add(job)
+        return True
+
+    def _drain(self) -> None:
+        """Wait until nothing is left to do, or something keeps us from doing it."""
+        while not self._stop.wait(_DRAINED_CHECK_SECONDS):
+            status = (
+                self._inbox.status
+            )  # before the engine's: what was taken in between is then counted there
+            health = self._engine.health
+            self._ending.blocked = health.api or health.storage
+            if self._ending.blocked is not None:
+                return
+            if status.scans and not status.settling and not status.refused_now and not self._engine.in_flight:
+                return
+
+    def _exit_status(self) -> ExitStatus:
+        if self._ending.crashed:
+            return ExitStatus.SOFTWARE
+        if self._ending.blocked is not None:
+            return self._ending.blocked.exit_status
+        if self._engine.failed:
+            return ExitStatus.SOME_FAILED
+        status = self._inbox.status
+        return ExitStatus.OK if status.available and not status.unfinished else ExitStatus.TRY_LATER
+
+    def problems(self) -> dict[str, str]:
+        """What keeps a recording from going through right now: code → sentence. Empty where nothing does."""
+        health = self._engine.health
+        found = {error.code: error.message for error in (health.api, health.storage) if error is not None}
+        if not self._inbox.status.available:
+            found["inbox_gone"] = "The inbox can't be read."
+        return found
+
+    # ---- stopping ----------------------------------------------------------------------------------------
+
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        if self._stop.is_set():
+            os._exit(128 + number)  # asked twice: at once. Whatever was under way goes on after the restart.
+        self._stop.set()
+
+    def _crash(self) -> None:
+        self._ending.crashed = True
+        self._stop.set()
+
+    def _supervised(self, target: Callable[[], None]) -> None:
+        try:
+            target()
+        except Exception as error:  # noqa: BLE001 - whatever it was, a dead thread ends the daemon
+            place = f"{type(error).__name__}: {error}" if isinstance(error, InvoxError) else repr(type(error))
+            log.error(Event.THREAD_DIED, thread=threading.current_thread().name, error=place)
+            self._crash()
+
+    def _shut_down(self, watcher: threading.Thread) -> None:
+        log.info(Event.STOPPING)
+        self._stop.set()
+        self._inbox.wake()
+        self._client.abort_all()
+        self._engine.stop(_STOP_SECONDS)
+        watcher.join(_STOP_SECONDS)
+        if self._server:
+            self._server.stop()
+        self._client.close()
+        self._journal.close()
+        os.close(self._lock)
+        log.info(Event.STOPPED)
+
+
+def _build_inbox(config: Config, folders: Folders) -> Inbox:
+    watch = config.watch
+    return Inbox(
+        folders.inbox,
+        mode=watch.mode,
+        recursive=watch.recursive,
+        settle_seconds=watch.settle_seconds,
+        rescan_seconds=watch.rescan_seconds,
+        polling_seconds=watch.polling_seconds,
+        patience_seconds=watch.patience_seconds,
+        ignore=watch.ignore,
+        max_size_bytes=config.intake.max_size_mib << 20,
+        accepted_mime_types=config.api.mime_types,
+    )
+
+
+def _job_from(candidate: Candidate) -> Job:
+    refused = candidate.refusal
+    failure = (
+        Failure(State.CLAIMED, refused.code, refused.message, refused.hint, retryable=False)
+        if refused
+        else None
+    )
+    return Job(
+        id=new_job_id(),
+        state=State.CLAIMED,
+        path=candidate.path,
+        size_bytes=candidate.size_bytes,
+        device=candidate.device,
+        inode=candidate.inode,
+        mtime_ns=candidate.mtime_ns,
+        received_at=utc_now(),
+        format=candidate.format,
+        mime_type=candidate.mime_type,
+        duration_seconds=candidate.duration_seconds,
+        refusal=failure,
+    )
+
+
+def _lock(directory: Path) -> int:
+    """Hold the state directory for this process alone; the kernel lets go of it however the process ends."""
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise FolderError(
+            f"state.directory: can't write in {directory}: {error.strerror}",
+            hint=f"Create it and give it to the daemon's user: install -d -m 700 -o USER {directory}",
+        ) from None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise JournalError(
+            f"Another daemon is running on {directory}.",
+            code="already_running",
+            hint="Stop it first, or give this one a state.directory and folders of its own.",
+        ) from None
+    return descriptor

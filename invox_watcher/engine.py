@@ -1,0 +1,303 @@
+"""Decides *when* to advance *which* job: due times, worker threads, the breaker, what a fault does to a job.
+
+Jobs lie in one of two heaps by due time: those that move a recording's bytes (hash, upload) have
+`upload.workers` threads, everything else has a few of its own, so that a gigabyte on a slow line never delays
+a transcript. A job that waits is an entry in a heap and costs no thread.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from invox_watcher.errors import (
+    ApiError,
+    ApiRefusedError,
+    ApiUnavailableError,
+    InvoxError,
+    JournalError,
+    RecordingVanishedError,
+    StaleStateError,
+    StoppedError,
+    StorageError,
+)
+from invox_watcher.events import Event, log
+from invox_watcher.job import FINAL, Job, State
+from invox_watcher.pipeline import Next, Pipeline
+from invox_watcher.retry import Backoff, Breaker
+from invox_watcher.store import Journal
+
+_LOOK_WORKERS = 3
+_MOVES_BYTES = frozenset({State.CLAIMED, State.IDENTIFIED})
+# What is only to be filed is never given up: its transcript, or its reason, is already safe.
+_MUST_END = frozenset({State.DELIVERED, State.FAILING})
+_ASKS_API = frozenset({State.IDENTIFIED, State.UPLOADING, State.WAITING})
+
+
+class _Lane:
+    """Jobs by due time for one group of threads. `take` blocks until one is due or the lane is closed."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._heap: list[tuple[float, int, Job]] = []
+        self._order = itertools.count()
+        self._changed = threading.Condition()
+        self._closed = False
+
+    def put(self, job: Job, after_seconds: float) -> None:
+        with self._changed:
+            heapq.heappush(self._heap, (self._clock() + after_seconds, next(self._order), job))
+            self._changed.notify()
+
+    def take(self) -> Job | None:
+        with self._changed:
+            while not self._closed:
+                wait = self._heap[0][0] - self._clock() if self._heap else None
+                if wait is not None and wait <= 0:
+                    return heapq.heappop(self._heap)[2]
+                self._changed.wait(wait)
+            return None
+
+    def close(self) -> None:
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+
+@dataclass(frozen=True)
+class Health:
+    """What stands in the way of work right now; None where nothing does."""
+
+    api: InvoxError | None
+    storage: InvoxError | None
+
+
+class Engine:
+    """Keeps every job under way moving. Give it jobs with `add`; `room` says whether it wants more."""
+
+    def __init__(
+        self,
+        *,
+        pipeline: Pipeline,
+        journal: Journal,
+        upload_workers: int,
+        max_in_flight: int,
+        max_attempts: int,
+        backoff: Backoff,
+        on_room: Callable[[], None],
+        on_crash: Callable[[], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`on_room` is called whenever there may be room for a new job, `on_crash` when a thread dies."""
+        self._pipeline = pipeline
+        self._journal = journal
+        self._max_in_flight = max_in_flight
+        self._max_attempts = max_attempts
+        self._backoff = backoff
+        self._on_room = on_room
+        self._on_crash = on_crash
+        self._clock = clock
+        self._bytes, self._looks = _Lane(clock), _Lane(clock)
+        self._lock = threading.Lock()  # guards what follows
+        self._breaker = Breaker(backoff)
+        self._in_flight: set[str] = set()
+        self._api_fault: InvoxError | None = None
+        self._storage_fault: InvoxError | None = None
+        self._failed = 0
+        self._threads = [
+            threading.Thread(target=self._work, args=(lane,), name=f"{name}-{number}", daemon=True)
+            for lane, name, count in (
+                (self._bytes, "upload", upload_workers),
+                (self._looks, "look", _LOOK_WORKERS),
+            )
+            for number in range(1, count + 1)
+        ]
+
+    def start(self) -> None:
+        """Start the threads."""
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self, timeout_seconds: float) -> None:
+        """Take no further step and wait for those under way; the caller has aborted their HTTP exchanges."""
+        self._bytes.close()
+        self._looks.close()
+        give_up = time.monotonic() + timeout_seconds
+        for thread in self._threads:
+            thread.join(max(give_up - time.monotonic(), 0))
+
+    def add(self, job: Job) -> None:
+        """Take care of `job` from now on."""
+        with self._lock:
+            self._in_flight.add(job.id)
+        self._put(Next(job))
+
+    @property
+    def room(self) -> bool:
+        """Whether a new recording may be taken: few enough under way, the disk writes, the API lets us in."""
+        with self._lock:
+            refused = isinstance(self._api_fault, ApiRefusedError) and self._breaker.is_open
+            return len(self._in_flight) < self._max_in_flight and self._storage_fault is None and not refused
+
+    @property
+    def in_flight(self) -> int:
+        """How many jobs are under way."""
+        with self._lock:
+            return len(self._in_flight)
+
+    @property
+    def failed(self) -> int:
+        """How many jobs ended in failed/ or vanished since the start."""
+        with self._lock:
+            return self._failed
+
+    @property
+    def health(self) -> Health:
+        """What stands in the way of work right now."""
+        with self._lock:
+            return Health(self._api_fault if self._breaker.is_open else None, self._storage_fault)
+
+    # ---- the threads -------------------------------------------------------------------------------------
+
+    def _work(self, lane: _Lane) -> None:
+        try:
+            while (job := lane.take()) is not None:
+                self._turn(job)
+        except BaseException as error:
+            # Never a living process with a dead worker: say so, and let the daemon end.
+            log.error(Event.THREAD_DIED, thread=threading.current_thread().name, error=_where(error))
+            self._on_crash()
+            raise
+
+    def _turn(self, job: Job) -> None:
+        """One step of one job, then its next due time."""
+        asks = job.state in _ASKS_API and job.original_id is None
+        if asks and (wait := self._admit()) > 0:
+            self._put(Next(job, wait))
+            return
+        try:
+            following: Next | None = self._pipeline.advance(job)
+        except Exception as error:  # noqa: BLE001 - a defect in one step must not take the others down
+            if asks:
+                self._report(error)
+            following = self._after(job, error)
+        else:
+            if asks:
+                self._report(None)
+            self._storage_works()
+        if following is not None:
+            self._put(following)
+
+    def _put(self, following: Next) -> None:
+        job = following.job
+        if job.state in FINAL:
+            with self._lock:
+                self._in_flight.discard(job.id)
+                self._failed += job.state is not State.DONE
+            self._on_room()
+        else:
+            lane = self._bytes if job.state in _MOVES_BYTES and job.original_id is None else self._looks
+            lane.put(job, following.after_seconds)
+
+    # ---- the breaker -------------------------------------------------------------------------------------
+
+    def _admit(self) -> float:
+        with self._lock:
+            return self._breaker.admit(self._clock())
+
+    def _report(self, error: Exception | None) -> None:
+        """Tell the breaker how a step that asks the API ended."""
+        with self._lock:
+            if isinstance(error, ApiUnavailableError | ApiRefusedError):
+                refused = isinstance(error, ApiRefusedError)
+                opened = self._breaker.fault(
+                    self._clock(),
+                    retry_after_seconds=getattr(error, "retry_after_seconds", None),
+                    at_once=refused,
+                )
+                self._api_fault = error
+                if opened:
+                    event = Event.API_REFUSED if refused else Event.BREAKER_OPENED
+                    log.error(event, code=error.code, error=error.message, hint=error.hint)
+                return
+            if error is not None and not isinstance(error, ApiError):
+                self._breaker.release()  # says nothing about the API
+                return
+            closed = self._breaker.success()
+            self._api_fault = None
+        if closed:
+            log.info(Event.BREAKER_CLOSED)
+            self._on_room()
+
+    # ---- after a fault -----------------------------------------------------------------------------------
+
+    def _after(self, job: Job, error: Exception) -> Next | None:
+        """What becomes of `job` after its step raised `error`. None: the daemon is stopping."""
+        if isinstance(error, StoppedError):
+            return None
+        try:
+            current = self._journal.get(job.id) or job
+            if isinstance(error, StaleStateError):
+                log.warning(Event.STEP_STALE, job=job.id, state=job.state, found=current.state)
+                return Next(current)
+            if isinstance(error, StorageError | JournalError):
+                return self._storage_refused(current, error)
+            if isinstance(error, RecordingVanishedError):
+                return self._pipeline.vanish(current)
+            if isinstance(error, ApiUnavailableError | ApiRefusedError):
+                return self._try_again(current, error)
+            if isinstance(error, InvoxError):
+                return self._pipeline.fail(current, error)
+            log.error(Event.STEP_CRASHED, job=job.id, state=job.state, error=_where(error))
+            return self._try_again(
+                current, InvoxError(f"A fault in the daemon: {_where(error)}", code="internal")
+            )
+        except (StorageError, JournalError) as second:
+            return self._storage_refused(job, second)
+
+    def _try_again(self, job: Job, error: InvoxError) -> Next:
+        """Come back later. While the breaker is open no attempt is spent: the API is ill, not the job."""
+        with self._lock:
+            spent = not self._breaker.is_open
+        attempts = job.attempts + spent
+        if attempts >= self._max_attempts and job.state not in _MUST_END:
+            return self._pipeline.fail(job, error)
+        if spent:
+            job = self._journal.note(job, attempts=attempts)
+        asked = getattr(error, "retry_after_seconds", None) or 0.0
+        delay = max(self._backoff.delay_seconds(max(attempts, 1)), asked)
+        log.info(
+            Event.STEP_RETRY, job=job.id, state=job.state, code=error.code, error=error.message,
+            attempt=attempts, after_seconds=round(delay, 1),
+        )  # fmt: skip
+        return Next(job, delay)
+
+    def _storage_refused(self, job: Job, error: InvoxError) -> Next:
+        with self._lock:
+            first = self._storage_fault is None
+            self._storage_fault = error
+        if first:
+            log.error(
+                Event.STORAGE_REFUSED, job=job.id, code=error.code, error=error.message, hint=error.hint
+            )
+        return Next(job, self._backoff.delay_seconds(3))
+
+    def _storage_works(self) -> None:
+        with self._lock:
+            if self._storage_fault is None:
+                return
+            self._storage_fault = None
+        log.info(Event.STORAGE_AGAIN)
+        self._on_room()
+
+
+def _where(error: BaseException) -> str:
+    """Type and place of an exception: its text might hold what must not be logged."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" at {frames[-1].filename.rpartition('/')[2]}:{frames[-1].lineno}" if frames else ""
+    return f"{type(error).__name__}{place}"

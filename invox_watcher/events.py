@@ -1,0 +1,160 @@
+"""Structured logging: every event's name in one enum, redaction, and a JSON and a console renderer.
+
+A log line is an event with fields, never a sentence: `events.log.info(Event.UPLOADED, job=…, bytes=…)`.
+What must not be logged is stopped here as well as where it arises: fields that carry secrets or words are
+dropped by name, URLs lose their query, and names of recordings are hashed unless the operator asks for them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import re
+import sys
+from collections.abc import Mapping, MutableMapping
+from enum import StrEnum
+from typing import Any, Literal, TextIO
+
+import structlog
+
+
+class Event(StrEnum):
+    """Every event there is. The value is the `event` field of the log line."""
+
+    # the daemon
+    STARTED = "started"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+    THREAD_DIED = "thread_died"
+    RECOVERED = "recovered"
+    # the inbox
+    WATCHING = "watching"
+    WATCH_LIMIT = "watch_limit"
+    WATCH_MISSED = "watch_missed"
+    INBOX_GONE = "inbox_gone"
+    INBOX_BACK = "inbox_back"
+    INBOX_SKIPPED = "inbox_skipped"
+    INBOX_UNFINISHED = "inbox_unfinished"
+    INBOX_UNREADABLE = "inbox_unreadable"
+    INBOX_NOT_TAKEN = "inbox_not_taken"
+    INTAKE_PAUSED = "intake_paused"
+    INTAKE_RESUMED = "intake_resumed"
+    # one recording
+    CLAIMED = "claimed"
+    RETURNED = "returned_to_inbox"
+    IDENTIFIED = "identified"
+    DUPLICATE = "duplicate"
+    UPLOAD_STARTED = "upload_started"
+    UPLOAD_UNCERTAIN = "upload_uncertain"
+    UPLOAD_VOID = "upload_void"
+    UPLOADED = "uploaded"
+    PENDING = "pending"
+    TRANSCRIBED = "transcribed"
+    DELIVERED = "delivered"
+    DONE = "done"
+    FAILING = "failing"
+    FAILED = "failed"
+    VANISHED = "vanished"
+    RETRIED = "retried"
+    STEP_RETRY = "step_retry"
+    STEP_STALE = "step_stale"
+    STEP_CRASHED = "step_crashed"
+    # the API
+    TOKEN_REFRESHED = "token_refreshed"  # noqa: S105 - the name of an event
+    API_UNAVAILABLE = "api_unavailable"
+    API_REFUSED = "api_refused"
+    API_AGAIN = "api_again"
+    API_STATUS_UNKNOWN = "api_status_unknown"
+    BREAKER_OPENED = "breaker_opened"
+    BREAKER_CLOSED = "breaker_closed"
+    STORAGE_REFUSED = "storage_refused"
+    STORAGE_AGAIN = "storage_again"
+    # the server
+    LISTENING = "listening"
+    # the sandbox
+    SANDBOX_ANSWERED = "sandbox_answered"
+
+
+Level = Literal["debug", "info", "warning", "error"]
+
+_FORBIDDEN = frozenset(
+    {"token", "authorization", "api_key", "app_secret", "secret", "password", "presigned_url", "signature"}
+    | {"text", "words", "transcript", "reply", "body", "exc_info", "stack_info"}
+)
+_NAMES = frozenset({"recording", "path", "name", "file"})
+_URL_QUERY = re.compile(r"(https?://[^\s?#'\"]*)[?#][^\s'\"]*")
+_LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+
+# The one logger. Its class, processors and stream are set by `configure`; before that, structlog's defaults.
+log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
+
+
+def configure(
+    *,
+    format: Literal["json", "console"] = "json",
+    level: Level = "info",
+    filenames: Literal["hashed", "plain"] = "hashed",
+    stream: TextIO | None = None,
+) -> None:
+    """Send all events to `stream` (standard error by default); silence the loggers of libraries.
+
+    Libraries are silenced because urllib3 at level debug prints presigned URLs with their signatures.
+    """
+    processors: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True, key="at"),
+        _Redactor(hash_names=filenames == "hashed"),
+        _render_json if format == "json" else _render_console,
+    ]
+    structlog.configure(
+        processors=processors,
+        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
+        logger_factory=structlog.WriteLoggerFactory(file=stream or sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+    for library in ("urllib3", "requests", "watchdog", "uvicorn", "asyncio", "sqlalchemy"):
+        logging.getLogger(library).handlers[:] = [logging.NullHandler()]
+        logging.getLogger(library).propagate = False
+
+
+def hashed_name(name: str) -> str:
+    """A stable 12-digit stand-in for a recording's name, the same in every line of every log."""
+    return hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:12]
+
+
+class _Redactor:
+    def __init__(self, *, hash_names: bool) -> None:
+        self._hash_names = hash_names
+
+    def __call__(
+        self, _logger: Any, _method: str, event: MutableMapping[str, Any]
+    ) -> MutableMapping[str, Any]:
+        for key in list(event):
+            if key in _FORBIDDEN:
+                event[key] = "[redacted]"
+            elif self._hash_names and key in _NAMES and event[key] is not None:
+                event[key] = hashed_name(str(event[key]))
+            elif isinstance(event[key], str):
+                event[key] = _URL_QUERY.sub(r"\1?[redacted]", event[key])
+        return event
+
+
+def _render_json(_logger: Any, _method: str, event: Mapping[str, Any]) -> str:
+    # ASCII only: control characters, direction marks and bytes that are not UTF-8 all stay in one line.
+    ordered = {key: event[key] for key in ("at", "level", "event")} | dict(event)
+    return json.dumps(ordered, ensure_ascii=True, default=str)
+
+
+def _render_console(_logger: Any, _method: str, event: Mapping[str, Any]) -> str:
+    fields = " ".join(
+        f"{key}={_printable(value)}" for key, value in event.items() if key not in ("at", "level", "event")
+    )
+    return f"{event['at'][:19]}Z {event['level']:<7} {event['event']!s:<18} {fields}".rstrip()
+
+
+def _printable(value: object) -> str:
+    text = str(value)
+    safe = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+    return f'"{safe}"' if " " in safe else safe

@@ -1,0 +1,94 @@
+"""Where a folder lies: on which mount, whether that is a network share, and whether it is still the same.
+
+The source is `/proc/self/mountinfo`, see proc_pid_mountinfo(5).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from dataclasses import dataclass
+
+MOUNTINFO = "/proc/self/mountinfo"
+
+# File systems that other machines write to without the kernel here knowing: no inotify, no leases.
+_REMOTE = frozenset(
+    {"9p", "acfs", "afs", "beegfs", "ceph", "cifs", "coda", "davfs", "drvfs", "fuse", "fuseblk", "gfs2"}
+    | {"glusterfs", "gpfs", "lustre", "ncpfs", "nfs", "nfs4", "ocfs2", "orangefs", "panfs", "prl_fs"}
+    | {"pvfs2", "smb3", "smbfs", "sshfs", "vboxsf", "virtiofs", "vmhgfs"}
+)
+_OCTAL = re.compile(rb"\\([0-7]{3})")
+
+
+@dataclass(frozen=True)
+class Mount:
+    """One line of the mount table: where the file system is mounted, and its type (`ext4`, `cifs`, …)."""
+
+    point: str
+    type: str
+
+    @property
+    def remote(self) -> bool:
+        """True for network and FUSE file systems, which have to be polled."""
+        return self.type in _REMOTE or self.type.startswith("fuse.")
+
+
+@dataclass(frozen=True)
+class Place:
+    """A folder as it was found: which file system, which inode, which mount."""
+
+    device: int
+    inode: int
+    mount: Mount
+
+
+def mount_of(path: str, mountinfo: str = MOUNTINFO) -> Mount:
+    """The mount that `path` (absolute, without links) lies on; type `unknown` where there is no /proc."""
+    best = Mount("/", "unknown")
+    try:
+        with open(mountinfo, "rb") as table:
+            lines = table.read().splitlines()
+    except OSError:
+        return best
+    for line in lines:
+        before, _, after = line.partition(b" - ")
+        fields, tail = before.split(b" "), after.split(b" ")
+        if len(fields) < 5:
+            continue
+        point = os.fsdecode(_OCTAL.sub(lambda match: bytes([int(match[1], 8)]), fields[4]))
+        # Of two mounts on one point the later line covers the earlier one.
+        if _is_beneath(path, point) and len(point) >= len(best.point):
+            best = Mount(point, os.fsdecode(tail[0]))
+    return best
+
+
+def open_root(root: str, before: Place | None) -> tuple[int, Place]:
+    """Open the folder `root` and say where it lies now; `before` is where it lay last time.
+
+    A share that comes back may have another device number, and an inbox may become a mount point while we
+    run: both are the inbox. But where a mount is missing that was there before, what is left is the empty
+    mount point, and that is not the inbox.
+
+    Raises:
+        OSError: the folder can't be opened; ENODEV if the share that it lay on is not mounted.
+    """
+    fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        return fd, _place_of(root, os.fstat(fd), before)
+    except BaseException:
+        os.close(fd)
+        raise
+
+
+def _place_of(root: str, facts: os.stat_result, before: Place | None) -> Place:
+    if before is not None and facts.st_dev == before.device:
+        return Place(facts.st_dev, facts.st_ino, before.mount)
+    mount = mount_of(os.path.realpath(root))
+    if before is not None and not _is_beneath(mount.point, before.mount.point):
+        raise OSError(errno.ENODEV, f"{before.mount.point} is not mounted")
+    return Place(facts.st_dev, facts.st_ino, mount)
+
+
+def _is_beneath(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder.rstrip("/") + "/")

@@ -1,0 +1,96 @@
+"""Hints from the kernel (inotify, by watchdog) that something changed in the inbox; never the whole truth.
+
+Lost on the way are events past a full queue, and those of folders that the kernel's limits kept from being
+watched: the rescan finds what they were about.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Literal
+
+from watchdog.events import (
+    DirCreatedEvent,
+    DirMovedEvent,
+    FileClosedEvent,
+    FileCreatedEvent,
+    FileMovedEvent,
+    FileSystemEvent,
+    FileSystemEventHandler,
+)
+from watchdog.observers.inotify import InotifyObserver
+from watchdog.observers.inotify_move_event_grouper import InotifyMoveEventGrouper
+from watchdog.utils import BaseThread
+
+# Only what can complete a file. Without the filter our own reading would raise events (open, close); a file
+# that grows is looked at when it is due. Created is there for what is moved in, which is never "closed".
+_EVENTS: list[type[FileSystemEvent]] = [
+    *(FileClosedEvent, FileCreatedEvent, FileMovedEvent),
+    *(DirCreatedEvent, DirMovedEvent),
+]
+# After a file was moved out, watchdog holds back every event behind it to see whether the other half of a
+# move follows. Each claim moves a file out, and both halves of a move come in one read: its half a second
+# would be the latency of the whole inbox.
+InotifyMoveEventGrouper.delay = 0.02
+_STOP_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Hint:
+    """Something may have appeared at `path`, relative to the watched folder."""
+
+    path: str
+    folder: bool
+
+
+class Notifier:
+    """Watches one folder until `close`; hands hints to `put` on a thread of its own.
+
+    Raises:
+        OSError: the folder can't be watched; ENOSPC or EMFILE at the limits of /proc/sys/fs/inotify.
+    """
+
+    def __init__(self, root: str, *, recursive: bool, put: Callable[[Hint], None]) -> None:
+        before = set(threading.enumerate())
+        self._observer = InotifyObserver()
+        try:
+            self._observer.schedule(_Handler(root, put), root, recursive=recursive, event_filter=_EVENTS)
+            self._observer.start()
+        except BaseException:
+            self._observer.stop()
+            raise
+        # The reader, the emitter and the dispatcher: without any one of them the watch is deaf.
+        self._threads = [
+            thread
+            for thread in threading.enumerate()
+            if isinstance(thread, BaseThread) and thread not in before
+        ]
+
+    def state(self) -> Literal["alive", "ended", "died"]:
+        """`ended`: by itself, as the folder was deleted. `died`: a thread is dead that nobody stopped."""
+        dead = [thread for thread in self._threads if not thread.is_alive()]
+        if any(thread.should_keep_running() for thread in dead):
+            return "died"
+        return "ended" if dead else "alive"
+
+    def close(self) -> None:
+        """Stop watching."""
+        self._observer.stop()
+        with suppress(RuntimeError):  # it was never started
+            self._observer.join(_STOP_SECONDS)
+
+
+class _Handler(FileSystemEventHandler):
+    def __init__(self, root: str, put: Callable[[Hint], None]) -> None:
+        self._root = root.rstrip("/") + "/"
+        self._put = put
+
+    def dispatch(self, event: FileSystemEvent) -> None:
+        for path in (event.src_path, event.dest_path):
+            name = os.fsdecode(path)
+            if name.startswith(self._root):
+                self._put(Hint(name.removeprefix(self._root), folder=event.is_directory))

@@ -1,0 +1,181 @@
+"""The inbox as a tree of names: which are looked at, how they are listed, and how a file is opened safely.
+
+Every path is relative to the inbox and is walked component by component from a descriptor of the inbox, never
+through a link, so that a folder swapped for a link while we work leads nowhere.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import re
+import stat
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+# What copying, syncing and desktop software leaves about. A leading dot covers .DS_Store, ._x.wav, .Trash-0,
+# .syncthing.x.tmp, .~lock.x# and rsync's temporary names. A trailing slash means: folders only.
+IGNORED = (
+    *(".*", "~$*", "*.part", "*.partial", "*.filepart", "*.crdownload", "*.download", "*.tmp", "*.swp"),
+    *("Thumbs.db", "desktop.ini", "@eaDir/", "#recycle/", "$RECYCLE.BIN/", "lost+found/"),
+)
+
+_FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_KINDS = {
+    stat.S_IFLNK: "symbolic link",
+    stat.S_IFIFO: "FIFO",
+    stat.S_IFSOCK: "socket",
+    stat.S_IFCHR: "device",
+    stat.S_IFBLK: "device",
+    stat.S_IFDIR: "folder",
+}
+
+
+class NotAFileError(Exception):
+    """The name is not that of a regular file; `kind` says what it is."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(kind)
+        self.kind = kind
+
+
+class Filter:
+    """Which names are looked at at all: not those on the ignore list, not those in excluded folders.
+
+    Globs are matched, regardless of case, against the name and against the path relative to the inbox; a
+    `*` also matches a slash.
+    """
+
+    def __init__(self, root: str, *, ignore: Sequence[str] = (), excluded: Iterable[Path] = ()) -> None:
+        self._globs = [_glob(pattern) for pattern in (*IGNORED, *ignore)]
+        real_root = os.path.realpath(root)
+        relative = (os.path.relpath(os.path.realpath(folder), real_root) for folder in excluded)
+        self._excluded = {path for path in relative if path not in ("..", ".") and not path.startswith("../")}
+
+    def why_ignored(self, path: str, *, folder: bool = False) -> str | None:
+        """The glob or folder that keeps `path` from being looked at, None if nothing does."""
+        steps = path.split("/")
+        for depth in range(1, len(steps) + 1):
+            reason = self.why_skipped("/".join(steps[:depth]), folder=folder or depth < len(steps))
+            if reason is not None:
+                return reason
+        return None
+
+    def why_skipped(self, path: str, *, folder: bool) -> str | None:
+        """As `why_ignored`, but for the last component alone: for a walk, which has checked the others."""
+        if path in self._excluded:
+            return f"{path}/"
+        folded = path.casefold()
+        name = folded.rpartition("/")[2]
+        for pattern, matches, only_folders in self._globs:
+            if (folder or not only_folders) and (matches(name) or matches(folded)):
+                return pattern
+        return None
+
+
+def _glob(pattern: str) -> tuple[str, Callable[[str], object], bool]:
+    return pattern, re.compile(fnmatch.translate(pattern.rstrip("/").casefold())).match, pattern.endswith("/")
+
+
+def kind_of(mode: int) -> str:
+    """What a file mode stands for, in words: `regular file`, `FIFO`, `symbolic link`, …"""
+    return _KINDS.get(stat.S_IFMT(mode), "regular file" if stat.S_ISREG(mode) else "special file")
+
+
+def open_file(root_fd: int, path: str) -> int:
+    """Open a regular file beneath the inbox for reading, without following any link and without blocking.
+
+    Raises:
+        NotAFileError: the name is that of something else.
+        OSError: it can't be opened; ENOENT or ENOTDIR if it, or a folder on the way, is gone.
+    """
+    folder, _, name = path.rpartition("/")
+    folder_fd = open_folder(root_fd, folder)
+    try:
+        # Asked before opening, because opening a FIFO or a device can have effects of its own.
+        _require_file(os.stat(name, dir_fd=folder_fd, follow_symlinks=False).st_mode)
+        fd = os.open(name, _FILE_FLAGS, dir_fd=folder_fd)
+    finally:
+        os.close(folder_fd)
+    try:
+        _require_file(os.fstat(fd).st_mode)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _require_file(mode: int) -> None:
+    if not stat.S_ISREG(mode):
+        raise NotAFileError(kind_of(mode))
+
+
+def open_folder(root_fd: int, path: str) -> int:
+    """Open a folder beneath the inbox, `""` being the inbox itself, without following any link."""
+    fd = os.dup(root_fd)
+    try:
+        for step in path.split("/") if path else ():
+            inner = os.open(step, _FOLDER_FLAGS, dir_fd=fd)
+            os.close(fd)
+            fd = inner
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def walk(
+    root_fd: int,
+    start: str,
+    *,
+    recursive: bool,
+    names: Filter,
+    on_unreadable: Callable[[str, OSError], None],
+) -> Iterator[tuple[str, os.stat_result]]:
+    """Every name beneath the folder `start` that is not a folder and not ignored, with its own (l)stat.
+
+    Folders in the order of their names, files before subfolders. A subfolder that vanishes meanwhile is
+    passed over; one that can't be read is reported to `on_unreadable`; only `""` itself raises OSError.
+    """
+    folders = [start]
+    while folders:
+        folder = folders.pop()
+        try:
+            found = _list(root_fd, folder)
+        except (FileNotFoundError, NotADirectoryError):
+            if folder == "":
+                raise
+            continue
+        except OSError as error:
+            if folder == "":
+                raise
+            on_unreadable(folder, error)
+            continue
+        inner = []
+        for path, facts in found:
+            is_folder = stat.S_ISDIR(facts.st_mode)
+            if names.why_skipped(path, folder=is_folder) is not None:
+                continue
+            if is_folder:
+                inner.append(path)
+            else:
+                yield path, facts
+        if recursive:
+            folders.extend(reversed(inner))
+
+
+def _list(root_fd: int, folder: str) -> list[tuple[str, os.stat_result]]:
+    fd = open_folder(root_fd, folder)
+    found = []
+    try:
+        with os.scandir(fd) as entries:
+            for entry in entries:
+                try:
+                    facts = entry.stat(follow_symlinks=False)
+                except FileNotFoundError:
+                    continue
+                found.append((f"{folder}/{entry.name}" if folder else entry.name, facts))
+    finally:
+        os.close(fd)
+    return sorted(found, key=lambda item: item[0])

@@ -1,0 +1,108 @@
+"""What the journal knows of one recording: `Job` (frozen), its `State`, and the legal transitions.
+
+    claimed ──► identified ──► uploading ──► waiting ──► transcribed ──► delivered ──► done
+       │            │ ▲            │  │          │             ▲
+       │            │ └────────────┘  └──────────┼─────────────┤ (asked after a crash: already there)
+       │            └────────────────────────────┼─────────────┘ (same content as an earlier recording)
+       └──► failing ◄────────────────────────────┘   failing ──► failed      any of them ──► vanished
+
+Each state says what is *known on disk*, so that a kill between two steps needs no second way of working:
+the step of that state is simply taken again.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+
+
+class State(StrEnum):
+    """Where a recording stands."""
+
+    CLAIMED = "claimed"  # its file is in processing/, nothing else is known
+    IDENTIFIED = "identified"  # its SHA-256 is known, and whether an earlier job has the same content
+    UPLOADING = "uploading"  # the request id is on disk; the bytes may or may not have gone out
+    WAITING = "waiting"  # the API has the bytes
+    TRANSCRIBED = "transcribed"  # the reply is in the journal and the output names are reserved
+    DELIVERED = "delivered"  # every output is in the outbox
+    DONE = "done"  # the recording is in done/
+    FAILING = "failing"  # the reason is in the journal; the recording still has to move
+    FAILED = "failed"  # the recording and its error file are in failed/
+    VANISHED = "vanished"  # the file was taken away from processing/ by someone else
+
+
+FINAL = frozenset({State.DONE, State.FAILED, State.VANISHED})
+ACTIVE = frozenset(State) - FINAL
+
+_BEFORE_DELIVERY = {State.FAILING, State.VANISHED}
+TRANSITIONS: dict[State, frozenset[State]] = {
+    State.CLAIMED: frozenset({State.IDENTIFIED} | _BEFORE_DELIVERY),
+    State.IDENTIFIED: frozenset(
+        {State.IDENTIFIED, State.CLAIMED, State.UPLOADING, State.TRANSCRIBED} | _BEFORE_DELIVERY
+    ),
+    State.UPLOADING: frozenset(
+        {State.UPLOADING, State.CLAIMED, State.IDENTIFIED, State.WAITING, State.TRANSCRIBED}
+        | _BEFORE_DELIVERY
+    ),
+    State.WAITING: frozenset({State.WAITING, State.TRANSCRIBED} | _BEFORE_DELIVERY),
+    State.TRANSCRIBED: frozenset({State.TRANSCRIBED, State.DELIVERED} | _BEFORE_DELIVERY),
+    State.DELIVERED: frozenset({State.DONE}),
+    State.FAILING: frozenset({State.FAILING, State.FAILED, State.VANISHED}),
+    State.DONE: frozenset(),
+    State.FAILED: frozenset(),
+    State.VANISHED: frozenset(),
+}
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a recording failed: what the error file and `show` say."""
+
+    stage: State
+    code: str
+    message: str
+    hint: str
+    retryable: bool
+
+
+@dataclass(frozen=True)
+class Job:
+    """One recording's row in the journal. Times are aware UTC datetimes, `path` is relative to the inbox."""
+
+    id: str
+    state: State
+    path: str  # POSIX, relative; bytes that are not UTF-8 as surrogate escapes
+    size_bytes: int
+    device: int
+    inode: int
+    mtime_ns: int
+    received_at: datetime
+    format: str | None = None  # what the recording is, in words: "WAV (PCM)"
+    mime_type: str | None = None  # in the API's words
+    duration_seconds: float | None = None
+    refusal: Failure | None = None  # why the intake already knows that it can't be transcribed
+    sha256: str | None = None
+    original_id: str | None = None  # the earlier job with the same content
+    request_id: str | None = None
+    attempts: int = 0  # faults since the last step that worked
+    url_refusals: int = 0
+    uploaded_bytes: int = 0  # progress of a running upload, for display only
+    uploaded_at: datetime | None = None
+    completed_at: datetime | None = None
+    delivered_by: str | None = None  # polling, webhook, reuse
+    filed_as: str | None = None  # the reserved path in outbox/, done/ or failed/, with any suffix
+    failure: Failure | None = None
+    updated_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+
+def utc_now() -> datetime:
+    """The wall clock, for records; never compared with file times and never used for waiting."""
+    return datetime.now(UTC)
+
+
+def new_job_id() -> str:
+    """A new job id, sorting by time, safe as a folder name: `20261123t185056-9f2c41d07ab3`."""
+    return f"{time.strftime('%Y%m%dt%H%M%S', time.gmtime())}-{secrets.token_hex(6)}"

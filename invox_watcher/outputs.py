@@ -1,0 +1,258 @@
+"""Turns a transcript into the files of the outbox: JSON, SRT, VTT and TXT, as bytes.
+
+Pure functions, and the same `Delivery` always gives the same bytes: after a crash the files are written again.
+All files are UTF-8 without a byte order mark and have LF line ends, which every SRT player of today reads.
+
+SRT and VTT are written here and not by a library, because those at hand change the words: pysubs2 1.8 takes
+`{unclear}` for an ASS tag and leaves it out, and does not escape `<` and `&` in VTT; srt has had no release
+for years. What takes thought, where lines and cues break, none of them does.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import unicodedata
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import groupby
+from typing import Any, Literal
+
+from invox_watcher.transcript import Segment, Transcript
+
+OutputFormat = Literal["json", "srt", "vtt", "txt"]
+
+SCHEMA = "invox-watcher/transcript/1"
+LINE_LENGTH = 42  # characters; with two lines to a cue the limits of common captioning guidelines
+LINES_PER_CUE = 2
+_LONGEST_LABEL = 24  # leaves room for words beside the speaker
+_READABLE_MS = 833  # 5/6 of a second, the least that captioning guidelines give a cue, where there is room
+_SHORTEST_MS = 40  # one video frame, where the next cue leaves no more
+_CLAUSE_END = re.compile(r"[.,;:!?…–—。、,;:!?]['\"’”»)\]]*$")
+
+
+@dataclass(frozen=True)
+class Source:
+    """The recording as it was received. `name` is its path below the inbox."""
+
+    name: str  # bytes that are not UTF-8 as surrogate escapes
+    size_bytes: int
+    sha256: str
+    mime_type: str | None
+    duration_seconds: float | None
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """All that the output files of one recording say. Times are aware datetimes."""
+
+    job_id: str
+    request_id: str | None
+    source: Source
+    received_at: datetime
+    uploaded_at: datetime | None
+    completed_at: datetime | None
+    delivered_by: str | None
+    transcript: Transcript
+    api_reply: Mapping[str, Any]
+
+
+def render(delivery: Delivery, format: OutputFormat, speaker_names: Mapping[str, str]) -> bytes:
+    """The content of one output file. A transcript without words gives an empty SRT and TXT.
+
+    `speaker_names` maps labels (`Speaker_00`) to what people read in SRT, VTT and TXT; JSON keeps the labels.
+    """
+    if format == "json":
+        return _json(delivery)
+    written = [segment for segment in delivery.transcript.segments if _clean(segment.text)]
+    segments = [
+        Segment(segment.text, segment.start, segment.end, _label(segment.speaker, speaker_names))
+        for segment in written
+    ]
+    return _TEXT_FORMATS[format](segments).encode("utf-8")
+
+
+def _json(delivery: Delivery) -> bytes:
+    source, transcript = delivery.source, delivery.transcript
+    record = {
+        "schema": SCHEMA,
+        "job_id": delivery.job_id,
+        "request_id": delivery.request_id,
+        "source": {
+            "name": source.name,
+            "size_bytes": source.size_bytes,
+            "sha256": source.sha256,
+            "mime_type": source.mime_type,
+            "duration_seconds": source.duration_seconds,
+        },
+        "received_at": _rfc3339(delivery.received_at),
+        "uploaded_at": _rfc3339(delivery.uploaded_at),
+        "completed_at": _rfc3339(delivery.completed_at),
+        "delivered_by": delivery.delivered_by,
+        "text": transcript.text,
+        "segments": [
+            {"speaker": segment.speaker, "start": segment.start, "end": segment.end, "text": segment.text}
+            for segment in transcript.segments
+        ],
+        "api_reply": delivery.api_reply,
+    }
+    text = json.dumps(_finite(record), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    # Only lone surrogates can't be encoded; Python's escape for them, \udcff, is also JSON's.
+    return text.encode("utf-8", "backslashreplace")
+
+
+def _finite(value: Any) -> Any:
+    """The value with null for NaN and infinity, which Python's JSON reads and writes but JSON lacks."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value
+
+
+def _rfc3339(moment: datetime | None) -> str | None:
+    if moment is None:
+        return None
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _srt(segments: Sequence[Segment]) -> str:
+    """SubRip: number, times, at most two lines, a blank line. Each cue names its speaker: players may jump.
+
+    The format has no escapes. Only `-->`, which would pass for a line of times, is written as an arrow.
+    """
+    cues = _timed([cue for segment in segments for cue in _cues(segment, _prefix(segment.speaker))])
+    return "".join(
+        f"{number}\n{_clock(cue.start_ms, ',')} --> {_clock(cue.end_ms, ',')}\n{_arrows(cue.lines)}\n\n"
+        for number, cue in enumerate(cues, start=1)
+    )
+
+
+def _vtt(segments: Sequence[Segment]) -> str:
+    """WebVTT (https://www.w3.org/TR/webvtt1/); the speaker is a voice span around the cue's text."""
+    cues = _timed([cue for segment in segments for cue in _cues(segment, "")])
+    blocks = [f"{_clock(cue.start_ms, '.')} --> {_clock(cue.end_ms, '.')}\n{_voiced(cue)}\n" for cue in cues]
+    return "\n".join(["WEBVTT\n", *blocks])
+
+
+def _txt(segments: Sequence[Segment]) -> str:
+    """A paragraph for each turn of a speaker, and the line breaks that the API put into its text."""
+    paragraphs = []
+    for speaker, turn in groupby(segments, key=lambda segment: segment.speaker):
+        words = " ".join("\n".join(map(_clean, segment.text.splitlines())) for segment in turn)
+        paragraphs.append(f"{_prefix(speaker)}{words}\n")
+    return "\n".join(paragraphs)
+
+
+_TEXT_FORMATS: dict[str, Callable[[Sequence[Segment]], str]] = {"srt": _srt, "vtt": _vtt, "txt": _txt}
+
+
+@dataclass(frozen=True)
+class _Cue:
+    start_ms: int
+    end_ms: int
+    lines: tuple[str, ...]
+    speaker: str | None
+
+
+def _cues(segment: Segment, prefix: str) -> list[_Cue]:
+    """The segment as cues that fit, each with the share of its time that its share of the words has."""
+    words = [piece for word in _clean(segment.text).split(" ") for piece in _pieces(word)]
+    if len(prefix) > _LONGEST_LABEL:
+        prefix = f"{prefix[: _LONGEST_LABEL - 3].rstrip()}…: "
+    start_ms, end_ms = round(segment.start * 1000), round(segment.end * 1000)
+    cues, done = [], 0
+    for part in _parts(words, prefix):
+        begin, done = done, done + len(part)
+        cues.append(
+            _Cue(
+                start_ms + (end_ms - start_ms) * begin // len(words),
+                start_ms + (end_ms - start_ms) * done // len(words),
+                tuple(_wrapped(part, prefix)),
+                segment.speaker,
+            )
+        )
+    return cues
+
+
+def _parts(words: list[str], prefix: str) -> Iterator[list[str]]:
+    """The words of each cue: up to the last clause end in the second half of what fits, else even parts."""
+    while words:
+        fits = len(words)
+        while len(_wrapped(words[:fits], prefix)) > LINES_PER_CUE:
+            fits -= 1
+        cut = fits
+        if fits < len(words):
+            clause_ends = [n for n in range(fits, fits // 2, -1) if _CLAUSE_END.search(words[n - 1])]
+            even = math.ceil(len(words) / math.ceil(len(words) / fits))
+            cut = clause_ends[0] if clause_ends else even
+        yield words[:cut]
+        words = words[cut:]
+
+
+def _wrapped(words: Sequence[str], prefix: str) -> list[str]:
+    """Lines of at most LINE_LENGTH characters, the first of them beginning with the prefix."""
+    lines = [prefix.rstrip()] if prefix else []
+    for word in words:
+        if lines and len(lines[-1]) + 1 + len(word) <= LINE_LENGTH:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(word)
+    return lines
+
+
+def _pieces(word: str) -> list[str]:
+    return [word[at : at + LINE_LENGTH] for at in range(0, len(word), LINE_LENGTH)]
+
+
+def _timed(cues: list[_Cue]) -> list[_Cue]:
+    """The cues in order of time, none overlapping the next, each long enough to read where there is room."""
+    ordered = sorted(cues, key=lambda cue: cue.start_ms)
+    result: list[_Cue] = []
+    free_from = 0
+    for index, cue in enumerate(ordered):
+        start = max(cue.start_ms, free_from)
+        end = max(cue.end_ms, start + _READABLE_MS)
+        if index + 1 < len(ordered):
+            end = max(min(end, ordered[index + 1].start_ms), start + _SHORTEST_MS)
+        result.append(_Cue(start, end, cue.lines, cue.speaker))
+        free_from = end
+    return result
+
+
+def _clock(milliseconds: int, mark: str) -> str:
+    seconds, rest = divmod(milliseconds, 1000)
+    minutes, seconds = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours:02}:{minutes:02}:{seconds:02}{mark}{rest:03}"
+
+
+def _arrows(lines: Sequence[str]) -> str:
+    return "\n".join(lines).replace("-->", "→")
+
+
+def _voiced(cue: _Cue) -> str:
+    text = _escaped("\n".join(cue.lines))
+    return f"<v {_escaped(cue.speaker)}>{text}</v>" if cue.speaker else text
+
+
+def _escaped(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _label(speaker: str | None, names: Mapping[str, str]) -> str | None:
+    return _clean(names.get(speaker, speaker)) or None if speaker is not None else None
+
+
+def _prefix(speaker: str | None) -> str:
+    return f"{speaker}: " if speaker else ""
+
+
+def _clean(text: str) -> str:
+    """The text on one line, white space as single spaces, without characters that no reader can show."""
+    shown = ("�" if (kind := unicodedata.category(c)) == "Cs" else " " if kind == "Cc" else c for c in text)
+    return " ".join("".join(shown).split())

@@ -1,0 +1,485 @@
+"""What happens to a recording: `Pipeline.advance` takes one job one step further, and nothing else does.
+
+Read it from top to bottom: claim, identify, upload, look, publish, file; then what happens when it fails.
+Each step begins from what the journal says and ends with a guarded journal write, so that a step that was
+killed anywhere is simply taken again. *When* a step is taken, and what a fault does to that, is `engine`'s.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, BinaryIO, Literal, Protocol
+
+from invox_watcher import retry
+from invox_watcher.api import InvoxApi
+from invox_watcher.errors import (
+    InvoxError,
+    RecordingError,
+    RecordingVanishedError,
+    RequestUnknownError,
+    StoppedError,
+    TranscriptionFailedError,
+    UploadUncertainError,
+    UploadUrlRefusedError,
+)
+from invox_watcher.events import Event, log
+from invox_watcher.files import ERROR_SUFFIX, Folders, Identity, NameTakenError, numbered, output_path
+from invox_watcher.job import Failure, Job, State, utc_now
+from invox_watcher.outputs import Delivery, OutputFormat, Source, render
+from invox_watcher.store import Journal, NameReservedError
+from invox_watcher.transcript import Reply, ReplyStatus, read_reply
+
+_HASH_BLOCK_BYTES = 1 << 20
+_CHANGING_SECONDS = 2.0
+_FOLLOW_SECONDS = 2.0
+_URL_REFUSALS = 3
+_PROGRESS_SECONDS = 1.0
+# After an upload of unknown fate: how long its result may stay pending before we hold that it never arrived.
+# Generous, since waiting costs minutes once in a crash, and a second upload costs money.
+_UNCERTAIN_FLOOR_SECONDS = 600.0
+_UNCERTAIN_FACTOR = 3.0
+# How long after an upload the API may still say that it has nothing under the request id.
+_UNKNOWN_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Next:
+    """What comes after a step: the job as it is now, and when to look at it again (0: at once)."""
+
+    job: Job
+    after_seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What the configuration says about the way of a recording; see config.example.yaml for each."""
+
+    on_duplicate: Literal["reuse", "process", "fail"] = "reuse"
+    formats: Sequence[OutputFormat] = ("json", "srt")
+    speaker_names: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    first_seconds: float = 2.0
+    max_seconds: float = 60.0
+    deadline_seconds: float = 86400.0
+
+
+class _Clock(Protocol):
+    def __call__(self) -> float: ...
+
+
+class Pipeline:
+    """The state machine. Safe to use from several threads, one thread per job at a time."""
+
+    def __init__(
+        self,
+        *,
+        folders: Folders,
+        journal: Journal,
+        api: InvoxApi,
+        rules: Rules,
+        stop: threading.Event,
+        clock: _Clock = time.monotonic,
+    ) -> None:
+        self._folders = folders
+        self._journal = journal
+        self._api = api
+        self._rules = rules
+        self._stop = stop
+        self._clock = clock
+        self._waiting_since: dict[str, float] = {}
+        self._steps: dict[State, Callable[[Job], Next]] = {
+            State.CLAIMED: self._identify,
+            State.IDENTIFIED: self._upload_or_reuse,
+            State.UPLOADING: self._reconcile,
+            State.WAITING: self._look,
+            State.TRANSCRIBED: self._publish,
+            State.DELIVERED: self._file_as_done,
+            State.FAILING: self._file_as_failed,
+        }
+
+    def claim(self, job: Job) -> bool:
+        """Take the recording out of the inbox. False where it is gone or changed: it will be seen again."""
+        if not self._folders.claim(job.id, job.path, _identity(job)):
+            return False
+        self._journal.add(job)
+        log.info(
+            Event.CLAIMED, job=job.id, recording=job.path, bytes=job.size_bytes, format=job.format,
+            duration_seconds=job.duration_seconds,
+        )  # fmt: skip
+        return True
+
+    def advance(self, job: Job) -> Next:
+        """Take `job` one step further.
+
+        Raises:
+            RecordingError, ApiRejectedError, TranscriptionFailedError: for good; the caller calls `fail`.
+            ApiUnavailableError, ApiRefusedError, StorageError, JournalError: try this step again later.
+            StoppedError: the daemon is stopping.
+            StaleStateError: someone else has moved the job on.
+        """
+        return self._steps[job.state](job)
+
+    # ---- claimed → identified ----------------------------------------------------------------------------
+
+    def _identify(self, job: Job) -> Next:
+        if job.refusal is not None:
+            return self._fail(job, job.refusal)
+        with self._folders.open_recording(job.id, job.path) as file:
+            before = Identity.of(os.fstat(file.fileno()))
+            sha256 = self._hash(file, before.size_bytes)
+            if Identity.of(os.fstat(file.fileno())) != before:
+                return Next(job, _CHANGING_SECONDS)  # still being written through an open descriptor
+        follow = self._rules.on_duplicate != "process"
+        job = self._journal.identify(
+            job, sha256, follow=follow, size_bytes=before.size_bytes, mtime_ns=before.mtime_ns
+        )
+        if job.original_id is not None:
+            log.info(Event.DUPLICATE, job=job.id, original=job.original_id)
+            if self._rules.on_duplicate == "fail":
+                raise RecordingError(
+                    f"The same recording has been taken before, as job {job.original_id}.",
+                    code="duplicate",
+                    hint="To transcribe it again, set intake.on_duplicate to process.",
+                )
+        log.debug(Event.IDENTIFIED, job=job.id, sha256=sha256)
+        return Next(job)
+
+    def _hash(self, file: BinaryIO, size_bytes: int) -> str:
+        digest = hashlib.sha256()
+        left = size_bytes
+        while left and (block := file.read(min(left, _HASH_BLOCK_BYTES))):
+            digest.update(block)
+            left -= len(block)
+            if self._stop.is_set():
+                raise StoppedError("stopped while reading a recording")
+        return digest.hexdigest()
+
+    # ---- identified → uploading → waiting ----------------------------------------------------------------
+
+    def _upload_or_reuse(self, job: Job) -> Next:
+        if job.original_id is None:
+            return self._upload(job)
+        original = self._journal.get(job.original_id)
+        if original is None or original.state in (State.FAILING, State.FAILED, State.VANISHED):
+            return Next(self._journal.follow_again(job))
+        payload = self._journal.reply(original.id)
+        if payload is None:
+            return Next(job, _FOLLOW_SECONDS)
+        return self._accept(
+            job,
+            read_reply(payload),
+            "reuse",
+            request_id=original.request_id,
+            uploaded_at=original.uploaded_at,
+        )
+
+    def _upload(self, job: Job) -> Next:
+        if job.request_id is not None:  # of an earlier try that was given up: ask about it first
+            return Next(self._journal.move(job, State.UPLOADING, detail={"request_id": job.request_id}))
+        assert job.mime_type is not None  # noqa: S101 - what has none was refused at the claim
+        mime_type = job.mime_type
+        with self._folders.open_recording(job.id, job.path) as file:
+            presigned = self._api.presign(mime_type)
+            # On disk before the first byte goes out: what is uncertain later can be asked about.
+            job = self._journal.move(
+                job,
+                State.UPLOADING,
+                request_id=presigned.request_id,
+                uploaded_bytes=0,
+                detail={"request_id": presigned.request_id},
+            )
+            log.info(Event.UPLOAD_STARTED, job=job.id, request_id=presigned.request_id, bytes=job.size_bytes)
+            try:
+                self._api.upload(
+                    presigned,
+                    file,
+                    size_bytes=job.size_bytes,
+                    mime_type=mime_type,
+                    on_progress=self._progress(job),
+                )
+            except UploadUncertainError:
+                log.warning(Event.UPLOAD_UNCERTAIN, job=job.id, request_id=job.request_id)
+                return Next(job)  # in state uploading: the next step asks
+            except UploadUrlRefusedError as error:
+                return self._again_with_new_url(job, error)
+            except InvoxError:
+                # Not all bytes went out, or the answer was a clear no: the API has nothing of it.
+                self._journal.move(job, State.IDENTIFIED, request_id=None)
+                raise
+            if Identity.of(os.fstat(file.fileno())) != _identity(job):
+                log.warning(Event.UPLOAD_VOID, job=job.id, request_id=job.request_id)
+                return Next(self._journal.move(job, State.CLAIMED, request_id=None), _CHANGING_SECONDS)
+        return self._uploaded(job)
+
+    def _uploaded(self, job: Job) -> Next:
+        job = self._journal.move(
+            job,
+            State.WAITING,
+            uploaded_at=utc_now(),
+            uploaded_bytes=job.size_bytes,
+            attempts=0,
+            detail={"size_bytes": job.size_bytes, "sha256": job.sha256},
+        )
+        log.info(Event.UPLOADED, job=job.id, request_id=job.request_id, bytes=job.size_bytes)
+        self._waiting_since[job.id] = self._clock()
+        return Next(job, self._estimate_seconds(job))
+
+    def _again_with_new_url(self, job: Job, error: UploadUrlRefusedError) -> Next:
+        refusals = job.url_refusals + 1
+        job = self._journal.move(job, State.IDENTIFIED, request_id=None, url_refusals=refusals)
+        if refusals >= _URL_REFUSALS:
+            raise RecordingError(
+                f"Storage refused {refusals} presigned URLs: {error.message}",
+                code=error.code,
+                hint="Do api.mime_types name the types of your account, and is this host's clock right?",
+            )
+        return Next(job)
+
+    def _progress(self, job: Job) -> Callable[[int], None]:
+        last = self._clock()
+
+        def note(sent_bytes: int) -> None:
+            nonlocal last
+            if self._clock() - last >= _PROGRESS_SECONDS:
+                last = self._clock()
+                self._journal.note(job, uploaded_bytes=sent_bytes)
+
+        return note
+
+    def _reconcile(self, job: Job) -> Next:
+        """The upload's answer was lost: ask whether the API has it before sending it again."""
+        assert job.request_id is not None  # noqa: S101 - written with the state
+        waited = self._waited_seconds(job)
+        patience = max(_UNCERTAIN_FLOOR_SECONDS, _UNCERTAIN_FACTOR * self._estimate_seconds(job))
+        try:
+            reply = self._api.result(job.request_id)
+        except RequestUnknownError:
+            if waited < self._rules.first_seconds:  # asked twice: storage may be ahead of the API's books
+                return Next(job, self._rules.first_seconds)
+            return self._upload_again(job)
+        if reply.status is not ReplyStatus.PENDING:
+            return self._accept(job, reply, "polling", uploaded_at=job.uploaded_at or job.updated_at)
+        if waited >= patience:
+            return self._upload_again(job)
+        return Next(job, min(self._next_look_seconds(waited), patience - waited))
+
+    def _upload_again(self, job: Job) -> Next:
+        self._waiting_since.pop(job.id, None)
+        return Next(self._journal.move(job, State.IDENTIFIED, request_id=None, detail={"upload": "lost"}))
+
+    # ---- waiting → transcribed ---------------------------------------------------------------------------
+
+    def _look(self, job: Job) -> Next:
+        assert job.request_id is not None  # noqa: S101 - written with the state
+        waited = self._waited_seconds(job)
+        try:
+            reply = self._api.result(job.request_id)
+        except RequestUnknownError as error:
+            if waited >= _UNKNOWN_SECONDS:
+                raise RecordingError(
+                    "The API took the recording but has nothing under its request id.",
+                    code=error.code,
+                    hint="`invox-watcher retry` sends it once more.",
+                ) from None
+            return Next(job, self._next_look_seconds(waited))
+        if reply.status is not ReplyStatus.PENDING:
+            return self._accept(job, reply, "polling")
+        if waited >= self._rules.deadline_seconds:
+            raise RecordingError(
+                f"No result after {waited / 3600:.1f} hours (polling.deadline_seconds).",
+                code="deadline",
+                hint="`invox-watcher retry` sends it once more; ask the vendor about the request id first.",
+            )
+        log.debug(Event.PENDING, job=job.id, waited_seconds=round(waited, 1))
+        if job.attempts:  # the API answers again
+            job = self._journal.note(job, attempts=0)
+        return Next(job, self._next_look_seconds(waited))
+
+    def _accept(self, job: Job, reply: Reply, delivered_by: str, **changes: Any) -> Next:
+        """Write a final reply into the journal and reserve the names of its outputs; or fail as it says."""
+        if reply.status is ReplyStatus.ERROR:
+            raise TranscriptionFailedError(
+                f"The API could not transcribe it: {reply.error_message or 'no reason given'}",
+                hint="Listen to it: is there speech in it? `invox-watcher retry` sends it once more.",
+            )
+        job = self._reserve_outputs(
+            job,
+            reply=reply.raw,
+            completed_at=utc_now(),
+            delivered_by=delivered_by,
+            attempts=0,
+            **changes,
+        )
+        self._waiting_since.pop(job.id, None)
+        log.info(Event.TRANSCRIBED, job=job.id, request_id=job.request_id, delivered_by=delivered_by)
+        return Next(job)
+
+    def _reserve_outputs(self, job: Job, **changes: Any) -> Job:
+        def key(name: str) -> str:
+            return output_path(name, "")
+
+        def free(name: str) -> bool:
+            return self._folders.outputs_free(name, self._rules.formats)
+
+        return self._reserve(job, State.TRANSCRIBED, key, free, **changes)
+
+    def _reserve(
+        self, job: Job, to: State, key: Callable[[str], str], free: Callable[[str], bool], **changes: Any
+    ) -> Job:
+        """Move `job` to `to` under the first numbered name that is free on disk and reserved by nobody."""
+        for name in numbered(job.path):
+            if free(name):
+                with contextlib.suppress(NameReservedError):
+                    return self._journal.move(job, to, filed_as=name, reserve=key(name), **changes)
+        raise AssertionError("numbered() never ends")
+
+    # ---- transcribed → delivered → done ------------------------------------------------------------------
+
+    def _publish(self, job: Job) -> Next:
+        assert job.filed_as is not None  # noqa: S101 - written with the state
+        delivery = self._delivery(job)
+        written: list[tuple[str, bytes]] = []
+        for format in self._rules.formats:
+            path = output_path(job.filed_as, format)
+            content = render(delivery, format, self._rules.speaker_names)
+            try:
+                self._folders.publish(job.id, self._folders.outbox, path, content)
+            except NameTakenError:
+                # Someone put a file there since the name was reserved: the whole set gets the next one.
+                for earlier, its_content in written:
+                    self._folders.retract(self._folders.outbox, earlier, its_content)
+                return Next(self._reserve_outputs(job))
+            written.append((path, content))
+        hashes = {path: hashlib.sha256(content).hexdigest() for path, content in written}
+        job = self._journal.move(job, State.DELIVERED, detail={"outputs": sorted(hashes.values())})
+        log.info(Event.DELIVERED, job=job.id, recording=job.path, delivered_by=job.delivered_by)
+        return Next(job)
+
+    def _delivery(self, job: Job) -> Delivery:
+        reply = read_reply(self._journal.reply(job.id))
+        assert reply.transcript is not None  # noqa: S101 - `_accept` let nothing else into the journal
+        source = Source(
+            name=job.path,
+            size_bytes=job.size_bytes,
+            sha256=job.sha256 or "",
+            mime_type=job.mime_type or "",
+            duration_seconds=job.duration_seconds,
+        )
+        return Delivery(
+            job_id=job.id,
+            request_id=job.request_id or "",
+            source=source,
+            received_at=job.received_at,
+            uploaded_at=job.uploaded_at,
+            completed_at=job.completed_at,
+            delivered_by=job.delivered_by or "",
+            transcript=reply.transcript,
+            api_reply=reply.raw,
+        )
+
+    def _file_as_done(self, job: Job) -> Next:
+        filed_as = job.filed_as or job.path
+        try:
+            filed_as = self._folders.settle(job.id, job.path, self._folders.done, filed_as, _identity(job))
+        except RecordingVanishedError:
+            log.error(Event.VANISHED, job=job.id, state=job.state)  # its transcript is safe, say so and go on
+        job = self._journal.move(job, State.DONE, filed_as=filed_as)
+        log.info(Event.DONE, job=job.id, recording=job.path)
+        return Next(job)
+
+    # ---- when it fails -----------------------------------------------------------------------------------
+
+    def fail(self, job: Job, error: InvoxError) -> Next:
+        """Give `job` up for good because of `error`: its reason goes into the journal, then it moves."""
+        failure = Failure(job.state, error.code, error.message, error.hint, error.retryable)
+        return self._fail(job, failure)
+
+    def vanish(self, job: Job) -> Next:
+        """Close a job whose recording somebody took out of processing/. Loudly, and once."""
+        log.error(Event.VANISHED, job=job.id, recording=job.path, state=job.state)
+        self._waiting_since.pop(job.id, None)
+        return Next(self._journal.move(job, State.VANISHED))
+
+    def _fail(self, job: Job, failure: Failure) -> Next:
+        job = self._reserve(
+            job,
+            State.FAILING,
+            lambda name: f"failed:{name}",
+            self._folders.failure_free,
+            failure=failure,
+            detail={"code": failure.code, "stage": failure.stage},
+        )
+        self._waiting_since.pop(job.id, None)
+        log.warning(Event.FAILING, job=job.id, code=failure.code, stage=failure.stage)
+        return Next(job)
+
+    def _file_as_failed(self, job: Job) -> Next:
+        assert job.filed_as is not None and job.failure is not None  # noqa: S101, PT018 - written with the state
+        with contextlib.suppress(NameTakenError):  # then the journal alone keeps the reason
+            self._folders.publish(
+                job.id, self._folders.failed, job.filed_as + ERROR_SUFFIX, _error_file(job, job.failure)
+            )
+        filed_as = self._folders.settle(job.id, job.path, self._folders.failed, job.filed_as, _identity(job))
+        job = self._journal.move(job, State.FAILED, filed_as=filed_as)
+        log.warning(
+            Event.FAILED, job=job.id, recording=job.path, code=job.failure.code if job.failure else ""
+        )
+        return Next(job)
+
+    # ---- when to look ------------------------------------------------------------------------------------
+
+    def _waited_seconds(self, job: Job) -> float:
+        """How long this job has been waiting. After a restart the wall clock is believed, forwards only."""
+        now = self._clock()
+        if job.id not in self._waiting_since:
+            began = job.uploaded_at if job.state is State.WAITING else None
+            earlier = max((utc_now() - began).total_seconds(), 0.0) if began else 0.0
+            self._waiting_since[job.id] = now - earlier
+        return now - self._waiting_since[job.id]
+
+    def _estimate_seconds(self, job: Job) -> float:
+        return retry.first_look_seconds(
+            job.duration_seconds,
+            self._journal.transcription_ratio(),
+            first_seconds=self._rules.first_seconds,
+            max_seconds=self._rules.max_seconds,
+        )
+
+    def _next_look_seconds(self, waited: float) -> float:
+        return retry.next_look_seconds(
+            waited, first_seconds=self._rules.first_seconds, max_seconds=self._rules.max_seconds
+        )
+
+
+def _identity(job: Job) -> Identity:
+    return Identity(job.device, job.inode, job.size_bytes, job.mtime_ns)
+
+
+def _error_file(job: Job, failure: Failure) -> bytes:
+    content = {
+        "schema": "invox-watcher/error/1",
+        "job_id": job.id,
+        "request_id": job.request_id,
+        "source": {
+            "name": os.fsencode(job.path).decode("utf-8", "replace"),
+            "size_bytes": job.size_bytes,
+            "sha256": job.sha256,
+            "format": job.format,
+        },
+        "stage": failure.stage,
+        "code": failure.code,
+        "message": failure.message,
+        "hint": failure.hint,
+        "attempts": job.attempts,
+        "retry_can_help": failure.retryable,
+        "received_at": job.received_at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "failed_at": job.updated_at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+    }
+    return (json.dumps(content, ensure_ascii=False, indent=2) + "\n").encode()

@@ -1,0 +1,189 @@
+"""The faults a sandbox can be asked for over `POST /sandbox/faults`, and which request meets which fault.
+
+    {"on": "upload", "do": "status", "status": 503, "retry_after": 2, "times": 3, "after": 1}
+
+`on` is the operation, `times` for how many requests the fault lasts (null: for ever), `after` how many it
+lets pass first. A request goes to the first fault that neither lets it pass nor is used up.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveInt, TypeAdapter
+
+Operation = Literal["token", "presign", "upload", "status"]
+
+
+class _Fault(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    on: Operation
+    times: PositiveInt | None = 1
+    after: NonNegativeInt = 0
+
+
+class Status(_Fault):
+    """This HTTP status; without `body`, an error in the operation's form. `retry_after` is sent as it is."""
+
+    do: Literal["status"]
+    status: int = Field(ge=200, le=599)
+    body: str | dict[str, Any] | None = None
+    content_type: str | None = None
+    retry_after: str | int | float | None = None
+
+
+class Html(_Fault):
+    """200 with an HTML page, as a captive portal or a proxy answers."""
+
+    do: Literal["html"]
+
+
+class Redirect(_Fault):
+    """A redirection to `location`."""
+
+    do: Literal["redirect"]
+    status: Literal[301, 302, 303, 307, 308] = 302
+    location: str
+
+
+class Huge(_Fault):
+    """200 with well-formed JSON of so many bytes, its length not declared."""
+
+    do: Literal["huge"]
+    bytes: int = Field(ge=100)
+
+
+class Reset(_Fault):
+    """The connection is reset (RST) as soon as the request's head is in."""
+
+    do: Literal["reset"]
+
+
+class CloseAfterBytes(_Fault):
+    """The connection is reset once so many bytes of the upload are in."""
+
+    do: Literal["close_after_bytes"]
+    on: Literal["upload"]
+    bytes: NonNegativeInt
+
+
+class Silence(_Fault):
+    """No answer until the client leaves, or a reset after `seconds`. The body is read, nothing is done."""
+
+    do: Literal["silence"]
+    seconds: NonNegativeFloat | None = None
+
+
+class Latency(_Fault):
+    """The normal answer, but the request is looked at only after so many seconds."""
+
+    do: Literal["latency"]
+    seconds: NonNegativeFloat
+
+
+class DropReply(_Fault):
+    """Everything is done as normal, but instead of the answer comes a reset."""
+
+    do: Literal["drop_reply"]
+
+
+class SlowBytes(_Fault):
+    """The normal answer at one byte each `seconds`: its body, or with `part` `all` its head as well."""
+
+    do: Literal["slow_bytes"]
+    seconds: NonNegativeFloat
+    part: Literal["body", "all"] = "body"
+
+
+class Truncate(_Fault):
+    """Half of the normal answer's body, then the end; `declared` says whose length the head gives."""
+
+    do: Literal["truncate"]
+    declared: Literal["whole", "half"] = "whole"
+
+
+class MissingField(_Fault):
+    """The normal answer without this field of its JSON object."""
+
+    do: Literal["missing_field"]
+    field: str
+
+
+class UnknownStatus(_Fault):
+    """The normal answer with a state that the vendor's pages don't know."""
+
+    do: Literal["unknown_status"]
+    on: Literal["status"]
+    value: str = "QUEUED"
+
+
+class ErrorResult(_Fault):
+    """The answer for a recording that could not be transcribed."""
+
+    do: Literal["error_result"]
+    on: Literal["status"]
+    message: str = "The recording could not be transcribed."
+
+
+Fault = (
+    Status
+    | Html
+    | Redirect
+    | Huge
+    | Reset
+    | CloseAfterBytes
+    | Silence
+    | Latency
+    | DropReply
+    | SlowBytes
+    | Truncate
+    | MissingField
+    | UnknownStatus
+    | ErrorResult
+)
+
+_FAULT: TypeAdapter[Fault] = TypeAdapter(Annotated[Fault, Field(discriminator="do")])
+
+
+def parse(rule: bytes) -> Fault:
+    """Read one rule as JSON. Raises pydantic's ValidationError, a ValueError that says what is wrong."""
+    return _FAULT.validate_json(rule)
+
+
+class FaultRules:
+    """The faults asked for, in that order. Used by the event loop only."""
+
+    def __init__(self) -> None:
+        self._rules: list[_Rule] = []
+
+    def add(self, fault: Fault) -> None:
+        """Ask for one more fault, behind those there are."""
+        self._rules.append(_Rule(fault))
+
+    def clear(self) -> None:
+        """Forget all faults; those at work on a request go on."""
+        self._rules.clear()
+
+    def take(self, operation: Operation) -> Fault | None:
+        """The fault that the next request of this operation meets."""
+        for rule in self._rules:
+            if rule.fault.on == operation and rule.strikes():
+                return rule.fault
+        return None
+
+
+class _Rule:
+    def __init__(self, fault: Fault) -> None:
+        self.fault = fault
+        self._to_pass = fault.after
+        self._to_strike = fault.times
+
+    def strikes(self) -> bool:
+        if self._to_pass:
+            self._to_pass -= 1
+            return False
+        if self._to_strike is None:
+            return True
+        self._to_strike -= 1
+        return self._to_strike >= 0

@@ -1,0 +1,163 @@
+"""What a running sandbox remembers, in memory only: tokens, requests with their results, and counts.
+
+The event loop and the recognition thread both write here, so every access holds the one lock.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+import uuid
+from collections import Counter
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+
+class Status(StrEnum):
+    """Where a request stands. All but the first are the vendor's words."""
+
+    NOT_UPLOADED = "NOT_UPLOADED"
+    PENDING = "PENDING"
+    COMPLETED = "COMPLETED"
+    ERROR = "ERROR"
+
+
+class Count(StrEnum):
+    """What is counted; the values are the keys of `GET /sandbox/stats`."""
+
+    TOKENS = "tokens"  # issued
+    PRESIGNS = "presigns"  # granted
+    UPLOADS = "uploads"  # complete
+    UPLOAD_ATTEMPTS = "upload_attempts"  # arrived at storage, refused and broken ones included
+    STATUS_CALLS = "status_calls"  # arrived, whatever the answer
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One stretch of speech. `speaker` counts from 0, None where it is not known."""
+
+    start_seconds: float
+    end_seconds: float
+    text: str
+    speaker: int | None = None
+
+
+@dataclass(frozen=True)
+class Result:
+    """What recognition made of an upload: segments, or `error` saying why there are none."""
+
+    segments: tuple[Segment, ...] = ()
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Upload:
+    """The bytes of one complete upload; `sha256` in hex, `due_at` on the monotonic clock."""
+
+    size_bytes: int
+    sha256: str
+    uploaded_at: datetime
+    due_at: float
+
+
+@dataclass(frozen=True)
+class Record:
+    """One request id, from the presigned URL on. `upload` is the latest of `uploads` complete ones."""
+
+    id: str
+    mime_type: str
+    callback_url: str | None
+    presigned_at: datetime
+    uploads: int = 0
+    upload: Upload | None = None
+    result: Result | None = None
+
+    @property
+    def status(self) -> Status:
+        """The status now: a result shows only once the set delay since the upload is over."""
+        if self.upload is None:
+            return Status.NOT_UPLOADED
+        if self.result is None or time.monotonic() < self.upload.due_at:
+            return Status.PENDING
+        return Status.COMPLETED if self.result.error is None else Status.ERROR
+
+
+class Ledger:
+    """The memory of one sandbox; safe to use from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._counts: Counter[Count] = Counter()
+        self._token_ends: dict[str, float] = {}
+        self._records: dict[str, Record] = {}
+
+    def count(self, what: Count) -> None:
+        """Count one more."""
+        with self._lock:
+            self._counts[what] += 1
+
+    def issue_token(self, lifetime_seconds: float) -> str:
+        """A new token, good for so many seconds."""
+        token = secrets.token_urlsafe(32)
+        with self._lock:
+            self._counts[Count.TOKENS] += 1
+            self._token_ends[token] = time.monotonic() + lifetime_seconds
+        return token
+
+    def accepts_token(self, token: str) -> bool:
+        """Whether the token was issued here and is still good."""
+        with self._lock:
+            return time.monotonic() < self._token_ends.get(token, 0.0)
+
+    def open_record(self, mime_type: str, callback_url: str | None) -> Record:
+        """A new request that waits for its upload."""
+        record = Record(str(uuid.uuid4()), mime_type, callback_url, datetime.now(UTC))
+        with self._lock:
+            self._counts[Count.PRESIGNS] += 1
+            self._records[record.id] = record
+        return record
+
+    def find(self, request_id: str) -> Record | None:
+        """The request as it is now, None if there is none under this id."""
+        with self._lock:
+            return self._records.get(request_id)
+
+    def uploaded(self, request_id: str, upload: Upload) -> Record:
+        """Note a complete upload; a second one starts the request over."""
+        with self._lock:
+            self._counts[Count.UPLOADS] += 1
+            before = self._records[request_id]
+            record = replace(before, uploads=before.uploads + 1, upload=upload, result=None)
+            self._records[request_id] = record
+            return record
+
+    def recognized(self, request_id: str, upload: Upload, result: Result) -> None:
+        """Note the result, unless another upload has taken this one's place meanwhile."""
+        with self._lock:
+            record = self._records[request_id]
+            if record.upload is upload:
+                self._records[request_id] = replace(record, result=result)
+
+    def stats(self) -> dict[str, Any]:
+        """The counts and every request, oldest first, ready for JSON."""
+        with self._lock:
+            counts = {what.value: self._counts[what] for what in Count}
+            return counts | {"requests": [_summary(record) for record in self._records.values()]}
+
+
+def _summary(record: Record) -> dict[str, Any]:
+    upload = record.upload
+    return {
+        "id": record.id,
+        "mime_type": record.mime_type,
+        "callback_url": record.callback_url,
+        "bytes": upload.size_bytes if upload else None,
+        "sha256": upload.sha256 if upload else None,
+        "uploads": record.uploads,
+        "presigned_at": record.presigned_at.isoformat(),
+        "uploaded_at": upload.uploaded_at.isoformat() if upload else None,
+        "status": record.status.value,
+    }

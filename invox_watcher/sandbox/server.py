@@ -1,0 +1,186 @@
+"""Runs a sandbox: in a background thread for tests (`Sandbox`), or in the foreground for people (`serve`)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import http.client
+import json
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from types import TracebackType
+from typing import Any, Self
+
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from invox_watcher import events
+from invox_watcher.sandbox.app import OnAnswer, create_app
+from invox_watcher.sandbox.ledger import Ledger
+from invox_watcher.sandbox.recognition import Recognition
+from invox_watcher.sandbox.settings import SandboxSettings
+from invox_watcher.sandbox.speech import recognizer
+
+_START_SECONDS = 10
+_STOP_SECONDS = 10
+_THROTTLED_BUFFER_BYTES = 16384
+
+
+def serve(settings: SandboxSettings, on_ready: Callable[[str], None]) -> None:
+    """Run in the foreground until SIGINT or SIGTERM; `on_ready` gets the base URL once it listens.
+
+    Every call is logged. Raises OSError where the port is taken, ModuleNotFoundError as `recognizer` does.
+    """
+    with _listening(settings) as listener, _running(settings, _log_answer) as app:
+        base_url = _base_url(listener)
+        server = _Server(app, lambda: on_ready(base_url))
+        server.run(sockets=[listener])
+
+
+class Sandbox:
+    """A sandbox in a background thread, for as long as the `with` block runs.
+
+    Raises OSError where the port is taken, ModuleNotFoundError as `recognizer` does.
+    """
+
+    def __init__(self, settings: SandboxSettings) -> None:
+        self.settings = settings
+        self.base_url = ""
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self) -> Self:
+        with contextlib.ExitStack() as stack:
+            listener = stack.enter_context(_listening(self.settings))
+            app = stack.enter_context(_running(self.settings, lambda _operation, _status: None))
+            started = threading.Event()
+            server = _Server(app, started.set)
+            thread = threading.Thread(
+                target=server.run, kwargs={"sockets": [listener]}, name="sandbox", daemon=True
+            )
+            stack.callback(_stop, server, thread)
+            thread.start()
+            if not started.wait(_START_SECONDS):
+                raise RuntimeError("the sandbox did not start")
+            self.base_url = _base_url(listener)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, _type: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def stats(self) -> dict[str, Any]:
+        """What `GET /sandbox/stats` answers: counts, and the list of requests."""
+        stats: dict[str, Any] = json.loads(self._control("GET", "/sandbox/stats"))
+        return stats
+
+    def fault(self, rule: Mapping[str, Any]) -> None:
+        """Ask for a fault; see `faults`. Raises ValueError where there is no such fault."""
+        self._control("POST", "/sandbox/faults", json.dumps(rule))
+
+    def clear_faults(self) -> None:
+        """Forget all faults."""
+        self._control("DELETE", "/sandbox/faults")
+
+    def _control(self, method: str, path: str, body: str | None = None) -> bytes:
+        connection = http.client.HTTPConnection(self.base_url.removeprefix("http://"), timeout=10)
+        with contextlib.closing(connection):
+            connection.request(method, path, body)
+            response = connection.getresponse()
+            content = response.read()
+        if response.status >= 400:
+            raise ValueError(content.decode())
+        return content
+
+
+class Connection(H11Protocol):
+    """Uvicorn's HTTP/1.1 connection, which lets the application reach its transport: see `effects`."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.app_state = self.app_state | {"transport": transport}
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn, but a stop drops open connections at once, and a signal stops without killing the process."""
+
+    def __init__(self, app: Any, on_started: Callable[[], None]) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                http=Connection,
+                ws="none",
+                loop="asyncio",
+                lifespan="off",
+                log_config=None,
+                log_level="critical",
+                access_log=False,
+                timeout_graceful_shutdown=0,
+            )
+        )
+        self._on_started = on_started
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._on_started()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for connection in self.server_state.connections:
+            connection.transport.abort()
+        await asyncio.sleep(0)  # lets the connections notice
+        await super().shutdown(sockets)
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        numbers = (signal.SIGINT, signal.SIGTERM)
+        before = {number: signal.signal(number, self.handle_exit) for number in numbers}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _running(settings: SandboxSettings, on_answer: OnAnswer) -> Iterator[Any]:
+    ledger = Ledger()
+    recognition = Recognition(recognizer(settings.recognizer), ledger)
+    with contextlib.closing(recognition):
+        yield create_app(settings, recognition, ledger, on_answer)
+
+
+@contextlib.contextmanager
+def _listening(settings: SandboxSettings) -> Iterator[socket.socket]:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    with socket.socket(family) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if settings.upload_bytes_per_second is not None:
+            # Else the kernel takes megabytes in at once, and the client sees no slowness.
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _THROTTLED_BUFFER_BYTES)
+        try:
+            listener.bind((settings.host, settings.port))
+        except OSError as error:
+            raise OSError(error.errno, f"{settings.host}:{settings.port}: {error.strerror}") from None
+        yield listener
+
+
+def _base_url(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _stop(server: _Server, thread: threading.Thread) -> None:
+    server.should_exit = True
+    thread.join(_STOP_SECONDS)
+    if thread.is_alive():
+        raise RuntimeError("the sandbox did not stop")
+
+
+def _log_answer(operation: str, status: int | None) -> None:
+    events.log.info(events.Event.SANDBOX_ANSWERED, operation=operation, status=status)

@@ -1,0 +1,378 @@
+"""The durable journal: one row per recording, its history, and the replies that were paid for.
+
+Every state write names the state it expects (`UPDATE … WHERE id = ? AND state = ?`); where no row changes,
+someone else has moved the job on and `StaleStateError` ends the attempt. Each write is one transaction, on
+disk when the call returns.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sqlite3
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from invox_watcher.errors import JournalError, StaleStateError
+from invox_watcher.job import ACTIVE, TRANSITIONS, Failure, Job, State, utc_now
+
+FILENAME = "journal.sqlite"
+_SCHEMA_VERSION = 1
+_BUSY_SECONDS = 30
+_RATIO_SAMPLES = 20
+# Failures after which the API has, by its own word, nothing to give under the request id.
+_SETTLED_BY_API = frozenset({"transcription_failed", "request_unknown"})
+
+
+class _Stored(sa.TypeDecorator[Any]):
+    """A column whose values are `encode`d on their way in and `decode`d on their way out; NULL is None."""
+
+    impl = sa.String
+    cache_ok = True
+
+    def __init__(
+        self, encode: Callable[[Any], Any], decode: Callable[[Any], Any], inner: type[Any] = sa.String
+    ) -> None:
+        super().__init__()
+        self.encode, self.decode, self.inner = encode, decode, inner
+
+    def load_dialect_impl(self, dialect: sa.Dialect) -> Any:
+        return dialect.type_descriptor(self.inner())
+
+    def process_bind_param(self, value: Any, dialect: sa.Dialect) -> Any:  # noqa: ARG002
+        return None if value is None else self.encode(value)
+
+    def process_result_value(self, value: Any, dialect: sa.Dialect) -> Any:  # noqa: ARG002
+        return None if value is None else self.decode(value)
+
+
+def _encode_time(value: datetime) -> str:
+    return value.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+def _encode_failure(value: Failure) -> str:
+    return json.dumps(dataclasses.asdict(value))
+
+
+def _decode_failure(value: str) -> Failure:
+    fields = json.loads(value)
+    return Failure(**fields | {"stage": State(fields["stage"])})
+
+
+# RFC 3339 text sorts, reads well in a shell, and keeps its zone.
+_Time = _Stored(_encode_time, datetime.fromisoformat)
+# Names that are not UTF-8 are surrogate escapes in Python, which no text column takes.
+_Name = _Stored(os.fsencode, os.fsdecode, sa.LargeBinary)
+# Device and inode numbers of network file systems fill all 64 bits; integer columns hold 63.
+_Unsigned = _Stored(str, int)
+_Failure = _Stored(_encode_failure, _decode_failure, sa.Text)
+_State = _Stored(str, State)
+
+_metadata = sa.MetaData()
+_jobs = sa.Table(
+    "jobs",
+    _metadata,
+    sa.Column("id", sa.String, primary_key=True),
+    sa.Column("state", _State, nullable=False, index=True),
+    sa.Column("path", _Name, nullable=False),
+    sa.Column("size_bytes", sa.BigInteger, nullable=False),
+    sa.Column("device", _Unsigned, nullable=False),
+    sa.Column("inode", _Unsigned, nullable=False),
+    sa.Column("mtime_ns", sa.BigInteger, nullable=False),
+    sa.Column("received_at", _Time, nullable=False),
+    sa.Column("format", sa.Text),
+    sa.Column("mime_type", sa.Text),
+    sa.Column("duration_seconds", sa.Float),
+    sa.Column("refusal", _Failure),
+    sa.Column("sha256", sa.String, index=True),
+    sa.Column("original_id", sa.String),
+    sa.Column("request_id", sa.Text),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("url_refusals", sa.Integer, nullable=False),
+    sa.Column("uploaded_bytes", sa.BigInteger, nullable=False),
+    sa.Column("uploaded_at", _Time),
+    sa.Column("completed_at", _Time),
+    sa.Column("delivered_by", sa.String),
+    sa.Column("filed_as", _Name),
+    sa.Column("failure", _Failure),
+    sa.Column("updated_at", _Time, nullable=False),
+    # What no two jobs under way may both intend to write: see `Journal.move`.
+    sa.Column("reserved", sa.LargeBinary, unique=True),
+)
+_history = sa.Table(
+    "history",
+    _metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("job_id", sa.String, nullable=False, index=True),
+    sa.Column("at", _Time, nullable=False),
+    sa.Column("state", sa.String, nullable=False),
+    sa.Column("detail", sa.Text, nullable=False),
+)
+_replies = sa.Table(
+    "replies",
+    _metadata,
+    sa.Column("job_id", sa.String, primary_key=True),
+    sa.Column("reply", sa.Text, nullable=False),
+)
+_FIELDS = tuple(field.name for field in dataclasses.fields(Job))
+
+
+@dataclasses.dataclass(frozen=True)
+class Moment:
+    """One line of a job's history."""
+
+    at: datetime
+    state: State
+    detail: Mapping[str, Any]
+
+
+class NameReservedError(Exception):
+    """Another job under way has reserved the name: the caller tries the next one."""
+
+
+class Journal:
+    """The journal of one daemon. Safe to use from several threads; each call is one transaction."""
+
+    def __init__(self, directory: Path, *, create: bool = True) -> None:
+        """Open the journal in `directory`; with `create`, make it where it is missing.
+
+        Raises:
+            JournalError: it is missing, corrupt, locked, not writable, or of another version.
+        """
+        self.path = directory / FILENAME
+        if not create and not self.path.exists():
+            raise JournalError(
+                f"There is no journal at {self.path}.",
+                hint="Has the daemon run with this configuration? state.directory says where it lies.",
+            )
+        self._engine = sa.create_engine(
+            "sqlite://",
+            creator=lambda: _connect(self.path, create=create),
+            poolclass=sa.pool.QueuePool,
+            max_overflow=-1,
+            hide_parameters=True,
+        )
+        # SQLAlchemy leaves BEGIN to us. IMMEDIATE, since two that begin by reading and then write deadlock.
+        sa.event.listen(
+            self._engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE")
+        )
+        with self._transaction() as connection:
+            self._check_version(connection)
+            _metadata.create_all(connection)
+            connection.exec_driver_sql(f"PRAGMA user_version = {_SCHEMA_VERSION}")
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._engine.dispose()
+
+    # ---- writing -----------------------------------------------------------------------------------------
+
+    def add(self, job: Job) -> None:
+        """A new row: the recording is claimed."""
+        with self._transaction() as connection:
+            connection.execute(_jobs.insert().values(dataclasses.asdict(job) | _objects(job)))
+            _remember(connection, job.id, job.state, {"size_bytes": job.size_bytes, "format": job.format})
+
+    def move(
+        self,
+        job: Job,
+        to: State,
+        *,
+        reserve: str | None = None,
+        reply: object = None,
+        detail: Mapping[str, Any] | None = None,
+        **changes: Any,
+    ) -> Job:
+        """Move `job` from the state it has to `to`, with `changes` to its other fields; return the new job.
+
+        `reserve` is a name that no other job under way may hold; it is given back when the job moves on.
+        `reply` is what the API sent, kept for `reuse` and for publishing after a crash.
+
+        Raises:
+            StaleStateError: the row is no longer in `job.state`.
+            NameReservedError: another job holds the name.
+        """
+        if to not in TRANSITIONS[job.state]:
+            raise AssertionError(f"no way leads from {job.state} to {to}")
+        with self._transaction() as connection:
+            moved = self._write(connection, job, state=to, reserved=_key(reserve), **changes)
+            if reply is not None:
+                connection.execute(_replies.delete().where(_replies.c.job_id == job.id))
+                connection.execute(_replies.insert().values(job_id=job.id, reply=json.dumps(reply)))
+            _remember(connection, job.id, to, detail or {})
+        return moved
+
+    def note(self, job: Job, **changes: Any) -> Job:
+        """Change fields of `job` without moving it; guarded like `move`, but not a moment of its history."""
+        with self._transaction() as connection:
+            return self._write(connection, job, **changes)
+
+    def identify(self, job: Job, sha256: str, *, follow: bool, **changes: Any) -> Job:
+        """Move `job` from claimed to identified. With `follow`, name the earlier job of the same content.
+
+        Look and write are one transaction, so of two recordings with the same content exactly one finds none.
+        Where an earlier job of this content was given up while the API may still have had it, the new one
+        takes over its request id, to ask about before anything is sent again.
+        """
+        with self._transaction() as connection:
+            original = self._original(connection, job, sha256) if follow else None
+            changes |= {"sha256": sha256, "original_id": original}
+            changes["request_id"] = None if original else self._abandoned_request(connection, sha256)
+            moved = self._write(connection, job, state=State.IDENTIFIED, **changes)
+            _remember(connection, job.id, moved.state, {"sha256": sha256, "original_id": original})
+        return moved
+
+    def follow_again(self, job: Job) -> Job:
+        """The original failed: follow another job of the same content, or none and so go on oneself."""
+        with self._transaction() as connection:
+            original = self._original(connection, job, job.sha256 or "")
+            return self._write(connection, job, original_id=original)
+
+    def _original(self, connection: sa.Connection, job: Job, sha256: str) -> str | None:
+        query = sa.select(_jobs.c.id).where(
+            _jobs.c.sha256 == sha256,
+            _jobs.c.id != job.id,
+            _jobs.c.original_id.is_(None),
+            _jobs.c.state.not_in([State.CLAIMED, State.FAILING, State.FAILED, State.VANISHED]),
+        )
+        found: str | None = connection.execute(query.order_by(_jobs.c.received_at)).scalars().first()
+        return found
+
+    def _abandoned_request(self, connection: sa.Connection, sha256: str) -> str | None:
+        query = sa.select(_jobs.c.request_id, _jobs.c.failure).where(
+            _jobs.c.sha256 == sha256, _jobs.c.state == State.FAILED, _jobs.c.request_id.is_not(None)
+        )
+        latest = connection.execute(query.order_by(_jobs.c.received_at.desc())).first()
+        if latest is None or latest.failure is None or latest.failure.code in _SETTLED_BY_API:
+            return None
+        request_id: str = latest.request_id
+        return request_id
+
+    def _write(self, connection: sa.Connection, job: Job, **changes: Any) -> Job:
+        changes["updated_at"] = utc_now()
+        statement = _jobs.update().where(_jobs.c.id == job.id, _jobs.c.state == job.state).values(changes)
+        if connection.execute(statement).rowcount == 0:
+            raise StaleStateError(f"Job {job.id} is no longer {job.state}.")
+        changes.pop("reserved", None)
+        return dataclasses.replace(job, **changes)
+
+    # ---- reading -----------------------------------------------------------------------------------------
+
+    def get(self, job_id: str) -> Job | None:
+        """The job with that id, or None."""
+        return next(iter(self._jobs(_jobs.c.id == job_id)), None)
+
+    def jobs(self, states: Iterable[State] = State, *, limit: int | None = None) -> list[Job]:
+        """Jobs in these states, the oldest first; with `limit`, the newest so many of them."""
+        newest = self._jobs(_jobs.c.state.in_(list(states)), limit=limit)
+        return newest[::-1]
+
+    def active(self) -> list[Job]:
+        """Every job that is not yet done, failed or vanished, the oldest first."""
+        return self.jobs(ACTIVE)
+
+    def counts(self) -> dict[State, int]:
+        """How many jobs there are in each state."""
+        query = sa.select(_jobs.c.state, sa.func.count()).group_by(_jobs.c.state)
+        with self._transaction() as connection:
+            return {row[0]: row[1] for row in connection.execute(query)}
+
+    def history(self, job_id: str) -> list[Moment]:
+        """The life of one recording, moment by moment."""
+        query = sa.select(_history).where(_history.c.job_id == job_id).order_by(_history.c.id)
+        with self._transaction() as connection:
+            rows = connection.execute(query).all()
+        return [Moment(row.at, State(row.state), json.loads(row.detail)) for row in rows]
+
+    def reply(self, job_id: str) -> object | None:
+        """What the API answered for that job, as it was sent; None where there is no answer yet."""
+        query = sa.select(_replies.c.reply).where(_replies.c.job_id == job_id)
+        with self._transaction() as connection:
+            text = connection.execute(query).scalar()
+        return None if text is None else json.loads(text)
+
+    def transcription_ratio(self) -> float | None:
+        """Seconds that the API took per second of recording: the median of the latest jobs, None if none."""
+        query = (
+            sa.select(_jobs.c.uploaded_at, _jobs.c.completed_at, _jobs.c.duration_seconds)
+            .where(_jobs.c.delivered_by == "polling", _jobs.c.duration_seconds > 0)
+            .order_by(_jobs.c.completed_at.desc())
+            .limit(_RATIO_SAMPLES)
+        )
+        with self._transaction() as connection:
+            rows = connection.execute(query).all()
+        ratios = sorted(
+            max((row.completed_at - row.uploaded_at).total_seconds(), 0.0) / row.duration_seconds
+            for row in rows
+            if row.uploaded_at and row.completed_at
+        )
+        return ratios[len(ratios) // 2] if ratios else None
+
+    def _jobs(self, condition: sa.ColumnElement[bool], limit: int | None = None) -> list[Job]:
+        query = sa.select(*(_jobs.c[name] for name in _FIELDS)).where(condition)
+        with self._transaction() as connection:
+            rows = connection.execute(query.order_by(_jobs.c.received_at.desc()).limit(limit)).all()
+        return [Job(**row._mapping) for row in rows]
+
+    # ---- the boundary ------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sa.Connection]:
+        """One transaction; what SQLite says becomes ours, without the values that were to be written."""
+        try:
+            with self._engine.begin() as connection:
+                yield connection
+        except sa.exc.IntegrityError:
+            raise NameReservedError from None
+        except (sa.exc.SQLAlchemyError, sqlite3.Error) as error:
+            raise JournalError(
+                f"The journal {self.path} can't be used: {getattr(error, 'orig', None) or error}",
+                hint="No recording is taken until it can. Is the disk full, the file damaged or read-only?",
+            ) from None
+
+    def _check_version(self, connection: sa.Connection) -> None:
+        found = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
+        if found not in (0, _SCHEMA_VERSION):
+            raise JournalError(
+                f"{self.path} has version {found}; this release reads version {_SCHEMA_VERSION}.",
+                hint="Run the release that wrote it, or let that one drain and move the file away.",
+            )
+
+
+def _connect(path: Path, *, create: bool) -> sqlite3.Connection:
+    uri = f"{path.absolute().as_uri()}?mode={'rwc' if create else 'rw'}"
+    connection = sqlite3.connect(
+        uri, uri=True, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
+    )
+    # A rollback journal, not WAL: SQLite before 3.51.3 (Debian 12 links 3.40.1) can corrupt a WAL that two
+    # connections share, and a few writes per recording don't need its speed. EXTRA also syncs the folder
+    # after the journal file is deleted, so that a commit that we have seen survives a power cut.
+    connection.execute("PRAGMA journal_mode = DELETE")
+    connection.execute("PRAGMA synchronous = EXTRA")
+    return connection
+
+
+def _begin(connection: sa.Connection) -> None:
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _objects(job: Job) -> dict[str, Any]:
+    """`asdict` turns inner dataclasses into dicts; the columns take the objects."""
+    return {"refusal": job.refusal, "failure": job.failure}
+
+
+def _remember(connection: sa.Connection, job_id: str, state: State, detail: Mapping[str, Any]) -> None:
+    text = json.dumps({key: value for key, value in detail.items() if value is not None}, default=str)
+    connection.execute(_history.insert().values(job_id=job_id, at=utc_now(), state=state, detail=text))
+
+
+def _key(name: str | None) -> bytes | None:
+    """Names that differ only in case or Unicode form are one name on the shares that transcripts go to."""
+    return None if name is None else os.fsencode(unicodedata.normalize("NFC", name).casefold())

@@ -1,0 +1,359 @@
+"""requests' transport made to obey: one deadline over a whole exchange, abort, and errors in our words.
+
+A timeout per read lets a peer that sends one byte a second go on for ever: a watchdog shuts the socket down.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import http.client
+import os
+import re
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Iterator
+from enum import Enum
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+import urllib3
+from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.util.ssl_match_hostname import CertificateError
+
+from invox_watcher.errors import ApiError, ApiRefusedError, ApiUnavailableError, StoppedError
+
+# urllib3 sends a file in blocks of 16 KiB; larger ones cost memory per upload and save system calls.
+_BLOCK_BYTES = 256 * 1024
+
+
+class _End(Enum):
+    DEADLINE = "deadline"
+    STOP = "stop"
+
+
+class Exchange:
+    """One exchange under way: how long it may take, the socket it runs over, and who ended it early."""
+
+    def __init__(self, url: str, deadline_seconds: float, silence_seconds: float) -> None:
+        self.where = host_of(url)
+        self.deadline = time.monotonic() + deadline_seconds
+        self.silence_seconds = min(silence_seconds, deadline_seconds)
+        self.on_kept_connection = False
+        self.answered = False
+        self.ended_by: _End | None = None
+        self._deadline_seconds = deadline_seconds
+        self._lock = threading.Lock()
+        self._handle: socket.socket | None = None
+
+    @contextlib.contextmanager
+    def in_this_thread(self) -> Iterator[None]:
+        """Make this the exchange that connections used by this thread report their sockets to."""
+        _running.exchange = self
+        try:
+            yield
+        finally:
+            _running.exchange = None
+
+    def watch(self, fileno: int, *, kept: bool) -> None:
+        """Take note of the socket that the exchange runs over from now on.
+
+        A duplicate of the descriptor is kept, because a shutdown ends the connection under all of its
+        descriptors: the TLS layer detaches the socket that it wraps, and http.client closes its own early.
+        And SSLSocket.shutdown drops the TLS layer first: a block that another thread is sending at that
+        moment would go out in the clear.
+        """
+        with self._lock:
+            if kept and self._handle is not None:
+                return  # opened by this very exchange
+            self._close_handle()
+            self._handle = socket.socket(fileno=os.dup(fileno))
+            self.on_kept_connection = kept
+            if self.ended_by is not None:
+                self._shut_down()
+
+    def end(self, why: _End) -> None:
+        """Shut the connection down, whatever waits on it; later sockets too."""
+        with self._lock:
+            if self.ended_by is None:
+                self.ended_by = why
+                self._shut_down()
+
+    def finish(self) -> None:
+        """Let go of the socket; the connection itself may live on for the next exchange."""
+        with self._lock:
+            self._close_handle()
+
+    def ending(self) -> StoppedError | ApiUnavailableError | None:
+        """The error to raise if the exchange was ended from our side."""
+        if self.ended_by is _End.STOP:
+            return _stopped()
+        if self.ended_by is _End.DEADLINE:
+            return ApiUnavailableError(
+                f"The exchange with {self.where} took longer than {self._deadline_seconds:g} s.",
+                code="timeout",
+            )
+        return None
+
+    def _shut_down(self) -> None:
+        if self._handle is not None:
+            with contextlib.suppress(OSError):  # the peer was faster
+                self._handle.shutdown(socket.SHUT_RDWR)
+
+    def _close_handle(self) -> None:
+        if self._handle is not None:
+            self._handle.close()
+            self._handle = None
+
+
+class _Running(threading.local):
+    exchange: Exchange | None = None
+
+
+_running = _Running()
+
+
+class Watchdog:
+    """Ends each exchange at its deadline, or all of them at once; one thread for all."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._under_way: set[Exchange] = set()
+        self._stopped = False
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name="http-deadlines", daemon=True)
+        self._thread.start()
+
+    @contextlib.contextmanager
+    def over(self, exchange: Exchange) -> Iterator[Exchange]:
+        """Watch over `exchange` for the time of the block. StoppedError after `end_all`."""
+        with self._changed:
+            if self._stopped:
+                raise _stopped()
+            self._under_way.add(exchange)
+            self._changed.notify()
+        try:
+            yield exchange
+        finally:
+            with self._changed:
+                self._under_way.discard(exchange)
+            exchange.finish()
+
+    def end_all(self) -> None:
+        with self._changed:
+            self._stopped = True
+            for exchange in self._under_way:
+                exchange.end(_End.STOP)
+
+    def close(self) -> None:
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._thread.join()
+
+    def _run(self) -> None:
+        with self._changed:
+            while not self._closed:
+                now = time.monotonic()
+                upcoming = []
+                for exchange in self._under_way:
+                    if exchange.deadline <= now:
+                        exchange.end(_End.DEADLINE)
+                    else:
+                        upcoming.append(exchange.deadline - now)
+                self._changed.wait(min(upcoming, default=None))
+
+
+class _PlainConnection(HTTPConnection):
+    """A connection that tells the exchange of its thread about its socket."""
+
+    def _new_conn(self) -> socket.socket:
+        sock = super()._new_conn()
+        if (exchange := _running.exchange) is not None:
+            exchange.watch(sock.fileno(), kept=False)
+        return sock
+
+    def connect(self) -> None:
+        super().connect()
+        if (exchange := _running.exchange) is not None:
+            # urllib3 would hold every block that is sent to the connect timeout.
+            self.timeout = exchange.silence_seconds
+            self.sock.settimeout(self.timeout)
+
+    def request(self, *args: Any, **kwargs: Any) -> None:
+        if (exchange := _running.exchange) is not None and self.sock is not None:
+            exchange.watch(self.sock.fileno(), kept=True)
+        super().request(*args, **kwargs)
+
+
+class _TlsConnection(_PlainConnection, HTTPSConnection):
+    """The same over TLS."""
+
+
+class _PlainPool(HTTPConnectionPool):
+    ConnectionCls = _PlainConnection
+
+
+class _TlsPool(HTTPSConnectionPool):
+    ConnectionCls = _TlsConnection
+
+
+_POOLS = {"http": _PlainPool, "https": _TlsPool}
+
+
+class Adapter(HTTPAdapter):
+    """requests' transport over our connections. urllib3 retries nothing: that is the caller's to decide."""
+
+    def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **options: Any) -> None:
+        super().init_poolmanager(connections, maxsize, block, blocksize=_BLOCK_BYTES, **options)
+        self.poolmanager.pool_classes_by_scheme = _POOLS
+
+    def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
+        manager = super().proxy_manager_for(proxy, blocksize=_BLOCK_BYTES, **options)
+        manager.pool_classes_by_scheme = _POOLS
+        return manager
+
+
+_CERTIFICATE = (ssl.SSLCertVerificationError, CertificateError)
+_PROXY = (
+    requests.exceptions.ProxyError,
+    requests.exceptions.InvalidProxyURL,
+    urllib3.exceptions.ProxyError,
+    urllib3.exceptions.ProxySchemeUnknown,
+    urllib3.exceptions.ProxySchemeUnsupported,
+)
+_BAD_URL = (
+    requests.exceptions.InvalidURL,
+    requests.exceptions.InvalidSchema,
+    requests.exceptions.MissingSchema,
+    requests.exceptions.URLRequired,
+    urllib3.exceptions.LocationValueError,
+)
+# What a peer that hangs up looks like; http.client.RemoteDisconnected is a ConnectionError as well.
+_HUNG_UP = (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
+_TLS = (ssl.SSLError, requests.exceptions.SSLError, urllib3.exceptions.SSLError)
+_TIMEOUT = (TimeoutError, requests.exceptions.Timeout, urllib3.exceptions.TimeoutError)
+_NONSENSE = (
+    requests.exceptions.ChunkedEncodingError,
+    requests.exceptions.ContentDecodingError,
+    requests.exceptions.InvalidJSONError,
+    urllib3.exceptions.DecodeError,
+    urllib3.exceptions.InvalidHeader,
+    urllib3.exceptions.HeaderParsingError,
+    http.client.HTTPException,
+)
+LIBRARY_ERRORS = (OSError, ValueError, urllib3.exceptions.HTTPError, http.client.HTTPException)
+
+
+def translated(error: Exception, where: str) -> ApiError:
+    """Our error for what a library raised while talking to `where`; it quotes nothing but errno's text."""
+    causes = tuple(_causes(error))
+
+    def is_a(*kinds: type[Exception]) -> bool:
+        return any(isinstance(cause, kinds) for cause in causes)
+
+    if is_a(*_CERTIFICATE):
+        return ApiRefusedError(
+            f"The certificate of {where} is not trusted, has expired, or is for another name.",
+            code="tls",
+            hint="Where the certificate is from an authority of your own, name its PEM file in api.ca_bundle."
+            " Check this machine's clock too.",
+        )
+    if is_a(*_PROXY):
+        return _proxy_failure(causes, where)
+    if is_a(*_BAD_URL):
+        return ApiRefusedError(
+            f"The address on {where} can't be used.", code="bad_url", hint="Check api.base_url and the paths."
+        )
+    if is_a(requests.exceptions.TooManyRedirects):
+        return redirected(where, None)
+    if is_a(urllib3.exceptions.NameResolutionError, socket.gaierror):
+        return ApiUnavailableError(f"The name {where} can't be resolved.", code="network")
+    if is_a(*_HUNG_UP) or is_a(urllib3.exceptions.NewConnectionError):
+        return ApiUnavailableError(f"No connection to {where}: {_reason(causes)}.", code="network")
+    if is_a(*_TIMEOUT):
+        return ApiUnavailableError(f"{where} did not answer in time.", code="timeout")
+    if is_a(*_TLS):
+        return ApiRefusedError(
+            f"No TLS connection to {where} comes about.",
+            code="tls",
+            hint="Check that the port speaks https, and which TLS versions it offers.",
+        )
+    if is_a(*_NONSENSE):
+        return ApiUnavailableError(
+            f"{where} broke off its reply, or it is not proper HTTP.", code="api_protocol"
+        )
+    if isinstance(error, ValueError):
+        return ApiRefusedError(
+            f"A request to {where} can't be made: a header or the address has characters that don't belong.",
+            code="bad_request",
+            hint="Check api.base_url, api.version and the credentials.",
+        )
+    return ApiUnavailableError(f"No connection to {where}: {_reason(causes)}.", code="network")
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """The exception and what it wraps, wherever the libraries put that."""
+    yield error
+    for inner in (*error.args, getattr(error, "reason", None), error.__cause__):
+        if isinstance(inner, BaseException):
+            yield from _causes(inner)
+
+
+def _reason(causes: tuple[BaseException, ...]) -> str:
+    for cause in causes:
+        if isinstance(cause, OSError) and cause.errno is not None and cause.errno in errno.errorcode:
+            return os.strerror(cause.errno)
+    return "it was closed or never came about"
+
+
+def _proxy_failure(causes: tuple[BaseException, ...], where: str) -> ApiError:
+    # The status of a refused CONNECT is nowhere but in the text of http.client's OSError.
+    texts = (str(cause) for cause in causes if isinstance(cause, OSError))
+    tunnel = next(
+        filter(None, (re.match(r"Tunnel connection failed: (\d{3})", text) for text in texts)), None
+    )
+    if tunnel and tunnel[1].startswith("5"):
+        return ApiUnavailableError(
+            f"The proxy does not get through to {where} ({tunnel[1]}).", code="network"
+        )
+    return proxy_refused(where, int(tunnel[1]) if tunnel else None)
+
+
+def proxy_refused(where: str, status: int | None) -> ApiRefusedError:
+    return ApiRefusedError(
+        f"The proxy does not let us through to {where}{f' ({status})' if status else ''}.",
+        code="proxy",
+        status=status,
+        hint="Check api.proxy: its address, and user and password in it where the proxy wants them.",
+    )
+
+
+def redirected(where: str, status: int | None) -> ApiRefusedError:
+    return ApiRefusedError(
+        f"{where} tried to send us elsewhere{f' ({status})' if status else ''}; redirects are not followed.",
+        code="redirected",
+        status=status,
+        hint="Credentials and recordings go to no other host. If the API has moved, change api.base_url.",
+    )
+
+
+def _stopped() -> StoppedError:
+    return StoppedError("Stopping: the exchange was given up.")
+
+
+def host_of(url: str) -> str:
+    """The host (and port) of a URL for messages: nothing else of it may be shown."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        return "the given address"
+    if not host or not re.fullmatch(r"[\w.:-]+", host):
+        return "the given address"
+    return f"{host}:{port}" if port else host

@@ -1,0 +1,102 @@
+"""Real recordings of every format, made by ffmpeg; one recipe per name, all from the same 1.7 s of sound."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+SECONDS = 1.7
+_SOUND = ("-f", "lavfi", "-i", f"sine=frequency=440:sample_rate=16000:duration={SECONDS}")
+_PICTURE = ("-f", "lavfi", "-i", f"color=red:size=32x32:rate=5:duration={SECONDS}")
+_PIPE = "pipe"
+_VIDEO = "video"
+_BITEXACT = ("-bitexact", "-map_metadata", "-1")
+
+# file name: options of the output; `pipe` as the first means that ffmpeg can't go back to the header
+RECIPES: dict[str, Sequence[str]] = {
+    "pcm.wav": ("-c:a", "pcm_s16le"),
+    "float.wav": ("-c:a", "pcm_f32le"),
+    "alaw.wav": ("-c:a", "pcm_alaw", "-ar", "8000"),
+    "mulaw.wav": ("-c:a", "pcm_mulaw", "-ar", "8000"),
+    "gsm.wav": ("-c:a", "libgsm_ms", "-ar", "8000"),
+    "adpcm.wav": ("-c:a", "adpcm_ima_wav"),
+    "extensible.wav": ("-c:a", "pcm_s24le", "-ac", "6"),
+    "mono8.wav": ("-c:a", "pcm_u8", "-ar", "8000", "-af", "atrim=end_sample=8001", *_BITEXACT),
+    "bwf.wav": ("-c:a", "pcm_s16le", "-write_bext", "1", "-metadata", "description=ward 3"),
+    "rf64.wav": ("-c:a", "pcm_s16le", "-rf64", "always"),
+    "piped.wav": (_PIPE, "-c:a", "pcm_s16le", "-f", "wav"),
+    "vbr.mp3": ("-c:a", "libmp3lame", "-q:a", "5"),
+    "cbr.mp3": ("-c:a", "libmp3lame", "-b:a", "48k"),
+    "bare.mp3": ("-c:a", "libmp3lame", "-b:a", "48k", "-write_xing", "0", "-id3v2_version", "0"),
+    "stereo44.mp3": ("-c:a", "libmp3lame", "-b:a", "128k", "-ar", "44100", "-ac", "2"),
+    "tagged.mp3": ("-c:a", "libmp3lame", "-b:a", "48k", "-write_id3v1", "1", "-metadata", "title=a"),
+    "piped.mp3": (_PIPE, "-c:a", "libmp3lame", "-b:a", "48k", "-f", "mp3"),
+    "aac.m4a": ("-c:a", "aac", "-b:a", "48k"),
+    "faststart.m4a": ("-c:a", "aac", "-b:a", "48k", "-movflags", "+faststart"),
+    "fragmented.m4a": ("-c:a", "aac", "-movflags", "+frag_keyframe+empty_moov", "-frag_duration", "500000"),
+    "alac.m4a": ("-c:a", "alac"),
+    "sound_only.mp4": ("-c:a", "aac", "-b:a", "48k"),
+    "s16.flac": ("-c:a", "flac"),
+    "stereo24.flac": ("-c:a", "flac", "-ac", "2", "-ar", "48000", "-sample_fmt", "s32"),
+    "piped.flac": (_PIPE, "-c:a", "flac", "-f", "flac"),
+    "opus.ogg": ("-c:a", "libopus", "-b:a", "24k"),
+    "vorbis.ogg": ("-c:a", "libvorbis", "-ar", "44100"),
+    "flac.ogg": ("-c:a", "flac"),
+    "speex.ogg": ("-c:a", "libspeex"),
+    "opus.webm": ("-c:a", "libopus", "-b:a", "24k"),
+    "vorbis.webm": ("-c:a", "libvorbis"),
+    "live.webm": (_PIPE, "-c:a", "libopus", "-f", "webm", "-live", "1"),
+    # known, but not taken
+    "aac.aac": ("-c:a", "aac", "-f", "adts"),
+    "layer2.mp2": ("-c:a", "mp2"),
+    "voice.3gp": ("-c:a", "aac"),
+    "opus.mka": ("-c:a", "libopus"),
+    "sound.mov": ("-c:a", "pcm_s16le"),
+    "sound.aiff": ("-c:a", "pcm_s16be"),
+    "sound.caf": ("-c:a", "pcm_s16le"),
+    "sound.au": ("-c:a", "pcm_s16be"),
+    "sound.wma": ("-c:a", "wmav2"),
+    "sound.w64": ("-c:a", "pcm_s16le"),
+    "sound.ra": ("-c:a", "real_144", "-ar", "8000", "-f", "rm"),
+    "film.mp4": (_VIDEO, "-c:a", "aac", "-c:v", "mpeg4"),
+    "film.mov": (_VIDEO, "-c:a", "aac", "-c:v", "mpeg4"),
+    "film.webm": (_VIDEO, "-c:a", "libopus", "-c:v", "libvpx"),
+    "film.mkv": (_VIDEO, "-c:a", "libopus", "-c:v", "mpeg4"),
+    "film.ogv": (_VIDEO, "-c:a", "libvorbis", "-c:v", "libtheora"),
+    "film.avi": (_VIDEO, "-c:a", "mp2", "-c:v", "mpeg4"),
+    "film.wmv": (_VIDEO, "-c:a", "wmav2", "-c:v", "wmv2"),
+    "photo.jpg": (_VIDEO, "-an", "-frames:v", "1"),
+    "photo.png": (_VIDEO, "-an", "-frames:v", "1"),
+}
+
+
+def make_all(folder: Path) -> dict[str, Path]:
+    """Every recipe's file in `folder`, by name. Fails, rather than skips, where ffmpeg is missing."""
+    if shutil.which("ffmpeg") is None or shutil.which("ffprobe") is None:
+        raise RuntimeError("These tests need ffmpeg and ffprobe: apt-get install ffmpeg")
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda name: _make(folder / name, list(RECIPES[name])), RECIPES))
+    return {name: folder / name for name in RECIPES}
+
+
+def ffprobe_seconds(path: Path) -> float:
+    """The duration by ffprobe."""
+    command = ("ffprobe", "-v", "error", "-show_entries", "format=duration", "-of", "json", str(path))
+    reply = subprocess.run(command, check=True, capture_output=True, timeout=30)
+    return float(json.loads(reply.stdout)["format"]["duration"])
+
+
+def _make(path: Path, recipe: list[str]) -> None:
+    first = recipe[0]
+    inputs = [*_SOUND, *_PICTURE, "-shortest"] if first == _VIDEO else [*_SOUND]
+    options = recipe[1:] if first in (_PIPE, _VIDEO) else recipe
+    output = "pipe:1" if first == _PIPE else str(path)
+    command = ["ffmpeg", "-v", "error", "-nostdin", "-y", *inputs, *options, output]
+    reply = subprocess.run(command, check=False, capture_output=True, timeout=30)
+    assert reply.returncode == 0, f"{path.name}: {reply.stderr.decode(errors='replace')}"
+    if first == _PIPE:
+        path.write_bytes(reply.stdout)

@@ -1,0 +1,177 @@
+"""Small servers on the loopback interface whose every byte a test decides."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+import struct
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Request:
+    """A request as it came in; header names in lower case."""
+
+    line: str
+    headers: dict[str, str]
+    body: bytes = b""
+
+    @property
+    def target(self) -> str:
+        return self.line.split(" ")[1]
+
+
+class Peer:
+    """The server's side of one connection."""
+
+    def __init__(self, sock: socket.socket, server: Server) -> None:
+        self.sock = sock
+        self.server = server
+        self._incoming = sock.makefile("rb")
+
+    def head(self) -> Request | None:
+        """The request's line and headers, its body left unread; None once the client has hung up."""
+        line = self._incoming.readline().decode("latin-1").strip()
+        if not line:
+            return None
+        headers = {}
+        while header := self._incoming.readline().decode("latin-1").strip():
+            name, _, value = header.partition(":")
+            headers[name.lower()] = value.strip()
+        request = Request(line, headers)
+        self.server.requests.append(request)
+        return request
+
+    def request(self) -> Request | None:
+        """A whole request, body included."""
+        head = self.head()
+        if head is None:
+            return None
+        body = self._incoming.read(int(head.headers.get("content-length", 0)))
+        self.server.requests[self.server.requests.index(head)] = whole = Request(
+            head.line, head.headers, body
+        )
+        return whole
+
+    def drain(self, size: int) -> int:
+        """Read and forget up to `size` bytes in constant memory; how many came."""
+        buffer = memoryview(bytearray(256 * 1024))
+        total = 0
+        while total < size and (count := self._incoming.readinto(buffer[: min(len(buffer), size - total)])):
+            total += count
+        return total
+
+    def answer(self, status: int = 200, body: bytes = b"", **headers: str) -> None:
+        fields = {"Content-Length": str(len(body))}
+        fields |= {name.replace("_", "-"): value for name, value in headers.items()}
+        head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+        self.sock.sendall(f"HTTP/1.1 {status} Whatever\r\n{head}\r\n".encode("latin-1") + body)
+
+    def stay_silent(self) -> None:
+        """Hold the connection open without a word for as long as the server runs."""
+        self.server.closing.wait(30)
+
+    def reset(self) -> None:
+        """End the connection by RST, not by FIN."""
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._incoming.close()
+        self.sock.close()
+
+    def close(self) -> None:
+        self._incoming.close()
+        self.sock.close()
+
+
+@dataclass
+class Server:
+    """What a server saw: every request, and how many connections."""
+
+    url: str
+    port: int
+    requests: list[Request] = field(default_factory=list)
+    connections: int = 0
+    closing: threading.Event = field(default_factory=threading.Event)
+
+
+@contextlib.contextmanager
+def serve(handler: Callable[[Peer], None], *, tls: ssl.SSLContext | None = None) -> Iterator[Server]:
+    """Run `handler` in a thread of its own for each connection, until the block ends.
+
+    An exception of the handler fails the test, except that the client may hang up at any time.
+    """
+    listener = socket.create_server(("127.0.0.1", 0), backlog=64)
+    port = listener.getsockname()[1]
+    server = Server(f"{'https' if tls else 'http'}://127.0.0.1:{port}", port)
+    failures: list[BaseException] = []
+    threads: list[threading.Thread] = []
+    open_socks: list[socket.socket] = []
+
+    def converse(sock: socket.socket) -> None:
+        try:
+            with contextlib.ExitStack() as stack:
+                if tls is not None:
+                    sock = tls.wrap_socket(sock, server_side=True)
+                open_socks.append(sock)
+                peer = Peer(sock, server)
+                stack.callback(peer.close)
+                handler(peer)
+        except OSError:
+            sock.close()
+        except BaseException as error:
+            failures.append(error)
+
+    def accept() -> None:
+        while True:
+            try:
+                sock, _ = listener.accept()
+            except OSError:
+                return
+            server.connections += 1
+            open_socks.append(sock)
+            thread = threading.Thread(target=converse, args=(sock,))
+            threads.append(thread)
+            thread.start()
+
+    acceptor = threading.Thread(target=accept)
+    acceptor.start()
+    try:
+        yield server
+    finally:
+        server.closing.set()
+        listener.shutdown(socket.SHUT_RDWR)
+        acceptor.join(10)
+        listener.close()
+        for sock in open_socks:
+            with contextlib.suppress(OSError):
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)
+        for thread in threads:
+            thread.join(10)
+            assert not thread.is_alive(), "a handler did not end"
+    if failures:
+        raise failures[0]
+
+
+def one_reply(status: int = 200, body: bytes = b"{}", **headers: str) -> Callable[[Peer], None]:
+    """A handler that answers every request in the same way, and keeps the connection."""
+
+    def handler(peer: Peer) -> None:
+        while peer.request() is not None:
+            peer.answer(status, body, **headers)
+
+    return handler
+
+
+def make_certificate(folder: Path, name: str = "IP:127.0.0.1") -> tuple[Path, ssl.SSLContext]:
+    """A self-signed certificate for `name`: its PEM file, and a server's context that uses it."""
+    pem, key = folder / "certificate.pem", folder / "key.pem"
+    options = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=test"
+    command = ["openssl", *options.split(), "-addext", f"subjectAltName={name}", "-keyout", key, "-out", pem]
+    subprocess.run(command, check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pem, key)
+    return pem, context

@@ -1,0 +1,513 @@
+"""The stand-in API over real HTTP: the vendor's cycle, every refusal, every reply shape, start and stop."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+import yaml
+
+from invox_watcher.sandbox.configuration import client_configuration
+from invox_watcher.sandbox.server import Sandbox
+from invox_watcher.sandbox.settings import ReplyShape, SandboxSettings
+
+
+class Caller:
+    """A client that does one call at a time and hands back what came, whatever it is."""
+
+    def __init__(self, sandbox: Sandbox, token_field: str = "accessToken") -> None:
+        self.base_url = sandbox.base_url
+        self.sandbox = sandbox
+        self.bearer = {"Authorization": f"Bearer {self.token().json()[token_field]}"}
+
+    def token(self, key: str = "sandbox-key") -> requests.Response:
+        return requests.post(
+            f"{self.base_url}/oauth/token",
+            data={"grant_type": "client_credentials"},
+            auth=("sandbox-app", key),
+            timeout=5,
+        )
+
+    def presign(self, **body: Any) -> requests.Response:
+        return requests.post(
+            f"{self.base_url}/api/v1/generate-presigned-url",
+            json=body or {"mimeType": "audio/wav"},
+            headers=self.bearer,
+            timeout=5,
+        )
+
+    def put(
+        self, url: str, content: bytes | Iterator[bytes], mime_type: str = "audio/wav", **headers: str
+    ) -> requests.Response:
+        return requests.put(url, data=content, headers={"Content-Type": mime_type} | headers, timeout=5)
+
+    def status(self, request_id: str) -> requests.Response:
+        return requests.post(
+            f"{self.base_url}/api/v1/get-transcription",
+            json={"requestId": request_id},
+            headers=self.bearer,
+            timeout=5,
+        )
+
+    def upload(self, content: bytes) -> str:
+        granted = self.presign().json()
+        assert self.put(granted["presignedUrl"], content).status_code == 200
+        return granted["requestId"]
+
+    def result(self, request_id: str, within_seconds: float = 5) -> dict[str, Any]:
+        body: dict[str, Any] = {}
+
+        def settled() -> bool:
+            nonlocal body
+            body = self.status(request_id).json()
+            return "PENDING" not in body.values()
+
+        eventually(settled, within_seconds)
+        return body
+
+    def request(self, request_id: str) -> dict[str, Any]:
+        found: list[dict[str, Any]] = self.sandbox.stats()["requests"]
+        return next(request for request in found if request["id"] == request_id)
+
+
+def eventually(holds: Callable[[], bool], within_seconds: float = 5) -> None:
+    end = time.monotonic() + within_seconds
+    while not holds():
+        assert time.monotonic() < end, "it never came to hold"
+        time.sleep(0.01)
+
+
+def raw_request(
+    caller: Caller, target: str, *header_lines: str, body: bytes = b"", method: str = "PUT"
+) -> socket.socket:
+    host, port = caller.base_url.removeprefix("http://").split(":")
+    connection = socket.create_connection((host, int(port)), timeout=5)
+    head = [f"{method} {target} HTTP/1.1", f"Host: {host}:{port}", *header_lines, "", ""]
+    connection.sendall("\r\n".join(head).encode() + body)
+    return connection
+
+
+def settings(folder: Path, **changes: Any) -> SandboxSettings:
+    return SandboxSettings(folder, **({"recognizer": "none", "result_delay_seconds": 0} | changes))
+
+
+@pytest.fixture(scope="module")
+def caller(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Caller]:
+    with Sandbox(settings(tmp_path_factory.mktemp("uploads"))) as sandbox:
+        yield Caller(sandbox)
+
+
+def test_the_whole_cycle_gives_a_transcript_of_the_bytes_that_were_sent(tmp_path: Path) -> None:
+    content = b"RIFF" + bytes(range(256)) * 1000
+    sha256 = hashlib.sha256(content).hexdigest()
+    with Sandbox(settings(tmp_path, result_delay_seconds=0.3)) as sandbox:
+        caller = Caller(sandbox)
+        request_id = caller.upload(content)
+        uploaded_at = time.monotonic()
+        assert caller.status(request_id).json() == {"transcription": [], "processingStatus": "PENDING"}
+        body = caller.result(request_id)
+        assert time.monotonic() - uploaded_at > 0.25
+        stats = sandbox.stats()
+    assert body["processingStatus"] == "COMPLETED"
+    first, second, third = body["transcription"]
+    assert first == {
+        "text": f"This is recording {sha256[:12]}.",
+        "start": 0,
+        "end": 1.5,
+        "speakerId": "Speaker_00",
+    }
+    assert second["speakerId"] == "Speaker_01"
+    assert body["vttTranscription"].startswith("WEBVTT\n\n00:00:00.000 --> 00:00:01.500\nThis is recording ")
+    assert third["text"] in body["vttTranscription"]
+    request = stats.pop("requests")[0]
+    assert stats.pop("status_calls") >= 2
+    assert stats == {"tokens": 1, "presigns": 1, "uploads": 1, "upload_attempts": 1}
+    assert request["sha256"] == sha256
+    assert (request["bytes"], request["uploads"], request["status"]) == (len(content), 1, "COMPLETED")
+    assert request["presigned_at"] < request["uploaded_at"]
+    assert (tmp_path / request_id).read_bytes() == content
+
+
+def test_health(caller: Caller) -> None:
+    assert requests.get(f"{caller.base_url}/healthz", timeout=5).json() == {"status": "ok"}
+
+
+# --- tokens ---
+
+
+def test_a_token_says_how_long_it_lives(caller: Caller) -> None:
+    assert caller.token().json()["expiresIn"] == 7200
+
+
+@pytest.mark.parametrize(
+    ("authorization", "form", "status"),
+    [
+        (None, {"grant_type": "client_credentials"}, 401),
+        (
+            "Basic " + base64.b64encode(b"sandbox-app:wrong").decode(),
+            {"grant_type": "client_credentials"},
+            401,
+        ),
+        ("Basic not base64", {"grant_type": "client_credentials"}, 401),
+        ("Basic " + base64.b64encode(b"sandbox-app:sandbox-key").decode(), {"grant_type": "password"}, 400),
+        ("Basic " + base64.b64encode(b"sandbox-app:sandbox-key").decode(), None, 400),
+    ],
+)
+def test_no_token_without_the_right_credentials_and_form(
+    caller: Caller, authorization: str | None, form: dict[str, str] | None, status: int
+) -> None:
+    headers = {"Authorization": authorization} if authorization else {}
+    response = requests.post(f"{caller.base_url}/oauth/token", data=form, headers=headers, timeout=5)
+    assert response.status_code == status
+    assert response.json()["message"]
+
+
+@pytest.mark.parametrize("path", ["generate-presigned-url", "get-transcription"])
+@pytest.mark.parametrize("authorization", [None, "Bearer made-up", "Basic x"])
+def test_calls_need_a_token(caller: Caller, path: str, authorization: str | None) -> None:
+    headers = {"Authorization": authorization} if authorization else {}
+    response = requests.post(f"{caller.base_url}/api/v1/{path}", json={}, headers=headers, timeout=5)
+    assert response.status_code == 401
+    assert response.json()["message"]
+
+
+def test_a_token_expires(tmp_path: Path) -> None:
+    with Sandbox(settings(tmp_path, token_lifetime_seconds=1)) as sandbox:
+        caller = Caller(sandbox)
+        assert caller.presign().status_code == 200
+        eventually(lambda: caller.presign().status_code == 401, within_seconds=3)
+
+
+# --- presigned URLs ---
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"mimeType": "audio/mpeg"},
+        {"mimeType": None},
+        {"mimeType": "audio/wav", "callbackUrl": "ftp://clinic.example/hook"},
+        {"mimeType": "audio/wav", "callbackUrl": 7},
+    ],
+)
+def test_presigning_refuses_what_the_vendor_does_not_take(caller: Caller, body: dict[str, Any]) -> None:
+    response = caller.presign(**body)
+    assert response.status_code == 400
+    assert next(iter(name for name in body if name in response.json()["message"]))
+
+
+@pytest.mark.parametrize(("content", "status"), [(b"{", 400), (b"[]", 400), (b" " * 70_000, 413)])
+def test_a_body_that_is_no_short_json_object_is_refused(caller: Caller, content: bytes, status: int) -> None:
+    url = f"{caller.base_url}/api/v1/generate-presigned-url"
+    assert requests.post(url, data=content, headers=caller.bearer, timeout=5).status_code == status
+
+
+def test_a_callback_url_is_kept(caller: Caller) -> None:
+    url = "https://clinic.example/hook"
+    request_id = caller.presign(mimeType="audio/flac", callbackUrl=url).json()["requestId"]
+    request = caller.request(request_id)
+    assert (request["callback_url"], request["mime_type"]) == (url, "audio/flac")
+    assert (request["status"], request["uploads"]) == ("NOT_UPLOADED", 0)
+
+
+# --- storage ---
+
+
+def test_storage_refuses_a_second_form_of_authentication(caller: Caller) -> None:
+    granted = caller.presign().json()
+    response = caller.put(granted["presignedUrl"], b"x", **caller.bearer)
+    assert response.status_code == 400
+    assert "Only one auth mechanism allowed" in response.text
+    assert caller.request(granted["requestId"])["uploads"] == 0
+
+
+def test_storage_refuses_another_content_type(caller: Caller) -> None:
+    response = caller.put(caller.presign().json()["presignedUrl"], b"x", "audio/flac")
+    assert (response.status_code, response.headers["Content-Type"]) == (403, "application/xml")
+    assert "<Code>SignatureDoesNotMatch</Code>" in response.text
+
+
+@pytest.mark.parametrize(
+    ("part", "instead"), [("signature=", "signature=0"), ("expires=", "expires=9"), ("expires=", "expires=x")]
+)
+def test_storage_refuses_a_tampered_url(caller: Caller, part: str, instead: str) -> None:
+    response = caller.put(caller.presign().json()["presignedUrl"].replace(part, instead), b"x")
+    assert response.status_code == 403
+    assert "<Code>SignatureDoesNotMatch</Code>" in response.text
+
+
+def test_storage_refuses_a_url_for_another_request(caller: Caller) -> None:
+    one, other = caller.presign().json(), caller.presign().json()
+    url = one["presignedUrl"].replace(one["requestId"], other["requestId"])
+    assert "SignatureDoesNotMatch" in caller.put(url, b"x").text
+
+
+def test_a_presigned_url_expires(tmp_path: Path) -> None:
+    with Sandbox(settings(tmp_path, url_lifetime_seconds=0)) as sandbox:
+        caller = Caller(sandbox)
+        response = caller.put(caller.presign().json()["presignedUrl"], b"x")
+    assert response.status_code == 403
+    assert "<Code>AccessDenied</Code><Message>Request has expired</Message>" in response.text
+
+
+def test_storage_refuses_a_chunked_body(caller: Caller) -> None:
+    response = caller.put(caller.presign().json()["presignedUrl"], iter([b"one", b"two"]))
+    assert response.status_code == 501
+    assert "<Code>NotImplemented</Code>" in response.text
+
+
+def test_storage_wants_the_length(caller: Caller) -> None:
+    target = caller.presign().json()["presignedUrl"].removeprefix(caller.base_url)
+    with raw_request(caller, target, "Content-Type: audio/wav") as connection:
+        assert connection.recv(4096).startswith(b"HTTP/1.1 411 ")
+
+
+def test_an_empty_upload_is_an_upload(caller: Caller) -> None:
+    request_id = caller.upload(b"")
+    assert caller.request(request_id)["sha256"] == hashlib.sha256(b"").hexdigest()
+
+
+def test_a_second_upload_is_taken_and_counted(caller: Caller) -> None:
+    granted = caller.presign().json()
+    for content in (b"first", b"second"):
+        assert caller.put(granted["presignedUrl"], content).status_code == 200
+    request = caller.request(granted["requestId"])
+    assert (request["uploads"], request["bytes"]) == (2, len(b"second"))
+    digest = hashlib.sha256(b"second").hexdigest()
+    assert digest[:12] in caller.result(granted["requestId"])["transcription"][0]["text"]
+
+
+def test_a_broken_upload_leaves_nothing(caller: Caller) -> None:
+    granted = caller.presign().json()
+    attempts = caller.sandbox.stats()["upload_attempts"]
+    folder = caller.sandbox.settings.data_directory
+    target = granted["presignedUrl"].removeprefix(caller.base_url)
+    with raw_request(caller, target, "Content-Type: audio/wav", "Content-Length: 1000", body=b"x" * 999):
+        eventually(lambda: any(folder.glob("incoming-*")))
+    eventually(lambda: not any(folder.glob("incoming-*")))
+    assert caller.sandbox.stats()["upload_attempts"] == attempts + 1
+    assert caller.request(granted["requestId"])["uploads"] == 0
+    assert not (folder / granted["requestId"]).exists()
+
+
+def test_a_large_upload_is_taken_in_constant_memory(tmp_path: Path) -> None:
+    script = """
+import sys
+from pathlib import Path
+from invox_watcher.sandbox.server import serve
+from invox_watcher.sandbox.settings import SandboxSettings
+serve(SandboxSettings(Path(sys.argv[1]), recognizer="none"), lambda url: print(url, flush=True))
+print(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1])
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, str(tmp_path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    with process:
+        assert process.stdout is not None
+        base_url = process.stdout.readline().strip()
+        sandbox = Sandbox(SandboxSettings(tmp_path))
+        sandbox.base_url = base_url
+        caller = Caller(sandbox)
+        size_bytes = 200 * 2**20
+        with (tmp_path / "sparse").open("wb+") as recording:
+            recording.truncate(size_bytes)
+            granted = caller.presign().json()
+            requests.put(
+                granted["presignedUrl"], data=recording, headers={"Content-Type": "audio/wav"}, timeout=30
+            ).raise_for_status()
+        assert caller.request(granted["requestId"])["bytes"] == size_bytes
+        process.send_signal(signal.SIGTERM)
+        peak_kib = int(process.communicate(timeout=10)[0].splitlines()[-1])
+    assert process.returncode == 0
+    assert peak_kib < 120 * 1024
+
+
+def test_throttled_uploads_can_be_watched(tmp_path: Path) -> None:
+    size = 300_000
+    with Sandbox(settings(tmp_path, upload_bytes_per_second=400_000)) as sandbox:
+        caller = Caller(sandbox)
+        url = caller.presign().json()["presignedUrl"]
+        sent_at: list[float] = []
+
+        def pieces() -> Iterator[bytes]:
+            for _ in range(size // 10_000):
+                sent_at.append(time.monotonic())
+                yield bytes(10_000)
+
+        class Pieces:
+            def __init__(self) -> None:
+                self._pieces = pieces()
+
+            def __len__(self) -> int:
+                return size
+
+            def read(self, _size: int = -1) -> bytes:
+                return next(self._pieces, b"")
+
+        assert requests.put(url, data=Pieces(), headers={"Content-Type": "audio/wav"}, timeout=10).ok
+        ended_at = time.monotonic()
+    assert 0.6 < ended_at - sent_at[0] < 5
+
+
+# --- results ---
+
+
+def test_an_unknown_request_id(caller: Caller) -> None:
+    response = caller.status("made-up")
+    assert response.status_code == 404
+    assert response.json() == {"message": "Transcription not found.", "errorType": "transcriptionNotFound"}
+
+
+def test_a_request_id_must_be_a_string(caller: Caller) -> None:
+    url = f"{caller.base_url}/api/v1/get-transcription"
+    assert requests.post(url, json={"requestId": 1}, headers=caller.bearer, timeout=5).status_code == 400
+
+
+@pytest.mark.parametrize(("choice", "status"), [("unknown", 404), ("pending", 200)])
+def test_the_answer_before_the_upload_can_be_chosen(tmp_path: Path, choice: str, status: int) -> None:
+    with Sandbox(settings(tmp_path, unuploaded_status=choice)) as sandbox:
+        caller = Caller(sandbox)
+        response = caller.status(caller.presign().json()["requestId"])
+    assert response.status_code == status
+    assert ("PENDING" in response.text) == (choice == "pending")
+
+
+def test_the_other_reply_shape(tmp_path: Path) -> None:
+    shape = ReplyShape(
+        token_field="access_token",
+        state_field="transcriptionStatus",
+        speaker_field="speaker",
+        message_field="messsage",
+        vtt=False,
+    )
+    with Sandbox(settings(tmp_path, reply_shape=shape)) as sandbox:
+        caller = Caller(sandbox, "access_token")
+        token = caller.token().json()
+        body = caller.result(caller.upload(b"x"))
+        refused = caller.status("made-up")
+    assert token["expires_in"] == 7200
+    assert (body["transcriptionStatus"], "vttTranscription" in body) == ("COMPLETED", False)
+    assert [segment["speaker"] for segment in body["transcription"]] == ["0", "1", "0"]
+    assert refused.json()["messsage"] == "Transcription not found."
+
+
+def test_replies_without_speakers_and_without_a_lifetime(tmp_path: Path) -> None:
+    shape = ReplyShape(token_field="token", speaker_field=None)
+    with Sandbox(settings(tmp_path, reply_shape=shape)) as sandbox:
+        caller = Caller(sandbox, "token")
+        token = caller.token().json()
+        body = caller.result(caller.upload(b"x"))
+    assert list(token) == ["token"]
+    assert set(body["transcription"][0]) == {"text", "start", "end"}
+
+
+# --- start and stop ---
+
+
+def test_it_stops_quickly_with_connections_open(tmp_path: Path) -> None:
+    with Sandbox(settings(tmp_path, upload_bytes_per_second=1)) as sandbox:
+        caller = Caller(sandbox)
+        sandbox.fault({"on": "token", "do": "silence"})
+        sandbox.fault({"on": "status", "do": "latency", "seconds": 60})
+        target = caller.presign().json()["presignedUrl"].removeprefix(caller.base_url)
+        idle = raw_request(caller, "/healthz", method="GET")
+        silent = raw_request(caller, "/oauth/token", "Content-Length: 0", method="POST")
+        late = raw_request(caller, "/api/v1/get-transcription", "Content-Length: 0", method="POST")
+        slow = raw_request(caller, target, "Content-Type: audio/wav", "Content-Length: 99", body=b"x" * 50)
+        eventually(lambda: any(tmp_path.glob("incoming-*")))
+        eventually(lambda: sandbox.stats()["status_calls"] == 1)
+        stopping_at = time.monotonic()
+    assert time.monotonic() - stopping_at < 2
+    for connection in (idle, silent, late, slow):
+        connection.close()
+    assert not any(tmp_path.glob("incoming-*"))
+    with pytest.raises(requests.ConnectionError):
+        caller.token()
+
+
+def test_it_can_come_back_on_the_same_port(tmp_path: Path) -> None:
+    with Sandbox(settings(tmp_path)) as sandbox:
+        port = int(sandbox.base_url.rpartition(":")[2])
+        Caller(sandbox)
+    with Sandbox(settings(tmp_path, port=port)) as sandbox:
+        assert Caller(sandbox).base_url.endswith(f":{port}")
+
+
+def test_a_port_that_is_taken_is_named(caller: Caller, tmp_path: Path) -> None:
+    port = int(caller.base_url.rpartition(":")[2])
+    with (
+        pytest.raises(OSError, match=f"127.0.0.1:{port}: Address already in use"),
+        Sandbox(settings(tmp_path, port=port)),
+    ):
+        pass
+    assert caller.token().status_code == 200
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_in_the_foreground_a_signal_ends_it_cleanly(tmp_path: Path, number: signal.Signals) -> None:
+    script = """
+import sys
+from pathlib import Path
+from invox_watcher import events
+from invox_watcher.sandbox.server import serve
+from invox_watcher.sandbox.settings import SandboxSettings
+events.configure()
+serve(SandboxSettings(Path(sys.argv[1]), recognizer="none"), lambda url: print(url, flush=True))
+print("stopped")
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, str(tmp_path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        assert process.stdout is not None
+        base_url = process.stdout.readline().strip()
+        response = requests.post(f"{base_url}/oauth/token", timeout=5)
+        os.kill(process.pid, number)
+        output, log = process.communicate(timeout=10)
+    assert (response.status_code, process.returncode, output) == (401, 0, "stopped\n")
+    assert '"event": "sandbox_answered", "operation": "token", "status": 401' in log
+    assert "Traceback" not in log
+
+
+def test_the_configuration_it_prints_reads_back(tmp_path: Path) -> None:
+    root = tmp_path / "with: colon # and hash"
+    text = client_configuration(settings(tmp_path, api_key="0123"), "http://127.0.0.1:1", root)
+    assert yaml.safe_load(text) == {
+        "api": {"base_url": "http://127.0.0.1:1"},
+        "credentials": {"app_id": "sandbox-app", "api_key": "0123"},
+        "folders": {"root": str(root)},
+        "state": {"directory": str(root / "state")},
+    }
+
+
+def test_many_callers_at_once(caller: Caller) -> None:
+    contents = [f"recording {number}".encode() for number in range(20)]
+    texts: dict[bytes, str] = {}
+
+    def one(content: bytes) -> None:
+        texts[content] = caller.result(caller.upload(content))["transcription"][0]["text"]
+
+    threads = [threading.Thread(target=one, args=(content,)) for content in contents]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(hashlib.sha256(content).hexdigest()[:12] in texts[content] for content in contents)
