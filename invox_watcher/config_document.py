@@ -62,7 +62,7 @@ class Problems:
 def read_document(path: Path, environ: Mapping[str, str], problems: Problems) -> dict[str, object]:
     """The file's content with its variables expanded; what is wrong in single keys goes to `problems`.
 
-    A value that can't be built is left in its raw form, and its key is marked as reported. Raises
+    A value that can't be built is reported, and what stands in its place then has no meaning. Raises
     ConfigurationError where there is no mapping of keys to work with: unreadable, not YAML, empty.
     """
     root = _compose(path)
@@ -162,8 +162,7 @@ class _Builder:
                 )
             return self._environ.get(name or "", "")
 
-        expanded = _VARIABLE.sub(replacement, text)
-        return text if self._problems.settled(path) else expanded
+        return _VARIABLE.sub(replacement, text)
 
 
 def _dotted(path: KeyPath) -> str:

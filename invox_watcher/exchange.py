@@ -25,8 +25,8 @@ from invox_watcher.errors import (
     ApiError,
     ApiRefusedError,
     ApiUnavailableError,
+    InvoxError,
     RecordingError,
-    StoppedError,
     StorageError,
     UploadUncertainError,
 )
@@ -44,6 +44,8 @@ _MIB = 1024 * 1024
 _READ_BYTES = 64 * 1024
 _KEPT_CONNECTIONS = 16
 _ERROR_BODY_BYTES = 16 * 1024
+# A gateway got a bad answer, or none, from the host behind it (RFC 9110 §15.6.3, §15.6.5).
+_NO_ANSWER_FROM_BEHIND = (502, 504)
 
 
 @dataclass(frozen=True)
@@ -155,7 +157,7 @@ class HttpClient:
         `on_progress` hears how many bytes were handed over. A 2xx is returned without its body; of an
         error's body the first 16 KiB. Beyond what `post` raises:
         - ApiUnavailableError `upload_interrupted`, StoppedError: not all bytes went out: it did not arrive;
-        - UploadUncertainError: all bytes went out, and no answer came;
+        - UploadUncertainError: all bytes went out, and no answer came, or a gateway's 502 or 504;
         - RecordingError `changed_during_upload`: the file ended early; StorageError: it can't be read.
         """
         reader = _BoundedReader(file, size_bytes, on_progress)
@@ -167,12 +169,16 @@ class HttpClient:
                 reply = self._perform(
                     fresh, _Plan(exchange, "PUT", url, {"Content-Type": content_type}, reader)
                 )
-            except (ApiError, StoppedError) as error:
+            except InvoxError as error:
                 failure = _upload_failure(error, exchange.where, handed_over=reader.handed_over)
             else:
-                if not reply.ok or reader.handed_over:
+                answered = f"{exchange.where} answered {reply.status}"
+                if reply.ok and not reader.handed_over:
+                    failure = _interrupted(f"{answered} before it had all bytes.")
+                elif reader.handed_over and reply.status in _NO_ANSWER_FROM_BEHIND:
+                    failure = _uncertain(f"{answered}: what is behind it may have taken the upload.")
+                else:
                     return reply
-                failure = _interrupted(f"{exchange.where} answered {reply.status} before it had all bytes.")
         raise failure
 
     def abort_all(self) -> None:
@@ -252,7 +258,7 @@ class _Plan:
     body: bytes | _BoundedReader = field(repr=False)
 
     def prepared(self) -> requests.PreparedRequest:
-        """The request as requests wants it; a stream keeps the Content-Length that its headers give."""
+        """The request as requests wants it, its length always declared."""
         always = {"User-Agent": f"invox-watcher/{__version__}", "Accept-Encoding": "identity"}
         data = self.body if isinstance(self.body, bytes) else None
         request = requests.Request(
@@ -283,13 +289,13 @@ class _BoundedReader:
 
     def read(self, size: int) -> bytes:
         """The next block. Being asked for it means that the one before was taken by the kernel."""
+        self.handed_over = self._left_bytes == 0
         if self._pending_bytes:
             self._sent_bytes += self._pending_bytes
             self._pending_bytes = 0
             if self._on_progress is not None:
                 self._on_progress(self._sent_bytes)
-        if self._left_bytes == 0:
-            self.handed_over = True
+        if self.handed_over:
             return b""
         block = self._read_file(min(size, self._left_bytes))
         self._left_bytes -= len(block)
@@ -320,12 +326,16 @@ def _refuse_redirect_or_proxy(status: int, where: str) -> None:
         raise proxy_refused(where, status)
 
 
-def _upload_failure(error: ApiError | StoppedError, where: str, *, handed_over: bool) -> Exception:
+def _upload_failure(error: InvoxError, where: str, *, handed_over: bool) -> InvoxError:
     if isinstance(error, ApiError) and error.status is not None:
         return error  # there was an answer
     if handed_over:
-        return UploadUncertainError(f"All bytes went to {where}, but its answer is missing. {error.message}")
+        return _uncertain(f"The answer of {where} is missing. {error.message}")
     return _interrupted(error.message) if isinstance(error, ApiUnavailableError) else error
+
+
+def _uncertain(why: str) -> UploadUncertainError:
+    return UploadUncertainError(f"All bytes of the upload were sent. {why}")
 
 
 def _interrupted(why: str) -> ApiUnavailableError:

@@ -419,10 +419,7 @@ def _fsync_folder(folder: Path) -> None:
 
 
 def _probe_writable(folder: Path) -> None:
-    descriptor, name = -1, folder / f".invox-watcher-{os.getpid()}.tmp"
-    try:
-        descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    finally:
-        if descriptor != -1:
-            os.close(descriptor)
-            os.unlink(name)
+    # Always the same name, so that the probe of a killed start is cleared away by the next one.
+    probe = folder / ".invox-watcher.tmp"
+    os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+    os.unlink(probe)

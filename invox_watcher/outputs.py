@@ -1,11 +1,11 @@
 """Turns a transcript into the files of the outbox: JSON, SRT, VTT and TXT, as bytes.
 
-Pure functions, and the same `Delivery` always gives the same bytes: after a crash the files are written again.
+Pure functions; the same `Delivery` always gives the same bytes, so files can be written again after a crash.
 All files are UTF-8 without a byte order mark and have LF line ends, which every SRT player of today reads.
 
 SRT and VTT are written here and not by a library, because those at hand change the words: pysubs2 1.8 takes
 `{unclear}` for an ASS tag and leaves it out, and does not escape `<` and `&` in VTT; srt has had no release
-for years. What takes thought, where lines and cues break, none of them does.
+since 2023. What takes thought, where lines and cues break, none of them does.
 """
 
 from __future__ import annotations
@@ -27,9 +27,11 @@ OutputFormat = Literal["json", "srt", "vtt", "txt"]
 SCHEMA = "invox-watcher/transcript/1"
 LINE_LENGTH = 42  # characters; with two lines to a cue the limits of common captioning guidelines
 LINES_PER_CUE = 2
+_MOST_WORDS = LINES_PER_CUE * (LINE_LENGTH // 2 + 1)  # words of one letter
 _LONGEST_LABEL = 24  # leaves room for words beside the speaker
 _READABLE_MS = 833  # 5/6 of a second, the least that captioning guidelines give a cue, where there is room
 _SHORTEST_MS = 40  # one video frame, where the next cue leaves no more
+_SRT_MARKS = str.maketrans("<>{}", "‹›()")
 _CLAUSE_END = re.compile(r"[.,;:!?…–—。、,;:!?]['\"’”»)\]]*$")
 
 
@@ -123,11 +125,12 @@ def _rfc3339(moment: datetime | None) -> str | None:
 def _srt(segments: Sequence[Segment]) -> str:
     """SubRip: number, times, at most two lines, a blank line. Each cue names its speaker: players may jump.
 
-    The format has no escapes. Only `-->`, which would pass for a line of times, is written as an arrow.
+    The format has no escapes, and players drop what is between < and > or { and }: "BP <120 and >80" became
+    "BP 80". So those are written as their next of kin, and `-->`, the mark of a line of times, as an arrow.
     """
     cues = _timed([cue for segment in segments for cue in _cues(segment, _prefix(segment.speaker))])
     return "".join(
-        f"{number}\n{_clock(cue.start_ms, ',')} --> {_clock(cue.end_ms, ',')}\n{_arrows(cue.lines)}\n\n"
+        f"{number}\n{_clock(cue.start_ms, ',')} --> {_clock(cue.end_ms, ',')}\n{_plain(cue.lines)}\n\n"
         for number, cue in enumerate(cues, start=1)
     )
 
@@ -182,7 +185,7 @@ def _cues(segment: Segment, prefix: str) -> list[_Cue]:
 def _parts(words: list[str], prefix: str) -> Iterator[list[str]]:
     """The words of each cue: up to the last clause end in the second half of what fits, else even parts."""
     while words:
-        fits = len(words)
+        fits = min(len(words), _MOST_WORDS)
         while len(_wrapped(words[:fits], prefix)) > LINES_PER_CUE:
             fits -= 1
         cut = fits
@@ -231,8 +234,8 @@ def _clock(milliseconds: int, mark: str) -> str:
     return f"{hours:02}:{minutes:02}:{seconds:02}{mark}{rest:03}"
 
 
-def _arrows(lines: Sequence[str]) -> str:
-    return "\n".join(lines).replace("-->", "→")
+def _plain(lines: Sequence[str]) -> str:
+    return "\n".join(lines).replace("-->", "→").translate(_SRT_MARKS)
 
 
 def _voiced(cue: _Cue) -> str:
@@ -253,6 +256,9 @@ def _prefix(speaker: str | None) -> str:
 
 
 def _clean(text: str) -> str:
-    """The text on one line, white space as single spaces, without characters that no reader can show."""
-    shown = ("�" if (kind := unicodedata.category(c)) == "Cs" else " " if kind == "Cc" else c for c in text)
-    return " ".join("".join(shown).split())
+    """The text on one line: single spaces, no control characters, no words that can't be seen."""
+    kinds = {c: unicodedata.category(c) for c in set(text)}
+    shown = (
+        "\N{REPLACEMENT CHARACTER}" if kinds[c] == "Cs" else " " if kinds[c] == "Cc" else c for c in text
+    )
+    return " ".join(word for word in "".join(shown).split() if any(kinds.get(c) != "Cf" for c in word))

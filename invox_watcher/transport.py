@@ -194,6 +194,14 @@ class _PlainConnection(HTTPConnection):
 class _TlsConnection(_PlainConnection, HTTPSConnection):
     """The same over TLS."""
 
+    def request(self, *args: Any, **kwargs: Any) -> None:
+        try:
+            super().request(*args, **kwargs)
+        except ssl.SSLEOFError:
+            # What a broken pipe is called here. After one of those urllib3 still looks for a reply: storage
+            # that refuses an upload says so and hangs up, however much is still to be sent.
+            raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE)) from None
+
 
 class _PlainPool(HTTPConnectionPool):
     ConnectionCls = _PlainConnection
@@ -275,7 +283,7 @@ def translated(error: Exception, where: str) -> ApiError:
     if is_a(urllib3.exceptions.NameResolutionError, socket.gaierror):
         return ApiUnavailableError(f"The name {where} can't be resolved.", code="network")
     if is_a(*_HUNG_UP) or is_a(urllib3.exceptions.NewConnectionError):
-        return ApiUnavailableError(f"No connection to {where}: {_reason(causes)}.", code="network")
+        return ApiUnavailableError(f"The connection to {where} failed: {_reason(causes)}.", code="network")
     if is_a(*_TIMEOUT):
         return ApiUnavailableError(f"{where} did not answer in time.", code="timeout")
     if is_a(*_TLS):
@@ -294,7 +302,7 @@ def translated(error: Exception, where: str) -> ApiError:
             code="bad_request",
             hint="Check api.base_url, api.version and the credentials.",
         )
-    return ApiUnavailableError(f"No connection to {where}: {_reason(causes)}.", code="network")
+    return ApiUnavailableError(f"The connection to {where} failed: {_reason(causes)}.", code="network")
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
@@ -307,9 +315,10 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 def _reason(causes: tuple[BaseException, ...]) -> str:
     for cause in causes:
-        if isinstance(cause, OSError) and cause.errno is not None and cause.errno in errno.errorcode:
+        # The errno of an SSLError is not one of the operating system.
+        if isinstance(cause, OSError) and not isinstance(cause, ssl.SSLError) and cause.errno is not None:
             return os.strerror(cause.errno)
-    return "it was closed or never came about"
+    return "it was closed without an answer"
 
 
 def _proxy_failure(causes: tuple[BaseException, ...], where: str) -> ApiError:

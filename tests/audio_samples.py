@@ -25,7 +25,7 @@ RECIPES: dict[str, Sequence[str]] = {
     "gsm.wav": ("-c:a", "libgsm_ms", "-ar", "8000"),
     "adpcm.wav": ("-c:a", "adpcm_ima_wav"),
     "extensible.wav": ("-c:a", "pcm_s24le", "-ac", "6"),
-    "mono8.wav": ("-c:a", "pcm_u8", "-ar", "8000", "-af", "atrim=end_sample=8001", *_BITEXACT),
+    "odd.wav": ("-c:a", "pcm_u8", "-ar", "8000", "-af", "atrim=end_sample=8001", *_BITEXACT),
     "bwf.wav": ("-c:a", "pcm_s16le", "-write_bext", "1", "-metadata", "description=ward 3"),
     "rf64.wav": ("-c:a", "pcm_s16le", "-rf64", "always"),
     "piped.wav": (_PIPE, "-c:a", "pcm_s16le", "-f", "wav"),

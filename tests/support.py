@@ -107,7 +107,11 @@ class Clinic:
         seen = self.events("watching")
         with self.log.open("ab") as log:
             process = subprocess.Popen(self.command("run"), stderr=log)
-        wait_for("the daemon watches", lambda: len(self.events("watching")) > len(seen))
+        wait_for(
+            "the daemon watches",
+            lambda: len(self.events("watching")) > len(seen) or process.poll() is not None,
+        )
+        assert process.poll() is None, self.log.read_text()
         return process
 
     def events(self, *names: str) -> list[dict[str, Any]]:

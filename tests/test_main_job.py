@@ -82,7 +82,11 @@ def test_a_file_copied_in_slowly_is_taken_once_and_whole(clinic: Clinic, api: Sa
 
 def test_a_wav_written_and_closed_is_taken_at_once(tmp_path: Path, api: Sandbox) -> None:
     # With these settings only the close event can lead to it; the benchmark says how many milliseconds.
-    clinic = Clinic(tmp_path / "clinic", api.base_url, watch={"settle_seconds": 60, "rescan_seconds": 3600})
+    clinic = Clinic(
+        tmp_path / "clinic",
+        api.base_url,
+        watch={"settle_seconds": 60, "rescan_seconds": 3600, "patience_seconds": 120},
+    )
     daemon = clinic.start()
     write_wav(clinic.inbox / "quick.wav")
     wait_for("quick.wav is done", lambda: clinic.files(clinic.done) == ["quick.wav"])
@@ -224,8 +228,8 @@ def test_no_words_tokens_or_urls_in_the_log(tmp_path: Path) -> None:
         clinic = Clinic(tmp_path / "clinic", api.base_url)
         write_wav(clinic.inbox / "Maria Gonzalez.wav")
         (clinic.inbox / "Juan Perez.wav").write_text("not a recording, words of a patient")
-        api.fault({"on": "presign", "do": "status", "code": 500, "times": 1})
-        api.fault({"on": "upload", "do": "status", "code": 403, "times": 1})
+        api.fault({"on": "presign", "do": "status", "status": 500, "times": 1})
+        api.fault({"on": "upload", "do": "status", "status": 403, "times": 1})
         api.fault({"on": "status", "do": "html", "times": 1})
         assert clinic.once() == 1
         log = clinic.log.read_text()

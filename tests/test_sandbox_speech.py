@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import wave
 from pathlib import Path
 
 import pytest
@@ -47,7 +48,7 @@ def test_uploaded_speech_comes_back_as_its_words(tmp_path: Path) -> None:
 def test_times_go_on_across_the_windows_of_a_long_recording() -> None:
     segments = recognizer("speech")(speech_samples()[0], "")
     last = segments[-1]
-    assert "comparison" in last.text.lower()
+    assert "superlative degree" in last.text.lower()
     assert 38 < last.end_seconds < 45
     assert [segment.start_seconds for segment in segments] == sorted(s.start_seconds for s in segments)
 
@@ -75,13 +76,14 @@ def test_another_suffix_is_refused_before_anything_is_written(tmp_path: Path) ->
 
 def test_what_holds_no_audio_is_undecodable(tmp_path: Path) -> None:
     empty = tmp_path / "empty.wav"
-    convert(speech_samples()[1], empty, start_seconds=100, seconds=1)
+    with wave.open(str(empty), "wb") as file:
+        file.setparams((1, 2, 16000, 0, "NONE", "not compressed"))
     with pytest.raises(UndecodableError, match="holds no audio"):
         recognizer("speech")(empty, "")
-    picture = tmp_path / "subtitles.srt"
-    picture.write_text("1\n00:00:00,000 --> 00:00:01,000\nno sound\n")
+    subtitles = tmp_path / "subtitles.srt"
+    subtitles.write_text("1\n00:00:00,000 --> 00:00:01,000\nno sound\n")
     with pytest.raises(UndecodableError, match="no audio track"):
-        recognizer("speech")(picture, "")
+        recognizer("speech")(subtitles, "")
 
 
 def test_where_it_is_not_installed_the_text_says_how_to_install_it(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -80,7 +79,7 @@ def seconds(count: float, per_second: float) -> float | None:
 
 
 def _plausible(duration_seconds: float | None) -> float | None:
-    # A header can claim any number; what waits for a recording of a month must not believe it.
-    if duration_seconds is None or not math.isfinite(duration_seconds):
+    # A header can claim any number, even none (NaN), and others plan by it.
+    if duration_seconds is None or not 0 <= duration_seconds <= _LONGEST_SECONDS:
         return None
-    return duration_seconds if 0 <= duration_seconds <= _LONGEST_SECONDS else None
+    return duration_seconds

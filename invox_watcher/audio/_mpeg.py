@@ -78,11 +78,11 @@ def read_mpeg(reader: Reader, head: bytes) -> AudioInfo | None:
 def _find_frames(window: bytes, *, file_ends: bool) -> list[_Frame]:
     """The first run of frames long enough to be no accident, up to the window's end."""
     for match in _SYNC.finditer(window, 0, _SEARCHED_BYTES):
-        run = _run(window, match.start(), _FRAMES_TO_BE_SURE)
-        if len(run) == _FRAMES_TO_BE_SURE:
+        if len(_run(window, match.start(), _FRAMES_TO_BE_SURE)) == _FRAMES_TO_BE_SURE:
             return _run(window, match.start(), len(window))
-        if run and match.start() == 0 and file_ends and run[-1].offset + run[-1].size + 4 > len(window):
-            return run  # as many as a short file can hold
+    run = _run(window, 0, _FRAMES_TO_BE_SURE)
+    if file_ends and run and run[0].layer == _LAYER_3 and run[-1].offset + run[-1].size + 4 > len(window):
+        return run  # as many as a short file can hold
     return []
 
 

@@ -19,6 +19,7 @@ from invox_watcher.audio._reader import Reader, little
 
 _CAPTURE = b"OggS"
 _TAIL_BYTES = 2 * (27 + 255 + 255 * 255)  # the longest page, twice
+_FIRST_PAGE_BYTES = 27 + 255 + 64  # a header and what tells the codec
 _MAX_STREAMS = 16
 _FIRST, _LAST = 2, 4
 _NO_GRANULE = (1 << 64) - 1
@@ -50,7 +51,7 @@ def read_ogg(reader: Reader, head: bytes) -> AudioInfo | None:
     codec: _Codec | None = None
     offset = 0
     for _ in range(_MAX_STREAMS):  # the first page of every stream comes before all others
-        data = reader.at(offset, 27 + 255 + 64)
+        data = reader.at(offset, _FIRST_PAGE_BYTES)
         page = _parse_page(data, 0)
         if page is None or not page.flags & _FIRST:
             break
@@ -60,7 +61,7 @@ def read_ogg(reader: Reader, head: bytes) -> AudioInfo | None:
         codec = codec or _codec(packet, page.serial)
         offset += page.end
     if codec is None:
-        if offset >= reader.size or len(head) < 27 + 255:  # the first pages are not all here
+        if reader.size - offset < _FIRST_PAGE_BYTES:  # the first pages may not all be here yet
             return uploadable("Ogg", "ogg", Completeness.UNFINISHED)
         return not_audio("Ogg without a known audio codec")
     completeness, granule = _ending(reader, codec.serial)

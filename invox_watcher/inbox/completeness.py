@@ -96,8 +96,8 @@ class Tracker:
     def see(self, path: str, snapshot: Snapshot, now: float, *, look_now: bool = False) -> bool:
         """Note what a file looks like now; True if it was not known before.
 
-        A new or changed file starts to be quiet now, and is due for a look after `settle_seconds`, or at once
-        if `look_now`.
+        A new or changed file starts to be quiet now, and is due for a look within `settle_seconds`, or at
+        once if `look_now`.
         """
         entry = self._entries.get(path)
         if entry is not None and entry.snapshot == snapshot:
@@ -110,7 +110,10 @@ class Tracker:
             if entry.stage is not Stage.UNFINISHED:
                 self._move(path, Stage.SETTLING)
             entry.snapshot, entry.quiet_since = snapshot, now
-        self._look_at(path, now if look_now else now + self._settle_seconds)
+        due = now if look_now else now + self._settle_seconds
+        # Never put off: a file that changes with every scan has to be looked at all the same.
+        if entry is None or entry.due is None or due < entry.due:
+            self._look_at(path, due)
         return entry is None
 
     def settled(self, path: str, now: float) -> bool:

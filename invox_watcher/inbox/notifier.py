@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -55,6 +56,8 @@ class Notifier:
     """
 
     def __init__(self, root: str, *, recursive: bool, put: Callable[[Hint], None]) -> None:
+        # Said of every `mkdir -p`, harmless, and with the names of all folders in it.
+        warnings.filterwarnings("ignore", message="Callback with id", category=RuntimeWarning)
         before = set(threading.enumerate())
         self._observer = InotifyObserver()
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from typing import Literal
 
 from invox_watcher.errors import InvoxError
@@ -15,7 +15,7 @@ from invox_watcher.inbox.notifier import Hint, Notifier
 Mode = Literal["auto", "native", "polling"]
 
 # How long after a rescan found a new file its event may still come.
-_GRACE_SECONDS = 2.0
+_GRACE_SECONDS = 1.0
 _MISSES_ALLOWED = 3
 
 
@@ -95,13 +95,16 @@ class Watch:
         else:
             self._suspects.discard(hint.path)
 
-    def rescanned(self, new: Iterable[str], now: float) -> None:
+    def rescanned(self, new: Collection[str], now: float) -> None:
         """A full scan found `new` files: unless events for them come soon, the watch has missed them."""
         if self._silence_expected or not self.native:
             self._silence_expected = False
             return
-        self._suspects = set(new)
-        self.verdict_due = now + _GRACE_SECONDS
+        if new:
+            self._suspects.update(new)
+            self.verdict_due = now + _GRACE_SECONDS
+        elif self.verdict_due is None:
+            self._acquit()
 
     def judge_silence(self, now: float) -> None:
         """Once the grace is over: log what events should have shown; after repeated misses, poll."""
@@ -109,8 +112,7 @@ class Watch:
             return
         self.verdict_due = None
         if not self._suspects:
-            self._misses = 0 if self._heard else self._misses
-            self._heard = False
+            self._acquit()
             return
         self._misses += 1
         log.warning(Event.WATCH_MISSED, count=len(self._suspects), rescans=self._misses)
@@ -120,6 +122,11 @@ class Watch:
             self.close()
             self._deaf, self._place = True, place
             self._log_watching(place, reason="events were missed repeatedly")
+
+    def _acquit(self) -> None:
+        # Only a watch that was heard since is known to work; one that had nothing to say is not.
+        if self._heard:
+            self._misses, self._heard = 0, False
 
     def _start(self, root: str) -> Notifier | None:
         try:

@@ -1,0 +1,84 @@
+"""The demo: real speech in six formats goes through a real daemon and the stand-in API, before one's eyes.
+
+`stage` builds the tree and starts the daemon, `live` shows what happens, `verdict` says how it ended.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+
+from rich.console import Console
+
+from invox_watcher.demo import live, stage, verdict
+from invox_watcher.errors import ExitStatus
+from invox_watcher.sandbox.server import Sandbox
+from invox_watcher.sandbox.settings import SandboxSettings
+
+# Slow enough for the longest recording's upload to be watched for some seconds.
+_UPLOAD_BYTES_PER_SECOND = 150_000
+
+
+def run_demo(folder: Path) -> ExitStatus:
+    """Run the demo in `folder`, made anew; return OK if everything ended as promised, else SOME_FAILED.
+
+    Raises:
+        ExtraMissingError: the `sandbox` extra is not installed.
+        FolderError: `folder` holds something that no demo made, or is in use, or can't be written.
+        DaemonEndedError: the daemon ended before its work was done.
+        KeyboardInterrupt: on SIGINT, SIGTERM or SIGHUP, once daemon and sandbox have stopped.
+    """
+    console = Console(markup=False, highlight=False, emoji=False, soft_wrap=True)
+    stage.require_extra()
+    if stage.prepare(folder):
+        console.print(f"Removed what an earlier demo left in {stage.shown(folder)}.\n")
+    try:
+        with _interruptible():
+            status = _play(console, folder)
+    except KeyboardInterrupt:
+        console.print(f"\nStopped. What was made lies in {stage.shown(folder)}.")
+        raise
+    return status
+
+
+def _play(console: Console, folder: Path) -> ExitStatus:
+    settings = SandboxSettings(
+        data_directory=folder / "sandbox",
+        recognizer="speech",
+        upload_bytes_per_second=_UPLOAD_BYTES_PER_SECOND,
+    )
+    with tempfile.TemporaryDirectory() as workshop, Sandbox(settings) as sandbox:
+        console.print("Cutting real speech into recordings of six formats …")
+        exhibits = stage.make_exhibits(Path(workshop))
+        stage.write_marker(folder, exhibits)
+        stage.write_configuration(folder, settings, sandbox.base_url)
+        with stage.running_daemon(folder) as daemon:
+            console.print(
+                f"A daemon (process {daemon.pid}) watches {stage.shown(folder / 'inbox')}.\n"
+                f"A stand-in for the vendor's API listens on {sandbox.base_url}\n"
+                f"and takes each upload at {_UPLOAD_BYTES_PER_SECOND // 1000} kB a second, slowly enough to watch.\n"
+                "Dropping recordings into the inbox:\n"
+            )
+            jobs = live.watch(console, folder, exhibits, daemon)
+        calls = sandbox.stats()
+    outcome = verdict.Outcome(folder, exhibits, jobs, calls, daemon.returncode)
+    return verdict.report(console, outcome)
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end the block as Ctrl-C does, so that the daemon never outlives the demo."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

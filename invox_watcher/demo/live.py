@@ -1,0 +1,157 @@
+"""Shows what happens to each recording while it happens: a live table, or plain lines where no terminal is.
+
+Everything shown comes from the journal, read as `invox-watcher jobs` reads it; the demo has no inside view.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from datetime import datetime
+from pathlib import Path
+
+from rich.console import Console, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from invox_watcher.demo.stage import STATE, Exhibit, drop, printable, require_running
+from invox_watcher.job import FINAL, Job, State, utc_now
+from invox_watcher.store import FILENAME, Journal, Moment
+
+_TICK_SECONDS = 0.2
+_START_SECONDS = 20
+_PLAY_SECONDS = 120
+_TABLE_WIDTH = 100
+_STYLES = {State.DONE: "green", State.FAILED: "red", State.VANISHED: "red"}
+
+Update = Callable[[Sequence[str], Sequence[Job]], None]
+"""Shows the paths dropped so far and the jobs in the journal."""
+
+
+def watch(
+    console: Console, folder: Path, exhibits: Sequence[Exhibit], daemon: subprocess.Popen[bytes]
+) -> dict[str, Job]:
+    """Drop the exhibits in, show what becomes of them, and return their jobs, by path, as they are then.
+
+    Ends when all are done or failed, or after two minutes. Raises DaemonEndedError.
+    """
+    _await_journal(folder, daemon)
+    dropped: list[str] = []
+    ends_at = time.monotonic() + _PLAY_SECONDS
+    with closing(Journal(folder / STATE, create=False)) as journal, _view(console, journal) as update:
+        while True:
+            all_jobs = journal.jobs()
+            jobs = {job.path: job for job in all_jobs if job.path in dropped}
+            update(dropped, all_jobs)
+            over = len(jobs) == len(exhibits) and all(job.state in FINAL for job in jobs.values())
+            if over or time.monotonic() > ends_at:
+                return jobs
+            if len(dropped) < len(exhibits) and _its_turn(exhibits[len(dropped)], jobs):
+                dropped.append(drop(folder, exhibits[len(dropped)]))
+            require_running(daemon, folder)
+            time.sleep(_TICK_SECONDS)
+
+
+def _await_journal(folder: Path, daemon: subprocess.Popen[bytes]) -> None:
+    ends_at = time.monotonic() + _START_SECONDS
+    while not (folder / STATE / FILENAME).exists() and time.monotonic() < ends_at:
+        require_running(daemon, folder)
+        time.sleep(_TICK_SECONDS)
+
+
+def _its_turn(exhibit: Exhibit, jobs: dict[str, Job]) -> bool:
+    """A copy waits until the daemon knows the content of what it is a copy of."""
+    if exhibit.copy_of is None:
+        return True
+    original = jobs.get(exhibit.copy_of)
+    return original is not None and original.state is not State.CLAIMED
+
+
+@contextmanager
+def _view(console: Console, journal: Journal) -> Iterator[Update]:
+    if not console.is_terminal or console.is_dumb_terminal:
+        yield _Lines(console, journal).update
+        return
+    with Live(console=console, auto_refresh=False) as live:
+        yield lambda dropped, jobs: live.update(_table(console, dropped, jobs, utc_now()), refresh=True)
+
+
+# ---- the table ---------------------------------------------------------------------------------------------
+
+
+def _table(console: Console, dropped: Sequence[str], jobs: Sequence[Job], now: datetime) -> Table:
+    by_path: dict[str, Job | None] = dict.fromkeys(dropped) | {job.path: job for job in jobs}
+    table = Table(box=None, width=min(console.width, _TABLE_WIDTH), padding=(0, 2, 0, 0), pad_edge=False)
+    table.add_column("Recording", no_wrap=True, style="bold")
+    table.add_column("Format", no_wrap=True)
+    table.add_column("State", no_wrap=True, width=11)
+    table.add_column("Upload", no_wrap=True, ratio=1)
+    table.add_column("Seconds", no_wrap=True, justify="right")
+    for path, job in by_path.items():
+        if job is None:
+            table.add_row(printable(path), "", Text("in inbox", "dim"))
+            continue
+        state = Text(job.state, _STYLES.get(job.state, "cyan"))
+        seconds = f"{_age_seconds(job, now):.1f}"
+        table.add_row(printable(path), printable(job.format or ""), state, _upload(job), seconds)
+    return table
+
+
+def _upload(job: Job) -> RenderableType:
+    if job.state in (State.FAILING, State.FAILED):
+        return Text(f"none: {job.failure.code if job.failure else ''}", "red")
+    if job.original_id is not None:
+        return Text("none: the same as another", "green")
+    if job.state in (State.CLAIMED, State.IDENTIFIED, State.VANISHED):
+        return ""
+    cell = Table.grid(expand=True, padding=(0, 1, 0, 0))
+    cell.add_column(ratio=1)
+    cell.add_column(no_wrap=True, justify="right")
+    bar = ProgressBar(total=job.size_bytes, completed=job.uploaded_bytes)
+    cell.add_row(bar, f"{job.uploaded_bytes // 1000}/{job.size_bytes // 1000} kB")
+    return cell
+
+
+def _age_seconds(job: Job, now: datetime) -> float:
+    end = job.updated_at if job.state in FINAL else now
+    return max((end - job.received_at).total_seconds(), 0.0)
+
+
+# ---- plain lines -------------------------------------------------------------------------------------------
+
+
+class _Lines:
+    """One line for each new moment in the history of each recording."""
+
+    def __init__(self, console: Console, journal: Journal) -> None:
+        self._console = console
+        self._journal = journal
+        self._began = utc_now()
+        self._seen: dict[str, tuple[State, int]] = {}
+
+    def update(self, _dropped: Sequence[str], jobs: Sequence[Job]) -> None:
+        fresh: list[tuple[Job, Moment]] = []
+        for job in jobs:
+            state, count = self._seen.get(job.id, (None, 0))
+            if state is not job.state:
+                history = self._journal.history(job.id)
+                fresh += [(job, moment) for moment in history[count:]]
+                self._seen[job.id] = (job.state, len(history))
+        for job, moment in sorted(fresh, key=lambda item: item[1].at):
+            seconds = (moment.at - self._began).total_seconds()
+            line = f"{seconds:6.1f} s  {printable(job.path):<28}  {moment.state:<11}  "
+            self._console.print((line + _remark(job, moment.state)).rstrip())
+
+
+def _remark(job: Job, state: State) -> str:
+    if state is State.CLAIMED:
+        return f"{printable(job.format or 'unknown')}, {job.size_bytes / 1000:.0f} kB"
+    if state is State.IDENTIFIED and job.original_id is not None:
+        return "the same content as another: no upload"
+    if state is State.FAILING and job.failure is not None:
+        return f"{job.failure.code}: no upload"
+    return ""

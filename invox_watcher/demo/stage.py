@@ -1,0 +1,256 @@
+"""What the demo plays with: its folder, its exhibits (recordings and a letter), a daemon as a real process.
+
+A marker file in the folder lists the content of every exhibit, so that a later demo removes nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from invox_watcher.errors import ExitStatus, FolderError, InvoxError
+from invox_watcher.files import ERROR_SUFFIX
+from invox_watcher.sandbox.configuration import client_configuration
+from invox_watcher.sandbox.samples import convert, speech_samples
+from invox_watcher.sandbox.settings import SandboxSettings
+
+FOLDERS = ("inbox", "processing", "outbox", "done", "failed")
+LOG = "daemon.log"
+CONFIGURATION = "config.yaml"
+STATE = "state"
+
+_MARKER = ".invox-demo.json"
+_MADE = frozenset({_MARKER, CONFIGURATION, LOG, STATE, "sandbox", *FOLDERS})
+_ELSEWHERE = "or take another folder: invox-watcher demo --folder DIRECTORY"
+_STOP_SECONDS = 15
+
+_TWO_CITIES, _BECKETT = 0, 1
+_LETTER_TEXT = "Dear colleague,\n\nthank you for referring this patient to us.\n"
+
+
+class ExtraMissingError(InvoxError):
+    """The demo needs the `sandbox` extra."""
+
+    code = "extra_missing"
+    exit_status = ExitStatus.UNAVAILABLE
+
+
+class DaemonEndedError(InvoxError):
+    """The demo's daemon ended before its work was done."""
+
+    code = "daemon_ended"
+
+
+@dataclass(frozen=True)
+class Exhibit:
+    """One file for the inbox. `path` is relative to it; `copy_of` is the path of one of equal content."""
+
+    path: str
+    source: Path
+    sha256: str
+    is_audio: bool = True
+    copy_of: str | None = None
+
+
+@dataclass(frozen=True)
+class _Cut:
+    path: str
+    sample: int
+    start_seconds: float
+    seconds: float
+
+
+# Cut at the reader's pauses, so that no sentence is torn.
+_CUTS = (
+    _Cut("consultation.wav", _TWO_CITIES, 0.0, 28.8),
+    _Cut("ward 3/Dr Müller/round.mp3", _TWO_CITIES, 0.0, 13.1),
+    _Cut("ward 3/Dr Müller/report.m4a", _TWO_CITIES, 13.1, 7.8),
+    _Cut("clinic/Ærøskøbing/visit.flac", _TWO_CITIES, 20.9, 7.9),
+    _Cut("clinic/phone note.ogg", _TWO_CITIES, 28.8, 14.0),
+    _Cut("beckett.webm", _BECKETT, 0.0, 10.0),
+)
+_LETTER = "letter.wav"
+COPIED, _COPY = "ward 3/Dr Müller/round.mp3", "copy of round.mp3"
+
+
+def require_extra() -> None:
+    """Raise ExtraMissingError where speech recognition or the decoder is not installed."""
+    if not (importlib.util.find_spec("av") and importlib.util.find_spec("moonshine_voice")):
+        raise ExtraMissingError(
+            "The demo needs the extra `sandbox`: speech recognition and a decoder.",
+            hint="Install it: pip install 'invox-watcher[sandbox]'",
+        )
+
+
+# ---- the folder --------------------------------------------------------------------------------------------
+
+
+def prepare(folder: Path) -> bool:
+    """Make `folder`, or empty it where all that is in it comes from a demo; True if there was anything.
+
+    Raises FolderError, with nothing removed, where it holds something else, is in use, or can't be written.
+    """
+    try:
+        filled = folder.exists() and any(folder.iterdir())
+        if filled:
+            _require_ours(folder)
+            shutil.rmtree(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_marker(folder, ())
+    except OSError as error:
+        raise FolderError(
+            f"Can't use {shown(folder)}: {error.strerror}.", hint=f"Make it usable, {_ELSEWHERE}"
+        ) from None
+    return filled
+
+
+def _require_ours(folder: Path) -> None:
+    foreign = _foreign(folder)
+    if foreign is not None:
+        raise FolderError(
+            f"{shown(folder)} holds what no demo has put there: {printable(foreign)}",
+            hint=f"Move it away, {_ELSEWHERE}",
+        )
+    if _in_use(folder):
+        raise FolderError(f"A daemon is running in {shown(folder)}.", hint=f"Stop it first, {_ELSEWHERE}")
+
+
+def _foreign(folder: Path) -> str | None:
+    """The first entry below `folder` that no demo has made, None if there is none."""
+    try:
+        exhibits = frozenset(json.loads((folder / _MARKER).read_text())["exhibits"])
+    except (OSError, ValueError, KeyError):
+        return min(os.listdir(folder))
+    if strange := set(os.listdir(folder)) - _MADE:
+        return min(strange)
+    for name in FOLDERS:
+        for path in (folder / name).rglob("*"):
+            if not _is_ours(path, name, exhibits):
+                return str(path.relative_to(folder))
+    return None
+
+
+def _is_ours(path: Path, where: str, exhibits: frozenset[str]) -> bool:
+    """Whether `path`, in the folder `where`, is an exhibit or what the daemon wrote; folders don't count."""
+    if path.is_symlink():
+        return False
+    if path.is_dir() or where == "outbox" or (where == "failed" and path.name.endswith(ERROR_SUFFIX)):
+        return True
+    return path.is_file() and _sha256(path) in exhibits
+
+
+def _in_use(folder: Path) -> bool:
+    try:
+        with open(folder / STATE / "lock", "rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
+def write_marker(folder: Path, exhibits: Sequence[Exhibit]) -> None:
+    """Say in `folder` that a demo made it, and what it put there."""
+    note = "Made by `invox-watcher demo`, which removes this folder when it is run again."
+    content = {"note": note, "exhibits": sorted({exhibit.sha256 for exhibit in exhibits})}
+    (folder / _MARKER).write_text(json.dumps(content, indent=2) + "\n")
+
+
+def write_configuration(folder: Path, settings: SandboxSettings, base_url: str) -> None:
+    """Write the daemon's configuration: the sandbox's, no web server, and a log that people can read."""
+    text = client_configuration(settings, base_url, folder)
+    text += "http:\n  listen: null\nlogging:\n  format: console\n  filenames: plain\n"
+    (folder / CONFIGURATION).write_text(text)
+
+
+# ---- the exhibits ------------------------------------------------------------------------------------------
+
+
+def make_exhibits(workshop: Path) -> list[Exhibit]:
+    """Make the files for the inbox in `workshop`, in the order in which they are to be dropped."""
+    samples = speech_samples()
+    for cut in _CUTS:
+        target = workshop / cut.path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        convert(samples[cut.sample], target, start_seconds=cut.start_seconds, seconds=cut.seconds)
+    (workshop / _LETTER).write_text(_LETTER_TEXT)
+    exhibits = [_exhibit(workshop, cut.path) for cut in _CUTS]
+    letter = _exhibit(workshop, _LETTER, is_audio=False)
+    copied = workshop / COPIED
+    return [*exhibits, letter, Exhibit(_COPY, copied, _sha256(copied), copy_of=COPIED)]
+
+
+def _exhibit(workshop: Path, path: str, *, is_audio: bool = True) -> Exhibit:
+    return Exhibit(path, workshop / path, _sha256(workshop / path), is_audio)
+
+
+def drop(folder: Path, exhibit: Exhibit) -> str:
+    """Copy one exhibit into the inbox, as anybody would; return its path there."""
+    target = folder / "inbox" / exhibit.path
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(exhibit.source, target)
+    return exhibit.path
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+# ---- the daemon --------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def running_daemon(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """The daemon as a process of its own, asked to stop when the block ends."""
+    command = [sys.executable, "-m", "invox_watcher", "run", "--config", str(folder / CONFIGURATION)]
+    # In a process group of its own: Ctrl-C is for the demo, which then stops the daemon once, not twice.
+    with (
+        open(folder / LOG, "wb") as log,
+        subprocess.Popen(  # noqa: S603 - our own interpreter
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, process_group=0
+        ) as daemon,
+    ):
+        try:
+            yield daemon
+        finally:
+            daemon.terminate()
+            try:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    daemon.wait(_STOP_SECONDS)
+            finally:
+                daemon.kill()  # does nothing to a process that has been waited for
+
+
+def require_running(daemon: subprocess.Popen[bytes], folder: Path) -> None:
+    """Raise DaemonEndedError, where the daemon is no longer there."""
+    if daemon.poll() is not None:
+        raise DaemonEndedError(
+            f"The daemon ended by itself, with status {daemon.returncode}.",
+            hint=f"Its log says why: {shown(folder / LOG)}",
+        )
+
+
+# ---- for the eye -------------------------------------------------------------------------------------------
+
+
+def shown(path: Path) -> str:
+    """`path` as a person at this terminal would type it: relative where it lies below, harmless to print."""
+    here = Path.cwd()
+    return printable(path.relative_to(here) if path.is_relative_to(here) and path != here else path)
+
+
+def printable(value: object) -> str:
+    """`value` as one line without escape sequences, line breaks or direction marks."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(value))

@@ -1,0 +1,726 @@
+"""The inbox as a user sees it: real files, a real inotify watch, real writing processes."""
+
+from __future__ import annotations
+
+import errno
+import io
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+import wave
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from invox_watcher import events
+from invox_watcher.errors import InvoxError, StorageError
+from invox_watcher.inbox import Candidate, Inbox, InboxStatus
+
+ACCEPTED = ["audio/wav", "audio/mp3"]
+ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+
+
+def wav(seconds: float = 0.2) -> bytes:
+    """A WAV with sound in it, as the standard library writes it."""
+    buffer = io.BytesIO()
+    with wave.open(buffer, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(8000)
+        file.writeframes(b"\x12\x34" * int(8000 * seconds))
+    return buffer.getvalue()
+
+
+def eventually(condition: Callable[[], Any], *, within: float = 5.0) -> float:
+    """Wait until `condition` holds; how long that took, in seconds."""
+    started = time.monotonic()
+    while not condition():
+        if time.monotonic() - started > within:
+            pytest.fail(f"not within {within} s")
+        time.sleep(0.005)
+    return time.monotonic() - started
+
+
+class Intake:
+    """Runs an inbox in a thread and claims what it offers by a rename, as the daemon does."""
+
+    def __init__(self, tmp_path: Path, log: io.StringIO) -> None:
+        self.root = tmp_path / "inbox"
+        self.claimed_into = tmp_path / "claimed"
+        self.offers: list[Candidate] = []
+        self.claimed: dict[str, Candidate] = {}
+        self.refuse_to_take = False
+        self.raises: Exception | None = None
+        self.error: BaseException | None = None
+        self._log = log
+        self._stop = threading.Event()
+        self.root.mkdir()
+        self.claimed_into.mkdir()
+
+    def start(self, **changes: Any) -> None:
+        settings: dict[str, Any] = {
+            "mode": "auto",
+            "recursive": True,
+            "settle_seconds": 0.2,
+            "rescan_seconds": 30,
+            "polling_seconds": 0.1,
+            "patience_seconds": 30,
+            "ignore": [],
+            "max_size_bytes": 100 * 1024 * 1024,
+            "accepted_mime_types": ACCEPTED,
+        }
+        self.inbox = Inbox(self.root, **(settings | changes))
+        self._thread = threading.Thread(target=self._run, name="inbox")
+        self._thread.start()
+
+    def start_and_scan(self, **changes: Any) -> None:
+        """Start, and return once the first scan is over: from then on it is the events that count."""
+        self.start(**changes)
+        eventually(lambda: self.status.scans >= 1)
+
+    def stop(self) -> None:
+        if hasattr(self, "inbox"):
+            self._stop.set()
+            self.inbox.wake()
+            self._thread.join(10)
+            assert not self._thread.is_alive()
+
+    @property
+    def status(self) -> InboxStatus:
+        return self.inbox.status
+
+    @property
+    def running(self) -> bool:
+        return self._thread.is_alive()
+
+    def bytes_of(self, path: str) -> bytes:
+        return (self.claimed_into / path).read_bytes()
+
+    def logged(self, event: events.Event) -> list[dict[str, Any]]:
+        lines = [json.loads(line) for line in self._log.getvalue().splitlines()]
+        return [line for line in lines if line["event"] == event]
+
+    def _run(self) -> None:
+        try:
+            self.inbox.run(self._take, self._stop)
+        except BaseException as error:
+            self.error = error
+
+    def _take(self, candidate: Candidate) -> bool:
+        self.offers.append(candidate)
+        if self.raises is not None:
+            raise self.raises
+        if self.refuse_to_take:
+            return False
+        target = self.claimed_into / candidate.path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.rename(self.root / candidate.path, target)
+        self.claimed[candidate.path] = candidate
+        return True
+
+
+@pytest.fixture
+def intake(tmp_path: Path) -> Iterator[Intake]:
+    log = io.StringIO()
+    events.configure(stream=log, level="debug", filenames="plain")
+    intake = Intake(tmp_path, log)
+    yield intake
+    intake.stop()
+    events.configure()
+
+
+def only_refusal(intake: Intake, path: str, *, within: float = 5.0) -> str:
+    """The code of the refusal with which `path` is offered."""
+    eventually(lambda: path in intake.claimed, within=within)
+    refusal = intake.claimed[path].refusal
+    assert refusal is not None
+    assert refusal.message
+    assert refusal.hint
+    return refusal.code
+
+
+# ---- the fast path ----
+
+
+def test_a_recording_written_and_closed_is_offered_at_once(intake: Intake) -> None:
+    intake.start_and_scan(settle_seconds=30)
+    (intake.root / "smith.wav").write_bytes(wav(0.5))
+    assert eventually(lambda: "smith.wav" in intake.claimed) < 0.5
+    candidate = intake.claimed["smith.wav"]
+    assert candidate.mime_type == "audio/wav"
+    assert candidate.duration_seconds == pytest.approx(0.5)
+    assert candidate.size_bytes == len(wav(0.5))
+    assert candidate.refusal is None
+
+
+def test_recordings_that_follow_a_claim_are_not_held_up(intake: Intake) -> None:
+    intake.start_and_scan(settle_seconds=30)
+    slowest = 0.0
+    for number in range(10):
+        (intake.root / f"{number}.wav").write_bytes(wav())
+        slowest = max(slowest, eventually(lambda name=f"{number}.wav": name in intake.claimed))  # type: ignore[misc]
+    assert slowest < 0.3  # half a second where watchdog waits for the second half of a move
+
+
+def test_what_lay_there_before_the_start_is_offered_at_once(intake: Intake) -> None:
+    (intake.root / "old.wav").write_bytes(wav())
+    os.utime(intake.root / "old.wav", (4e9, 4e9))  # a clock far ahead
+    intake.start(settle_seconds=30)
+    eventually(lambda: "old.wav" in intake.claimed, within=1)
+
+
+def test_a_recording_moved_in_is_offered_at_once(intake: Intake, tmp_path: Path) -> None:
+    intake.start_and_scan(settle_seconds=30)
+    (tmp_path / "x").write_bytes(wav())
+    (tmp_path / "x").rename(intake.root / "smith.wav")
+    eventually(lambda: "smith.wav" in intake.claimed, within=1)
+
+
+def test_an_upload_under_a_temporary_name_is_offered_once_under_its_own(intake: Intake) -> None:
+    intake.start_and_scan(settle_seconds=30)
+    (intake.root / "smith.wav.part").write_bytes(wav())
+    (intake.root / "smith.wav.part").rename(intake.root / "smith.wav")
+    eventually(lambda: intake.claimed)
+    assert [candidate.path for candidate in intake.offers] == ["smith.wav"]
+
+
+def test_what_a_process_holds_open_is_not_taken_until_it_is_closed(intake: Intake) -> None:
+    intake.start_and_scan(settle_seconds=0.1, patience_seconds=0.5)
+    script = (
+        "import sys, os\n"
+        "file = open(sys.argv[1], 'wb', buffering=0)\n"
+        "file.write(bytes.fromhex(sys.argv[2]))\n"
+        "sys.stdin.read()\n"
+    )
+    path = intake.root / "held.wav"
+    arguments = [sys.executable, "-c", script, str(path), wav().hex()]
+    with subprocess.Popen(arguments, stdin=subprocess.PIPE) as writer:
+        eventually(lambda: intake.logged(events.Event.INBOX_UNFINISHED))
+        assert intake.offers == []
+        assert path.stat().st_size == len(wav())
+        assert intake.logged(events.Event.INBOX_UNFINISHED)[0]["reason"] == "open for writing"
+        assert intake.status.unfinished == 1
+        assert writer.stdin is not None
+        writer.stdin.close()
+        eventually(lambda: "held.wav" in intake.claimed, within=1)
+    assert intake.bytes_of("held.wav") == wav()
+
+
+# ---- the quiet path ----
+
+
+@pytest.mark.parametrize("mode", ["native", "polling"])
+def test_a_slow_writer_gives_one_whole_recording(intake: Intake, mode: str) -> None:
+    intake.start_and_scan(mode=mode, settle_seconds=0.3)
+    content = wav()
+    step = len(content) // 10 + 1
+    for start in range(0, len(content), step):
+        with (intake.root / "slow.wav").open("ab") as file:
+            file.write(content[start : start + step])
+        time.sleep(0.05)
+    eventually(lambda: intake.claimed)
+    assert len(intake.offers) == 1
+    assert intake.bytes_of("slow.wav") == content
+
+
+def test_a_wav_preallocated_with_zeros_waits_for_its_content(intake: Intake) -> None:
+    intake.start_and_scan(mode="polling", settle_seconds=0.1)
+    content = wav()
+    (intake.root / "pre.wav").write_bytes(bytes(len(content)))
+    eventually(lambda: intake.status.unfinished == 1)
+    with (intake.root / "pre.wav").open("r+b") as file:
+        file.write(content)
+    eventually(lambda: intake.claimed)
+    assert intake.claimed["pre.wav"].refusal is None
+    assert len(intake.offers) == 1
+
+
+def test_a_recording_with_no_end_in_its_header_settles_first(intake: Intake) -> None:
+    intake.start_and_scan(settle_seconds=0.5)
+    frame = b"\xff\xfb\x90\x00" + b"\x11" * 413  # MPEG 1 layer III, 128 kbit/s, 44.1 kHz
+    (intake.root / "talk.mp3").write_bytes(frame * 40)
+    assert eventually(lambda: intake.claimed) >= 0.4
+    assert intake.claimed["talk.mp3"].mime_type == "audio/mp3"
+
+
+def test_a_truncated_wav_is_refused_after_patience(intake: Intake) -> None:
+    intake.start_and_scan(settle_seconds=0.1, patience_seconds=0.6)
+    (intake.root / "cut.wav").write_bytes(wav()[:-100])
+    eventually(lambda: intake.status.unfinished == 1)
+    assert intake.offers == []
+    assert only_refusal(intake, "cut.wav") == "truncated"
+    reports = intake.logged(events.Event.INBOX_UNFINISHED)
+    assert [(line["recording"], line["reason"]) for line in reports] == [("cut.wav", "incomplete")]
+
+
+def test_a_writer_that_never_stops_is_reported_and_holds_up_nobody(intake: Intake) -> None:
+    intake.start_and_scan(mode="polling", settle_seconds=0.3, patience_seconds=0.5)
+    stop = threading.Event()
+
+    def write() -> None:
+        while not stop.wait(0.02):
+            with (intake.root / "endless.wav").open("ab") as file:
+                file.write(b"x")
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    try:
+        eventually(lambda: intake.logged(events.Event.INBOX_UNFINISHED))
+        (intake.root / "other.wav").write_bytes(wav())
+        eventually(lambda: "other.wav" in intake.claimed)
+    finally:
+        stop.set()
+        thread.join()
+    reports = intake.logged(events.Event.INBOX_UNFINISHED)
+    assert [(line["recording"], line["reason"]) for line in reports] == [("endless.wav", "still growing")]
+
+
+# ---- what can't be transcribed ----
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "code"),
+    [
+        ("empty.wav", b"", "empty"),
+        ("notes.wav", b"Dear colleague,\nthank you for the referral.\n" * 20, "not_audio"),
+        ("page.wav", b"%PDF-1.7\n" + b"x" * 2000, "not_audio"),
+        ("phone.wav", b"#!AMR\n" + b"\x3c" + b"\x11" * 2000, "unsupported_format"),
+        ("talk.ogg", b"fLaC" + b"\x80\x00\x00\x22" + bytes(8) + b"\x0a\xc4\x42\xf0" + bytes(22), "truncated"),
+    ],
+)
+def test_what_is_no_whole_recording_is_refused_with_a_reason(
+    intake: Intake, name: str, content: bytes, code: str
+) -> None:
+    intake.start_and_scan(settle_seconds=0.1, patience_seconds=0.3)
+    (intake.root / name).write_bytes(content)
+    assert only_refusal(intake, name) == code
+
+
+def test_a_type_that_the_account_does_not_list_is_refused(intake: Intake) -> None:
+    intake.start_and_scan(settle_seconds=0.1, accepted_mime_types=["audio/mp3"])
+    (intake.root / "smith.wav").write_bytes(wav())
+    assert only_refusal(intake, "smith.wav") == "not_accepted"
+
+
+def test_a_terabyte_of_zeros_is_refused_unread(intake: Intake) -> None:
+    intake.start_and_scan(settle_seconds=0.1)
+    with (intake.root / "huge.wav").open("wb") as file:
+        file.truncate(1 << 40)
+    before = time.monotonic()
+    assert only_refusal(intake, "huge.wav") == "too_large"
+    assert time.monotonic() - before < 2
+
+
+def test_a_hard_link_to_a_secret_is_refused_unread(intake: Intake, tmp_path: Path) -> None:
+    intake.start_and_scan(settle_seconds=0.1)
+    (tmp_path / "secret").write_bytes(wav())
+    os.link(tmp_path / "secret", intake.root / "link.wav")
+    assert only_refusal(intake, "link.wav") == "hard_link"
+    assert intake.claimed["link.wav"].format == "unknown"
+
+
+def test_a_rename_by_link_and_unlink_is_no_hard_link(intake: Intake) -> None:
+    intake.start_and_scan(settle_seconds=0.4)
+    (intake.root / ".upload").write_bytes(wav())
+    os.link(intake.root / ".upload", intake.root / "smith.wav")
+    (intake.root / ".upload").unlink()
+    eventually(lambda: "smith.wav" in intake.claimed)
+    assert intake.claimed["smith.wav"].refusal is None
+
+
+# ---- names and kinds of files ----
+
+
+def test_links_pipes_and_sockets_are_skipped_and_said_once(intake: Intake, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_bytes(wav())
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "x.wav").write_bytes(wav())
+    (intake.root / "link.wav").symlink_to(tmp_path / "secret")
+    (intake.root / "ward").symlink_to(tmp_path / "elsewhere")
+    (intake.root / "folder.wav").mkdir()
+    os.mkfifo(intake.root / "pipe.wav")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(os.path.relpath(intake.root / "socket.wav"))
+        intake.start_and_scan(settle_seconds=0.05, rescan_seconds=0.1)
+        os.mkfifo(intake.root / "later.wav")
+        eventually(lambda: intake.status.scans >= 4)
+    assert intake.offers == []
+    skipped = intake.logged(events.Event.INBOX_SKIPPED)
+    assert sorted((line["recording"], line["reason"]) for line in skipped) == [
+        ("later.wav", "FIFO"),
+        ("link.wav", "symbolic link"),
+        ("pipe.wav", "FIFO"),
+        ("socket.wav", "socket"),
+        ("ward", "symbolic link"),
+    ]
+
+
+def test_a_folder_swapped_for_a_link_leads_nowhere(intake: Intake, tmp_path: Path) -> None:
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "x.wav").write_bytes(wav())
+    (intake.root / "ward").mkdir()
+    (intake.root / "ward" / "x.wav").write_bytes(b"")
+    intake.start_and_scan(settle_seconds=0.1, patience_seconds=0.5)
+    eventually(lambda: intake.status.unfinished == 1)
+    shutil.rmtree(intake.root / "ward")
+    (intake.root / "ward").symlink_to(tmp_path / "outside")
+    eventually(lambda: intake.status.unfinished == 0)
+    assert intake.offers == []
+
+
+NAMES = [
+    b"two\nlines.wav",
+    b"\xff\xfe latin \xe9.wav",
+    b"n" * 251 + b".wav",
+    "\u202egnol.wav".encode(),
+    b"-rf *.wav",
+]
+
+
+@pytest.mark.parametrize("mode", ["native", "polling"])
+def test_any_name_is_found(intake: Intake, mode: str) -> None:
+    intake.start_and_scan(mode=mode, settle_seconds=0.1)
+    for name in NAMES:
+        Path(os.fsdecode(os.fsencode(intake.root) + b"/" + name)).write_bytes(wav())
+    eventually(lambda: len(intake.claimed) == len(NAMES))
+    assert {os.fsencode(path) for path in intake.claimed} == set(NAMES)
+
+
+def test_what_other_software_leaves_about_is_ignored(intake: Intake) -> None:
+    ignored = [".DS_Store", "._x.wav", "THUMBS.DB", "x.wav.part", "x.filepart", "x.crdownload", "~$x.docx"]
+    ignored += [
+        ".syncthing.x.tmp",
+        "x.TMP",
+        ".~lock.x.wav#",
+        "@eaDir/x.wav",
+        ".Trash-1000/x.wav",
+        "private/x.wav",
+    ]
+    ignored += ["done/x.wav", "x.bak"]
+    for name in ignored:
+        (intake.root / name).parent.mkdir(exist_ok=True)
+        (intake.root / name).write_bytes(wav())
+    intake.start_and_scan(settle_seconds=0.05, ignore=["*.bak", "Private/*"], excluded=[intake.root / "done"])
+    for name in ignored:
+        (intake.root / name).write_bytes(wav(0.3))
+    (intake.root / "real.wav").write_bytes(wav())
+    eventually(lambda: "real.wav" in intake.claimed)
+    assert list(intake.claimed) == ["real.wav"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_an_unreadable_file_is_said_once_and_tried_again(intake: Intake) -> None:
+    (intake.root / "x.wav").write_bytes(wav())
+    (intake.root / "x.wav").chmod(0)
+    intake.start_and_scan(settle_seconds=0.05, rescan_seconds=0.1)
+    eventually(lambda: intake.status.scans >= 4)
+    assert len(intake.logged(events.Event.INBOX_UNREADABLE)) == 1
+    (intake.root / "x.wav").chmod(0o600)
+    eventually(lambda: "x.wav" in intake.claimed)
+
+
+# ---- trees ----
+
+
+def test_a_folder_tree_moved_in_is_found(intake: Intake, tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    for number in range(20):
+        (tree / f"ward{number}" / "deep").mkdir(parents=True)
+        (tree / f"ward{number}" / "deep" / "x.wav").write_bytes(wav())
+    intake.start_and_scan(settle_seconds=30)
+    tree.rename(intake.root / "tree")
+    eventually(lambda: len(intake.claimed) == 20, within=2)
+    assert "tree/ward7/deep/x.wav" in intake.claimed
+
+
+def test_new_folders_filled_at_once_are_found(intake: Intake, tmp_path: Path) -> None:
+    (tmp_path / "x.wav").write_bytes(wav())
+    intake.start_and_scan(settle_seconds=30)
+    script = "for i in $(seq 30); do mkdir -p $i/a/b/c && cp ../x.wav $i/a/b/c/; done"
+    subprocess.run(["/bin/sh", "-c", script], cwd=intake.root, check=True)
+    eventually(lambda: len(intake.claimed) == 30, within=3)
+
+
+def test_subfolders_are_left_alone_unless_asked_for(intake: Intake) -> None:
+    (intake.root / "ward").mkdir()
+    (intake.root / "ward" / "x.wav").write_bytes(wav())
+    intake.start_and_scan(recursive=False)
+    (intake.root / "later").mkdir()
+    (intake.root / "later" / "x.wav").write_bytes(wav())
+    (intake.root / "top.wav").write_bytes(wav())
+    eventually(lambda: intake.claimed)
+    assert list(intake.claimed) == ["top.wav"]
+
+
+def test_five_thousand_files_at_once_are_all_offered_once(intake: Intake, tmp_path: Path) -> None:
+    content = wav(0.01)
+    intake.start_and_scan(settle_seconds=30)
+    for number in range(5000):
+        folder = intake.root / f"ward{number % 50}"
+        if number < 50:
+            folder.mkdir()
+        (folder / f"{number}.wav").write_bytes(content)
+    eventually(lambda: len(intake.claimed) == 5000, within=20)
+    assert len(intake.offers) == 5000
+
+
+# ---- room, errors, stopping ----
+
+
+def test_what_finds_no_room_is_offered_again_after_wake(intake: Intake) -> None:
+    intake.refuse_to_take = True
+    for number in range(5):
+        (intake.root / f"{number}.wav").write_bytes(wav())
+    intake.start_and_scan(settle_seconds=30)
+    eventually(lambda: intake.status.refused_now == 5)
+    assert intake.status.settling == 0
+    assert len(intake.offers) == 1  # the first "no" is heard for all
+    intake.refuse_to_take = False
+    intake.inbox.wake()
+    assert eventually(lambda: len(intake.claimed) == 5) < 0.5
+    eventually(lambda: intake.status.refused_now == 0)
+
+
+def test_what_finds_no_room_is_offered_again_at_the_next_rescan(intake: Intake) -> None:
+    intake.refuse_to_take = True
+    (intake.root / "x.wav").write_bytes(wav())
+    intake.start_and_scan(rescan_seconds=0.3)
+    eventually(lambda: intake.status.refused_now == 1)
+    intake.refuse_to_take = False
+    eventually(lambda: "x.wav" in intake.claimed)
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "disk"), StorageError("full")])
+def test_an_error_in_taking_is_said_once_and_tried_again(intake: Intake, error: Exception) -> None:
+    intake.raises = error
+    (intake.root / "x.wav").write_bytes(wav())
+    intake.start_and_scan(rescan_seconds=0.1)
+    eventually(lambda: len(intake.offers) >= 3)
+    assert intake.status.troubled == 1
+    assert len(intake.logged(events.Event.INBOX_NOT_TAKEN)) == 1
+    intake.raises = None
+    eventually(lambda: "x.wav" in intake.claimed)
+
+
+def test_any_other_error_in_taking_ends_the_run(intake: Intake) -> None:
+    intake.raises = ZeroDivisionError("a bug")
+    (intake.root / "x.wav").write_bytes(wav())
+    intake.start()
+    eventually(lambda: not intake.running)
+    assert isinstance(intake.error, ZeroDivisionError)
+
+
+def test_a_file_that_disappears_is_forgotten_silently(intake: Intake) -> None:
+    intake.start_and_scan(mode="polling", settle_seconds=0.3)
+    (intake.root / "x.wav").write_bytes(wav())
+    eventually(lambda: intake.status.settling == 1)
+    (intake.root / "x.wav").unlink()
+    eventually(lambda: intake.status.settling == 0)
+    assert intake.offers == []
+
+
+def test_a_stop_is_seen_at_once(intake: Intake) -> None:
+    intake.start_and_scan()
+    started = time.monotonic()
+    intake.stop()
+    assert time.monotonic() - started < 0.5
+    assert intake.error is None
+
+
+def test_waiting_costs_no_processor_time(intake: Intake) -> None:
+    for number in range(200):
+        (intake.root / f"{number}.wav").write_bytes(b"")
+    intake.start_and_scan(settle_seconds=0.1)
+    eventually(lambda: intake.status.unfinished == 200)
+    before = time.process_time()
+    time.sleep(1.5)
+    assert time.process_time() - before < 0.1
+
+
+def test_a_replaced_recording_is_offered_as_a_new_one(intake: Intake) -> None:
+    intake.start_and_scan(settle_seconds=30)
+    (intake.root / "x.wav").write_bytes(wav(0.1))
+    eventually(lambda: len(intake.offers) == 1)
+    (intake.root / "x.wav").write_bytes(wav(0.2))
+    eventually(lambda: len(intake.offers) == 2)
+    assert intake.offers[1].duration_seconds == pytest.approx(0.2)
+
+
+# ---- the watch itself ----
+
+
+def test_local_folders_are_watched_and_polling_can_be_asked_for(intake: Intake) -> None:
+    intake.start_and_scan()
+    assert intake.status.watching == "native"
+    assert intake.logged(events.Event.WATCHING)[0]["mode"] == "native"
+    intake.stop()
+
+
+def test_polling_sets_up_no_watch_and_finds_what_comes(intake: Intake) -> None:
+    threads = threading.active_count()
+    intake.start_and_scan(mode="polling", settle_seconds=0.1)
+    assert threading.active_count() == threads + 1
+    assert intake.status.watching == "polling"
+    (intake.root / "x.wav").write_bytes(wav())
+    eventually(lambda: "x.wav" in intake.claimed)
+
+
+def test_a_rescan_can_be_asked_for(intake: Intake) -> None:
+    intake.start_and_scan()
+    intake.inbox.rescan()
+    eventually(lambda: intake.status.scans == 2)
+
+
+def break_inotify(intake: Intake) -> None:
+    """Make the next read of every inotify descriptor of this process fail, as a broken kernel would."""
+    folder = os.open("/", os.O_RDONLY)
+    for fd in os.listdir("/proc/self/fd"):
+        if os.path.islink(f"/proc/self/fd/{fd}") and "inotify" in os.readlink(f"/proc/self/fd/{fd}"):
+            os.dup2(folder, int(fd))
+    os.close(folder)
+    (intake.root / ".nudge").write_bytes(b"")
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_dead_watch_ends_the_run(intake: Intake) -> None:
+    intake.start_and_scan()
+    break_inotify(intake)
+    eventually(lambda: not intake.running)
+    assert isinstance(intake.error, InvoxError)
+    assert intake.error.code == "watch_died"
+
+
+def test_a_deaf_watch_gives_way_to_polling(intake: Intake, tmp_path: Path) -> None:
+    # What another machine writes to a share that passes for a local folder looks the same.
+    intake.start_and_scan(rescan_seconds=0.1, settle_seconds=0.05)
+    deafen(intake)
+    for number in range(3):
+        (intake.root / f"{number}.wav").write_bytes(wav())
+        eventually(lambda count=number + 1: len(intake.logged(events.Event.WATCH_MISSED)) == count)  # type: ignore[misc]
+    eventually(lambda: intake.status.watching == "polling")
+    assert intake.logged(events.Event.WATCHING)[-1]["level"] == "warning"
+    (intake.root / "after.wav").write_bytes(wav())
+    eventually(lambda: len(intake.claimed) == 4)
+
+
+def deafen(intake: Intake) -> None:
+    """Take the folder's watch out of every inotify descriptor of this process."""
+    import ctypes
+
+    libc = ctypes.CDLL(None)
+    for fd in os.listdir("/proc/self/fd"):
+        if os.path.islink(f"/proc/self/fd/{fd}") and "inotify" in os.readlink(f"/proc/self/fd/{fd}"):
+            for watch in range(1, 10):
+                libc.inotify_rm_watch(int(fd), watch)
+
+
+NO_MORE_WATCHES = """
+import sys, threading
+from pathlib import Path
+from invox_watcher import events
+from invox_watcher.inbox import Inbox
+
+Path("/proc/sys/user/max_inotify_instances").write_text("0")
+events.configure(stream=sys.stderr)
+stop = threading.Event()
+inbox = Inbox(
+    Path(sys.argv[1]), mode="auto", recursive=True, settle_seconds=0.1, rescan_seconds=30, polling_seconds=0.1,
+    patience_seconds=30, ignore=[], max_size_bytes=10**9, accepted_mime_types=["audio/wav"],
+)
+
+def take(candidate):
+    print(candidate.path, inbox.status.watching)
+    stop.set()
+    return True
+
+inbox.run(take, stop)
+"""
+
+
+def test_at_the_limit_of_watches_the_inbox_is_polled(intake: Intake) -> None:
+    # In a user namespace, whose limits are its own.
+    isolated = ["unshare", "--user", "--map-root-user"]
+    if subprocess.run([*isolated, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("user namespaces are not allowed here")
+    command = [*isolated, sys.executable, "-c", NO_MORE_WATCHES, str(intake.root)]
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, text=True, **pipes) as process:
+        (intake.root / "x.wav").write_bytes(wav())
+        output, log = process.communicate(timeout=20)
+    assert output == "x.wav polling\n"
+    limits = [line for line in map(json.loads, log.splitlines()) if line["event"] == "watch_limit"]
+    assert [(line["level"], line["code"]) for line in limits] == [("warning", "EMFILE")]
+
+
+# ---- the folder goes away ----
+
+
+@pytest.mark.parametrize("mode", ["native", "polling"])
+def test_a_folder_that_goes_away_is_waited_for(intake: Intake, tmp_path: Path, mode: str) -> None:
+    intake.start_and_scan(mode=mode, settle_seconds=0.05)
+    intake.root.rename(tmp_path / "away")
+    eventually(lambda: not intake.status.available)
+    (tmp_path / "away" / "x.wav").write_bytes(wav())
+    (tmp_path / "away").rename(intake.root)
+    eventually(lambda: intake.status.available)
+    eventually(lambda: "x.wav" in intake.claimed)
+    (intake.root / "y.wav").write_bytes(wav())
+    eventually(lambda: "y.wav" in intake.claimed)
+    assert len(intake.logged(events.Event.INBOX_GONE)) == 1
+    assert len(intake.logged(events.Event.INBOX_BACK)) == 1
+
+
+def test_a_folder_deleted_and_made_anew_is_watched_again(intake: Intake) -> None:
+    intake.start_and_scan(settle_seconds=30)
+    intake.root.rmdir()
+    intake.root.mkdir()
+    eventually(lambda: intake.status.scans >= 2)
+    (intake.root / "x.wav").write_bytes(wav())
+    eventually(lambda: "x.wav" in intake.claimed, within=1)
+    assert intake.error is None
+
+
+def test_a_folder_that_is_not_there_yet_is_waited_for(intake: Intake) -> None:
+    intake.root.rmdir()
+    intake.start()
+    eventually(lambda: intake.logged(events.Event.INBOX_GONE))
+    assert not intake.status.available
+    intake.root.mkdir()
+    (intake.root / "x.wav").write_bytes(wav())
+    eventually(lambda: "x.wav" in intake.claimed)
+
+
+def mount_tmpfs(folder: Path) -> None:
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "tmpfs", str(folder)], capture_output=True, check=False
+    ).returncode:
+        pytest.skip("mounting is not allowed here")
+
+
+@ROOT_ONLY
+def test_an_empty_mount_point_is_not_the_inbox(intake: Intake) -> None:
+    mount_tmpfs(intake.root)
+    try:
+        (intake.root / "waits.wav").write_bytes(b"")
+        intake.start_and_scan(settle_seconds=0.05)
+        eventually(lambda: intake.status.unfinished == 1)
+        subprocess.run(["umount", str(intake.root)], check=True)
+        eventually(lambda: not intake.status.available)
+        assert intake.logged(events.Event.INBOX_GONE)[0]["code"] == "ENODEV"
+        assert intake.status.unfinished == 1
+    finally:
+        mount_tmpfs(intake.root)
+    try:
+        (intake.root / "x.wav").write_bytes(wav())
+        eventually(lambda: intake.offers)  # the claim by rename is not possible from here
+        assert intake.status.available
+    finally:
+        intake.stop()
+        subprocess.run(["umount", str(intake.root)], check=True)
