@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -74,13 +74,14 @@ RECIPES: dict[str, Sequence[str]] = {
 }
 
 
-def make_all(folder: Path) -> dict[str, Path]:
-    """Every recipe's file in `folder`, by name. Fails, rather than skips, where ffmpeg is missing."""
+def make(names: Iterable[str], folder: Path) -> dict[str, Path]:
+    """These recipes' files in `folder`, by name. Fails, rather than skips, where ffmpeg is missing."""
     if shutil.which("ffmpeg") is None or shutil.which("ffprobe") is None:
         raise RuntimeError("These tests need ffmpeg and ffprobe: apt-get install ffmpeg")
+    paths = {name: folder / name for name in names}
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda name: _make(folder / name, list(RECIPES[name])), RECIPES))
-    return {name: folder / name for name in RECIPES}
+        list(pool.map(lambda path: _make(path, list(RECIPES[path.name])), paths.values()))
+    return paths
 
 
 def ffprobe_seconds(path: Path) -> float:

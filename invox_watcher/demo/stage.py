@@ -72,13 +72,13 @@ class _Cut:
 
 # Cut at the reader's pauses, so that no sentence is torn.
 _CUTS = (
-    _Cut("consultation.wav", _TWO_CITIES, 0.0, 28.8),
     _Cut("ward 3/Dr Müller/round.mp3", _TWO_CITIES, 0.0, 13.1),
     _Cut("ward 3/Dr Müller/report.m4a", _TWO_CITIES, 13.1, 7.8),
     _Cut("clinic/Ærøskøbing/visit.flac", _TWO_CITIES, 20.9, 7.9),
     _Cut("clinic/phone note.ogg", _TWO_CITIES, 28.8, 14.0),
     _Cut("beckett.webm", _BECKETT, 0.0, 10.0),
 )
+_WHOLE, _WHOLE_SAMPLE = "consultation.wav", _TWO_CITIES
 _LETTER = "letter.wav"
 COPIED, _COPY = "ward 3/Dr Müller/round.mp3", "copy of round.mp3"
 
@@ -168,9 +168,10 @@ def write_marker(folder: Path, exhibits: Sequence[Exhibit]) -> None:
 
 
 def write_configuration(folder: Path, settings: SandboxSettings, base_url: str) -> None:
-    """Write the daemon's configuration: the sandbox's, no web server, and a log that people can read."""
+    """Write the daemon's configuration: no web server, a log for people, and early questions."""
     text = client_configuration(settings, base_url, folder)
     text += "http:\n  listen: null\nlogging:\n  format: console\n  filenames: plain\n"
+    text += "polling:\n  first_seconds: 1\n"  # the stand-in answers sooner than the vendor
     (folder / CONFIGURATION).write_text(text)
 
 
@@ -184,8 +185,9 @@ def make_exhibits(workshop: Path) -> list[Exhibit]:
         target = workshop / cut.path
         target.parent.mkdir(parents=True, exist_ok=True)
         convert(samples[cut.sample], target, start_seconds=cut.start_seconds, seconds=cut.seconds)
+    shutil.copyfile(samples[_WHOLE_SAMPLE], workshop / _WHOLE)
     (workshop / _LETTER).write_text(_LETTER_TEXT)
-    exhibits = [_exhibit(workshop, cut.path) for cut in _CUTS]
+    exhibits = [_exhibit(workshop, path) for path in (_WHOLE, *(cut.path for cut in _CUTS))]
     letter = _exhibit(workshop, _LETTER, is_audio=False)
     copied = workshop / COPIED
     return [*exhibits, letter, Exhibit(_COPY, copied, _sha256(copied), copy_of=COPIED)]

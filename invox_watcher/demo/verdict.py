@@ -121,11 +121,11 @@ def _promises(outcome: Outcome) -> Iterator[tuple[str, list[str]]]:
     copies = [exhibit for exhibit in spoken if exhibit.copy_of]
     others = [exhibit for exhibit in outcome.exhibits if not exhibit.is_audio]
     yield (
-        f"{len(spoken)} recordings are in done/, their transcripts with the words spoken in outbox/",
+        f"{len(spoken)} recordings are in done/, the words spoken in them in outbox/",
         [problem for exhibit in spoken for problem in _transcript_problems(outcome, exhibit)],
     )
     yield (
-        f"{len(others)} file that is no recording is in failed/, the reason beside it",
+        f"{len(others)} file that is not a recording is in failed/, the reason beside it",
         [problem for exhibit in others for problem in _failure_problems(outcome, exhibit)],
     )
     yield (
@@ -133,7 +133,7 @@ def _promises(outcome: Outcome) -> Iterator[tuple[str, list[str]]]:
         [problem for exhibit in originals for problem in _upload_problems(outcome, exhibit, 1)],
     )
     yield (
-        "the copy was answered from its original, and neither it nor the letter was uploaded",
+        "the copy got its original's transcript; it and the letter were not uploaded",
         [problem for exhibit in copies for problem in _copy_problems(outcome, exhibit)]
         + [problem for exhibit in others for problem in _upload_problems(outcome, exhibit, 0)],
     )
@@ -196,7 +196,7 @@ def _show_next(console: Console, outcome: Outcome) -> None:
     quoted = shlex.quote(shown(folder))
     failed = next((job.id for job in outcome.jobs.values() if job.state is State.FAILED), "ID")
     done = next((job.id for job in outcome.jobs.values() if job.state is State.DONE), "ID")
-    console.print(f"\nEverything lies in {shown(folder)}; the daemon's log is {LOG} there.")
+    console.print(f"\nEverything lies in {shown(folder)}, the daemon's log in {shown(folder / LOG)}")
     _commands(
         console,
         "Look at it:",
@@ -207,7 +207,7 @@ def _show_next(console: Console, outcome: Outcome) -> None:
     )
     _commands(
         console,
-        "Try a recording of your own, in three terminals (the first writes a new configuration):",
+        "Try a recording of your own, with these in three terminals:",
         f"{program} sandbox --folder {quoted}",
         f"{program} run --config {quoted}/{CONFIGURATION}",
         f"cp RECORDING {quoted}/inbox/",

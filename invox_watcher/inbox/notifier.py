@@ -36,7 +36,7 @@ _EVENTS: list[type[FileSystemEvent]] = [
 # After a file was moved out, watchdog holds back every event behind it to see whether the other half of a
 # move follows. Each claim moves a file out, and both halves of a move come in one read: its half a second
 # would be the latency of the whole inbox.
-InotifyMoveEventGrouper.delay = 0.02
+InotifyMoveEventGrouper.delay = 0.002
 _STOP_SECONDS = 5.0
 
 

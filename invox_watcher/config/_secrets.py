@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from invox_watcher.config_document import Problems
+from invox_watcher.config._document import Problems
 
 _SECTION = "credentials"
 

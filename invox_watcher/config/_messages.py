@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
-from invox_watcher.config_document import KeyPath
+from invox_watcher.config._document import KeyPath
 
 _WRONG_TYPE = {
     "bool_type": "must be true or false, without quotes",

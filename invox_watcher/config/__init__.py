@@ -27,10 +27,10 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from invox_watcher.config_document import Problems, read_document
-from invox_watcher.config_example import render
-from invox_watcher.config_messages import explained
-from invox_watcher.config_secrets import with_credentials
+from invox_watcher.config._document import Problems, read_document
+from invox_watcher.config._example import render
+from invox_watcher.config._messages import explained
+from invox_watcher.config._secrets import with_credentials
 from invox_watcher.errors import ConfigurationError
 from invox_watcher.events import Level
 
