@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from invox_watcher import __version__, events
-from invox_watcher.errors import ExitStatus, InvoxError
+from invox_watcher.errors import ExitStatus, FolderError, InvoxError
 from invox_watcher.job import ACTIVE, Job, State
 
 if TYPE_CHECKING:
@@ -174,7 +174,10 @@ def _sandbox(options: argparse.Namespace) -> ExitStatus:
 
     root.mkdir(parents=True, exist_ok=True)
     events.configure(format="console")
-    serve(settings, ready)
+    try:
+        serve(settings, ready)
+    except OSError as error:
+        raise FolderError(f"The sandbox can't listen: {error}", hint="Choose another --port.") from None
     return ExitStatus.OK
 
 

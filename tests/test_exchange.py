@@ -180,6 +180,20 @@ class TestDeadline:
         assert error.code == "timeout"
         assert 0.25 < elapsed < 1.5
 
+    def test_covers_a_call_over_a_kept_connection(self, client: HttpClient) -> None:
+        def handler(peer: Peer) -> None:
+            peer.request()
+            peer.answer()
+            drip_body(peer)
+
+        with serve(handler) as server:
+            assert post(client, server.url).ok
+            began = time.monotonic()
+            error = failure_of(lambda: post(client, server.url, deadline_seconds=0.3))
+            assert time.monotonic() - began < 1.5
+            assert server.connections == 1
+        assert error.code == "timeout"
+
     def test_covers_a_tls_handshake_that_is_never_answered(self) -> None:
         client = HttpClient(connect_timeout_seconds=20)
         with serve(Peer.stay_silent) as server:

@@ -277,8 +277,8 @@ def _folder(name: str, what: str) -> Any:
 
 class Folders(_Section):
     root: AbsolutePath = Field(
-        description="Required. The parent of the five folders below. Between folders of one file system a "
-        "recording moves in one step; otherwise it is copied first.",
+        description="Required. The parent of the five folders below. A recording moves between "
+        "them in one step, so they must be on one file system; only the outbox may be elsewhere.",
         examples=["/srv/dictation"],
     )
     inbox: AbsolutePath = _folder("inbox", "Where recordings arrive.")
@@ -417,7 +417,7 @@ class Outputs(_Section):
 class Http(_Section):
     listen: str | None = Field(
         "127.0.0.1:8787",
-        description="Address of /healthz, /readyz and /metrics; null for none. IPv6 as '[::1]:8787'.",
+        description="Address of /healthz and /readyz; null for none. IPv6 as '[::1]:8787'.",
     )
 
     @field_validator("listen")

@@ -90,14 +90,14 @@ def _table(console: Console, dropped: Sequence[str], jobs: Sequence[Job], now: d
     table.add_column("Format", no_wrap=True)
     table.add_column("State", no_wrap=True, width=11)
     table.add_column("Upload", no_wrap=True, ratio=1)
-    table.add_column("Seconds", no_wrap=True, justify="right")
+    table.add_column("Time", no_wrap=True, justify="right", width=6)
     for path, job in by_path.items():
         if job is None:
             table.add_row(printable(path), "", Text("in inbox", "dim"))
             continue
         state = Text(job.state, _STYLES.get(job.state, "cyan"))
-        seconds = f"{_age_seconds(job, now):.1f}"
-        table.add_row(printable(path), printable(job.format or ""), state, _upload(job), seconds)
+        age = f"{_age_seconds(job, now):.1f} s"
+        table.add_row(printable(path), printable(job.format or ""), state, _upload(job), age)
     return table
 
 
@@ -105,15 +105,18 @@ def _upload(job: Job) -> RenderableType:
     if job.state in (State.FAILING, State.FAILED):
         return Text(f"none: {job.failure.code if job.failure else ''}", "red")
     if job.original_id is not None:
-        return Text("none: the same as another", "green")
+        return Text("none: a copy", "green")
     if job.state in (State.CLAIMED, State.IDENTIFIED, State.VANISHED):
         return ""
     cell = Table.grid(expand=True, padding=(0, 1, 0, 0))
     cell.add_column(ratio=1)
-    cell.add_column(no_wrap=True, justify="right")
-    bar = ProgressBar(total=job.size_bytes, completed=job.uploaded_bytes)
-    cell.add_row(bar, f"{job.uploaded_bytes // 1000}/{job.size_bytes // 1000} kB")
+    cell.add_column(no_wrap=True, justify="right", width=6)
+    cell.add_row(ProgressBar(total=job.size_bytes, completed=job.uploaded_bytes), _size(job.uploaded_bytes))
     return cell
+
+
+def _size(size_bytes: int) -> str:
+    return f"{size_bytes / 1e6:.1f} MB" if size_bytes >= 999_500 else f"{size_bytes / 1000:.0f} kB"
 
 
 def _age_seconds(job: Job, now: datetime) -> float:
@@ -143,15 +146,17 @@ class _Lines:
                 self._seen[job.id] = (job.state, len(history))
         for job, moment in sorted(fresh, key=lambda item: item[1].at):
             seconds = (moment.at - self._began).total_seconds()
-            line = f"{seconds:6.1f} s  {printable(job.path):<28}  {moment.state:<11}  "
+            line = f"{seconds:6.1f} s  {printable(job.path):<26}  {moment.state:<11}  "
             self._console.print((line + _remark(job, moment.state)).rstrip())
 
 
 def _remark(job: Job, state: State) -> str:
     if state is State.CLAIMED:
-        return f"{printable(job.format or 'unknown')}, {job.size_bytes / 1000:.0f} kB"
+        return f"{printable(job.format or 'unknown')}, {_size(job.size_bytes)}"
     if state is State.IDENTIFIED and job.original_id is not None:
         return "the same content as another: no upload"
     if state is State.FAILING and job.failure is not None:
         return f"{job.failure.code}: no upload"
+    if state is State.WAITING:
+        return f"{_size(job.size_bytes)} uploaded"
     return ""

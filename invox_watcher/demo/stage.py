@@ -73,9 +73,9 @@ class _Cut:
 # Cut at the reader's pauses, so that no sentence is torn.
 _CUTS = (
     _Cut("ward 3/Dr Müller/round.mp3", _TWO_CITIES, 0.0, 13.1),
-    _Cut("ward 3/Dr Müller/report.m4a", _TWO_CITIES, 13.1, 7.8),
-    _Cut("clinic/Ærøskøbing/visit.flac", _TWO_CITIES, 20.9, 7.9),
-    _Cut("clinic/phone note.ogg", _TWO_CITIES, 28.8, 14.0),
+    _Cut("ward 3/Dr Müller/note.m4a", _TWO_CITIES, 13.1, 7.8),
+    _Cut("Ærøskøbing/visit.flac", _TWO_CITIES, 20.9, 7.9),
+    _Cut("ward 3/phone call.ogg", _TWO_CITIES, 28.8, 14.0),
     _Cut("beckett.webm", _BECKETT, 0.0, 10.0),
 )
 _WHOLE, _WHOLE_SAMPLE = "consultation.wav", _TWO_CITIES
