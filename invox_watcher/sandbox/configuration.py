@@ -19,5 +19,6 @@ def client_configuration(settings: SandboxSettings, base_url: str, root: Path) -
         "credentials": {"app_id": settings.app_id, "api_key": settings.api_key},
         "folders": {"root": str(root)},
         "state": {"directory": str(root / "state")},
+        "http": {"listen": None},  # its usual port may be that of a daemon that runs already
     }
     return yaml.safe_dump(keys, sort_keys=False, allow_unicode=True)
