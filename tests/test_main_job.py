@@ -159,10 +159,10 @@ def test_difficult_names(clinic: Clinic, name: str) -> None:
 
 
 def test_sigterm_during_a_large_upload(tmp_path: Path) -> None:
-    with sandbox(tmp_path / "api", upload_bytes_per_second=4 << 20) as api:
+    with sandbox(tmp_path / "api", upload_bytes_per_second=8 << 20) as api:
         clinic = Clinic(tmp_path / "clinic", api.base_url)
         daemon = clinic.start()
-        write_sparse_wav(clinic.root / "big.wav", 32 << 20)
+        write_sparse_wav(clinic.root / "big.wav", 24 << 20)
         os.rename(clinic.root / "big.wav", clinic.inbox / "big.wav")
         wait_for("the upload runs", lambda: api.stats()["upload_attempts"] == 1)
         began = time.monotonic()

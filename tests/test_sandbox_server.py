@@ -106,6 +106,7 @@ def test_the_configuration_it_prints_reads_back(tmp_path: Path) -> None:
         "credentials": {"app_id": "sandbox-app", "api_key": "0123"},
         "folders": {"root": str(root)},
         "state": {"directory": str(root / "state")},
+        "http": {"listen": None},
     }
 
 
