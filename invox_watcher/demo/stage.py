@@ -11,12 +11,15 @@ import hashlib
 import importlib.util
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import yaml
 
 from invox_watcher.errors import ExitStatus, FolderError, InvoxError
 from invox_watcher.files import ERROR_SUFFIX
@@ -31,7 +34,6 @@ STATE = "state"
 
 _MARKER = ".invox-demo.json"
 _MADE = frozenset({_MARKER, CONFIGURATION, LOG, STATE, "sandbox", *FOLDERS})
-_ELSEWHERE = "or take another folder: invox-watcher demo --folder DIRECTORY"
 _STOP_SECONDS = 15
 
 _TWO_CITIES, _BECKETT = 0, 1
@@ -109,7 +111,7 @@ def prepare(folder: Path) -> bool:
         write_marker(folder, ())
     except OSError as error:
         raise FolderError(
-            f"Can't use {shown(folder)}: {error.strerror}.", hint=f"Make it usable, {_ELSEWHERE}"
+            f"Can't use {shown(folder)}: {error.strerror}.", hint=f"Make it usable, {_elsewhere()}"
         ) from None
     return filled
 
@@ -119,10 +121,14 @@ def _require_ours(folder: Path) -> None:
     if foreign is not None:
         raise FolderError(
             f"{shown(folder)} holds what no demo has put there: {printable(foreign)}",
-            hint=f"Move it away, {_ELSEWHERE}",
+            hint=f"Move it away, {_elsewhere()}",
         )
     if _in_use(folder):
-        raise FolderError(f"A daemon is running in {shown(folder)}.", hint=f"Stop it first, {_ELSEWHERE}")
+        raise FolderError(f"A daemon is running in {shown(folder)}.", hint=f"Stop it first, {_elsewhere()}")
+
+
+def _elsewhere() -> str:
+    return f"or take another folder: {invocation()} demo --folder DIRECTORY"
 
 
 def _foreign(folder: Path) -> str | None:
@@ -168,11 +174,11 @@ def write_marker(folder: Path, exhibits: Sequence[Exhibit]) -> None:
 
 
 def write_configuration(folder: Path, settings: SandboxSettings, base_url: str) -> None:
-    """Write the daemon's configuration: no web server, a log for people, and early questions."""
-    text = client_configuration(settings, base_url, folder)
-    text += "http:\n  listen: null\nlogging:\n  format: console\n  filenames: plain\n"
-    text += "polling:\n  first_seconds: 1\n"  # the stand-in answers sooner than the vendor
-    (folder / CONFIGURATION).write_text(text)
+    """Write the daemon's configuration: the sandbox's, with a log that people can read."""
+    keys = yaml.safe_load(client_configuration(settings, base_url, folder))
+    keys["logging"] = {"format": "console", "filenames": "plain"}
+    keys["polling"] = {"first_seconds": 1}  # the stand-in answers sooner than the vendor
+    (folder / CONFIGURATION).write_text(yaml.safe_dump(keys, sort_keys=False, allow_unicode=True))
 
 
 # ---- the exhibits ------------------------------------------------------------------------------------------
@@ -256,3 +262,12 @@ def shown(path: Path) -> str:
 def printable(value: object) -> str:
     """`value` as one line without escape sequences, line breaks or direction marks."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(value))
+
+
+def invocation() -> str:
+    """How this program is called from here: by its name if that finds it, else by its path."""
+    beside = Path(sys.executable).with_name("invox-watcher")
+    if not beside.exists():
+        return shlex.join([sys.executable, "-m", "invox_watcher"])
+    found = shutil.which("invox-watcher")
+    return "invox-watcher" if found and Path(found) == beside else shlex.quote(shown(beside))

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shlex
-import shutil
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +13,16 @@ from typing import Any
 from rich.console import Console
 from rich.tree import Tree
 
-from invox_watcher.demo.stage import CONFIGURATION, COPIED, FOLDERS, LOG, Exhibit, printable, shown
+from invox_watcher.demo.stage import (
+    CONFIGURATION,
+    COPIED,
+    FOLDERS,
+    LOG,
+    Exhibit,
+    invocation,
+    printable,
+    shown,
+)
 from invox_watcher.errors import ExitStatus
 from invox_watcher.files import ERROR_SUFFIX
 from invox_watcher.job import Job, State
@@ -96,7 +103,7 @@ def _heading(console: Console, title: str, path: Path) -> None:
 
 def _quote(console: Console, lines: Iterable[str]) -> None:
     for line in lines:
-        console.print(f"  {printable(line)}")
+        console.print(f"  {printable(line)}".rstrip())
 
 
 # ---- whether it ended well ---------------------------------------------------------------------------------
@@ -192,7 +199,7 @@ def _error_file(outcome: Outcome, exhibit: Exhibit) -> Path:
 
 
 def _show_next(console: Console, outcome: Outcome) -> None:
-    folder, program = outcome.folder, _program()
+    folder, program = outcome.folder, invocation()
     quoted = shlex.quote(shown(folder))
     failed = next((job.id for job in outcome.jobs.values() if job.state is State.FAILED), "ID")
     done = next((job.id for job in outcome.jobs.values() if job.state is State.DONE), "ID")
@@ -218,12 +225,3 @@ def _commands(console: Console, title: str, *commands: str) -> None:
     console.print(f"\n{title}", style="bold")
     for command in commands:
         console.print(f"  {command}")
-
-
-def _program() -> str:
-    """How this program is called from here: by its name if that finds it, else by its path."""
-    beside = Path(sys.executable).with_name("invox-watcher")
-    if not beside.exists():
-        return shlex.join([sys.executable, "-m", "invox_watcher"])
-    found = shutil.which("invox-watcher")
-    return "invox-watcher" if found and Path(found) == beside else shlex.quote(shown(beside))

@@ -1,0 +1,74 @@
+# Everything happens in .venv; only packages of the system that are missing are installed outside of it.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+# What the tests run besides Python: Debian packages that are called like the program in them.
+TEST_PACKAGES := ffmpeg openssl
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-quick check packages clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 18
+
+demo: $(VENV)/.demo-installed ## see real speech become transcripts; under a minute
+	@$(BIN)/invox-watcher demo
+
+test: check packages ## all checks and all tests
+	$(BIN)/pytest -n 2 --dist loadfile
+
+test-quick: $(VENV)/.test-installed packages ## the tests without the slow ones
+	$(BIN)/pytest -n 2 --dist loadfile -m 'not slow'
+
+check: $(VENV)/.test-installed ## style, types, and who may import whom
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+clean: ## remove .venv and all that was built; what a demo left stays
+	rm -rf $(VENV) build dist *.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find invox_watcher tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Shell code that installs Debian packages, or names them and fails where it may not.
+define install_packages
+	if ! command -v apt-get >/dev/null; then \
+		echo "Install these with your system's package manager, then call make again: $(1)" >&2; exit 1; \
+	elif [ "$$(id -u)" -eq 0 ]; then as_root=; \
+	elif command -v sudo >/dev/null; then as_root=sudo; \
+	else \
+		echo "As root, run: apt-get update && apt-get install -y $(1)" >&2; \
+		echo "Then call make again." >&2; exit 1; \
+	fi; \
+	echo "Installing $(1)"; \
+	$$as_root apt-get update -q && \
+	$$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $(1)
+endef
+
+packages:
+	@missing=; \
+	for package in $(TEST_PACKAGES); do \
+		command -v $$package >/dev/null || missing="$$missing $$package"; \
+	done; \
+	[ -z "$$missing" ] || { $(call install_packages,$$missing); }
+
+# Debian and Ubuntu keep what `python3 -m venv` needs in a package of its own.
+$(VENV)/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "This needs Python 3.11 or later; $(PYTHON) is not." >&2; \
+		echo "Name another, for example: make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+		package=$$($(PYTHON) -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])'); \
+		$(call install_packages,$$package); }
+	$(PYTHON) -m venv --clear $(VENV)
+	@touch $@
+
+$(VENV)/.demo-installed: $(VENV)/.made pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[sandbox]'
+	@touch $@
+
+$(VENV)/.test-installed: $(VENV)/.made pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[sandbox,dev]'
+	@touch $@ $(VENV)/.demo-installed
