@@ -24,6 +24,13 @@ _DEFAULT_CONFIG = Path("/etc/invox-watcher/config.yaml")
 _DEMO_FOLDER = Path("invox-demo")
 
 
+class _UsageError(InvoxError):
+    """What was asked for can't be done, whatever the state of things: the person has to ask otherwise."""
+
+    code = "usage"
+    exit_status = ExitStatus.USAGE
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit status. Every error of ours is one message on standard error."""
     options = _parser().parse_args(arguments)
@@ -129,8 +136,7 @@ def _retry(options: argparse.Namespace) -> ExitStatus:
     else:
         jobs = [_find(journal.get(options.id), options.id)]
         if jobs[0].state is not State.FAILED:
-            print(f"invox-watcher: {jobs[0].id} is {jobs[0].state}, not failed.", file=sys.stderr)
-            return ExitStatus.USAGE
+            raise _UsageError(f"{jobs[0].id} is {jobs[0].state}, not failed.")
     for job in jobs:
         name = folders.move_back(job.filed_as or job.path)
         print(f"{job.id}: back in the inbox as {printable(name)}")
@@ -201,7 +207,7 @@ def _journal(config: Config) -> Any:
 
 def _find(job: Job | None, job_id: str) -> Job:
     if job is None:
-        raise InvoxError(f"No job has the id {job_id}.", hint="`invox-watcher jobs --all` lists them.")
+        raise _UsageError(f"No job has the id {job_id}.", hint="`invox-watcher jobs --all` lists them.")
     return job
 
 

@@ -7,6 +7,7 @@ dropped by name, URLs lose their query, and names of recordings are hashed unles
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -38,8 +39,6 @@ class Event(StrEnum):
     INBOX_UNFINISHED = "inbox_unfinished"
     INBOX_UNREADABLE = "inbox_unreadable"
     INBOX_NOT_TAKEN = "inbox_not_taken"
-    INTAKE_PAUSED = "intake_paused"
-    INTAKE_RESUMED = "intake_resumed"
     # one recording
     CLAIMED = "claimed"
     RETURNED = "returned_to_inbox"
@@ -56,15 +55,12 @@ class Event(StrEnum):
     FAILING = "failing"
     FAILED = "failed"
     VANISHED = "vanished"
-    RETRIED = "retried"
     STEP_RETRY = "step_retry"
     STEP_STALE = "step_stale"
     STEP_CRASHED = "step_crashed"
     # the API
     TOKEN_REFRESHED = "token_refreshed"  # noqa: S105 - the name of an event
-    API_UNAVAILABLE = "api_unavailable"
     API_REFUSED = "api_refused"
-    API_AGAIN = "api_again"
     API_STATUS_UNKNOWN = "api_status_unknown"
     BREAKER_OPENED = "breaker_opened"
     BREAKER_CLOSED = "breaker_closed"
@@ -83,7 +79,7 @@ _FORBIDDEN = frozenset(
     | {"text", "words", "transcript", "reply", "body", "exc_info", "stack_info"}
 )
 _NAMES = frozenset({"recording", "path", "name", "file"})
-_URL_QUERY = re.compile(r"(https?://[^\s?#'\"]*)[?#][^\s'\"]*")
+_URL_QUERY = re.compile(r"(https?://[^\s?#'\"]*)[?#][^\s'\"]*", re.IGNORECASE)
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 # The one logger. Its class, processors and stream are set by `configure`; before that, structlog's defaults.
@@ -111,7 +107,7 @@ def configure(
     structlog.configure(
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
-        logger_factory=structlog.WriteLoggerFactory(file=stream or sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(_Undaunted(stream or sys.stderr)),  # type: ignore[arg-type]
         cache_logger_on_first_use=False,
     )
     for library in ("urllib3", "requests", "watchdog", "uvicorn", "asyncio", "sqlalchemy"):
@@ -122,6 +118,21 @@ def configure(
 def hashed_name(name: str) -> str:
     """A stable 12-digit stand-in for a recording's name, the same in every line of every log."""
     return hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:12]
+
+
+class _Undaunted:
+    """A stream that loses lines rather than stop the work when its disk is full or its reader is gone."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, line: str) -> None:
+        with contextlib.suppress(OSError):
+            self._stream.write(line)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            self._stream.flush()
 
 
 class _Redactor:

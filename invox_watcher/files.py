@@ -22,6 +22,7 @@ from invox_watcher.errors import FolderError, RecordingVanishedError, StorageErr
 
 ERROR_SUFFIX = ".error.json"
 _NAME_MAX_BYTES = 255
+_EXTENSION_MAX_BYTES = 64  # a stem must always have room beside it
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _RENAME_NOREPLACE = 1  # linux/fs.h
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -282,25 +283,26 @@ class Folders:
 
 def numbered(path: str) -> Iterator[str]:
     """`ward/smith.wav`, `ward/smith-2.wav`, `ward/smith-3.wav`, …: each with room for every suffix we add."""
-    pure = PurePosixPath(path)
-    room = _NAME_MAX_BYTES - len(os.fsencode(pure.suffix)) - len(ERROR_SUFFIX)
+    folder, name = os.path.split(path)
+    stem, extension = os.path.splitext(name)
+    extension = _shortened(extension, _EXTENSION_MAX_BYTES)
+    room = _NAME_MAX_BYTES - len(os.fsencode(extension)) - len(ERROR_SUFFIX)
     number = 1
     while True:
         suffix = "" if number == 1 else f"-{number}"
-        yield str(pure.with_name(_shortened(pure.stem, room - len(suffix)) + suffix + pure.suffix))
+        yield os.path.join(folder, _shortened(stem, room - len(suffix)) + suffix + extension)
         number += 1
 
 
 def output_path(filed_as: str, suffix: str) -> str:
     """The path of one output of the set: the recording's stem with another suffix."""
-    pure = PurePosixPath(filed_as)
-    return str(pure.with_name(f"{pure.stem}.{suffix}"))
+    return f"{os.path.splitext(filed_as)[0]}.{suffix}"
 
 
-def _shortened(stem: str, max_bytes: int) -> str:
-    while len(os.fsencode(stem)) > max_bytes:
-        stem = stem[:-1]
-    return stem
+def _shortened(part: str, max_bytes: int) -> str:
+    while len(os.fsencode(part)) > max_bytes:
+        part = part[:-1]
+    return part
 
 
 @contextmanager
@@ -374,6 +376,7 @@ def _rename_new(folder: int, name: str, new_folder: int, new_name: str) -> None:
         raise OSError(code, os.strerror(code))
     # A file system without RENAME_NOREPLACE (some FUSE and network ones). We are the only daemon on this
     # tree, so what is left open is the instant between the look and the rename.
+    os.stat(name, dir_fd=folder, follow_symlinks=False)  # like the system call: one that is gone comes first
     try:
         os.stat(new_name, dir_fd=new_folder, follow_symlinks=False)
     except FileNotFoundError:
@@ -394,13 +397,13 @@ def _exists(root: Path, path: str) -> bool:
 
 
 def _holds(folder: int, name: str, content: bytes) -> bool:
-    try:
-        descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
-    except OSError:
-        return False
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        return stat.S_ISREG(status.st_mode) and status.st_size == len(content) and file.read() == content
+    with suppress(OSError):
+        status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+        if stat.S_ISREG(status.st_mode) and status.st_size == len(content):
+            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+            with os.fdopen(os.open(name, flags, dir_fd=folder), "rb") as file:
+                return file.read() == content
+    return False
 
 
 def _files_below(root: Path) -> list[str]:

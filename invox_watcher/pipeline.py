@@ -22,6 +22,7 @@ from invox_watcher import retry
 from invox_watcher.api import InvoxApi
 from invox_watcher.errors import (
     InvoxError,
+    JournalError,
     RecordingError,
     RecordingVanishedError,
     RequestUnknownError,
@@ -40,6 +41,8 @@ from invox_watcher.transcript import Reply, ReplyStatus, read_reply
 _HASH_BLOCK_BYTES = 1 << 20
 _CHANGING_SECONDS = 2.0
 _FOLLOW_SECONDS = 2.0
+# What goes back into the inbox is seen again at once: a journal that refuses must not keep us spinning.
+_JOURNAL_SECONDS = 2.0
 _URL_REFUSALS = 3
 _PROGRESS_SECONDS = 1.0
 # After an upload of unknown fate: how long its result may stay pending before we hold that it never arrived.
@@ -108,7 +111,12 @@ class Pipeline:
         """Take the recording out of the inbox. False where it is gone or changed: it will be seen again."""
         if not self._folders.claim(job.id, job.path, _identity(job)):
             return False
-        self._journal.add(job)
+        try:
+            self._journal.add(job)
+        except JournalError:
+            self._folders.unclaim(job.id)  # no row would ever lead to it
+            self._stop.wait(_JOURNAL_SECONDS)
+            raise
         log.info(
             Event.CLAIMED, job=job.id, recording=job.path, bytes=job.size_bytes, format=job.format,
             duration_seconds=job.duration_seconds,
@@ -229,7 +237,7 @@ class Pipeline:
         )
         log.info(Event.UPLOADED, job=job.id, request_id=job.request_id, bytes=job.size_bytes)
         self._waiting_since[job.id] = self._clock()
-        return Next(job, self._estimate_seconds(job))
+        return Next(job, self._first_look_seconds(job))
 
     def _again_with_new_url(self, job: Job, error: UploadUrlRefusedError) -> Next:
         refusals = job.url_refusals + 1
@@ -257,7 +265,7 @@ class Pipeline:
         """The upload's answer was lost: ask whether the API has it before sending it again."""
         assert job.request_id is not None  # noqa: S101 - written with the state
         waited = self._waited_seconds(job)
-        patience = max(_UNCERTAIN_FLOOR_SECONDS, _UNCERTAIN_FACTOR * self._estimate_seconds(job))
+        patience = self._patience_seconds(job)
         try:
             reply = self._api.result(job.request_id)
         except RequestUnknownError:
@@ -444,7 +452,12 @@ class Pipeline:
             self._waiting_since[job.id] = now - earlier
         return now - self._waiting_since[job.id]
 
-    def _estimate_seconds(self, job: Job) -> float:
+    def _patience_seconds(self, job: Job) -> float:
+        """How long a job of that length may take: where no earlier job tells, as long as it lasts."""
+        expected = (job.duration_seconds or 0.0) * (self._journal.transcription_ratio() or 1.0)
+        return max(_UNCERTAIN_FLOOR_SECONDS, _UNCERTAIN_FACTOR * expected)
+
+    def _first_look_seconds(self, job: Job) -> float:
         return retry.first_look_seconds(
             job.duration_seconds,
             self._journal.transcription_ratio(),

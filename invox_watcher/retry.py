@@ -42,7 +42,7 @@ def retry_after_seconds(header: str | None, *, now: datetime, max_seconds: float
     except ValueError:
         try:
             when = parsedate_to_datetime(header)
-        except ValueError:
+        except (ValueError, OverflowError):
             return None
         seconds = ((when if when.tzinfo else when.replace(tzinfo=UTC)) - now).total_seconds()
     if not math.isfinite(seconds):
@@ -53,12 +53,14 @@ def retry_after_seconds(header: str | None, *, now: datetime, max_seconds: float
 def first_look_seconds(
     duration_seconds: float | None, ratio: float | None, *, first_seconds: float, max_seconds: float
 ) -> float:
-    """When to ask first: the recording's length × the learned ratio, or `first_seconds` where unknown."""
+    """When to ask first: the recording's length × the learned ratio, or `first_seconds` where unknown.
+
+    Never later than `max_seconds`, the cap between any two looks: a look too early costs one small request,
+    and the ratio of short recordings is mostly the fixed cost of each.
+    """
     if duration_seconds is None or ratio is None:
-        return first_seconds
-    # A long recording may well take longer than the cap between two looks, so this is not capped by it,
-    # but an estimate is only an estimate: never later than ten times that cap.
-    return min(max(duration_seconds * ratio, 0.1), 10 * max_seconds)
+        return min(first_seconds, max_seconds)
+    return min(max(duration_seconds * ratio, 0.1), max_seconds)
 
 
 def next_look_seconds(waited_seconds: float, *, first_seconds: float, max_seconds: float) -> float:

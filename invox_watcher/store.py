@@ -27,6 +27,8 @@ FILENAME = "journal.sqlite"
 _SCHEMA_VERSION = 1
 _BUSY_SECONDS = 30
 _RATIO_SAMPLES = 20
+# Without a transcript, now and for good.
+_GIVEN_UP = (State.FAILING, State.FAILED, State.VANISHED)
 # Failures after which the API has, by its own word, nothing to give under the request id.
 _SETTLED_BY_API = frozenset({"transcription_failed", "request_unknown"})
 
@@ -231,26 +233,28 @@ class Journal:
 
     def follow_again(self, job: Job) -> Job:
         """The original failed: follow another job of the same content, or none and so go on oneself."""
+        sha256 = job.sha256 or ""
         with self._transaction() as connection:
-            original = self._original(connection, job, job.sha256 or "")
-            return self._write(connection, job, original_id=original)
+            original = self._original(connection, job, sha256)
+            request_id = None if original else self._abandoned_request(connection, sha256)
+            return self._write(connection, job, original_id=original, request_id=request_id)
 
     def _original(self, connection: sa.Connection, job: Job, sha256: str) -> str | None:
         query = sa.select(_jobs.c.id).where(
             _jobs.c.sha256 == sha256,
             _jobs.c.id != job.id,
             _jobs.c.original_id.is_(None),
-            _jobs.c.state.not_in([State.CLAIMED, State.FAILING, State.FAILED, State.VANISHED]),
+            _jobs.c.state.not_in([State.CLAIMED, *_GIVEN_UP]),
         )
         found: str | None = connection.execute(query.order_by(_jobs.c.received_at)).scalars().first()
         return found
 
     def _abandoned_request(self, connection: sa.Connection, sha256: str) -> str | None:
         query = sa.select(_jobs.c.request_id, _jobs.c.failure).where(
-            _jobs.c.sha256 == sha256, _jobs.c.state == State.FAILED, _jobs.c.request_id.is_not(None)
+            _jobs.c.sha256 == sha256, _jobs.c.state.in_(_GIVEN_UP), _jobs.c.request_id.is_not(None)
         )
         latest = connection.execute(query.order_by(_jobs.c.received_at.desc())).first()
-        if latest is None or latest.failure is None or latest.failure.code in _SETTLED_BY_API:
+        if latest is None or (latest.failure is not None and latest.failure.code in _SETTLED_BY_API):
             return None
         request_id: str = latest.request_id
         return request_id
@@ -299,7 +303,10 @@ class Journal:
         return None if text is None else json.loads(text)
 
     def transcription_ratio(self) -> float | None:
-        """Seconds that the API took per second of recording: the median of the latest jobs, None if none."""
+        """Seconds that the API took per second of recording: the least of the latest jobs, None if none.
+
+        The least, since what is measured includes our own waiting until we looked.
+        """
         query = (
             sa.select(_jobs.c.uploaded_at, _jobs.c.completed_at, _jobs.c.duration_seconds)
             .where(_jobs.c.delivered_by == "polling", _jobs.c.duration_seconds > 0)
@@ -308,12 +315,12 @@ class Journal:
         )
         with self._transaction() as connection:
             rows = connection.execute(query).all()
-        ratios = sorted(
+        ratios = [
             max((row.completed_at - row.uploaded_at).total_seconds(), 0.0) / row.duration_seconds
             for row in rows
             if row.uploaded_at and row.completed_at
-        )
-        return ratios[len(ratios) // 2] if ratios else None
+        ]
+        return min(ratios, default=None)
 
     def _jobs(self, condition: sa.ColumnElement[bool], limit: int | None = None) -> list[Job]:
         query = sa.select(*(_jobs.c[name] for name in _FIELDS)).where(condition)
@@ -357,10 +364,6 @@ def _connect(path: Path, *, create: bool) -> sqlite3.Connection:
     connection.execute("PRAGMA journal_mode = DELETE")
     connection.execute("PRAGMA synchronous = EXTRA")
     return connection
-
-
-def _begin(connection: sa.Connection) -> None:
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 def _objects(job: Job) -> dict[str, Any]:

@@ -97,7 +97,7 @@ def test_sigkill_between_every_two_steps(tmp_path: Path, zygote: Zygote) -> None
             killed += 1
             assert zygote.run(clinic, _NEVER) == 0, clinic.log.read_text()
             assert_kept(clinic, api, contents)
-    print(f'{killed} moments killed at')
+    print(f"{killed} moments killed at")
     assert killed > 60  # as many moments as the way had when this was written, or more
 
 
@@ -118,7 +118,7 @@ def test_sigkill_between_every_two_steps_of_a_failure(tmp_path: Path, zygote: Zy
             assert clinic.files(clinic.failed) == ["letter.wav", "letter.wav.error.json"]
             assert clinic.files(clinic.inbox) == clinic.files(clinic.processing) == []
         assert api.stats()["presigns"] == 0
-    print(f'{killed} moments killed at')
+    print(f"{killed} moments killed at")
     assert killed > 20
 
 

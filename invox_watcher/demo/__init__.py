@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,16 +23,18 @@ from invox_watcher.sandbox.settings import SandboxSettings
 
 # The largest recording, 4.3 MB, takes nine seconds.
 _UPLOAD_BYTES_PER_SECOND = 500_000
+_INTERRUPTED = 130  # as shells and the command line have it
 
 
 def run_demo(folder: Path) -> ExitStatus:
     """Run the demo in `folder`, made anew; return OK if everything ended as promised, else SOME_FAILED.
 
+    SIGINT, SIGTERM and SIGHUP stop daemon and sandbox and end the process, with status 130.
+
     Raises:
         ExtraMissingError: the `sandbox` extra is not installed.
         FolderError: `folder` holds something that no demo made, or is in use, or can't be written.
         DaemonEndedError: the daemon ended before its work was done.
-        KeyboardInterrupt: on SIGINT, SIGTERM or SIGHUP, once daemon and sandbox have stopped.
     """
     console = Console(markup=False, highlight=False, emoji=False, soft_wrap=True)
     stage.require_extra()
@@ -38,11 +42,13 @@ def run_demo(folder: Path) -> ExitStatus:
         console.print(f"Removed what an earlier demo left in {stage.shown(folder)}.\n")
     try:
         with _interruptible():
-            status = _play(console, folder)
+            return _play(console, folder)
     except KeyboardInterrupt:
         console.print(f"\nStopped. What was made lies in {stage.shown(folder)}.")
-        raise
-    return status
+        sys.stdout.flush()
+        # A recognition under way can't be interrupted, and native code that is unloaded while it works
+        # prints errors over the last line, or crashes.
+        os._exit(_INTERRUPTED)
 
 
 def _play(console: Console, folder: Path) -> ExitStatus:

@@ -33,7 +33,8 @@ CONFIGURATION = "config.yaml"
 STATE = "state"
 
 _MARKER = ".invox-demo.json"
-_MADE = frozenset({_MARKER, CONFIGURATION, LOG, STATE, "sandbox", *FOLDERS})
+_DROPPING = ".dropping"
+_MADE = frozenset({_MARKER, _DROPPING, CONFIGURATION, LOG, STATE, "sandbox", *FOLDERS})
 _STOP_SECONDS = 15
 
 _TWO_CITIES, _BECKETT = 0, 1
@@ -82,7 +83,7 @@ _CUTS = (
 )
 _WHOLE, _WHOLE_SAMPLE = "consultation.wav", _TWO_CITIES
 _LETTER = "letter.wav"
-COPIED, _COPY = "ward 3/Dr Müller/round.mp3", "copy of round.mp3"
+_COPIED, _COPY = "ward 3/Dr Müller/round.mp3", "copy of round.mp3"
 
 
 def require_extra() -> None:
@@ -135,7 +136,7 @@ def _foreign(folder: Path) -> str | None:
     """The first entry below `folder` that no demo has made, None if there is none."""
     try:
         exhibits = frozenset(json.loads((folder / _MARKER).read_text())["exhibits"])
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         return min(os.listdir(folder))
     if strange := set(os.listdir(folder)) - _MADE:
         return min(strange)
@@ -177,7 +178,7 @@ def write_configuration(folder: Path, settings: SandboxSettings, base_url: str) 
     """Write the daemon's configuration: the sandbox's, with a log that people can read."""
     keys = yaml.safe_load(client_configuration(settings, base_url, folder))
     keys["logging"] = {"format": "console", "filenames": "plain"}
-    keys["polling"] = {"first_seconds": 1}  # the stand-in answers sooner than the vendor
+    keys["polling"] = {"first_seconds": 1, "max_seconds": 3}  # the stand-in answers sooner than the vendor
     (folder / CONFIGURATION).write_text(yaml.safe_dump(keys, sort_keys=False, allow_unicode=True))
 
 
@@ -195,8 +196,8 @@ def make_exhibits(workshop: Path) -> list[Exhibit]:
     (workshop / _LETTER).write_text(_LETTER_TEXT)
     exhibits = [_exhibit(workshop, path) for path in (_WHOLE, *(cut.path for cut in _CUTS))]
     letter = _exhibit(workshop, _LETTER, is_audio=False)
-    copied = workshop / COPIED
-    return [*exhibits, letter, Exhibit(_COPY, copied, _sha256(copied), copy_of=COPIED)]
+    copied = workshop / _COPIED
+    return [*exhibits, letter, Exhibit(_COPY, copied, _sha256(copied), copy_of=_COPIED)]
 
 
 def _exhibit(workshop: Path, path: str, *, is_audio: bool = True) -> Exhibit:
@@ -204,10 +205,12 @@ def _exhibit(workshop: Path, path: str, *, is_audio: bool = True) -> Exhibit:
 
 
 def drop(folder: Path, exhibit: Exhibit) -> str:
-    """Copy one exhibit into the inbox, as anybody would; return its path there."""
+    """Put one exhibit into the inbox, whole at once; return its path there."""
     target = folder / "inbox" / exhibit.path
     target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(exhibit.source, target)
+    # Never half a recording: an interrupted demo would leave what the next one takes for somebody's own.
+    shutil.copyfile(exhibit.source, folder / _DROPPING)
+    os.replace(folder / _DROPPING, target)
     return exhibit.path
 
 
@@ -242,7 +245,7 @@ def running_daemon(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def require_running(daemon: subprocess.Popen[bytes], folder: Path) -> None:
-    """Raise DaemonEndedError, where the daemon is no longer there."""
+    """Raise DaemonEndedError where the daemon is no longer there."""
     if daemon.poll() is not None:
         raise DaemonEndedError(
             f"The daemon ended by itself, with status {daemon.returncode}.",

@@ -15,7 +15,6 @@ from rich.tree import Tree
 
 from invox_watcher.demo.stage import (
     CONFIGURATION,
-    COPIED,
     FOLDERS,
     LOG,
     Exhibit,
@@ -73,8 +72,8 @@ def _grow(branch: Tree, folder: Path) -> None:
 
 
 def _show_transcript(console: Console, outcome: Outcome) -> None:
-    exhibit = next(exhibit for exhibit in outcome.exhibits if exhibit.path == COPIED)
-    path = _output(outcome, exhibit, ".srt")
+    copied = next(exhibit.copy_of for exhibit in outcome.exhibits if exhibit.copy_of)
+    path = _output(outcome, copied, ".srt")
     if path.exists():
         _heading(console, "What was recognized", path)
         _quote(console, path.read_text().rstrip().splitlines())
@@ -150,7 +149,7 @@ def _promises(outcome: Outcome) -> Iterator[tuple[str, list[str]]]:
 
 def _transcript_problems(outcome: Outcome, exhibit: Exhibit) -> Iterator[str]:
     yield from _place_problems(outcome, exhibit, State.DONE)
-    transcript, captions = (_output(outcome, exhibit, suffix) for suffix in (".json", ".srt"))
+    transcript, captions = (_output(outcome, exhibit.path, suffix) for suffix in (".json", ".srt"))
     if not transcript.exists() or not json.loads(transcript.read_text())["text"].strip():
         yield f"{exhibit.path}: {shown(transcript)} has no words"
     if not captions.exists() or " --> " not in captions.read_text():
@@ -187,8 +186,8 @@ def _copy_problems(outcome: Outcome, exhibit: Exhibit) -> Iterator[str]:
         yield f"{exhibit.path}: its transcript did not come from {exhibit.copy_of}"
 
 
-def _output(outcome: Outcome, exhibit: Exhibit, suffix: str) -> Path:
-    return outcome.folder / "outbox" / Path(exhibit.path).with_suffix(suffix)
+def _output(outcome: Outcome, path: str, suffix: str) -> Path:
+    return outcome.folder / "outbox" / Path(path).with_suffix(suffix)
 
 
 def _error_file(outcome: Outcome, exhibit: Exhibit) -> Path:

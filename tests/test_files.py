@@ -1,0 +1,333 @@
+"""What moves between the five folders: nothing is overwritten, half-written, followed through a link, or lost."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from invox_watcher.errors import FolderError, RecordingVanishedError, StorageError
+from invox_watcher.files import Folders, Identity, NameTakenError, numbered, output_path
+
+JOB = "20261123t000000-000000000000"
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> Folders:
+    made = folders_below(tmp_path)
+    made.prepare()
+    return made
+
+
+def folders_below(root: Path, **changes: Path | int) -> Folders:
+    names = ("inbox", "processing", "outbox", "done", "failed")
+    return Folders(**({name: root / name for name in names} | changes))  # type: ignore[arg-type]
+
+
+def put(folders: Folders, path: str, content: bytes = b"sound") -> Identity:
+    """A recording in the inbox, as the intake sees it."""
+    target = folders.inbox / path
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(content)
+    return Identity.of(target.stat())
+
+
+def tree(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir())
+
+
+# ---- prepare -----------------------------------------------------------------------------------------------
+
+
+def test_prepare_makes_private_folders_and_leaves_nothing_in_them(folders: Folders, tmp_path: Path) -> None:
+    folders.prepare()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "done", "failed", "inbox", "outbox", "processing",
+    ]  # fmt: skip
+    assert tree(tmp_path) == []
+
+
+@pytest.mark.parametrize("name", ["outbox", "done", "failed", "processing"])
+def test_no_folder_may_lie_inside_the_inbox(tmp_path: Path, name: str) -> None:
+    (tmp_path / "inbox").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "inbox")
+    for inside in (tmp_path / "inbox" / name, tmp_path / "link" / name):
+        with pytest.raises(FolderError, match=rf"folders\.{name}: .* lies inside the inbox"):
+            folders_below(tmp_path, **{name: inside}).prepare()
+
+
+def test_a_folder_on_another_file_system_is_refused_unless_it_is_the_outbox(tmp_path: Path) -> None:
+    elsewhere = Path("/dev/shm") / f"invox-{os.getpid()}"
+    assert Path("/dev/shm").stat().st_dev != tmp_path.stat().st_dev
+    try:
+        with pytest.raises(FolderError, match=r"folders\.done: .* another file system"):
+            folders_below(tmp_path, done=elsewhere).prepare()
+        folders_below(tmp_path, outbox=elsewhere).prepare()
+    finally:
+        elsewhere.rmdir()
+
+
+def test_a_folder_that_is_a_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "done").write_text("")
+    with pytest.raises(FolderError, match=r"folders\.done: can't write in ") as caught:
+        folders_below(tmp_path).prepare()
+    assert "install -d" in caught.value.hint
+
+
+# ---- claim -------------------------------------------------------------------------------------------------
+
+
+def test_a_claim_moves_the_recording_with_its_subfolder(folders: Folders) -> None:
+    seen = put(folders, "ward 3/smith.wav")
+    assert folders.claim(JOB, "ward 3/smith.wav", seen)
+    assert tree(folders.inbox) == []
+    assert tree(folders.processing) == [f"{JOB}/ward 3/smith.wav"]
+    assert folders.processing_ids() == [JOB]
+    with folders.open_recording(JOB, "ward 3/smith.wav") as file:
+        assert file.read() == b"sound"
+
+
+def test_a_recording_that_is_gone_is_not_claimed_and_leaves_no_folder(folders: Folders) -> None:
+    seen = put(folders, "smith.wav")
+    (folders.inbox / "smith.wav").unlink()
+    assert not folders.claim(JOB, "smith.wav", seen)
+    assert folders.processing_ids() == []
+
+
+def test_a_recording_that_changed_since_it_was_seen_goes_back(folders: Folders) -> None:
+    seen = put(folders, "smith.wav")
+    (folders.inbox / "smith.wav").write_bytes(b"sound and more")
+    assert not folders.claim(JOB, "smith.wav", seen)
+    assert (folders.inbox / "smith.wav").read_bytes() == b"sound and more"
+    assert folders.processing_ids() == []
+
+
+def test_what_goes_back_never_overwrites(folders: Folders) -> None:
+    seen = put(folders, "ward/smith.wav", b"first")
+    assert folders.claim(JOB, "ward/smith.wav", seen)
+    put(folders, "ward/smith.wav", b"second")
+    assert folders.unclaim(JOB) == ["ward/smith-2.wav"]
+    assert (folders.inbox / "ward/smith.wav").read_bytes() == b"second"
+    assert (folders.inbox / "ward/smith-2.wav").read_bytes() == b"first"
+    assert folders.processing_ids() == []
+
+
+def test_unclaim_of_what_is_not_there_is_harmless(folders: Folders) -> None:
+    assert folders.unclaim(JOB) == []
+
+
+# ---- links and paths that lead elsewhere -------------------------------------------------------------------
+
+
+def test_a_folder_swapped_for_a_link_leads_nowhere(folders: Folders, tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.mkdir()
+    (secret / "smith.wav").write_bytes(b"sound")
+    (folders.inbox / "ward").symlink_to(secret)
+    with pytest.raises(StorageError):
+        folders.claim(JOB, "ward/smith.wav", Identity.of((secret / "smith.wav").stat()))
+    (folders.outbox / "ward").symlink_to(secret)
+    with pytest.raises(StorageError):
+        folders.publish(JOB, folders.outbox, "ward/smith.json", b"{}")
+    assert tree(secret) == ["smith.wav"]
+
+
+def test_a_claimed_link_is_not_read(folders: Folders, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("words")
+    (folders.processing / JOB).mkdir()
+    (folders.processing / JOB / "smith.wav").symlink_to(tmp_path / "secret")
+    with pytest.raises(StorageError), folders.open_recording(JOB, "smith.wav"):
+        raise AssertionError("it was opened")
+
+
+@pytest.mark.parametrize("path", ["../x.wav", "a/../../x.wav", "/etc/passwd", "a//b", "", ".", "a\0b"])
+def test_a_path_that_would_leave_its_folder_is_not_followed(folders: Folders, path: str) -> None:
+    with pytest.raises(StorageError, match="would leave its folder"):
+        folders.publish(JOB, folders.outbox, path, b"{}")
+
+
+# ---- publish -----------------------------------------------------------------------------------------------
+
+
+def test_a_published_file_is_whole_private_and_alone(folders: Folders) -> None:
+    folders.publish(JOB, folders.outbox, "ward/smith.json", b"words")
+    assert tree(folders.outbox) == ["ward/smith.json"]
+    assert (folders.outbox / "ward/smith.json").read_bytes() == b"words"
+    assert stat.S_IMODE((folders.outbox / "ward/smith.json").stat().st_mode) == 0o600
+    assert stat.S_IMODE((folders.outbox / "ward").stat().st_mode) == 0o700
+
+
+def test_a_mode_for_groups_holds_whatever_the_umask(tmp_path: Path) -> None:
+    folders = folders_below(tmp_path, directory_mode=0o2770)
+    folders.prepare()
+    before = os.umask(0o077)
+    try:
+        folders.publish(JOB, folders.outbox, "ward/smith.json", b"words")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((folders.outbox / "ward/smith.json").stat().st_mode) == 0o660
+    assert stat.S_IMODE((folders.outbox / "ward").stat().st_mode) == 0o2770
+
+
+def test_publishing_again_after_a_kill_is_harmless(folders: Folders) -> None:
+    folders.publish(JOB, folders.outbox, "smith.json", b"words")
+    inode = (folders.outbox / "smith.json").stat().st_ino
+    (folders.outbox / f".{JOB}.json.tmp").write_bytes(b"wor")  # what the killed attempt left
+    folders.publish(JOB, folders.outbox, "smith.json", b"words")
+    assert (folders.outbox / "smith.json").stat().st_ino == inode
+    assert tree(folders.outbox) == ["smith.json"]
+
+
+@pytest.mark.parametrize("other", [b"other", b"word!", b""])
+def test_a_name_with_other_content_is_never_overwritten(folders: Folders, other: bytes) -> None:
+    (folders.outbox / "smith.json").write_bytes(other)
+    with pytest.raises(NameTakenError):
+        folders.publish(JOB, folders.outbox, "smith.json", b"words")
+    assert (folders.outbox / "smith.json").read_bytes() == other
+    assert tree(folders.outbox) == ["smith.json"]
+
+
+@pytest.mark.parametrize("kind", ["link", "fifo", "folder"])
+def test_a_name_that_is_no_file_is_taken_as_well(folders: Folders, kind: str) -> None:
+    target = folders.outbox / "smith.json"
+    {"link": lambda: target.symlink_to("words"), "fifo": lambda: os.mkfifo(target), "folder": target.mkdir}[
+        kind
+    ]()
+    (folders.outbox / "words").write_bytes(b"words")
+    with pytest.raises(NameTakenError):
+        folders.publish(JOB, folders.outbox, "smith.json", b"words")
+
+
+def test_only_what_is_ours_is_retracted(folders: Folders) -> None:
+    folders.publish(JOB, folders.outbox, "smith.json", b"words")
+    folders.retract(folders.outbox, "smith.json", b"other words")
+    assert tree(folders.outbox) == ["smith.json"]
+    folders.retract(folders.outbox, "smith.json", b"words")
+    assert tree(folders.outbox) == []
+
+
+def test_a_set_is_free_only_if_every_name_of_it_is(folders: Folders) -> None:
+    assert folders.outputs_free("ward/smith.wav", ["json", "srt"])
+    folders.publish(JOB, folders.outbox, "ward/smith.srt", b"words")
+    assert not folders.outputs_free("ward/smith.wav", ["json", "srt"])
+    assert folders.outputs_free("ward/smith.wav", ["json"])
+    (folders.done / "ward").mkdir()
+    (folders.done / "ward/smith.wav").symlink_to("nowhere")
+    assert not folders.outputs_free("ward/smith.wav", ["json"])
+
+
+@pytest.mark.parametrize("taken", ["smith.wav", "smith.wav.error.json"])
+def test_a_failure_takes_no_name_of_another(folders: Folders, taken: str) -> None:
+    assert folders.failure_free("smith.wav")
+    (folders.failed / taken).write_text("")
+    assert not folders.failure_free("smith.wav")
+
+
+# ---- settle ------------------------------------------------------------------------------------------------
+
+
+def test_settling_moves_the_recording_and_clears_its_folder(folders: Folders) -> None:
+    seen = put(folders, "ward/smith.wav")
+    assert folders.claim(JOB, "ward/smith.wav", seen)
+    assert folders.settle(JOB, "ward/smith.wav", folders.done, "ward/smith-2.wav", seen) == "ward/smith-2.wav"
+    assert tree(folders.done) == ["ward/smith-2.wav"]
+    assert folders.processing_ids() == []
+    # The attempt that was killed right after the move is taken again.
+    assert folders.settle(JOB, "ward/smith.wav", folders.done, "ward/smith-2.wav", seen) == "ward/smith-2.wav"
+
+
+def test_settling_never_overwrites(folders: Folders) -> None:
+    seen = put(folders, "smith.wav", b"ours")
+    assert folders.claim(JOB, "smith.wav", seen)
+    (folders.done / "smith.wav").write_bytes(b"theirs")
+    assert folders.settle(JOB, "smith.wav", folders.done, "smith.wav", seen) == "smith-2.wav"
+    assert (folders.done / "smith.wav").read_bytes() == b"theirs"
+    assert (folders.done / "smith-2.wav").read_bytes() == b"ours"
+
+
+def test_settling_what_is_neither_here_nor_there_says_so(folders: Folders) -> None:
+    seen = put(folders, "smith.wav")
+    assert folders.claim(JOB, "smith.wav", seen)
+    (folders.done / "smith.wav").write_bytes(b"theirs")
+    (folders.processing / JOB / "smith.wav").unlink()
+    with pytest.raises(RecordingVanishedError):
+        folders.settle(JOB, "smith.wav", folders.done, "smith.wav", seen)
+    assert folders.processing_ids() == []
+
+
+def test_moving_back_takes_the_error_file_away(folders: Folders) -> None:
+    (folders.failed / "smith.wav").write_bytes(b"sound")
+    (folders.failed / "smith.wav.error.json").write_text("{}")
+    put(folders, "smith.wav", b"a newer one")
+    assert folders.move_back("smith.wav") == "smith-2.wav"
+    assert tree(folders.failed) == []
+    assert (folders.inbox / "smith-2.wav").read_bytes() == b"sound"
+    with pytest.raises(RecordingVanishedError, match="failed/"):
+        folders.move_back("smith.wav")
+
+
+# ---- a file system without RENAME_NOREPLACE ----------------------------------------------------------------
+
+WITHOUT_RENAMEAT2 = """
+import ctypes, errno, os, struct, sys
+# seccomp(2): renameat2 fails with EINVAL, as on NFS and 9p; every other call is allowed.
+number = {"x86_64": 316, "aarch64": 276}[os.uname().machine]
+code = [(0x20, 0, 0, 0), (0x15, 0, 1, number), (0x06, 0, 0, 0x00050000 | errno.EINVAL), (0x06, 0, 0, 0x7FFF0000)]
+filters = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *line) for line in code))
+program = struct.pack("HxxxxxxP", len(code), ctypes.addressof(filters))
+libc = ctypes.CDLL(None, use_errno=True)
+assert libc.prctl(38, 1, 0, 0, 0) == 0 and libc.prctl(22, 2, program, 0, 0) == 0, ctypes.get_errno()
+import pytest
+sys.exit(pytest.main(["-q", "-p", "no:cacheprovider", *sys.argv[1:]]))
+"""
+
+
+def test_a_file_system_that_has_only_the_plain_rename(tmp_path: Path) -> None:
+    """The tests above about moving hold there too: run once more in a process whose kernel refuses renameat2."""
+    chosen = "claim or goes_back or publish or overwritten or settling or moving_back"
+    arguments = [__file__, "-k", chosen, f"--basetemp={tmp_path / 'inner'}"]
+    inner = subprocess.run(
+        [sys.executable, "-c", WITHOUT_RENAMEAT2, *arguments], capture_output=True, text=True, check=False
+    )
+    assert inner.returncode == 0, inner.stdout
+    assert " passed" in inner.stdout
+
+
+# ---- names -------------------------------------------------------------------------------------------------
+
+_names = st.text(
+    st.characters(codec="utf-8", exclude_characters="/\0") | st.sampled_from("\udc80\udcff.ñ語"), min_size=1
+).filter(lambda name: name not in (".", "..") and len(os.fsencode(name)) <= 255)
+
+
+@given(name=_names, folder=st.sampled_from(["", "ward 3/"]))
+@example(name="n" * 251 + ".wav", folder="")
+@example(name="a." + "b" * 253, folder="")
+@example(name="語" * 83 + ".flac", folder="")
+@example(name="..wav", folder="")
+@example(name="smith.wav.", folder="")
+def test_numbered_names_are_distinct_and_leave_room_for_every_suffix(name: str, folder: str) -> None:
+    numbers = list(itertools.islice(numbered(folder + name), 12))
+    for suffixed in numbers:
+        assert suffixed.startswith(folder)
+        assert "/" not in suffixed[len(folder) :]
+        assert suffixed[len(folder) :] not in (".", "..")
+        for last in (".error.json", ""):
+            assert len(os.fsencode(suffixed[len(folder) :] + last)) <= 255
+    outputs = [output_path(suffixed, "json") for suffixed in numbers]
+    assert len(set(numbers)) == len(set(outputs)) == 12
+    assert all(len(os.fsencode(output[len(folder) :])) <= 255 for output in outputs)
+
+
+def test_ordinary_names_stay_as_they_are() -> None:
+    assert list(itertools.islice(numbered("ward/smith.final.wav"), 3)) == [
+        "ward/smith.final.wav", "ward/smith.final-2.wav", "ward/smith.final-3.wav",
+    ]  # fmt: skip
+    assert output_path("ward/smith.final-2.wav", "srt") == "ward/smith.final-2.srt"

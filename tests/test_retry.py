@@ -1,0 +1,185 @@
+"""Delays never run away or collapse to nothing, and the breaker holds back, probes, and opens up again."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from invox_watcher.retry import Backoff, Breaker, first_look_seconds, next_look_seconds, retry_after_seconds
+
+NOW = datetime(2026, 11, 23, 18, 0, 0, tzinfo=UTC)
+BACKOFF = Backoff(base_seconds=1.0, max_seconds=300.0)
+FIXED = Backoff(base_seconds=1.0, max_seconds=1.0)
+
+
+# ---- backoff -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("attempt", "least", "most"),
+    [(0, 0.5, 1), (1, 0.5, 1), (2, 1, 2), (4, 4, 8), (9, 128, 256), (10, 150, 300), (10**9, 150, 300)],
+)
+def test_delays_double_up_to_the_cap_and_never_fall_below_half(
+    attempt: int, least: float, most: float
+) -> None:
+    assert BACKOFF.delay_seconds(attempt, chance=lambda: 0.0) == least
+    assert BACKOFF.delay_seconds(attempt, chance=lambda: 1.0) == most
+    assert least <= BACKOFF.delay_seconds(attempt) <= most
+
+
+def test_a_crowd_is_spread() -> None:
+    assert len({BACKOFF.delay_seconds(3) for _ in range(100)}) > 90
+
+
+# ---- Retry-After -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        (None, None),
+        ("7", 7.0),
+        (" 7 ", 7.0),
+        ("0", 0.0),
+        ("1.5", 1.5),
+        ("-3", 0.0),
+        ("86400", 300.0),
+        ("9" * 400, None),
+        ("nan", None),
+        ("-inf", None),
+        ("soon", None),
+        ("", None),
+        (format_datetime(NOW + timedelta(seconds=90), usegmt=True), 90.0),
+        (format_datetime(NOW - timedelta(days=1), usegmt=True), 0.0),
+        ("Mon, 23 Nov 2026 18:01:00 -0000", 60.0),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", 300.0),
+        ("Fri, 31 Dec 9999 23:59:59 -2300", 300.0),
+        ("Mon, 23 Nov 2026 18:00:00 +99999999999999999999", None),
+    ],
+)
+def test_what_retry_after_asks_for(header: str | None, seconds: float | None) -> None:
+    assert retry_after_seconds(header, now=NOW, max_seconds=300) == seconds
+
+
+@given(st.text(st.characters(codec="latin-1"), max_size=60) | st.from_regex(r"\w{3}, \d+ \w{3} \d+ [\d:]+ \S+"))
+def test_whatever_retry_after_says_the_delay_is_bounded(header: str) -> None:
+    seconds = retry_after_seconds(header, now=NOW, max_seconds=300)
+    assert seconds is None or 0 <= seconds <= 300
+
+
+# ---- when to look ------------------------------------------------------------------------------------------------
+
+
+def test_the_first_look_is_estimated_where_the_length_and_the_ratio_are_known() -> None:
+    assert first_look_seconds(120, 0.25, first_seconds=2, max_seconds=60) == 30
+    assert first_look_seconds(None, 0.25, first_seconds=2, max_seconds=60) == 2
+    assert first_look_seconds(120, None, first_seconds=2, max_seconds=60) == 2
+    assert first_look_seconds(36000, 0.25, first_seconds=2, max_seconds=60) == 60
+    assert first_look_seconds(0, 0.25, first_seconds=2, max_seconds=60) > 0
+
+
+@given(st.floats(0.01, 100), st.floats(0.01, 1000), st.floats(0.0, 1e6))
+def test_looks_are_never_later_than_a_quarter_nor_further_apart_than_the_cap(
+    first: float, cap: float, waited: float
+) -> None:
+    delay = next_look_seconds(waited, first_seconds=first, max_seconds=cap)
+    assert 0 < delay <= cap
+    assert delay <= max(waited / 4, first)
+
+
+# ---- the breaker -------------------------------------------------------------------------------------------------
+
+
+def opened(*, at: float = 0.0, backoff: Backoff = FIXED) -> Breaker:
+    breaker = Breaker(backoff, threshold=3)
+    for _ in range(3):
+        assert breaker.admit(at) == 0
+    assert [breaker.fault(at) for _ in range(3)] == [False, False, True]
+    return breaker
+
+
+def test_it_is_closed_until_faults_repeat_without_a_success_between() -> None:
+    breaker = Breaker(FIXED, threshold=3)
+    for _ in range(10):
+        assert [breaker.admit(0), breaker.fault(0), breaker.admit(0), breaker.fault(0)] == [0, False, 0, False]
+        assert breaker.admit(0) == 0
+        assert breaker.success() is False
+    assert not breaker.is_open
+
+
+def test_a_fault_of_set_up_opens_it_at_once() -> None:
+    breaker = Breaker(FIXED, threshold=3)
+    assert breaker.admit(0) == 0
+    assert breaker.fault(0, at_once=True)
+    assert breaker.is_open
+    assert 0 < breaker.admit(0) <= 1
+
+
+def test_while_open_one_probe_goes_at_a_time() -> None:
+    breaker = opened()
+    assert 0 < breaker.admit(0.1) <= 1
+    assert breaker.admit(2) == 0
+    assert breaker.admit(2) > 0
+    breaker.release()  # the probe said nothing about the API: another may go
+    assert breaker.admit(2) == 0
+
+
+def test_a_failed_probe_opens_it_for_longer_and_a_good_one_closes_it() -> None:
+    breaker = opened(backoff=BACKOFF)
+    waits = []
+    now = 1000.0
+    for _ in range(4):
+        assert breaker.admit(now) == 0
+        assert breaker.fault(now) is True
+        waits.append(breaker.admit(now))
+        now += 1000
+    assert all(1 <= wait <= 300 for wait in waits)
+    assert waits[-1] > 2 * waits[0]
+    assert breaker.admit(now) == 0
+    assert breaker.success() is True
+    assert not breaker.is_open
+
+
+def test_a_server_that_names_a_time_is_believed() -> None:
+    breaker = opened()
+    assert breaker.admit(5) == 0
+    breaker.fault(5, retry_after_seconds=60)
+    assert breaker.admit(6) == pytest.approx(59)
+
+
+def test_faults_of_calls_from_before_it_opened_change_nothing() -> None:
+    breaker = opened(at=0)
+    wait = breaker.admit(0.2)
+    assert [breaker.fault(0.2) for _ in range(20)] == [False] * 20
+    assert breaker.admit(0.2) == wait
+    assert breaker.opened == 1
+
+
+def test_after_an_outage_the_load_ramps_up() -> None:
+    breaker = opened()
+    assert breaker.admit(2) == 0
+    assert breaker.success() is True
+    admitted = []
+    for _ in range(6):
+        running = 0
+        while running < 40 and breaker.admit(2) == 0:
+            running += 1
+        admitted.append(running)
+        for _ in range(running):
+            breaker.success()
+    assert admitted[0] == 1
+    assert admitted == sorted(admitted)
+    assert admitted[-1] == 40
+
+
+def test_one_fault_after_it_closed_does_not_open_it_again() -> None:
+    breaker = opened()
+    assert breaker.admit(2) == 0
+    breaker.success()
+    assert breaker.admit(2) == 0
+    assert breaker.fault(2) is False
+    assert not breaker.is_open
