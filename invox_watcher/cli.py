@@ -36,6 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr] # names may not be UTF-8
+    events.configure(format="console", level="warning")  # standard output belongs to what a command prints
     try:
         return int(options.command(options))
     except InvoxError as error:
@@ -132,7 +133,9 @@ def _retry(options: argparse.Namespace) -> ExitStatus:
     config = _load(options)
     journal, folders = _journal(config), folders_of(config)
     if options.all:
-        jobs = [job for job in journal.jobs([State.FAILED]) if _lies_in_failed(job, config)]
+        failed = journal.jobs([State.FAILED])
+        latest = {job.filed_as: job for job in failed if _lies_in_failed(job, config)}  # one file, one retry
+        jobs = list(latest.values())
     else:
         jobs = [_find(journal.get(options.id), options.id)]
         if jobs[0].state is not State.FAILED:

@@ -6,8 +6,10 @@ of them dies, the daemon stops and ends non-zero, for whoever supervises it to s
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
+import queue
 import signal
 import threading
 from collections.abc import Callable
@@ -18,7 +20,7 @@ from types import FrameType
 from invox_watcher.api import InvoxApi
 from invox_watcher.config import Config
 from invox_watcher.engine import Engine
-from invox_watcher.errors import ExitStatus, FolderError, InvoxError, JournalError
+from invox_watcher.errors import DiskFullError, ExitStatus, FolderError, InvoxError, JournalError
 from invox_watcher.events import Event, log
 from invox_watcher.exchange import HttpClient
 from invox_watcher.files import Folders
@@ -91,17 +93,26 @@ class Daemon:
         """
         self._config = config
         self._stop = threading.Event()
+        # What wakes the main thread. Not the event itself: its lock is not to be taken in a signal handler.
+        self._asked: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._signals = 0
         self._ending = _Ending()
         os.umask(0o077)
         self._lock = _lock(config.state.directory)
         self._folders = folders_of(config)
         self._folders.prepare()
+        if config.state.directory.resolve().is_relative_to(self._folders.inbox.resolve()):
+            raise FolderError(
+                f"state.directory: {config.state.directory} lies inside the inbox",
+                hint="Put it elsewhere, by default /var/lib/invox-watcher.",
+            )
         self._journal = Journal(config.state.directory)
         self._client = client_of(config)
         self._engine = self._build_engine(config)
         self._inbox = _build_inbox(config, self._folders)
         address = config.http.address
-        self._server = Server(create_app(problems=self.problems), *address) if address else None
+        app = create_app(problems=self.problems)
+        self._server = Server(app, *address, on_crash=self._crash) if address else None
 
     def _build_engine(self, config: Config) -> Engine:
         pipeline = self._pipeline = Pipeline(
@@ -115,6 +126,7 @@ class Daemon:
                 first_seconds=config.polling.first_seconds,
                 max_seconds=config.polling.max_seconds,
                 deadline_seconds=config.polling.deadline_seconds,
+                unknown_seconds=config.polling.unknown_seconds,
             ),
             stop=self._stop,
         )
@@ -152,11 +164,12 @@ class Daemon:
             if once:
                 self._drain()
             else:
-                self._stop.wait()
-            signalled = self._stop.is_set() and not self._ending.crashed
+                self._asked.get()
         finally:
             self._shut_down(watcher)
-        return ExitStatus.OK if signalled else self._exit_status()
+        if self._signals and not self._ending.crashed:
+            return ExitStatus.OK
+        return self._exit_status()
 
     def _watch(self) -> None:
         self._inbox.run(self._take, self._stop)
@@ -165,23 +178,35 @@ class Daemon:
         if self._stop.is_set() or not self._engine.room:
             return False
         job = _job_from(candidate)
-        if not self._pipeline.claim(job):
+        try:
+            claimed = self._pipeline.claim(job)
+        except (DiskFullError, JournalError) as error:
+            self._ending.blocked = error
+            raise  # to the inbox, which says so and offers the recording again at the next rescan
+        if not claimed:
             return True  # gone or changed meanwhile: if it is still there, the next look finds it
+        self._ending.blocked = None
         self._engine.add(job)
         return True
 
     def _drain(self) -> None:
         """Wait until nothing is left to do, or something keeps us from doing it."""
-        while not self._stop.wait(_DRAINED_CHECK_SECONDS):
+        while not self._asked_within(_DRAINED_CHECK_SECONDS):
             status = (
                 self._inbox.status
             )  # before the engine's: what was taken in between is then counted there
             health = self._engine.health
-            self._ending.blocked = health.api or health.storage
+            self._ending.blocked = self._ending.blocked or health.api or health.storage
             if self._ending.blocked is not None:
                 return
             if status.scans and not status.settling and not status.refused_now and not self._engine.in_flight:
                 return
+
+    def _asked_within(self, seconds: float) -> bool:
+        with contextlib.suppress(queue.Empty):
+            self._asked.get(timeout=seconds)
+            return True
+        return False
 
     def _exit_status(self) -> ExitStatus:
         if self._ending.crashed:
@@ -191,7 +216,8 @@ class Daemon:
         if self._engine.failed:
             return ExitStatus.SOME_FAILED
         status = self._inbox.status
-        return ExitStatus.OK if status.available and not status.unfinished else ExitStatus.TRY_LATER
+        left = status.unfinished or status.troubled or not status.available
+        return ExitStatus.TRY_LATER if left else ExitStatus.OK
 
     def problems(self) -> dict[str, str]:
         """What keeps a recording from going through right now: code → sentence. Empty where nothing does."""
@@ -204,13 +230,14 @@ class Daemon:
     # ---- stopping ----------------------------------------------------------------------------------------
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
-        if self._stop.is_set():
+        self._signals += 1
+        if self._signals > 1:
             os._exit(128 + number)  # asked twice: at once. Whatever was under way goes on after the restart.
-        self._stop.set()
+        self._asked.put(None)
 
     def _crash(self) -> None:
         self._ending.crashed = True
-        self._stop.set()
+        self._asked.put(None)
 
     def _supervised(self, target: Callable[[], None]) -> None:
         try:

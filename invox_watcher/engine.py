@@ -19,12 +19,15 @@ from invox_watcher.errors import (
     ApiError,
     ApiRefusedError,
     ApiUnavailableError,
+    DiskFullError,
     InvoxError,
     JournalError,
+    RecordingChangingError,
     RecordingVanishedError,
     StaleStateError,
     StoppedError,
     StorageError,
+    UploadUncertainError,
 )
 from invox_watcher.events import Event, log
 from invox_watcher.job import FINAL, Job, State
@@ -36,7 +39,10 @@ _LOOK_WORKERS = 3
 _MOVES_BYTES = frozenset({State.CLAIMED, State.IDENTIFIED})
 # What is only to be filed is never given up: its transcript, or its reason, is already safe.
 _MUST_END = frozenset({State.DELIVERED, State.FAILING})
-_ASKS_API = frozenset({State.IDENTIFIED, State.UPLOADING, State.WAITING})
+
+
+# Faults that say something about the API, not about the recording.
+_API_IS_ILL = (ApiUnavailableError, ApiRefusedError, UploadUncertainError)
 
 
 class _Lane:
@@ -107,7 +113,7 @@ class Engine:
         self._breaker = Breaker(backoff)
         self._in_flight: set[str] = set()
         self._api_fault: InvoxError | None = None
-        self._storage_fault: InvoxError | None = None
+        self._storage_faults: dict[str, InvoxError] = {}  # by job
         self._failed = 0
         self._threads = [
             threading.Thread(target=self._work, args=(lane,), name=f"{name}-{number}", daemon=True)
@@ -142,7 +148,9 @@ class Engine:
         """Whether a new recording may be taken: few enough under way, the disk writes, the API lets us in."""
         with self._lock:
             refused = isinstance(self._api_fault, ApiRefusedError) and self._breaker.is_open
-            return len(self._in_flight) < self._max_in_flight and self._storage_fault is None and not refused
+            # With nothing under way the next recording is the probe, of the API and of the disk.
+            held_back = bool(self._in_flight) and (refused or bool(self._storage_faults))
+            return len(self._in_flight) < self._max_in_flight and not held_back
 
     @property
     def in_flight(self) -> int:
@@ -160,7 +168,8 @@ class Engine:
     def health(self) -> Health:
         """What stands in the way of work right now."""
         with self._lock:
-            return Health(self._api_fault if self._breaker.is_open else None, self._storage_fault)
+            storage = next(iter(self._storage_faults.values()), None)
+            return Health(self._api_fault if self._breaker.is_open else None, storage)
 
     # ---- the threads -------------------------------------------------------------------------------------
 
@@ -176,7 +185,7 @@ class Engine:
 
     def _turn(self, job: Job) -> None:
         """One step of one job, then its next due time."""
-        asks = job.state in _ASKS_API and job.original_id is None
+        asks = _asks_api(job)
         if asks and (wait := self._admit()) > 0:
             self._put(Next(job, wait))
             return
@@ -189,13 +198,14 @@ class Engine:
         else:
             if asks:
                 self._report(None)
-            self._storage_works()
+            self._storage_works(job)
         if following is not None:
             self._put(following)
 
     def _put(self, following: Next) -> None:
         job = following.job
         if job.state in FINAL:
+            self._storage_works(job)
             with self._lock:
                 self._in_flight.discard(job.id)
                 self._failed += job.state is not State.DONE
@@ -213,7 +223,7 @@ class Engine:
     def _report(self, error: Exception | None) -> None:
         """Tell the breaker how a step that asks the API ended."""
         with self._lock:
-            if isinstance(error, ApiUnavailableError | ApiRefusedError):
+            if isinstance(error, _API_IS_ILL):
                 refused = isinstance(error, ApiRefusedError)
                 opened = self._breaker.fault(
                     self._clock(),
@@ -226,9 +236,8 @@ class Engine:
                     log.error(event, code=error.code, error=error.message, hint=error.hint)
                 return
             if error is not None and not isinstance(error, ApiError):
-                self._breaker.release()  # says nothing about the API
-                return
-            closed = self._breaker.success()
+                return  # says nothing about the API
+            closed = self._breaker.success(self._clock())
             self._api_fault = None
         if closed:
             log.info(Event.BREAKER_CLOSED)
@@ -245,11 +254,11 @@ class Engine:
             if isinstance(error, StaleStateError):
                 log.warning(Event.STEP_STALE, job=job.id, state=job.state, found=current.state)
                 return Next(current)
-            if isinstance(error, StorageError | JournalError):
+            if isinstance(error, DiskFullError | JournalError):
                 return self._storage_refused(current, error)
             if isinstance(error, RecordingVanishedError):
                 return self._pipeline.vanish(current)
-            if isinstance(error, ApiUnavailableError | ApiRefusedError):
+            if isinstance(error, (*_API_IS_ILL, RecordingChangingError, StorageError)):
                 return self._try_again(current, error)
             if isinstance(error, InvoxError):
                 return self._pipeline.fail(current, error)
@@ -279,21 +288,27 @@ class Engine:
 
     def _storage_refused(self, job: Job, error: InvoxError) -> Next:
         with self._lock:
-            first = self._storage_fault is None
-            self._storage_fault = error
+            first = not self._storage_faults
+            self._storage_faults[job.id] = error
         if first:
             log.error(
                 Event.STORAGE_REFUSED, job=job.id, code=error.code, error=error.message, hint=error.hint
             )
         return Next(job, self._backoff.delay_seconds(3))
 
-    def _storage_works(self) -> None:
+    def _storage_works(self, job: Job) -> None:
         with self._lock:
-            if self._storage_fault is None:
+            if self._storage_faults.pop(job.id, None) is None or self._storage_faults:
                 return
-            self._storage_fault = None
         log.info(Event.STORAGE_AGAIN)
         self._on_room()
+
+
+def _asks_api(job: Job) -> bool:
+    """Whether the next step of `job` talks to the API."""
+    if job.state is State.IDENTIFIED:
+        return job.original_id is None and job.request_id is None
+    return job.state in (State.UPLOADING, State.WAITING)
 
 
 def _where(error: BaseException) -> str:

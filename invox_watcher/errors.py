@@ -4,10 +4,13 @@
     ├── ConfigurationError      the configuration can't be used; lists everything wrong with it
     ├── CredentialError         a secret is missing or unreadable
     ├── FolderError             a folder can't be used: missing, not writable, nested wrongly
-    ├── StorageError            the disk refused: full, read-only, I/O error; nothing was moved
+    ├── StorageError            the file system refused; nothing was moved
+    │   ├── DiskFullError           full, over quota, or read-only: it would refuse any recording
+    │   └── FolderBlockedError      a file or a link stands where a folder is needed
     ├── JournalError            the journal is locked, corrupt, or another daemon holds it
     ├── StaleStateError         a guarded journal write found the job in another state
     ├── StoppedError            the daemon is stopping; the step was given up cleanly
+    ├── RecordingChangingError  somebody still writes to the recording that we hold
     ├── RecordingError          this recording can't be transcribed as it is → failed/
     │   └── RecordingVanishedError  its file is gone
     └── ApiError                the vendor's API, as seen through `api`
@@ -105,11 +108,24 @@ class FolderError(InvoxError):
 
 
 class StorageError(InvoxError):
-    """The file system refused a write (full, read-only, I/O error). Nothing was moved; retrying can help."""
+    """The file system refused (permission, I/O error, …). Nothing was moved; retrying can help."""
 
     code = "storage"
     retryable = True
     exit_status = ExitStatus.TRY_LATER
+
+
+class DiskFullError(StorageError):
+    """Full, over quota, or read-only: no recording's fault, so the intake pauses."""
+
+    code = "disk_full"
+    hint = "Make room on that file system; work goes on by itself."
+
+
+class FolderBlockedError(StorageError):
+    """A file or a link stands where a folder is needed."""
+
+    code = "folder_blocked"
 
 
 class JournalError(InvoxError):
@@ -130,6 +146,14 @@ class StoppedError(InvoxError):
     """The daemon is stopping; the job stays where it is and goes on after the restart."""
 
     code = "stopped"
+    retryable = True
+
+
+class RecordingChangingError(InvoxError):
+    """The recording changed after it was taken: its writer is not done with it. Look again later."""
+
+    code = "still_changing"
+    hint = "Does the device, or the copy, write to the file after it has closed it?"
     retryable = True
 
 

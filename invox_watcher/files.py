@@ -10,15 +10,23 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import itertools
 import os
 import stat
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
-from invox_watcher.errors import FolderError, RecordingVanishedError, StorageError
+from invox_watcher.errors import (
+    DiskFullError,
+    FolderBlockedError,
+    FolderError,
+    RecordingVanishedError,
+    StorageError,
+)
 
 ERROR_SUFFIX = ".error.json"
 _NAME_MAX_BYTES = 255
@@ -26,6 +34,7 @@ _EXTENSION_MAX_BYTES = 64  # a stem must always have room beside it
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _RENAME_NOREPLACE = 1  # linux/fs.h
 _libc = ctypes.CDLL(None, use_errno=True)
+_one_at_a_time = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -72,20 +81,22 @@ class Folders:
         """
         for name, folder in self._named():
             try:
-                folder.mkdir(mode=self.directory_mode, parents=True, exist_ok=True)
+                if not folder.exists():
+                    folder.mkdir(parents=True)
+                    folder.chmod(self.directory_mode)  # whatever the umask
                 _probe_writable(folder)
             except OSError as error:
                 raise FolderError(
                     f"folders.{name}: can't write in {folder}: {error.strerror}",
                     hint=f"Create it and give it to the daemon's user: install -d -m 700 -o USER {folder}",
                 ) from None
-        inbox = self.inbox.resolve()
-        for name, folder in self._named():
-            if name != "inbox" and folder.resolve().is_relative_to(inbox):
+        for (name, folder), (other_name, other) in itertools.permutations(self._named(), 2):
+            if folder.resolve().is_relative_to(other.resolve()):
                 raise FolderError(
-                    f"folders.{name}: {folder} lies inside the inbox, so its files would be taken again",
+                    f"folders.{name}: {folder} is, or lies inside, folders.{other_name}",
                     hint="Put the folders side by side under folders.root.",
                 )
+        for name, folder in self._named():
             if name != "outbox" and folder.stat().st_dev != self.inbox.stat().st_dev:
                 raise FolderError(
                     f"folders.{name}: {folder} is on another file system than the inbox, "
@@ -114,14 +125,16 @@ class Folders:
         with _storage("claiming in processing/"):
             try:
                 self._move(self.inbox, path, self.processing / job_id, path)
+                if self._identity(self.processing / job_id, path) == seen:
+                    return True
             except FileNotFoundError:
-                self._remove_job_folder(job_id)
-                return False
-            if self._identity(self.processing / job_id, path) != seen:
-                self.unclaim(job_id)
-                return False
-            _fsync_folder(self.processing)
-        return True
+                pass
+            except OSError:
+                with suppress(OSError, StorageError):
+                    self.unclaim(job_id)
+                raise
+            self.unclaim(job_id)
+        return False
 
     def unclaim(self, job_id: str) -> list[str]:
         """Move every file under processing/`job_id` back into the inbox; return their names there.
@@ -222,18 +235,23 @@ class Folders:
                 except FileExistsError:
                     continue
                 except FileNotFoundError:
-                    if not self._is_settled(root, candidate, seen):
-                        self._remove_job_folder(job_id)
+                    settled = self._settled_as(root, filed_as, seen)
+                    self._remove_job_folder(job_id)
+                    if settled is None:
                         raise RecordingVanishedError("The recording is no longer in processing/.") from None
+                    return settled
                 self._remove_job_folder(job_id)
                 return candidate
         raise AssertionError("numbered() never ends")
 
-    def _is_settled(self, root: Path, path: str, seen: Identity) -> bool:
+    def _settled_as(self, root: Path, filed_as: str, seen: Identity) -> str | None:
+        """Under which name a killed attempt has moved the recording that was `seen`; None if it has not."""
         with suppress(OSError):
-            there = self._identity(root, path)
-            return (there.device, there.inode) == (seen.device, seen.inode)
-        return False
+            for candidate in numbered(filed_as):
+                there = self._identity(root, candidate)
+                if (there.device, there.inode) == (seen.device, seen.inode):
+                    return candidate
+        return None
 
     def move_back(self, filed_as: str) -> str:
         """Move failed/`filed_as` into the inbox for another try, drop its error file; return its name there.
@@ -261,6 +279,7 @@ class Folders:
     def _move(self, root: Path, path: str, new_root: Path, new_path: str) -> None:
         if new_root.parent == self.processing:
             new_root.mkdir(mode=self.directory_mode, exist_ok=True)
+            _fsync_folder(self.processing)
         with (
             _parent(root, path) as (folder, name),
             _parent(new_root, new_path, self.directory_mode) as (new_folder, new_name),
@@ -294,6 +313,16 @@ def numbered(path: str) -> Iterator[str]:
         number += 1
 
 
+def numbered_folders(path: str) -> Iterator[str]:
+    """`ward/smith.wav`, `ward-2/smith.wav`, …: for when something that is no folder has the folder's name."""
+    first, slash, rest = path.partition("/")
+    yield path
+    for number in itertools.count(2):
+        if not slash:
+            return
+        yield f"{_shortened(first, _NAME_MAX_BYTES - 12)}-{number}/{rest}"
+
+
 def output_path(filed_as: str, suffix: str) -> str:
     """The path of one output of the set: the recording's stem with another suffix."""
     return f"{os.path.splitext(filed_as)[0]}.{suffix}"
@@ -310,14 +339,15 @@ def _storage(doing: str) -> Iterator[None]:
     """Turn what the file system says into ours. The message names a folder, never a recording."""
     try:
         yield
-    except (StorageError, FileExistsError):
+    except FileExistsError:
         raise
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        raise StorageError(
-            f"{doing}: {error.strerror}",
-            hint="Make room on that file system; work goes on by itself." if full else "",
-        ) from None
+        kind: type[StorageError] = StorageError
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+            kind = DiskFullError
+        elif error.errno in (errno.ENOTDIR, errno.ELOOP):
+            kind = FolderBlockedError
+        raise kind(f"{doing}: {error.strerror}") from None
 
 
 @contextmanager
@@ -352,7 +382,12 @@ def _make_folder(parent: int, name: str, mode: int) -> None:
         os.mkdir(name, dir_fd=parent)
     except FileExistsError:
         return
-    os.chmod(name, mode, dir_fd=parent)
+    made = os.open(name, _FOLDER, dir_fd=parent)
+    try:
+        # Under a shared folder the kernel hands the group on by this bit, which chmod would take away.
+        os.fchmod(made, mode | (os.fstat(made).st_mode & stat.S_ISGID))
+    finally:
+        os.close(made)
     os.fsync(parent)
 
 
@@ -375,25 +410,27 @@ def _rename_new(folder: int, name: str, new_folder: int, new_name: str) -> None:
     if code not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
         raise OSError(code, os.strerror(code))
     # A file system without RENAME_NOREPLACE (some FUSE and network ones). We are the only daemon on this
-    # tree, so what is left open is the instant between the look and the rename.
-    os.stat(name, dir_fd=folder, follow_symlinks=False)  # like the system call: one that is gone comes first
-    try:
-        os.stat(new_name, dir_fd=new_folder, follow_symlinks=False)
-    except FileNotFoundError:
-        os.rename(name, new_name, src_dir_fd=folder, dst_dir_fd=new_folder)
-    else:
-        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+    # tree, so what is left open is the instant between the look and the rename, for other programs.
+    with _one_at_a_time:
+        os.stat(
+            name, dir_fd=folder, follow_symlinks=False
+        )  # like the system call: one that is gone comes first
+        try:
+            os.stat(new_name, dir_fd=new_folder, follow_symlinks=False)
+        except FileNotFoundError:
+            os.rename(name, new_name, src_dir_fd=folder, dst_dir_fd=new_folder)
+        else:
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
 
 
 def _exists(root: Path, path: str) -> bool:
-    try:
-        with _parent(root, path) as (folder, name):
-            os.stat(name, dir_fd=folder, follow_symlinks=False)
-    except FileNotFoundError:
-        return False
-    except OSError as error:
-        raise StorageError(f"looking into {root.name}/: {error.strerror}") from None
-    return True
+    with _storage(f"looking into {root.name}/"):
+        try:
+            with _parent(root, path) as (folder, name):
+                os.stat(name, dir_fd=folder, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        return True
 
 
 def _holds(folder: int, name: str, content: bytes) -> bool:

@@ -21,36 +21,42 @@ from typing import Any, BinaryIO, Literal, Protocol
 from invox_watcher import retry
 from invox_watcher.api import InvoxApi
 from invox_watcher.errors import (
+    FolderBlockedError,
     InvoxError,
     JournalError,
+    RecordingChangingError,
     RecordingError,
     RecordingVanishedError,
     RequestUnknownError,
     StoppedError,
+    StorageError,
     TranscriptionFailedError,
     UploadUncertainError,
     UploadUrlRefusedError,
 )
 from invox_watcher.events import Event, log
-from invox_watcher.files import ERROR_SUFFIX, Folders, Identity, NameTakenError, numbered, output_path
-from invox_watcher.job import Failure, Job, State, utc_now
+from invox_watcher.files import (
+    ERROR_SUFFIX,
+    Folders,
+    Identity,
+    NameTakenError,
+    numbered,
+    numbered_folders,
+    output_path,
+)
+from invox_watcher.job import FINAL, Failure, Job, State, utc_now
 from invox_watcher.outputs import Delivery, OutputFormat, Source, render
 from invox_watcher.store import Journal, NameReservedError
 from invox_watcher.transcript import Reply, ReplyStatus, read_reply
 
 _HASH_BLOCK_BYTES = 1 << 20
-_CHANGING_SECONDS = 2.0
 _FOLLOW_SECONDS = 2.0
-# What goes back into the inbox is seen again at once: a journal that refuses must not keep us spinning.
-_JOURNAL_SECONDS = 2.0
 _URL_REFUSALS = 3
 _PROGRESS_SECONDS = 1.0
 # After an upload of unknown fate: how long its result may stay pending before we hold that it never arrived.
 # Generous, since waiting costs minutes once in a crash, and a second upload costs money.
 _UNCERTAIN_FLOOR_SECONDS = 600.0
 _UNCERTAIN_FACTOR = 3.0
-# How long after an upload the API may still say that it has nothing under the request id.
-_UNKNOWN_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -71,6 +77,7 @@ class Rules:
     first_seconds: float = 2.0
     max_seconds: float = 60.0
     deadline_seconds: float = 86400.0
+    unknown_seconds: float = 30.0
 
 
 class _Clock(Protocol):
@@ -97,6 +104,7 @@ class Pipeline:
         self._stop = stop
         self._clock = clock
         self._waiting_since: dict[str, float] = {}
+        self._denied_since: dict[str, float] = {}
         self._steps: dict[State, Callable[[Job], Next]] = {
             State.CLAIMED: self._identify,
             State.IDENTIFIED: self._upload_or_reuse,
@@ -113,9 +121,8 @@ class Pipeline:
             return False
         try:
             self._journal.add(job)
-        except JournalError:
+        except BaseException:
             self._folders.unclaim(job.id)  # no row would ever lead to it
-            self._stop.wait(_JOURNAL_SECONDS)
             raise
         log.info(
             Event.CLAIMED, job=job.id, recording=job.path, bytes=job.size_bytes, format=job.format,
@@ -140,33 +147,27 @@ class Pipeline:
         if job.refusal is not None:
             return self._fail(job, job.refusal)
         with self._folders.open_recording(job.id, job.path) as file:
-            before = Identity.of(os.fstat(file.fileno()))
-            sha256 = self._hash(file, before.size_bytes)
-            if Identity.of(os.fstat(file.fileno())) != before:
-                return Next(job, _CHANGING_SECONDS)  # still being written through an open descriptor
+            seen = Identity.of(os.fstat(file.fileno()))
+            sha256 = self._hash(file, seen.size_bytes)
+            _check_unchanged(file, seen)
         follow = self._rules.on_duplicate != "process"
-        job = self._journal.identify(
-            job, sha256, follow=follow, size_bytes=before.size_bytes, mtime_ns=before.mtime_ns
-        )
+        job = self._journal.identify(job, sha256, follow=follow, **dataclasses.asdict(seen))
+        log.debug(Event.IDENTIFIED, job=job.id, sha256=sha256)
         if job.original_id is not None:
             log.info(Event.DUPLICATE, job=job.id, original=job.original_id)
-            if self._rules.on_duplicate == "fail":
-                raise RecordingError(
-                    f"The same recording has been taken before, as job {job.original_id}.",
-                    code="duplicate",
-                    hint="To transcribe it again, set intake.on_duplicate to process.",
-                )
-        log.debug(Event.IDENTIFIED, job=job.id, sha256=sha256)
         return Next(job)
 
     def _hash(self, file: BinaryIO, size_bytes: int) -> str:
         digest = hashlib.sha256()
         left = size_bytes
-        while left and (block := file.read(min(left, _HASH_BLOCK_BYTES))):
-            digest.update(block)
-            left -= len(block)
-            if self._stop.is_set():
-                raise StoppedError("stopped while reading a recording")
+        try:
+            while left and (block := file.read(min(left, _HASH_BLOCK_BYTES))):
+                digest.update(block)
+                left -= len(block)
+                if self._stop.is_set():
+                    raise StoppedError("stopped while reading a recording")
+        except OSError as error:
+            raise StorageError(f"reading a recording: {error.strerror}", code="read_failed") from None
         return digest.hexdigest()
 
     # ---- identified → uploading → waiting ----------------------------------------------------------------
@@ -174,10 +175,16 @@ class Pipeline:
     def _upload_or_reuse(self, job: Job) -> Next:
         if job.original_id is None:
             return self._upload(job)
+        if self._rules.on_duplicate == "fail":
+            raise RecordingError(
+                f"The same recording has been taken before, as job {job.original_id}.",
+                code="duplicate",
+                hint="To transcribe it again, set intake.on_duplicate to process.",
+            )
         original = self._journal.get(job.original_id)
-        if original is None or original.state in (State.FAILING, State.FAILED, State.VANISHED):
+        payload = self._journal.reply(job.original_id)
+        if original is None or (payload is None and original.state in FINAL | {State.FAILING}):
             return Next(self._journal.follow_again(job))
-        payload = self._journal.reply(original.id)
         if payload is None:
             return Next(job, _FOLLOW_SECONDS)
         return self._accept(
@@ -194,6 +201,7 @@ class Pipeline:
         assert job.mime_type is not None  # noqa: S101 - what has none was refused at the claim
         mime_type = job.mime_type
         with self._folders.open_recording(job.id, job.path) as file:
+            self._check_still_identified(job, file)
             presigned = self._api.presign(mime_type)
             # On disk before the first byte goes out: what is uncertain later can be asked about.
             job = self._journal.move(
@@ -214,17 +222,24 @@ class Pipeline:
                 )
             except UploadUncertainError:
                 log.warning(Event.UPLOAD_UNCERTAIN, job=job.id, request_id=job.request_id)
-                return Next(job)  # in state uploading: the next step asks
+                raise  # the job stays in state uploading, whose step asks before anything is sent again
             except UploadUrlRefusedError as error:
                 return self._again_with_new_url(job, error)
             except InvoxError:
                 # Not all bytes went out, or the answer was a clear no: the API has nothing of it.
                 self._journal.move(job, State.IDENTIFIED, request_id=None)
                 raise
-            if Identity.of(os.fstat(file.fileno())) != _identity(job):
-                log.warning(Event.UPLOAD_VOID, job=job.id, request_id=job.request_id)
-                return Next(self._journal.move(job, State.CLAIMED, request_id=None), _CHANGING_SECONDS)
+            self._check_still_identified(job, file)
         return self._uploaded(job)
+
+    def _check_still_identified(self, job: Job, file: BinaryIO) -> None:
+        """Void the attempt, back to the hash, where the recording is not what was hashed."""
+        try:
+            _check_unchanged(file, _identity(job))
+        except RecordingChangingError:
+            log.warning(Event.UPLOAD_VOID, job=job.id, request_id=job.request_id)
+            self._journal.move(job, State.CLAIMED, request_id=None)
+            raise
 
     def _uploaded(self, job: Job) -> Next:
         job = self._journal.move(
@@ -257,46 +272,53 @@ class Pipeline:
             nonlocal last
             if self._clock() - last >= _PROGRESS_SECONDS:
                 last = self._clock()
-                self._journal.note(job, uploaded_bytes=sent_bytes)
+                with contextlib.suppress(JournalError):  # it is only for display
+                    self._journal.note(job, uploaded_bytes=sent_bytes)
 
         return note
 
     def _reconcile(self, job: Job) -> Next:
         """The upload's answer was lost: ask whether the API has it before sending it again."""
-        assert job.request_id is not None  # noqa: S101 - written with the state
-        waited = self._waited_seconds(job)
-        patience = self._patience_seconds(job)
-        try:
-            reply = self._api.result(job.request_id)
-        except RequestUnknownError:
-            if waited < self._rules.first_seconds:  # asked twice: storage may be ahead of the API's books
-                return Next(job, self._rules.first_seconds)
+        reply = self._ask(job)
+        if reply is None:
             return self._upload_again(job)
         if reply.status is not ReplyStatus.PENDING:
             return self._accept(job, reply, "polling", uploaded_at=job.uploaded_at or job.updated_at)
+        # Counted from the first answer: an outage, in which nothing could be asked, is not patience spent.
+        waited, patience = self._waited_seconds(job), self._patience_seconds(job)
         if waited >= patience:
             return self._upload_again(job)
         return Next(job, min(self._next_look_seconds(waited), patience - waited))
 
     def _upload_again(self, job: Job) -> Next:
-        self._waiting_since.pop(job.id, None)
+        self._forget_waiting(job)
         return Next(self._journal.move(job, State.IDENTIFIED, request_id=None, detail={"upload": "lost"}))
+
+    def _ask(self, job: Job) -> Reply | None:
+        """What the API has under the job's request id; None once it has denied it for long enough."""
+        assert job.request_id is not None  # noqa: S101 - written with the state
+        try:
+            reply = self._api.result(job.request_id)
+        except RequestUnknownError:
+            # Its books may be behind its storage, or a part of it restarting: one denial is not believed.
+            denied_since = self._denied_since.setdefault(job.id, self._clock())
+            if self._clock() - denied_since >= self._rules.unknown_seconds:
+                return None
+            return Reply(ReplyStatus.PENDING, None, None, {})
+        self._denied_since.pop(job.id, None)
+        return reply
 
     # ---- waiting → transcribed ---------------------------------------------------------------------------
 
     def _look(self, job: Job) -> Next:
-        assert job.request_id is not None  # noqa: S101 - written with the state
+        reply = self._ask(job)
+        if reply is None:
+            raise RecordingError(
+                "The API took the recording but has nothing under its request id.",
+                code=RequestUnknownError.code,
+                hint="`invox-watcher retry` asks once more and then sends it again.",
+            )
         waited = self._waited_seconds(job)
-        try:
-            reply = self._api.result(job.request_id)
-        except RequestUnknownError as error:
-            if waited >= _UNKNOWN_SECONDS:
-                raise RecordingError(
-                    "The API took the recording but has nothing under its request id.",
-                    code=error.code,
-                    hint="`invox-watcher retry` sends it once more.",
-                ) from None
-            return Next(job, self._next_look_seconds(waited))
         if reply.status is not ReplyStatus.PENDING:
             return self._accept(job, reply, "polling")
         if waited >= self._rules.deadline_seconds:
@@ -325,7 +347,7 @@ class Pipeline:
             attempts=0,
             **changes,
         )
-        self._waiting_since.pop(job.id, None)
+        self._forget_waiting(job)
         log.info(Event.TRANSCRIBED, job=job.id, request_id=job.request_id, delivered_by=delivered_by)
         return Next(job)
 
@@ -342,11 +364,13 @@ class Pipeline:
         self, job: Job, to: State, key: Callable[[str], str], free: Callable[[str], bool], **changes: Any
     ) -> Job:
         """Move `job` to `to` under the first numbered name that is free on disk and reserved by nobody."""
-        for name in numbered(job.path):
-            if free(name):
-                with contextlib.suppress(NameReservedError):
-                    return self._journal.move(job, to, filed_as=name, reserve=key(name), **changes)
-        raise AssertionError("numbered() never ends")
+        for path in numbered_folders(job.path):
+            with contextlib.suppress(FolderBlockedError):
+                for name in numbered(path):
+                    if free(name):
+                        with contextlib.suppress(NameReservedError):
+                            return self._journal.move(job, to, filed_as=name, reserve=key(name), **changes)
+        raise FolderBlockedError("No folder of that name can be made in the outbox or in done/.")
 
     # ---- transcribed → delivered → done ------------------------------------------------------------------
 
@@ -366,7 +390,10 @@ class Pipeline:
                 return Next(self._reserve_outputs(job))
             written.append((path, content))
         hashes = {path: hashlib.sha256(content).hexdigest() for path, content in written}
-        job = self._journal.move(job, State.DELIVERED, detail={"outputs": sorted(hashes.values())})
+        key = output_path(job.filed_as, "")  # kept, so that the recording in done/ gets the same name
+        job = self._journal.move(
+            job, State.DELIVERED, reserve=key, detail={"outputs": sorted(hashes.values())}
+        )
         log.info(Event.DELIVERED, job=job.id, recording=job.path, delivered_by=job.delivered_by)
         return Next(job)
 
@@ -412,7 +439,7 @@ class Pipeline:
     def vanish(self, job: Job) -> Next:
         """Close a job whose recording somebody took out of processing/. Loudly, and once."""
         log.error(Event.VANISHED, job=job.id, recording=job.path, state=job.state)
-        self._waiting_since.pop(job.id, None)
+        self._forget_waiting(job)
         return Next(self._journal.move(job, State.VANISHED))
 
     def _fail(self, job: Job, failure: Failure) -> Next:
@@ -424,7 +451,7 @@ class Pipeline:
             failure=failure,
             detail={"code": failure.code, "stage": failure.stage},
         )
-        self._waiting_since.pop(job.id, None)
+        self._forget_waiting(job)
         log.warning(Event.FAILING, job=job.id, code=failure.code, stage=failure.stage)
         return Next(job)
 
@@ -452,15 +479,19 @@ class Pipeline:
             self._waiting_since[job.id] = now - earlier
         return now - self._waiting_since[job.id]
 
+    def _forget_waiting(self, job: Job) -> None:
+        self._waiting_since.pop(job.id, None)
+        self._denied_since.pop(job.id, None)
+
     def _patience_seconds(self, job: Job) -> float:
-        """How long a job of that length may take: where no earlier job tells, as long as it lasts."""
-        expected = (job.duration_seconds or 0.0) * (self._journal.transcription_ratio() or 1.0)
-        return max(_UNCERTAIN_FLOOR_SECONDS, _UNCERTAIN_FACTOR * expected)
+        """How long a job of that length may take: as long as it lasts, or as the slowest of late took."""
+        ratio = max([1.0, *self._journal.transcription_ratios()])
+        return max(_UNCERTAIN_FLOOR_SECONDS, _UNCERTAIN_FACTOR * (job.duration_seconds or 0.0) * ratio)
 
     def _first_look_seconds(self, job: Job) -> float:
         return retry.first_look_seconds(
             job.duration_seconds,
-            self._journal.transcription_ratio(),
+            min(self._journal.transcription_ratios(), default=None),
             first_seconds=self._rules.first_seconds,
             max_seconds=self._rules.max_seconds,
         )
@@ -469,6 +500,11 @@ class Pipeline:
         return retry.next_look_seconds(
             waited, first_seconds=self._rules.first_seconds, max_seconds=self._rules.max_seconds
         )
+
+
+def _check_unchanged(file: BinaryIO, seen: Identity) -> None:
+    if Identity.of(os.fstat(file.fileno())) != seen:
+        raise RecordingChangingError("The recording changed after it was taken from the inbox.")
 
 
 def _identity(job: Job) -> Identity:

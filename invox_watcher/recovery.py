@@ -6,6 +6,7 @@ goes to the engine, whose next step of it is the one that was interrupted.
 
 from __future__ import annotations
 
+from invox_watcher.errors import StorageError
 from invox_watcher.events import Event, log
 from invox_watcher.files import Folders
 from invox_watcher.job import Job
@@ -22,8 +23,11 @@ def recover(journal: Journal, folders: Folders) -> list[Job]:
     owned = {job.id for job in jobs}
     for job_id in folders.processing_ids():
         if job_id not in owned:
-            for path in folders.unclaim(job_id):
-                log.warning(Event.RETURNED, job=job_id, recording=path)
+            try:
+                for path in folders.unclaim(job_id):
+                    log.warning(Event.RETURNED, job=job_id, recording=path)
+            except StorageError as error:  # it stays where it is; the others must not wait for it
+                log.error(Event.STORAGE_REFUSED, job=job_id, code=error.code, error=error.message)
     if jobs:
         log.info(Event.RECOVERED, jobs=len(jobs))
     return jobs

@@ -14,7 +14,7 @@ from email.utils import parsedate_to_datetime
 
 # A second look every quarter of the time already waited keeps a job's answer at most 25 % late.
 _LOOK_FRACTION = 0.25
-_CLOSED_LIMIT = 1 << 16
+_NO_SPACING_SECONDS = 0.001
 
 
 @dataclass(frozen=True)
@@ -70,40 +70,46 @@ def next_look_seconds(waited_seconds: float, *, first_seconds: float, max_second
 
 @dataclass
 class Breaker:
-    """Stops calls to an API that is ill: open after repeated faults, one probe at a time, then a ramp.
+    """Stops calls to an API that is ill: open after repeated faults, then one probe at a time, then a ramp.
 
-    `admit` says how long a call has to wait (0: go now, and report back by `success`, `fault` or `release`).
+    `admit` says how long a call has to wait (0: it may go now); `success` and `fault` say how calls ended.
+    A call may take hours (an upload), so nothing waits for one to end: while open, each delay lets one probe
+    pass, and after the first success calls are let through at a rate that doubles with each further one.
     Not thread-safe: its owner holds a lock.
     """
 
     backoff: Backoff
     threshold: int = 5
-    opened: int = 0  # how often in a row it has opened; 0 while closed
+    _opened: int = field(default=0, init=False)  # how often in a row; 0 while closed
     _faults: int = field(default=0, init=False)
-    _retry_at: float = field(default=0.0, init=False)
-    _limit: int = field(default=_CLOSED_LIMIT, init=False)
-    _running: int = field(default=0, init=False)
+    _probing: bool = field(default=False, init=False)
+    _next_at: float = field(default=0.0, init=False)
+    _spacing: float = field(default=0.0, init=False)
 
     @property
     def is_open(self) -> bool:
         """Whether calls are being held back, the probe aside."""
-        return self.opened > 0
+        return self._opened > 0
 
     def admit(self, now: float) -> float:
         """Seconds to wait before asking again; 0 means that the call may start now."""
-        if self.is_open and now < self._retry_at:
-            return self._retry_at - now
-        if self._running >= (1 if self.is_open else self._limit):
-            return self.backoff.base_seconds
-        self._running += 1
+        if now < self._next_at:
+            return self._next_at - now
+        if self.is_open:
+            self._probing = True
+            self._next_at = now + self.backoff.delay_seconds(self._opened)
+        else:
+            self._next_at = now + self._spacing
         return 0.0
 
-    def success(self) -> bool:
-        """A call came back well. True where this closed the breaker; the limit then doubles per success."""
-        self.release()
+    def success(self, now: float) -> bool:
+        """A call came back well. True where this closed the breaker."""
         closed = self.is_open
-        self._faults = self.opened = 0
-        self._limit = 1 if closed else min(self._limit * 2, _CLOSED_LIMIT)
+        self._opened = self._faults = 0
+        if closed:
+            self._spacing, self._next_at = self.backoff.base_seconds, now
+        else:
+            self._spacing = self._spacing / 2 if self._spacing > _NO_SPACING_SECONDS else 0.0
         return closed
 
     def fault(self, now: float, *, retry_after_seconds: float | None = None, at_once: bool = False) -> bool:
@@ -111,18 +117,12 @@ class Breaker:
 
         `at_once` opens it without counting: a fault of set-up will not go away by itself.
         """
-        self.release()
         self._faults += 1
-        was_open = self.is_open
-        if was_open and now < self._retry_at:  # a call from before it opened
+        if self.is_open and not self._probing:  # a call from before it opened
             return False
-        if not (was_open or at_once or self._faults >= self.threshold):
+        if not (self.is_open or at_once or self._faults >= self.threshold):
             return False
-        self.opened += 1
-        delay = self.backoff.delay_seconds(self.opened)
-        self._retry_at = now + max(delay, retry_after_seconds or 0.0)
+        self._opened += 1
+        self._probing = False
+        self._next_at = now + max(self.backoff.delay_seconds(self._opened), retry_after_seconds or 0.0)
         return True
-
-    def release(self) -> None:
-        """The call ended without saying anything about the API's health."""
-        self._running = max(self._running - 1, 0)

@@ -40,8 +40,10 @@ def create_app(*, problems: Callable[[], Mapping[str, str]]) -> Starlette:
 class Server:
     """The app on its socket, in a thread of its own."""
 
-    def __init__(self, app: Starlette, host: str, port: int) -> None:
+    def __init__(self, app: Starlette, host: str, port: int, *, on_crash: Callable[[], None]) -> None:
         """Bind at once, so that a port that is taken is a clear error at the start.
+
+        `on_crash` is called when the server ends without having been stopped.
 
         Raises:
             FolderError: the address can't be listened on.
@@ -63,15 +65,22 @@ class Server:
             timeout_graceful_shutdown=_STOP_SECONDS, server_header=False,
         )  # fmt: skip
         self._server = uvicorn.Server(config)
-        self._thread = threading.Thread(
-            target=self._server.run, kwargs={"sockets": [self._socket]}, name="server", daemon=True
-        )
+        self._on_crash = on_crash
+        self._thread = threading.Thread(target=self._run, name="server", daemon=True)
 
     def start(self) -> None:
         """Begin to answer."""
         self._thread.start()
         host, port = self._socket.getsockname()[:2]
         log.info(Event.LISTENING, address=f"{host}:{port}")
+
+    def _run(self) -> None:
+        try:
+            self._server.run(sockets=[self._socket])
+        finally:
+            if not self._server.should_exit:
+                log.error(Event.THREAD_DIED, thread="server")
+                self._on_crash()
 
     def stop(self) -> None:
         """Stop answering."""

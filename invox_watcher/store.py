@@ -29,8 +29,8 @@ _BUSY_SECONDS = 30
 _RATIO_SAMPLES = 20
 # Without a transcript, now and for good.
 _GIVEN_UP = (State.FAILING, State.FAILED, State.VANISHED)
-# Failures after which the API has, by its own word, nothing to give under the request id.
-_SETTLED_BY_API = frozenset({"transcription_failed", "request_unknown"})
+# The one failure after which asking again under the same request id can't help.
+_ANSWERED_WITH_ERROR = "transcription_failed"
 
 
 class _Stored(sa.TypeDecorator[Any]):
@@ -72,8 +72,8 @@ def _decode_failure(value: str) -> Failure:
 _Time = _Stored(_encode_time, datetime.fromisoformat)
 # Names that are not UTF-8 are surrogate escapes in Python, which no text column takes.
 _Name = _Stored(os.fsencode, os.fsdecode, sa.LargeBinary)
-# Device and inode numbers of network file systems fill all 64 bits; integer columns hold 63.
-_Unsigned = _Stored(str, int)
+# Inodes of network file systems fill all 64 bits, and times in nanoseconds more; integer columns hold 63.
+_BigNumber = _Stored(str, int)
 _Failure = _Stored(_encode_failure, _decode_failure, sa.Text)
 _State = _Stored(str, State)
 
@@ -85,9 +85,9 @@ _jobs = sa.Table(
     sa.Column("state", _State, nullable=False, index=True),
     sa.Column("path", _Name, nullable=False),
     sa.Column("size_bytes", sa.BigInteger, nullable=False),
-    sa.Column("device", _Unsigned, nullable=False),
-    sa.Column("inode", _Unsigned, nullable=False),
-    sa.Column("mtime_ns", sa.BigInteger, nullable=False),
+    sa.Column("device", _BigNumber, nullable=False),
+    sa.Column("inode", _BigNumber, nullable=False),
+    sa.Column("mtime_ns", _BigNumber, nullable=False),
     sa.Column("received_at", _Time, nullable=False),
     sa.Column("format", sa.Text),
     sa.Column("mime_type", sa.Text),
@@ -167,8 +167,9 @@ class Journal:
         )
         with self._transaction() as connection:
             self._check_version(connection)
-            _metadata.create_all(connection)
-            connection.exec_driver_sql(f"PRAGMA user_version = {_SCHEMA_VERSION}")
+            if create:
+                _metadata.create_all(connection)
+                connection.exec_driver_sql(f"PRAGMA user_version = {_SCHEMA_VERSION}")
 
     def close(self) -> None:
         """Close every connection."""
@@ -244,7 +245,8 @@ class Journal:
             _jobs.c.sha256 == sha256,
             _jobs.c.id != job.id,
             _jobs.c.original_id.is_(None),
-            _jobs.c.state.not_in([State.CLAIMED, *_GIVEN_UP]),
+            _jobs.c.state.not_in([State.CLAIMED, *_GIVEN_UP])
+            | _jobs.c.id.in_(sa.select(_replies.c.job_id)),  # given up, but the words are here
         )
         found: str | None = connection.execute(query.order_by(_jobs.c.received_at)).scalars().first()
         return found
@@ -254,7 +256,7 @@ class Journal:
             _jobs.c.sha256 == sha256, _jobs.c.state.in_(_GIVEN_UP), _jobs.c.request_id.is_not(None)
         )
         latest = connection.execute(query.order_by(_jobs.c.received_at.desc())).first()
-        if latest is None or (latest.failure is not None and latest.failure.code in _SETTLED_BY_API):
+        if latest is None or (latest.failure is not None and latest.failure.code == _ANSWERED_WITH_ERROR):
             return None
         request_id: str = latest.request_id
         return request_id
@@ -302,11 +304,8 @@ class Journal:
             text = connection.execute(query).scalar()
         return None if text is None else json.loads(text)
 
-    def transcription_ratio(self) -> float | None:
-        """Seconds that the API took per second of recording: the least of the latest jobs, None if none.
-
-        The least, since what is measured includes our own waiting until we looked.
-        """
+    def transcription_ratios(self) -> list[float]:
+        """Seconds the API took per second of recording, our waiting to look included: the latest jobs."""
         query = (
             sa.select(_jobs.c.uploaded_at, _jobs.c.completed_at, _jobs.c.duration_seconds)
             .where(_jobs.c.delivered_by == "polling", _jobs.c.duration_seconds > 0)
@@ -315,12 +314,11 @@ class Journal:
         )
         with self._transaction() as connection:
             rows = connection.execute(query).all()
-        ratios = [
+        return [
             max((row.completed_at - row.uploaded_at).total_seconds(), 0.0) / row.duration_seconds
             for row in rows
             if row.uploaded_at and row.completed_at
         ]
-        return min(ratios, default=None)
 
     def _jobs(self, condition: sa.ColumnElement[bool], limit: int | None = None) -> list[Job]:
         query = sa.select(*(_jobs.c[name] for name in _FIELDS)).where(condition)

@@ -30,6 +30,8 @@ from invox_watcher.errors import ApiError, ApiRefusedError, ApiUnavailableError,
 
 # urllib3 sends a file in blocks of 16 KiB; larger ones cost memory per upload and save system calls.
 _BLOCK_BYTES = 256 * 1024
+# Half of a block: enough to keep a line busy while the next block is read.
+_UNSENT_BYTES = 128 * 1024
 
 
 class _End(Enum):
@@ -184,6 +186,8 @@ class _PlainConnection(HTTPConnection):
             # urllib3 would hold every block that is sent to the connect timeout.
             self.timeout = exchange.silence_seconds
             self.sock.settimeout(self.timeout)
+            # The kernel would take megabytes at once: what we call sent should be about what is.
+            self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
 
     def request(self, *args: Any, **kwargs: Any) -> None:
         if (exchange := _running.exchange) is not None and self.sock is not None:

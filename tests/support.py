@@ -75,7 +75,7 @@ class Clinic:
             "credentials": {"app_id": "sandbox-app", "api_key": "sandbox-key"},
             "folders": {"root": str(root)},
             "watch": {"settle_seconds": 0.3, "rescan_seconds": 2, "patience_seconds": 1.5},
-            "polling": {"first_seconds": 0.1, "max_seconds": 1},
+            "polling": {"first_seconds": 0.1, "max_seconds": 1, "unknown_seconds": 0.3},
             "retry": {"base_seconds": 0.1, "max_seconds": 1},
             "http": {"listen": None},
             "state": {"directory": str(root / "state")},

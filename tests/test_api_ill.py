@@ -1,4 +1,4 @@
-"""When the API, the account, or the disk is ill: what a person then finds in the folders, the log and the status.
+"""When the API, the account or the disk is ill: what a person then finds in the folders and in the log.
 
 Every test runs the daemon as a process of its own against the stand-in API with faults asked for.
 """
@@ -13,6 +13,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -285,9 +286,8 @@ def test_a_redirection_is_not_followed(clinic: Clinic, api: Sandbox, operation: 
         with pytest.raises(BlockingIOError):
             elsewhere.accept()
     assert kept(clinic) == ["smith.wav"]
-    (event,) = clinic.events("api_refused")
-    assert event["code"] == "redirected"
-    assert str(elsewhere) not in event["error"]
+    assert {event["code"] for event in clinic.events("api_refused")} == {"redirected"}
+    assert location not in clinic.log.read_text()
 
 
 # ---- someone takes the recording away ----------------------------------------------------------------------
@@ -398,6 +398,4 @@ def test_a_disk_that_is_full_at_the_delivery(small_disk: Path, api: Sandbox, tmp
 
 
 def _seconds_since(event: dict[str, Any]) -> float:
-    from datetime import UTC, datetime
-
     return (datetime.now(UTC) - datetime.fromisoformat(event["at"])).total_seconds()

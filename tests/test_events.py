@@ -30,7 +30,9 @@ def _as_before() -> Iterator[None]:
     structlog.reset_defaults()
 
 
-def logged(event: Event = Event.DONE, *, format: str = "json", filenames: str = "hashed", **fields: Any) -> str:
+def logged(
+    event: Event = Event.DONE, *, format: str = "json", filenames: str = "hashed", **fields: Any
+) -> str:
     """What one event looks like in the log."""
     stream = io.StringIO()
     events.configure(format=format, level="debug", filenames=filenames, stream=stream)  # type: ignore[arg-type]
@@ -38,7 +40,7 @@ def logged(event: Event = Event.DONE, *, format: str = "json", filenames: str = 
     return stream.getvalue()
 
 
-# ---- every event has a place -----------------------------------------------------------------------------------
+# ---- every event has a place -------------------------------------------------------------------------------
 
 
 def sources() -> Iterator[tuple[str, ast.Module]]:
@@ -88,14 +90,16 @@ def _is_log_call(call: ast.Call) -> bool:
     return isinstance(function, ast.Attribute) and ast.unparse(function.value) in ("log", "events.log")
 
 
-# ---- what never appears ----------------------------------------------------------------------------------------
+# ---- what never appears ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("format", ["json", "console"])
 @pytest.mark.parametrize(
     "field",
-    ["token", "authorization", "api_key", "app_secret", "secret", "password", "presigned_url", "signature"]
-    + ["text", "words", "transcript", "reply", "body"],
+    [
+        *("token", "authorization", "api_key", "app_secret", "secret", "password", "presigned_url"),
+        *("signature", "text", "words", "transcript", "reply", "body"),
+    ],
 )
 def test_a_field_for_secrets_or_words_shows_neither(format: str, field: str) -> None:
     line = logged(format=format, **{field: "5ecre7 words"})
@@ -109,7 +113,7 @@ def test_an_exception_shows_no_traceback(format: str) -> None:
     stream = io.StringIO()
     events.configure(format=format, stream=stream)  # type: ignore[arg-type]
     try:
-        raise ValueError("5ecre7")
+        int("5ecre7")
     except ValueError:
         log.exception(Event.STEP_CRASHED)
     assert "5ecre7" not in stream.getvalue()
@@ -118,7 +122,8 @@ def test_an_exception_shows_no_traceback(format: str) -> None:
 
 @pytest.mark.parametrize("format", ["json", "console"])
 @pytest.mark.parametrize(
-    "text", [URL, f"could not reach {URL} in time", f"{URL} {URL}", "HTTPS://BUCKET.example.com/key?sig=5ecre7"]
+    "text",
+    [URL, f"could not reach {URL} in time", f"{URL} {URL}", "HTTPS://BUCKET.example.com/key?sig=5ecre7"],
 )
 def test_a_url_loses_its_query(format: str, text: str) -> None:
     line = logged(format=format, error=text)
@@ -140,7 +145,7 @@ def test_no_name_appears_under_any_of_its_fields(format: str, field: str) -> Non
     assert "Maria" not in logged(format=format, **{field: "ward/Maria.wav"})
 
 
-# ---- one line, whatever is in it -----------------------------------------------------------------------------------
+# ---- one line, whatever is in it ---------------------------------------------------------------------------
 
 HOSTILE = "a\nb\r\x1b[31m\x00\x85\u2028\u202e\u2066\udcff\ufeff ñ語"
 
@@ -188,7 +193,8 @@ def test_libraries_are_silent() -> None:
     program = (
         "import logging, sys; from invox_watcher import events; logging.basicConfig(level=0);"
         "events.configure(level='debug');"
-        f"[logging.getLogger(name).error({URL!r}) for name in ('urllib3.connectionpool', 'requests', 'uvicorn')]"
+        "names = ('urllib3.connectionpool', 'requests', 'uvicorn', 'sqlalchemy.engine');"
+        f"[logging.getLogger(name).error({URL!r}) for name in names]"
     )
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert (run.stdout, run.stderr) == ("", "")
@@ -196,10 +202,10 @@ def test_libraries_are_silent() -> None:
 
 def test_a_log_that_can_not_be_written_stops_nothing() -> None:
     program = (
-        "import resource; from invox_watcher import events; events.configure();"
-        "[events.log.info(events.Event.DONE, job='x' * 1000) for _ in range(20_000)];"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+        "from invox_watcher import events; events.configure();"
+        "[events.log.info(events.Event.DONE, job='x' * 5000) for _ in range(20_000)];"
+        "print(open('/proc/self/statm').read().split()[1])"
     )
     with open("/dev/full", "w") as full:
         run = subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=full, check=True)
-    assert int(run.stdout) < 80_000  # KiB: what was lost is not kept either
+    assert int(run.stdout) * 4096 < 80 << 20  # of 100 MB that were lost nothing is kept

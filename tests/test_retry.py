@@ -16,7 +16,7 @@ BACKOFF = Backoff(base_seconds=1.0, max_seconds=300.0)
 FIXED = Backoff(base_seconds=1.0, max_seconds=1.0)
 
 
-# ---- backoff -------------------------------------------------------------------------------------------------
+# ---- backoff -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,7 @@ def test_a_crowd_is_spread() -> None:
     assert len({BACKOFF.delay_seconds(3) for _ in range(100)}) > 90
 
 
-# ---- Retry-After -----------------------------------------------------------------------------------------------
+# ---- Retry-After -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -65,13 +65,15 @@ def test_what_retry_after_asks_for(header: str | None, seconds: float | None) ->
     assert retry_after_seconds(header, now=NOW, max_seconds=300) == seconds
 
 
-@given(st.text(st.characters(codec="latin-1"), max_size=60) | st.from_regex(r"\w{3}, \d+ \w{3} \d+ [\d:]+ \S+"))
+@given(
+    st.text(st.characters(codec="latin-1"), max_size=60) | st.from_regex(r"\w{3}, \d+ \w{3} \d+ [\d:]+ \S+")
+)
 def test_whatever_retry_after_says_the_delay_is_bounded(header: str) -> None:
     seconds = retry_after_seconds(header, now=NOW, max_seconds=300)
     assert seconds is None or 0 <= seconds <= 300
 
 
-# ---- when to look ------------------------------------------------------------------------------------------------
+# ---- when to look ------------------------------------------------------------------------------------------
 
 
 def test_the_first_look_is_estimated_where_the_length_and_the_ratio_are_known() -> None:
@@ -91,23 +93,21 @@ def test_looks_are_never_later_than_a_quarter_nor_further_apart_than_the_cap(
     assert delay <= max(waited / 4, first)
 
 
-# ---- the breaker -------------------------------------------------------------------------------------------------
+# ---- the breaker -----------------------------------------------------------------------------------------
 
 
 def opened(*, at: float = 0.0, backoff: Backoff = FIXED) -> Breaker:
     breaker = Breaker(backoff, threshold=3)
-    for _ in range(3):
-        assert breaker.admit(at) == 0
+    assert [breaker.admit(at) for _ in range(3)] == [0, 0, 0]
     assert [breaker.fault(at) for _ in range(3)] == [False, False, True]
     return breaker
 
 
 def test_it_is_closed_until_faults_repeat_without_a_success_between() -> None:
     breaker = Breaker(FIXED, threshold=3)
-    for _ in range(10):
-        assert [breaker.admit(0), breaker.fault(0), breaker.admit(0), breaker.fault(0)] == [0, False, 0, False]
-        assert breaker.admit(0) == 0
-        assert breaker.success() is False
+    for now in range(10):
+        assert [breaker.admit(now) for _ in range(3)] == [0, 0, 0]
+        assert [breaker.fault(now), breaker.fault(now), breaker.success(now)] == [False] * 3
     assert not breaker.is_open
 
 
@@ -116,32 +116,33 @@ def test_a_fault_of_set_up_opens_it_at_once() -> None:
     assert breaker.admit(0) == 0
     assert breaker.fault(0, at_once=True)
     assert breaker.is_open
-    assert 0 < breaker.admit(0) <= 1
+    assert 0.5 <= breaker.admit(0) <= 1
 
 
-def test_while_open_one_probe_goes_at_a_time() -> None:
+def test_while_open_each_delay_lets_one_probe_pass() -> None:
     breaker = opened()
-    assert 0 < breaker.admit(0.1) <= 1
+    assert 0 < breaker.admit(0.1) < 1
     assert breaker.admit(2) == 0
-    assert breaker.admit(2) > 0
-    breaker.release()  # the probe said nothing about the API: another may go
-    assert breaker.admit(2) == 0
+    assert [breaker.admit(2) > 0 for _ in range(5)] == [True] * 5
+    # A probe may be an upload of hours: the next one does not wait for its end.
+    assert breaker.admit(4) == 0
 
 
 def test_a_failed_probe_opens_it_for_longer_and_a_good_one_closes_it() -> None:
     breaker = opened(backoff=BACKOFF)
     waits = []
     now = 1000.0
-    for _ in range(4):
+    for _ in range(5):
         assert breaker.admit(now) == 0
         assert breaker.fault(now) is True
         waits.append(breaker.admit(now))
         now += 1000
     assert all(1 <= wait <= 300 for wait in waits)
-    assert waits[-1] > 2 * waits[0]
+    assert waits[4] > 4 * waits[0]
     assert breaker.admit(now) == 0
-    assert breaker.success() is True
+    assert breaker.success(now) is True
     assert not breaker.is_open
+    assert breaker.success(now) is False
 
 
 def test_a_server_that_names_a_time_is_believed() -> None:
@@ -152,34 +153,31 @@ def test_a_server_that_names_a_time_is_believed() -> None:
 
 
 def test_faults_of_calls_from_before_it_opened_change_nothing() -> None:
-    breaker = opened(at=0)
+    breaker = opened()
     wait = breaker.admit(0.2)
+    assert wait > 0
     assert [breaker.fault(0.2) for _ in range(20)] == [False] * 20
     assert breaker.admit(0.2) == wait
-    assert breaker.opened == 1
 
 
 def test_after_an_outage_the_load_ramps_up() -> None:
     breaker = opened()
     assert breaker.admit(2) == 0
-    assert breaker.success() is True
+    assert breaker.success(2) is True
     admitted = []
-    for _ in range(6):
-        running = 0
-        while running < 40 and breaker.admit(2) == 0:
-            running += 1
-        admitted.append(running)
-        for _ in range(running):
-            breaker.success()
+    for second in range(2, 16):
+        passed = sum(breaker.admit(second + part / 100) == 0 for part in range(100))
+        admitted.append(passed)
+        breaker.success(second + 0.995)
     assert admitted[0] == 1
     assert admitted == sorted(admitted)
-    assert admitted[-1] == 40
+    assert admitted[-1] == 100
 
 
 def test_one_fault_after_it_closed_does_not_open_it_again() -> None:
     breaker = opened()
     assert breaker.admit(2) == 0
-    breaker.success()
+    breaker.success(2)
     assert breaker.admit(2) == 0
     assert breaker.fault(2) is False
     assert not breaker.is_open

@@ -379,6 +379,12 @@ class Polling(_Section):
         86400, description="A recording without an answer after this time is filed in failed/."
     )
 
+    unknown_seconds: Seconds = Field(
+        30,
+        description="How long the API may say that it has nothing under a request id until that is believed: "
+        "it may learn of an upload a while after its storage.",
+    )
+
     @model_validator(mode="after")
     def _in_order(self) -> Polling:
         _ordered(self, "first_seconds", "max_seconds")
