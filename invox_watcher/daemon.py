@@ -35,6 +35,7 @@ from invox_watcher.store import Journal
 # systemd sends SIGKILL after 90 s by default; a person at a terminal waits less long.
 _STOP_SECONDS = 4.0
 _DRAINED_CHECK_SECONDS = 0.1
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 def folders_of(config: Config) -> Folders:
@@ -91,7 +92,9 @@ class Daemon:
         Raises:
             FolderError, JournalError: the configuration names something that can't be used.
         """
-        self._config = config
+        # Held back until `run`, and for good in every thread that is started before: a signal that the kernel
+        # hands to another thread than the main one would not wake it.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         self._stop = threading.Event()
         # What wakes the main thread. Not the event itself: its lock is not to be taken in a signal handler.
         self._asked: queue.SimpleQueue[None] = queue.SimpleQueue()
@@ -149,7 +152,7 @@ class Daemon:
         Returns the exit status: OK after a signal; with `once` also SOME_FAILED, UNAVAILABLE, PERMISSION or
         TRY_LATER; SOFTWARE where a thread died.
         """
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in _SIGNALS:
             signal.signal(number, self._on_signal)
         log.info(Event.STARTED, pid=os.getpid(), once=once)
         jobs = recover(self._journal, self._folders)
@@ -160,6 +163,7 @@ class Daemon:
             self._server.start()
         watcher = threading.Thread(target=self._supervised, args=(self._watch,), name="inbox", daemon=True)
         watcher.start()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         try:
             if once:
                 self._drain()

@@ -212,7 +212,7 @@ def test_a_copy_of_a_recording_that_was_given_up_asks_before_it_sends(tmp_path: 
     daemon = clinic.start()
     wait_for("the first is uploaded", lambda: api.stats()["uploads"] == 1)
     shutil.copy(next(clinic.processing.rglob("smith.wav")), clinic.inbox / "copy.wav")
-    wait_for("the copy follows it", lambda: len(clinic.events("duplicate")) == 1)
+    wait_for("the copy follows it", lambda: len(clinic.events("identified")) == 2)
     wait_for("the first is given up", lambda: "smith.wav" in clinic.files(clinic.failed))
     api.clear_faults()
     wait_for("the copy is done", lambda: clinic.files(clinic.done) == ["copy.wav"])

@@ -35,14 +35,26 @@ def run(
     )
 
 
-@pytest.fixture
-def clinic(tmp_path: Path, api: Sandbox) -> Clinic:
+def clinic_of_two(folder: Path) -> Clinic:
     """A clinic after one good recording and one bad one."""
-    clinic = Clinic(tmp_path / "clinic", api.base_url, watch=QUICK)
-    write_wav(clinic.inbox / "ward 3" / "smith.wav")
-    (clinic.inbox / "letter.wav").write_text("Dear colleague,\nthank you for referring this patient.\n")
-    assert clinic.once() == 1
+    with sandbox(folder / "api") as api:
+        clinic = Clinic(folder / "clinic", api.base_url, watch=QUICK)
+        write_wav(clinic.inbox / "ward 3" / "smith.wav")
+        (clinic.inbox / "letter.wav").write_text("Dear colleague,\nthank you for referring this patient.\n")
+        assert clinic.once() == 1
     return clinic
+
+
+@pytest.fixture(scope="module")
+def looked_at(tmp_path_factory: pytest.TempPathFactory) -> Clinic:
+    """A clinic of two for the tests that only look."""
+    return clinic_of_two(tmp_path_factory.mktemp("looked-at"))
+
+
+@pytest.fixture
+def clinic(tmp_path: Path) -> Clinic:
+    """A clinic of two of the test's own."""
+    return clinic_of_two(tmp_path)
 
 
 def ids(clinic: Clinic) -> dict[str, str]:
@@ -215,29 +227,29 @@ def test_before_the_first_run_there_is_nothing_to_ask(tmp_path: Path, api: Sandb
     assert not (clinic.root / "state").exists()
 
 
-def test_jobs_lists_what_is_asked_for(clinic: Clinic) -> None:
-    assert clinic.run("jobs").stdout == "Nothing under way. done: 1, failed: 1.\n"
-    assert clinic.run("jobs", "--json").stdout == "[]\n"
-    everything = clinic.run("jobs", "--all").stdout
+def test_jobs_lists_what_is_asked_for(looked_at: Clinic) -> None:
+    assert looked_at.run("jobs").stdout == "Nothing under way. done: 1, failed: 1.\n"
+    assert looked_at.run("jobs", "--json").stdout == "[]\n"
+    everything = looked_at.run("jobs", "--all").stdout
     assert re.search(r"^\S+  done +\d{4}-\d\d-\d\d [\d:]+  ward 3/smith.wav$", everything, re.MULTILINE)
     assert re.search(r"^\S+  failed .*  letter.wav  not_audio$", everything, re.MULTILINE)
-    failed = json.loads(clinic.run("jobs", "--state", "failed", "--json").stdout)
+    failed = json.loads(looked_at.run("jobs", "--state", "failed", "--json").stdout)
     assert [job["path"] for job in failed] == ["letter.wav"]
     assert failed[0]["failure"]["code"] == "not_audio"
     assert failed[0]["received_at"].endswith("Z")
-    assert len(clinic.run("jobs", "--all", "--limit", "1").stdout.splitlines()) == 1
+    assert len(looked_at.run("jobs", "--all", "--limit", "1").stdout.splitlines()) == 1
 
 
-def test_show_tells_the_life_of_one_recording(clinic: Clinic) -> None:
-    job_id = ids(clinic)["ward 3/smith.wav"]
-    shown = clinic.run("show", job_id)
+def test_show_tells_the_life_of_one_recording(looked_at: Clinic) -> None:
+    job_id = ids(looked_at)["ward 3/smith.wav"]
+    shown = looked_at.run("show", job_id)
     assert shown.returncode == 0
     assert re.search(r"^path +ward 3/smith.wav$", shown.stdout, re.MULTILINE)
     states = re.findall(r"^\d{4}-\d\d-\d\d [\d:]+  (\w+)", shown.stdout, re.MULTILINE)
     assert states == [
         "claimed", "identified", "uploading", "waiting", "transcribed", "delivered", "done",
     ]  # fmt: skip
-    as_json = json.loads(clinic.run("show", job_id, "--json").stdout)
+    as_json = json.loads(looked_at.run("show", job_id, "--json").stdout)
     assert as_json["state"] == "done"
     assert [moment["state"] for moment in as_json["history"]] == states
 
@@ -260,17 +272,20 @@ def test_retry_all_brings_back_every_one_without_overwriting(clinic: Clinic) -> 
     (clinic.inbox / "letter.wav").write_text("a third letter\n")
     back = clinic.run("retry", "--all")
     assert back.returncode == 0
-    assert clinic.files(clinic.inbox) == ["letter-2.wav", "letter-3.wav", "letter.wav"]
+    assert len(back.stdout.splitlines()) == 2
+    letters = {path.read_text().split()[0] for path in clinic.inbox.iterdir()}
+    assert letters == {"Dear", "another", "a"}
+    assert (clinic.inbox / "letter.wav").read_text() == "a third letter\n"
     assert clinic.files(clinic.failed) == []
 
 
-def test_what_can_not_be_asked_for_is_64(clinic: Clinic) -> None:
+def test_what_can_not_be_asked_for_is_64(looked_at: Clinic) -> None:
     for command in (("show", "nonsense"), ("retry", "nonsense")):
-        unknown = clinic.run(*command)
+        unknown = looked_at.run(*command)
         assert unknown.returncode == 64
         assert "No job has the id nonsense." in unknown.stderr
         assert "jobs --all" in unknown.stderr
-    done = clinic.run("retry", ids(clinic)["ward 3/smith.wav"])
+    done = looked_at.run("retry", ids(looked_at)["ward 3/smith.wav"])
     assert done.returncode == 64
     assert "is done, not failed" in done.stderr
 
@@ -288,12 +303,12 @@ def test_hostile_names_are_printed_as_harmless_text(tmp_path: Path, api: Sandbox
         assert r"\x1b[31m\u202e\udcff" in shown.stdout
 
 
-def test_a_reader_that_leaves_is_no_error(clinic: Clinic) -> None:
+def test_a_reader_that_leaves_is_no_error(looked_at: Clinic) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     with os.fdopen(writing, "w") as output:
         left = subprocess.run(
-            clinic.command("jobs", "--all"), stdout=output, stderr=subprocess.PIPE, check=False
+            looked_at.command("jobs", "--all"), stdout=output, stderr=subprocess.PIPE, check=False
         )
     assert (left.returncode, left.stderr) == (0, b"")
 

@@ -1,0 +1,156 @@
+"""Circumstances that once cost money, stopped everything, or hid a recording: each has its test here."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from invox_watcher.sandbox.server import Sandbox
+from tests.support import Clinic, sandbox, stop, wait_for, write_sparse_wav, write_wav
+
+NOWHERE = "http://127.0.0.1:9"  # the discard port: nobody listens
+
+
+def claimed_while_the_api_is_away(root: Path) -> Clinic:
+    """A clinic with smith.wav in processing/, not uploaded yet."""
+    clinic = Clinic(root, NOWHERE)
+    write_wav(clinic.inbox / "smith.wav")
+    assert clinic.once() == 69
+    assert clinic.files(clinic.inbox) == []
+    return clinic
+
+
+def point_at(clinic: Clinic, api: Sandbox) -> None:
+    clinic.config.write_text(clinic.config.read_text().replace(NOWHERE, api.base_url))
+
+
+def test_a_recording_restored_from_a_backup_is_uploaded_once(tmp_path: Path, api: Sandbox) -> None:
+    clinic = claimed_while_the_api_is_away(tmp_path / "clinic")
+    recording = next(clinic.processing.rglob("smith.wav"))
+    shutil.copy(recording, tmp_path / "backup")  # another inode, another time
+    os.replace(tmp_path / "backup", recording)
+    point_at(clinic, api)
+    assert clinic.once() == 0
+    assert clinic.files(clinic.done) == ["smith.wav"]
+    assert api.stats()["uploads"] == 1
+
+
+def test_a_recording_that_changed_while_the_api_was_away_is_paid_for_once(
+    tmp_path: Path, api: Sandbox
+) -> None:
+    clinic = claimed_while_the_api_is_away(tmp_path / "clinic")
+    write_wav(next(clinic.processing.rglob("smith.wav")), pitch=900, seconds=1)
+    point_at(clinic, api)
+    assert clinic.once() == 0
+    assert api.stats()["uploads"] == 1
+    assert clinic.transcript("smith.json")["source"]["sha256"] == api.stats()["requests"][-1]["sha256"]
+
+
+def test_storage_that_never_confirms_is_not_asked_without_end(tmp_path: Path, api: Sandbox) -> None:
+    clinic = Clinic(tmp_path / "clinic", api.base_url, retry={"max_attempts": 3})
+    write_wav(clinic.inbox / "smith.wav")
+    api.fault({"on": "upload", "do": "status", "status": 504, "times": None})
+    assert clinic.once() == 1
+    assert clinic.files(clinic.failed) == ["smith.wav", "smith.wav.error.json"]
+    assert api.stats()["upload_attempts"] == 3
+
+
+@pytest.mark.parametrize("blocked", ["outbox", "done"])
+def test_a_file_with_the_name_of_a_folder_blocks_nobody(clinic: Clinic, blocked: str) -> None:
+    (clinic.root / blocked).mkdir(exist_ok=True)
+    (clinic.root / blocked / "ward3").write_text("not a folder")
+    write_wav(clinic.inbox / "ward3" / "smith.wav", pitch=300)
+    write_wav(clinic.inbox / "ward4" / "jones.wav", pitch=400)
+    assert clinic.once() == 0
+    expected = ["ward3-2/smith.wav", "ward4/jones.wav"]
+    assert [name for name in clinic.files(clinic.done) if name != "ward3"] == expected
+    assert (clinic.outbox / "ward3-2/smith.json").exists()
+
+
+def test_a_time_far_in_the_future_is_a_time(clinic: Clinic) -> None:
+    path = write_wav(clinic.inbox / "smith.wav")
+    os.utime(path, (2**34 - 10_000, 2**34 - 10_000))  # the year 2514, the last that ext4 can hold is 2446
+    assert clinic.once() == 0
+    assert clinic.files(clinic.done) == ["smith.wav"]
+
+
+def test_the_mode_of_the_folders_is_the_configured_one(tmp_path: Path, api: Sandbox) -> None:
+    clinic = Clinic(
+        tmp_path / "clinic", api.base_url, folders={"root": str(tmp_path / "clinic"), "mode": "2770"}
+    )
+    write_wav(clinic.inbox / "ward" / "night" / "smith.wav")
+    assert clinic.once() == 0
+    for folder in ("outbox", "done", "outbox/ward", "outbox/ward/night"):
+        assert oct((clinic.root / folder).stat().st_mode & 0o7777) == "0o2770"
+    assert oct((clinic.outbox / "ward/night/smith.srt").stat().st_mode & 0o7777) == "0o660"
+
+
+@pytest.mark.parametrize("clash", [{"processing": "failed"}, {"done": "outbox/old"}, {"outbox": "inbox/out"}])
+def test_folders_inside_each_other_are_refused(tmp_path: Path, api: Sandbox, clash: dict[str, str]) -> None:
+    root = tmp_path / "clinic"
+    places = {name: str(root / place) for name, place in clash.items()}
+    clinic = Clinic(root, api.base_url, folders={"root": str(root)} | places)
+    result = clinic.run("check")
+    assert result.returncode == 78
+    assert "lies inside" in result.stdout
+
+
+def test_one_retry_for_one_file(clinic: Clinic) -> None:
+    for _ in range(2):
+        (clinic.inbox / "letter.wav").write_text("not audio\n")
+        assert clinic.once() == 1
+        (clinic.failed / "letter.wav.error.json").unlink()
+        os.rename(clinic.failed / "letter.wav", clinic.root / "letter.wav")
+    os.rename(clinic.root / "letter.wav", clinic.failed / "letter.wav")
+    result = clinic.run("retry", "--all")
+    assert result.returncode == 0
+    assert clinic.files(clinic.inbox) == ["letter.wav"]
+
+
+def test_readiness_says_what_is_wrong(tmp_path: Path, api: Sandbox) -> None:
+    clinic = Clinic(tmp_path / "clinic", api.base_url, http={"listen": "127.0.0.1:0"})
+    daemon = clinic.start()
+    wait_for("the server listens", lambda: bool(clinic.events("listening")))
+    address = clinic.events("listening")[0]["address"]
+
+    def ask(path: str) -> tuple[int, str]:
+        try:
+            with urllib.request.urlopen(f"http://{address}{path}", timeout=5) as response:
+                return response.status, response.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+
+    assert ask("/healthz")[0] == 200
+    assert ask("/readyz") == (200, '{"status":"ready","problems":{}}')
+    api.fault({"on": "presign", "do": "status", "status": 403, "times": None})
+    write_wav(clinic.inbox / "smith.wav")
+    wait_for("it is not ready", lambda: ask("/readyz")[0] == 503)
+    assert "BATCH-TRANSCRIBE" in ask("/readyz")[1] or "forbidden" in ask("/readyz")[1]
+    write_wav(clinic.inbox / "jones.wav", pitch=300)
+    api.clear_faults()
+    wait_for("both are done", lambda: clinic.files(clinic.done) == ["jones.wav", "smith.wav"])
+    assert ask("/readyz")[0] == 200
+    assert stop(daemon) == 0
+
+
+def test_a_second_signal_stops_at_once(tmp_path: Path) -> None:
+    with sandbox(tmp_path / "api") as api:
+        clinic = Clinic(tmp_path / "clinic", api.base_url)
+        daemon = clinic.start()
+        api.fault({"on": "upload", "do": "silence"})
+        write_sparse_wav(clinic.inbox / "big.wav", 8 << 20)
+        wait_for("the upload runs", lambda: api.stats()["upload_attempts"] == 1)
+        os.kill(daemon.pid, signal.SIGSTOP)  # so that both signals are there when it looks
+        os.kill(daemon.pid, signal.SIGTERM)
+        os.kill(daemon.pid, signal.SIGINT)
+        os.kill(daemon.pid, signal.SIGCONT)
+        assert daemon.wait(5) in (128 + signal.SIGTERM, 128 + signal.SIGINT)
+        api.clear_faults()
+        assert clinic.once() == 0
+        assert clinic.files(clinic.done) == ["big.wav"]
