@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 CONFIG_VARIABLE = "INVOX_WATCHER_CONFIG"
 _DEFAULT_CONFIG = Path("/etc/invox-watcher/config.yaml")
 _DEMO_FOLDER = Path("invox-demo")
+_WEBHOOK_LISTEN = "127.0.0.1:8787"
 
 
 class _UsageError(InvoxError):
@@ -63,6 +64,16 @@ def _run(options: argparse.Namespace) -> ExitStatus:
     return Daemon(config).run(once=options.once)
 
 
+@dataclasses.dataclass(frozen=True)
+class _Finding:
+    """What one check found. `level` is ok, warning or BAD."""
+
+    check: str
+    level: str = "ok"
+    problem: str | None = None
+    hint: str = ""
+
+
 def _check(options: argparse.Namespace) -> ExitStatus:
     from invox_watcher import daemon  # noqa: PLC0415
 
@@ -72,23 +83,43 @@ def _check(options: argparse.Namespace) -> ExitStatus:
         ("folders", daemon.folders_of(config).prepare),
         ("credentials and API", daemon.api_of(config, client).check),
     ]
-    results, status = [("configuration", "", "")], ExitStatus.OK
+    findings, status = [_Finding("configuration"), *_webhook_findings(config)], ExitStatus.OK
     for name, check in checks:
         try:
             check()
-            results.append((name, "", ""))
+            findings.append(_Finding(name))
         except InvoxError as error:
-            results.append((name, error.message, error.hint))
+            findings.append(_Finding(name, "BAD", error.message, error.hint))
             status = status or error.exit_status
     if options.json:
-        rows = [{"check": name, "problem": problem or None, "hint": hint} for name, problem, hint in results]
-        print(json.dumps(rows, indent=2))
+        print(json.dumps([dataclasses.asdict(finding) for finding in findings], indent=2))
         return status
-    for name, problem, hint in results:
-        print(f"{'ok ' if not problem else 'BAD'}  {name}{': ' + problem if problem else ''}")
-        if hint:
-            print(f"     {hint}")
+    for finding in findings:
+        print(f"{finding.level:<3}  {finding.check}" + (f": {finding.problem}" if finding.problem else ""))
+        if finding.hint:
+            print(f"     {finding.hint}")
     return status
+
+
+def _webhook_findings(config: Config) -> list[_Finding]:
+    """What is allowed for webhooks, and still worth a word."""
+    from invox_watcher.signature import usable_layouts  # noqa: PLC0415
+
+    webhook, secret = config.webhook, config.credentials.app_secret
+    if not webhook.enabled or secret is None:
+        return []
+    findings = []
+    if (webhook.public_url or "").startswith("http:"):
+        problem = "webhook.public_url is plain http: anyone on the way could read patients' words"
+        findings.append(_Finding("webhooks", "warning", problem, "Put a web server with TLS in front."))
+    if config.http.listen is None:
+        problem = "http.listen is null, so no webhook can arrive"
+        findings.append(_Finding("webhooks", "warning", problem, "Set it to an address and port."))
+    if len(usable_layouts(secret.get_secret_value())) == 1:
+        problem = "the APP Secret is not 16, 24 or 32 bytes long: it can check only one of the two layouts"
+        hint = "In order if your account's signatures begin with U2FsdGVkX1. Otherwise check the secret."
+        findings.append(_Finding("webhooks", "warning", problem, hint))
+    return findings or [_Finding("webhooks")]
 
 
 # ---- the journal -------------------------------------------------------------------------------------------
@@ -172,10 +203,12 @@ def _sandbox(options: argparse.Namespace) -> ExitStatus:
 
     root: Path = options.folder.absolute()
     settings = SandboxSettings(data_directory=root / "sandbox", port=options.port)
+    webhook = {"listen": _WEBHOOK_LISTEN, "webhook_url": f"http://{_WEBHOOK_LISTEN}/webhook"}
 
     def ready(base_url: str) -> None:
         configuration = root / "config.yaml"
-        configuration.write_text(client_configuration(settings, base_url, root))
+        extra = webhook if options.webhook else {}
+        configuration.write_text(client_configuration(settings, base_url, root, **extra))
         print(f"The stand-in API listens on {base_url}. Its configuration, in {configuration}:\n")
         print(configuration.read_text())
         print(f"In another terminal:  invox-watcher run --config {configuration}")
@@ -193,7 +226,7 @@ def _sandbox(options: argparse.Namespace) -> ExitStatus:
 def _demo(options: argparse.Namespace) -> ExitStatus:
     from invox_watcher.demo import run_demo  # noqa: PLC0415
 
-    return run_demo(options.folder.absolute())
+    return run_demo(options.folder.absolute(), webhook=options.webhook)
 
 
 def _load(options: argparse.Namespace) -> Config:
@@ -278,9 +311,11 @@ def _parser() -> argparse.ArgumentParser:
     sandbox = commands.add_parser("sandbox", help="run a stand-in for the vendor's API, to try things on")
     _add_folder(sandbox)
     sandbox.add_argument("--port", type=int, default=8788, help="where it listens (default: %(default)s)")
+    _add_webhook(sandbox)
     sandbox.set_defaults(command=_sandbox)
     demo = commands.add_parser("demo", help="see real speech become transcripts, with nothing to set up")
     _add_folder(demo)
+    _add_webhook(demo)
     demo.set_defaults(command=_demo)
     return parser
 
@@ -311,6 +346,14 @@ def _add_journal_commands(
 def _add_folder(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--folder", type=Path, default=_DEMO_FOLDER, help="where everything lies (default: ./%(default)s)"
+    )
+
+
+def _add_webhook(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--webhook",
+        action="store_true",
+        help="have the results sent to the daemon instead of asking for them",
     )
 
 

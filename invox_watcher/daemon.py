@@ -28,9 +28,11 @@ from invox_watcher.inbox import Candidate, Inbox
 from invox_watcher.job import Failure, Job, State, new_job_id, utc_now
 from invox_watcher.pipeline import Pipeline, Rules
 from invox_watcher.recovery import recover
+from invox_watcher.results import Asking
 from invox_watcher.retry import Backoff
 from invox_watcher.server import Server, create_app
 from invox_watcher.store import Journal
+from invox_watcher.webhook import Credentials, Receiver
 
 # systemd sends SIGKILL after 90 s by default; a person at a terminal waits less long.
 _STOP_SECONDS = 4.0
@@ -114,7 +116,7 @@ class Daemon:
         self._engine = self._build_engine(config)
         self._inbox = _build_inbox(config, self._folders)
         address = config.http.address
-        app = create_app(problems=self.problems)
+        app = create_app(problems=self.problems, receiver=self._build_receiver(config))
         self._server = Server(app, *address, on_crash=self._crash) if address else None
 
     def _build_engine(self, config: Config) -> Engine:
@@ -126,10 +128,14 @@ class Daemon:
                 on_duplicate=config.intake.on_duplicate,
                 formats=config.outputs.formats,
                 speaker_names=config.outputs.speaker_names,
-                first_seconds=config.polling.first_seconds,
-                max_seconds=config.polling.max_seconds,
-                deadline_seconds=config.polling.deadline_seconds,
-                unknown_seconds=config.polling.unknown_seconds,
+                asking=Asking(
+                    first_seconds=config.polling.first_seconds,
+                    max_seconds=config.polling.max_seconds,
+                    deadline_seconds=config.polling.deadline_seconds,
+                    unknown_seconds=config.polling.unknown_seconds,
+                    callback_url=config.webhook.public_url if config.webhook.enabled else None,
+                    confirm=config.webhook.confirm,
+                ),
             ),
             stop=self._stop,
         )
@@ -143,6 +149,17 @@ class Daemon:
             on_room=lambda: self._inbox.wake(),  # noqa: PLW0108 - the inbox is built after the engine
             on_crash=self._crash,
         )
+
+    def _build_receiver(self, config: Config) -> Receiver | None:
+        secret = config.credentials.app_secret
+        if not config.webhook.enabled or secret is None:
+            return None
+        credentials = Credentials(
+            app_id=config.credentials.app_id.get_secret_value(),
+            api_key=config.credentials.api_key.get_secret_value(),
+            app_secret=secret.get_secret_value(),
+        )
+        return Receiver(credentials, keep=self._journal.keep, wake=self._engine.hasten)
 
     # ---- running -----------------------------------------------------------------------------------------
 

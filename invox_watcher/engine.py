@@ -36,6 +36,7 @@ from invox_watcher.retry import Backoff, Breaker
 from invox_watcher.store import Journal
 
 _LOOK_WORKERS = 3
+_BREAKER_FAULTS = 5
 _MOVES_BYTES = frozenset({State.CLAIMED, State.IDENTIFIED})
 # What is only to be filed is never given up: its transcript, or its reason, is already safe.
 _MUST_END = frozenset({State.DELIVERED, State.FAILING})
@@ -68,6 +69,17 @@ class _Lane:
                     return heapq.heappop(self._heap)[2]
                 self._changed.wait(wait)
             return None
+
+    def hasten(self, request_id: str) -> bool:
+        """Make the job with that request id due now; False where it is not here."""
+        with self._changed:
+            for place, (_due, order, job) in enumerate(self._heap):
+                if job.request_id == request_id:
+                    self._heap[place] = (self._clock(), order, job)
+                    heapq.heapify(self._heap)
+                    self._changed.notify()
+                    return True
+        return False
 
     def close(self) -> None:
         with self._changed:
@@ -110,8 +122,10 @@ class Engine:
         self._clock = clock
         self._bytes, self._looks = _Lane(clock), _Lane(clock)
         self._lock = threading.Lock()  # guards what follows
-        self._breaker = Breaker(backoff)
+        # An outage must be seen as one before it has cost a single recording all its attempts.
+        self._breaker = Breaker(backoff, threshold=min(_BREAKER_FAULTS, max_attempts))
         self._in_flight: set[str] = set()
+        self._hastened: set[str] = set()  # requests whose webhook came in the middle of a step
         self._api_fault: InvoxError | None = None
         self._storage_faults: dict[str, InvoxError] = {}  # by job
         self._failed = 0
@@ -142,6 +156,14 @@ class Engine:
         with self._lock:
             self._in_flight.add(job.id)
         self._put(Next(job))
+
+    def hasten(self, request_id: str) -> None:
+        """A webhook came for that request: look at its job now, or as soon as its step under way is over."""
+        with self._lock:
+            self._hastened.add(request_id)
+        if self._looks.hasten(request_id):
+            with self._lock:
+                self._hastened.discard(request_id)
 
     @property
     def room(self) -> bool:
@@ -177,11 +199,10 @@ class Engine:
         try:
             while (job := lane.take()) is not None:
                 self._turn(job)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001
             # Never a living process with a dead worker: say so, and let the daemon end.
             log.error(Event.THREAD_DIED, thread=threading.current_thread().name, error=_where(error))
             self._on_crash()
-            raise
 
     def _turn(self, job: Job) -> None:
         """One step of one job, then its next due time."""
@@ -204,6 +225,9 @@ class Engine:
 
     def _put(self, following: Next) -> None:
         job = following.job
+        with self._lock:
+            hastened = job.request_id in self._hastened
+            self._hastened.discard(job.request_id or "")
         if job.state in FINAL:
             self._storage_works(job)
             with self._lock:
@@ -212,7 +236,7 @@ class Engine:
             self._on_room()
         else:
             lane = self._bytes if job.state in _MOVES_BYTES and job.original_id is None else self._looks
-            lane.put(job, following.after_seconds)
+            lane.put(job, 0.0 if hastened else following.after_seconds)
 
     # ---- the breaker -------------------------------------------------------------------------------------
 
@@ -270,9 +294,12 @@ class Engine:
             return self._storage_refused(job, second)
 
     def _try_again(self, job: Job, error: InvoxError) -> Next:
-        """Come back later. While the breaker is open no attempt is spent: the API is ill, not the job."""
+        """Come back later. While the breaker is open no attempt is spent: the API is ill, not the job.
+
+        One that may have been paid for is spent all the same.
+        """
         with self._lock:
-            spent = not self._breaker.is_open
+            spent = not self._breaker.is_open or isinstance(error, UploadUncertainError)
         attempts = job.attempts + spent
         if attempts >= self._max_attempts and job.state not in _MUST_END:
             return self._pipeline.fail(job, error)

@@ -68,6 +68,10 @@ class Event(StrEnum):
     STORAGE_AGAIN = "storage_again"
     # the server
     LISTENING = "listening"
+    WEBHOOK_TAKEN = "webhook_taken"
+    WEBHOOK_REFUSED = "webhook_refused"
+    WEBHOOK_CONTRADICTS = "webhook_contradicts"
+    WEBHOOK_NOT_KEPT = "webhook_not_kept"
     # the sandbox
     SANDBOX_ANSWERED = "sandbox_answered"
 

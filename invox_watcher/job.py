@@ -1,4 +1,4 @@
-"""What the journal knows of one recording: `Job` (frozen), its `State`, and the legal transitions.
+"""What the journal knows of one recording: `Job` (frozen), its `State`, the legal transitions; and `Notice`.
 
     claimed ──► identified ──► uploading ──► waiting ──► transcribed ──► delivered ──► done
        │            │ ▲            │  │          │             ▲
@@ -14,9 +14,11 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
+from typing import Any
 
 
 class State(StrEnum):
@@ -96,6 +98,25 @@ class Job:
     filed_as: str | None = None  # the reserved path in outbox/, done/ or failed/, with any suffix
     failure: Failure | None = None
     updated_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+
+@dataclass(frozen=True)
+class Notice:
+    """A genuine webhook: what it says about which request. `payload` is the body without its signature."""
+
+    request_id: str
+    payload: Mapping[str, Any]
+    signature_sha256: str
+    content_sha256: str
+
+
+class Kept(StrEnum):
+    """What the journal says to a notice."""
+
+    NEW = "new"  # on disk now
+    REPEATED = "repeated"  # it was there already, or came too late to matter
+    UNKNOWN = "unknown"  # no job of ours has that request id
+    CONTRADICTS = "contradicts"  # its signature, or its request, came with other content before
 
 
 def utc_now() -> datetime:

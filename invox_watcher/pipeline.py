@@ -16,9 +16,8 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Literal, Protocol
+from typing import Any, BinaryIO, Literal
 
-from invox_watcher import retry
 from invox_watcher.api import InvoxApi
 from invox_watcher.errors import (
     FolderBlockedError,
@@ -46,6 +45,7 @@ from invox_watcher.files import (
 )
 from invox_watcher.job import FINAL, Failure, Job, State, utc_now
 from invox_watcher.outputs import Delivery, OutputFormat, Source, render
+from invox_watcher.results import Asking, Results
 from invox_watcher.store import Journal, NameReservedError
 from invox_watcher.transcript import Reply, ReplyStatus, read_reply
 
@@ -53,10 +53,8 @@ _HASH_BLOCK_BYTES = 1 << 20
 _FOLLOW_SECONDS = 2.0
 _URL_REFUSALS = 3
 _PROGRESS_SECONDS = 1.0
-# After an upload of unknown fate: how long its result may stay pending before we hold that it never arrived.
-# Generous, since waiting costs minutes once in a crash, and a second upload costs money.
-_UNCERTAIN_FLOOR_SECONDS = 600.0
-_UNCERTAIN_FACTOR = 3.0
+# The inbox sees at once what comes back to it: a journal that refuses must not keep us spinning.
+_REFUSED_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -74,14 +72,7 @@ class Rules:
     on_duplicate: Literal["reuse", "process", "fail"] = "reuse"
     formats: Sequence[OutputFormat] = ("json", "srt")
     speaker_names: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    first_seconds: float = 2.0
-    max_seconds: float = 60.0
-    deadline_seconds: float = 86400.0
-    unknown_seconds: float = 30.0
-
-
-class _Clock(Protocol):
-    def __call__(self) -> float: ...
+    asking: Asking = dataclasses.field(default_factory=Asking)
 
 
 class Pipeline:
@@ -95,7 +86,7 @@ class Pipeline:
         api: InvoxApi,
         rules: Rules,
         stop: threading.Event,
-        clock: _Clock = time.monotonic,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._folders = folders
         self._journal = journal
@@ -103,8 +94,7 @@ class Pipeline:
         self._rules = rules
         self._stop = stop
         self._clock = clock
-        self._waiting_since: dict[str, float] = {}
-        self._denied_since: dict[str, float] = {}
+        self._results = Results(journal, api, rules.asking, clock=clock)
         self._steps: dict[State, Callable[[Job], Next]] = {
             State.CLAIMED: self._identify,
             State.IDENTIFIED: self._upload_or_reuse,
@@ -123,6 +113,7 @@ class Pipeline:
             self._journal.add(job)
         except BaseException:
             self._folders.unclaim(job.id)  # no row would ever lead to it
+            self._stop.wait(_REFUSED_SECONDS)
             raise
         log.info(
             Event.CLAIMED, job=job.id, recording=job.path, bytes=job.size_bytes, format=job.format,
@@ -202,7 +193,7 @@ class Pipeline:
         mime_type = job.mime_type
         with self._folders.open_recording(job.id, job.path) as file:
             self._check_still_identified(job, file)
-            presigned = self._api.presign(mime_type)
+            presigned = self._api.presign(mime_type, self._rules.asking.callback_url)
             # On disk before the first byte goes out: what is uncertain later can be asked about.
             job = self._journal.move(
                 job,
@@ -251,8 +242,7 @@ class Pipeline:
             detail={"size_bytes": job.size_bytes, "sha256": job.sha256},
         )
         log.info(Event.UPLOADED, job=job.id, request_id=job.request_id, bytes=job.size_bytes)
-        self._waiting_since[job.id] = self._clock()
-        return Next(job, self._first_look_seconds(job))
+        return Next(job, self._results.begin(job))
 
     def _again_with_new_url(self, job: Job, error: UploadUrlRefusedError) -> Next:
         refusals = job.url_refusals + 1
@@ -279,49 +269,36 @@ class Pipeline:
 
     def _reconcile(self, job: Job) -> Next:
         """The upload's answer was lost: ask whether the API has it before sending it again."""
-        reply = self._ask(job)
-        if reply is None:
+        answer = self._results.ask(job)
+        if answer is None:
             return self._upload_again(job)
-        if reply.status is not ReplyStatus.PENDING:
-            return self._accept(job, reply, "polling", uploaded_at=job.uploaded_at or job.updated_at)
+        if answer.is_final:
+            uploaded_at = job.uploaded_at or job.updated_at
+            return self._accept(job, answer.reply, answer.delivered_by, uploaded_at=uploaded_at)
         # Counted from the first answer: an outage, in which nothing could be asked, is not patience spent.
-        waited, patience = self._waited_seconds(job), self._patience_seconds(job)
+        waited, patience = self._results.waited_seconds(job), self._results.patience_seconds(job)
         if waited >= patience:
             return self._upload_again(job)
-        return Next(job, min(self._next_look_seconds(waited), patience - waited))
+        return Next(job, min(self._results.next_look_seconds(waited), patience - waited))
 
     def _upload_again(self, job: Job) -> Next:
-        self._forget_waiting(job)
+        self._results.forget(job)
         return Next(self._journal.move(job, State.IDENTIFIED, request_id=None, detail={"upload": "lost"}))
-
-    def _ask(self, job: Job) -> Reply | None:
-        """What the API has under the job's request id; None once it has denied it for long enough."""
-        assert job.request_id is not None  # noqa: S101 - written with the state
-        try:
-            reply = self._api.result(job.request_id)
-        except RequestUnknownError:
-            # Its books may be behind its storage, or a part of it restarting: one denial is not believed.
-            denied_since = self._denied_since.setdefault(job.id, self._clock())
-            if self._clock() - denied_since >= self._rules.unknown_seconds:
-                return None
-            return Reply(ReplyStatus.PENDING, None, None, {})
-        self._denied_since.pop(job.id, None)
-        return reply
 
     # ---- waiting → transcribed ---------------------------------------------------------------------------
 
     def _look(self, job: Job) -> Next:
-        reply = self._ask(job)
-        if reply is None:
+        answer = self._results.ask(job)
+        if answer is None:
             raise RecordingError(
                 "The API took the recording but has nothing under its request id.",
                 code=RequestUnknownError.code,
                 hint="`invox-watcher retry` asks once more and then sends it again.",
             )
-        waited = self._waited_seconds(job)
-        if reply.status is not ReplyStatus.PENDING:
-            return self._accept(job, reply, "polling")
-        if waited >= self._rules.deadline_seconds:
+        if answer.is_final:
+            return self._accept(job, answer.reply, answer.delivered_by)
+        waited = self._results.waited_seconds(job)
+        if waited >= self._rules.asking.deadline_seconds:
             raise RecordingError(
                 f"No result after {waited / 3600:.1f} hours (polling.deadline_seconds).",
                 code="deadline",
@@ -330,7 +307,7 @@ class Pipeline:
         log.debug(Event.PENDING, job=job.id, waited_seconds=round(waited, 1))
         if job.attempts:  # the API answers again
             job = self._journal.note(job, attempts=0)
-        return Next(job, self._next_look_seconds(waited))
+        return Next(job, self._results.next_look_seconds(waited))
 
     def _accept(self, job: Job, reply: Reply, delivered_by: str, **changes: Any) -> Next:
         """Write a final reply into the journal and reserve the names of its outputs; or fail as it says."""
@@ -347,7 +324,7 @@ class Pipeline:
             attempts=0,
             **changes,
         )
-        self._forget_waiting(job)
+        self._results.forget(job)
         log.info(Event.TRANSCRIBED, job=job.id, request_id=job.request_id, delivered_by=delivered_by)
         return Next(job)
 
@@ -439,7 +416,7 @@ class Pipeline:
     def vanish(self, job: Job) -> Next:
         """Close a job whose recording somebody took out of processing/. Loudly, and once."""
         log.error(Event.VANISHED, job=job.id, recording=job.path, state=job.state)
-        self._forget_waiting(job)
+        self._results.forget(job)
         return Next(self._journal.move(job, State.VANISHED))
 
     def _fail(self, job: Job, failure: Failure) -> Next:
@@ -451,7 +428,7 @@ class Pipeline:
             failure=failure,
             detail={"code": failure.code, "stage": failure.stage},
         )
-        self._forget_waiting(job)
+        self._results.forget(job)
         log.warning(Event.FAILING, job=job.id, code=failure.code, stage=failure.stage)
         return Next(job)
 
@@ -467,39 +444,6 @@ class Pipeline:
             Event.FAILED, job=job.id, recording=job.path, code=job.failure.code if job.failure else ""
         )
         return Next(job)
-
-    # ---- when to look ------------------------------------------------------------------------------------
-
-    def _waited_seconds(self, job: Job) -> float:
-        """How long this job has been waiting. After a restart the wall clock is believed, forwards only."""
-        now = self._clock()
-        if job.id not in self._waiting_since:
-            began = job.uploaded_at if job.state is State.WAITING else None
-            earlier = max((utc_now() - began).total_seconds(), 0.0) if began else 0.0
-            self._waiting_since[job.id] = now - earlier
-        return now - self._waiting_since[job.id]
-
-    def _forget_waiting(self, job: Job) -> None:
-        self._waiting_since.pop(job.id, None)
-        self._denied_since.pop(job.id, None)
-
-    def _patience_seconds(self, job: Job) -> float:
-        """How long a job of that length may take: as long as it lasts, or as the slowest of late took."""
-        ratio = max([1.0, *self._journal.transcription_ratios()])
-        return max(_UNCERTAIN_FLOOR_SECONDS, _UNCERTAIN_FACTOR * (job.duration_seconds or 0.0) * ratio)
-
-    def _first_look_seconds(self, job: Job) -> float:
-        return retry.first_look_seconds(
-            job.duration_seconds,
-            min(self._journal.transcription_ratios(), default=None),
-            first_seconds=self._rules.first_seconds,
-            max_seconds=self._rules.max_seconds,
-        )
-
-    def _next_look_seconds(self, waited: float) -> float:
-        return retry.next_look_seconds(
-            waited, first_seconds=self._rules.first_seconds, max_seconds=self._rules.max_seconds
-        )
 
 
 def _check_unchanged(file: BinaryIO, seen: Identity) -> None:

@@ -79,7 +79,7 @@ class Breaker:
     """
 
     backoff: Backoff
-    threshold: int = 5
+    threshold: int
     _opened: int = field(default=0, init=False)  # how often in a row; 0 while closed
     _faults: int = field(default=0, init=False)
     _probing: bool = field(default=False, init=False)

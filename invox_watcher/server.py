@@ -1,30 +1,42 @@
-"""The daemon's one small ASGI app: is it alive, and could a recording go through now?
+"""The daemon's one small ASGI app: webhooks, is it alive, and could a recording go through now?
 
-Listens on `http.listen`, for a monitor or a load balancer. Answers say what is wrong in a code and a
-sentence, never a name or a secret.
+Listens on `http.listen`, behind a web server with TLS where the internet may reach it. Answers say what is
+wrong in a code and a sentence, never a name or a secret, and refuse every webhook that is not taken alike.
 """
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from invox_watcher.errors import FolderError
+from invox_watcher.errors import FolderError, InvoxError
 from invox_watcher.events import Event, log
+from invox_watcher.webhook import MAX_BODY_BYTES, Receiver
 
 _STOP_SECONDS = 2
 _QUEUE = 128
+_MAX_CONNECTIONS = 512
+_BODY_SECONDS = 10.0
+_HEAD_SECONDS = 10.0
 
 
-def create_app(*, problems: Callable[[], Mapping[str, str]]) -> Starlette:
-    """The app. `problems` says what stands in the way now: code → sentence, empty where nothing does."""
+def create_app(*, problems: Callable[[], Mapping[str, str]], receiver: Receiver | None) -> Starlette:
+    """The app. `problems` says what stands in the way now: code → sentence, empty where nothing does.
+
+    Without a `receiver` there is no /webhook.
+    """
 
     async def healthz(_request: Request) -> JSONResponse:
         return JSONResponse({"status": "alive"})
@@ -34,7 +46,62 @@ def create_app(*, problems: Callable[[], Mapping[str, str]]) -> Starlette:
         status = "ready" if not found else "not ready"
         return JSONResponse({"status": status, "problems": found}, status_code=503 if found else 200)
 
-    return Starlette(routes=[Route("/healthz", healthz), Route("/readyz", readyz)])
+    routes = [Route("/healthz", healthz), Route("/readyz", readyz)]
+    if receiver is not None:
+        routes.append(Route("/webhook", _webhook(receiver), methods=["POST"]))
+    return Starlette(routes=routes)
+
+
+def _webhook(receiver: Receiver) -> Callable[[Request], Any]:
+    async def webhook(request: Request) -> Response:
+        body = await _read(request)
+        notice = receiver.read(body) if body is not None else None
+        if notice is not None:
+            try:
+                # On disk before the sender is told that it may forget it.
+                if await run_in_threadpool(receiver.take, notice):
+                    return JSONResponse({"status": "taken"})
+            except InvoxError as error:
+                log.error(Event.WEBHOOK_NOT_KEPT, code=error.code, error=error.message)
+                return JSONResponse({"status": "try again"}, status_code=503)
+        receiver.refused()
+        # One answer for malformed, forged, too large, too slow and unknown: it tells nothing apart.
+        return JSONResponse({"status": "refused"}, status_code=403)
+
+    return webhook
+
+
+async def _read(request: Request) -> bytes | None:
+    """The body; None if it is too large or too slow. What is too large is read on, but not kept: a sender
+    that is cut off in the middle would not see the answer."""
+    body: bytearray | None = bytearray()
+    with suppress(TimeoutError, ClientDisconnect):
+        async with asyncio.timeout(_BODY_SECONDS):
+            async for block in request.stream():
+                if body is not None and len(body) + len(block) <= MAX_BODY_BYTES:
+                    body += block
+                else:
+                    body = None
+            return None if body is None else bytes(body)
+    return None
+
+
+class _PatientForAWhile(H11Protocol):
+    """uvicorn's HTTP protocol, which would wait for ever for the end of a request's head."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._look = self.loop.call_later(_HEAD_SECONDS, self._drop_if_waiting)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._look.cancel()
+        super().connection_lost(exc)
+
+    def _drop_if_waiting(self) -> None:
+        if self.cycle is None or self.cycle.response_complete:
+            self.transport.abort()
+        else:
+            self._look = self.loop.call_later(_HEAD_SECONDS, self._drop_if_waiting)
 
 
 class Server:
@@ -49,7 +116,8 @@ class Server:
             FolderError: the address can't be listened on.
         """
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        self._socket = socket.socket(family, socket.SOCK_STREAM)
+        # The protocol by name: asyncio turns Nagle's delays (40 ms an answer) off only where it is given.
+        self._socket = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             self._socket.bind((host, port))
@@ -61,9 +129,16 @@ class Server:
                 hint="Choose another port, or set http.listen to null to have none.",
             ) from None
         config = uvicorn.Config(
-            app, log_config=None, access_log=False, lifespan="off", backlog=_QUEUE,
-            timeout_graceful_shutdown=_STOP_SECONDS, server_header=False,
-        )  # fmt: skip
+            app,
+            http=_PatientForAWhile,
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            backlog=_QUEUE,
+            limit_concurrency=_MAX_CONNECTIONS,
+            timeout_graceful_shutdown=_STOP_SECONDS,
+        )
         self._server = uvicorn.Server(config)
         self._on_crash = on_crash
         self._thread = threading.Thread(target=self._run, name="server", daemon=True)

@@ -21,7 +21,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from invox_watcher.errors import JournalError, StaleStateError
-from invox_watcher.job import ACTIVE, TRANSITIONS, Failure, Job, State, utc_now
+from invox_watcher.job import ACTIVE, TRANSITIONS, Failure, Job, Kept, Notice, State, utc_now
 
 FILENAME = "journal.sqlite"
 _SCHEMA_VERSION = 1
@@ -95,7 +95,7 @@ _jobs = sa.Table(
     sa.Column("refusal", _Failure),
     sa.Column("sha256", sa.String, index=True),
     sa.Column("original_id", sa.String),
-    sa.Column("request_id", sa.Text),
+    sa.Column("request_id", sa.Text, index=True),
     sa.Column("attempts", sa.Integer, nullable=False),
     sa.Column("url_refusals", sa.Integer, nullable=False),
     sa.Column("uploaded_bytes", sa.BigInteger, nullable=False),
@@ -122,6 +122,15 @@ _replies = sa.Table(
     _metadata,
     sa.Column("job_id", sa.String, primary_key=True),
     sa.Column("reply", sa.Text, nullable=False),
+)
+_notices = sa.Table(
+    "notices",
+    _metadata,
+    sa.Column("request_id", sa.Text, primary_key=True),
+    sa.Column("signature_sha256", sa.String, nullable=False, unique=True),
+    sa.Column("content_sha256", sa.String, nullable=False),
+    sa.Column("payload", sa.Text, nullable=False),
+    sa.Column("at", _Time, nullable=False),
 )
 _FIELDS = tuple(field.name for field in dataclasses.fields(Job))
 
@@ -269,6 +278,28 @@ class Journal:
         changes.pop("reserved", None)
         return dataclasses.replace(job, **changes)
 
+    def keep(self, notice: Notice) -> Kept:
+        """Write a webhook down, once; say what it is to us. Of a request, or a signature, the first counts.
+
+        Also for a request that is done with: its signature must not count for anything else later.
+        """
+        request, signature = _notices.c.request_id, _notices.c.signature_sha256
+        with self._transaction() as connection:
+            ours = sa.select(_jobs.c.id).where(_jobs.c.request_id == notice.request_id)
+            if connection.execute(ours).first() is None:
+                return Kept.UNKNOWN
+            seen = sa.select(_notices).where(
+                (request == notice.request_id) | (signature == notice.signature_sha256)
+            )
+            rows = connection.execute(seen).all()
+            if any(row.content_sha256 != notice.content_sha256 for row in rows):
+                return Kept.CONTRADICTS
+            if rows:
+                return Kept.REPEATED
+            values = dataclasses.asdict(notice) | {"payload": json.dumps(notice.payload), "at": utc_now()}
+            connection.execute(_notices.insert().values(values))
+        return Kept.NEW
+
     # ---- reading -----------------------------------------------------------------------------------------
 
     def get(self, job_id: str) -> Job | None:
@@ -304,11 +335,18 @@ class Journal:
             text = connection.execute(query).scalar()
         return None if text is None else json.loads(text)
 
+    def notice(self, request_id: str) -> tuple[object, datetime] | None:
+        """The webhook that was kept for a request, without its signature, and when it came; None if none."""
+        query = sa.select(_notices.c.payload, _notices.c.at).where(_notices.c.request_id == request_id)
+        with self._transaction() as connection:
+            row = connection.execute(query).first()
+        return None if row is None else (json.loads(row.payload), row.at)
+
     def transcription_ratios(self) -> list[float]:
         """Seconds the API took per second of recording, our waiting to look included: the latest jobs."""
         query = (
             sa.select(_jobs.c.uploaded_at, _jobs.c.completed_at, _jobs.c.duration_seconds)
-            .where(_jobs.c.delivered_by == "polling", _jobs.c.duration_seconds > 0)
+            .where(_jobs.c.delivered_by.in_(["polling", "webhook"]), _jobs.c.duration_seconds > 0)
             .order_by(_jobs.c.completed_at.desc())
             .limit(_RATIO_SAMPLES)
         )

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
+import faulthandler
+import functools
 import json
 import math
 import os
@@ -9,9 +13,12 @@ import signal
 import struct
 import subprocess
 import sys
+import tempfile
+import threading
 import time
+import traceback
 import wave
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +67,63 @@ def wait_for(what: str, condition: Callable[[], bool], *, seconds: float = 20) -
         time.sleep(0.02)
 
 
+class Forks:
+    """Runs commands in forks of a process that has everything imported: none of them is slow to start."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.support"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self._one_at_a_time = threading.Lock()
+
+    def run(self, arguments: Sequence[str], *, stdout: Path, stderr: Path, seconds: float) -> int:
+        """The exit status of `invox-watcher` with these arguments; minus the signal that killed it.
+
+        After `seconds` it ends with status 1 and every thread's traceback in `stderr`.
+        """
+        request = {"arguments": arguments, "stdout": str(stdout), "stderr": str(stderr), "seconds": seconds}
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        with self._one_at_a_time:
+            print(json.dumps(request), file=self._process.stdin, flush=True)
+            return os.waitstatus_to_exitcode(int(self._process.stdout.readline()))
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.communicate()
+
+
+@functools.cache
+def _forks() -> Forks:
+    forks = Forks()
+    atexit.register(forks.close)
+    return forks
+
+
+def _serve_forks() -> None:
+    from invox_watcher import cli, daemon  # noqa: F401 - `daemon` is what a fork must not import again
+
+    for line in sys.stdin:
+        request = json.loads(line)
+        child = os.fork()
+        if child == 0:
+            for number, name in ((1, "stdout"), (2, "stderr")):
+                os.dup2(os.open(request[name], os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
+            faulthandler.dump_traceback_later(request["seconds"], exit=True)
+            status: object = 1
+            try:
+                status = cli.main(request["arguments"])
+            except SystemExit as ended:
+                status = ended.code
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                sys.stdout.flush()
+                sys.stderr.flush()
+                os._exit(status if isinstance(status, int) else 1)
+        print(os.waitpid(child, 0)[1], flush=True)
+
+
 class Clinic:
     """Folders, a configuration and a daemon that is a process of its own."""
 
@@ -91,16 +155,16 @@ class Clinic:
 
     def run(self, *arguments: str, seconds: float = 60) -> subprocess.CompletedProcess[str]:
         """Run one command to its end."""
-        return subprocess.run(
-            self.command(*arguments), capture_output=True, text=True, timeout=seconds, check=False
-        )
+        with tempfile.TemporaryDirectory() as folder:
+            stdout, stderr = Path(folder, "stdout"), Path(folder, "stderr")
+            command = [*arguments, "--config", str(self.config)]
+            status = _forks().run(command, stdout=stdout, stderr=stderr, seconds=seconds)
+            return subprocess.CompletedProcess(command, status, stdout.read_text(), stderr.read_text())
 
     def once(self, *, seconds: float = 60) -> int:
         """`run --once`, its log appended to `self.log`; the exit status."""
-        with self.log.open("a") as log:
-            return subprocess.run(
-                self.command("run", "--once"), stderr=log, timeout=seconds, check=False
-            ).returncode
+        command = ["run", "--once", "--config", str(self.config)]
+        return _forks().run(command, stdout=Path(os.devnull), stderr=self.log, seconds=seconds)
 
     def start(self) -> subprocess.Popen[bytes]:
         """Start the daemon and wait until it watches."""
@@ -136,7 +200,23 @@ class Clinic:
         return content
 
 
+@contextlib.contextmanager
+def running(clinic: Clinic) -> Iterator[None]:
+    """The clinic's daemon for as long as the block lasts; then SIGTERM, upon which it has to end well."""
+    process = clinic.start()
+    try:
+        yield
+        assert stop(process) == 0
+    finally:
+        process.kill()
+        process.wait()
+
+
 def stop(process: subprocess.Popen[bytes], *, seconds: float = 10) -> int:
     """SIGTERM, and the exit status."""
     process.send_signal(signal.SIGTERM)
     return process.wait(seconds)
+
+
+if __name__ == "__main__":
+    _serve_forks()

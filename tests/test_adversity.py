@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from invox_watcher.sandbox.server import Sandbox
 from tests.support import Clinic, sandbox, stop, wait_for, write_sparse_wav, write_wav
 
+NO_OVERRIDE = "-dac_override,-dac_read_search"
 NOWHERE = "http://127.0.0.1:9"  # the discard port: nobody listens
 
 
@@ -111,6 +113,23 @@ def test_one_retry_for_one_file(clinic: Clinic) -> None:
     result = clinic.run("retry", "--all")
     assert result.returncode == 0
     assert clinic.files(clinic.inbox) == ["letter.wav"]
+
+
+def test_an_unreadable_recording_is_said_once_and_tried_again(clinic: Clinic) -> None:
+    path = write_wav(clinic.inbox / "smith.wav")
+    path.chmod(0)
+    write_wav(clinic.inbox / "jones.wav", pitch=300)
+    command = clinic.command("run")
+    if os.geteuid() == 0:  # root without the right to read everything
+        command = ["setpriv", f"--bounding-set={NO_OVERRIDE}", f"--inh-caps={NO_OVERRIDE}", *command]
+    with clinic.log.open("ab") as log:
+        daemon = subprocess.Popen(command, stderr=log)
+    wait_for("the other one is done", lambda: clinic.files(clinic.done) == ["jones.wav"])
+    wait_for("it is said", lambda: bool(clinic.events("inbox_unreadable")))
+    path.chmod(0o600)
+    wait_for("both are done", lambda: clinic.files(clinic.done) == ["jones.wav", "smith.wav"])
+    assert stop(daemon) == 0
+    assert len(clinic.events("inbox_unreadable")) == 1
 
 
 def test_readiness_says_what_is_wrong(tmp_path: Path, api: Sandbox) -> None:

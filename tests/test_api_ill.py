@@ -11,6 +11,7 @@ import os
 import shutil
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -19,9 +20,15 @@ from typing import Any
 
 import pytest
 
+from invox_watcher.config import load
+from invox_watcher.daemon import api_of, client_of, folders_of
+from invox_watcher.errors import UploadUncertainError
+from invox_watcher.job import Job, State, new_job_id
+from invox_watcher.pipeline import Pipeline, Rules
 from invox_watcher.sandbox.server import Sandbox
 from invox_watcher.sandbox.settings import ReplyShape
-from tests.support import Clinic, sandbox, stop, wait_for, write_sparse_wav, write_wav
+from invox_watcher.store import Journal
+from tests.support import Clinic, running, sandbox, wait_for, write_sparse_wav, write_wav
 
 QUICK = {"settle_seconds": 0.05, "rescan_seconds": 1, "patience_seconds": 1.5}
 OUTAGE = ("token", "presign", "upload", "status")
@@ -134,6 +141,44 @@ def test_an_upload_that_got_lost_without_a_word_is_sent_again(clinic: Clinic, ap
     assert stats["status_calls"] >= 3  # asked twice before it was sent again
 
 
+def test_an_upload_of_unknown_fate_is_waited_for_as_long_as_a_job_may_take(tmp_path: Path) -> None:
+    """An API that calls an upload pending which never came: only the clock is not the real one."""
+    now = 0.0
+    with sandbox(tmp_path / "api", unuploaded_status="pending") as api, contextlib.ExitStack() as stack:
+        clinic = Clinic(tmp_path / "clinic", api.base_url)
+        config = load(clinic.config)
+        client = stack.enter_context(contextlib.closing(client_of(config)))
+        journal = stack.enter_context(contextlib.closing(Journal(tmp_path)))
+        folders = folders_of(config)
+        folders.prepare()
+        pipeline = Pipeline(
+            folders=folders, journal=journal, api=api_of(config, client), rules=Rules(),
+            stop=threading.Event(), clock=lambda: now,
+        )  # fmt: skip
+        seen = write_wav(clinic.inbox / "smith.wav").stat()
+        job = Job(
+            id=new_job_id(), state=State.CLAIMED, path="smith.wav", size_bytes=seen.st_size,
+            device=seen.st_dev, inode=seen.st_ino, mtime_ns=seen.st_mtime_ns, received_at=datetime.now(UTC),
+            mime_type="audio/wav", duration_seconds=3600.0,
+        )  # fmt: skip
+        assert pipeline.claim(job)
+        job = pipeline.advance(job).job
+        api.fault({"on": "upload", "do": "silence", "seconds": 0.2})
+        with pytest.raises(UploadUncertainError):
+            pipeline.advance(job)
+        job = journal.jobs()[0]
+        while now < 3600:  # as long as the recording lasts, and longer than any outage
+            following = pipeline.advance(job)
+            assert following.job.state is State.UPLOADING
+            assert following.after_seconds > 0
+            now += max(following.after_seconds, 300)
+        assert api.stats()["upload_attempts"] == 1
+        now += 24 * 3600
+        job = pipeline.advance(job).job
+        assert pipeline.advance(job).job.state is State.WAITING
+        assert (api.stats()["uploads"], api.stats()["upload_attempts"]) == (1, 2)
+
+
 def test_tokens_that_expire_under_load_cost_one_refresh_each(tmp_path: Path) -> None:
     # A bare token tells no lifetime, so that the daemon learns of its end by a 401 in many threads at once.
     shape = ReplyShape(token_field="token")
@@ -209,14 +254,13 @@ def test_a_copy_of_a_recording_that_was_given_up_asks_before_it_sends(tmp_path: 
     clinic = Clinic(tmp_path / "clinic", api.base_url, watch=QUICK, polling=polling)
     write_wav(clinic.inbox / "smith.wav")
     api.fault({"on": "status", "do": "unknown_status", "times": None})
-    daemon = clinic.start()
-    wait_for("the first is uploaded", lambda: api.stats()["uploads"] == 1)
-    shutil.copy(next(clinic.processing.rglob("smith.wav")), clinic.inbox / "copy.wav")
-    wait_for("the copy follows it", lambda: len(clinic.events("identified")) == 2)
-    wait_for("the first is given up", lambda: "smith.wav" in clinic.files(clinic.failed))
-    api.clear_faults()
-    wait_for("the copy is done", lambda: clinic.files(clinic.done) == ["copy.wav"])
-    assert stop(daemon) == 0
+    with running(clinic):
+        wait_for("the first is uploaded", lambda: api.stats()["uploads"] == 1)
+        shutil.copy(next(clinic.processing.rglob("smith.wav")), clinic.inbox / "copy.wav")
+        wait_for("the copy follows it", lambda: len(clinic.events("identified")) == 2)
+        wait_for("the first is given up", lambda: "smith.wav" in clinic.files(clinic.failed))
+        api.clear_faults()
+        wait_for("the copy is done", lambda: clinic.files(clinic.done) == ["copy.wav"])
     assert api.stats()["uploads"] == 1
 
 
@@ -260,20 +304,42 @@ def test_an_outage_opens_the_breaker_and_fails_nothing(tmp_path: Path, api: Sand
     clinic = Clinic(tmp_path / "clinic", api.base_url, watch=QUICK, retry=retry)
     for operation in OUTAGE:
         api.fault({"on": operation, "do": "status", "status": 500, "times": None})
-    daemon = clinic.start()
-    names = [f"{number}.wav" for number in range(12)]
-    for number, name in enumerate(names):
-        write_wav(clinic.inbox / name, pitch=300 + number, seconds=0.1)
-    # More probes than one recording has attempts: while the breaker is open none is spent.
-    wait_for("probes fail", lambda: len(clinic.events("breaker_opened")) > 6)
-    assert kept(clinic) == sorted(names)
-    assert clinic.events("breaker_closed") == []
-    api.clear_faults()
-    wait_for("all are done", lambda: len(clinic.files(clinic.done)) == len(names))
-    assert stop(daemon) == 0
+    with running(clinic):
+        names = [f"{number}.wav" for number in range(12)]
+        for number, name in enumerate(names):
+            write_wav(clinic.inbox / name, pitch=300 + number, seconds=0.1)
+        # More probes than one recording has attempts: while the breaker is open none is spent.
+        wait_for("probes fail", lambda: len(clinic.events("breaker_opened")) > 6)
+        assert kept(clinic) == sorted(names)
+        assert clinic.events("breaker_closed") == []
+        api.clear_faults()
+        wait_for("all are done", lambda: len(clinic.files(clinic.done)) == len(names))
     assert_done(clinic, *names)
     assert clinic.events("breaker_closed") != []
     assert api.stats()["uploads"] == len(names)
+
+
+def test_after_an_outage_no_transcript_waits_for_a_slow_upload(tmp_path: Path) -> None:
+    with sandbox(tmp_path / "api", upload_bytes_per_second=1 << 20) as api:
+        clinic = Clinic(
+            tmp_path / "clinic", api.base_url, watch=QUICK, retry={"base_seconds": 0.05, "max_seconds": 0.2}
+        )
+        api.fault({"on": "status", "do": "status", "status": 500, "times": None})
+        with running(clinic):
+            names = [f"{number}.wav" for number in range(4)]
+            for number, name in enumerate(names):
+                write_wav(clinic.inbox / name, pitch=300 + number, seconds=0.1)
+            write_sparse_wav(clinic.root / "slow.wav", 20 << 20)
+            os.rename(clinic.root / "slow.wav", clinic.inbox / "slow.wav")
+            wait_for("it is ill, and the slow one runs", lambda: _is_ill_and_uploading(clinic, api))
+            api.clear_faults()
+            wait_for("the others are done", lambda: clinic.files(clinic.done) == names)
+            assert kept(clinic) == ["slow.wav"]
+            assert len(clinic.events("uploaded")) == 4
+
+
+def _is_ill_and_uploading(clinic: Clinic, api: Sandbox) -> bool:
+    return clinic.events("breaker_opened") != [] and api.stats()["upload_attempts"] == 5
 
 
 @pytest.mark.parametrize("operation", OUTAGE)
@@ -295,14 +361,13 @@ def test_a_redirection_is_not_followed(clinic: Clinic, api: Sandbox, operation: 
 
 def test_a_recording_taken_away_before_its_upload_is_closed_once(clinic: Clinic, api: Sandbox) -> None:
     api.fault({"on": "presign", "do": "status", "status": 500, "times": None})
-    daemon = clinic.start()
-    wait_for("it is tried", lambda: clinic.events("step_retry") != [])
-    next(clinic.processing.rglob("smith.wav")).unlink()
-    wait_for("it is noticed", lambda: clinic.events("vanished") != [])
-    api.clear_faults()
-    write_wav(clinic.inbox / "next.wav", pitch=300)
-    wait_for("others go on", lambda: clinic.files(clinic.done) == ["next.wav"])
-    assert stop(daemon) == 0
+    with running(clinic):
+        wait_for("it is tried", lambda: clinic.events("step_retry") != [])
+        next(clinic.processing.rglob("smith.wav")).unlink()
+        wait_for("it is noticed", lambda: clinic.events("vanished") != [])
+        api.clear_faults()
+        write_wav(clinic.inbox / "next.wav", pitch=300)
+        wait_for("others go on", lambda: clinic.files(clinic.done) == ["next.wav"])
     assert clinic.once() == 0
     assert [event["level"] for event in clinic.events("vanished")] == ["error"]
     listed = json.loads(clinic.run("jobs", "--state", "vanished", "--json").stdout)
@@ -314,12 +379,11 @@ def test_a_recording_taken_away_after_its_upload_still_gets_its_transcript(
     clinic: Clinic, api: Sandbox
 ) -> None:
     api.fault({"on": "status", "do": "unknown_status", "times": None})
-    daemon = clinic.start()
-    wait_for("it is uploaded", lambda: clinic.events("uploaded") != [])
-    next(clinic.processing.rglob("smith.wav")).unlink()
-    api.clear_faults()
-    wait_for("it is closed", lambda: clinic.events("done") != [])
-    assert stop(daemon) == 0
+    with running(clinic):
+        wait_for("it is uploaded", lambda: clinic.events("uploaded") != [])
+        next(clinic.processing.rglob("smith.wav")).unlink()
+        api.clear_faults()
+        wait_for("it is closed", lambda: clinic.events("done") != [])
     assert clinic.files(clinic.outbox) == ["smith.json", "smith.srt"]
     assert len(clinic.events("vanished")) == 1
     assert list(clinic.processing.iterdir()) == []
@@ -355,20 +419,30 @@ def fill(folder: Path) -> Path:
     return filler
 
 
+def changes_in(folder: Path, *, seconds: float) -> int:
+    """How often a folder changes, as far as its time of change tells."""
+    seen = set()
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        seen.add(folder.stat().st_mtime_ns)
+        time.sleep(0.001)
+    return len(seen) - 1
+
+
 def test_a_disk_that_is_full_at_the_claim(small_disk: Path, api: Sandbox, tmp_path: Path) -> None:
     clinic = Clinic(small_disk, api.base_url, watch=QUICK)
     clinic.log = tmp_path / "daemon.log"
     write_wav(clinic.root / "smith.wav", seconds=0.1)
-    daemon = clinic.start()
-    filler = fill(small_disk)
-    os.rename(clinic.root / "smith.wav", clinic.inbox / "smith.wav")
-    wait_for("it says so", lambda: clinic.events("inbox_not_taken", "storage_refused") != [])
-    assert kept(clinic) == ["smith.wav"]
-    assert clinic.files(clinic.outbox) == []
-    assert api.stats()["presigns"] == 0
-    filler.unlink()
-    wait_for("it goes on", lambda: clinic.files(clinic.done) == ["smith.wav"])
-    assert stop(daemon) == 0
+    with running(clinic):
+        filler = fill(small_disk)
+        os.rename(clinic.root / "smith.wav", clinic.inbox / "smith.wav")
+        wait_for("it says so", lambda: clinic.events("inbox_not_taken", "storage_refused") != [])
+        assert changes_in(clinic.inbox, seconds=0.5) < 10  # it is tried now and then, not all the time
+        assert kept(clinic) == ["smith.wav"]
+        assert clinic.files(clinic.outbox) == []
+        assert api.stats()["presigns"] == 0
+        filler.unlink()
+        wait_for("it goes on", lambda: clinic.files(clinic.done) == ["smith.wav"])
     assert_done(clinic, "smith.wav")
     assert api.stats()["uploads"] == 1
 
@@ -379,18 +453,17 @@ def test_a_disk_that_is_full_at_the_delivery(small_disk: Path, api: Sandbox, tmp
     write_wav(clinic.inbox / "smith.wav", seconds=0.1)
     write_wav(clinic.root / "later.wav", seconds=0.1, pitch=300)
     api.fault({"on": "status", "do": "unknown_status", "times": None})
-    daemon = clinic.start()
-    wait_for("it is uploaded", lambda: clinic.events("uploaded") != [])
-    filler = fill(small_disk)
-    api.clear_faults()
-    wait_for("the disk refuses", lambda: clinic.events("storage_refused") != [])
-    os.rename(clinic.root / "later.wav", clinic.inbox / "later.wav")
-    wait_for("a rescan has passed", lambda: _seconds_since(clinic.events("storage_refused")[0]) > 1.5)
-    assert clinic.files(clinic.outbox) == []
-    assert clinic.files(clinic.inbox) == ["later.wav"]  # the intake pauses
-    filler.unlink()
-    wait_for("both are done", lambda: clinic.files(clinic.done) == ["later.wav", "smith.wav"])
-    assert stop(daemon) == 0
+    with running(clinic):
+        wait_for("it is uploaded", lambda: clinic.events("uploaded") != [])
+        filler = fill(small_disk)
+        api.clear_faults()
+        wait_for("the disk refuses", lambda: clinic.events("storage_refused") != [])
+        os.rename(clinic.root / "later.wav", clinic.inbox / "later.wav")
+        wait_for("a rescan has passed", lambda: _seconds_since(clinic.events("storage_refused")[0]) > 1.5)
+        assert clinic.files(clinic.outbox) == []
+        assert clinic.files(clinic.inbox) == ["later.wav"]  # the intake pauses
+        filler.unlink()
+        wait_for("both are done", lambda: clinic.files(clinic.done) == ["later.wav", "smith.wav"])
     assert_done(clinic, "later.wav", "smith.wav")
     assert len(clinic.events("storage_refused")) == len(clinic.events("storage_again")) == 1
     assert "Make room" in clinic.events("storage_refused")[0]["hint"]

@@ -68,6 +68,13 @@ def test_it_ends_well(finished: Finished) -> None:
 
 
 @pytest.mark.slow
+def test_with_webhooks_it_ends_as_well(tmp_path: Path) -> None:
+    done = run([*DEMO, "--webhook"], tmp_path, timeout=110)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "ok  every result came by webhook, and was confirmed by asking once" in done.stdout
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("recording", "format"),
     [
@@ -266,7 +273,7 @@ def an_outcome(folder: Path) -> Outcome:
     jobs = {name: a_job(name, state) for name, state in names.items()}
     jobs["copy.wav"] = dataclasses.replace(jobs["copy.wav"], delivered_by="reuse")
     calls = {"presigns": 1, "uploads": 1, "requests": [{"sha256": "aa", "uploads": 1}]}
-    return Outcome(folder, exhibits, jobs, calls, daemon_status=0)
+    return Outcome(folder, exhibits, jobs, calls, daemon_status=0, webhook=False)
 
 
 def a_job(path: str, state: State) -> Job:

@@ -17,7 +17,7 @@ from tests.support import wait_for, write_wav
 
 ROOT = Path(__file__).parent.parent
 # Run by other means: `make demo` and the demo's own test do the same; this test is part of `make test`.
-ELSEWHERE = {"make demo", "make test"}
+ELSEWHERE = {"make demo", "make test", ".venv/bin/invox-watcher demo --webhook"}
 
 
 def commands() -> list[str]:
@@ -126,8 +126,8 @@ def test_running_it_for_real(reader: Reader) -> None:
 def test_every_command_is_run_somewhere() -> None:
     lines = commands()
     by_hand = lines[: lines.index("invox-watcher jobs --all") + 1]
-    for_real = lines[len(by_hand) : -3]
-    assert set(by_hand) >= ELSEWHERE
+    for_real = [line for line in lines[len(by_hand) : -3] if line not in ELSEWHERE]
+    assert set(lines) >= ELSEWHERE
     assert for_real[0].startswith("python3 -m venv")
     assert for_real[-1] == "/opt/invox-watcher/bin/invox-watcher run"
     assert [line.split()[0] for line in lines[-3:]] == ["cat", "invox-watcher", "invox-watcher"]

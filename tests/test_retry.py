@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from invox_watcher.retry import Backoff, Breaker, first_look_seconds, next_look_seconds, retry_after_seconds
@@ -65,6 +65,7 @@ def test_what_retry_after_asks_for(header: str | None, seconds: float | None) ->
     assert retry_after_seconds(header, now=NOW, max_seconds=300) == seconds
 
 
+@settings(max_examples=50)
 @given(
     st.text(st.characters(codec="latin-1"), max_size=60) | st.from_regex(r"\w{3}, \d+ \w{3} \d+ [\d:]+ \S+")
 )

@@ -130,6 +130,7 @@ def test_the_whole_cycle_gives_a_transcript_of_the_bytes_that_were_sent(tmp_path
     assert third["text"] in body["vttTranscription"]
     request = stats.pop("requests")[0]
     assert stats.pop("status_calls") >= 2
+    assert (stats.pop("webhooks_sent"), stats.pop("webhooks_delivered")) == (0, 0)
     assert stats == {"tokens": 1, "presigns": 1, "uploads": 1, "upload_attempts": 1}
     assert request["sha256"] == sha256
     assert (request["bytes"], request["uploads"], request["status"]) == (len(content), 1, "COMPLETED")
@@ -197,6 +198,10 @@ def test_a_token_expires(tmp_path: Path) -> None:
         {"mimeType": None},
         {"mimeType": "audio/wav", "callbackUrl": "ftp://clinic.example/hook"},
         {"mimeType": "audio/wav", "callbackUrl": 7},
+        {"mimeType": "audio/wav", "callbackUrl": "http://clinic.example:99999/hook"},
+        {"mimeType": "audio/wav", "callbackUrl": "http://clinic.example/a hook"},
+        {"mimeType": "audio/wav", "callbackUrl": "http://clinic.example/hook\r\nX-Made-Up: 1"},
+        {"mimeType": "audio/wav", "callbackUrl": "http://[clinic.example/hook"},
     ],
 )
 def test_presigning_refuses_what_the_vendor_does_not_take(caller: Caller, body: dict[str, Any]) -> None:

@@ -6,18 +6,13 @@ be changed, and shows no secret when printed.
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Annotated, Any, Literal
-from urllib.parse import SplitResult, urlsplit
 
 from pydantic import (
-    AfterValidator,
-    BaseModel,
     ConfigDict,
     Field,
     SecretStr,
@@ -31,6 +26,22 @@ from invox_watcher.config._document import Problems, read_document
 from invox_watcher.config._example import render
 from invox_watcher.config._messages import explained
 from invox_watcher.config._secrets import with_credentials
+from invox_watcher.config._types import (
+    AbsolutePath,
+    ApiUrl,
+    CallbackUrl,
+    MimeType,
+    Names,
+    ProxyUrl,
+    ReadableFile,
+    Seconds,
+    Section,
+    SomeUnique,
+    Text,
+    Unique,
+    UrlPath,
+    ordered,
+)
 from invox_watcher.errors import ConfigurationError
 from invox_watcher.events import Level
 
@@ -52,7 +63,10 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> Config:
         key: {} if value is None else value for key, value in given.items()
     }
     if isinstance(data["credentials"], dict):
-        data["credentials"] = with_credentials(data["credentials"], _CREDENTIALS, environ, problems)
+        webhook = data["webhook"]
+        enabled = isinstance(webhook, dict) and webhook.get("enabled") is True
+        names = (*_CREDENTIALS, "app_secret") if enabled else _CREDENTIALS
+        data["credentials"] = with_credentials(data["credentials"], names, environ, problems)
     config = None
     try:
         config = Config.model_validate(data)
@@ -88,113 +102,8 @@ def _not_required(*names: str) -> Callable[[dict[str, Any]], None]:
     return edit
 
 
-def _absolute(path: Path) -> Path:
-    if not path.is_absolute():
-        raise ValueError("must be an absolute path, starting with /")
-    if not str(path).isprintable():
-        raise ValueError("must not hold control characters")
-    return path
-
-
-def _readable(path: Path) -> Path:
-    try:
-        path.open("rb").close()
-    except OSError as error:
-        raise ValueError(f"{path} can't be read: {error.strerror}") from None
-    return path
-
-
-def _printable(text: str) -> str:
-    if not text.isprintable() or text != text.strip():
-        raise ValueError("must not hold line breaks or control characters, nor begin or end with a space")
-    return text
-
-
-def _unique(items: tuple[str, ...]) -> tuple[str, ...]:
-    if len(set(items)) < len(items):
-        raise ValueError("must not name anything twice")
-    return items
-
-
-def _some_and_unique(items: tuple[str, ...]) -> tuple[str, ...]:
-    if not items:
-        raise ValueError("must not be empty")
-    return _unique(items)
-
-
-def _url(text: str) -> SplitResult:
-    try:
-        parts = urlsplit(_printable(text))
-        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    except ValueError:
-        usable = False
-    if not usable or " " in text:
-        raise ValueError("must be a URL with http or https and a host, for example https://api.example.com")
-    return parts
-
-
-def _api_url(text: str) -> str:
-    parts = _url(text)
-    if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
-        raise ValueError(
-            "must be https: over plain http anyone on the way could read tokens and patients' words "
-            "(plain http is accepted for this machine only, such as http://127.0.0.1:8080)"
-        )
-    if parts.username is not None or parts.password is not None:
-        raise ValueError("must not hold a user name or password: those belong under credentials")
-    if "?" in text or "#" in text:
-        raise ValueError("must not hold a query (?) or a fragment (#)")
-    return text.rstrip("/")
-
-
-def _url_path(text: str) -> str:
-    if not re.fullmatch(r"/[!-~]*", text) or "?" in text or "#" in text:
-        raise ValueError("must be the path of a URL, starting with /")
-    return text
-
-
-def _mime_type(text: str) -> str:
-    if not re.fullmatch(r"[a-z0-9.+-]+/[a-z0-9.+-]+", text):
-        raise ValueError("must be a type such as audio/wav")
-    return text
-
-
-def _proxy_url(text: str) -> str:
-    _url(text)
-    return text
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _ordered(model: BaseModel, low: str, high: str) -> None:
-    """Raise an error about key `low` if its value is more than that of `high`."""
-    first, second = getattr(model, low), getattr(model, high)
-    if first > second:
-        message = f"must not be more than {high} ({second:g}), but is {first:g}"
-        raise PydanticCustomError("out_of_order", "{message}", {"message": message, "key": low})
-
-
-Seconds = Annotated[float, Field(gt=0, le=31_536_000)]
-Text = Annotated[str, Field(min_length=1), AfterValidator(_printable)]
-AbsolutePath = Annotated[Path, Field(strict=False), AfterValidator(_absolute)]
-UrlPath = Annotated[str, AfterValidator(_url_path)]
-MimeType = Annotated[str, AfterValidator(_mime_type)]
-Names = Annotated[Mapping[Text, Text], AfterValidator(lambda names: MappingProxyType(dict(names)))]
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, validate_default=True
-    )
-
-
-class Api(_Section):
-    base_url: Annotated[str, AfterValidator(_api_url)] = Field(
+class Api(Section):
+    base_url: ApiUrl = Field(
         description="Required. Where the API is, without the paths below. The vendor gives this address with "
         "the credentials. It must be https, except on this machine.",
         examples=["https://api.example.com"],
@@ -214,21 +123,19 @@ class Api(_Section):
     status_path: UrlPath = Field(
         "/api/v1/get-transcription", description="Path of the request for a transcription."
     )
-    mime_types: Annotated[tuple[MimeType, ...], Field(strict=False), AfterValidator(_some_and_unique)] = (
-        Field(
-            (
-                "audio/x-wav",
-                "audio/wav",
-                "audio/mp3",
-                "audio/m4a",
-                "audio/flac",
-                "audio/ogg",
-                "audio/webm",
-            ),
-            json_schema_extra={"minItems": 1},
-            description="The types the API accepts, in the vendor's words. A recording of another type "
-            "is filed in failed/ without an upload.",
-        )
+    mime_types: Annotated[tuple[MimeType, ...], Field(strict=False), SomeUnique] = Field(
+        (
+            "audio/x-wav",
+            "audio/wav",
+            "audio/mp3",
+            "audio/m4a",
+            "audio/flac",
+            "audio/ogg",
+            "audio/webm",
+        ),
+        json_schema_extra={"minItems": 1},
+        description="The types the API accepts, in the vendor's words. A recording of another type "
+        "is filed in failed/ without an upload.",
     )
     connect_timeout_seconds: Seconds = Field(
         10, description="How long connecting may take, for the API and for the storage it uploads to."
@@ -236,13 +143,13 @@ class Api(_Section):
     read_timeout_seconds: Seconds = Field(
         60, description="How long the other side may stay silent before the request counts as failed."
     )
-    ca_bundle: Annotated[AbsolutePath, AfterValidator(_readable)] | None = Field(
+    ca_bundle: ReadableFile | None = Field(
         None,
         description="PEM file with the certificate authorities to trust instead of the usual ones, for "
         "networks that inspect TLS. Variables such as REQUESTS_CA_BUNDLE are not read.",
         examples=["/etc/ssl/certs/hospital-ca.pem"],
     )
-    proxy: Annotated[str, AfterValidator(_proxy_url)] | None = Field(
+    proxy: ProxyUrl | None = Field(
         None,
         repr=False,  # may hold a password
         description="Proxy for all requests. Variables such as HTTPS_PROXY are not read.",
@@ -250,7 +157,7 @@ class Api(_Section):
     )
 
 
-class Credentials(_Section):
+class Credentials(Section):
     model_config = ConfigDict(json_schema_extra=_not_required(*_CREDENTIALS))
 
     app_id: SecretStr = Field(description="The APP Id.", examples=["${INVOX_APP_ID}"])
@@ -265,6 +172,14 @@ class Credentials(_Section):
         description="Instead of api_key: a file that holds it in one line.",
         examples=["/etc/invox-watcher/api_key"],
     )
+    app_secret: SecretStr | None = Field(
+        None, description="The APP Secret, for webhooks only.", examples=["${INVOX_APP_SECRET}"]
+    )
+    app_secret_file: AbsolutePath | None = Field(
+        None,
+        description="Instead of app_secret: a file that holds it in one line.",
+        examples=["/etc/invox-watcher/app_secret"],
+    )
 
 
 def _folder(name: str, what: str) -> Any:
@@ -275,7 +190,7 @@ def _folder(name: str, what: str) -> Any:
     )
 
 
-class Folders(_Section):
+class Folders(Section):
     root: AbsolutePath = Field(
         description="Required. The parent of the five folders below. A recording moves between "
         "them in one step, so they must be on one file system; only the outbox may be elsewhere.",
@@ -317,7 +232,7 @@ class Folders(_Section):
         return int(self.mode, 8) & 0o666
 
 
-class Watch(_Section):
+class Watch(Section):
     mode: Literal["auto", "native", "polling"] = Field(
         "auto",
         description="How new files are noticed. auto: by the kernel's events on a local file system, by "
@@ -336,7 +251,7 @@ class Watch(_Section):
         description="How long a quiet file whose own header says it is unfinished, or that is empty, is left "
         "alone before it is filed as failed.",
     )
-    ignore: Annotated[tuple[Text, ...], Field(strict=False), AfterValidator(_unique)] = Field(
+    ignore: Annotated[tuple[Text, ...], Field(strict=False), Unique] = Field(
         (),
         description="File name patterns to leave alone, added to the built-in ones (.DS_Store, *.part, …).",
         examples=[["*.bak", "draft-*"]],
@@ -344,11 +259,11 @@ class Watch(_Section):
 
     @model_validator(mode="after")
     def _settles_in_time(self) -> Watch:
-        _ordered(self, "settle_seconds", "patience_seconds")
+        ordered(self, "settle_seconds", "patience_seconds")
         return self
 
 
-class Intake(_Section):
+class Intake(Section):
     max_in_flight: int = Field(
         256,
         ge=1,
@@ -365,11 +280,11 @@ class Intake(_Section):
     )
 
 
-class Upload(_Section):
+class Upload(Section):
     workers: int = Field(4, ge=1, le=64, description="How many recordings are worked on at the same moment.")
 
 
-class Polling(_Section):
+class Polling(Section):
     first_seconds: Seconds = Field(
         2,
         description="How long after the upload to ask first, until earlier recordings give an estimate.",
@@ -387,12 +302,12 @@ class Polling(_Section):
 
     @model_validator(mode="after")
     def _in_order(self) -> Polling:
-        _ordered(self, "first_seconds", "max_seconds")
-        _ordered(self, "max_seconds", "deadline_seconds")
+        ordered(self, "first_seconds", "max_seconds")
+        ordered(self, "max_seconds", "deadline_seconds")
         return self
 
 
-class Retry(_Section):
+class Retry(Section):
     max_attempts: int = Field(
         8, ge=1, description="How often one step of a recording is tried before it is filed in failed/."
     )
@@ -401,17 +316,15 @@ class Retry(_Section):
 
     @model_validator(mode="after")
     def _in_order(self) -> Retry:
-        _ordered(self, "base_seconds", "max_seconds")
+        ordered(self, "base_seconds", "max_seconds")
         return self
 
 
-class Outputs(_Section):
-    formats: Annotated[tuple[OutputFormat, ...], Field(strict=False), AfterValidator(_some_and_unique)] = (
-        Field(
-            ("json", "srt"),
-            json_schema_extra={"minItems": 1},
-            description="The files to write for each recording.",
-        )
+class Outputs(Section):
+    formats: Annotated[tuple[OutputFormat, ...], Field(strict=False), SomeUnique] = Field(
+        ("json", "srt"),
+        json_schema_extra={"minItems": 1},
+        description="The files to write for each recording.",
     )
     speaker_names: Names = Field(
         {},
@@ -420,10 +333,36 @@ class Outputs(_Section):
     )
 
 
-class Http(_Section):
+class Webhook(Section):
+    enabled: bool = Field(
+        False, description="Whether the API is asked to send results here as soon as they are ready."
+    )
+    public_url: CallbackUrl | None = Field(
+        None,
+        description="The address under which the API reaches this daemon: that of a web server with TLS that "
+        "passes requests on to /webhook at http.listen. Needed if enabled.",
+        examples=["https://dictation.example.com/webhook"],
+    )
+    confirm: Literal["auto", "always", "never"] = Field(
+        "auto",
+        description="Whether a result that was sent here is fetched from the API once more. The signature of "
+        "a webhook says who made it, but does not cover its text. auto: ask the API, and believe the webhook "
+        "only if the API does not answer for such jobs. always: never take text from a webhook. never: don't "
+        "ask; see docs/webhooks.md for what that can't protect against.",
+    )
+
+    @model_validator(mode="after")
+    def _reachable(self) -> Webhook:
+        if self.enabled and self.public_url is None:
+            message = "is needed when webhook.enabled is true"
+            raise PydanticCustomError("incomplete", "{message}", {"message": message, "key": "public_url"})
+        return self
+
+
+class Http(Section):
     listen: str | None = Field(
         "127.0.0.1:8787",
-        description="Address of /healthz and /readyz; null for none. IPv6 as '[::1]:8787'.",
+        description="Address of /webhook, /healthz and /readyz; null for none. IPv6 as '[::1]:8787'.",
     )
 
     @field_validator("listen")
@@ -443,14 +382,14 @@ class Http(_Section):
         return host.strip("[]"), int(port)
 
 
-class State(_Section):
+class State(Section):
     directory: AbsolutePath = Field(
         Path("/var/lib/invox-watcher"),
         description="Where the journal is kept. On a local disk, never on a network share.",
     )
 
 
-class Logging(_Section):
+class Logging(Section):
     format: Literal["json", "console"] = Field(
         "json", description="json: one object per line. console: for people."
     )
@@ -461,7 +400,7 @@ class Logging(_Section):
     )
 
 
-class Config(_Section):
+class Config(Section):
     """The whole configuration; one attribute per section of the file."""
 
     model_config = ConfigDict(json_schema_extra=_not_required("credentials"))
@@ -479,6 +418,10 @@ class Config(_Section):
     polling: Polling = Field(default_factory=Polling, description="When the API is asked for a result.")
     retry: Retry = Field(default_factory=Retry, description="What happens after faults that may pass.")
     outputs: Outputs = Field(default_factory=Outputs, description="What is put into the outbox.")
+    webhook: Webhook = Field(
+        default_factory=Webhook,
+        description="Results that the API sends: sooner there than by asking.",
+    )
     http: Http = Field(default_factory=Http, description="The daemon's own small web server.")
     state: State = Field(default_factory=State, description="What survives a restart.")
     logging: Logging = Field(default_factory=Logging, description="Logs go to standard error.")

@@ -43,7 +43,7 @@ def explained(error: ErrorDetails, model: type[BaseModel]) -> tuple[KeyPath, str
     if kind == "literal_error":
         hint = " (YAML reads an unquoted on, off, yes or no as true or false)" if _is_bool(given) else ""
         return path, f"must be {context['expected']}{hint}"
-    if kind == "out_of_order":
+    if kind in ("out_of_order", "incomplete"):
         return (*path, context["key"]), error["msg"]
     message = _WRONG_TYPE.get(kind) or error["msg"].removeprefix("Value error, ")
     return path, message.replace("Input should be", "must be")

@@ -26,8 +26,10 @@ _UPLOAD_BYTES_PER_SECOND = 500_000
 _INTERRUPTED = 130  # as shells and the command line have it
 
 
-def run_demo(folder: Path) -> ExitStatus:
+def run_demo(folder: Path, *, webhook: bool) -> ExitStatus:
     """Run the demo in `folder`, made anew; return OK if everything ended as promised, else SOME_FAILED.
+
+    With `webhook` the stand-in API sends the results; else the daemon asks for them.
 
     SIGINT, SIGTERM and SIGHUP stop daemon and sandbox and end the process, with status 130.
 
@@ -42,7 +44,7 @@ def run_demo(folder: Path) -> ExitStatus:
         console.print(f"Removed what an earlier demo left in {stage.shown(folder)}.\n")
     try:
         with _interruptible():
-            return _play(console, folder)
+            return _play(console, folder, webhook=webhook)
     except KeyboardInterrupt:
         console.print(f"\nStopped. What was made lies in {stage.shown(folder)}.")
         sys.stdout.flush()
@@ -51,7 +53,7 @@ def run_demo(folder: Path) -> ExitStatus:
         os._exit(_INTERRUPTED)
 
 
-def _play(console: Console, folder: Path) -> ExitStatus:
+def _play(console: Console, folder: Path, *, webhook: bool) -> ExitStatus:
     settings = SandboxSettings(
         data_directory=folder / "sandbox",
         recognizer="speech",
@@ -61,7 +63,7 @@ def _play(console: Console, folder: Path) -> ExitStatus:
         console.print("Cutting real speech into recordings of six formats …")
         exhibits = stage.make_exhibits(Path(workshop))
         stage.write_marker(folder, exhibits)
-        stage.write_configuration(folder, settings, sandbox.base_url)
+        stage.write_configuration(folder, settings, sandbox.base_url, webhook=webhook)
         with stage.running_daemon(folder) as daemon:
             console.print(
                 f"A daemon (process {daemon.pid}) watches {stage.shown(folder / 'inbox')}.\n"
@@ -71,7 +73,7 @@ def _play(console: Console, folder: Path) -> ExitStatus:
             )
             jobs = live.watch(console, folder, exhibits, daemon)
         calls = sandbox.stats()
-    outcome = verdict.Outcome(folder, exhibits, jobs, calls, daemon.returncode)
+    outcome = verdict.Outcome(folder, exhibits, jobs, calls, daemon.returncode, webhook=webhook)
     return verdict.report(console, outcome)
 
 

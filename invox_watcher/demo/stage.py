@@ -13,6 +13,7 @@ import json
 import os
 import shlex
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -174,12 +175,19 @@ def write_marker(folder: Path, exhibits: Sequence[Exhibit]) -> None:
     (folder / _MARKER).write_text(json.dumps(content, indent=2) + "\n")
 
 
-def write_configuration(folder: Path, settings: SandboxSettings, base_url: str) -> None:
+def write_configuration(folder: Path, settings: SandboxSettings, base_url: str, *, webhook: bool) -> None:
     """Write the daemon's configuration: the sandbox's, with a log that people can read."""
-    keys = yaml.safe_load(client_configuration(settings, base_url, folder))
+    listen = _free_address() if webhook else None
+    url = f"http://{listen}/webhook" if webhook else None
+    keys = yaml.safe_load(client_configuration(settings, base_url, folder, listen=listen, webhook_url=url))
     keys["logging"] = {"format": "console", "filenames": "plain"}
     keys["polling"] = {"first_seconds": 1, "max_seconds": 3}  # the stand-in answers sooner than the vendor
     (folder / CONFIGURATION).write_text(yaml.safe_dump(keys, sort_keys=False, allow_unicode=True))
+
+
+def _free_address() -> str:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return f"127.0.0.1:{listener.getsockname()[1]}"
 
 
 # ---- the exhibits ------------------------------------------------------------------------------------------

@@ -36,6 +36,7 @@ class Outcome:
     jobs: Mapping[str, Job]
     calls: Mapping[str, Any]
     daemon_status: int
+    webhook: bool
 
 
 def report(console: Console, outcome: Outcome) -> ExitStatus:
@@ -94,6 +95,11 @@ def _show_calls(console: Console, outcome: Outcome) -> None:
         f"\nThe API counted {calls['presigns']} upload addresses and {calls['uploads']} uploads "
         f"for {len(outcome.jobs)} files."
     )
+    if outcome.webhook:
+        console.print(
+            f"It sent {calls['webhooks_delivered']} results by webhook, "
+            f"and was asked {calls['status_calls']} times, to confirm them."
+        )
 
 
 def _heading(console: Console, title: str, path: Path) -> None:
@@ -121,6 +127,11 @@ def _show_promises(console: Console, outcome: Outcome) -> bool:
     return broken
 
 
+def _webhook_problems(outcome: Outcome, expected: int) -> list[str]:
+    counts = {name: outcome.calls[name] for name in ("webhooks_delivered", "status_calls")}
+    return [f"{name} is {count}, not {expected}" for name, count in counts.items() if count != expected]
+
+
 def _promises(outcome: Outcome) -> Iterator[tuple[str, list[str]]]:
     spoken = [exhibit for exhibit in outcome.exhibits if exhibit.is_audio]
     originals = [exhibit for exhibit in spoken if not exhibit.copy_of]
@@ -134,6 +145,11 @@ def _promises(outcome: Outcome) -> Iterator[tuple[str, list[str]]]:
         f"{len(others)} file that is not a recording is in failed/, the reason beside it",
         [problem for exhibit in others for problem in _failure_problems(outcome, exhibit)],
     )
+    if outcome.webhook:
+        yield (
+            "every result came by webhook, and was confirmed by asking once",
+            _webhook_problems(outcome, len(originals)),
+        )
     yield (
         f"{len(originals)} recordings were uploaded, each exactly once",
         [problem for exhibit in originals for problem in _upload_problems(outcome, exhibit, 1)],

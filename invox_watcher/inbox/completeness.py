@@ -15,8 +15,10 @@ from collections import Counter, deque
 from dataclasses import dataclass
 from enum import Enum, StrEnum
 
-# How soon a file that is open for writing is looked at again; its being closed is usually announced.
-_OPEN_RECHECK_SECONDS = 1.0
+# How soon a file that is open for writing is looked at again. Its being closed is announced, but a moment
+# before the kernel counts the writer out (`__fput`), so that the look which follows may come too early.
+_OPEN_RECHECK_MIN_SECONDS = 0.05
+_OPEN_RECHECK_MAX_SECONDS = 1.0
 
 
 class Writer(StrEnum):
@@ -139,9 +141,12 @@ class Tracker:
         self._look_at(path, self._entries[path].quiet_since + self._patience_seconds)
 
     def hold_open(self, path: str, now: float) -> None:
-        """A process has the file open for writing: look again soon."""
+        """A process has the file open for writing: look again soon, and less often the longer it is so."""
         self._move(path, Stage.SETTLING)
-        self._look_at(path, now + max(self._settle_seconds, _OPEN_RECHECK_SECONDS))
+        known_seconds = now - self._entries[path].first_seen
+        self._look_at(
+            path, now + min(max(known_seconds, _OPEN_RECHECK_MIN_SECONDS), _OPEN_RECHECK_MAX_SECONDS)
+        )
 
     def mark_unfinished(self, path: str) -> None:
         """Count the file as unfinished, without changing when it is looked at."""

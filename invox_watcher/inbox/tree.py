@@ -10,8 +10,7 @@ import fnmatch
 import os
 import re
 import stat
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
 
 # What copying, syncing and desktop software leaves about. A leading dot covers .DS_Store, ._x.wav, .Trash-0,
 # .syncthing.x.tmp, .~lock.x# and rsync's temporary names. A trailing slash means: folders only.
@@ -41,20 +40,17 @@ class NotAFileError(Exception):
 
 
 class Filter:
-    """Which names are looked at at all: not those on the ignore list, not those in excluded folders.
+    """Which names are looked at at all: not those on the ignore list.
 
     Globs are matched, regardless of case, against the name and against the path relative to the inbox; a
     `*` also matches a slash.
     """
 
-    def __init__(self, root: str, *, ignore: Sequence[str] = (), excluded: Iterable[Path] = ()) -> None:
+    def __init__(self, ignore: Sequence[str] = ()) -> None:
         self._globs = [_glob(pattern) for pattern in (*IGNORED, *ignore)]
-        real_root = os.path.realpath(root)
-        relative = (os.path.relpath(os.path.realpath(folder), real_root) for folder in excluded)
-        self._excluded = {path for path in relative if path not in ("..", ".") and not path.startswith("../")}
 
     def why_ignored(self, path: str, *, folder: bool = False) -> str | None:
-        """The glob or folder that keeps `path` from being looked at, None if nothing does."""
+        """The glob that keeps `path` from being looked at, None if none does."""
         steps = path.split("/")
         for depth in range(1, len(steps) + 1):
             reason = self.why_skipped("/".join(steps[:depth]), folder=folder or depth < len(steps))
@@ -64,8 +60,6 @@ class Filter:
 
     def why_skipped(self, path: str, *, folder: bool) -> str | None:
         """As `why_ignored`, but for the last component alone: for a walk, which has checked the others."""
-        if path in self._excluded:
-            return f"{path}/"
         folded = path.casefold()
         name = folded.rpartition("/")[2]
         for pattern, matches, only_folders in self._globs:

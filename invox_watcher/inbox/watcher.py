@@ -61,7 +61,7 @@ class Inbox:
 
     `mode` is `auto` (poll network and FUSE mounts, watch others), `native` or `polling`. A file is complete
     when it is whole and provably closed, or unchanged for `settle_seconds`; what is unfinished is refused
-    once it has been unchanged for `patience_seconds`. `excluded` folders inside it are not looked at.
+    once it has been unchanged for `patience_seconds`.
     """
 
     def __init__(
@@ -77,7 +77,6 @@ class Inbox:
         ignore: Sequence[str],
         max_size_bytes: int,
         accepted_mime_types: Sequence[str],
-        excluded: Sequence[Path] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._root = os.path.abspath(root)
@@ -85,7 +84,7 @@ class Inbox:
         self._rescan_seconds = rescan_seconds
         self._polling_seconds = polling_seconds
         self._clock = clock
-        self._names = Filter(self._root, ignore=ignore, excluded=excluded)
+        self._names = Filter(ignore)
         self._rules = Rules(max_size_bytes, tuple(accepted_mime_types))
         self._tracker = Tracker(settle_seconds=settle_seconds, patience_seconds=patience_seconds)
         self._reports = Reports()
@@ -321,9 +320,14 @@ class Inbox:
             else:
                 self._tracker.settle(path)
             if self._tracker.overdue(path, now):
-                self._tracker.mark_unfinished(path)
-                growing = not self._tracker.settled(path, now)
-                self._reports.endless(path, "still growing" if growing else judgement.reason)
+                self._note_endless(path, judgement.reason, now)
+
+    def _note_endless(self, path: str, reason: str, now: float) -> None:
+        self._tracker.mark_unfinished(path)
+        if not self._tracker.settled(path, now):
+            self._reports.endless(path, "still growing")
+        elif self._tracker.patient(path, now):
+            self._reports.endless(path, reason)
 
     def _offer(self, candidate: Candidate, take: Take) -> None:
         path = candidate.path

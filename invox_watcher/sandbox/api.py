@@ -6,6 +6,7 @@ import base64
 import binascii
 import hmac
 import json
+import re
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -13,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from invox_watcher.sandbox import replies
-from invox_watcher.sandbox.ledger import Ledger, Status
+from invox_watcher.sandbox.ledger import Ledger, Record, Status
 from invox_watcher.sandbox.settings import SandboxSettings
 from invox_watcher.sandbox.storage import Storage
 
@@ -21,6 +22,7 @@ ACCEPTED_TYPES = frozenset(
     {"audio/x-wav", "audio/wav", "audio/mp3", "audio/m4a", "audio/flac", "audio/ogg", "audio/webm"}
 )
 _LONGEST_BODY_BYTES = 65536
+_NOT_IN_A_URL = re.compile(r"[^!-~]")  # whatever is not visible ASCII: RFC 3986, section 2
 
 
 class RefusedError(Exception):
@@ -74,11 +76,15 @@ class Api:
         request_id = body.get("requestId")
         if not isinstance(request_id, str):
             raise RefusedError(400, "requestId must be a string.")
-        record = self._ledger.find(request_id)
-        hidden = self._settings.unuploaded_status == "unknown"
-        if record is None or (record.status is Status.NOT_UPLOADED and hidden):
+        record = self._ledger.asked(request_id)
+        if record is None or self._is_hidden(record):
             raise RefusedError(404, "Transcription not found.", "transcriptionNotFound")
         return JSONResponse(replies.status_body(self._shape, record))
+
+    def _is_hidden(self, record: Record) -> bool:
+        if record.callback_url is not None and self._settings.webhook_status_endpoint == "unknown":
+            return True
+        return record.status is Status.NOT_UPLOADED and self._settings.unuploaded_status == "unknown"
 
     def _is_our_client(self, authorization: str) -> bool:
         scheme, _, encoded = authorization.partition(" ")
@@ -114,10 +120,10 @@ async def read_body(request: Request) -> bytes:
 
 
 def _is_http_url(value: object) -> bool:
-    if not isinstance(value, str):
+    if not isinstance(value, str) or _NOT_IN_A_URL.search(value):
         return False
     try:
         parts = urlsplit(value)
-    except ValueError:
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # brackets or a port that make no sense
         return False
-    return parts.scheme in ("http", "https") and bool(parts.hostname)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 from starlette.applications import Starlette
@@ -16,9 +17,13 @@ from invox_watcher.sandbox.ledger import Count, Ledger
 from invox_watcher.sandbox.recognition import Recognition
 from invox_watcher.sandbox.settings import ReplyShape, SandboxSettings
 from invox_watcher.sandbox.storage import Storage
+from invox_watcher.sandbox.webhooks import Webhooks
 
-OnAnswer = Callable[[faults.Operation, int | None], None]
-"""Told of each of the vendor's calls: the operation, and the HTTP status, None if no answer was given."""
+OnAnswer = Callable[[str, int | None], None]
+"""Told of each of the vendor's calls: the operation, and the HTTP status, None if no answer was given.
+
+And of each try to deliver a webhook: "webhook", and the receiver's status in the same way.
+"""
 
 _OPERATIONS: dict[str, faults.Operation] = {
     "/oauth/token": "token",
@@ -32,10 +37,11 @@ def create_app(
     settings: SandboxSettings, recognition: Recognition, ledger: Ledger, on_answer: OnAnswer
 ) -> ASGIApp:
     """The application for one sandbox."""
-    storage = Storage(settings, ledger, recognition)
-    api = Api(settings, ledger, storage)
     rules = faults.FaultRules()
-    control = _Control(ledger, rules)
+    webhooks = Webhooks(settings, ledger, rules, functools.partial(on_answer, "webhook"))
+    storage = Storage(settings, ledger, recognition, webhooks)
+    api = Api(settings, ledger, storage)
+    control = _Control(ledger, rules, webhooks)
     shape = settings.reply_shape
 
     async def refused(_request: Request, error: Exception) -> Response:
@@ -52,6 +58,8 @@ def create_app(
             Route("/sandbox/faults", control.add_fault, methods=["POST"]),
             Route("/sandbox/faults", control.clear_faults, methods=["DELETE"]),
             Route("/sandbox/stats", control.stats, methods=["GET"]),
+            Route("/sandbox/webhooks/{request_id}", control.webhook, methods=["GET"]),
+            Route("/sandbox/webhooks/{request_id}", control.send_webhook, methods=["POST"]),
             Route("/healthz", _health, methods=["GET"]),
         ],
         exception_handlers={RefusedError: refused, ClientDisconnect: refused},
@@ -103,9 +111,10 @@ def _operation(scope: Scope) -> faults.Operation | None:
 class _Control:
     """The sandbox's own routes, for tests and for people who look on."""
 
-    def __init__(self, ledger: Ledger, rules: faults.FaultRules) -> None:
+    def __init__(self, ledger: Ledger, rules: faults.FaultRules, webhooks: Webhooks) -> None:
         self._ledger = ledger
         self._rules = rules
+        self._webhooks = webhooks
 
     async def add_fault(self, request: Request) -> Response:
         try:
@@ -120,6 +129,20 @@ class _Control:
 
     async def stats(self, _request: Request) -> Response:
         return JSONResponse(self._ledger.stats())
+
+    async def webhook(self, request: Request) -> Response:
+        record = self._ledger.find(request.path_params["request_id"])
+        if record is None or record.webhook_body is None:
+            return _no_webhook()
+        return Response(record.webhook_body, media_type="application/json")
+
+    async def send_webhook(self, request: Request) -> Response:
+        attempt = await self._webhooks.send_again(request.path_params["request_id"])
+        return _no_webhook() if attempt is None else JSONResponse(attempt.summary())
+
+
+def _no_webhook() -> Response:
+    return PlainTextResponse("There is no webhook for this request, or not yet.", 404)
 
 
 async def _health(_request: Request) -> Response:

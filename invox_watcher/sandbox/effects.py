@@ -24,7 +24,7 @@ _CHUNK_BYTES = 65536
 
 
 async def apply(
-    fault: faults.Fault, scope: Scope, receive: Receive, send: Send, *, app: ASGIApp, shape: ReplyShape
+    fault: faults.CallFault, scope: Scope, receive: Receive, send: Send, *, app: ASGIApp, shape: ReplyShape
 ) -> None:
     """Serve one request as this fault has it."""
     match fault:

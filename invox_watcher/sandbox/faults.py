@@ -3,27 +3,33 @@
     {"on": "upload", "do": "status", "status": 503, "retry_after": 2, "times": 3, "after": 1}
 
 `on` is the operation, `times` for how many requests the fault lasts (null: for ever), `after` how many it
-lets pass first. A request goes to the first fault that neither lets it pass nor is used up.
+lets pass first. A request goes to the first fault that neither lets it pass nor is used up. With "webhook"
+for `on` it is the same with the webhooks that the sandbox sends.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, overload
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveInt, TypeAdapter
 
 Operation = Literal["token", "presign", "upload", "status"]
+_Webhook = Literal["webhook"]
 
 
 class _Fault(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    on: Operation
+    on: Operation | _Webhook
     times: PositiveInt | None = 1
     after: NonNegativeInt = 0
 
 
-class Status(_Fault):
+class _CallFault(_Fault):
+    on: Operation
+
+
+class Status(_CallFault):
     """This HTTP status; without `body`, an error in the operation's form. `retry_after` is sent as it is."""
 
     do: Literal["status"]
@@ -33,13 +39,13 @@ class Status(_Fault):
     retry_after: str | int | float | None = None
 
 
-class Html(_Fault):
+class Html(_CallFault):
     """200 with an HTML page, as a captive portal or a proxy answers."""
 
     do: Literal["html"]
 
 
-class Redirect(_Fault):
+class Redirect(_CallFault):
     """A redirection to `location`."""
 
     do: Literal["redirect"]
@@ -47,20 +53,20 @@ class Redirect(_Fault):
     location: str
 
 
-class Huge(_Fault):
+class Huge(_CallFault):
     """200 with well-formed JSON of so many bytes, its length not declared."""
 
     do: Literal["huge"]
     bytes: int = Field(ge=100)
 
 
-class Reset(_Fault):
+class Reset(_CallFault):
     """The connection is reset (RST) as soon as the request's head is in."""
 
     do: Literal["reset"]
 
 
-class CloseAfterBytes(_Fault):
+class CloseAfterBytes(_CallFault):
     """The connection is reset once so many bytes of the upload are in."""
 
     do: Literal["close_after_bytes"]
@@ -68,7 +74,7 @@ class CloseAfterBytes(_Fault):
     bytes: NonNegativeInt
 
 
-class Silence(_Fault):
+class Silence(_CallFault):
     """No answer until the client leaves, or a reset after `seconds`. The body is read, nothing is done."""
 
     do: Literal["silence"]
@@ -76,19 +82,19 @@ class Silence(_Fault):
 
 
 class Latency(_Fault):
-    """The normal answer, but the request is looked at only after so many seconds."""
+    """The normal answer, but the request is looked at only after so many seconds; a webhook as late."""
 
     do: Literal["latency"]
     seconds: NonNegativeFloat
 
 
-class DropReply(_Fault):
+class DropReply(_CallFault):
     """Everything is done as normal, but instead of the answer comes a reset."""
 
     do: Literal["drop_reply"]
 
 
-class SlowBytes(_Fault):
+class SlowBytes(_CallFault):
     """The normal answer at one byte each `seconds`: its body, or with `part` `all` its head as well."""
 
     do: Literal["slow_bytes"]
@@ -96,21 +102,21 @@ class SlowBytes(_Fault):
     part: Literal["body", "all"] = "body"
 
 
-class Truncate(_Fault):
+class Truncate(_CallFault):
     """Half of the normal answer's body, then the end; `declared` says whose length the head gives."""
 
     do: Literal["truncate"]
     declared: Literal["whole", "half"] = "whole"
 
 
-class MissingField(_Fault):
+class MissingField(_CallFault):
     """The normal answer without this field of its JSON object."""
 
     do: Literal["missing_field"]
     field: str
 
 
-class UnknownStatus(_Fault):
+class UnknownStatus(_CallFault):
     """The normal answer with a state that the vendor's pages don't know."""
 
     do: Literal["unknown_status"]
@@ -119,14 +125,21 @@ class UnknownStatus(_Fault):
 
 
 class ErrorResult(_Fault):
-    """The answer for a recording that could not be transcribed."""
+    """The answer, or the webhook, for a recording that could not be transcribed."""
 
     do: Literal["error_result"]
-    on: Literal["status"]
+    on: Literal["status", "webhook"]
     message: str = "The recording could not be transcribed."
 
 
-Fault = (
+class Drop(_Fault):
+    """The webhook is made, so that it can be sent by hand, but not sent."""
+
+    do: Literal["drop"]
+    on: _Webhook
+
+
+CallFault = (
     Status
     | Html
     | Redirect
@@ -142,6 +155,8 @@ Fault = (
     | UnknownStatus
     | ErrorResult
 )
+WebhookFault = Latency | ErrorResult | Drop
+Fault = CallFault | Drop
 
 _FAULT: TypeAdapter[Fault] = TypeAdapter(Annotated[Fault, Field(discriminator="do")])
 
@@ -165,8 +180,14 @@ class FaultRules:
         """Forget all faults; those at work on a request go on."""
         self._rules.clear()
 
-    def take(self, operation: Operation) -> Fault | None:
-        """The fault that the next request of this operation meets."""
+    @overload
+    def take(self, operation: Operation) -> CallFault | None: ...
+
+    @overload
+    def take(self, operation: _Webhook) -> WebhookFault | None: ...
+
+    def take(self, operation: Operation | _Webhook) -> Fault | None:
+        """The fault that the next request of this operation meets, or the next webhook."""
         for rule in self._rules:
             if rule.fault.on == operation and rule.strikes():
                 return rule.fault

@@ -33,6 +33,8 @@ class Count(StrEnum):
     UPLOADS = "uploads"  # complete
     UPLOAD_ATTEMPTS = "upload_attempts"  # arrived at storage, refused and broken ones included
     STATUS_CALLS = "status_calls"  # arrived, whatever the answer
+    WEBHOOKS_SENT = "webhooks_sent"  # tries, whatever came of them
+    WEBHOOKS_DELIVERED = "webhooks_delivered"  # tries that met a 2xx
 
 
 @dataclass(frozen=True)
@@ -64,8 +66,30 @@ class Upload:
 
 
 @dataclass(frozen=True)
+class WebhookAttempt:
+    """One try to deliver a webhook: the receiver's HTTP status, or `error` saying why there is none."""
+
+    at: datetime
+    status_code: int | None
+    error: str | None
+
+    @property
+    def delivered(self) -> bool:
+        """Whether the receiver took it."""
+        return self.status_code is not None and 200 <= self.status_code < 300
+
+    def summary(self) -> dict[str, Any]:
+        """Ready for JSON, with either the status or the error."""
+        outcome = {"error": self.error} if self.status_code is None else {"status_code": self.status_code}
+        return outcome | {"at": self.at.isoformat()}
+
+
+@dataclass(frozen=True)
 class Record:
-    """One request id, from the presigned URL on. `upload` is the latest of `uploads` complete ones."""
+    """One request id, from the presigned URL on. `upload` is the latest of `uploads` complete ones.
+
+    `webhook_body` is the latest made for it, sent or not; `status_calls` are those that were looked at.
+    """
 
     id: str
     mime_type: str
@@ -74,6 +98,9 @@ class Record:
     uploads: int = 0
     upload: Upload | None = None
     result: Result | None = None
+    status_calls: int = 0
+    webhook_body: bytes | None = None
+    webhook_attempts: tuple[WebhookAttempt, ...] = ()
 
     @property
     def status(self) -> Status:
@@ -125,6 +152,14 @@ class Ledger:
         with self._lock:
             return self._records.get(request_id)
 
+    def asked(self, request_id: str) -> Record | None:
+        """The same, and count that a status call asked for it."""
+        with self._lock:
+            record = self._records.get(request_id)
+            if record is not None:
+                self._records[request_id] = replace(record, status_calls=record.status_calls + 1)
+            return record
+
     def uploaded(self, request_id: str, upload: Upload) -> Record:
         """Note a complete upload; a second one starts the request over."""
         with self._lock:
@@ -140,6 +175,20 @@ class Ledger:
             record = self._records[request_id]
             if record.upload is upload:
                 self._records[request_id] = replace(record, result=result)
+
+    def webhook_made(self, request_id: str, body: bytes) -> None:
+        """Keep the webhook that announces the request's result."""
+        with self._lock:
+            self._records[request_id] = replace(self._records[request_id], webhook_body=body)
+
+    def webhook_attempted(self, request_id: str, attempt: WebhookAttempt) -> None:
+        """Note one try to deliver the request's webhook."""
+        with self._lock:
+            self._counts[Count.WEBHOOKS_SENT] += 1
+            self._counts[Count.WEBHOOKS_DELIVERED] += attempt.delivered
+            record = self._records[request_id]
+            attempts = (*record.webhook_attempts, attempt)
+            self._records[request_id] = replace(record, webhook_attempts=attempts)
 
     def stats(self) -> dict[str, Any]:
         """The counts and every request, oldest first, ready for JSON."""
@@ -160,4 +209,6 @@ def _summary(record: Record) -> dict[str, Any]:
         "presigned_at": record.presigned_at.isoformat(),
         "uploaded_at": upload.uploaded_at.isoformat() if upload else None,
         "status": record.status.value,
+        "status_calls": record.status_calls,
+        "webhooks": [attempt.summary() for attempt in record.webhook_attempts],
     }

@@ -8,6 +8,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
 
 from invox_watcher.sandbox.ledger import Ledger, Result, Segment, Upload
@@ -26,12 +27,14 @@ class Recognition:
     def __init__(self, recognize: Recognize, ledger: Ledger) -> None:
         self._recognize = recognize
         self._ledger = ledger
-        self._waiting: queue.SimpleQueue[tuple[str, Upload, Path] | None] = queue.SimpleQueue()
+        self._waiting: queue.SimpleQueue[tuple[str, Upload, Path, Future[None]] | None] = queue.SimpleQueue()
         threading.Thread(target=self._work, name="sandbox-recognition", daemon=True).start()
 
-    def submit(self, request_id: str, upload: Upload, path: Path) -> None:
-        """Have this upload recognized in its turn."""
-        self._waiting.put((request_id, upload, path))
+    def submit(self, request_id: str, upload: Upload, path: Path) -> Future[None]:
+        """Have this upload recognized in its turn; done once the result is in the ledger."""
+        recognized: Future[None] = Future()
+        self._waiting.put((request_id, upload, path, recognized))
+        return recognized
 
     def close(self) -> None:
         """End the thread once what was submitted before is done; does not wait for it."""
@@ -39,8 +42,11 @@ class Recognition:
 
     def _work(self) -> None:
         while (item := self._waiting.get()) is not None:
-            request_id, upload, path = item
+            request_id, upload, path, recognized = item
+            if not recognized.set_running_or_notify_cancel():
+                continue  # who waited for it is gone: the sandbox is stopping
             self._ledger.recognized(request_id, upload, self._result(path, upload.sha256))
+            recognized.set_result(None)
 
     def _result(self, path: Path, sha256: str) -> Result:
         try:

@@ -10,7 +10,7 @@ from xml.sax.saxutils import escape
 
 from starlette.responses import JSONResponse, Response
 
-from invox_watcher.sandbox.ledger import Record, Segment, Status
+from invox_watcher.sandbox.ledger import Record, Result, Segment, Status
 from invox_watcher.sandbox.settings import ReplyShape
 
 _LIFETIME_FIELDS = {"accessToken": "expiresIn", "access_token": "expires_in"}
@@ -44,6 +44,20 @@ def status_body(shape: ReplyShape, record: Record) -> dict[str, Any]:
 def error_result_body(shape: ReplyShape, message: str) -> dict[str, Any]:
     """The reply to a status call for a recording that could not be transcribed."""
     return {"transcription": [], shape.state_field: Status.ERROR.value, "errorMessage": message}
+
+
+def webhook_body(
+    shape: ReplyShape, request_id: str, result: Result, *, signature: str, created_at: int
+) -> dict[str, Any]:
+    """What is sent to a callback URL; `created_at` in Unix seconds."""
+    body: dict[str, Any] = {
+        "requestId": request_id,
+        "transcription": [_segment(shape, segment) for segment in result.segments],
+        "status": (Status.COMPLETED if result.error is None else Status.ERROR).value,
+    }
+    if result.error is not None:
+        body["errorMessage"] = result.error
+    return body | {"signature": signature, "createdAt": created_at}
 
 
 def api_error(shape: ReplyShape, status: int, message: str, error_type: str | None = None) -> JSONResponse:

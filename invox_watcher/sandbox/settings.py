@@ -11,6 +11,8 @@ from typing import Literal
 
 Recognizer = Literal["auto", "speech", "none"]
 
+_RAW_SECRET_BYTES = (16, 24, 32)
+
 
 @dataclass(frozen=True)
 class ReplyShape:
@@ -36,6 +38,15 @@ class SandboxSettings:
     id whose upload never came: unknown (404) or pending; the vendor's behaviour is not known.
     `result_delay_seconds` is the least time from the end of an upload to COMPLETED;
     `upload_bytes_per_second` slows the reading of uploads down, so that progress can be seen.
+
+    Webhooks are signed with `app_secret` in either of the guide's layouts, and sent `webhook_delay_seconds`
+    after the result is due. One that meets no 2xx within `webhook_timeout_seconds` is sent `webhook_retries`
+    times more, after `webhook_backoff_seconds` and twice as long each time; `webhook_repeats` says how many
+    times each is delivered. Receivers at https URLs must show a certificate that `webhook_ca`, a PEM file,
+    vouches for; None trusts what the system trusts. `webhook_status_endpoint`: whether the status call
+    answers for a request that named a callback URL, or never knows it (404); the vendor's pages don't say.
+
+    Raises ValueError where the secret's length makes no AES key for the layout `raw`.
     """
 
     data_directory: Path
@@ -50,3 +61,16 @@ class SandboxSettings:
     unuploaded_status: Literal["unknown", "pending"] = "unknown"
     upload_bytes_per_second: int | None = None
     reply_shape: ReplyShape = field(default_factory=ReplyShape)
+    app_secret: str = "sandbox-secret-of-32-characters!"  # noqa: S105 - opens nothing but the sandbox
+    signature_layout: Literal["raw", "salted"] = "raw"
+    webhook_delay_seconds: float = 0
+    webhook_timeout_seconds: float = 5
+    webhook_retries: int = 4
+    webhook_backoff_seconds: float = 0.2
+    webhook_repeats: int = 1
+    webhook_ca: Path | None = None
+    webhook_status_endpoint: Literal["answers", "unknown"] = "answers"
+
+    def __post_init__(self) -> None:
+        if self.signature_layout == "raw" and len(self.app_secret.encode()) not in _RAW_SECRET_BYTES:
+            raise ValueError("app_secret: the layout raw needs 16, 24 or 32 bytes; change it, or use salted")

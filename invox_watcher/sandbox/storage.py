@@ -23,15 +23,19 @@ from invox_watcher.sandbox.ledger import Ledger, Upload
 from invox_watcher.sandbox.recognition import Recognition
 from invox_watcher.sandbox.replies import storage_error
 from invox_watcher.sandbox.settings import SandboxSettings
+from invox_watcher.sandbox.webhooks import Webhooks
 
 
 class Storage:
     """Hands out presigned URLs and answers the PUTs to them."""
 
-    def __init__(self, settings: SandboxSettings, ledger: Ledger, recognition: Recognition) -> None:
+    def __init__(
+        self, settings: SandboxSettings, ledger: Ledger, recognition: Recognition, webhooks: Webhooks
+    ) -> None:
         self._settings = settings
         self._ledger = ledger
         self._recognition = recognition
+        self._webhooks = webhooks
         self._secret = secrets.token_bytes(32)
         settings.data_directory.mkdir(mode=0o700, parents=True, exist_ok=True)
 
@@ -56,7 +60,8 @@ class Storage:
         finally:
             incoming.unlink(missing_ok=True)
         self._ledger.uploaded(request_id, upload)
-        self._recognition.submit(request_id, upload, stored)
+        recognized = self._recognition.submit(request_id, upload, stored)
+        self._webhooks.announce(request_id, upload, recognized)
         return Response(status_code=200)
 
     def _signature(self, request_id: str, mime_type: str, expires: str) -> str:

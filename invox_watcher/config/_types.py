@@ -1,0 +1,132 @@
+"""The kinds of values that the schema knows, each with the message for a value that is not of its kind."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated
+from urllib.parse import SplitResult, urlsplit
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic_core import PydanticCustomError
+
+
+def _absolute(path: Path) -> Path:
+    if not path.is_absolute():
+        raise ValueError("must be an absolute path, starting with /")
+    if not str(path).isprintable():
+        raise ValueError("must not hold control characters")
+    return path
+
+
+def _readable(path: Path) -> Path:
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise ValueError(f"{path} can't be read: {error.strerror}") from None
+    return path
+
+
+def _printable(text: str) -> str:
+    if not text.isprintable() or text != text.strip():
+        raise ValueError("must not hold line breaks or control characters, nor begin or end with a space")
+    return text
+
+
+def _unique(items: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(items)) < len(items):
+        raise ValueError("must not name anything twice")
+    return items
+
+
+def _some_and_unique(items: tuple[str, ...]) -> tuple[str, ...]:
+    if not items:
+        raise ValueError("must not be empty")
+    return _unique(items)
+
+
+def _url(text: str) -> SplitResult:
+    try:
+        parts = urlsplit(_printable(text))
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or " " in text:
+        raise ValueError("must be a URL with http or https and a host, for example https://api.example.com")
+    return parts
+
+
+def _api_url(text: str) -> str:
+    parts = _url(text)
+    if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
+        raise ValueError(
+            "must be https: over plain http anyone on the way could read tokens and patients' words "
+            "(plain http is accepted for this machine only, such as http://127.0.0.1:8080)"
+        )
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("must not hold a user name or password: those belong under credentials")
+    if "?" in text or "#" in text:
+        raise ValueError("must not hold a query (?) or a fragment (#)")
+    return text.rstrip("/")
+
+
+def _url_path(text: str) -> str:
+    if not re.fullmatch(r"/[!-~]*", text) or "?" in text or "#" in text:
+        raise ValueError("must be the path of a URL, starting with /")
+    return text
+
+
+def _mime_type(text: str) -> str:
+    if not re.fullmatch(r"[a-z0-9.+-]+/[a-z0-9.+-]+", text):
+        raise ValueError("must be a type such as audio/wav")
+    return text
+
+
+def _proxy_url(text: str) -> str:
+    _url(text)
+    return text
+
+
+def _callback_url(text: str) -> str:
+    parts = _url(text)
+    if parts.username is not None or parts.password is not None or "#" in text:
+        raise ValueError("must not hold a user name, a password or a fragment (#)")
+    return text
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def ordered(model: BaseModel, low: str, high: str) -> None:
+    """Raise an error about key `low` if its value is more than that of `high`."""
+    first, second = getattr(model, low), getattr(model, high)
+    if first > second:
+        message = f"must not be more than {high} ({second:g}), but is {first:g}"
+        raise PydanticCustomError("out_of_order", "{message}", {"message": message, "key": low})
+
+
+Seconds = Annotated[float, Field(gt=0, le=31_536_000)]
+Text = Annotated[str, Field(min_length=1), AfterValidator(_printable)]
+AbsolutePath = Annotated[Path, Field(strict=False), AfterValidator(_absolute)]
+UrlPath = Annotated[str, AfterValidator(_url_path)]
+MimeType = Annotated[str, AfterValidator(_mime_type)]
+ReadableFile = Annotated[AbsolutePath, AfterValidator(_readable)]
+ApiUrl = Annotated[str, AfterValidator(_api_url)]
+ProxyUrl = Annotated[str, AfterValidator(_proxy_url)]
+CallbackUrl = Annotated[str, AfterValidator(_callback_url)]
+SomeUnique = AfterValidator(_some_and_unique)
+Unique = AfterValidator(_unique)
+Names = Annotated[Mapping[Text, Text], AfterValidator(lambda names: MappingProxyType(dict(names)))]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, validate_default=True
+    )

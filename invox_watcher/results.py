@@ -1,0 +1,139 @@
+"""What there is under a job's request id, and when to look again: by asking the API, or by its webhook.
+
+A webhook's signature does not cover its words, so by default a webhook is only the moment to ask, and the
+words are the API's. See docs/webhooks.md for the three ways of `webhook.confirm`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from invox_watcher import retry
+from invox_watcher.api import InvoxApi
+from invox_watcher.errors import RequestUnknownError
+from invox_watcher.job import Job, State, utc_now
+from invox_watcher.store import Journal
+from invox_watcher.transcript import Reply, ReplyStatus, read_reply
+
+# How long the API may call pending what it has sent us already, before `confirm: auto` takes the webhook.
+_CONFIRM_SECONDS = 60.0
+# After an upload of unknown fate: how long its result may stay pending before we hold that it never arrived.
+# Generous, since waiting costs minutes once in a crash, and a second upload costs money.
+_UNCERTAIN_FLOOR_SECONDS = 600.0
+_UNCERTAIN_FACTOR = 3.0
+
+
+@dataclass(frozen=True)
+class Asking:
+    """What the configuration says about getting results; see config.example.yaml, `polling` and `webhook`."""
+
+    first_seconds: float = 2.0
+    max_seconds: float = 60.0
+    deadline_seconds: float = 86400.0
+    unknown_seconds: float = 30.0
+    callback_url: str | None = None  # where the API is asked to send results
+    confirm: Literal["auto", "always", "never"] = "auto"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A reply, and by which way it came."""
+
+    reply: Reply
+    delivered_by: Literal["polling", "webhook"]
+
+    @property
+    def is_final(self) -> bool:
+        """Whether there is a transcript or an error, and nothing more to wait for."""
+        return self.reply.status is not ReplyStatus.PENDING
+
+
+class Results:
+    """Asks about jobs that the API has, or may have. Safe for several threads, one per job at a time."""
+
+    def __init__(
+        self, journal: Journal, api: InvoxApi, asking: Asking, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._journal = journal
+        self._api = api
+        self._asking = asking
+        self._clock = clock
+        self._waiting_since: dict[str, float] = {}
+        self._denied_since: dict[str, float] = {}
+
+    def ask(self, job: Job) -> Answer | None:
+        """What there is under the request id; None once the API has denied to know it for long enough."""
+        assert job.request_id is not None  # noqa: S101 - written with the states that ask
+        kept = self._journal.notice(job.request_id) if self._asking.callback_url else None
+        if kept is None:
+            reply = self._ask_api(job, job.request_id)
+            return None if reply is None else Answer(reply, "polling")
+        payload, at = kept
+        notice = Answer(read_reply(payload), "webhook")
+        if self._asking.confirm == "never":
+            return notice
+        reply = self._ask_api(job, job.request_id)
+        if reply is not None and reply.status is not ReplyStatus.PENDING:
+            return Answer(reply, "webhook")
+        denied = reply is None or job.id in self._denied_since
+        late = (utc_now() - at).total_seconds() >= _CONFIRM_SECONDS
+        if self._asking.confirm == "auto" and (denied or late):
+            return notice
+        return None if reply is None else Answer(reply, "webhook")
+
+    def _ask_api(self, job: Job, request_id: str) -> Reply | None:
+        try:
+            reply = self._api.result(request_id)
+        except RequestUnknownError:
+            # Its books may be behind its storage, or a part of it restarting: one denial is not believed.
+            denied_since = self._denied_since.setdefault(job.id, self._clock())
+            if self._clock() - denied_since >= self._asking.unknown_seconds:
+                return None
+            return Reply(ReplyStatus.PENDING, None, None, {})
+        self._denied_since.pop(job.id, None)
+        return reply
+
+    # ---- when --------------------------------------------------------------------------------------------
+
+    def begin(self, job: Job) -> float:
+        """The API has the recording now: start to count, and say in how many seconds to look first."""
+        self._waiting_since[job.id] = self._clock()
+        if self._asking.callback_url is not None:  # the webhook is expected to come first, and wakes the job
+            return max(self._asking.max_seconds, self._expected_seconds(job))
+        return retry.first_look_seconds(
+            job.duration_seconds,
+            min(self._journal.transcription_ratios(), default=None),
+            first_seconds=self._asking.first_seconds,
+            max_seconds=self._asking.max_seconds,
+        )
+
+    def forget(self, job: Job) -> None:
+        """Nothing more is asked about this job."""
+        self._waiting_since.pop(job.id, None)
+        self._denied_since.pop(job.id, None)
+
+    def waited_seconds(self, job: Job) -> float:
+        """How long this job has been waiting. After a restart the wall clock is believed, forwards only."""
+        now = self._clock()
+        if job.id not in self._waiting_since:
+            began = job.uploaded_at if job.state is State.WAITING else None
+            earlier = max((utc_now() - began).total_seconds(), 0.0) if began else 0.0
+            self._waiting_since[job.id] = now - earlier
+        return now - self._waiting_since[job.id]
+
+    def next_look_seconds(self, waited_seconds: float) -> float:
+        """In how many seconds to look again at a job that has been waiting for so long."""
+        return retry.next_look_seconds(
+            waited_seconds, first_seconds=self._asking.first_seconds, max_seconds=self._asking.max_seconds
+        )
+
+    def patience_seconds(self, job: Job) -> float:
+        """How long an upload of unknown fate may stay pending before it counts as never arrived."""
+        return max(_UNCERTAIN_FLOOR_SECONDS, _UNCERTAIN_FACTOR * self._expected_seconds(job))
+
+    def _expected_seconds(self, job: Job) -> float:
+        """How long a job of that length may take: as long as it lasts, or as the slowest of late took."""
+        return (job.duration_seconds or 0.0) * max([1.0, *self._journal.transcription_ratios()])

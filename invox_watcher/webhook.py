@@ -1,0 +1,127 @@
+"""What may be believed of a webhook: reads one body, and keeps it if it is genuine and about a job of ours.
+
+The signature proves that its maker knows the APP Secret, and nothing about the body: whoever has seen one
+could send it with other words. So a body is at first only a hint to ask the API; and a signature counts for
+the content that it first came with, for ever.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from invox_watcher.errors import InvoxError
+from invox_watcher.events import Event, log
+from invox_watcher.job import Kept, Notice
+from invox_watcher.signature import is_genuine
+from invox_watcher.transcript import ReplyStatus, read_reply
+
+MAX_BODY_BYTES = 4 << 20
+_MAX_ID_LENGTH = 256
+_MAX_SIGNATURE_LENGTH = 4096
+_REFUSALS_LOGGED_EVERY_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """What a genuine signature is made of."""
+
+    app_id: str
+    api_key: str
+    app_secret: str
+
+
+def read_notice(body: bytes, credentials: Credentials) -> Notice | None:
+    """The notice in `body`; None if it is malformed or not genuine. Never raises."""
+    try:
+        payload = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(payload, dict):
+        return None
+    signature, request_id = payload.pop("signature", None), payload.get("requestId")
+    if not isinstance(signature, str) or not isinstance(request_id, str):
+        return None
+    if len(signature) > _MAX_SIGNATURE_LENGTH or not 0 < len(request_id) <= _MAX_ID_LENGTH:
+        return None
+    if not is_genuine(
+        signature=signature,
+        app_id=credentials.app_id,
+        api_key=credentials.api_key,
+        app_secret=credentials.app_secret,
+    ):
+        return None
+    try:
+        if read_reply(payload).status is ReplyStatus.PENDING:
+            return None
+        content = json.dumps(payload, sort_keys=True, allow_nan=False).encode()
+    except (InvoxError, ValueError, RecursionError):
+        return None
+    return Notice(
+        request_id,
+        payload,
+        hashlib.sha256(signature.encode()).hexdigest(),
+        hashlib.sha256(content).hexdigest(),
+    )
+
+
+class Receiver:
+    """Takes bodies from the server. `keep` writes a notice to the journal, `wake` hurries its job on."""
+
+    def __init__(
+        self, credentials: Credentials, *, keep: Callable[[Notice], Kept], wake: Callable[[str], None]
+    ) -> None:
+        self._credentials = credentials
+        self._keep = keep
+        self._wake = wake
+        self._refusals = _Refusals()
+
+    def read(self, body: bytes) -> Notice | None:
+        """The notice in `body`, None if it is to be refused. Quick; touches neither disk nor network."""
+        return read_notice(body, self._credentials)
+
+    def take(self, notice: Notice) -> bool:
+        """Keep a notice; True once it is on disk, whose sender may then forget it. False: refuse it.
+
+        Raises:
+            JournalError: it could not be kept; its sender should try again.
+        """
+        kept = self._keep(notice)
+        if kept is Kept.NEW:
+            log.info(Event.WEBHOOK_TAKEN, request_id=notice.request_id)
+            self._wake(notice.request_id)
+        elif kept is Kept.CONTRADICTS:
+            log.error(
+                Event.WEBHOOK_CONTRADICTS,
+                request_id=notice.request_id,
+                hint="A genuine signature came with other content: has somebody read a webhook on its way?",
+            )
+        return kept in (Kept.NEW, Kept.REPEATED)
+
+    def refused(self) -> None:
+        """One more was refused; said in the log at most every ten seconds, with how many there were."""
+        count = self._refusals.add()
+        if count:
+            log.warning(Event.WEBHOOK_REFUSED, count=count)
+
+
+class _Refusals:
+    """Counts, and says the count now and then, so that a flood of garbage is no flood of log lines."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._count = 0
+        self._next_at = 0.0
+
+    def add(self) -> int:
+        with self._lock:
+            self._count += 1
+            if time.monotonic() < self._next_at:
+                return 0
+            self._next_at = time.monotonic() + _REFUSALS_LOGGED_EVERY_SECONDS
+            count, self._count = self._count, 0
+            return count
