@@ -62,7 +62,8 @@ def reader(tmp_path: Path) -> Iterator[Reader]:
     write_wav(home / "smith.wav")
     reader = Reader(home)
     sandbox = subprocess.Popen(
-        [sys.executable, "-m", "invox_watcher", "sandbox", "--folder", "invox-demo"],
+        # As the README says, but on a port that is free for certain.
+        [sys.executable, "-m", "invox_watcher", "sandbox", "--folder", "invox-demo", "--port", "0"],
         cwd=home, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     wait_for("the sandbox listens", (home / "invox-demo/config.yaml").exists)

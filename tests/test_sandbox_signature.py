@@ -66,7 +66,7 @@ def webhook(folder: Path, **settings: Any) -> dict[str, Any]:
     ("client", "layout", "app_secret"),
     [
         (crypto_js, "salted", "any length, and not only ASCII: ä€"),
-        (crypto_js, "raw", "sixteen bytes, ä"[:15] + "."),
+        (crypto_js, "raw", "fifteen chars:ä"),
         (crypto_js, "raw", "sandbox-secret-of-32-characters!"),
         (java, "raw", "sixteen+8 bytes: secret!"),
     ],

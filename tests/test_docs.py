@@ -1,0 +1,55 @@
+"""docs/webhooks.md against what there is: keys, events, answers and limits. It can't name what is not there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from invox_watcher.config import Config, Http, Webhook
+from invox_watcher.events import Event
+from invox_watcher.webhook import MAX_BODY_BYTES
+
+DOCS = Path(__file__).parent.parent / "docs"
+
+
+@pytest.fixture(scope="module")
+def page() -> str:
+    return (DOCS / "webhooks.md").read_text()
+
+
+def test_every_key_of_the_section_is_explained_and_no_other(page: str) -> None:
+    keys = {f"webhook.{name}" for name in Webhook.model_fields} | {f"http.{name}" for name in Http.model_fields}
+    assert {key for key in keys | {"credentials.app_secret"} if f"| `{key}` |" not in page} == set()
+    sections = "|".join(Config.model_fields)
+    for section, name in re.findall(rf"`({sections})\.(\w+)`", page):
+        fields = Config.model_fields[section].annotation
+        assert name in getattr(fields, "model_fields", ()), f"{section}.{name}"
+
+
+def test_every_way_to_confirm_is_explained(page: str) -> None:
+    for way in ("auto", "always", "never"):
+        Webhook(enabled=True, public_url="https://dictation.example.com/webhook", confirm=way)
+        assert f"**`{way}`**" in page
+
+
+def test_every_event_is_explained_and_no_other(page: str) -> None:
+    named = set(re.findall(r"^\| `(webhook_\w+)` \|", page, re.MULTILINE))
+    assert named == {event.value for event in Event if event.name.startswith("WEBHOOK_")}
+
+
+def test_the_limit_is_the_daemons_own(page: str) -> None:
+    mebibytes = MAX_BODY_BYTES >> 20
+    assert f"a body of {mebibytes} MiB" in page
+    assert f"max_size {mebibytes}MiB" in page
+    assert f"client_max_body_size {mebibytes}m;" in (DOCS / "nginx.conf").read_text()
+
+
+def test_links_lead_somewhere(page: str) -> None:
+    headings = {
+        re.sub(r"[^\w -]", "", heading).strip().lower().replace(" ", "-")
+        for heading in re.findall(r"^#+ (.*)$", page, re.MULTILINE)
+    }
+    for target in re.findall(r"\]\(([^)]+)\)", page):
+        assert target.removeprefix("#") in headings if target.startswith("#") else (DOCS / target).is_file()
