@@ -4,8 +4,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-# What the tests run besides Python: Debian packages that are called like the program in them.
-TEST_PACKAGES := ffmpeg openssl
+# What the tests run besides Python: Debian packages, each with a program that is there if it is installed.
+TEST_PACKAGES := ffmpeg:ffmpeg openssl:openssl nginx:nginx nodejs:node npm:npm default-jdk-headless:javac
+# The client of the vendor's TypeScript example, which opens the stand-in API's signatures.
+CRYPTO_JS := crypto-js@4.2.0
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-quick check packages clean
@@ -16,10 +18,10 @@ help: ## list the targets
 demo: $(VENV)/.demo-installed ## see real speech become transcripts; under a minute
 	@$(BIN)/invox-watcher demo
 
-test: check packages ## all checks and all tests
+test: check $(VENV)/.node-installed ## all checks and all tests
 	$(BIN)/pytest -n 2 --dist loadfile
 
-test-quick: $(VENV)/.test-installed packages ## the tests without the slow ones
+test-quick: $(VENV)/.test-installed $(VENV)/.node-installed ## the tests without the slow ones
 	$(BIN)/pytest -n 2 --dist loadfile -m 'not slow'
 
 check: $(VENV)/.test-installed ## style, types, and who may import whom
@@ -30,7 +32,7 @@ check: $(VENV)/.test-installed ## style, types, and who may import whom
 
 clean: ## remove .venv and all that was built; what a demo left stays
 	rm -rf $(VENV) build dist *.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
-	find invox_watcher tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	find bench invox_watcher tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Shell code that installs Debian packages, or names them and fails where it may not.
 define install_packages
@@ -47,12 +49,17 @@ define install_packages
 	$$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $(1)
 endef
 
+# Debian keeps nginx in a folder that not every user's PATH has, and starts it: the tests start their own.
 packages:
-	@missing=; \
-	for package in $(TEST_PACKAGES); do \
-		command -v $$package >/dev/null || missing="$$missing $$package"; \
+	@missing=; PATH="$$PATH:/usr/sbin"; \
+	for pair in $(TEST_PACKAGES); do \
+		command -v "$${pair#*:}" >/dev/null || missing="$$missing $${pair%%:*}"; \
 	done; \
-	[ -z "$$missing" ] || { $(call install_packages,$$missing); }
+	[ -n "$$missing" ] || exit 0; \
+	{ $(call install_packages,$$missing); } || exit 1; \
+	case "$$missing" in *nginx*) \
+		[ ! -d /run/systemd/system ] || $$as_root systemctl disable --quiet --now nginx ;; \
+	esac
 
 # Debian and Ubuntu keep what `python3 -m venv` needs in a package of its own.
 $(VENV)/.made:
@@ -72,3 +79,7 @@ $(VENV)/.demo-installed: $(VENV)/.made pyproject.toml
 $(VENV)/.test-installed: $(VENV)/.made pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[sandbox,dev]'
 	@touch $@ $(VENV)/.demo-installed
+
+$(VENV)/.node-installed: $(VENV)/.made Makefile | packages
+	npm install --prefix $(VENV)/node --no-save --no-package-lock --ignore-scripts --no-audit --no-fund $(CRYPTO_JS)
+	@touch $@

@@ -302,7 +302,7 @@ class Pipeline:
             raise RecordingError(
                 f"No result after {waited / 3600:.1f} hours (polling.deadline_seconds).",
                 code="deadline",
-                hint="`invox-watcher retry` sends it once more; ask the vendor about the request id first.",
+                hint="`invox-watcher retry` asks about the request id again before it sends anything.",
             )
         log.debug(Event.PENDING, job=job.id, waited_seconds=round(waited, 1))
         if job.attempts:  # the API answers again

@@ -285,8 +285,9 @@ class Journal:
         """
         request, signature = _notices.c.request_id, _notices.c.signature_sha256
         with self._transaction() as connection:
-            ours = sa.select(_jobs.c.id).where(_jobs.c.request_id == notice.request_id)
-            if connection.execute(ours).first() is None:
+            ours = sa.select(_jobs.c.state).where(_jobs.c.request_id == notice.request_id)
+            states = set(connection.execute(ours).scalars())
+            if not states:
                 return Kept.UNKNOWN
             seen = sa.select(_notices).where(
                 (request == notice.request_id) | (signature == notice.signature_sha256)
@@ -298,7 +299,7 @@ class Journal:
                 return Kept.REPEATED
             values = dataclasses.asdict(notice) | {"payload": json.dumps(notice.payload), "at": utc_now()}
             connection.execute(_notices.insert().values(values))
-        return Kept.NEW
+        return Kept.NEW if states & ACTIVE else Kept.REPEATED
 
     # ---- reading -----------------------------------------------------------------------------------------
 

@@ -22,7 +22,7 @@ from tests.test_webhooks import free_port
 EXAMPLE = Path(__file__).parent.parent / "docs/nginx.conf"
 REFUSED = (403, b'{"status":"refused"}')
 
-# What nginx.conf has around a site. One process, so that it needs no user of its own where root runs the test.
+# What nginx.conf has around a site. One process, so that it needs no user of its own where root runs it.
 AROUND = """
 daemon off;
 master_process off;
@@ -127,7 +127,7 @@ def nginx(folder: Path, *, port: int, daemon_port: int) -> Iterator[None]:
     (folder / "nginx.conf").write_text(AROUND)
     (folder / "site.conf").write_text(site(folder, port=port, daemon_port=daemon_port))
     log = folder / "error.log"
-    command = [program, "-p", folder, "-e", log, "-c", folder / "nginx.conf"]
+    command = [program, "-p", str(folder), "-e", str(log), "-c", "nginx.conf"]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     try:
         wait_for("nginx listens", lambda: process.poll() is not None or accepts(port))
@@ -178,7 +178,7 @@ def test_nothing_but_webhooks_gets_through(front: Front) -> None:
     assert answer(inside, "GET", "/healthz")[0] == 200
     inside.close()
     for method in ("GET", "HEAD", "PUT", "DELETE", "OPTIONS"):
-        assert front.ask(method, "/webhook")[0] in (403, 405), method
+        assert front.ask(method, "/webhook")[0] == 403, method  # the daemon would say 405
     paths = ("/", "/healthz", "/readyz", "/webhook/", "/webhook/../healthz", "/webhook%2f..%2freadyz", "/..")
     for path in paths:
         for method in ("GET", "POST"):
