@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Literal
 
 from invox_watcher import retry
@@ -18,8 +19,6 @@ from invox_watcher.job import Job, State, utc_now
 from invox_watcher.store import Journal
 from invox_watcher.transcript import Reply, ReplyStatus, read_reply
 
-# How long the API may call pending what it has sent us already, before `confirm: auto` takes the webhook.
-_CONFIRM_SECONDS = 60.0
 # After an upload of unknown fate: how long its result may stay pending before we hold that it never arrived.
 # Generous, since waiting costs minutes once in a crash, and a second upload costs money.
 _UNCERTAIN_FLOOR_SECONDS = 600.0
@@ -63,6 +62,8 @@ class Results:
         self._clock = clock
         self._waiting_since: dict[str, float] = {}
         self._denied_since: dict[str, float] = {}
+        # Whether the API has answered for a job whose result it sent; None where that is not known yet.
+        self._api_answers: bool | None = None
 
     def ask(self, job: Job) -> Answer | None:
         """What there is under the request id; None once the API has denied to know it for long enough."""
@@ -77,12 +78,22 @@ class Results:
             return notice
         reply = self._ask_api(job, job.request_id)
         if reply is not None and reply.status is not ReplyStatus.PENDING:
+            self._api_answers = True
             return Answer(reply, "webhook")
-        denied = reply is None or job.id in self._denied_since
-        late = (utc_now() - at).total_seconds() >= _CONFIRM_SECONDS
-        if self._asking.confirm == "auto" and (denied or late):
+        if self._asking.confirm == "auto" and self._is_not_answering(job, reply, at):
             return notice
         return None if reply is None else Answer(reply, "webhook")
+
+    def _is_not_answering(self, job: Job, reply: Reply | None, notified_at: datetime) -> bool:
+        """Whether the API doesn't answer for jobs whose result it sends: it denies them, or says "pending".
+
+        Not believed quickly, since a moment's denial must not open the way for a webhook's own words; but
+        once it has denied one job for long, and never answered for any, it is how this account works.
+        """
+        denied = reply is None or (job.id in self._denied_since and self._api_answers is False)
+        if denied and self._api_answers is None:
+            self._api_answers = False
+        return denied or (utc_now() - notified_at).total_seconds() >= self.patience_seconds(job)
 
     def _ask_api(self, job: Job, request_id: str) -> Reply | None:
         try:
@@ -102,10 +113,10 @@ class Results:
         """The API has the recording now: start to count, and say in how many seconds to look first."""
         self._waiting_since[job.id] = self._clock()
         if self._asking.callback_url is not None:  # the webhook is expected to come first, and wakes the job
-            return max(self._asking.max_seconds, self._expected_seconds(job))
+            return max(self._asking.max_seconds, job.duration_seconds or 0.0)
         return retry.first_look_seconds(
             job.duration_seconds,
-            min(self._journal.transcription_ratios(), default=None),
+            min(self._ratios(), default=None),
             first_seconds=self._asking.first_seconds,
             max_seconds=self._asking.max_seconds,
         )
@@ -131,9 +142,14 @@ class Results:
         )
 
     def patience_seconds(self, job: Job) -> float:
-        """How long an upload of unknown fate may stay pending before it counts as never arrived."""
-        return max(_UNCERTAIN_FLOOR_SECONDS, _UNCERTAIN_FACTOR * self._expected_seconds(job))
+        """How long an upload of unknown fate may stay pending before it counts as never arrived.
 
-    def _expected_seconds(self, job: Job) -> float:
-        """How long a job of that length may take: as long as it lasts, or as the slowest of late took."""
-        return (job.duration_seconds or 0.0) * max([1.0, *self._journal.transcription_ratios()])
+        A job is expected to take as long as the recording lasts, or as the slowest of late took.
+        """
+        expected = (job.duration_seconds or 0.0) * max([1.0, *self._ratios()])
+        return max(_UNCERTAIN_FLOOR_SECONDS, _UNCERTAIN_FACTOR * expected)
+
+    def _ratios(self) -> list[float]:
+        # Where webhooks are expected, one that had to be asked for tells how long we waited, not the API.
+        by = "polling" if self._asking.callback_url is None else "webhook"
+        return self._journal.transcription_ratios(by)

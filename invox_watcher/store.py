@@ -343,11 +343,11 @@ class Journal:
             row = connection.execute(query).first()
         return None if row is None else (json.loads(row.payload), row.at)
 
-    def transcription_ratios(self) -> list[float]:
+    def transcription_ratios(self, delivered_by: str) -> list[float]:
         """Seconds the API took per second of recording, our waiting to look included: the latest jobs."""
         query = (
             sa.select(_jobs.c.uploaded_at, _jobs.c.completed_at, _jobs.c.duration_seconds)
-            .where(_jobs.c.delivered_by.in_(["polling", "webhook"]), _jobs.c.duration_seconds > 0)
+            .where(_jobs.c.delivered_by == delivered_by, _jobs.c.duration_seconds > 0)
             .order_by(_jobs.c.completed_at.desc())
             .limit(_RATIO_SAMPLES)
         )

@@ -23,7 +23,7 @@ from invox_watcher.transcript import ReplyStatus, read_reply
 MAX_BODY_BYTES = 4 << 20
 _MAX_ID_LENGTH = 256
 _MAX_SIGNATURE_LENGTH = 4096
-_REFUSALS_LOGGED_EVERY_SECONDS = 10.0
+_LOGGED_EVERY_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,9 @@ def read_notice(body: bytes, credentials: Credentials) -> Notice | None:
     try:
         if read_reply(payload).status is ReplyStatus.PENDING:
             return None
-        content = json.dumps(payload, sort_keys=True, allow_nan=False).encode()
+        # Without the time of sending: the same result sent anew is the same result.
+        told = {key: value for key, value in payload.items() if key != "createdAt"}
+        content = json.dumps(told, sort_keys=True, allow_nan=False).encode()
     except (InvoxError, ValueError, RecursionError):
         return None
     return Notice(
@@ -78,7 +80,7 @@ class Receiver:
         self._credentials = credentials
         self._keep = keep
         self._wake = wake
-        self._refusals = _Refusals()
+        self._refusals, self._contradictions = _Counter(), _Counter()
 
     def read(self, body: bytes) -> Notice | None:
         """The notice in `body`, None if it is to be refused. Quick; touches neither disk nor network."""
@@ -94,10 +96,11 @@ class Receiver:
         if kept is Kept.NEW:
             log.info(Event.WEBHOOK_TAKEN, request_id=notice.request_id)
             self._wake(notice.request_id)
-        elif kept is Kept.CONTRADICTS:
+        elif kept is Kept.CONTRADICTS and (count := self._contradictions.add()):
             log.error(
                 Event.WEBHOOK_CONTRADICTS,
                 request_id=notice.request_id,
+                count=count,
                 hint="A genuine signature came with other content: has somebody read a webhook on its way?",
             )
         return kept in (Kept.NEW, Kept.REPEATED)
@@ -109,8 +112,8 @@ class Receiver:
             log.warning(Event.WEBHOOK_REFUSED, count=count)
 
 
-class _Refusals:
-    """Counts, and says the count now and then, so that a flood of garbage is no flood of log lines."""
+class _Counter:
+    """Counts, and says the count now and then, so that a flood of webhooks is no flood of log lines."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -122,6 +125,6 @@ class _Refusals:
             self._count += 1
             if time.monotonic() < self._next_at:
                 return 0
-            self._next_at = time.monotonic() + _REFUSALS_LOGGED_EVERY_SECONDS
+            self._next_at = time.monotonic() + _LOGGED_EVERY_SECONDS
             count, self._count = self._count, 0
             return count

@@ -10,6 +10,7 @@ import json
 import math
 import os
 import signal
+import socket
 import struct
 import subprocess
 import sys
@@ -50,6 +51,13 @@ def write_sparse_wav(path: Path, size_bytes: int) -> Path:
         file.write(header)
         file.truncate(size_bytes)
     return path
+
+
+def free_port() -> int:
+    """A TCP port of loopback that nobody listens on now."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
 
 
 def sandbox(directory: Path, **settings: Any) -> Sandbox:

@@ -231,7 +231,7 @@ def test_what_the_api_gave_its_last_word_on_is_not_asked_about(journal: Journal)
 
 
 def test_how_long_the_api_takes_is_learned_from_what_was_polled(journal: Journal) -> None:
-    assert journal.transcription_ratios() == []
+    assert journal.transcription_ratios("polling") == []
     for seconds, how in ((20, "polling"), (10, "polling"), (1, "reuse")):
         waiting = uploaded(journal, later=seconds)
         journal.note(
@@ -240,7 +240,7 @@ def test_how_long_the_api_takes_is_learned_from_what_was_polled(journal: Journal
             completed_at=BEGAN + timedelta(seconds=seconds),
             delivered_by=how,
         )
-    assert sorted(journal.transcription_ratios()) == [0.25, 0.5]
+    assert sorted(journal.transcription_ratios("polling")) == [0.25, 0.5]
 
 
 # ---- a journal that can't be used --------------------------------------------------------------------------

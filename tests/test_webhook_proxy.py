@@ -16,8 +16,7 @@ from pathlib import Path
 import pytest
 
 from invox_watcher.sandbox.server import Sandbox
-from tests.support import Clinic, running, sandbox, wait_for, write_wav
-from tests.test_webhooks import free_port
+from tests.support import Clinic, free_port, running, sandbox, wait_for, write_wav
 
 EXAMPLE = Path(__file__).parent.parent / "docs/nginx.conf"
 REFUSED = (403, b'{"status":"refused"}')

@@ -14,17 +14,11 @@ from typing import Any
 import pytest
 
 from invox_watcher.sandbox.server import Sandbox
-from tests.support import Clinic, sandbox, stop, wait_for, write_wav
+from tests.support import Clinic, free_port, sandbox, stop, wait_for, write_wav
 
 REFUSED = (403, b'{"status":"refused"}')
 TAKEN = (200, b'{"status":"taken"}')
 SECRET = "sandbox-secret-of-32-characters!"
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
 
 
 def webhook_clinic(root: Path, api: Sandbox, *, confirm: str = "auto", **changes: Any) -> Clinic:
@@ -91,11 +85,11 @@ def test_results_come_at_once_and_are_confirmed(tmp_path: Path, either_api: Sand
 
 
 @pytest.mark.parametrize(
-    ("confirm", "endpoint", "calls"),
-    [("never", "answers", 0), ("never", "unknown", 0), ("auto", "unknown", 1)],
+    ("confirm", "endpoint", "asked"),
+    [("never", "answers", False), ("never", "unknown", False), ("auto", "unknown", True)],
 )
 def test_the_webhook_itself_is_taken_where_the_rule_says_so(
-    tmp_path: Path, confirm: str, endpoint: str, calls: int
+    tmp_path: Path, confirm: str, endpoint: str, asked: bool
 ) -> None:
     with sandbox(tmp_path / "api", webhook_status_endpoint=endpoint) as api:
         clinic = webhook_clinic(tmp_path / "clinic", api, confirm=confirm)
@@ -103,7 +97,7 @@ def test_the_webhook_itself_is_taken_where_the_rule_says_so(
         write_wav(clinic.inbox / "smith.wav")
         wait_for("it is done", lambda: clinic.files(clinic.done) == ["smith.wav"])
         assert stop(daemon) == 0
-        assert api.stats()["status_calls"] == calls
+        assert (api.stats()["status_calls"] > 0) is asked
         transcript = clinic.transcript("smith.json")
         assert transcript["source"]["sha256"][:12] in transcript["text"]
         assert "signature" not in transcript["api_reply"]
@@ -170,7 +164,7 @@ def test_a_captured_signature_carries_no_other_words(tmp_path: Path, confirm: st
         wait_for("the second is done", lambda: "second.wav" in clinic.files(clinic.done))
         assert stop(daemon) == 0
         assert "ten times the dose" not in everything_written(clinic)
-        assert len(clinic.events("webhook_contradicts")) == 2
+        assert clinic.events("webhook_contradicts")
         assert clinic.transcript("second.json")["delivered_by"] == "webhook"
         assert api.stats()["status_calls"] <= (0 if confirm == "never" else 2)
 
