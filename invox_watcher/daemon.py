@@ -103,9 +103,11 @@ class Daemon:
         self._signals = 0
         self._ending = _Ending()
         os.umask(0o077)
-        self._lock = _lock(config.state.directory)
         self._folders = folders_of(config)
+        self._locks = [_lock(_made(config.state.directory) / "lock", config.state.directory)]
         self._folders.prepare()
+        # Also where the recordings are: two journals over the same folders would each take the other's.
+        self._locks.append(_lock(self._folders.processing, self._folders.processing))
         if config.state.directory.resolve().is_relative_to(self._folders.inbox.resolve()):
             raise FolderError(
                 f"state.directory: {config.state.directory} lies inside the inbox",
@@ -279,7 +281,8 @@ class Daemon:
             self._server.stop()
         self._client.close()
         self._journal.close()
-        os.close(self._lock)
+        for lock in self._locks:
+            os.close(lock)
         log.info(Event.STOPPED)
 
 
@@ -322,16 +325,22 @@ def _job_from(candidate: Candidate) -> Job:
     )
 
 
-def _lock(directory: Path) -> int:
-    """Hold the state directory for this process alone; the kernel lets go of it however the process ends."""
+def _made(directory: Path) -> Path:
+    """The state directory, made where it is missing."""
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise FolderError(
-            f"state.directory: can't write in {directory}: {error.strerror}",
-            hint=f"Create it and give it to the daemon's user: install -d -m 700 -o USER {directory}",
-        ) from None
+        raise _unusable(directory, error) from None
+    return directory
+
+
+def _lock(path: Path, directory: Path) -> int:
+    """Hold `path`, a file or folder, for this process alone; the kernel lets go however it ends."""
+    flags = os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT
+    try:
+        descriptor = os.open(path, flags | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise _unusable(directory, error) from None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
@@ -342,3 +351,10 @@ def _lock(directory: Path) -> int:
             hint="Stop it first, or give this one a state.directory and folders of its own.",
         ) from None
     return descriptor
+
+
+def _unusable(directory: Path, error: OSError) -> FolderError:
+    return FolderError(
+        f"state.directory: can't write in {directory}: {error.strerror}",
+        hint=f"Create it and give it to the daemon's user: install -d -m 700 -o USER {directory}",
+    )

@@ -211,32 +211,37 @@ class Engine:
             self._put(Next(job, wait))
             return
         try:
-            following: Next | None = self._pipeline.advance(job)
+            following = self._pipeline.advance(job)
         except Exception as error:  # noqa: BLE001 - a defect in one step must not take the others down
             if asks:
                 self._report(error)
-            following = self._after(job, error)
+            after_fault = self._after(job, error)
+            if after_fault is not None:
+                self._put(after_fault)
         else:
-            if asks:
+            if asks and following.asked_api:
                 self._report(None)
             self._storage_works(job)
-        if following is not None:
             self._put(following)
 
     def _put(self, following: Next) -> None:
         job = following.job
-        with self._lock:
-            hastened = job.request_id in self._hastened
-            self._hastened.discard(job.request_id or "")
         if job.state in FINAL:
             self._storage_works(job)
             with self._lock:
+                self._hastened.discard(job.request_id or "")
                 self._in_flight.discard(job.id)
                 self._failed += job.state is not State.DONE
             self._on_room()
         else:
             lane = self._bytes if job.state in _MOVES_BYTES and job.original_id is None else self._looks
-            lane.put(job, 0.0 if hastened else following.after_seconds)
+            lane.put(job, following.after_seconds)
+            # Only now, so that a webhook finds the job either here or there.
+            with self._lock:
+                hastened = job.request_id in self._hastened
+                self._hastened.discard(job.request_id or "")
+            if hastened and job.request_id is not None:
+                lane.hasten(job.request_id)
 
     # ---- the breaker -------------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""The only module that renames, fsyncs or deletes: claim, publish, settle; and the names that come of it.
+"""The only module that renames, fsyncs or deletes: claim, publish, file away; and the names that come of it.
 
 Three rules hold everywhere. A file changes its place by one rename that never overwrites. What must survive a
 power cut is fsynced, the file first and then the folders that name it. Every path is walked from the tree's
@@ -53,7 +53,7 @@ class Identity:
 
 
 class NameTakenError(Exception):
-    """The name to publish or settle under belongs to another file: the caller reserves the next one."""
+    """The name to publish or file under belongs to another file: the caller reserves the next one."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ class Folders:
         Raises:
             StorageError: the disk refused; the recording is still in the inbox.
         """
-        with _storage("claiming in processing/"):
+        with _storage("moving a recording from inbox/ to processing/"):
             try:
                 self._move(self.inbox, path, self.processing / job_id, path)
                 if self._identity(self.processing / job_id, path) == seen:
@@ -217,9 +217,9 @@ class Folders:
                 os.unlink(name, dir_fd=folder)
                 os.fsync(folder)
 
-    # ---- settle ------------------------------------------------------------------------------------------
+    # ---- file away ---------------------------------------------------------------------------------------
 
-    def settle(self, job_id: str, path: str, root: Path, filed_as: str, seen: Identity) -> str:
+    def file_away(self, job_id: str, path: str, root: Path, filed_as: str, seen: Identity) -> str:
         """Move the recording from processing/ to `root`/`filed_as`, clear its folder; return its name there.
 
         Harmless when a killed attempt has moved it already. If another file took the name since it was
@@ -235,7 +235,7 @@ class Folders:
                 except FileExistsError:
                     continue
                 except FileNotFoundError:
-                    settled = self._settled_as(root, filed_as, seen)
+                    settled = self._filed_as(root, filed_as, seen)
                     self._remove_job_folder(job_id)
                     if settled is None:
                         raise RecordingVanishedError("The recording is no longer in processing/.") from None
@@ -244,7 +244,7 @@ class Folders:
                 return candidate
         raise AssertionError("numbered() never ends")
 
-    def _settled_as(self, root: Path, filed_as: str, seen: Identity) -> str | None:
+    def _filed_as(self, root: Path, filed_as: str, seen: Identity) -> str | None:
         """Under which name a killed attempt has moved the recording that was `seen`; None if it has not."""
         with suppress(OSError):
             for candidate in numbered(filed_as):
@@ -267,7 +267,8 @@ class Folders:
                     continue
                 except FileNotFoundError:
                     raise RecordingVanishedError(
-                        "The recording is no longer in failed/.", hint="Put it into the inbox by hand."
+                        "The recording is no longer in failed/.",
+                        hint="Was it put back before? See `invox-watcher jobs --all`.",
                     ) from None
                 with suppress(FileNotFoundError), _parent(self.failed, filed_as) as (folder, name):
                     os.unlink(name + ERROR_SUFFIX, dir_fd=folder)
@@ -343,11 +344,14 @@ def _storage(doing: str) -> Iterator[None]:
         raise
     except OSError as error:
         kind: type[StorageError] = StorageError
+        hint = None
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
             kind = DiskFullError
         elif error.errno in (errno.ENOTDIR, errno.ELOOP):
             kind = FolderBlockedError
-        raise kind(f"{doing}: {error.strerror}") from None
+        elif error.errno in (errno.EACCES, errno.EPERM):
+            hint = "The daemon's user must be able to write in all five folders and in those inside them."
+        raise kind(f"{doing}: {error.strerror}", hint=hint) from None
 
 
 @contextmanager

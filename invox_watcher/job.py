@@ -26,7 +26,7 @@ class State(StrEnum):
 
     CLAIMED = "claimed"  # its file is in processing/, nothing else is known
     IDENTIFIED = "identified"  # its SHA-256 is known, and whether an earlier job has the same content
-    UPLOADING = "uploading"  # the request id is on disk; the bytes may or may not have gone out
+    UPLOADING = "uploading"  # the request id is on disk; this job, or an earlier one, may have sent the bytes
     WAITING = "waiting"  # the API has the bytes
     TRANSCRIBED = "transcribed"  # the reply is in the journal and the output names are reserved
     DELIVERED = "delivered"  # every output is in the outbox
@@ -102,7 +102,10 @@ class Job:
 
 @dataclass(frozen=True)
 class Notice:
-    """A genuine webhook: what it says about which request. `payload` is the body without its signature."""
+    """A genuine webhook: what it says about which request ("" if it is unusable).
+
+    `payload` is the body without its signature.
+    """
 
     request_id: str
     payload: Mapping[str, Any]

@@ -45,7 +45,7 @@ from invox_watcher.files import (
 )
 from invox_watcher.job import FINAL, Failure, Job, State, utc_now
 from invox_watcher.outputs import Delivery, OutputFormat, Source, render
-from invox_watcher.results import Asking, Results
+from invox_watcher.results import Answer, Asking, Results
 from invox_watcher.store import Journal, NameReservedError
 from invox_watcher.transcript import Reply, ReplyStatus, read_reply
 
@@ -63,6 +63,7 @@ class Next:
 
     job: Job
     after_seconds: float = 0.0
+    asked_api: bool = True  # where the state says that the step asks: False if a webhook was answer enough
 
 
 @dataclass(frozen=True)
@@ -125,8 +126,10 @@ class Pipeline:
         """Take `job` one step further.
 
         Raises:
+            RecordingVanishedError: its file is gone; the caller calls `vanish`.
             RecordingError, ApiRejectedError, TranscriptionFailedError: for good; the caller calls `fail`.
-            ApiUnavailableError, ApiRefusedError, StorageError, JournalError: try this step again later.
+            ApiUnavailableError, ApiRefusedError, UploadUncertainError, RecordingChangingError, StorageError,
+            JournalError: take the step that the journal then says again later.
             StoppedError: the daemon is stopping.
             StaleStateError: someone else has moved the job on.
         """
@@ -136,7 +139,7 @@ class Pipeline:
 
     def _identify(self, job: Job) -> Next:
         if job.refusal is not None:
-            return self._fail(job, job.refusal)
+            return self._begin_failing(job, job.refusal)
         with self._folders.open_recording(job.id, job.path) as file:
             seen = Identity.of(os.fstat(file.fileno()))
             sha256 = self._hash(file, seen.size_bytes)
@@ -164,8 +167,10 @@ class Pipeline:
     # ---- identified → uploading → waiting ----------------------------------------------------------------
 
     def _upload_or_reuse(self, job: Job) -> Next:
-        if job.original_id is None:
+        if job.original_id is None and job.request_id is None:
             return self._upload(job)
+        if job.original_id is None:  # an earlier job of this content was given up: ask about its upload first
+            return Next(self._journal.move(job, State.UPLOADING, detail={"request_id": job.request_id}))
         if self._rules.on_duplicate == "fail":
             raise RecordingError(
                 f"The same recording has been taken before, as job {job.original_id}.",
@@ -187,8 +192,6 @@ class Pipeline:
         )
 
     def _upload(self, job: Job) -> Next:
-        if job.request_id is not None:  # of an earlier try that was given up: ask about it first
-            return Next(self._journal.move(job, State.UPLOADING, detail={"request_id": job.request_id}))
         assert job.mime_type is not None  # noqa: S101 - what has none was refused at the claim
         mime_type = job.mime_type
         with self._folders.open_recording(job.id, job.path) as file:
@@ -273,8 +276,7 @@ class Pipeline:
         if answer is None:
             return self._upload_again(job)
         if answer.is_final:
-            uploaded_at = job.uploaded_at or job.updated_at
-            return self._accept(job, answer.reply, answer.delivered_by, uploaded_at=uploaded_at)
+            return self._accept_answer(job, answer, uploaded_at=job.uploaded_at or job.updated_at)
         # Counted from the first answer: an outage, in which nothing could be asked, is not patience spent.
         waited, patience = self._results.waited_seconds(job), self._results.patience_seconds(job)
         if waited >= patience:
@@ -296,7 +298,7 @@ class Pipeline:
                 hint="`invox-watcher retry` asks once more and then sends it again.",
             )
         if answer.is_final:
-            return self._accept(job, answer.reply, answer.delivered_by)
+            return self._accept_answer(job, answer)
         waited = self._results.waited_seconds(job)
         if waited >= self._rules.asking.deadline_seconds:
             raise RecordingError(
@@ -308,6 +310,10 @@ class Pipeline:
         if job.attempts:  # the API answers again
             job = self._journal.note(job, attempts=0)
         return Next(job, self._results.next_look_seconds(waited))
+
+    def _accept_answer(self, job: Job, answer: Answer, **changes: Any) -> Next:
+        following = self._accept(job, answer.reply, answer.delivered_by, **changes)
+        return dataclasses.replace(following, asked_api=answer.asked_api)
 
     def _accept(self, job: Job, reply: Reply, delivered_by: str, **changes: Any) -> Next:
         """Write a final reply into the journal and reserve the names of its outputs; or fail as it says."""
@@ -366,10 +372,11 @@ class Pipeline:
                     self._folders.retract(self._folders.outbox, earlier, its_content)
                 return Next(self._reserve_outputs(job))
             written.append((path, content))
-        hashes = {path: hashlib.sha256(content).hexdigest() for path, content in written}
-        key = output_path(job.filed_as, "")  # kept, so that the recording in done/ gets the same name
         job = self._journal.move(
-            job, State.DELIVERED, reserve=key, detail={"outputs": sorted(hashes.values())}
+            job,
+            State.DELIVERED,
+            reserve=output_path(job.filed_as, ""),  # kept, so that the recording in done/ gets the same name
+            detail={"outputs": [path for path, _content in written]},
         )
         log.info(Event.DELIVERED, job=job.id, recording=job.path, delivered_by=job.delivered_by)
         return Next(job)
@@ -399,7 +406,7 @@ class Pipeline:
     def _file_as_done(self, job: Job) -> Next:
         filed_as = job.filed_as or job.path
         try:
-            filed_as = self._folders.settle(job.id, job.path, self._folders.done, filed_as, _identity(job))
+            filed_as = self._folders.file_away(job.id, job.path, self._folders.done, filed_as, _identity(job))
         except RecordingVanishedError:
             log.error(Event.VANISHED, job=job.id, state=job.state)  # its transcript is safe, say so and go on
         job = self._journal.move(job, State.DONE, filed_as=filed_as)
@@ -411,7 +418,7 @@ class Pipeline:
     def fail(self, job: Job, error: InvoxError) -> Next:
         """Give `job` up for good because of `error`: its reason goes into the journal, then it moves."""
         failure = Failure(job.state, error.code, error.message, error.hint, error.retryable)
-        return self._fail(job, failure)
+        return self._begin_failing(job, failure)
 
     def vanish(self, job: Job) -> Next:
         """Close a job whose recording somebody took out of processing/. Loudly, and once."""
@@ -419,7 +426,7 @@ class Pipeline:
         self._results.forget(job)
         return Next(self._journal.move(job, State.VANISHED))
 
-    def _fail(self, job: Job, failure: Failure) -> Next:
+    def _begin_failing(self, job: Job, failure: Failure) -> Next:
         job = self._reserve(
             job,
             State.FAILING,
@@ -433,16 +440,16 @@ class Pipeline:
         return Next(job)
 
     def _file_as_failed(self, job: Job) -> Next:
-        assert job.filed_as is not None and job.failure is not None  # noqa: S101, PT018 - written with the state
+        failure = job.failure
+        assert job.filed_as is not None and failure is not None  # noqa: S101, PT018 - written with the state
         with contextlib.suppress(NameTakenError):  # then the journal alone keeps the reason
-            self._folders.publish(
-                job.id, self._folders.failed, job.filed_as + ERROR_SUFFIX, _error_file(job, job.failure)
-            )
-        filed_as = self._folders.settle(job.id, job.path, self._folders.failed, job.filed_as, _identity(job))
-        job = self._journal.move(job, State.FAILED, filed_as=filed_as)
-        log.warning(
-            Event.FAILED, job=job.id, recording=job.path, code=job.failure.code if job.failure else ""
+            path, content = job.filed_as + ERROR_SUFFIX, _error_file(job, failure)
+            self._folders.publish(job.id, self._folders.failed, path, content)
+        filed_as = self._folders.file_away(
+            job.id, job.path, self._folders.failed, job.filed_as, _identity(job)
         )
+        job = self._journal.move(job, State.FAILED, filed_as=filed_as)
+        log.warning(Event.FAILED, job=job.id, recording=job.path, code=failure.code)
         return Next(job)
 
 

@@ -14,7 +14,7 @@ from typing import Literal
 
 from invox_watcher import retry
 from invox_watcher.api import InvoxApi
-from invox_watcher.errors import RequestUnknownError
+from invox_watcher.errors import ApiRejectedError, RequestUnknownError
 from invox_watcher.job import Job, State, utc_now
 from invox_watcher.store import Journal
 from invox_watcher.transcript import Reply, ReplyStatus, read_reply
@@ -23,6 +23,7 @@ from invox_watcher.transcript import Reply, ReplyStatus, read_reply
 # Generous, since waiting costs minutes once in a crash, and a second upload costs money.
 _UNCERTAIN_FLOOR_SECONDS = 600.0
 _UNCERTAIN_FACTOR = 3.0
+_PENDING = Reply(ReplyStatus.PENDING, None, None, {})
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class Answer:
 
     reply: Reply
     delivered_by: Literal["polling", "webhook"]
+    asked_api: bool = True
 
     @property
     def is_final(self) -> bool:
@@ -71,12 +73,14 @@ class Results:
         kept = self._journal.notice(job.request_id) if self._asking.callback_url else None
         if kept is None:
             reply = self._ask_api(job, job.request_id)
+            if reply is None and self._may_come_by_webhook_only():
+                reply = _PENDING
             return None if reply is None else Answer(reply, "polling")
         payload, at = kept
-        notice = Answer(read_reply(payload), "webhook")
+        notice = Answer(read_reply(payload), "webhook", asked_api=self._asking.confirm != "never")
         if self._asking.confirm == "never":
             return notice
-        reply = self._ask_api(job, job.request_id)
+        reply = self._ask_api(job, job.request_id, rejected_is_denied=self._asking.confirm == "auto")
         if reply is not None and reply.status is not ReplyStatus.PENDING:
             self._api_answers = True
             return Answer(reply, "webhook")
@@ -95,15 +99,22 @@ class Results:
             self._api_answers = False
         return denied or (utc_now() - notified_at).total_seconds() >= self.patience_seconds(job)
 
-    def _ask_api(self, job: Job, request_id: str) -> Reply | None:
+    def _may_come_by_webhook_only(self) -> bool:
+        """Whether an API that denies a job may be one that only ever sends such jobs' results."""
+        expected = self._asking.callback_url is not None and self._asking.confirm != "always"
+        return expected and self._api_answers is not True
+
+    def _ask_api(self, job: Job, request_id: str, *, rejected_is_denied: bool = False) -> Reply | None:
         try:
             reply = self._api.result(request_id)
-        except RequestUnknownError:
+        except (RequestUnknownError, ApiRejectedError) as error:
+            if isinstance(error, ApiRejectedError) and not rejected_is_denied:
+                raise
             # Its books may be behind its storage, or a part of it restarting: one denial is not believed.
             denied_since = self._denied_since.setdefault(job.id, self._clock())
             if self._clock() - denied_since >= self._asking.unknown_seconds:
                 return None
-            return Reply(ReplyStatus.PENDING, None, None, {})
+            return _PENDING
         self._denied_since.pop(job.id, None)
         return reply
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import uvicorn
@@ -29,7 +29,9 @@ _STOP_SECONDS = 2
 _QUEUE = 128
 _MAX_CONNECTIONS = 512
 _BODY_SECONDS = 10.0
-_HEAD_SECONDS = 10.0
+_ALL_BODIES_BYTES = 32 << 20
+_LOOK_SECONDS = 10.0
+_LOOKS_AT_ONE_REQUEST = 6
 
 
 def create_app(*, problems: Callable[[], Mapping[str, str]], receiver: Receiver | None) -> Starlette:
@@ -49,20 +51,26 @@ def create_app(*, problems: Callable[[], Mapping[str, str]], receiver: Receiver 
     routes = [Route("/healthz", healthz), Route("/readyz", readyz)]
     if receiver is not None:
         routes.append(Route("/webhook", _webhook(receiver), methods=["POST"]))
-    return Starlette(routes=routes)
+    app = Starlette(routes=routes)
+    app.router.redirect_slashes = False  # a redirect would go to whatever host the sender names
+    return app
 
 
 def _webhook(receiver: Receiver) -> Callable[[Request], Any]:
+    bodies = _Bodies()
+
     async def webhook(request: Request) -> Response:
-        body = await _read(request)
-        notice = receiver.read(body) if body is not None else None
+        with bodies.read(request) as reading:
+            body = await reading
+            notice = receiver.read(body) if body is not None else None
         if notice is not None:
             try:
                 # On disk before the sender is told that it may forget it.
                 if await run_in_threadpool(receiver.take, notice):
                     return JSONResponse({"status": "taken"})
-            except InvoxError as error:
-                log.error(Event.WEBHOOK_NOT_KEPT, code=error.code, error=error.message)
+            except Exception as error:  # noqa: BLE001 - uvicorn's own word on it is not for our log
+                what = error.message if isinstance(error, InvoxError) else type(error).__name__
+                log.error(Event.WEBHOOK_NOT_KEPT, error=what)
                 return JSONResponse({"status": "try again"}, status_code=503)
         receiver.refused()
         # One answer for malformed, forged, too large, too slow and unknown: it tells nothing apart.
@@ -71,37 +79,62 @@ def _webhook(receiver: Receiver) -> Callable[[Request], Any]:
     return webhook
 
 
-async def _read(request: Request) -> bytes | None:
-    """The body; None if it is too large or too slow. What is too large is read on, but not kept: a sender
-    that is cut off in the middle would not see the answer."""
-    body: bytearray | None = bytearray()
-    with suppress(TimeoutError, ClientDisconnect):
-        async with asyncio.timeout(_BODY_SECONDS):
-            async for block in request.stream():
-                if body is not None and len(body) + len(block) <= MAX_BODY_BYTES:
-                    body += block
-                else:
-                    body = None
-            return None if body is None else bytes(body)
-    return None
+class _Bodies:
+    """Reads bodies, and bounds what all of those under way hold together. For one event loop."""
+
+    def __init__(self) -> None:
+        self._held_bytes = 0
+
+    @contextmanager
+    def read(self, request: Request) -> Iterator[Awaitable[bytes | None]]:
+        """The body, to be awaited inside; None if it is too large or too slow, or there are too many."""
+        body = bytearray()
+        try:
+            yield self._read(request, body)
+        finally:
+            self._held_bytes -= len(body)
+
+    async def _read(self, request: Request, body: bytearray) -> bytes | None:
+        # What is too large is read on, but not kept: a sender that is cut off would not see the answer.
+        refused = False
+        with suppress(TimeoutError, ClientDisconnect):
+            async with asyncio.timeout(_BODY_SECONDS):
+                async for block in request.stream():
+                    refused = refused or (
+                        len(body) + len(block) > MAX_BODY_BYTES
+                        or self._held_bytes + len(block) > _ALL_BODIES_BYTES
+                    )
+                    if not refused:
+                        body += block
+                        self._held_bytes += len(block)
+                return None if refused else bytes(body)
+        return None
 
 
 class _PatientForAWhile(H11Protocol):
-    """uvicorn's HTTP protocol, which would wait for ever for the end of a request's head."""
+    """uvicorn's HTTP protocol, which alone would wait for ever for a head, or for an answer to be read."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._look = self.loop.call_later(_HEAD_SECONDS, self._drop_if_waiting)
+        self._seen: object = None
+        self._looks = 0
+        self._look = self.loop.call_later(_LOOK_SECONDS, self._drop_if_stuck)
+        if len(self.connections) > _MAX_CONNECTIONS:
+            transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._look.cancel()
         super().connection_lost(exc)
 
-    def _drop_if_waiting(self) -> None:
-        if self.cycle is None or self.cycle.response_complete:
+    def _drop_if_stuck(self) -> None:
+        """Drop a connection on which nothing began since the last look, and one whose request never ends."""
+        waiting = self.cycle is None or self.cycle.response_complete
+        self._looks = self._looks + 1 if self.cycle is self._seen else 0
+        if (waiting and self.cycle is self._seen) or self._looks >= _LOOKS_AT_ONE_REQUEST:
             self.transport.abort()
-        else:
-            self._look = self.loop.call_later(_HEAD_SECONDS, self._drop_if_waiting)
+            return
+        self._seen = self.cycle
+        self._look = self.loop.call_later(_LOOK_SECONDS, self._drop_if_stuck)
 
 
 class Server:
@@ -131,6 +164,7 @@ class Server:
         config = uvicorn.Config(
             app,
             http=_PatientForAWhile,
+            ws="none",
             lifespan="off",
             log_config=None,
             access_log=False,

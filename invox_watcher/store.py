@@ -127,10 +127,16 @@ _notices = sa.Table(
     "notices",
     _metadata,
     sa.Column("request_id", sa.Text, primary_key=True),
-    sa.Column("signature_sha256", sa.String, nullable=False, unique=True),
     sa.Column("content_sha256", sa.String, nullable=False),
     sa.Column("payload", sa.Text, nullable=False),
     sa.Column("at", _Time, nullable=False),
+)
+# Every genuine signature that ever came, and what it came with.
+_signatures = sa.Table(
+    "signatures",
+    _metadata,
+    sa.Column("sha256", sa.String, primary_key=True),
+    sa.Column("content_sha256", sa.String, nullable=False),
 )
 _FIELDS = tuple(field.name for field in dataclasses.fields(Job))
 
@@ -161,6 +167,7 @@ class Journal:
         if not create and not self.path.exists():
             raise JournalError(
                 f"There is no journal at {self.path}.",
+                code="journal_missing",
                 hint="Has the daemon run with this configuration? state.directory says where it lies.",
             )
         self._engine = sa.create_engine(
@@ -279,27 +286,39 @@ class Journal:
         return dataclasses.replace(job, **changes)
 
     def keep(self, notice: Notice) -> Kept:
-        """Write a webhook down, once; say what it is to us. Of a request, or a signature, the first counts.
+        """Write a webhook down, once; say what it is to us.
 
-        Also for a request that is done with: its signature must not count for anything else later.
+        A signature counts for the content that it first came with, whatever became of that; and of a
+        request's webhooks the first one counts.
         """
-        request, signature = _notices.c.request_id, _notices.c.signature_sha256
         with self._transaction() as connection:
+            if self._claims_other_content(connection, notice):
+                return Kept.CONTRADICTS
             ours = sa.select(_jobs.c.state).where(_jobs.c.request_id == notice.request_id)
             states = set(connection.execute(ours).scalars())
             if not states:
                 return Kept.UNKNOWN
-            seen = sa.select(_notices).where(
-                (request == notice.request_id) | (signature == notice.signature_sha256)
+            known = sa.select(_notices.c.content_sha256).where(_notices.c.request_id == notice.request_id)
+            content = connection.execute(known).scalar()
+            if content is not None:
+                return Kept.REPEATED if content == notice.content_sha256 else Kept.CONTRADICTS
+            connection.execute(
+                _notices.insert().values(
+                    request_id=notice.request_id,
+                    content_sha256=notice.content_sha256,
+                    payload=json.dumps(notice.payload),
+                    at=utc_now(),
+                )
             )
-            rows = connection.execute(seen).all()
-            if any(row.content_sha256 != notice.content_sha256 for row in rows):
-                return Kept.CONTRADICTS
-            if rows:
-                return Kept.REPEATED
-            values = dataclasses.asdict(notice) | {"payload": json.dumps(notice.payload), "at": utc_now()}
-            connection.execute(_notices.insert().values(values))
         return Kept.NEW if states & ACTIVE else Kept.REPEATED
+
+    def _claims_other_content(self, connection: sa.Connection, notice: Notice) -> bool:
+        known = sa.select(_signatures.c.content_sha256).where(_signatures.c.sha256 == notice.signature_sha256)
+        content = connection.execute(known).scalar()
+        if content is None:
+            values = {"sha256": notice.signature_sha256, "content_sha256": notice.content_sha256}
+            connection.execute(_signatures.insert().values(values))
+        return content not in (None, notice.content_sha256)
 
     # ---- reading -----------------------------------------------------------------------------------------
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from invox_watcher.errors import InvoxError
 from invox_watcher.events import Event, log
@@ -21,8 +23,9 @@ from invox_watcher.signature import is_genuine
 from invox_watcher.transcript import ReplyStatus, read_reply
 
 MAX_BODY_BYTES = 4 << 20
-_MAX_ID_LENGTH = 256
-_MAX_SIGNATURE_LENGTH = 4096
+_MAX_ID_BYTES = 256
+# In a JSON text, where some writers escape the slash of base64.
+_SIGNATURE = re.compile(rb'"signature"\s*:\s*"((?:[A-Za-z0-9+/=]|\\/){1,4096})"')
 _LOGGED_EVERY_SECONDS = 10.0
 
 
@@ -36,39 +39,39 @@ class Credentials:
 
 
 def read_notice(body: bytes, credentials: Credentials) -> Notice | None:
-    """The notice in `body`; None if it is malformed or not genuine. Never raises."""
-    try:
-        payload = json.loads(body)
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(payload, dict):
-        return None
-    signature, request_id = payload.pop("signature", None), payload.get("requestId")
-    if not isinstance(signature, str) or not isinstance(request_id, str):
-        return None
-    if len(signature) > _MAX_SIGNATURE_LENGTH or not 0 < len(request_id) <= _MAX_ID_LENGTH:
-        return None
-    if not is_genuine(
-        signature=signature,
+    """The notice in `body`; None if it is not genuine. Never raises.
+
+    What is genuine but can't be used is a notice without a request id: its signature is to be remembered all
+    the same, so that it counts for nothing else.
+    """
+    found = _SIGNATURE.search(body)
+    # Before anything is parsed: whoever has no signature shall cost no more than this.
+    if found is None or not is_genuine(
+        signature=(signature := found[1].replace(b"\\/", b"/").decode("ascii")),
         app_id=credentials.app_id,
         api_key=credentials.api_key,
         app_secret=credentials.app_secret,
     ):
         return None
+    signature_sha256 = hashlib.sha256(signature.encode()).hexdigest()
     try:
-        if read_reply(payload).status is ReplyStatus.PENDING:
-            return None
-        # Without the time of sending: the same result sent anew is the same result.
-        told = {key: value for key, value in payload.items() if key != "createdAt"}
-        content = json.dumps(told, sort_keys=True, allow_nan=False).encode()
-    except (InvoxError, ValueError, RecursionError):
-        return None
-    return Notice(
-        request_id,
-        payload,
-        hashlib.sha256(signature.encode()).hexdigest(),
-        hashlib.sha256(content).hexdigest(),
-    )
+        request_id, payload, content = _told(json.loads(body), signature)
+    except (ValueError, RecursionError, AttributeError, LookupError, TypeError, InvoxError):
+        return Notice("", {}, signature_sha256, hashlib.sha256(body).hexdigest())
+    return Notice(request_id, payload, signature_sha256, hashlib.sha256(content).hexdigest())
+
+
+def _told(payload: dict[str, Any], signature: str) -> tuple[str, dict[str, Any], bytes]:
+    """Request id, payload without the signature, and its content for comparison; raises if unusable."""
+    if payload.pop("signature") != signature or read_reply(payload).status is ReplyStatus.PENDING:
+        raise ValueError
+    # Without the time of sending: the same result sent anew is the same result.
+    told = {key: value for key, value in payload.items() if key != "createdAt"}
+    content = json.dumps(told, sort_keys=True, allow_nan=False).encode()
+    request_id = payload["requestId"]
+    if not isinstance(request_id, str) or not 0 < len(request_id.encode()) <= _MAX_ID_BYTES:
+        raise ValueError
+    return request_id, payload, content
 
 
 class Receiver:

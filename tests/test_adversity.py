@@ -103,6 +103,16 @@ def test_folders_inside_each_other_are_refused(tmp_path: Path, api: Sandbox, cla
     assert "lies inside" in result.stdout
 
 
+def test_two_daemons_with_other_journals_on_the_same_folders(tmp_path: Path, api: Sandbox) -> None:
+    clinic = Clinic(tmp_path / "clinic", api.base_url)
+    other = Clinic(tmp_path / "clinic", api.base_url, state={"directory": str(tmp_path / "other")})
+    daemon = clinic.start()
+    result = other.run("run", "--once")
+    assert result.returncode == 75
+    assert "Another daemon is running on" in result.stderr
+    assert stop(daemon) == 0
+
+
 def test_one_retry_for_one_file(clinic: Clinic) -> None:
     for _ in range(2):
         (clinic.inbox / "letter.wav").write_text("not audio\n")

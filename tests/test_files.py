@@ -230,24 +230,28 @@ def test_a_failure_takes_no_name_of_another(folders: Folders, taken: str) -> Non
     assert not folders.failure_free("smith.wav")
 
 
-# ---- settle ------------------------------------------------------------------------------------------------
+# ---- file away ---------------------------------------------------------------------------------------------
 
 
 def test_settling_moves_the_recording_and_clears_its_folder(folders: Folders) -> None:
     seen = put(folders, "ward/smith.wav")
     assert folders.claim(JOB, "ward/smith.wav", seen)
-    assert folders.settle(JOB, "ward/smith.wav", folders.done, "ward/smith-2.wav", seen) == "ward/smith-2.wav"
+    assert (
+        folders.file_away(JOB, "ward/smith.wav", folders.done, "ward/smith-2.wav", seen) == "ward/smith-2.wav"
+    )
     assert tree(folders.done) == ["ward/smith-2.wav"]
     assert folders.processing_ids() == []
     # The attempt that was killed right after the move is taken again.
-    assert folders.settle(JOB, "ward/smith.wav", folders.done, "ward/smith-2.wav", seen) == "ward/smith-2.wav"
+    assert (
+        folders.file_away(JOB, "ward/smith.wav", folders.done, "ward/smith-2.wav", seen) == "ward/smith-2.wav"
+    )
 
 
 def test_settling_never_overwrites(folders: Folders) -> None:
     seen = put(folders, "smith.wav", b"ours")
     assert folders.claim(JOB, "smith.wav", seen)
     (folders.done / "smith.wav").write_bytes(b"theirs")
-    assert folders.settle(JOB, "smith.wav", folders.done, "smith.wav", seen) == "smith-2.wav"
+    assert folders.file_away(JOB, "smith.wav", folders.done, "smith.wav", seen) == "smith-2.wav"
     assert (folders.done / "smith.wav").read_bytes() == b"theirs"
     assert (folders.done / "smith-2.wav").read_bytes() == b"ours"
 
@@ -258,7 +262,7 @@ def test_settling_what_is_neither_here_nor_there_says_so(folders: Folders) -> No
     (folders.done / "smith.wav").write_bytes(b"theirs")
     (folders.processing / JOB / "smith.wav").unlink()
     with pytest.raises(RecordingVanishedError):
-        folders.settle(JOB, "smith.wav", folders.done, "smith.wav", seen)
+        folders.file_away(JOB, "smith.wav", folders.done, "smith.wav", seen)
     assert folders.processing_ids() == []
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import concurrent.futures
 import http.client
 import json
+import os
+import secrets
 import socket
 import time
 from collections.abc import Iterator
@@ -12,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from Crypto.Cipher import AES
+from Crypto.Util.Padding import pad
 
 from invox_watcher.sandbox.server import Sandbox
 from tests.support import Clinic, free_port, sandbox, stop, wait_for, write_wav
@@ -169,6 +174,73 @@ def test_a_captured_signature_carries_no_other_words(tmp_path: Path, confirm: st
         assert api.stats()["status_calls"] <= (0 if confirm == "never" else 2)
 
 
+@pytest.mark.parametrize("first", ["repeat", "unknown id", "pending", "no transcription", "other time"])
+def test_a_signature_counts_for_what_it_first_came_with(tmp_path: Path, first: str) -> None:
+    """Whatever became of its first content, a signature that was seen carries no other words."""
+    with sandbox(tmp_path / "api", result_delay_seconds=2, webhook_status_endpoint="unknown") as api:
+        clinic = webhook_clinic(tmp_path / "clinic", api, confirm="never")
+        daemon = clinic.start()
+        write_wav(clinic.inbox / "first.wav", pitch=300)
+        wait_for("the first is done", lambda: "first.wav" in clinic.files(clinic.done))
+        genuine = json.loads(api.webhook_body(api.stats()["requests"][0]["id"]))
+        fresh = genuine | {"signature": another_signature(api)}
+        send(clinic, json.dumps(fresh | seen_first(first)).encode())
+        write_wav(clinic.inbox / "second.wav", pitch=400)
+        wait_for("the second is uploaded", lambda: api.stats()["uploads"] == 2)
+        victim = api.stats()["requests"][1]["id"]
+        assert send(clinic, altered(json.dumps(fresh).encode(), requestId=victim)) == REFUSED
+        wait_for("the second is done", lambda: "second.wav" in clinic.files(clinic.done))
+        assert stop(daemon) == 0
+        assert "ten times the dose" not in everything_written(clinic)
+
+
+def another_signature(api: Sandbox) -> str:
+    """A genuine signature that the daemon has not seen, as the vendor's retry under a new IV has one."""
+    iv = secrets.token_bytes(16)
+    text = f"{api.settings.app_id}~{api.settings.api_key}".encode()
+    cipher = AES.new(api.settings.app_secret.encode(), AES.MODE_CBC, iv)
+    return base64.b64encode(iv + cipher.encrypt(pad(text, 16))).decode()
+
+
+def seen_first(what: str) -> dict[str, Any]:
+    return {
+        "repeat": {},
+        "unknown id": {"requestId": "of another receiver"},
+        "pending": {"status": "PENDING"},
+        "no transcription": {"transcription": 7},
+        "other time": {"createdAt": 1},
+    }[what]
+
+
+@pytest.mark.parametrize("confirm", ["auto", "never"])
+def test_a_late_webhook_of_an_api_that_does_not_answer(tmp_path: Path, confirm: str) -> None:
+    polling = {"first_seconds": 0.1, "max_seconds": 0.3, "unknown_seconds": 0.3}
+    with sandbox(tmp_path / "api", result_delay_seconds=3, webhook_status_endpoint="unknown") as api:
+        clinic = webhook_clinic(tmp_path / "clinic", api, confirm=confirm, polling=polling)
+        daemon = clinic.start()
+        write_wav(clinic.inbox / "smith.wav")
+        wait_for("it is done", lambda: clinic.files(clinic.done) == ["smith.wav"])
+        assert stop(daemon) == 0
+        assert api.stats()["status_calls"] > 1
+        assert api.stats()["uploads"] == 1
+
+
+def test_a_parse_bomb_costs_nothing_without_a_signature(tmp_path: Path, api: Sandbox) -> None:
+    clinic = webhook_clinic(tmp_path / "clinic", api)
+    daemon = clinic.start()
+    bomb = b"[" + b",".join([b"[[0]]"] * 600_000) + b"]"
+    before = _cpu_seconds(daemon.pid)
+    for _ in range(10):
+        assert send(clinic, bomb) == REFUSED
+    assert _cpu_seconds(daemon.pid) - before < 5  # parsing them takes more than a second each
+    assert stop(daemon) == 0
+
+
+def _cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def garbage(genuine: bytes) -> dict[str, bytes]:
     """Bodies that are to be refused, all alike."""
     payload = json.loads(genuine)
@@ -196,6 +268,8 @@ def garbage(genuine: bytes) -> dict[str, bytes]:
         "deep inside": json.dumps(payload)[:-1].encode() + b', "x": ' + b"[" * 10_000 + b"]" * 10_000 + b"}",
         "10 MB": signed("A" * 10_000_000),
         "bytes": bytes(range(256)),
+        "id that is no text": json.dumps(payload | {"requestId": "\ud800"}).encode(),
+        "rather deep": json.dumps(payload)[:-1].encode() + b', "x": ' + b"[" * 900 + b"]" * 900 + b"}",
     }
 
 
