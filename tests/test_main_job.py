@@ -6,12 +6,13 @@ import json
 import os
 import shutil
 import subprocess
-import threading
 import time
 import wave
 from pathlib import Path
 
 import pytest
+from watchdog.events import FileSystemEvent, FileSystemEventHandler
+from watchdog.observers import Observer
 
 from invox_watcher.sandbox.server import Sandbox
 from tests.support import Clinic, sandbox, stop, wait_for, write_sparse_wav, write_wav
@@ -202,25 +203,31 @@ def _peak_kib(pid: int) -> int:
     return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
 
 
-def test_the_file_in_the_outbox_is_never_half_there(clinic: Clinic) -> None:
-    seen: list[str] = []
-    stopped = threading.Event()
+class Appearances(FileSystemEventHandler):
+    """How each name in a folder came to be there."""
 
-    def look() -> None:
-        while not stopped.is_set():
-            for path in clinic.outbox.glob("*.json"):
-                seen.append(path.read_text()[-2:])
+    def __init__(self) -> None:
+        self.seen: list[tuple[str, str]] = []
 
-    daemon = clinic.start()
-    reader = threading.Thread(target=look)
-    reader.start()
-    for number in range(10):
-        write_wav(clinic.inbox / f"{number}.wav", pitch=300 + number)
-    wait_for("ten are done", lambda: len(clinic.files(clinic.done)) == 10)
-    stopped.set()
-    reader.join()
-    assert stop(daemon) == 0
-    assert set(seen) == {"}\n"}
+    def on_created(self, event: FileSystemEvent) -> None:
+        self.seen.append(("written in place", Path(os.fsdecode(event.src_path)).name))
+
+    def on_moved(self, event: FileSystemEvent) -> None:
+        self.seen.append(("moved in whole", Path(os.fsdecode(event.dest_path)).name))
+
+
+def test_a_file_in_the_outbox_is_never_half_there(clinic: Clinic) -> None:
+    clinic.outbox.mkdir()
+    appearances, observer = Appearances(), Observer()
+    observer.schedule(appearances, str(clinic.outbox))
+    observer.start()
+    write_wav(clinic.inbox / "smith.wav")
+    assert clinic.once() == 0
+    wait_for("both were noticed", lambda: ("moved in whole", "smith.srt") in appearances.seen)
+    observer.stop()
+    observer.join()
+    shown = [seen for seen in appearances.seen if not seen[1].startswith(".")]
+    assert shown == [("moved in whole", "smith.json"), ("moved in whole", "smith.srt")]
 
 
 def test_no_words_tokens_or_urls_in_the_log(tmp_path: Path) -> None:
