@@ -1,7 +1,7 @@
 """The vendor's API in the vendor's words: token, presigned URL, upload, result.
 
-What is known of it, and which parts are assumptions, is the page "API" of the documentation; every assumption
-is an argument here. Each method raises the errors of `errors` and nothing else.
+The README says which parts of it are assumptions ("What to check against your account"); each of them is an
+argument here. Each method raises the errors of `errors` and nothing else.
 """
 
 from __future__ import annotations

@@ -7,14 +7,15 @@ import dataclasses
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from invox_watcher import __version__, events
 from invox_watcher.errors import ExitStatus, FolderError, InvoxError
-from invox_watcher.job import ACTIVE, Job, State
+from invox_watcher.events import printable
+from invox_watcher.job import ACTIVE, Failure, Job, State, rfc3339
 
 if TYPE_CHECKING:
     from invox_watcher.config import Config
@@ -64,62 +65,20 @@ def _run(options: argparse.Namespace) -> ExitStatus:
     return Daemon(config).run(once=options.once)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Finding:
-    """What one check found. `level` is ok, warning or BAD."""
-
-    check: str
-    level: str = "ok"
-    problem: str | None = None
-    hint: str = ""
-
-
 def _check(options: argparse.Namespace) -> ExitStatus:
-    from invox_watcher import daemon  # noqa: PLC0415
+    from invox_watcher import check  # noqa: PLC0415
 
-    config = _load(options)
-    client = daemon.client_of(config)
-    checks: list[tuple[str, Callable[[], object]]] = [
-        ("folders", daemon.folders_of(config).prepare),
-        ("credentials and API", daemon.api_of(config, client).check),
-    ]
-    findings, status = [_Finding("configuration"), *_webhook_findings(config)], ExitStatus.OK
-    for name, check in checks:
-        try:
-            check()
-            findings.append(_Finding(name))
-        except InvoxError as error:
-            findings.append(_Finding(name, "BAD", error.message, error.hint))
-            status = status or error.exit_status
+    found = check.findings(_load(options))
+    status = next((finding.status for finding in found if finding.status), ExitStatus.OK)
     if options.json:
-        print(json.dumps([dataclasses.asdict(finding) for finding in findings], indent=2))
+        rows = [dataclasses.asdict(finding) for finding in found]
+        print(json.dumps(rows, indent=2))
         return status
-    for finding in findings:
-        print(f"{finding.level:<3}  {finding.check}" + (f": {finding.problem}" if finding.problem else ""))
+    for finding in found:
+        print(f"{finding.level:<7}  {finding.check}" + (f": {finding.problem}" if finding.problem else ""))
         if finding.hint:
-            print(f"     {finding.hint}")
+            print(f"         {finding.hint}")
     return status
-
-
-def _webhook_findings(config: Config) -> list[_Finding]:
-    """What is allowed for webhooks, and still worth a word."""
-    from invox_watcher.signature import usable_layouts  # noqa: PLC0415
-
-    webhook, secret = config.webhook, config.credentials.app_secret
-    if not webhook.enabled or secret is None:
-        return []
-    findings = []
-    if (webhook.public_url or "").startswith("http:"):
-        problem = "webhook.public_url is plain http: anyone on the way could read patients' words"
-        findings.append(_Finding("webhooks", "warning", problem, "Put a web server with TLS in front."))
-    if config.http.listen is None:
-        problem = "http.listen is null, so no webhook can arrive"
-        findings.append(_Finding("webhooks", "warning", problem, "Set it to an address and port."))
-    if len(usable_layouts(secret.get_secret_value())) == 1:
-        problem = "the APP Secret is not 16, 24 or 32 bytes long: it can check only one of the two layouts"
-        hint = "In order if your account's signatures begin with U2FsdGVkX1. Otherwise check the secret."
-        findings.append(_Finding("webhooks", "warning", problem, hint))
-    return findings or [_Finding("webhooks")]
 
 
 # ---- the journal -------------------------------------------------------------------------------------------
@@ -127,7 +86,7 @@ def _webhook_findings(config: Config) -> list[_Finding]:
 
 def _jobs(options: argparse.Namespace) -> ExitStatus:
     states = [State(options.state)] if options.state else (list(State) if options.all else list(ACTIVE))
-    journal = _journal(_load(options))
+    journal = _journal(_load(options, credentials=False))
     jobs = journal.jobs(states, limit=options.limit)
     if options.json:
         print(json.dumps([_job_as_json(job) for job in jobs], indent=2))
@@ -142,16 +101,16 @@ def _jobs(options: argparse.Namespace) -> ExitStatus:
 
 
 def _show(options: argparse.Namespace) -> ExitStatus:
-    journal = _journal(_load(options))
+    journal = _journal(_load(options, credentials=False))
     job = _find(journal.get(options.id), options.id)
     history = journal.history(job.id)
     if options.json:
-        moments = [dataclasses.asdict(moment) for moment in history]
-        print(json.dumps(_job_as_json(job) | {"history": moments}, indent=2, default=str))
+        moments = [dataclasses.asdict(moment) | {"at": rfc3339(moment.at)} for moment in history]
+        print(json.dumps(_job_as_json(job) | {"history": moments}, indent=2))
         return ExitStatus.OK
-    for name, value in _job_as_json(job).items():
+    for name, value in (_facts(job) | _reason(job.failure)).items():
         if value not in (None, 0, ""):
-            print(f"{name:<17} {printable(value)}")
+            print(f"{name:<17} {printable(_local(value) if isinstance(value, datetime) else value)}")
     for moment in history:
         detail = " ".join(f"{key}={printable(value)}" for key, value in moment.detail.items())
         print(f"{_local(moment.at)}  {moment.state:<11}  {detail}".rstrip())
@@ -161,7 +120,7 @@ def _show(options: argparse.Namespace) -> ExitStatus:
 def _retry(options: argparse.Namespace) -> ExitStatus:
     from invox_watcher.daemon import folders_of  # noqa: PLC0415
 
-    config = _load(options)
+    config = _load(options, credentials=False)
     journal, folders = _journal(config), folders_of(config)
     if options.all:
         failed = journal.jobs([State.FAILED])
@@ -219,7 +178,9 @@ def _sandbox(options: argparse.Namespace) -> ExitStatus:
     try:
         serve(settings, ready)
     except OSError as error:
-        raise FolderError(f"The sandbox can't listen: {error}", hint="Choose another --port.") from None
+        raise FolderError(
+            f"The sandbox can't listen: {error.strerror or error}", hint="Choose another --port."
+        ) from None
     return ExitStatus.OK
 
 
@@ -229,10 +190,11 @@ def _demo(options: argparse.Namespace) -> ExitStatus:
     return run_demo(options.folder.absolute(), webhook=options.webhook)
 
 
-def _load(options: argparse.Namespace) -> Config:
+def _load(options: argparse.Namespace, *, credentials: bool = True) -> Config:
     from invox_watcher.config import load  # noqa: PLC0415
 
-    return load(options.config or Path(os.environ.get(CONFIG_VARIABLE) or _DEFAULT_CONFIG))
+    path = options.config or Path(os.environ.get(CONFIG_VARIABLE) or _DEFAULT_CONFIG)
+    return load(path, credentials=credentials)
 
 
 def _journal(config: Config) -> Any:
@@ -248,23 +210,34 @@ def _find(job: Job | None, job_id: str) -> Job:
 
 
 def _job_as_json(job: Job) -> dict[str, Any]:
-    """A job for scripts and eyes: times as RFC 3339, names as text."""
-    fields = dataclasses.asdict(job)
-    for name, value in fields.items():
-        if isinstance(value, datetime):
-            fields[name] = value.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    for name in ("device", "inode", "mtime_ns", "refusal"):
-        del fields[name]
-    return fields
+    """A job for scripts: times in UTC as RFC 3339."""
+    fields = {
+        name: rfc3339(value) if isinstance(value, datetime) else value for name, value in _facts(job).items()
+    }
+    return fields | {"failure": dataclasses.asdict(job.failure) if job.failure else None}
+
+
+def _facts(job: Job) -> dict[str, Any]:
+    """What is known of a job, but for its failure and what only the daemon can use."""
+    internal = ("device", "inode", "mtime_ns", "refusal", "failure")
+    return {name: value for name, value in vars(job).items() if name not in internal}
+
+
+def _reason(failure: Failure | None) -> dict[str, str]:
+    """Why a recording failed, in the words of its error file; nothing where it did not."""
+    if failure is None:
+        return {}
+    return {
+        "failed_at_stage": failure.stage,
+        "code": failure.code,
+        "message": failure.message,
+        "hint": failure.hint,
+    }
 
 
 def _local(time: datetime) -> str:
-    return f"{time.astimezone():%Y-%m-%d %H:%M:%S}"
-
-
-def printable(value: object) -> str:
-    """`value` as one line of harmless text: no escape sequences, line breaks or direction marks."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(value))
+    """The time here, with its offset from UTC: `2026-11-23 19:50:56+01:00`."""
+    return time.astimezone().isoformat(sep=" ", timespec="seconds")
 
 
 # ---- the parser --------------------------------------------------------------------------------------------
@@ -301,7 +274,9 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--once", action="store_true", help="take what is in the inbox, finish it, and exit")
     run.set_defaults(command=_run)
     check = commands.add_parser(
-        "check", parents=[configured, as_json], help="try configuration, folders, credentials and API"
+        "check",
+        parents=[configured, as_json],
+        help="try configuration, folders, state directory, port, credentials and API",
     )
     check.set_defaults(command=_check)
     _add_journal_commands(commands, configured, as_json)
@@ -329,7 +304,7 @@ def _add_journal_commands(
     which = jobs.add_mutually_exclusive_group()
     which.add_argument("--all", action="store_true", help="those that are finished as well")
     which.add_argument("--state", choices=[str(state) for state in State], help="those in this state")
-    jobs.add_argument("--limit", type=int, metavar="N", help="only the newest N")
+    jobs.add_argument("--limit", type=_positive, metavar="N", help="only the newest N")
     jobs.set_defaults(command=_jobs)
     show = commands.add_parser("show", parents=[configured, as_json], help="the life of one recording")
     show.add_argument("id", help="the job's id, as `jobs` prints it")
@@ -341,6 +316,12 @@ def _add_journal_commands(
     what.add_argument("id", nargs="?", help="the job's id, as the error file and `jobs` print it")
     what.add_argument("--all", action="store_true", help="every recording in the failed folder")
     retry.set_defaults(command=_retry)
+
+
+def _positive(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) > 0):
+        raise argparse.ArgumentTypeError("must be a whole number above 0")
+    return int(text)
 
 
 def _add_folder(parser: argparse.ArgumentParser) -> None:

@@ -52,6 +52,26 @@ def folders_of(config: Config) -> Folders:
     )
 
 
+def prepare_state(config: Config) -> Path:
+    """The state directory, made where it is missing.
+
+    Raises:
+        FolderError: it can't be made or written, or it lies inside the inbox.
+    """
+    directory = config.state.directory
+    if directory.resolve().is_relative_to(config.folders.inbox.resolve()):
+        raise FolderError(
+            f"state.directory: {directory} lies inside the inbox",
+            hint="Put it elsewhere, by default /var/lib/invox-watcher.",
+        )
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.close(os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    except OSError as error:
+        raise _unusable(directory, error) from None
+    return directory
+
+
 def api_of(config: Config, client: HttpClient) -> InvoxApi:
     """The API client that the configuration describes."""
     return InvoxApi(
@@ -104,15 +124,10 @@ class Daemon:
         self._ending = _Ending()
         os.umask(0o077)
         self._folders = folders_of(config)
-        self._locks = [_lock(_made(config.state.directory) / "lock", config.state.directory)]
+        self._locks = [_lock(prepare_state(config) / "lock", config.state.directory)]
         self._folders.prepare()
         # Also where the recordings are: two journals over the same folders would each take the other's.
         self._locks.append(_lock(self._folders.processing, self._folders.processing))
-        if config.state.directory.resolve().is_relative_to(self._folders.inbox.resolve()):
-            raise FolderError(
-                f"state.directory: {config.state.directory} lies inside the inbox",
-                hint="Put it elsewhere, by default /var/lib/invox-watcher.",
-            )
         self._journal = Journal(config.state.directory)
         self._client = client_of(config)
         self._engine = self._build_engine(config)
@@ -323,15 +338,6 @@ def _job_from(candidate: Candidate) -> Job:
         duration_seconds=candidate.duration_seconds,
         refusal=failure,
     )
-
-
-def _made(directory: Path) -> Path:
-    """The state directory, made where it is missing."""
-    try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise _unusable(directory, error) from None
-    return directory
 
 
 def _lock(path: Path, directory: Path) -> int:

@@ -124,6 +124,11 @@ def hashed_name(name: str) -> str:
     return hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:12]
 
 
+def printable(value: object) -> str:
+    """`value` as one line of harmless text: no escape sequences, line breaks or direction marks."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(value))
+
+
 class _Undaunted:
     """A stream that loses lines rather than stop the work when its disk is full or its reader is gone."""
 
@@ -164,12 +169,11 @@ def _render_json(_logger: Any, _method: str, event: Mapping[str, Any]) -> str:
 
 def _render_console(_logger: Any, _method: str, event: Mapping[str, Any]) -> str:
     fields = " ".join(
-        f"{key}={_printable(value)}" for key, value in event.items() if key not in ("at", "level", "event")
+        f"{key}={_quoted(value)}" for key, value in event.items() if key not in ("at", "level", "event")
     )
     return f"{event['at'][:19]}Z {event['level']:<7} {event['event']!s:<18} {fields}".rstrip()
 
 
-def _printable(value: object) -> str:
-    text = str(value)
-    safe = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+def _quoted(value: object) -> str:
+    safe = printable(value)
     return f'"{safe}"' if " " in safe else safe

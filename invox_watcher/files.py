@@ -58,7 +58,7 @@ class NameTakenError(Exception):
 
 @dataclass(frozen=True)
 class Folders:
-    """The five folders of DESIGN, and what may happen between them. Paths given are relative and POSIX."""
+    """The five folders, and what may happen between them. Paths given are relative and POSIX."""
 
     inbox: Path
     processing: Path

@@ -127,6 +127,11 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
+def rfc3339(moment: datetime) -> str:
+    """An aware time as RFC 3339 in UTC with milliseconds: `2026-11-23T18:50:56.123Z`."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
 def new_job_id() -> str:
     """A new job id, sorting by time, safe as a folder name: `20261123t185056-9f2c41d07ab3`."""
     return f"{time.strftime('%Y%m%dt%H%M%S', time.gmtime())}-{secrets.token_hex(6)}"

@@ -43,7 +43,7 @@ from invox_watcher.files import (
     numbered_folders,
     output_path,
 )
-from invox_watcher.job import FINAL, Failure, Job, State, utc_now
+from invox_watcher.job import FINAL, Failure, Job, State, rfc3339, utc_now
 from invox_watcher.outputs import Delivery, OutputFormat, Source, render
 from invox_watcher.results import Answer, Asking, Results
 from invox_watcher.store import Journal, NameReservedError
@@ -479,7 +479,7 @@ def _error_file(job: Job, failure: Failure) -> bytes:
         "hint": failure.hint,
         "attempts": job.attempts,
         "retry_can_help": failure.retryable,
-        "received_at": job.received_at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-        "failed_at": job.updated_at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "received_at": rfc3339(job.received_at),
+        "failed_at": rfc3339(job.updated_at),
     }
     return (json.dumps(content, ensure_ascii=False, indent=2) + "\n").encode()

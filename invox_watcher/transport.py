@@ -32,6 +32,7 @@ from invox_watcher.errors import ApiError, ApiRefusedError, ApiUnavailableError,
 _BLOCK_BYTES = 256 * 1024
 # Half of a block: enough to keep a line busy while the next block is read.
 _UNSENT_BYTES = 128 * 1024
+_WAY_OUT = "Check api.base_url, and whether this machine may go out: firewall, api.proxy."
 
 
 class _End(Enum):
@@ -285,11 +286,13 @@ def translated(error: Exception, where: str) -> ApiError:
     if is_a(requests.exceptions.TooManyRedirects):
         return redirected(where, None)
     if is_a(urllib3.exceptions.NameResolutionError, socket.gaierror):
-        return ApiUnavailableError(f"The name {where} can't be resolved.", code="network")
+        return ApiUnavailableError(f"The name {where} can't be resolved.", code="network", hint=_WAY_OUT)
     if is_a(*_HUNG_UP) or is_a(urllib3.exceptions.NewConnectionError):
-        return ApiUnavailableError(f"The connection to {where} failed: {_reason(causes)}.", code="network")
+        return ApiUnavailableError(
+            f"The connection to {where} failed: {_reason(causes)}.", code="network", hint=_WAY_OUT
+        )
     if is_a(*_TIMEOUT):
-        return ApiUnavailableError(f"{where} did not answer in time.", code="timeout")
+        return ApiUnavailableError(f"{where} did not answer in time.", code="timeout", hint=_WAY_OUT)
     if is_a(*_TLS):
         return ApiRefusedError(
             f"No TLS connection to {where} comes about.",
@@ -306,7 +309,9 @@ def translated(error: Exception, where: str) -> ApiError:
             code="bad_request",
             hint="Check api.base_url, api.version and the credentials.",
         )
-    return ApiUnavailableError(f"The connection to {where} failed: {_reason(causes)}.", code="network")
+    return ApiUnavailableError(
+        f"The connection to {where} failed: {_reason(causes)}.", code="network", hint=_WAY_OUT
+    )
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

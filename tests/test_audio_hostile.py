@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from invox_watcher.audio import AudioInfo, identify
+from invox_watcher.audio import AudioInfo, Completeness, identify
 from tests.audio_samples import make
 
 MAX_BYTES, MAX_READS = 1 << 20, 2000
@@ -141,7 +141,8 @@ def test_a_file_that_shrinks_while_it_is_looked_at_is_harmless(sample: Callable[
     for name in ("pcm.wav", "aac.m4a", "s16.flac", "opus.ogg", "opus.webm", "cbr.mp3"):
         data = sample(name)
         for held in (0, 3, 40, 300):
-            identify(io.BytesIO(data[:held]), len(data))
+            info = identify(io.BytesIO(data[:held]), len(data))
+            assert info.completeness is not Completeness.WHOLE
 
 
 def test_faults_of_the_disk_get_through() -> None:

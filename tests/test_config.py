@@ -63,7 +63,7 @@ class TestWhatIsAccepted:
         assert config.credentials.api_key.get_secret_value() == "s3cr3t-key"
         assert config.folders.inbox == Path("/srv/dictation/inbox")
         assert config.folders.failed == Path("/srv/dictation/failed")
-        assert (config.folders.directory_mode, config.folders.file_mode) == (0o700, 0o600)
+        assert config.folders.directory_mode == 0o700
         assert config.watch.patience_seconds == 300.0
         assert config.outputs.formats == ("json", "srt")
         assert config.http.address == ("127.0.0.1", 8787)
@@ -104,7 +104,7 @@ class TestWhatIsAccepted:
 
     def test_group_access_for_a_share(self, write: Write) -> None:
         folders = load(write(MINIMAL + '  mode: "2770"\n'), ENVIRON).folders
-        assert (folders.directory_mode, folders.file_mode) == (0o2770, 0o660)
+        assert folders.directory_mode == 0o2770
 
     @pytest.mark.parametrize(
         ("listen", "address"),
@@ -390,7 +390,11 @@ class TestFilesThatAreNoConfiguration:
         assert problem(write(content)) == message
 
     def test_there_is_no_file(self, tmp_path: Path) -> None:
-        assert problem(tmp_path / "none.yaml") == "can't be read: No such file or directory"
+        path = tmp_path / "none.yaml"
+        assert problem(path) == (
+            "there is no such file. Name another with --config FILE or $INVOX_WATCHER_CONFIG, or write one: "
+            f"invox-watcher config example > {path}"
+        )
 
     def test_a_byte_order_mark_is_no_matter(self, write: Write) -> None:
         assert load(write(b"\xef\xbb\xbf" + MINIMAL.encode()), ENVIRON).upload.workers == 4
@@ -443,6 +447,28 @@ class TestCredentials:
         assert said(
             f"{{app_id: hunter2, app_id_file: {tmp_path}/blank}}".strip("{}").replace(", ", "\n  ")
         ) == ("line 6: credentials.app_id_file: app_id is given as well: keep one of the two")
+
+    def test_a_file_beside_the_variable_of_the_example(self, write: Write, tmp_path: Path) -> None:
+        text = (
+            f"{self.WITHOUT}credentials:\n  api_key: k\n  app_id: ${{NOT_SET}}\n  app_id_file: {tmp_path}/a\n"
+        )
+        assert problem(write(text), {}) == (
+            "line 6: credentials.app_id_file: app_id is given as well: keep one of the two"
+        )
+
+    @pytest.mark.parametrize("section", ["", "credentials: {app_id: '${NOT_SET}', api_key_file: /none}\n"])
+    def test_who_never_talks_to_the_api_needs_none(self, write: Write, section: str) -> None:
+        path = write(self.WITHOUT + section)
+        assert load(path, {}, credentials=False).folders.root == Path("/srv")
+        assert problems(path, {})
+
+    def test_what_else_is_wrong_is_told_without_them_too(self, write: Write) -> None:
+        path = write(
+            f"{self.WITHOUT}credentials: {{app_id: '${{NOT_SET}}'}}\nwatch: {{mode: '${{NOT_SET}}'}}\n"
+        )
+        with pytest.raises(ConfigurationError) as caught:
+            load(path, {}, credentials=False)
+        assert [found.path for found in caught.value.problems] == ["watch.mode"]
 
     def test_systemd_names_one_that_can_not_be_read(self, write: Write, tmp_path: Path) -> None:
         (tmp_path / "app_id").symlink_to("app_id")  # refused even to root

@@ -126,8 +126,10 @@ def test_it_shows_where_everything_lies(finished: Finished) -> None:
 @pytest.mark.slow
 def test_the_commands_it_ends_with_can_be_pasted(finished: Finished) -> None:
     block = finished.printed.partition("Look at it:\n")[2].partition("\n\n")[0]
-    assert len(block.splitlines()) == 4
-    pasted = run(["sh", "-ec", block], finished.folder.parent)
+    assert len(block.splitlines()) == 3
+    again = finished.printed.partition("will fail again):\n")[2].partition("\n\n")[0]
+    assert len(again.splitlines()) == 1
+    pasted = run(["sh", "-ec", f"{block}\n{again}"], finished.folder.parent)
     assert pasted.returncode == 0, pasted.stderr
     assert "Ærøskøbing/visit.flac" in pasted.stdout  # jobs --all
     assert re.search(r"^delivered_by +polling$", pasted.stdout, re.MULTILINE)  # show ID

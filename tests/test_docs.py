@@ -1,14 +1,17 @@
-"""docs/webhooks.md against what there is: keys, events, limits. It names all of them, and nothing else."""
+"""docs/webhooks.md and the README against what there is: keys, events, limits, commands, exit statuses."""
 
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import get_args
 
 import pytest
 
 from invox_watcher.config import Config, Webhook
+from invox_watcher.errors import ExitStatus
 from invox_watcher.events import Event
 from invox_watcher.webhook import MAX_BODY_BYTES
 
@@ -53,3 +56,35 @@ def test_links_lead_somewhere(page: str) -> None:
     }
     for target in re.findall(r"\]\(([^)]+)\)", page):
         assert target.removeprefix("#") in headings if target.startswith("#") else (DOCS / target).is_file()
+
+
+# ---- the README --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def readme() -> str:
+    return (DOCS.parent / "README.md").read_text()
+
+
+def test_the_readmes_commands_are_those_of_the_program(readme: str) -> None:
+    table = readme.partition("## Commands")[2].partition("\n\n`check`")[0]
+    named = {words.split()[0] for row in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
+             for words in re.findall(r"`([^`]+)`", row)}  # fmt: skip
+    listed = subprocess.run(
+        [sys.executable, "-m", "invox_watcher", "--help"], capture_output=True, text=True, check=True
+    ).stdout
+    assert named == set(re.findall(r"^    ([a-z]+) ", listed, re.MULTILINE))
+
+
+def test_the_readmes_exit_statuses_are_those_of_the_program(readme: str) -> None:
+    sentence = readme.partition("Exit statuses:")[2].partition(".")[0]
+    named = {int(number) for number in re.findall(r"(?:^|;)\s*(\d+) ", sentence)}
+    assert named == {status.value for status in ExitStatus}
+
+
+def test_the_readmes_keys_exist(readme: str) -> None:
+    sections = "|".join(Config.model_fields)
+    named = re.findall(rf"`({sections})\.(\w+)(?:`|:)", readme)
+    assert len(named) > 10
+    for section, key in named:
+        assert key in getattr(Config.model_fields[section].annotation, "model_fields", {}), f"{section}.{key}"

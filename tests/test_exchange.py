@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
-import inspect
 import io
 import os
 import queue
@@ -17,11 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import requests
-import urllib3
 
 from invox_watcher.errors import (
-    ApiError,
     ApiRefusedError,
     ApiUnavailableError,
     InvoxError,
@@ -31,7 +26,6 @@ from invox_watcher.errors import (
     UploadUncertainError,
 )
 from invox_watcher.exchange import HttpClient, HttpReply, read_object
-from invox_watcher.transport import translated
 from tests.loopback import Peer, Server, make_certificate, one_reply, serve
 
 MIB = 1024 * 1024
@@ -712,79 +706,7 @@ class TestProxy:
         assert (error.code, SECRET in str(error)) == ("proxy", False)
 
 
-def exceptions_of(module: Any) -> list[type[Exception]]:
-    return [
-        kind
-        for _, kind in inspect.getmembers(module, inspect.isclass)
-        if issubclass(kind, Exception)
-        and not issubclass(kind, Warning)
-        and kind.__module__ == module.__name__
-    ]
-
-
-UNAVAILABLE = {
-    requests.exceptions.ConnectionError: "network",
-    requests.exceptions.ConnectTimeout: "timeout",
-    requests.exceptions.ReadTimeout: "timeout",
-    requests.exceptions.Timeout: "timeout",
-    requests.exceptions.ChunkedEncodingError: "api_protocol",
-    requests.exceptions.ContentDecodingError: "api_protocol",
-    requests.exceptions.InvalidJSONError: "api_protocol",
-    requests.exceptions.JSONDecodeError: "api_protocol",
-}
-REFUSED = {
-    requests.exceptions.SSLError: "tls",
-    requests.exceptions.ProxyError: "proxy",
-    requests.exceptions.InvalidProxyURL: "proxy",
-    requests.exceptions.InvalidURL: "bad_url",
-    requests.exceptions.InvalidSchema: "bad_url",
-    requests.exceptions.MissingSchema: "bad_url",
-    requests.exceptions.URLRequired: "bad_url",
-    requests.exceptions.InvalidHeader: "bad_request",
-    requests.exceptions.TooManyRedirects: "redirected",
-}
-
-
-class TestErrors:
-    @pytest.mark.parametrize("kind", exceptions_of(requests.exceptions))
-    def test_every_exception_of_requests_becomes_ours(self, kind: type[Exception]) -> None:
-        args = (SECRET, SECRET, 0) if kind is requests.exceptions.JSONDecodeError else (SECRET,)
-        error = translated(kind(*args), "api.example.com")
-        if kind in REFUSED:
-            assert (type(error), error.code) == (ApiRefusedError, REFUSED[kind])
-        else:
-            assert (type(error), error.code) == (ApiUnavailableError, UNAVAILABLE.get(kind, "network"))
-        assert SECRET not in str(error) + error.hint
-        assert "api.example.com" in error.message
-
-    @pytest.mark.parametrize("kind", exceptions_of(urllib3.exceptions))
-    def test_every_exception_of_urllib3_becomes_ours(self, kind: type[Exception]) -> None:
-        wrapped = kind.__new__(kind)
-        wrapped.args = (SECRET,)
-        for error in (
-            translated(wrapped, "api.example.com"),
-            translated(requests.exceptions.ConnectionError(wrapped), "api.example.com"),
-        ):
-            assert isinstance(error, ApiError)
-            assert SECRET not in str(error) + error.hint
-
-    @pytest.mark.parametrize(
-        ("raised", "code"),
-        [
-            (http.client.BadStatusLine(SECRET), "api_protocol"),
-            (http.client.RemoteDisconnected(SECRET), "network"),
-            (ssl.SSLCertVerificationError(1, SECRET), "tls"),
-            (ssl.SSLEOFError(8, SECRET), "network"),
-            (ssl.SSLError(1, SECRET), "tls"),
-            (TimeoutError(SECRET), "timeout"),
-            (OSError(113, SECRET), "network"),
-            (ValueError(SECRET), "bad_request"),
-        ],
-    )
-    def test_what_the_standard_library_raises_becomes_ours(self, raised: Exception, code: str) -> None:
-        error = translated(raised, "api.example.com")
-        assert (error.code, SECRET in str(error)) == (code, False)
-
+class TestWhatErrorsGiveAway:
     @pytest.mark.parametrize(
         "make_url",
         [

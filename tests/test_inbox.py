@@ -492,14 +492,23 @@ def test_what_finds_no_room_is_offered_again_at_the_next_rescan(intake: Intake) 
     eventually(lambda: "x.wav" in intake.claimed)
 
 
-@pytest.mark.parametrize("error", [OSError(errno.EIO, "disk"), StorageError("full")])
-def test_an_error_in_taking_is_said_once_and_tried_again(intake: Intake, error: Exception) -> None:
+@pytest.mark.parametrize(
+    ("error", "reason", "hint"),
+    [
+        (OSError(errno.EIO, "smith.wav"), "Input/output error", None),
+        (StorageError("processing/ is full", hint="Make room."), "processing/ is full", "Make room."),
+    ],
+)
+def test_an_error_in_taking_is_said_once_and_tried_again(
+    intake: Intake, error: Exception, reason: str, hint: str | None
+) -> None:
     intake.raises = error
     (intake.root / "x.wav").write_bytes(wav())
     intake.start_and_scan(rescan_seconds=0.1)
     eventually(lambda: len(intake.offers) >= 3)
     assert intake.status.troubled == 1
-    assert len(intake.logged(events.Event.INBOX_NOT_TAKEN)) == 1
+    (said,) = intake.logged(events.Event.INBOX_NOT_TAKEN)
+    assert (said["reason"], said.get("hint")) == (reason, hint)
     intake.raises = None
     eventually(lambda: "x.wav" in intake.claimed)
 
@@ -573,12 +582,6 @@ def test_polling_sets_up_no_watch_and_finds_what_comes(intake: Intake) -> None:
     assert intake.status.watching == "polling"
     (intake.root / "x.wav").write_bytes(wav())
     eventually(lambda: "x.wav" in intake.claimed)
-
-
-def test_a_rescan_can_be_asked_for(intake: Intake) -> None:
-    intake.start_and_scan()
-    intake.inbox.rescan()
-    eventually(lambda: intake.status.scans == 2)
 
 
 def break_inotify(intake: Intake) -> None:

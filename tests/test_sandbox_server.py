@@ -107,6 +107,7 @@ def test_the_configuration_it_prints_reads_back(tmp_path: Path) -> None:
         "folders": {"root": str(root)},
         "state": {"directory": str(root / "state")},
         "http": {"listen": None},
+        "logging": {"format": "console", "filenames": "plain"},
     }
 
 

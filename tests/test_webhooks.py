@@ -154,7 +154,7 @@ def test_a_hundred_repeats_are_one_transcript(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("confirm", ["auto", "always", "never"])
 def test_a_captured_signature_carries_no_other_words(tmp_path: Path, confirm: str) -> None:
-    """FAULTS 43: a genuine signature, seen once, with other words for another recording and for the same."""
+    """A genuine signature, seen once, with other words for another recording and for the same."""
     with sandbox(tmp_path / "api", result_delay_seconds=1.5) as api:
         clinic = webhook_clinic(tmp_path / "clinic", api, confirm=confirm)
         daemon = clinic.start()

@@ -51,8 +51,11 @@ _CREDENTIALS = ("app_id", "api_key")
 _LISTEN = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+):(\d{1,5})")
 
 
-def load(path: Path, environ: Mapping[str, str] = os.environ) -> Config:
+def load(path: Path, environ: Mapping[str, str] = os.environ, *, credentials: bool = True) -> Config:
     """The configuration in the file at `path`, with `${VAR}` and credentials resolved from `environ`.
+
+    Without `credentials` they are not looked for, and what is wrong with them is no problem: for commands
+    that an administrator gives in a shell that has none.
 
     Raises ConfigurationError with every problem of the file, those of the credentials included.
     """
@@ -62,7 +65,10 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> Config:
     data: dict[str, object] = {key: {} for key in Config.model_fields} | {
         key: {} if value is None else value for key, value in given.items()
     }
-    if isinstance(data["credentials"], dict):
+    if not credentials:
+        problems.forgive("credentials")
+        data["credentials"] = dict.fromkeys(_CREDENTIALS, "not looked for")
+    elif isinstance(data["credentials"], dict):
         webhook = data["webhook"]
         enabled = isinstance(webhook, dict) and webhook.get("enabled") is True
         names = (*_CREDENTIALS, "app_secret") if enabled else _CREDENTIALS
@@ -141,7 +147,7 @@ class Api(Section):
         10, description="How long connecting may take, for the API and for the storage it uploads to."
     )
     read_timeout_seconds: Seconds = Field(
-        60, description="How long the other side may stay silent before the request counts as failed."
+        60, description="How long one request may take as a whole; for an upload, how long nothing may move."
     )
     ca_bundle: ReadableFile | None = Field(
         None,
@@ -226,11 +232,6 @@ class Folders(Section):
         """The permission bits for a folder."""
         return int(self.mode, 8)
 
-    @property
-    def file_mode(self) -> int:
-        """The permission bits for a file."""
-        return int(self.mode, 8) & 0o666
-
 
 class Watch(Section):
     mode: Literal["auto", "native", "polling"] = Field(
@@ -281,7 +282,9 @@ class Intake(Section):
 
 
 class Upload(Section):
-    workers: int = Field(4, ge=1, le=64, description="How many recordings are worked on at the same moment.")
+    workers: int = Field(
+        4, ge=1, le=64, description="How many recordings are read and uploaded at the same moment."
+    )
 
 
 class Polling(Section):
@@ -309,7 +312,10 @@ class Polling(Section):
 
 class Retry(Section):
     max_attempts: int = Field(
-        8, ge=1, description="How often one step of a recording is tried before it is filed in failed/."
+        8,
+        ge=1,
+        description="How often one step of a recording is tried before it is filed in failed/. "
+        "Attempts during an outage of the API don't count.",
     )
     base_seconds: Seconds = Field(1, description="The delay before the second attempt; it doubles with each.")
     max_seconds: Seconds = Field(300, description="The longest delay between two attempts.")

@@ -45,9 +45,18 @@ class Problems:
             self._settled.add(path)
             self.note(path, message, self._line(path))
 
+    def forgive(self, section: str) -> None:
+        """Forget what was reported in one section."""
+        self._problems = [one for one in self._problems if one.path.split(".")[0] != section]
+        self._settled = {path for path in self._settled if path[:1] != (section,)}
+
     def note(self, path: KeyPath, message: str, line: int | None) -> None:
         """Report something beside the key's value, which may still be wrong in its own right."""
         self._problems.append(Problem(_dotted(path), line, message))
+
+    def withdraw(self, path: KeyPath) -> None:
+        """Take back what was reported about a key: it turned out to be beside the point."""
+        self._problems = [problem for problem in self._problems if problem.path != _dotted(path)]
 
     def in_order(self) -> list[Problem]:
         """All problems in the order of the file; those without a line come first."""
@@ -78,6 +87,12 @@ def _compose(path: Path) -> yaml.Node | None:
         content = path.read_bytes()
         text = content.decode("utf-8-sig")
         return yaml.compose(text, Loader=yaml.SafeLoader)
+    except FileNotFoundError:
+        raise _unusable(
+            path,
+            "there is no such file. Name another with --config FILE or $INVOX_WATCHER_CONFIG, or write one: "
+            f"invox-watcher config example > {path}",
+        ) from None
     except OSError as error:
         raise _unusable(path, f"can't be read: {error.strerror}") from None
     except UnicodeDecodeError as error:

@@ -26,6 +26,7 @@ def with_credentials(
     for name in names:
         value, file = section.get(name), section.get(f"{name}_file")
         if value is not None and file is not None:
+            problems.withdraw((_SECTION, name))  # such as a variable that is not set: the example has one
             problems.add((_SECTION, f"{name}_file"), f"{name} is given as well: keep one of the two")
         elif value is not None:
             _check(value, name, problems)

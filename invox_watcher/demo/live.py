@@ -18,7 +18,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from invox_watcher.demo.stage import STATE, Exhibit, drop, printable, require_running
+from invox_watcher.demo.stage import STATE, Exhibit, drop, require_running
+from invox_watcher.events import printable
 from invox_watcher.job import FINAL, Job, State, utc_now
 from invox_watcher.store import FILENAME, Journal, Moment
 

@@ -23,6 +23,7 @@ from pathlib import Path
 import yaml
 
 from invox_watcher.errors import ExitStatus, FolderError, InvoxError
+from invox_watcher.events import printable
 from invox_watcher.files import ERROR_SUFFIX
 from invox_watcher.sandbox.configuration import client_configuration
 from invox_watcher.sandbox.samples import convert, speech_samples
@@ -176,11 +177,10 @@ def write_marker(folder: Path, exhibits: Sequence[Exhibit]) -> None:
 
 
 def write_configuration(folder: Path, settings: SandboxSettings, base_url: str, *, webhook: bool) -> None:
-    """Write the daemon's configuration: the sandbox's, with a log that people can read."""
+    """Write the daemon's configuration: the sandbox's, and asking sooner."""
     listen = _free_address() if webhook else None
     url = f"http://{listen}/webhook" if webhook else None
     keys = yaml.safe_load(client_configuration(settings, base_url, folder, listen=listen, webhook_url=url))
-    keys["logging"] = {"format": "console", "filenames": "plain"}
     keys["polling"] = {"first_seconds": 1, "max_seconds": 3}  # the stand-in answers sooner than the vendor
     (folder / CONFIGURATION).write_text(yaml.safe_dump(keys, sort_keys=False, allow_unicode=True))
 
@@ -268,11 +268,6 @@ def shown(path: Path) -> str:
     """`path` as a person at this terminal would type it: relative where it lies below, harmless to print."""
     here = Path.cwd()
     return printable(path.relative_to(here) if path.is_relative_to(here) and path != here else path)
-
-
-def printable(value: object) -> str:
-    """`value` as one line without escape sequences, line breaks or direction marks."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(value))
 
 
 def invocation() -> str:

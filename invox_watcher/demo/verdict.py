@@ -19,10 +19,10 @@ from invox_watcher.demo.stage import (
     LOG,
     Exhibit,
     invocation,
-    printable,
     shown,
 )
 from invox_watcher.errors import ExitStatus
+from invox_watcher.events import printable
 from invox_watcher.files import ERROR_SUFFIX
 from invox_watcher.job import Job, State
 
@@ -225,6 +225,10 @@ def _show_next(console: Console, outcome: Outcome) -> None:
         f"export INVOX_WATCHER_CONFIG={shlex.quote(str(folder / CONFIGURATION))}",
         f"{program} jobs --all",
         f"{program} show {done}",
+    )
+    _commands(
+        console,
+        "Put the letter into the inbox again (it is still a letter, and will fail again):",
         f"{program} retry {failed}",
     )
     _commands(

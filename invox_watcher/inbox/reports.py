@@ -64,8 +64,8 @@ class Reports:
 
 
 def cause_of(error: OSError | InvoxError) -> dict[str, str]:
-    """The fields to log for an error: never its message, which may name the recording."""
+    """The fields to log for an error. An OSError's text may name the recording; ours names folders only."""
     if isinstance(error, InvoxError):
-        return {"code": error.code, "reason": error.hint}
+        return {"code": error.code, "reason": error.message, "hint": error.hint}
     number = error.errno or 0
     return {"code": errno.errorcode.get(number, "unknown"), "reason": os.strerror(number)}

@@ -39,7 +39,6 @@ Take = Callable[[Candidate], bool]
 
 class _Signal(Enum):
     WAKE = "wake"
-    RESCAN = "rescan"
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,6 @@ class InboxStatus:
     troubled: int  # could not be read or taken; the next rescan tries again
     available: bool  # the folder is there
     watching: Literal["native", "polling"]
-    last_scan_monotonic: float | None  # on the clock given; None before the first scan
 
 
 class Inbox:
@@ -95,7 +93,6 @@ class Inbox:
         self._gone = False
         self._room = True
         self._scans = 0
-        self._last_scan: float | None = None
         self._next_scan = clock()
         self._status = self._current_status()
 
@@ -107,10 +104,6 @@ class Inbox:
     def wake(self) -> None:
         """There is room again, or the stop event was set: look now. From any thread."""
         self._queue.put(_Signal.WAKE)
-
-    def rescan(self) -> None:
-        """Scan the whole folder now. From any thread."""
-        self._queue.put(_Signal.RESCAN)
 
     def run(self, take: Take, stop: threading.Event) -> None:
         """Offer every complete file to `take` until `stop` is set (seen at once after `wake`, else in 1 s).
@@ -173,8 +166,6 @@ class Inbox:
                 count += 1
                 if isinstance(item, Hint):
                     self._hints[item] = None
-                elif item is _Signal.RESCAN:
-                    self._next_scan = self._clock()
                 else:
                     self._room = True
                 item = self._queue.get_nowait()
@@ -232,7 +223,6 @@ class Inbox:
         self._watch.rescanned(new, now)
         self._room = True
         self._scans += 1
-        self._last_scan = now
         self._next_scan = now + (self._rescan_seconds if self._watch.native else self._polling_seconds)
         self._status = self._current_status()
 
@@ -366,7 +356,6 @@ class Inbox:
             troubled=self._tracker.count(Stage.TROUBLED),
             available=self._place is not None and not self._gone,
             watching="native" if self._watch.native else "polling",
-            last_scan_monotonic=self._last_scan,
         )
 
 

@@ -1,4 +1,4 @@
-"""The vendor's three calls as API.md tells them: a token, a presigned URL, and the result."""
+"""The vendor's three calls as its public pages tell them: a token, a presigned URL, and the result."""
 
 from __future__ import annotations
 

@@ -32,6 +32,7 @@ def client_configuration(
         "credentials": credentials,
         "folders": {"root": str(root)},
         "state": {"directory": str(root / "state")},
+        "logging": {"format": "console", "filenames": "plain"},  # for a person who tries things
         "http": {"listen": listen},
     }
     if webhook_url is not None:
