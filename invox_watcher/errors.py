@@ -2,7 +2,6 @@
 
     InvoxError
     ├── ConfigurationError      the configuration can't be used; lists everything wrong with it
-    ├── CredentialError         a secret is missing or unreadable
     ├── FolderError             a folder can't be used: missing, not writable, nested wrongly
     ├── StorageError            the file system refused; nothing was moved
     │   ├── DiskFullError           full, over quota, or read-only: it would refuse any recording
@@ -91,13 +90,6 @@ class ConfigurationError(InvoxError):
         self.problems = tuple(problems)
         count = f"{len(problems)} problem{'s' if len(problems) != 1 else ''}"
         super().__init__("\n".join([f"{source}: {count}", *(f"  {problem}" for problem in problems)]))
-
-
-class CredentialError(InvoxError):
-    """A secret is missing or its file can't be read. Says which, and where it could come from."""
-
-    code = "credential_missing"
-    exit_status = ExitStatus.CONFIGURATION
 
 
 class FolderError(InvoxError):
