@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Literal
 
 from invox_watcher.config import Config
-from invox_watcher.daemon import api_of, client_of, folders_of, prepare_state
+from invox_watcher.daemon import api_of, client_of, folders_of, named_folders, prepare_state
 from invox_watcher.errors import ExitStatus, FolderError, InvoxError
+from invox_watcher.files import APART_HINT
 from invox_watcher.inbox.mounts import Mount, mount_of
+from invox_watcher.presence import check_mounted
 from invox_watcher.signature import usable_layouts
 
 _VOLATILE = frozenset({"tmpfs", "ramfs"})
@@ -56,9 +58,13 @@ def _found(name: str, check: Callable[[], Iterator[Finding]]) -> list[Finding]:
 
 
 def _folders(config: Config) -> Iterator[Finding]:
-    folders_of(config).prepare()
-    # All but the outbox are on one file system.
-    for folder in (config.folders.processing, config.folders.outbox):
+    folders = folders_of(config)
+    check_mounted(config.state.directory, named_folders(folders).values())
+    folders.prepare()
+    if apart := folders.apart():
+        problem = f"{' and '.join(apart)}: on another file system than processing"
+        yield Finding("folders", "warning", problem, APART_HINT)
+    for folder in (folders.inbox, folders.processing, folders.outbox, folders.done, folders.failed):
         mount = _mount(folder)
         if mount.type in _VOLATILE:
             yield Finding("folders", "warning", _lost_on(folder, mount), "Put it on a disk.")
@@ -67,8 +73,6 @@ def _folders(config: Config) -> Iterator[Finding]:
 def _state(config: Config) -> Iterator[Finding]:
     directory = prepare_state(config)
     mount, hint = _mount(directory), "Put it on a local disk."
-    if mount.remote:
-        yield Finding("state", "warning", f"{directory} lies on {mount.type}: locks may not hold there", hint)
     if mount.type in _VOLATILE:
         yield Finding("state", "warning", _lost_on(directory, mount), hint)
 

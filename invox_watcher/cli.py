@@ -7,6 +7,7 @@ import dataclasses
 import json
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -51,6 +52,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads on: not an error
         return 0
+    except Exception as error:  # noqa: BLE001 - its text may quote a name, an address or a word
+        traceback.print_tb(error.__traceback__)
+        print(f"invox-watcher: a defect: {type(error).__name__}", file=sys.stderr)
+        return int(ExitStatus.SOFTWARE)
 
 
 # ---- run ---------------------------------------------------------------------------------------------------

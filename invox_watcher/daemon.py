@@ -7,9 +7,11 @@ of them dies, the daemon stops and ends non-zero, for whoever supervises it to s
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import fcntl
 import os
 import queue
+import resource
 import signal
 import threading
 from collections.abc import Callable
@@ -19,15 +21,24 @@ from types import FrameType
 
 from invox_watcher.api import InvoxApi
 from invox_watcher.config import Config
-from invox_watcher.engine import Engine
-from invox_watcher.errors import DiskFullError, ExitStatus, FolderError, InvoxError, JournalError
-from invox_watcher.events import Event, log
+from invox_watcher.engine import Clock, Engine
+from invox_watcher.errors import (
+    DiskFullError,
+    ExitStatus,
+    FolderError,
+    InvoxError,
+    JournalError,
+    StorageError,
+)
+from invox_watcher.events import Event, log, where
 from invox_watcher.exchange import HttpClient
-from invox_watcher.files import Folders
+from invox_watcher.files import APART_HINT, Folders
 from invox_watcher.inbox import Candidate, Inbox
+from invox_watcher.inbox.mounts import mount_of
 from invox_watcher.job import Failure, Job, State, new_job_id, utc_now
 from invox_watcher.pipeline import Pipeline, Rules
-from invox_watcher.recovery import recover
+from invox_watcher.presence import Presence, check_mounted
+from invox_watcher.recovery import recover, return_stranded
 from invox_watcher.results import Asking
 from invox_watcher.retry import Backoff
 from invox_watcher.server import Server, create_app
@@ -37,7 +48,9 @@ from invox_watcher.webhook import Credentials, Receiver
 # systemd sends SIGKILL after 90 s by default; a person at a terminal waits less long.
 _STOP_SECONDS = 4.0
 _DRAINED_CHECK_SECONDS = 0.1
+_LOST_SIGNAL_SECONDS = 0.5
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_PR_SET_DUMPABLE = 4  # <linux/prctl.h>
 
 
 def folders_of(config: Config) -> Folders:
@@ -52,11 +65,16 @@ def folders_of(config: Config) -> Folders:
     )
 
 
+def named_folders(folders: Folders) -> dict[str, Path]:
+    """The five folders by name."""
+    return {name: getattr(folders, name) for name in ("inbox", "processing", "outbox", "done", "failed")}
+
+
 def prepare_state(config: Config) -> Path:
     """The state directory, made where it is missing.
 
     Raises:
-        FolderError: it can't be made or written, or it lies inside the inbox.
+        FolderError: it can't be made or written, or lies inside the inbox or on a network share.
     """
     directory = config.state.directory
     if directory.resolve().is_relative_to(config.folders.inbox.resolve()):
@@ -69,6 +87,12 @@ def prepare_state(config: Config) -> Path:
         os.close(os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     except OSError as error:
         raise _unusable(directory, error) from None
+    mount = mount_of(os.path.realpath(directory))
+    if mount.remote:
+        raise FolderError(
+            f"state.directory: {directory} lies on {mount.type}, where the journal's locks may not hold",
+            hint="Put it on a local disk, by default /var/lib/invox-watcher. The folders may lie on a share.",
+        )
     return directory
 
 
@@ -108,7 +132,7 @@ class _Ending:
 class Daemon:
     """One daemon on one state directory."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, *, clock: Clock | None = None) -> None:
         """Lock the state directory, open the journal, check the folders.
 
         Raises:
@@ -122,21 +146,25 @@ class Daemon:
         self._asked: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._signals = 0
         self._ending = _Ending()
+        self._stranded: set[str] = set()  # claims that broke off; only the inbox's thread uses it
         os.umask(0o077)
+        _keep_memory_private()
         self._folders = folders_of(config)
         self._locks = [_lock(prepare_state(config) / "lock", config.state.directory)]
+        check_mounted(config.state.directory, named_folders(self._folders).values())
         self._folders.prepare()
+        self._presence = _presence_of(config, self._folders)
         # Also where the recordings are: two journals over the same folders would each take the other's.
         self._locks.append(_lock(self._folders.processing, self._folders.processing))
         self._journal = Journal(config.state.directory)
         self._client = client_of(config)
-        self._engine = self._build_engine(config)
+        self._engine = self._build_engine(config, clock or Clock())
         self._inbox = _build_inbox(config, self._folders)
         address = config.http.address
         app = create_app(problems=self.problems, receiver=self._build_receiver(config))
         self._server = Server(app, *address, on_crash=self._crash) if address else None
 
-    def _build_engine(self, config: Config) -> Engine:
+    def _build_engine(self, config: Config, clock: Clock) -> Engine:
         pipeline = self._pipeline = Pipeline(
             folders=self._folders,
             journal=self._journal,
@@ -155,6 +183,7 @@ class Daemon:
                 ),
             ),
             stop=self._stop,
+            clock=clock,
         )
         return Engine(
             pipeline=pipeline,
@@ -163,8 +192,10 @@ class Daemon:
             max_in_flight=config.intake.max_in_flight,
             max_attempts=config.retry.max_attempts,
             backoff=Backoff(config.retry.base_seconds, config.retry.max_seconds),
+            gone=self._presence.gone,
             on_room=lambda: self._inbox.wake(),  # noqa: PLW0108 - the inbox is built after the engine
             on_crash=self._crash,
+            clock=clock,
         )
 
     def _build_receiver(self, config: Config) -> Receiver | None:
@@ -188,7 +219,10 @@ class Daemon:
         """
         for number in _SIGNALS:
             signal.signal(number, self._on_signal)
+        threading.excepthook = _log_defect
         log.info(Event.STARTED, pid=os.getpid(), once=once)
+        if apart := self._folders.apart():
+            log.warning(Event.FOLDERS_APART, folders=apart, hint=APART_HINT)
         jobs = recover(self._journal, self._folders)
         self._engine.start()
         for job in jobs:
@@ -197,12 +231,15 @@ class Daemon:
             self._server.start()
         watcher = threading.Thread(target=self._supervised, args=(self._watch,), name="inbox", daemon=True)
         watcher.start()
+        look_after = (lambda: self._presence.watch(self._stop),)
+        threading.Thread(target=self._supervised, args=look_after, name="folders", daemon=True).start()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         try:
             if once:
                 self._drain()
             else:
-                self._asked.get()
+                while not self._asked_within(_LOST_SIGNAL_SECONDS):
+                    pass  # a signal in the instant before a wait begins does not end that wait
         finally:
             self._shut_down(watcher)
         if self._signals and not self._ending.crashed:
@@ -215,11 +252,15 @@ class Daemon:
     def _take(self, candidate: Candidate) -> bool:
         if self._stop.is_set() or not self._engine.room:
             return False
+        return_stranded(self._stranded, self._folders)
         job = _job_from(candidate)
         try:
             claimed = self._pipeline.claim(job)
-        except (DiskFullError, JournalError) as error:
-            self._ending.blocked = error
+        except (StorageError, JournalError) as error:
+            if isinstance(error, StorageError):
+                self._stranded.add(job.id)
+            if isinstance(error, DiskFullError | JournalError):
+                self._ending.blocked = error
             raise  # to the inbox, which says so and offers the recording again at the next rescan
         if not claimed:
             return True  # gone or changed meanwhile: if it is still there, the next look finds it
@@ -260,8 +301,12 @@ class Daemon:
     def problems(self) -> dict[str, str]:
         """What keeps a recording from going through right now: code → sentence. Empty where nothing does."""
         health = self._engine.health
-        found = {error.code: error.message for error in (health.api, health.storage) if error is not None}
-        if not self._inbox.status.available:
+        errors = (health.api, health.storage, self._presence.problem)
+        found = {error.code: error.message for error in errors if error is not None}
+        status, blocked = self._inbox.status, self._ending.blocked
+        if blocked is not None and (status.settling or status.troubled):  # it still waits in the inbox
+            found[blocked.code] = blocked.message
+        if not status.available:
             found["inbox_gone"] = "The inbox can't be read."
         return found
 
@@ -299,6 +344,28 @@ class Daemon:
         for lock in self._locks:
             os.close(lock)
         log.info(Event.STOPPED)
+
+
+def _keep_memory_private() -> None:
+    """Leave no core dump, and let no other process of this user look into this one: it holds credentials."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    # The limit is not looked at where cores are piped to a program, see core(5); this is, see prctl(2).
+    ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, ctypes.c_ulong(0))
+
+
+def _log_defect(raised: threading.ExceptHookArgs) -> None:
+    """Of a thread of a library too, whose exception Python would print with its text."""
+    if raised.exc_value is not None and raised.thread is not None:
+        log.error(Event.DEFECT, thread=raised.thread.name, error=where(raised.exc_value))
+
+
+def _presence_of(config: Config, folders: Folders) -> Presence:
+    presence = Presence(named_folders(folders))
+    try:
+        presence.remember(config.state.directory)
+    except OSError as error:
+        raise _unusable(config.state.directory, error) from None
+    return presence
 
 
 def _build_inbox(config: Config, folders: Folders) -> Inbox:

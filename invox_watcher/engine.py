@@ -11,9 +11,9 @@ import heapq
 import itertools
 import threading
 import time
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from invox_watcher.errors import (
     ApiError,
@@ -29,7 +29,7 @@ from invox_watcher.errors import (
     StorageError,
     UploadUncertainError,
 )
-from invox_watcher.events import Event, log
+from invox_watcher.events import Event, log, where
 from invox_watcher.job import FINAL, Job, State
 from invox_watcher.pipeline import Next, Pipeline
 from invox_watcher.retry import Backoff, Breaker
@@ -45,41 +45,75 @@ _MUST_END = frozenset({State.DELIVERED, State.FAILING})
 # Faults that say something about the API, not about the recording.
 _API_IS_ILL = (ApiUnavailableError, ApiRefusedError, UploadUncertainError)
 
+# Faults that may mean no more than that a share is away; OSError where a file is closed only then.
+_FILES_ARE_MISSING = (StorageError, RecordingVanishedError, OSError)
+_MISSED_SECONDS = 1.0
+
+
+class Clock:
+    """The time by which jobs are due, and how it is waited for; a test may let hours pass in a moment."""
+
+    def __call__(self) -> float:
+        """Now, in seconds; only differences mean anything."""
+        return time.monotonic()
+
+    def wait(self, changed: threading.Condition, seconds: float | None) -> None:
+        """Wait until `changed`, which the caller holds, is notified, or for so many seconds."""
+        changed.wait(seconds)
+
+
+class _Entry(NamedTuple):
+    """A job in a lane. `held_back`: only by the breaker, or by the ramp after it."""
+
+    due: float
+    order: int
+    job: Job
+    held_back: bool
+
 
 class _Lane:
     """Jobs by due time for one group of threads. `take` blocks until one is due or the lane is closed."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._heap: list[tuple[float, int, Job]] = []
+        self._heap: list[_Entry] = []
         self._order = itertools.count()
         self._changed = threading.Condition()
         self._closed = False
 
-    def put(self, job: Job, after_seconds: float) -> None:
+    def put(self, job: Job, after_seconds: float, *, held_back: bool) -> None:
         with self._changed:
-            heapq.heappush(self._heap, (self._clock() + after_seconds, next(self._order), job))
+            due = self._clock() + after_seconds
+            heapq.heappush(self._heap, _Entry(due, next(self._order), job, held_back))
             self._changed.notify()
 
     def take(self) -> Job | None:
         with self._changed:
             while not self._closed:
-                wait = self._heap[0][0] - self._clock() if self._heap else None
+                wait = self._heap[0].due - self._clock() if self._heap else None
                 if wait is not None and wait <= 0:
-                    return heapq.heappop(self._heap)[2]
-                self._changed.wait(wait)
+                    return heapq.heappop(self._heap).job
+                self._clock.wait(self._changed, wait)
             return None
 
     def hasten(self, request_id: str) -> bool:
         """Make the job with that request id due now; False where it is not here."""
         with self._changed:
-            for place, (_due, order, job) in enumerate(self._heap):
-                if job.request_id == request_id:
-                    self._heap[place] = (self._clock(), order, job)
+            for place, entry in enumerate(self._heap):
+                if entry.job.request_id == request_id:
+                    self._heap[place] = entry._replace(due=self._clock())
                     heapq.heapify(self._heap)
                     self._changed.notify()
                     return True
         return False
+
+    def release(self) -> None:
+        """Make all that are held back due now."""
+        with self._changed:
+            now = self._clock()
+            self._heap = [entry._replace(due=now) if entry.held_back else entry for entry in self._heap]
+            heapq.heapify(self._heap)
+            self._changed.notify_all()
 
     def close(self) -> None:
         with self._changed:
@@ -107,16 +141,21 @@ class Engine:
         max_in_flight: int,
         max_attempts: int,
         backoff: Backoff,
+        gone: Callable[[], InvoxError | None],
         on_room: Callable[[], None],
         on_crash: Callable[[], None],
-        clock: Callable[[], float] = time.monotonic,
+        clock: Clock,
     ) -> None:
-        """`on_room` is called whenever there may be room for a new job, `on_crash` when a thread dies."""
+        """`gone` looks whether the folders are there, and says what is wrong if they are not.
+
+        `on_room` is called whenever there may be room for a new job, `on_crash` when a thread dies.
+        """
         self._pipeline = pipeline
         self._journal = journal
         self._max_in_flight = max_in_flight
         self._max_attempts = max_attempts
         self._backoff = backoff
+        self._gone = gone
         self._on_room = on_room
         self._on_crash = on_crash
         self._clock = clock
@@ -125,6 +164,7 @@ class Engine:
         # An outage must be seen as one before it has cost a single recording all its attempts.
         self._breaker = Breaker(backoff, threshold=min(_BREAKER_FAULTS, max_attempts))
         self._in_flight: set[str] = set()
+        self._missed: set[str] = set()  # jobs whose recording was missing at the last step
         self._hastened: set[str] = set()  # requests whose webhook came in the middle of a step
         self._api_fault: InvoxError | None = None
         self._storage_faults: dict[str, InvoxError] = {}  # by job
@@ -201,14 +241,14 @@ class Engine:
                 self._turn(job)
         except BaseException as error:  # noqa: BLE001
             # Never a living process with a dead worker: say so, and let the daemon end.
-            log.error(Event.THREAD_DIED, thread=threading.current_thread().name, error=_where(error))
+            log.error(Event.THREAD_DIED, thread=threading.current_thread().name, error=where(error))
             self._on_crash()
 
     def _turn(self, job: Job) -> None:
         """One step of one job, then its next due time."""
         asks = _asks_api(job)
         if asks and (wait := self._admit()) > 0:
-            self._put(Next(job, wait))
+            self._put(Next(job, wait), held_back=True)
             return
         try:
             following = self._pipeline.advance(job)
@@ -222,9 +262,11 @@ class Engine:
             if asks and following.asked_api:
                 self._report(None)
             self._storage_works(job)
+            with self._lock:
+                self._missed.discard(job.id)
             self._put(following)
 
-    def _put(self, following: Next) -> None:
+    def _put(self, following: Next, *, held_back: bool = False) -> None:
         job = following.job
         if job.state in FINAL:
             self._storage_works(job)
@@ -235,7 +277,7 @@ class Engine:
             self._on_room()
         else:
             lane = self._bytes if job.state in _MOVES_BYTES and job.original_id is None else self._looks
-            lane.put(job, following.after_seconds)
+            lane.put(job, following.after_seconds, held_back=held_back)
             # Only now, so that a webhook finds the job either here or there.
             with self._lock:
                 hastened = job.request_id in self._hastened
@@ -270,6 +312,9 @@ class Engine:
             self._api_fault = None
         if closed:
             log.info(Event.BREAKER_CLOSED)
+            # Now, while the breaker still lets them through one by one, and not in a crowd minutes later.
+            self._bytes.release()
+            self._looks.release()
             self._on_room()
 
     # ---- after a fault -----------------------------------------------------------------------------------
@@ -285,18 +330,27 @@ class Engine:
                 return Next(current)
             if isinstance(error, DiskFullError | JournalError):
                 return self._storage_refused(current, error)
+            if isinstance(error, _FILES_ARE_MISSING) and (gone := self._gone()) is not None:
+                return self._storage_refused(current, gone)
             if isinstance(error, RecordingVanishedError):
-                return self._pipeline.vanish(current)
+                return self._vanish(current)
             if isinstance(error, (*_API_IS_ILL, RecordingChangingError, StorageError)):
                 return self._try_again(current, error)
             if isinstance(error, InvoxError):
                 return self._pipeline.fail(current, error)
-            log.error(Event.STEP_CRASHED, job=job.id, state=job.state, error=_where(error))
+            log.error(Event.STEP_CRASHED, job=job.id, state=job.state, error=where(error))
             return self._try_again(
-                current, InvoxError(f"A fault in the daemon: {_where(error)}", code="internal")
+                current, InvoxError(f"A fault in the daemon: {where(error)}", code="internal")
             )
         except (StorageError, JournalError) as second:
             return self._storage_refused(job, second)
+
+    def _vanish(self, job: Job) -> Next:
+        """Believe it the second time: a share may have gone at the step and be back when `gone` looked."""
+        with self._lock:
+            certain = job.id in self._missed
+            self._missed ^= {job.id}
+        return self._pipeline.vanish(job) if certain else Next(job, _MISSED_SECONDS)
 
     def _try_again(self, job: Job, error: InvoxError) -> Next:
         """Come back later. While the breaker is open no attempt is spent: the API is ill, not the job.
@@ -341,10 +395,3 @@ def _asks_api(job: Job) -> bool:
     if job.state is State.IDENTIFIED:
         return job.original_id is None and job.request_id is None
     return job.state in (State.UPLOADING, State.WAITING)
-
-
-def _where(error: BaseException) -> str:
-    """Type and place of an exception: its text might hold what must not be logged."""
-    frames = traceback.extract_tb(error.__traceback__)
-    place = f" at {frames[-1].filename.rpartition('/')[2]}:{frames[-1].lineno}" if frames else ""
-    return f"{type(error).__name__}{place}"

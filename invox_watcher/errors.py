@@ -5,6 +5,7 @@
     ├── FolderError             a folder can't be used: missing, not writable, nested wrongly
     ├── StorageError            the file system refused; nothing was moved
     │   ├── DiskFullError           full, over quota, or read-only: it would refuse any recording
+    │   ├── FoldersGoneError        a share is away, or left its empty mount point
     │   └── FolderBlockedError      a file or a link stands where a folder is needed
     ├── JournalError            the journal is locked, corrupt, or another daemon holds it
     ├── StaleStateError         a guarded journal write found the job in another state
@@ -112,6 +113,13 @@ class DiskFullError(StorageError):
 
     code = "disk_full"
     hint = "Make room on that file system; work goes on by itself."
+
+
+class FoldersGoneError(StorageError):
+    """A folder can't be reached: no recording's fault, so none is given up for it."""
+
+    code = "folders_gone"
+    hint = "Nothing is lost: work goes on by itself once the share is mounted and answers."
 
 
 class FolderBlockedError(StorageError):

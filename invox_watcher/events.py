@@ -13,6 +13,7 @@ import json
 import logging
 import re
 import sys
+import traceback
 from collections.abc import Mapping, MutableMapping
 from enum import StrEnum
 from typing import Any, Literal, TextIO
@@ -28,11 +29,16 @@ class Event(StrEnum):
     STOPPING = "stopping"
     STOPPED = "stopped"
     THREAD_DIED = "thread_died"
+    DEFECT = "defect"
     RECOVERED = "recovered"
+    FOLDERS_APART = "folders_apart"
+    FOLDERS_GONE = "folders_gone"
+    FOLDERS_BACK = "folders_back"
     # the inbox
     WATCHING = "watching"
     WATCH_LIMIT = "watch_limit"
     WATCH_MISSED = "watch_missed"
+    WATCH_OVERFLOWED = "watch_overflowed"
     INBOX_GONE = "inbox_gone"
     INBOX_BACK = "inbox_back"
     INBOX_SKIPPED = "inbox_skipped"
@@ -122,6 +128,13 @@ def configure(
 def hashed_name(name: str) -> str:
     """A stable 12-digit stand-in for a recording's name, the same in every line of every log."""
     return hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:12]
+
+
+def where(error: BaseException) -> str:
+    """Type and place of an exception: its text may quote a name, an address or a word."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" at {frames[-1].filename.rpartition('/')[2]}:{frames[-1].lineno}" if frames else ""
+    return f"{type(error).__name__}{place}"
 
 
 def printable(value: object) -> str:

@@ -10,12 +10,14 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
+import itertools
 import json
 import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
 from invox_watcher.api import InvoxApi
@@ -25,7 +27,6 @@ from invox_watcher.errors import (
     JournalError,
     RecordingChangingError,
     RecordingError,
-    RecordingVanishedError,
     RequestUnknownError,
     StoppedError,
     StorageError,
@@ -52,6 +53,7 @@ from invox_watcher.transcript import Reply, ReplyStatus, read_reply
 _HASH_BLOCK_BYTES = 1 << 20
 _FOLLOW_SECONDS = 2.0
 _URL_REFUSALS = 3
+_FOLDER_TRIES = 10
 _PROGRESS_SECONDS = 1.0
 # The inbox sees at once what comes back to it: a journal that refuses must not keep us spinning.
 _REFUSED_SECONDS = 2.0
@@ -142,6 +144,8 @@ class Pipeline:
             return self._begin_failing(job, job.refusal)
         with self._folders.open_recording(job.id, job.path) as file:
             seen = Identity.of(os.fstat(file.fileno()))
+            if seen.size_bytes == 0:
+                raise RecordingError("It became empty in processing/.", code="empty", hint="Copy it again.")
             sha256 = self._hash(file, seen.size_bytes)
             _check_unchanged(file, seen)
         follow = self._rules.on_duplicate != "process"
@@ -300,7 +304,7 @@ class Pipeline:
         if answer.is_final:
             return self._accept_answer(job, answer)
         waited = self._results.waited_seconds(job)
-        if waited >= self._rules.asking.deadline_seconds:
+        if self._results.is_overdue(job):
             raise RecordingError(
                 f"No result after {waited / 3600:.1f} hours (polling.deadline_seconds).",
                 code="deadline",
@@ -404,11 +408,16 @@ class Pipeline:
         )
 
     def _file_as_done(self, job: Job) -> Next:
-        filed_as = job.filed_as or job.path
-        try:
-            filed_as = self._folders.file_away(job.id, job.path, self._folders.done, filed_as, _identity(job))
-        except RecordingVanishedError:
-            log.error(Event.VANISHED, job=job.id, state=job.state)  # its transcript is safe, say so and go on
+        return self._done(job, self._file_away(job, self._folders.done))
+
+    def _file_away(self, job: Job, root: Path) -> str:
+        # A recording named like another one's folder may have been filed where that folder was to be.
+        for path in itertools.islice(numbered_folders(job.filed_as or job.path), _FOLDER_TRIES):
+            with contextlib.suppress(FolderBlockedError):
+                return self._folders.file_away(job.id, job.path, root, path, _identity(job))
+        raise FolderBlockedError(f"A file or a link stands where a folder is needed in {root.name}/.")
+
+    def _done(self, job: Job, filed_as: str) -> Next:
         job = self._journal.move(job, State.DONE, filed_as=filed_as)
         log.info(Event.DONE, job=job.id, recording=job.path)
         return Next(job)
@@ -424,6 +433,8 @@ class Pipeline:
         """Close a job whose recording somebody took out of processing/. Loudly, and once."""
         log.error(Event.VANISHED, job=job.id, recording=job.path, state=job.state)
         self._results.forget(job)
+        if job.state is State.DELIVERED:  # its transcript is safe
+            return self._done(job, job.filed_as or job.path)
         return Next(self._journal.move(job, State.VANISHED))
 
     def _begin_failing(self, job: Job, failure: Failure) -> Next:
@@ -444,10 +455,11 @@ class Pipeline:
         assert job.filed_as is not None and failure is not None  # noqa: S101, PT018 - written with the state
         with contextlib.suppress(NameTakenError):  # then the journal alone keeps the reason
             path, content = job.filed_as + ERROR_SUFFIX, _error_file(job, failure)
-            self._folders.publish(job.id, self._folders.failed, path, content)
-        filed_as = self._folders.file_away(
-            job.id, job.path, self._folders.failed, job.filed_as, _identity(job)
-        )
+            try:
+                self._folders.publish(job.id, self._folders.failed, path, content)
+            except FolderBlockedError:
+                return self._begin_failing(job, failure)  # under a name whose folder can be made
+        filed_as = self._file_away(job, self._folders.failed)
         job = self._journal.move(job, State.FAILED, filed_as=filed_as)
         log.warning(Event.FAILED, job=job.id, recording=job.path, code=failure.code)
         return Next(job)

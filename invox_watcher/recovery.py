@@ -31,3 +31,16 @@ def recover(journal: Journal, folders: Folders) -> list[Job]:
     if jobs:
         log.info(Event.RECOVERED, jobs=len(jobs))
     return jobs
+
+
+def return_stranded(stranded: set[str], folders: Folders) -> None:
+    """Put back what claims had moved when their share went away, so that they could not at once; forget them.
+
+    Raises:
+        StorageError: the share is still away.
+    """
+    if stranded:
+        for job_id in stranded.intersection(folders.processing_ids()):
+            for path in folders.unclaim(job_id):
+                log.warning(Event.RETURNED, job=job_id, recording=path)
+        stranded.clear()

@@ -63,6 +63,7 @@ class Results:
         self._asking = asking
         self._clock = clock
         self._waiting_since: dict[str, float] = {}
+        self._asked_since: dict[str, float] = {}
         self._denied_since: dict[str, float] = {}
         # Whether the API has answered for a job whose result it sent; None where that is not known yet.
         self._api_answers: bool | None = None
@@ -70,6 +71,7 @@ class Results:
     def ask(self, job: Job) -> Answer | None:
         """What there is under the request id; None once the API has denied to know it for long enough."""
         assert job.request_id is not None  # noqa: S101 - written with the states that ask
+        self._asked_since.setdefault(job.id, self._clock())
         kept = self._journal.notice(job.request_id) if self._asking.callback_url else None
         if kept is None:
             reply = self._ask_api(job, job.request_id)
@@ -135,6 +137,7 @@ class Results:
     def forget(self, job: Job) -> None:
         """Nothing more is asked about this job."""
         self._waiting_since.pop(job.id, None)
+        self._asked_since.pop(job.id, None)
         self._denied_since.pop(job.id, None)
 
     def waited_seconds(self, job: Job) -> float:
@@ -146,6 +149,16 @@ class Results:
             self._waiting_since[job.id] = now - earlier
         return now - self._waiting_since[job.id]
 
+    def is_overdue(self, job: Job) -> bool:
+        """Whether a job that is pending has waited for as long as any may.
+
+        What the wall clock says of the time before a restart may be a clock that was set, or a host that was
+        off: so in this run, too, it must have been asked about for as long as a result usually takes.
+        """
+        asked = self._clock() - self._asked_since[job.id]
+        deadline = self._asking.deadline_seconds
+        return self.waited_seconds(job) >= deadline and asked >= min(self.patience_seconds(job), deadline)
+
     def next_look_seconds(self, waited_seconds: float) -> float:
         """In how many seconds to look again at a job that has been waiting for so long."""
         return retry.next_look_seconds(
@@ -155,10 +168,12 @@ class Results:
     def patience_seconds(self, job: Job) -> float:
         """How long an upload of unknown fate may stay pending before it counts as never arrived.
 
-        A job is expected to take as long as the recording lasts, or as the slowest of late took.
+        A job is expected to take as long as the recording lasts, or as the slowest of late took; where the
+        clock was set meanwhile that may be anything, and the deadline bounds it.
         """
         expected = (job.duration_seconds or 0.0) * max([1.0, *self._ratios()])
-        return max(_UNCERTAIN_FLOOR_SECONDS, _UNCERTAIN_FACTOR * expected)
+        patience = max(_UNCERTAIN_FLOOR_SECONDS, _UNCERTAIN_FACTOR * expected)
+        return min(patience, max(_UNCERTAIN_FLOOR_SECONDS, self._asking.deadline_seconds))
 
     def _ratios(self) -> list[float]:
         # Where webhooks are expected, one that had to be asked for tells how long we waited, not the API.

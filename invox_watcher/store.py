@@ -27,6 +27,18 @@ FILENAME = "journal.sqlite"
 _SCHEMA_VERSION = 1
 _BUSY_SECONDS = 30
 _RATIO_SAMPLES = 20
+_READ_ONLY = "Give the file and its folder to the daemon's user, or mount the file system read-write."
+_DAMAGED = "It is damaged: restore a backup, or move it away; then recordings under way are paid for again."
+# What to do about what SQLite says, by its primary result code (sqlite.org/rescode.html).
+_HINTS = {
+    sqlite3.SQLITE_BUSY: "Another program holds it, a backup perhaps; work goes on when it lets go.",
+    sqlite3.SQLITE_CANTOPEN: "Is the disk full, or may the daemon's user not write in its folder?",
+    sqlite3.SQLITE_CORRUPT: _DAMAGED,
+    sqlite3.SQLITE_FULL: "Make room on that file system; work goes on by itself.",
+    sqlite3.SQLITE_IOERR: "The disk is failing or full; see the kernel's log.",
+    sqlite3.SQLITE_NOTADB: _DAMAGED,
+    sqlite3.SQLITE_READONLY: _READ_ONLY,
+}
 # Without a transcript, now and for good.
 _GIVEN_UP = (State.FAILING, State.FAILED, State.VANISHED)
 # The one failure after which asking again under the same request id can't help.
@@ -138,6 +150,10 @@ _signatures = sa.Table(
     sa.Column("sha256", sa.String, primary_key=True),
     sa.Column("content_sha256", sa.String, nullable=False),
 )
+# In which order recordings were taken; the times can't tell, for a clock may be set back.
+_taken = (
+    sa.select(sa.func.min(_history.c.id)).where(_history.c.job_id == _jobs.c.id).correlate(_jobs)
+).scalar_subquery()
 _FIELDS = tuple(field.name for field in dataclasses.fields(Job))
 
 
@@ -152,6 +168,10 @@ class Moment:
 
 class NameReservedError(Exception):
     """Another job under way has reserved the name: the caller tries the next one."""
+
+
+class _UncertainError(JournalError):
+    """A write failed, perhaps only in its very last fsync: then it is in the journal all the same."""
 
 
 class Journal:
@@ -184,6 +204,7 @@ class Journal:
         with self._transaction() as connection:
             self._check_version(connection)
             if create:
+                self._check_whole(connection)
                 _metadata.create_all(connection)
                 connection.exec_driver_sql(f"PRAGMA user_version = {_SCHEMA_VERSION}")
 
@@ -195,9 +216,13 @@ class Journal:
 
     def add(self, job: Job) -> None:
         """A new row: the recording is claimed."""
-        with self._transaction() as connection:
-            connection.execute(_jobs.insert().values(dataclasses.asdict(job) | _objects(job)))
-            _remember(connection, job.id, job.state, {"size_bytes": job.size_bytes, "format": job.format})
+        try:
+            with self._transaction() as connection:
+                connection.execute(_jobs.insert().values(dataclasses.asdict(job) | _objects(job)))
+                _remember(connection, job.id, job.state, {"size_bytes": job.size_bytes, "format": job.format})
+        except _UncertainError:
+            if self.get(job.id) is None:
+                raise
 
     def move(
         self,
@@ -264,14 +289,14 @@ class Journal:
             _jobs.c.state.not_in([State.CLAIMED, *_GIVEN_UP])
             | _jobs.c.id.in_(sa.select(_replies.c.job_id)),  # given up, but the words are here
         )
-        found: str | None = connection.execute(query.order_by(_jobs.c.received_at)).scalars().first()
+        found: str | None = connection.execute(query.order_by(_taken)).scalars().first()
         return found
 
     def _abandoned_request(self, connection: sa.Connection, sha256: str) -> str | None:
         query = sa.select(_jobs.c.request_id, _jobs.c.failure).where(
             _jobs.c.sha256 == sha256, _jobs.c.state.in_(_GIVEN_UP), _jobs.c.request_id.is_not(None)
         )
-        latest = connection.execute(query.order_by(_jobs.c.received_at.desc())).first()
+        latest = connection.execute(query.order_by(_taken.desc())).first()
         if latest is None or (latest.failure is not None and latest.failure.code == _ANSWERED_WITH_ERROR):
             return None
         request_id: str = latest.request_id
@@ -381,7 +406,7 @@ class Journal:
     def _jobs(self, condition: sa.ColumnElement[bool], limit: int | None = None) -> list[Job]:
         query = sa.select(*(_jobs.c[name] for name in _FIELDS)).where(condition)
         with self._transaction() as connection:
-            rows = connection.execute(query.order_by(_jobs.c.received_at.desc()).limit(limit)).all()
+            rows = connection.execute(query.order_by(_taken.desc()).limit(limit)).all()
         return [Job(**row._mapping) for row in rows]
 
     # ---- the boundary ------------------------------------------------------------------------------------
@@ -395,10 +420,20 @@ class Journal:
         except sa.exc.IntegrityError:
             raise NameReservedError from None
         except (sa.exc.SQLAlchemyError, sqlite3.Error) as error:
-            raise JournalError(
-                f"The journal {self.path} can't be used: {getattr(error, 'orig', None) or error}",
-                hint="No recording is taken until it can. Is the disk full, the file damaged or read-only?",
-            ) from None
+            raise self._unusable(getattr(error, "orig", None) or error) from None
+
+    def _unusable(self, error: BaseException) -> JournalError:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the rest says more than we need
+        kind = _UncertainError if code == sqlite3.SQLITE_IOERR else JournalError
+        return kind(
+            f"The journal {self.path} can't be used: {error}",
+            hint=_HINTS.get(code, "No recording is taken until it can."),
+        )
+
+    def _check_whole(self, connection: sa.Connection) -> None:
+        """Read every page: a damaged one is better found before a recording is taken than in the middle."""
+        if connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one() != "ok":
+            raise JournalError(f"The journal {self.path} can't be used.", hint=_DAMAGED)
 
     def _check_version(self, connection: sa.Connection) -> None:
         found = connection.exec_driver_sql("PRAGMA user_version").scalar_one()

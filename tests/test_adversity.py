@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
-import signal
 import subprocess
 import urllib.error
 import urllib.request
@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from invox_watcher.sandbox.server import Sandbox
-from tests.support import Clinic, sandbox, stop, wait_for, write_sparse_wav, write_wav
+from tests.support import Clinic, running, stop, wait_for, write_wav
 
 NO_OVERRIDE = "-dac_override,-dac_read_search"
 NOWHERE = "http://127.0.0.1:9"  # the discard port: nobody listens
@@ -41,26 +41,6 @@ def test_a_recording_restored_from_a_backup_is_uploaded_once(tmp_path: Path, api
     assert clinic.once() == 0
     assert clinic.files(clinic.done) == ["smith.wav"]
     assert api.stats()["uploads"] == 1
-
-
-def test_a_recording_that_changed_while_the_api_was_away_is_paid_for_once(
-    tmp_path: Path, api: Sandbox
-) -> None:
-    clinic = claimed_while_the_api_is_away(tmp_path / "clinic")
-    write_wav(next(clinic.processing.rglob("smith.wav")), pitch=900, seconds=1)
-    point_at(clinic, api)
-    assert clinic.once() == 0
-    assert api.stats()["uploads"] == 1
-    assert clinic.transcript("smith.json")["source"]["sha256"] == api.stats()["requests"][-1]["sha256"]
-
-
-def test_storage_that_never_confirms_is_not_asked_without_end(tmp_path: Path, api: Sandbox) -> None:
-    clinic = Clinic(tmp_path / "clinic", api.base_url, retry={"max_attempts": 3})
-    write_wav(clinic.inbox / "smith.wav")
-    api.fault({"on": "upload", "do": "status", "status": 504, "times": None})
-    assert clinic.once() == 1
-    assert clinic.files(clinic.failed) == ["smith.wav", "smith.wav.error.json"]
-    assert api.stats()["upload_attempts"] == 3
 
 
 @pytest.mark.parametrize("blocked", ["outbox", "done"])
@@ -101,16 +81,6 @@ def test_folders_inside_each_other_are_refused(tmp_path: Path, api: Sandbox, cla
     result = clinic.run("check")
     assert result.returncode == 78
     assert "lies inside" in result.stdout
-
-
-def test_two_daemons_with_other_journals_on_the_same_folders(tmp_path: Path, api: Sandbox) -> None:
-    clinic = Clinic(tmp_path / "clinic", api.base_url)
-    other = Clinic(tmp_path / "clinic", api.base_url, state={"directory": str(tmp_path / "other")})
-    daemon = clinic.start()
-    result = other.run("run", "--once")
-    assert result.returncode == 75
-    assert "Another daemon is running on" in result.stderr
-    assert stop(daemon) == 0
 
 
 def test_one_retry_for_one_file(clinic: Clinic) -> None:
@@ -168,18 +138,55 @@ def test_readiness_says_what_is_wrong(tmp_path: Path, api: Sandbox) -> None:
     assert stop(daemon) == 0
 
 
-def test_a_second_signal_stops_at_once(tmp_path: Path) -> None:
-    with sandbox(tmp_path / "api") as api:
-        clinic = Clinic(tmp_path / "clinic", api.base_url)
-        daemon = clinic.start()
-        api.fault({"on": "upload", "do": "silence"})
-        write_sparse_wav(clinic.inbox / "big.wav", 8 << 20)
-        wait_for("the upload runs", lambda: api.stats()["upload_attempts"] == 1)
-        os.kill(daemon.pid, signal.SIGSTOP)  # so that both signals are there when it looks
-        os.kill(daemon.pid, signal.SIGTERM)
-        os.kill(daemon.pid, signal.SIGINT)
-        os.kill(daemon.pid, signal.SIGCONT)
-        assert daemon.wait(5) in (128 + signal.SIGTERM, 128 + signal.SIGINT)
+def test_an_error_result_is_filed_and_retry_brings_it_back(clinic: Clinic, api: Sandbox) -> None:
+    write_wav(clinic.inbox / "smith.wav")
+    api.fault({"on": "status", "do": "error_result", "message": "No speech was found."})
+    assert clinic.once() == 1
+    reason = json.loads((clinic.failed / "smith.wav.error.json").read_text())
+    assert reason["code"] == "transcription_failed"
+    assert reason["stage"] == "waiting"
+    assert "No speech was found." in reason["message"]
+    assert "retry" in reason["hint"]
+    assert reason["retry_can_help"] is True
+    assert reason["request_id"] == api.stats()["requests"][0]["id"]
+
+    assert clinic.run("retry", reason["job_id"]).returncode == 0
+    assert clinic.files(clinic.failed) == []
+    assert clinic.once() == 0
+    assert clinic.files(clinic.done) == ["smith.wav"]
+    assert api.stats()["uploads"] == 2  # the API had given its last word on the first one
+
+
+def test_a_result_that_never_comes_is_given_up_and_retry_asks_before_it_sends(
+    tmp_path: Path, api: Sandbox
+) -> None:
+    polling = {"first_seconds": 0.1, "max_seconds": 0.2, "deadline_seconds": 0.5}
+    clinic = Clinic(tmp_path / "clinic", api.base_url, polling=polling)
+    write_wav(clinic.inbox / "smith.wav")
+    api.fault({"on": "status", "do": "unknown_status", "times": None})
+    assert clinic.once() == 1
+    reason = json.loads((clinic.failed / "smith.wav.error.json").read_text())
+    assert reason["code"] == "deadline"
+    assert {event["status"] for event in clinic.events("api_status_unknown")} == {"QUEUED"}
+
+    api.clear_faults()
+    assert clinic.run("retry", "--all").returncode == 0
+    assert clinic.once() == 0
+    assert clinic.files(clinic.done) == ["smith.wav"]
+    assert (api.stats()["uploads"], api.stats()["presigns"]) == (1, 1)
+    assert clinic.transcript("smith.json")["request_id"] == reason["request_id"]
+
+
+def test_a_copy_of_a_recording_that_was_given_up_asks_before_it_sends(tmp_path: Path, api: Sandbox) -> None:
+    polling = {"first_seconds": 0.1, "max_seconds": 0.2, "deadline_seconds": 2}
+    clinic = Clinic(tmp_path / "clinic", api.base_url, polling=polling)
+    write_wav(clinic.inbox / "smith.wav")
+    api.fault({"on": "status", "do": "unknown_status", "times": None})
+    with running(clinic):
+        wait_for("the first is uploaded", lambda: api.stats()["uploads"] == 1)
+        shutil.copy(next(clinic.processing.rglob("smith.wav")), clinic.inbox / "copy.wav")
+        wait_for("the copy follows it", lambda: len(clinic.events("identified")) == 2)
+        wait_for("the first is given up", lambda: "smith.wav" in clinic.files(clinic.failed))
         api.clear_faults()
-        assert clinic.once() == 0
-        assert clinic.files(clinic.done) == ["big.wav"]
+        wait_for("the copy is done", lambda: clinic.files(clinic.done) == ["copy.wav"])
+    assert api.stats()["uploads"] == 1

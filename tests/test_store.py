@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import sqlite3
@@ -285,4 +286,6 @@ def test_a_damaged_journal_says_so_without_values(journal: Journal) -> None:
     assert "Gonzalez" not in caught.value.message
     assert SHA not in caught.value.message
     assert caught.value.__cause__ is None
-    assert journal.get(secret.id) == secret  # both or neither: the row went back with it
+    with contextlib.closing(sqlite3.connect(journal.path)) as connection:
+        states = connection.execute("SELECT state FROM jobs").fetchall()
+    assert states == [("claimed",)]  # both or neither: the row went back with it

@@ -104,10 +104,11 @@ def read_magic(_reader: Reader, head: bytes) -> AudioInfo | None:
 
 
 def read_zeros(_reader: Reader, head: bytes) -> AudioInfo | None:
-    """Space that was reserved for a file and not yet written to, or None."""
-    if any(head):
+    """Space that was reserved, for a whole file or for its header, and not yet written to; or None."""
+    if any(head[:_BEGINNING_BYTES]):
         return None
-    return not_audio("nothing but zeros so far", HINT_UNFINISHED, Completeness.UNFINISHED)
+    format = "a header still to be written" if any(head) else "nothing but zeros so far"
+    return not_audio(format, HINT_UNFINISHED, Completeness.UNFINISHED)
 
 
 def read_beginning(reader: Reader, head: bytes) -> AudioInfo | None:

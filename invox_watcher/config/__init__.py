@@ -198,8 +198,9 @@ def _folder(name: str, what: str) -> Any:
 
 class Folders(Section):
     root: AbsolutePath = Field(
-        description="Required. The parent of the five folders below. A recording moves between "
-        "them in one step, so they must be on one file system; only the outbox may be elsewhere.",
+        description="Required. The parent of the five folders below. On one file "
+        "system a recording moves between them in one step; where one is elsewhere it is copied, verified "
+        "and then removed. For the outbox that makes no difference.",
         examples=["/srv/dictation"],
     )
     inbox: AbsolutePath = _folder("inbox", "Where recordings arrive.")
@@ -391,7 +392,7 @@ class Http(Section):
 class State(Section):
     directory: AbsolutePath = Field(
         Path("/var/lib/invox-watcher"),
-        description="Where the journal is kept. On a local disk, never on a network share.",
+        description="Where the journal is kept. On a local disk; a network share is refused.",
     )
 
 

@@ -58,7 +58,7 @@ def mount_of(path: str, mountinfo: str = MOUNTINFO) -> Mount:
             continue
         point = os.fsdecode(_OCTAL.sub(lambda match: bytes([int(match[1], 8)]), fields[4]))
         # Of two mounts on one point the later line covers the earlier one.
-        if _is_beneath(path, point) and len(point) >= len(best.point):
+        if is_beneath(path, point) and len(point) >= len(best.point):
             best = Mount(point, os.fsdecode(tail[0]))
     return best
 
@@ -85,10 +85,11 @@ def _place_of(root: str, facts: os.stat_result, before: Place | None) -> Place:
     if before is not None and facts.st_dev == before.device:
         return Place(facts.st_dev, facts.st_ino, before.mount)
     mount = mount_of(os.path.realpath(root))
-    if before is not None and not _is_beneath(mount.point, before.mount.point):
+    if before is not None and not is_beneath(mount.point, before.mount.point):
         raise OSError(errno.ENODEV, f"{before.mount.point} is not mounted")
     return Place(facts.st_dev, facts.st_ino, mount)
 
 
-def _is_beneath(path: str, folder: str) -> bool:
+def is_beneath(path: str, folder: str) -> bool:
+    """Whether `path` is `folder` or lies in it."""
     return path == folder or path.startswith(folder.rstrip("/") + "/")

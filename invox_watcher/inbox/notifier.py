@@ -23,7 +23,8 @@ from watchdog.events import (
     FileSystemEvent,
     FileSystemEventHandler,
 )
-from watchdog.observers.inotify import InotifyObserver
+from watchdog.observers.inotify import InotifyObserver, InotifyWatchGroup
+from watchdog.observers.inotify_c import CallbackId, InotifyConstants, InotifyEvent, Mask, WatchDescriptor
 from watchdog.observers.inotify_move_event_grouper import InotifyMoveEventGrouper
 from watchdog.utils import BaseThread
 
@@ -37,7 +38,20 @@ _EVENTS: list[type[FileSystemEvent]] = [
 # move follows. Each claim moves a file out, and both halves of a move come in one read: its half a second
 # would be the latency of the whole inbox.
 InotifyMoveEventGrouper.delay = 0.002
+
+
+def _forget(group: InotifyWatchGroup, wd: WatchDescriptor) -> None:
+    path = group._active_callbacks_by_watch.pop(wd, None)
+    if path is not None and group._active_callbacks_by_path.get(path) == wd:
+        del group._active_callbacks_by_path[path]
+
+
+# A folder that is moved away keeps its old path in watchdog's books. If another one of that name comes and
+# goes, watchdog's own way to forget the first raises KeyError, in its thread or in the one that closes it.
+InotifyWatchGroup._remove_watch_internally = _forget  # type: ignore[assignment,method-assign]
+
 _STOP_SECONDS = 5.0
+_NOTHING_MORE = Mask(InotifyConstants.IN_MASK_ADD | InotifyConstants.IN_DELETE_SELF)
 
 
 @dataclass(frozen=True)
@@ -51,11 +65,15 @@ class Hint:
 class Notifier:
     """Watches one folder until `close`; hands hints to `put` on a thread of its own.
 
+    `on_overflow` is called there when the kernel's queue was full, so that events are lost.
+
     Raises:
         OSError: the folder can't be watched; ENOSPC or EMFILE at the limits of /proc/sys/fs/inotify.
     """
 
-    def __init__(self, root: str, *, recursive: bool, put: Callable[[Hint], None]) -> None:
+    def __init__(
+        self, root: str, *, recursive: bool, put: Callable[[Hint], None], on_overflow: Callable[[], None]
+    ) -> None:
         # Said of every `mkdir -p`, harmless, and with the names of all folders in it.
         warnings.filterwarnings("ignore", message="Callback with id", category=RuntimeWarning)
         before = set(threading.enumerate())
@@ -63,6 +81,11 @@ class Notifier:
         try:
             self._observer.schedule(_Handler(root, put), root, recursive=recursive, event_filter=_EVENTS)
             self._observer.start()
+            overflow = _Overflow(on_overflow)
+            # Of a lost event watchdog tells its handlers nothing, so this listens beside it.
+            self._observer._inotify_fd.add_callback(
+                os.fsencode(root), _NOTHING_MORE, overflow, CallbackId(id(overflow))
+            )
         except BaseException:
             self._observer.stop()
             raise
@@ -85,6 +108,22 @@ class Notifier:
         self._observer.stop()
         with suppress(RuntimeError):  # it was never started
             self._observer.join(_STOP_SECONDS)
+
+
+class _Overflow:
+    """What inotify calls beside watchdog's own callback; of all it says only the overflow matters."""
+
+    def __init__(self, on_overflow: Callable[[], None]) -> None:
+        self._on_overflow = on_overflow
+
+    def on_event(self, event: InotifyEvent) -> None:
+        pass
+
+    def on_watch_deleted(self, wd: WatchDescriptor) -> None:
+        pass
+
+    def on_queue_overflow(self) -> None:
+        self._on_overflow()
 
 
 class _Handler(FileSystemEventHandler):

@@ -22,10 +22,13 @@ _MISSES_ALLOWED = 3
 class Watch:
     """The watch over the inbox: `native` if the kernel's events are used, else the inbox is polled."""
 
-    def __init__(self, *, mode: Mode, recursive: bool, put: Callable[[Hint], None]) -> None:
+    def __init__(
+        self, *, mode: Mode, recursive: bool, put: Callable[[Hint], None], on_overflow: Callable[[], None]
+    ) -> None:
         self._mode = mode
         self._recursive = recursive
         self._put = put
+        self._on_overflow = on_overflow
         self._place: Place | None = None
         self._notifier: Notifier | None = None
         self._deaf = False
@@ -130,7 +133,12 @@ class Watch:
 
     def _start(self, root: str) -> Notifier | None:
         try:
-            return Notifier(os.path.realpath(root), recursive=self._recursive, put=self._put)
+            return Notifier(
+                os.path.realpath(root),
+                recursive=self._recursive,
+                put=self._put,
+                on_overflow=self._on_overflow,
+            )
         except (FileNotFoundError, NotADirectoryError):
             raise
         except OSError as error:

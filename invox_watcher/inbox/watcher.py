@@ -33,12 +33,14 @@ _TURN_SECONDS = 1.0
 # So many hints at once are likely to have come with others that were lost.
 _FLOOD = 1000
 _AFTER_FLOOD_SECONDS = 1.0
+_HINT_OVERFLOW = "A rescan finds what was lost. If it happens often, raise fs.inotify.max_queued_events."
 
 Take = Callable[[Candidate], bool]
 
 
 class _Signal(Enum):
     WAKE = "wake"
+    OVERFLOW = "overflow"  # events were lost
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,12 @@ class Inbox:
         self._reports = Reports()
         self._queue: queue.SimpleQueue[Hint | _Signal] = queue.SimpleQueue()
         self._hints: dict[Hint, None] = {}  # in the order they came
-        self._watch = Watch(mode=mode, recursive=recursive, put=self._queue.put)
+        self._watch = Watch(
+            mode=mode,
+            recursive=recursive,
+            put=self._queue.put,
+            on_overflow=lambda: self._queue.put(_Signal.OVERFLOW),
+        )
         self._place: Place | None = None
         self._gone = False
         self._room = True
@@ -159,19 +166,23 @@ class Inbox:
         if not self._gone:
             moments.append(self._tracker.next_due())
         left = min(moment for moment in moments if moment is not None) - self._clock()
-        count = 0
+        count, overflow = 0, False
         try:
             item = self._queue.get(timeout=min(max(left, 0.0), _TURN_SECONDS))
             while True:
                 count += 1
                 if isinstance(item, Hint):
                     self._hints[item] = None
-                else:
+                elif item is _Signal.WAKE:
                     self._room = True
+                else:
+                    overflow = True
                 item = self._queue.get_nowait()
         except queue.Empty:
             pass
-        if count >= _FLOOD:
+        if overflow:
+            log.warning(Event.WATCH_OVERFLOWED, hint=_HINT_OVERFLOW)
+        if overflow or count >= _FLOOD:
             self._watch.expect_silence()
             self._next_scan = min(self._next_scan, self._clock() + _AFTER_FLOOD_SECONDS)
 
@@ -270,7 +281,7 @@ class Inbox:
         try:
             fd = open_file(root_fd, path)
         except NotAFileError as error:
-            self._forget(path)
+            self._tracker.forget(path)
             self._reports.skipped(path, error.kind)
             return
         except OSError as error:

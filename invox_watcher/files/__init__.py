@@ -1,0 +1,352 @@
+"""The only module that renames, fsyncs or deletes: claim, publish, file away; and the names that come of it.
+
+Three rules hold everywhere. A file changes its place by one rename that never overwrites; only where a folder
+is on another file system it is copied, verified and then removed. What must survive a power cut is fsynced,
+the file first and then the folders that name it. Every path is walked from the tree's root, component by
+component and without following links, so that a folder swapped for a link while we work leads nowhere.
+"""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
+
+from invox_watcher.errors import FolderError, RecordingChangingError, RecordingVanishedError, StorageError
+from invox_watcher.files import _crossing, _tree
+from invox_watcher.files.names import ERROR_SUFFIX, numbered, numbered_folders, output_path
+
+__all__ = [
+    "APART_HINT",
+    "ERROR_SUFFIX",
+    "Folders",
+    "Identity",
+    "NameTakenError",
+    "numbered",
+    "numbered_folders",
+    "output_path",
+]
+
+APART_HINT = (
+    "Recordings are copied there, verified and then removed, which takes longer and room for both. Put the "
+    "folders on one file system, under one mount (bind mounts of the same one count as two)."
+)
+# Always the same name, so that the probe of a killed start is cleared away by the next one.
+_PROBE = ".invox-watcher.tmp"
+_NEW_PROBE = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Which file it is and which content it had: what a claim compares before and after its rename."""
+
+    device: int
+    inode: int
+    size_bytes: int
+    mtime_ns: int
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> Identity:
+        """The identity that a stat shows."""
+        return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+class NameTakenError(Exception):
+    """The name to publish or file under belongs to another file: the caller reserves the next one."""
+
+
+@dataclass(frozen=True)
+class Folders:
+    """The five folders, and what may happen between them. Paths given are relative and POSIX."""
+
+    inbox: Path
+    processing: Path
+    outbox: Path
+    done: Path
+    failed: Path
+    directory_mode: int = 0o700
+
+    @property
+    def file_mode(self) -> int:
+        """The mode of files that we write: the folders' without the right to search."""
+        return self.directory_mode & 0o666
+
+    def prepare(self) -> None:
+        """Create what is missing and check what is there.
+
+        Raises:
+            FolderError: a folder can't be written, or lies inside another one.
+        """
+        for name, folder in self._named():
+            try:
+                if not folder.exists():
+                    folder.mkdir(parents=True)
+                    folder.chmod(self.directory_mode)  # whatever the umask
+                _probe_writable(folder)
+            except OSError as error:
+                raise FolderError(
+                    f"folders.{name}: can't write in {folder}: {error.strerror}",
+                    hint=f"Create it and give it to the daemon's user: install -d -m 700 -o USER {folder}",
+                ) from None
+        for (name, folder), (other_name, other) in itertools.permutations(self._named(), 2):
+            if folder.resolve().is_relative_to(other.resolve()):
+                raise FolderError(
+                    f"folders.{name}: {folder} is, or lies inside, folders.{other_name}",
+                    hint="Put the folders side by side under folders.root.",
+                )
+
+    def apart(self) -> list[str]:
+        """The folders that no rename leads to from processing/, so that recordings have to be copied.
+
+        Tried out, since bind mounts of one file system count as two.
+        """
+        found = []
+        for name, folder in self._named():
+            if name in ("processing", "outbox"):  # outputs are written in their place
+                continue
+            with _tree.storage(f"trying out {folder.name}/"):
+                probe = self.processing / _PROBE
+                os.close(os.open(probe, _NEW_PROBE, 0o600))
+                try:
+                    os.rename(probe, folder / _PROBE)
+                except OSError as error:
+                    if error.errno != errno.EXDEV:
+                        raise
+                    found.append(name)
+                finally:
+                    for left in (probe, folder / _PROBE):
+                        left.unlink(missing_ok=True)
+        return found
+
+    def _named(self) -> Sequence[tuple[str, Path]]:
+        return (
+            ("inbox", self.inbox),
+            ("processing", self.processing),
+            ("outbox", self.outbox),
+            ("done", self.done),
+            ("failed", self.failed),
+        )
+
+    # ---- claim -------------------------------------------------------------------------------------------
+
+    def claim(self, job_id: str, path: str, seen: Identity) -> bool:
+        """Move inbox/`path` to processing/`job_id`/`path`. False where it is gone or no longer what was seen.
+
+        Raises:
+            StorageError: the disk refused; the recording is still in the inbox.
+        """
+        with _tree.storage("moving a recording from inbox/ to processing/"):
+            try:
+                if self._move(self.inbox, path, self.processing / job_id, path, seen) == seen:
+                    return True
+            except (FileNotFoundError, RecordingChangingError):
+                pass
+            except (OSError, StorageError):
+                with suppress(OSError, StorageError):
+                    self.unclaim(job_id)
+                raise
+            self.unclaim(job_id)
+        return False
+
+    def unclaim(self, job_id: str) -> list[str]:
+        """Move every file under processing/`job_id` back into the inbox; return their names there.
+
+        A name that is taken by now gets a suffix. Empty folders and unfinished copies are removed: what they
+        were copied from is still in the inbox.
+        """
+        returned = []
+        with _tree.storage("returning to the inbox"):
+            for path in _tree.files_below(self.processing / job_id):
+                if _crossing.is_part(os.path.basename(path)):
+                    with _tree.parent(self.processing / job_id, path) as (folder, name):
+                        os.unlink(name, dir_fd=folder)
+                    continue
+                for candidate in numbered(path):
+                    with suppress(FileExistsError):
+                        self._move(self.processing / job_id, path, self.inbox, candidate)
+                        returned.append(candidate)
+                        break
+            self._remove_job_folder(job_id)
+        return returned
+
+    def processing_ids(self) -> list[str]:
+        """The folders in processing/: one per job, whether or not the journal knows it."""
+        with _tree.storage("reading processing/"):
+            return sorted(entry.name for entry in os.scandir(self.processing) if entry.is_dir())
+
+    # ---- read --------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def open_recording(self, job_id: str, path: str) -> Iterator[BinaryIO]:
+        """The claimed recording, opened for reading.
+
+        Raises:
+            RecordingVanishedError: it is no longer in processing/.
+        """
+        try:
+            with _tree.parent(self.processing / job_id, path) as (folder, name):
+                descriptor = os.open(name, _tree.FILE, dir_fd=folder)
+        except FileNotFoundError:
+            raise RecordingVanishedError("The recording is no longer in processing/.") from None
+        except OSError as error:
+            raise StorageError(f"opening a recording in processing/: {error.strerror}") from None
+        with os.fdopen(descriptor, "rb", buffering=0) as file:
+            yield file
+
+    # ---- publish -----------------------------------------------------------------------------------------
+
+    def outputs_free(self, filed_as: str, formats: Sequence[str]) -> bool:
+        """Whether no name of the set is taken: every output in the outbox and the recording in done/."""
+        names = [(self.outbox, output_path(filed_as, suffix)) for suffix in formats]
+        return not any(_tree.exists(root, path) for root, path in [*names, (self.done, filed_as)])
+
+    def failure_free(self, filed_as: str) -> bool:
+        """Whether failed/ has neither a recording nor an error file of that name."""
+        return not any(_tree.exists(self.failed, path) for path in (filed_as, filed_as + ERROR_SUFFIX))
+
+    def publish(self, job_id: str, root: Path, path: str, content: bytes) -> None:
+        """Make `root`/`path` appear with `content`, whole or not at all; harmless when it is there already.
+
+        Raises:
+            NameTakenError: a file with other content has that name.
+            StorageError: the disk refused; nothing is visible.
+        """
+        temporary = f".{job_id}{PurePosixPath(path).suffix}.tmp"
+        with (
+            _tree.storage(f"writing in {root.name}/"),
+            _tree.parent(root, path, self.directory_mode) as (folder, name),
+        ):
+            try:
+                _tree.write_durably(folder, temporary, content, self.file_mode)
+                _tree.rename_new(folder, temporary, folder, name)
+            except FileExistsError:
+                os.unlink(temporary, dir_fd=folder)
+                if not _tree.holds(folder, name, content):
+                    raise NameTakenError(name) from None
+            except OSError:
+                with suppress(OSError):
+                    os.unlink(temporary, dir_fd=folder)
+                raise
+            os.fsync(folder)
+
+    def retract(self, root: Path, path: str, content: bytes) -> None:
+        """Take `root`/`path` away again if it is ours: a later file of its set found its name taken."""
+        with _tree.storage(f"writing in {root.name}/"), _tree.parent(root, path) as (folder, name):
+            if _tree.holds(folder, name, content):
+                os.unlink(name, dir_fd=folder)
+                os.fsync(folder)
+
+    # ---- file away ---------------------------------------------------------------------------------------
+
+    def file_away(self, job_id: str, path: str, root: Path, filed_as: str, seen: Identity) -> str:
+        """Move the recording from processing/ to `root`/`filed_as`, clear its folder; return its name there.
+
+        Harmless when a killed attempt has moved it already. If another file took the name since it was
+        reserved, the recording gets the next suffix: nothing is ever overwritten.
+
+        Raises:
+            RecordingVanishedError: it is neither here nor there.
+        """
+        with _tree.storage(f"moving a recording to {root.name}/"):
+            for candidate in numbered(filed_as):
+                try:
+                    self._move(self.processing / job_id, path, root, candidate)
+                except FileExistsError:
+                    continue
+                except FileNotFoundError:
+                    settled = self._filed_as(root, filed_as, seen)
+                    self._remove_job_folder(job_id)
+                    if settled is None:
+                        raise RecordingVanishedError("The recording is no longer in processing/.") from None
+                    return settled
+                self._remove_job_folder(job_id)
+                return candidate
+        raise AssertionError("numbered() never ends")
+
+    def _filed_as(self, root: Path, filed_as: str, seen: Identity) -> str | None:
+        """Under which name a killed attempt has moved the recording that was `seen`; None if it has not."""
+        with suppress(OSError):
+            for candidate in numbered(filed_as):
+                there = self._status(root, candidate)
+                same = (there.st_dev, there.st_ino) == (seen.device, seen.inode)
+                if same or _crossing.is_copy_of(there, seen.size_bytes, seen.mtime_ns):
+                    return candidate
+        return None
+
+    def move_back(self, filed_as: str) -> str:
+        """Drop the error file of failed/`filed_as`, move it into the inbox; return its name there.
+
+        In this order, since a kill in between must not leave an error file without a recording.
+
+        Raises:
+            RecordingVanishedError: it is no longer in failed/.
+        """
+        with _tree.storage("returning to the inbox"):
+            with suppress(FileNotFoundError), _tree.parent(self.failed, filed_as) as (folder, name):
+                os.unlink(name + ERROR_SUFFIX, dir_fd=folder)
+            for candidate in numbered(filed_as):
+                try:
+                    self._move(self.failed, filed_as, self.inbox, candidate)
+                except FileExistsError:
+                    continue
+                except FileNotFoundError:
+                    raise RecordingVanishedError(
+                        "The recording is no longer in failed/.",
+                        hint="Was it put back before? See `invox-watcher jobs --all`.",
+                    ) from None
+                return candidate
+        raise AssertionError("numbered() never ends")
+
+    # ---- the parts ---------------------------------------------------------------------------------------
+
+    def _move(
+        self, root: Path, path: str, new_root: Path, new_path: str, seen: Identity | None = None
+    ) -> Identity:
+        """Move a file; where to another file system, only if it is the one that was `seen`.
+
+        Returns what it was that moved, or would have.
+        """
+        if new_root.parent == self.processing:
+            new_root.mkdir(mode=self.directory_mode, exist_ok=True)
+            _tree.fsync_folder(self.processing)
+        with (
+            _tree.parent(root, path) as (folder, name),
+            _tree.parent(new_root, new_path, self.directory_mode) as (new_folder, new_name),
+        ):
+            try:
+                _tree.rename_new(folder, name, new_folder, new_name)
+            except OSError as error:
+                if error.errno != errno.EXDEV:
+                    raise
+                before = Identity.of(os.stat(name, dir_fd=folder, follow_symlinks=False))
+                if seen is None or before == seen:
+                    _crossing.cross(folder, name, new_folder, new_name)
+                return before
+            # The new name first: a power cut between the two leaves both, never neither.
+            os.fsync(new_folder)
+            os.fsync(folder)
+            return Identity.of(os.stat(new_name, dir_fd=new_folder, follow_symlinks=False))
+
+    def _status(self, root: Path, path: str) -> os.stat_result:
+        with _tree.parent(root, path) as (folder, name):
+            return os.stat(name, dir_fd=folder, follow_symlinks=False)
+
+    def _remove_job_folder(self, job_id: str) -> None:
+        """Remove processing/`job_id` and the empty folders in it; one that still holds a file stays."""
+        top = self.processing / job_id
+        with suppress(OSError):
+            for _path, folders, _names, descriptor in os.fwalk(top, topdown=False):
+                for folder in folders:
+                    with suppress(OSError):
+                        os.rmdir(folder, dir_fd=descriptor)
+            os.rmdir(top)
+
+
+def _probe_writable(folder: Path) -> None:
+    os.close(os.open(folder / _PROBE, _NEW_PROBE, 0o600))
+    (folder / _PROBE).unlink(missing_ok=True)

@@ -1,0 +1,156 @@
+"""The file system's side of `files`: names are walked without following links, writes made durable.
+
+Every function here works with the descriptor of a folder and a name in it, so that a folder swapped for a
+link while we work leads nowhere.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import stat
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from invox_watcher.errors import DiskFullError, FolderBlockedError, StorageError
+
+FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_RENAME_NOREPLACE = 1  # linux/fs.h
+_libc = ctypes.CDLL(None, use_errno=True)
+_one_at_a_time = threading.Lock()
+
+
+@contextmanager
+def storage(doing: str) -> Iterator[None]:
+    """Turn what the file system says into ours. The message names a folder, never a recording."""
+    try:
+        yield
+    except FileExistsError:
+        raise
+    except OSError as error:
+        kind: type[StorageError] = StorageError
+        hint = None
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+            kind = DiskFullError
+        elif error.errno in (errno.ENOTDIR, errno.ELOOP):
+            kind = FolderBlockedError
+        elif error.errno in (errno.EACCES, errno.EPERM):
+            hint = "The daemon's user must be able to write in all five folders and in those inside them."
+        raise kind(f"{doing}: {error.strerror}", hint=hint) from None
+
+
+@contextmanager
+def parent(root: Path, path: str, create_mode: int | None = None) -> Iterator[tuple[int, str]]:
+    """A descriptor of the folder that holds `root`/`path`, reached without following links, and the name.
+
+    With `create_mode`, folders that are missing below `root` are created with that mode and made durable.
+    """
+    *folders, name = _components(path)
+    current = os.open(root, FOLDER)
+    try:
+        for folder in folders:
+            if create_mode is not None:
+                make_folder(current, folder, create_mode)
+            inner = os.open(folder, FOLDER, dir_fd=current)
+            os.close(current)
+            current = inner
+        yield current, name
+    finally:
+        os.close(current)
+
+
+def _components(path: str) -> list[str]:
+    parts = path.split("/")
+    if any(part in ("", ".", "..") or "\0" in part for part in parts):
+        raise StorageError("A path of the journal would leave its folder; it is not followed.")
+    return parts
+
+
+def make_folder(folder: int, name: str, mode: int) -> None:
+    """Make the folder `name` in `folder` if it is not there, and its name durable in any case.
+
+    One that is there may be a killed attempt's, which did not come to its fsync.
+    """
+    with suppress(FileExistsError):
+        os.mkdir(name, dir_fd=folder)
+        made = os.open(name, FOLDER, dir_fd=folder)
+        try:
+            # Under a shared folder the kernel hands the group on by this bit, which chmod would take away.
+            os.fchmod(made, mode | (os.fstat(made).st_mode & stat.S_ISGID))
+        finally:
+            os.close(made)
+    os.fsync(folder)
+
+
+def write_durably(folder: int, name: str, content: bytes, mode: int) -> None:
+    """Write a file and fsync it; its name is not durable yet."""
+    # A temporary of a killed attempt is ours by its name: truncated and written again.
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    with os.fdopen(os.open(name, flags, mode, dir_fd=folder), "wb") as file:
+        os.fchmod(file.fileno(), mode)
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def rename_new(folder: int, name: str, new_folder: int, new_name: str) -> None:
+    """Rename, failing with FileExistsError where the new name is taken (Linux renameat2(2))."""
+    arguments = (folder, os.fsencode(name), new_folder, os.fsencode(new_name), _RENAME_NOREPLACE)
+    if _libc.renameat2(*arguments) == 0:
+        return
+    code = ctypes.get_errno()
+    if code not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
+        raise OSError(code, os.strerror(code))
+    # A file system without RENAME_NOREPLACE (some FUSE and network ones). We are the only daemon on this
+    # tree, so what is left open is the instant between the look and the rename, for other programs.
+    with _one_at_a_time:
+        # Like the system call: that the file is gone comes before that its new name is taken.
+        os.stat(name, dir_fd=folder, follow_symlinks=False)
+        try:
+            os.stat(new_name, dir_fd=new_folder, follow_symlinks=False)
+        except FileNotFoundError:
+            os.rename(name, new_name, src_dir_fd=folder, dst_dir_fd=new_folder)
+        else:
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+
+
+def exists(root: Path, path: str) -> bool:
+    """Whether anything, a link too, has the name `root`/`path`."""
+    with storage(f"looking into {root.name}/"):
+        try:
+            with parent(root, path) as (folder, name):
+                os.stat(name, dir_fd=folder, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        return True
+
+
+def holds(folder: int, name: str, content: bytes) -> bool:
+    """Whether `name` in `folder` is a file with exactly that content."""
+    with suppress(OSError):
+        status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+        if stat.S_ISREG(status.st_mode) and status.st_size == len(content):
+            with os.fdopen(os.open(name, FILE, dir_fd=folder), "rb") as file:
+                return file.read() == content
+    return False
+
+
+def files_below(root: Path) -> list[str]:
+    """Every file below `root`, sorted, relative to it."""
+    found = []
+    for current, _folders, names in os.walk(root):
+        found += [os.path.relpath(os.path.join(current, name), root) for name in names]
+    return sorted(found)
+
+
+def fsync_folder(folder: Path) -> None:
+    """Make the names in `folder` durable."""
+    descriptor = os.open(folder, FOLDER)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

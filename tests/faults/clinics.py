@@ -1,0 +1,51 @@
+"""Clinics that settle quickly and say over HTTP whether they are ready, and recordings to put into them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from invox_watcher.sandbox.server import Sandbox
+from tests.support import Clinic, write_wav
+
+QUICK = {"settle_seconds": 0.05, "rescan_seconds": 1, "patience_seconds": 1.5}
+# Root without the right to write everything; other users have none to give up.
+_ALMIGHTY = "-dac_override,-dac_read_search"
+NOT_ALMIGHTY = ["setpriv", f"--bounding-set={_ALMIGHTY}", f"--inh-caps={_ALMIGHTY}"] * (os.geteuid() == 0)
+
+
+def clinic_on(folder: Path, api: Sandbox, outside: Path, **changes: Any) -> Clinic:
+    """A clinic whose folders lie in `folder` and its log outside."""
+    clinic = Clinic(folder, api.base_url, watch=QUICK, http={"listen": "127.0.0.1:0"}, **changes)
+    clinic.log = outside / "daemon.log"
+    return clinic
+
+
+def readiness(clinic: Clinic) -> tuple[int, dict[str, str]]:
+    """The status of /readyz, and the problems that it names."""
+    address = clinic.events("listening")[-1]["address"]
+    try:
+        with urllib.request.urlopen(f"http://{address}/readyz", timeout=5) as response:
+            return response.status, json.load(response)["problems"]
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error)["problems"]
+
+
+def put(clinic: Clinic, name: str, **tone: Any) -> str:
+    """Move a recording into the inbox; its SHA-256."""
+    path = write_wav(clinic.root / name, **tone)
+    content = hashlib.sha256(path.read_bytes()).hexdigest()
+    os.rename(path, clinic.inbox / name)
+    return content
+
+
+class Unprivileged(Clinic):
+    """A clinic whose daemon may not write everything, even where it runs as root."""
+
+    def command(self, *arguments: str) -> list[str]:
+        return [*NOT_ALMIGHTY, *super().command(*arguments)]
