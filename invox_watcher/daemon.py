@@ -32,7 +32,7 @@ from invox_watcher.errors import (
 )
 from invox_watcher.events import Event, log, where
 from invox_watcher.exchange import HttpClient
-from invox_watcher.files import APART_HINT, Folders
+from invox_watcher.files import APART_HINT, Folders, make_root
 from invox_watcher.inbox import Candidate, Inbox
 from invox_watcher.inbox.mounts import mount_of
 from invox_watcher.job import Failure, Job, State, new_job_id, utc_now
@@ -83,7 +83,7 @@ def prepare_state(config: Config) -> Path:
             hint="Put it elsewhere, by default /var/lib/invox-watcher.",
         )
     try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_root(directory, 0o700)
         os.close(os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     except OSError as error:
         raise _unusable(directory, error) from None

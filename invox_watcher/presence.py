@@ -15,6 +15,7 @@ from pathlib import Path
 
 from invox_watcher.errors import FoldersGoneError, InvoxError
 from invox_watcher.events import Event, log
+from invox_watcher.files import replace_durably
 from invox_watcher.inbox.mounts import Place, is_beneath, mount_of, open_root
 
 _FILENAME = "mounts.json"
@@ -77,7 +78,8 @@ class Presence:
         """
         points = {folder: self._places[name].mount.point for name, folder in self._folders.items()}
         if points != _remembered(directory / _FILENAME):
-            (directory / _FILENAME).write_text(json.dumps(points, indent=2) + "\n")
+            content = json.dumps(points, indent=2) + "\n"
+            replace_durably(directory / _FILENAME, content.encode(), 0o600)
 
     def gone(self) -> InvoxError | None:
         """Look now: what is wrong with the first folder that is not there; None if all are."""

@@ -73,7 +73,7 @@ def read_reply(payload: object) -> Reply:
     """What a decoded JSON body says, from polling or from a webhook.
 
     The first of `processingStatus`, `transcriptionStatus` and `status` that is not null counts. Without
-    any, a transcription means COMPLETED and an `errorMessage` means ERROR. Raises ApiUnavailableError (code
+    any, transcribed words mean COMPLETED and an `errorMessage` means ERROR. Raises ApiUnavailableError (code
     `api_protocol`) where the body says neither, or COMPLETED without a transcription that can be read.
     """
     if not isinstance(payload, Mapping):
@@ -93,12 +93,12 @@ def _known(stated: object) -> tuple[ReplyStatus, str | None]:
 
 
 def _implied(payload: Mapping[str, Any], message: str | None) -> ReplyStatus:
-    transcription = payload.get("transcription")
-    if transcription or (transcription is not None and message is None):
+    if payload.get("transcription"):
         return ReplyStatus.COMPLETED
     if message is not None:
         return ReplyStatus.ERROR
-    raise _nonsense("the reply has neither a status nor a transcription nor an error message")
+    # An empty transcription does not tell: silence looks like that, and so does one that is not ready yet.
+    raise _nonsense("the reply has neither a status nor words nor an error message")
 
 
 def _segments(payload: Mapping[str, Any]) -> tuple[Segment, ...]:

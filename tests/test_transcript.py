@@ -65,7 +65,6 @@ class TestShapes:
         ("payload", "status"),
         [
             ({"transcription": [HELLO]}, ReplyStatus.COMPLETED),
-            ({"transcription": []}, ReplyStatus.COMPLETED),
             ({"transcription": [HELLO], "errorMessage": "partly"}, ReplyStatus.COMPLETED),
             ({"transcription": [], "errorMessage": "no"}, ReplyStatus.ERROR),
             ({"errorMessage": "no"}, ReplyStatus.ERROR),
@@ -136,7 +135,10 @@ NONSENSE: list[tuple[object, str]] = [
     (["secret words"], "the reply is a list where an object was expected"),
     (None, "the reply is missing or null where an object was expected"),
     ("secret words", "the reply is a string where an object was expected"),
-    ({}, "the reply has neither a status nor a transcription nor an error message"),
+    *[
+        (sent, "the reply has neither a status nor words nor an error message")
+        for sent in ({}, {"transcription": []})
+    ],
     ({"status": "COMPLETED"}, "the status is COMPLETED, but `transcription` is missing or null, not a list"),
     (
         {"status": "COMPLETED", "transcription": "secret words"},

@@ -19,6 +19,7 @@ from typing import BinaryIO
 
 from invox_watcher.errors import FolderError, RecordingChangingError, RecordingVanishedError, StorageError
 from invox_watcher.files import _crossing, _tree
+from invox_watcher.files._tree import make_root, replace_durably
 from invox_watcher.files.names import ERROR_SUFFIX, numbered, numbered_folders, output_path
 
 __all__ = [
@@ -27,9 +28,11 @@ __all__ = [
     "Folders",
     "Identity",
     "NameTakenError",
+    "make_root",
     "numbered",
     "numbered_folders",
     "output_path",
+    "replace_durably",
 ]
 
 APART_HINT = (
@@ -84,9 +87,7 @@ class Folders:
         """
         for name, folder in self._named():
             try:
-                if not folder.exists():
-                    folder.mkdir(parents=True)
-                    folder.chmod(self.directory_mode)  # whatever the umask
+                make_root(folder, self.directory_mode)
                 _probe_writable(folder)
             except OSError as error:
                 raise FolderError(
@@ -263,6 +264,8 @@ class Folders:
                     self._remove_job_folder(job_id)
                     if settled is None:
                         raise RecordingVanishedError("The recording is no longer in processing/.") from None
+                    with _tree.parent(root, settled) as (folder, _name):
+                        os.fsync(folder)  # the killed attempt may not have come to it
                     return settled
                 self._remove_job_folder(job_id)
                 return candidate

@@ -86,6 +86,36 @@ def make_folder(folder: int, name: str, mode: int) -> None:
     os.fsync(folder)
 
 
+def make_root(root: Path, mode: int) -> None:
+    """Make the folder `root`, and those above it, if they are missing; their names are durable in any case.
+
+    fsync of a folder vouches for the names in it, not for its own: without this, a power cut could take a
+    whole tree away with all that was fsynced in it.
+    """
+    if not root.exists():
+        root.mkdir(parents=True)
+        root.chmod(mode)  # whatever the umask
+    root = root.resolve()
+    device = root.stat().st_dev
+    for above in root.parents:
+        if above.stat().st_dev != device:  # the root of a file system has no name on it
+            break
+        with suppress(PermissionError):  # what we may not read, we have not made
+            fsync_folder(above)
+
+
+def replace_durably(path: Path, content: bytes, mode: int) -> None:
+    """Make `path` hold `content`: after a power cut either what it held before, or this."""
+    folder = os.open(path.parent.resolve(), FOLDER)
+    try:
+        temporary = f".{path.name}.tmp"
+        write_durably(folder, temporary, content, mode)
+        os.replace(temporary, path.name, src_dir_fd=folder, dst_dir_fd=folder)
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
 def write_durably(folder: int, name: str, content: bytes, mode: int) -> None:
     """Write a file and fsync it; its name is not durable yet."""
     # A temporary of a killed attempt is ours by its name: truncated and written again.

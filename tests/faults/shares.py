@@ -117,7 +117,9 @@ class SshShare(Share):
 @contextlib.contextmanager
 def sshfs(far: Path, near: Path) -> Iterator[SshShare]:
     """`near` shows `far` by way of an SSH server on a port of its own, with a key of its own."""
-    with tempfile.TemporaryDirectory(prefix="sshd-") as folder, _privilege_separation():
+    # What Debian's sshd wants, and its service makes at the start. It stays: another test may be using it.
+    Path("/run/sshd").mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="sshd-") as folder:
         port = free_port()
         server = Server(_sshd(Path(folder), port), log=Path(folder, "log"))
         share = SshShare(far, near, _sshfs(Path(folder), port, far, near), server)
@@ -129,19 +131,6 @@ def sshfs(far: Path, near: Path) -> Iterator[SshShare]:
             share.answer()
             share.unmount()
             server.end()
-
-
-@contextlib.contextmanager
-def _privilege_separation() -> Iterator[None]:
-    """The folder that Debian's sshd wants, which its service makes at the start."""
-    folder = Path("/run/sshd")
-    made = not folder.exists()
-    folder.mkdir(exist_ok=True)
-    try:
-        yield
-    finally:
-        if made:
-            folder.rmdir()
 
 
 def _sshd(folder: Path, port: int) -> list[str]:

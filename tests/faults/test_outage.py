@@ -97,7 +97,7 @@ def assert_each_was_delivered_once(clinic: Clinic, api: Sandbox, recordings: int
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("recordings", [300, pytest.param(5000, marks=pytest.mark.needs())])  # minutes
 def test_40_two_hours_of_outage_cost_no_recording_and_few_calls(tmp_path: Path, recordings: int) -> None:
     with contextlib.ExitStack() as stack:
@@ -120,7 +120,7 @@ def test_40_two_hours_of_outage_cost_no_recording_and_few_calls(tmp_path: Path, 
         assert uploads[4] <= 8
         assert uploads[-1] >= MAX_IN_FLIGHT
         daemon.run_until(10 * TWO_HOURS)
-        wait_for("all are done", lambda: len(os.listdir(clinic.done)) == recordings, seconds=400)
+        wait_for("all are done", lambda: len(os.listdir(clinic.done)) == recordings, seconds=1500)
         assert daemon.memory_kib() - memory_kib < 32 << 10
         assert_each_was_delivered_once(clinic, api, recordings)
 

@@ -26,7 +26,7 @@ import pytest
 
 from invox_watcher.sandbox.server import Sandbox
 from tests.faults.rebuild import Disk, State
-from tests.faults.recorder import Kind, record
+from tests.faults.recorder import Kind, Operation, record
 from tests.support import Clinic, Forks, sandbox, write_wav
 
 _SEED = 2026
@@ -141,6 +141,57 @@ def site(tmp_path: Path, api: Sandbox, processes: queue.SimpleQueue[Forks]) -> I
     # An API that knows nothing is the same as one that gave out an id and then got nothing under it.
     with sandbox(tmp_path / "api before") as before:
         yield Site(tmp_path, before, api, processes)
+
+
+def steps(*lines: str) -> list[Operation]:
+    """Operations by name and path; what is written is "whole"."""
+    done = []
+    for line in lines:
+        kind, *paths = line.split()
+        data = b"whole" if kind == "write" else b""
+        done.append(Operation(Kind(kind), *paths, data=data, after=len(done)))
+    return done
+
+
+# How a program that means to put "whole" into the file b loses it, or shows it by halves.
+_MISTAKES = {
+    "the file is not synced": ("create a", "write a", "rename a b", "sync ."),
+    "its folder is not synced": ("create a", "write a", "sync a", "rename a b"),
+    "its folder's name is not synced": ("mkdir d", "create d/b", "write d/b", "sync d/b", "sync d"),
+    "synced too early": ("create a", "sync a", "write a", "rename a b", "sync ."),
+}
+_RIGHT = ("create a", "write a", "sync a", "rename a b", "sync .")
+
+
+@pytest.mark.parametrize("done", [*_MISTAKES.values(), _RIGHT], ids=[*_MISTAKES, "as it should be"])
+def test_30_the_model_of_a_disk_finds_the_known_mistakes(tmp_path: Path, done: Sequence[str]) -> None:
+    disk = Disk(tmp_path)
+    disk.add(steps(*done))
+    states = list(disk.states(len(done), random.Random(_SEED), draws=50, torn_renames=False))
+    kept = all(content_of(state, "b") == b"whole" for state in states)
+    assert kept is (done == _RIGHT)
+
+
+def test_30_the_model_of_a_disk_finds_that_the_old_folder_was_synced_before_the_new_one(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "old").mkdir()
+    (tmp_path / "new").mkdir()
+    (tmp_path / "old" / "b").write_text("whole")
+    for order, kept in (("new", "old"), True), (("old", "new"), False):
+        disk = Disk(tmp_path)
+        disk.add(steps("rename old/b new/b", *(f"sync {folder}" for folder in order)))
+        chance = random.Random(_SEED)
+        states = [
+            state for point in range(4) for state in disk.states(point, chance, draws=9, torn_renames=True)
+        ]
+        assert all(content_of(state, "b") == b"whole" for state in states) is kept
+
+
+def content_of(state: State, name: str) -> bytes | None:
+    """What is in the file of that name, in whichever folder; None if it is in none."""
+    found = [content for path, (_node, content) in state.files.items() if Path(path).name == name]
+    return found[0] if found else None
 
 
 @pytest.mark.needs("strace")
@@ -314,7 +365,8 @@ def with_inodes_of(root: Path, now: dict[int, Any]) -> None:
     journal = root / "state" / "journal.sqlite"
     if not journal.exists():
         return
-    with contextlib.closing(sqlite3.connect(journal)) as connection:
+    damaged = contextlib.suppress(sqlite3.DatabaseError)  # for the daemon to find
+    with contextlib.closing(sqlite3.connect(journal)) as connection, damaged:
         if connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'jobs'").fetchone():
             for inode, status in now.items():
                 values = (str(status.st_dev), str(status.st_ino), str(inode))

@@ -25,7 +25,7 @@ from tests.support import Clinic, stop, wait_for, write_wav
 
 _IMAGE_BYTES = 16 << 20
 _RECORDINGS = 40
-_FEW_CUTS, _MANY_CUTS = 8, 15
+_FEW_CUTS, _MANY_CUTS = 5, 15
 
 
 class Disk:
@@ -106,7 +106,7 @@ def test_30_power_cuts_on_a_real_disk_lose_nothing(tmp_path: Path, disk: Disk, a
     while len(clinic.files(clinic.done)) < _RECORDINGS and disk.cuts < _MANY_CUTS:
         daemon = clinic.start()
         try:
-            time.sleep(chance.uniform(0, 0.3))
+            time.sleep(chance.uniform(0, 0.15))
             disk.cut(daemon)
         finally:
             daemon.kill()

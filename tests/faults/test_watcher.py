@@ -107,9 +107,9 @@ def test_20_recordings_whose_events_were_lost_are_found_by_a_rescan(tmp_path: Pa
     assert clinic.events("watch_missed") == []  # the kernel said it, so the watch is not to blame
 
 
-@pytest.fixture
-def short_queue() -> Iterator[None]:
-    """What starts meanwhile gets a queue of 100 events."""
+@contextlib.contextmanager
+def short_queues() -> Iterator[None]:
+    """What begins to watch meanwhile, anywhere on this host, gets a queue of 100 events."""
     limit = Path("/proc/sys/fs/inotify/max_queued_events")
     before = limit.read_text()
     limit.write_text("100")
@@ -122,13 +122,13 @@ def short_queue() -> Iterator[None]:
 @pytest.mark.needs("root")
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.usefixtures("short_queue")
 def test_20_recordings_past_a_full_queue_are_all_transcribed(tmp_path: Path, api: Sandbox) -> None:
     clinic = Clinic(tmp_path / "clinic", api.base_url, watch=EVENTS_ONLY)
     names = [f"ward {number % 10}/{number}.wav" for number in range(300)]
     for number in range(10):
         (clinic.inbox / f"ward {number}").mkdir()
-    process = clinic.start()
+    with short_queues():
+        process = clinic.start()
     try:
         contents = move_in_while_stopped(process, clinic, names)
         wait_for("all are done", lambda: len(clinic.files(clinic.done)) == 300, seconds=200)
