@@ -6,11 +6,14 @@ BIN := $(VENV)/bin
 
 # What the tests run besides Python: Debian packages, each with a program that is there if it is installed.
 TEST_PACKAGES := ffmpeg:ffmpeg openssl:openssl nginx:nginx nodejs:node npm:npm default-jdk-headless:javac
+# What the fault tests run besides: file systems, servers, another clock.
+FAULT_PACKAGES := strace:strace faketime:faketime sshfs:sshfs openssh-server:sshd openssh-client:ssh-keygen \
+	bindfs:bindfs ntfs-3g:lowntfs-3g samba:smbd smbclient:smbclient e2fsprogs:mkfs.ext4
 # The client of the vendor's TypeScript example, which opens the stand-in API's signatures.
 CRYPTO_JS := crypto-js@4.2.0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-quick check packages clean
+.PHONY: help demo test test-quick test-faults test-long check packages fault-packages clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 18
@@ -18,11 +21,18 @@ help: ## list the targets
 demo: $(VENV)/.demo-installed ## see real speech become transcripts; under a minute
 	@$(BIN)/invox-watcher demo
 
-test: check $(VENV)/.node-installed ## all checks and all tests
-	$(BIN)/pytest -n 2 --dist loadfile
+test: check $(VENV)/.node-installed ## all checks, and all tests that any user can run anywhere
+	$(BIN)/pytest -n 2 --dist loadfile -m 'not needs'
 
-test-quick: $(VENV)/.test-installed $(VENV)/.node-installed ## the tests without the slow ones
-	$(BIN)/pytest -n 2 --dist loadfile -m 'not slow'
+test-quick: $(VENV)/.test-installed $(VENV)/.node-installed ## the same without the slow ones
+	$(BIN)/pytest -n 2 --dist loadfile -m 'not needs and not slow'
+
+test-faults: $(VENV)/.test-installed | fault-packages ## as root: every fault of docs/reliability.md
+	@[ "$$(id -u)" -eq 0 ] || { echo "This mounts file systems: run it as root." >&2; exit 1; }
+	$(BIN)/pytest -n 2 --dist loadfile tests/faults
+
+test-long: $(VENV)/.test-installed ## faults in any order, a thousand times; over an hour
+	$(BIN)/pytest -s tests/faults/test_any_order.py --hypothesis-profile=long --timeout=0
 
 check: $(VENV)/.test-installed ## style, types, and who may import whom
 	$(BIN)/ruff check
@@ -49,17 +59,28 @@ define install_packages
 	$$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $(1)
 endef
 
-# Debian keeps nginx in a folder that not every user's PATH has, and starts it: the tests start their own.
-packages:
-	@missing=; PATH="$$PATH:/usr/sbin"; \
-	for pair in $(TEST_PACKAGES); do \
+# Shell code that installs those of the packages $(1) whose program is missing. Debian keeps servers in a
+# folder that not every user's PATH has, and starts them: the tests start their own.
+define install_missing
+	missing=; PATH="$$PATH:/usr/sbin:/sbin"; \
+	for pair in $(1); do \
 		command -v "$${pair#*:}" >/dev/null || missing="$$missing $${pair%%:*}"; \
 	done; \
 	[ -n "$$missing" ] || exit 0; \
 	{ $(call install_packages,$$missing); } || exit 1; \
-	case "$$missing" in *nginx*) \
-		[ ! -d /run/systemd/system ] || $$as_root systemctl disable --quiet --now nginx ;; \
-	esac
+	[ -d /run/systemd/system ] || exit 0; \
+	for pair in nginx:nginx samba:smbd samba:nmbd openssh-server:ssh; do \
+		case "$$missing " in *" $${pair%%:*} "*) \
+			$$as_root systemctl disable --quiet --now "$${pair#*:}" ;; \
+		esac; \
+	done
+endef
+
+packages:
+	@$(call install_missing,$(TEST_PACKAGES))
+
+fault-packages:
+	@$(call install_missing,$(FAULT_PACKAGES))
 
 # Debian and Ubuntu keep what `python3 -m venv` needs in a package of its own.
 $(VENV)/.made:
