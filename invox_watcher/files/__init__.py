@@ -273,7 +273,7 @@ class Folders:
 
     def _filed_as(self, root: Path, filed_as: str, seen: Identity) -> str | None:
         """Under which name a killed attempt has moved the recording that was `seen`; None if it has not."""
-        with suppress(OSError):
+        with suppress(FileNotFoundError):
             for candidate in numbered(filed_as):
                 there = self._status(root, candidate)
                 same = (there.st_dev, there.st_ino) == (seen.device, seen.inode)
@@ -309,10 +309,10 @@ class Folders:
 
     def _move(
         self, root: Path, path: str, new_root: Path, new_path: str, seen: Identity | None = None
-    ) -> Identity:
+    ) -> Identity | None:
         """Move a file; where to another file system, only if it is the one that was `seen`.
 
-        Returns what it was that moved, or would have.
+        With `seen`, returns what it was that moved, or would have; else it may be gone from there already.
         """
         if new_root.parent == self.processing:
             new_root.mkdir(mode=self.directory_mode, exist_ok=True)
@@ -333,6 +333,8 @@ class Folders:
             # The new name first: a power cut between the two leaves both, never neither.
             os.fsync(new_folder)
             os.fsync(folder)
+            if seen is None:
+                return None
             return Identity.of(os.stat(new_name, dir_fd=new_folder, follow_symlinks=False))
 
     def _status(self, root: Path, path: str) -> os.stat_result:

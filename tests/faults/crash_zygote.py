@@ -28,7 +28,7 @@ from tests.support import Clinic
 NEVER = -1
 _SECONDS = 90
 # Everything that a recording's way does to the disk, the journal or the API.
-_STEPS: list[tuple[Any, str]] = [
+STEPS: list[tuple[Any, str]] = [
     (_tree, "rename_new"),
     (_tree, "make_folder"),
     (_tree, "write_durably"),
@@ -106,7 +106,7 @@ def _be_the_command(request: dict[str, Any], log: int) -> None:
         os.dup2(log, 2)
         daemon._keep_memory_private = lambda: None  # nobody but root could watch it
         if "kill_at_step" in request:
-            _kill_at_step(request["kill_at_step"])
+            kill_at_step_of_this_process(request["kill_at_step"])
         status = cli.main(request["arguments"])
         sys.stderr.flush()
     except BaseException:
@@ -115,14 +115,14 @@ def _be_the_command(request: dict[str, Any], log: int) -> None:
         os._exit(status)
 
 
-def _kill_at_step(kill_at: int) -> None:
+def kill_at_step_of_this_process(kill_at: int) -> None:
     moments = itertools.count(1)
 
     def moment() -> None:
         if next(moments) == kill_at:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    for owner, name in _STEPS:
+    for owner, name in STEPS:
         setattr(owner, name, _between(getattr(owner, name), moment))
 
 

@@ -171,9 +171,9 @@ def _await_death(death: Death) -> None:
         return (create_file if creates else _open)(path, flags, *more, **options)
 
     os.open = seen
-    steps = [*crash_zygote._STEPS, (sys.modules[__name__], "create_file")]
-    crash_zygote._STEPS[:] = [step for step in steps if death.at in (None, step[1])]
-    crash_zygote._kill_at_step(death.moment)
+    steps = [*crash_zygote.STEPS, (sys.modules[__name__], "create_file")]
+    crash_zygote.STEPS[:] = [step for step in steps if death.at in (None, step[1])]
+    crash_zygote.kill_at_step_of_this_process(death.moment)
 
 
 def _turn_the_clock(fate: Fate) -> None:
