@@ -9,11 +9,16 @@ TEST_PACKAGES := ffmpeg:ffmpeg openssl:openssl nginx:nginx nodejs:node npm:npm d
 # What the fault tests run besides: file systems, servers, another clock.
 FAULT_PACKAGES := strace:strace faketime:faketime sshfs:sshfs openssh-server:sshd openssh-client:ssh-keygen \
 	bindfs:bindfs ntfs-3g:lowntfs-3g samba:smbd smbclient:smbclient e2fsprogs:mkfs.ext4
+# What reads our metrics and our log.
+MONITORING_PACKAGES := prometheus:prometheus curl:curl jq:jq
+# What boots a Debian in a container, and freezes a thread in it.
+SYSTEMD_PACKAGES := debootstrap:debootstrap systemd-container:systemd-nspawn strace:strace bindfs:bindfs
 # The client of the vendor's TypeScript example, which opens the stand-in API's signatures.
 CRYPTO_JS := crypto-js@4.2.0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-quick test-faults test-long check packages fault-packages clean
+.PHONY: help demo test test-quick test-faults test-long test-monitoring test-systemd check clean
+.PHONY: packages fault-packages monitoring-packages systemd-packages
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 18
@@ -22,10 +27,10 @@ demo: $(VENV)/.demo-installed ## see real speech become transcripts; under a min
 	@$(BIN)/invox-watcher demo
 
 test: check $(VENV)/.node-installed ## all checks, and all tests that any user can run anywhere
-	$(BIN)/pytest -n 2 --dist loadfile -m 'not needs'
+	$(BIN)/pytest -n 2 --dist loadfile -m 'not needs and not systemd'
 
 test-quick: $(VENV)/.test-installed $(VENV)/.node-installed ## the same without the slow ones
-	$(BIN)/pytest -n 2 --dist loadfile -m 'not needs and not slow'
+	$(BIN)/pytest -n 2 --dist loadfile -m 'not needs and not systemd and not slow'
 
 test-faults: $(VENV)/.test-installed | fault-packages ## as root: every fault of docs/reliability.md
 	@[ "$$(id -u)" -eq 0 ] || { echo "This mounts file systems: run it as root." >&2; exit 1; }
@@ -33,6 +38,13 @@ test-faults: $(VENV)/.test-installed | fault-packages ## as root: every fault of
 
 test-long: $(VENV)/.test-installed ## faults in any order, a thousand times; over an hour
 	$(BIN)/pytest -s tests/faults/test_any_order.py --hypothesis-profile=long --timeout=0
+
+test-monitoring: $(VENV)/.test-installed | monitoring-packages ## Prometheus scrapes the daemon, and its alerts fire
+	$(BIN)/pytest -m needs tests/test_prometheus.py tests/test_events_page.py
+
+test-systemd: $(VENV)/.test-installed | systemd-packages monitoring-packages ## as root: installed on a real systemd, and what else needs root
+	@[ "$$(id -u)" -eq 0 ] || { echo "This boots a Debian in a container: run it as root." >&2; exit 1; }
+	$(BIN)/pytest -m 'systemd or needs' --ignore tests/faults
 
 check: $(VENV)/.test-installed ## style, types, and who may import whom
 	$(BIN)/ruff check
@@ -69,7 +81,7 @@ define install_missing
 	[ -n "$$missing" ] || exit 0; \
 	{ $(call install_packages,$$missing); } || exit 1; \
 	[ -d /run/systemd/system ] || exit 0; \
-	for pair in nginx:nginx samba:smbd samba:nmbd openssh-server:ssh; do \
+	for pair in nginx:nginx prometheus:prometheus samba:smbd samba:nmbd openssh-server:ssh; do \
 		case "$$missing " in *" $${pair%%:*} "*) \
 			$$as_root systemctl disable --quiet --now "$${pair#*:}" ;; \
 		esac; \
@@ -81,6 +93,12 @@ packages:
 
 fault-packages:
 	@$(call install_missing,$(FAULT_PACKAGES))
+
+monitoring-packages:
+	@$(call install_missing,$(MONITORING_PACKAGES))
+
+systemd-packages:
+	@$(call install_missing,$(SYSTEMD_PACKAGES))
 
 # Debian and Ubuntu keep what `python3 -m venv` needs in a package of its own.
 $(VENV)/.made:

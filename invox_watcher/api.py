@@ -17,6 +17,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any, BinaryIO
 from urllib.parse import SplitResult, urlsplit
 
@@ -26,11 +27,14 @@ from invox_watcher.errors import (
     ApiRefusedError,
     ApiRejectedError,
     ApiUnavailableError,
+    InvoxError,
     RequestUnknownError,
+    StoppedError,
     UploadUrlRefusedError,
 )
 from invox_watcher.events import Event
 from invox_watcher.exchange import HttpClient, HttpReply, read_object
+from invox_watcher.pulse import beat
 from invox_watcher.retry import retry_after_seconds
 from invox_watcher.transcript import Reply, read_reply
 
@@ -91,7 +95,9 @@ class InvoxApi:
         self._read_timeout_seconds = read_timeout_seconds
         self._retry_max_seconds = retry_max_seconds
         self._clock = clock
-        self._tokens = _TokenCache(self._fetch_token, clock)
+        # How far this machine's clock is ahead of the API's by its latest reply; None where that didn't say.
+        self.clock_ahead_seconds: float | None = None
+        self._tokens = _TokenCache(self._fetch_token, clock, read_timeout_seconds)
 
     def check(self) -> None:
         """Find out whether the API can be reached and takes the credentials, by getting a token."""
@@ -102,7 +108,7 @@ class InvoxApi:
         request = {"mimeType": mime_type}
         if callback_url is not None:
             request["callbackUrl"] = callback_url
-        reply = self._call(self._presign_path, request)
+        reply = self._call("presign", self._presign_path, request)
         if not reply.ok:
             raise self._failure(reply, "Asking for an upload URL", "api.presign_path")
         payload = read_object(reply)
@@ -125,21 +131,24 @@ class InvoxApi:
         Neither token nor version goes there: storage refuses a second form of authentication. See
         `HttpClient.upload` for what is certain after which error. UploadUrlRefusedError: ask for a new URL.
         """
-        reply = self._client.upload(
-            presigned.url,
-            file,
-            size_bytes=size_bytes,
-            content_type=mime_type,
-            deadline_seconds=self._read_timeout_seconds + size_bytes / _SLOWEST_BYTES_PER_SECOND,
-            silence_seconds=self._read_timeout_seconds,
-            on_progress=on_progress,
+        reply = _told(
+            "upload",
+            lambda: self._client.upload(
+                presigned.url,
+                file,
+                size_bytes=size_bytes,
+                content_type=mime_type,
+                deadline_seconds=self._read_timeout_seconds + size_bytes / _SLOWEST_BYTES_PER_SECOND,
+                silence_seconds=self._read_timeout_seconds,
+                on_progress=on_progress,
+            ),
         )
         if not reply.ok:
             raise self._storage_failure(reply)
 
     def result(self, request_id: str) -> Reply:
         """What has become of a request. RequestUnknownError where the API has nothing under this id."""
-        reply = self._call(self._status_path, {"requestId": request_id})
+        reply = self._call("result", self._status_path, {"requestId": request_id})
         if reply.status == 404 and _complaint(reply).get("errorType") == "transcriptionNotFound":
             raise RequestUnknownError(f"The API has nothing under request id {request_id}.", status=404)
         if not reply.ok:
@@ -151,25 +160,29 @@ class InvoxApi:
             )
         return answer
 
-    def _call(self, path: str, request: dict[str, str]) -> HttpReply:
+    def _call(self, call: str, path: str, request: dict[str, str]) -> HttpReply:
         """POST with the bearer token; a 401 is answered once with a token other than the refused one."""
         token = self._tokens.get()
-        reply = self._post(path, request, token)
+        reply = self._post(call, path, request, token)
         if reply.status == 401:
-            reply = self._post(path, request, self._tokens.instead_of(token))
+            reply = self._post(call, path, request, self._tokens.instead_of(token))
         return reply
 
-    def _post(self, path: str, request: dict[str, str], token: _Token) -> HttpReply:
+    def _post(self, call: str, path: str, request: dict[str, str], token: _Token) -> HttpReply:
         headers = {"Authorization": f"Bearer {token.value}", "Content-Type": "application/json"}
-        return self._send(path, headers, json.dumps(request).encode())
+        return self._send(call, path, headers, json.dumps(request).encode())
 
-    def _send(self, path: str, headers: dict[str, str], body: bytes) -> HttpReply:
+    def _send(self, call: str, path: str, headers: dict[str, str], body: bytes) -> HttpReply:
         if self._version is not None:
             headers = {**headers, "X-Invox-Medical-Api-Version": self._version}
         headers = {**headers, "Accept": "application/json"}
-        return self._client.post(
-            self._base_url + path, headers=headers, body=body, deadline_seconds=self._read_timeout_seconds
+        url, deadline_seconds = self._base_url + path, self._read_timeout_seconds
+        reply = _told(
+            call,
+            lambda: self._client.post(url, headers=headers, body=body, deadline_seconds=deadline_seconds),
         )
+        self.clock_ahead_seconds = _ahead_seconds(reply.headers.get("Date"))
+        return reply
 
     def _fetch_token(self) -> _Token:
         asked_at = self._clock()
@@ -177,7 +190,7 @@ class InvoxApi:
             "Authorization": self._token_authorization,
             "Content-Type": "application/x-www-form-urlencoded",
         }
-        reply = self._send(self._token_path, headers, b"grant_type=client_credentials")
+        reply = self._send("token", self._token_path, headers, b"grant_type=client_credentials")
         if reply.status in (400, 401, 403):
             raise ApiRefusedError(
                 f"{reply.where} gives no token for these credentials ({reply.status}{self._quoted(reply)}).",
@@ -273,9 +286,12 @@ class _TokenCache:
     what comes of it, be it a token or an error.
     """
 
-    def __init__(self, fetch: Callable[[], _Token], clock: Callable[[], float]) -> None:
+    def __init__(
+        self, fetch: Callable[[], _Token], clock: Callable[[], float], patience_seconds: float
+    ) -> None:
         self._fetch = fetch
         self._clock = clock
+        self._patience_seconds = patience_seconds
         self._lock = threading.Lock()
         self._token: _Token | None = None
         self._flight: Future[_Token] | None = None
@@ -298,6 +314,8 @@ class _TokenCache:
                 flight = self._flight = Future()
         if mine:
             self._land(flight)
+        else:
+            beat(self._patience_seconds)
         return flight.result()
 
     def _land(self, flight: Future[_Token]) -> None:
@@ -314,6 +332,23 @@ class _TokenCache:
                 flight.set_result(token)
             else:
                 flight.set_exception(failure)
+
+
+def _told(call: str, exchange: Callable[[], HttpReply]) -> HttpReply:
+    """The reply of `exchange`. How it was answered is an event: by its status, else by the error's code."""
+    began = time.monotonic()
+    status = StoppedError.code
+    try:
+        reply = exchange()
+        status = str(reply.status)
+    except InvoxError as error:
+        status = str(getattr(error, "status", None) or error.code)
+        raise
+    finally:
+        if status != StoppedError.code:
+            seconds = round(time.monotonic() - began, 3)
+            events.log.debug(Event.API_CALLED, call=call, status=status, seconds=seconds)
+    return reply
 
 
 def _complaint(reply: HttpReply) -> dict[str, Any]:
@@ -347,6 +382,14 @@ def _lifetime_seconds(payload: dict[str, Any]) -> float:
     except (TypeError, ValueError, OverflowError):
         return _DEFAULT_LIFETIME_SECONDS
     return seconds if math.isfinite(seconds) and seconds > 0 else _DEFAULT_LIFETIME_SECONDS
+
+
+def _ahead_seconds(date: str | None) -> float | None:
+    try:
+        there = parsedate_to_datetime(date or "")
+    except ValueError:
+        return None
+    return (datetime.now(UTC) - (there if there.tzinfo else there.replace(tzinfo=UTC))).total_seconds()
 
 
 def _split(url: str) -> SplitResult | None:

@@ -1,168 +1,138 @@
-"""Wiring: builds the parts from the configuration, supervises their threads, stops them on a signal.
+"""Wiring: builds the parts that one configuration names, starts and stops their threads, knows how they do.
 
-The main thread only waits. The inbox has one thread, the engine has its workers, the server has one; if any
-of them dies, the daemon stops and ends non-zero, for whoever supervises it to see.
+Inbox, journal and server have one thread each, the engine has its workers; if any of them dies, the daemon
+stops and ends non-zero, for whoever supervises it to see. What the process has once, such as its signals, is
+`process`'s.
 """
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
-import fcntl
 import os
-import queue
 import resource
-import signal
 import threading
+import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
-from types import FrameType
+from functools import partial
 
-from invox_watcher.api import InvoxApi
 from invox_watcher.config import Config
+from invox_watcher.custody import AuditLog
 from invox_watcher.engine import Clock, Engine
 from invox_watcher.errors import (
     DiskFullError,
     ExitStatus,
-    FolderError,
     InvoxError,
     JournalError,
     StorageError,
 )
 from invox_watcher.events import Event, log, where
-from invox_watcher.exchange import HttpClient
-from invox_watcher.files import APART_HINT, Folders, make_root
-from invox_watcher.inbox import Candidate, Inbox
-from invox_watcher.inbox.mounts import mount_of
+from invox_watcher.files import APART_HINT
+from invox_watcher.hooks import Commands, Hooks
+from invox_watcher.inbox import Candidate
 from invox_watcher.job import Failure, Job, State, new_job_id, utc_now
+from invox_watcher.lock import Locks
+from invox_watcher.metrics import Gauges, Meter, Standing, exposition
 from invox_watcher.pipeline import Pipeline, Rules
-from invox_watcher.presence import Presence, check_mounted
+from invox_watcher.pulse import Part, Pulse, Supervisor, beat
 from invox_watcher.recovery import recover, return_stranded
 from invox_watcher.results import Asking
+from invox_watcher.retention import Ages, Retention
 from invox_watcher.retry import Backoff
 from invox_watcher.server import Server, create_app
 from invox_watcher.store import Journal
 from invox_watcher.webhook import Credentials, Receiver
+from invox_watcher.wiring import api_of, claim_folders, client_of, inbox_of, named_folders, presence_of
 
 # systemd sends SIGKILL after 90 s by default; a person at a terminal waits less long.
 _STOP_SECONDS = 4.0
-_DRAINED_CHECK_SECONDS = 0.1
-_LOST_SIGNAL_SECONDS = 0.5
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_JOURNAL_CHECK_SECONDS = 10.0
 _PR_SET_DUMPABLE = 4  # <linux/prctl.h>
 
 
-def folders_of(config: Config) -> Folders:
-    """The folders that the configuration names."""
-    return Folders(
-        inbox=config.folders.inbox,
-        processing=config.folders.processing,
-        outbox=config.folders.outbox,
-        done=config.folders.done,
-        failed=config.folders.failed,
-        directory_mode=config.folders.directory_mode,
-    )
+@dataclass(frozen=True)
+class Tally:
+    """How many recordings are under way, and how many have ended since the start, by how they did."""
 
-
-def named_folders(folders: Folders) -> dict[str, Path]:
-    """The five folders by name."""
-    return {name: getattr(folders, name) for name in ("inbox", "processing", "outbox", "done", "failed")}
-
-
-def prepare_state(config: Config) -> Path:
-    """The state directory, made where it is missing.
-
-    Raises:
-        FolderError: it can't be made or written, or lies inside the inbox or on a network share.
-    """
-    directory = config.state.directory
-    if directory.resolve().is_relative_to(config.folders.inbox.resolve()):
-        raise FolderError(
-            f"state.directory: {directory} lies inside the inbox",
-            hint="Put it elsewhere, by default /var/lib/invox-watcher.",
-        )
-    try:
-        make_root(directory, 0o700)
-        os.close(os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-    except OSError as error:
-        raise _unusable(directory, error) from None
-    mount = mount_of(os.path.realpath(directory))
-    if mount.remote:
-        raise FolderError(
-            f"state.directory: {directory} lies on {mount.type}, where the journal's locks may not hold",
-            hint="Put it on a local disk, by default /var/lib/invox-watcher. The folders may lie on a share.",
-        )
-    return directory
-
-
-def api_of(config: Config, client: HttpClient) -> InvoxApi:
-    """The API client that the configuration describes."""
-    return InvoxApi(
-        client,
-        base_url=config.api.base_url,
-        version=config.api.version,
-        token_path=config.api.token_path,
-        presign_path=config.api.presign_path,
-        status_path=config.api.status_path,
-        app_id=config.credentials.app_id.get_secret_value(),
-        api_key=config.credentials.api_key.get_secret_value(),
-        read_timeout_seconds=config.api.read_timeout_seconds,
-        retry_max_seconds=config.retry.max_seconds,
-    )
-
-
-def client_of(config: Config) -> HttpClient:
-    """The HTTP client that the configuration describes."""
-    return HttpClient(
-        connect_timeout_seconds=config.api.connect_timeout_seconds,
-        ca_bundle=str(config.api.ca_bundle) if config.api.ca_bundle else None,
-        proxy=config.api.proxy,
-    )
-
-
-@dataclass
-class _Ending:
-    """How the run ended, as far as it is known."""
-
-    crashed: bool = False
-    blocked: InvoxError | None = None
+    under_way: int
+    done: int
+    failed: int
 
 
 class Daemon:
-    """One daemon on one state directory."""
+    """All that works by one configuration. Started once, stopped once."""
 
-    def __init__(self, config: Config, *, clock: Clock | None = None) -> None:
-        """Lock the state directory, open the journal, check the folders.
+    def __init__(
+        self,
+        config: Config,
+        *,
+        locks: Locks,
+        meter: Meter,
+        patience_seconds: float,
+        on_crash: Callable[[], None],
+        clock: Clock | None = None,
+    ) -> None:
+        """Check and lock the folders, open the journal, listen.
+
+        `meter` hears the events. `patience_seconds`: how long a part may stand still. `on_crash` is called
+        when a thread dies.
 
         Raises:
             FolderError, JournalError: the configuration names something that can't be used.
         """
-        # Held back until `run`, and for good in every thread that is started before: a signal that the kernel
-        # hands to another thread than the main one would not wake it.
-        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         self._stop = threading.Event()
-        # What wakes the main thread. Not the event itself: its lock is not to be taken in a signal handler.
-        self._asked: queue.SimpleQueue[None] = queue.SimpleQueue()
-        self._signals = 0
-        self._ending = _Ending()
+        self._blocked: InvoxError | None = None
+        self._journal_fault: InvoxError | None = None
         self._stranded: set[str] = set()  # claims that broke off; only the inbox's thread uses it
+        self._crash = on_crash
+        self._supervisor = Supervisor(patience_seconds)
+        self._journal_check_seconds = min(_JOURNAL_CHECK_SECONDS, patience_seconds / 4)
         os.umask(0o077)
         _keep_memory_private()
-        self._folders = folders_of(config)
-        self._locks = [_lock(prepare_state(config) / "lock", config.state.directory)]
-        check_mounted(config.state.directory, named_folders(self._folders).values())
-        self._folders.prepare()
-        self._presence = _presence_of(config, self._folders)
-        # Also where the recordings are: two journals over the same folders would each take the other's.
-        self._locks.append(_lock(self._folders.processing, self._folders.processing))
-        self._journal = Journal(config.state.directory)
-        self._client = client_of(config)
-        self._engine = self._build_engine(config, clock or Clock())
-        self._inbox = _build_inbox(config, self._folders)
-        address = config.http.address
-        app = create_app(problems=self.problems, receiver=self._build_receiver(config))
-        self._server = Server(app, *address, on_crash=self._crash) if address else None
+        self._folders = claim_folders(config, locks)
+        self._presence = presence_of(config, self._folders)
+        self._inbox_pulse, self._journal_pulse = Pulse("inbox"), Pulse("journal")
+        self._threads = [
+            threading.Thread(target=self._supervised, args=(target, pulse), name=pulse.name, daemon=True)
+            for target, pulse in (
+                (self._watch, self._inbox_pulse),
+                (self._check_journal, self._journal_pulse),
+                (lambda: self._presence.watch(self._stop), Pulse("folders")),
+            )
+        ]
+        with ExitStack() as opened:
+            audit = AuditLog(config.state.directory)
+            opened.callback(audit.close)
+            commands = Commands(**config.hooks.model_dump())
+            self._journal = Journal(
+                config.state.directory, hooks_after=commands.states, witness=audit.witness
+            )
+            opened.callback(self._journal.close)
+            self._threads += self._housekeeping(config, commands, audit)
+            self._client = client_of(config)
+            opened.callback(self._client.close)
+            self._engine = self._build_engine(config, clock or Clock())
+            self._inbox = inbox_of(config, self._folders)
+            self._server = self._build_server(config, meter)
+            self._to_close = opened.pop_all()
+
+    def _housekeeping(self, config: Config, commands: Commands, audit: AuditLog) -> list[threading.Thread]:
+        """The threads for what the configuration wants done with finished recordings."""
+        finished, folders = self._journal.finished, self._folders
+        ages = Ages(**config.retention.model_dump())
+        filed = {State.DONE: folders.done, State.FAILED: folders.failed}
+        wanted: list[tuple[bool, str, Callable[[threading.Event], None]]] = [
+            (bool(commands.states), "hooks", Hooks(commands, finished, filed, folders.outbox).run),
+            (bool(ages), "retention", Retention(ages, finished, folders, audit).run),
+        ]
+        return [
+            threading.Thread(
+                target=self._supervised, args=(partial(run, self._stop), Pulse(name)), name=name, daemon=True
+            )
+            for needed, name, run in wanted
+            if needed
+        ]
 
     def _build_engine(self, config: Config, clock: Clock) -> Engine:
         pipeline = self._pipeline = Pipeline(
@@ -209,18 +179,31 @@ class Daemon:
         )
         return Receiver(credentials, keep=self._journal.keep, wake=self._engine.hasten)
 
+    def _build_server(self, config: Config, meter: Meter) -> Server | None:
+        if config.http.address is None:
+            return None
+        gauges = Gauges(
+            standing=self._standing,
+            under_way=self._journal.active,
+            folders=named_folders(self._folders) | {"state": config.state.directory},
+        )
+        app = create_app(
+            problems=self.problems,
+            due=self._engine.due,
+            exposition=exposition(meter, gauges),
+            on_webhook=meter.webhook,
+            receiver=self._build_receiver(config),
+        )
+        return Server(app, *config.http.address, on_crash=self._crash)
+
     # ---- running -----------------------------------------------------------------------------------------
 
-    def run(self, *, once: bool = False) -> ExitStatus:
-        """Work until a signal comes; with `once`, until the inbox is empty and nothing is under way.
+    def start(self) -> None:
+        """Go on with what was under way, and watch.
 
-        Returns the exit status: OK after a signal; with `once` also SOME_FAILED, UNAVAILABLE, PERMISSION or
-        TRY_LATER; SOFTWARE where a thread died.
+        Raises:
+            InvoxError: folders or journal can't be used. Then `stop` is called all the same.
         """
-        for number in _SIGNALS:
-            signal.signal(number, self._on_signal)
-        threading.excepthook = _log_defect
-        log.info(Event.STARTED, pid=os.getpid(), once=once)
         if apart := self._folders.apart():
             log.warning(Event.FOLDERS_APART, folders=apart, hint=APART_HINT)
         jobs = recover(self._journal, self._folders)
@@ -229,25 +212,30 @@ class Daemon:
             self._engine.add(job)
         if self._server:
             self._server.start()
-        watcher = threading.Thread(target=self._supervised, args=(self._watch,), name="inbox", daemon=True)
-        watcher.start()
-        look_after = (lambda: self._presence.watch(self._stop),)
-        threading.Thread(target=self._supervised, args=look_after, name="folders", daemon=True).start()
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-        try:
-            if once:
-                self._drain()
-            else:
-                while not self._asked_within(_LOST_SIGNAL_SECONDS):
-                    pass  # a signal in the instant before a wait begins does not end that wait
-        finally:
-            self._shut_down(watcher)
-        if self._signals and not self._ending.crashed:
-            return ExitStatus.OK
-        return self._exit_status()
+        for thread in self._threads:
+            thread.start()
 
     def _watch(self) -> None:
         self._inbox.run(self._take, self._stop)
+
+    def _check_journal(self) -> None:
+        """Ask the journal now and then: only one that answers can be relied on to take the next recording."""
+        while not self._stop.is_set():
+            before, self._journal_fault = self._journal_fault, self._fault_of_journal()
+            if (fault := self._journal_fault) is None:
+                beat()
+            if fault is not None and before is None:
+                log.error(Event.STORAGE_REFUSED, code=fault.code, error=fault.message, hint=fault.hint)
+            elif fault is None and before is not None:
+                log.info(Event.STORAGE_AGAIN)
+            self._stop.wait(self._journal_check_seconds)
+
+    def _fault_of_journal(self) -> JournalError | None:
+        try:
+            self._journal.check()
+        except JournalError as error:
+            return error
+        return None
 
     def _take(self, candidate: Candidate) -> bool:
         if self._stop.is_set() or not self._engine.room:
@@ -255,95 +243,108 @@ class Daemon:
         return_stranded(self._stranded, self._folders)
         job = _job_from(candidate)
         try:
-            claimed = self._pipeline.claim(job)
+            claimed = self._pipeline.claim(job, candidate.waited_seconds)
         except (StorageError, JournalError) as error:
             if isinstance(error, StorageError):
                 self._stranded.add(job.id)
             if isinstance(error, DiskFullError | JournalError):
-                self._ending.blocked = error
+                self._blocked = error
             raise  # to the inbox, which says so and offers the recording again at the next rescan
         if not claimed:
             return True  # gone or changed meanwhile: if it is still there, the next look finds it
-        self._ending.blocked = None
+        self._blocked = None
         self._engine.add(job)
         return True
 
-    def _drain(self) -> None:
-        """Wait until nothing is left to do, or something keeps us from doing it."""
-        while not self._asked_within(_DRAINED_CHECK_SECONDS):
-            status = (
-                self._inbox.status
-            )  # before the engine's: what was taken in between is then counted there
-            health = self._engine.health
-            self._ending.blocked = self._ending.blocked or health.api or health.storage
-            if self._ending.blocked is not None:
-                return
-            if status.scans and not status.settling and not status.refused_now and not self._engine.in_flight:
-                return
-
-    def _asked_within(self, seconds: float) -> bool:
-        with contextlib.suppress(queue.Empty):
-            self._asked.get(timeout=seconds)
+    @property
+    def drained(self) -> bool:
+        """Whether nothing is left to do, or something keeps us from doing it."""
+        status = self._inbox.status  # before the engine's: what was taken in between is then counted there
+        health = self._engine.health
+        self._blocked = self._blocked or health.api or health.storage
+        if self._blocked is not None:
             return True
-        return False
+        settled = status.scans and not status.settling and not status.refused_now
+        return bool(settled) and not self._engine.in_flight
 
-    def _exit_status(self) -> ExitStatus:
-        if self._ending.crashed:
-            return ExitStatus.SOFTWARE
-        if self._ending.blocked is not None:
-            return self._ending.blocked.exit_status
+    @property
+    def exit_status(self) -> ExitStatus:
+        """How it went once it is `drained`: OK, SOME_FAILED, UNAVAILABLE, PERMISSION or TRY_LATER."""
+        if self._blocked is not None:
+            return self._blocked.exit_status
         if self._engine.failed:
             return ExitStatus.SOME_FAILED
         status = self._inbox.status
         left = status.unfinished or status.troubled or not status.available
         return ExitStatus.TRY_LATER if left else ExitStatus.OK
 
+    # ---- how it does -------------------------------------------------------------------------------------
+
+    @property
+    def watches(self) -> bool:
+        """Whether the watch stands, or the inbox was seen not to be there."""
+        return self._inbox_pulse.began
+
+    @property
+    def tally(self) -> Tally:
+        """How many recordings are under way, and how many have ended."""
+        return Tally(self._engine.in_flight, self._engine.done, self._engine.failed)
+
+    @property
+    def api_is_away(self) -> bool:
+        """Whether nothing is sent to the API for now, because it does not answer or refuses us."""
+        return self._engine.health.api is not None
+
+    def gets_on(self) -> bool:
+        """Look whether every part gets on, and log which doesn't. To be called every few seconds."""
+        parts: list[Part] = [self._journal_pulse]
+        if self._presence.problem is None:  # who waits for a share that hangs would wait after a restart too
+            parts += [self._inbox_pulse, *self._engine.parts]
+        return self._supervisor.look(parts)
+
     def problems(self) -> dict[str, str]:
         """What keeps a recording from going through right now: code → sentence. Empty where nothing does."""
         health = self._engine.health
-        errors = (health.api, health.storage, self._presence.problem)
+        errors = (health.api, health.storage, self._journal_fault, self._presence.problem)
         found = {error.code: error.message for error in errors if error is not None}
-        status, blocked = self._inbox.status, self._ending.blocked
+        status, blocked = self._inbox.status, self._blocked
         if blocked is not None and (status.settling or status.troubled):  # it still waits in the inbox
             found[blocked.code] = blocked.message
         if not status.available:
             found["inbox_gone"] = "The inbox can't be read."
-        return found
+        return self._supervisor.problems() | found
+
+    def _standing(self) -> Standing:
+        return Standing(self.problems(), self.api_is_away, self._engine.room, self._inbox.status)
 
     # ---- stopping ----------------------------------------------------------------------------------------
 
-    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
-        self._signals += 1
-        if self._signals > 1:
-            os._exit(128 + number)  # asked twice: at once. Whatever was under way goes on after the restart.
-        self._asked.put(None)
-
-    def _crash(self) -> None:
-        self._ending.crashed = True
-        self._asked.put(None)
-
-    def _supervised(self, target: Callable[[], None]) -> None:
+    def _supervised(self, target: Callable[[], None], pulse: Pulse) -> None:
         try:
-            target()
+            with pulse.beating():
+                target()
         except Exception as error:  # noqa: BLE001 - whatever it was, a dead thread ends the daemon
-            place = f"{type(error).__name__}: {error}" if isinstance(error, InvoxError) else repr(type(error))
+            place = f"{type(error).__name__}: {error}" if isinstance(error, InvoxError) else where(error)
             log.error(Event.THREAD_DIED, thread=threading.current_thread().name, error=place)
             self._crash()
 
-    def _shut_down(self, watcher: threading.Thread) -> None:
-        log.info(Event.STOPPING)
+    def stop(self, timeout_seconds: float = _STOP_SECONDS) -> bool:
+        """Stop everything. What is under way goes on after the next start.
+
+        False where a thread has not ended within about `timeout_seconds`: it may still do something.
+        """
         self._stop.set()
         self._inbox.wake()
         self._client.abort_all()
-        self._engine.stop(_STOP_SECONDS)
-        watcher.join(_STOP_SECONDS)
+        ended = self._engine.stop(timeout_seconds)
+        give_up = time.monotonic() + timeout_seconds
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join(max(give_up - time.monotonic(), 0))
         if self._server:
             self._server.stop()
-        self._client.close()
-        self._journal.close()
-        for lock in self._locks:
-            os.close(lock)
-        log.info(Event.STOPPED)
+        self._to_close.close()
+        return ended and not any(thread.is_alive() for thread in self._threads)
 
 
 def _keep_memory_private() -> None:
@@ -351,37 +352,6 @@ def _keep_memory_private() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     # The limit is not looked at where cores are piped to a program, see core(5); this is, see prctl(2).
     ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, ctypes.c_ulong(0))
-
-
-def _log_defect(raised: threading.ExceptHookArgs) -> None:
-    """Of a thread of a library too, whose exception Python would print with its text."""
-    if raised.exc_value is not None and raised.thread is not None:
-        log.error(Event.DEFECT, thread=raised.thread.name, error=where(raised.exc_value))
-
-
-def _presence_of(config: Config, folders: Folders) -> Presence:
-    presence = Presence(named_folders(folders))
-    try:
-        presence.remember(config.state.directory)
-    except OSError as error:
-        raise _unusable(config.state.directory, error) from None
-    return presence
-
-
-def _build_inbox(config: Config, folders: Folders) -> Inbox:
-    watch = config.watch
-    return Inbox(
-        folders.inbox,
-        mode=watch.mode,
-        recursive=watch.recursive,
-        settle_seconds=watch.settle_seconds,
-        rescan_seconds=watch.rescan_seconds,
-        polling_seconds=watch.polling_seconds,
-        patience_seconds=watch.patience_seconds,
-        ignore=watch.ignore,
-        max_size_bytes=config.intake.max_size_mib << 20,
-        accepted_mime_types=config.api.mime_types,
-    )
 
 
 def _job_from(candidate: Candidate) -> Job:
@@ -404,30 +374,4 @@ def _job_from(candidate: Candidate) -> Job:
         mime_type=candidate.mime_type,
         duration_seconds=candidate.duration_seconds,
         refusal=failure,
-    )
-
-
-def _lock(path: Path, directory: Path) -> int:
-    """Hold `path`, a file or folder, for this process alone; the kernel lets go however it ends."""
-    flags = os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT
-    try:
-        descriptor = os.open(path, flags | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise _unusable(directory, error) from None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        raise JournalError(
-            f"Another daemon is running on {directory}.",
-            code="already_running",
-            hint="Stop it first, or give this one a state.directory and folders of its own.",
-        ) from None
-    return descriptor
-
-
-def _unusable(directory: Path, error: OSError) -> FolderError:
-    return FolderError(
-        f"state.directory: can't write in {directory}: {error.strerror}",
-        hint=f"Create it and give it to the daemon's user: install -d -m 700 -o USER {directory}",
     )

@@ -11,7 +11,7 @@ import heapq
 import itertools
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -32,6 +32,7 @@ from invox_watcher.errors import (
 from invox_watcher.events import Event, log, where
 from invox_watcher.job import FINAL, Job, State
 from invox_watcher.pipeline import Next, Pipeline
+from invox_watcher.pulse import Part, Pulse
 from invox_watcher.retry import Backoff, Breaker
 from invox_watcher.store import Journal
 
@@ -74,8 +75,12 @@ class _Entry(NamedTuple):
 class _Lane:
     """Jobs by due time for one group of threads. `take` blocks until one is due or the lane is closed."""
 
-    def __init__(self, clock: Clock) -> None:
+    place = None
+
+    def __init__(self, clock: Clock, name: str) -> None:
+        self.name = name
         self._clock = clock
+        self._idle = 0  # threads in `take`
         self._heap: list[_Entry] = []
         self._order = itertools.count()
         self._changed = threading.Condition()
@@ -93,8 +98,23 @@ class _Lane:
                 wait = self._heap[0].due - self._clock() if self._heap else None
                 if wait is not None and wait <= 0:
                     return heapq.heappop(self._heap).job
+                self._idle += 1
                 self._clock.wait(self._changed, wait)
+                self._idle -= 1
             return None
+
+    @property
+    def silent_seconds(self) -> float:
+        """How long a job has been due although a thread is free to take it."""
+        with self._changed:
+            late = self._clock() - self._heap[0].due if self._heap and self._idle else 0.0
+            return max(late, 0.0)
+
+    def due(self) -> dict[str, float]:
+        """In how many seconds each job here is due, by its id."""
+        with self._changed:
+            now = self._clock()
+            return {job.id: max(due - now, 0.0) for due, _order, job, _held_back in self._heap}
 
     def hasten(self, request_id: str) -> bool:
         """Make the job with that request id due now; False where it is not here."""
@@ -159,7 +179,7 @@ class Engine:
         self._on_room = on_room
         self._on_crash = on_crash
         self._clock = clock
-        self._bytes, self._looks = _Lane(clock), _Lane(clock)
+        self._bytes, self._looks = _Lane(clock, "uploads"), _Lane(clock, "looks")
         self._lock = threading.Lock()  # guards what follows
         # An outage must be seen as one before it has cost a single recording all its attempts.
         self._breaker = Breaker(backoff, threshold=min(_BREAKER_FAULTS, max_attempts))
@@ -168,14 +188,19 @@ class Engine:
         self._hastened: set[str] = set()  # requests whose webhook came in the middle of a step
         self._api_fault: InvoxError | None = None
         self._storage_faults: dict[str, InvoxError] = {}  # by job
-        self._failed = 0
-        self._threads = [
-            threading.Thread(target=self._work, args=(lane,), name=f"{name}-{number}", daemon=True)
+        self._done = self._failed = 0
+        workers = [
+            (lane, Pulse(f"{name}-{number}"))
             for lane, name, count in (
                 (self._bytes, "upload", upload_workers),
                 (self._looks, "look", _LOOK_WORKERS),
             )
             for number in range(1, count + 1)
+        ]
+        self.parts: Sequence[Part] = [self._bytes, self._looks, *(pulse for _lane, pulse in workers)]
+        self._threads = [
+            threading.Thread(target=self._work, args=(lane, pulse), name=pulse.name, daemon=True)
+            for lane, pulse in workers
         ]
 
     def start(self) -> None:
@@ -183,13 +208,18 @@ class Engine:
         for thread in self._threads:
             thread.start()
 
-    def stop(self, timeout_seconds: float) -> None:
-        """Take no further step and wait for those under way; the caller has aborted their HTTP exchanges."""
+    def stop(self, timeout_seconds: float) -> bool:
+        """Take no further step and wait for those under way; the caller has aborted their HTTP exchanges.
+
+        False where one has not ended in that time.
+        """
         self._bytes.close()
         self._looks.close()
         give_up = time.monotonic() + timeout_seconds
         for thread in self._threads:
-            thread.join(max(give_up - time.monotonic(), 0))
+            if thread.is_alive():
+                thread.join(max(give_up - time.monotonic(), 0))
+        return not any(thread.is_alive() for thread in self._threads)
 
     def add(self, job: Job) -> None:
         """Take care of `job` from now on."""
@@ -221,10 +251,20 @@ class Engine:
             return len(self._in_flight)
 
     @property
+    def done(self) -> int:
+        """How many recordings have their transcript since the start."""
+        with self._lock:
+            return self._done
+
+    @property
     def failed(self) -> int:
         """How many jobs ended in failed/ or vanished since the start."""
         with self._lock:
             return self._failed
+
+    def due(self) -> dict[str, float]:
+        """In how many seconds the next step of each job is due; without those whose step is under way."""
+        return self._bytes.due() | self._looks.due()
 
     @property
     def health(self) -> Health:
@@ -235,10 +275,11 @@ class Engine:
 
     # ---- the threads -------------------------------------------------------------------------------------
 
-    def _work(self, lane: _Lane) -> None:
+    def _work(self, lane: _Lane, pulse: Pulse) -> None:
         try:
             while (job := lane.take()) is not None:
-                self._turn(job)
+                with pulse.beating():
+                    self._turn(job)
         except BaseException as error:  # noqa: BLE001
             # Never a living process with a dead worker: say so, and let the daemon end.
             log.error(Event.THREAD_DIED, thread=threading.current_thread().name, error=where(error))
@@ -273,6 +314,7 @@ class Engine:
             with self._lock:
                 self._hastened.discard(job.request_id or "")
                 self._in_flight.discard(job.id)
+                self._done += job.state is State.DONE
                 self._failed += job.state is not State.DONE
             self._on_room()
         else:

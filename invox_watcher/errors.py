@@ -34,10 +34,11 @@ from enum import IntEnum
 
 
 class ExitStatus(IntEnum):
-    """Exit statuses of the command line; the numbers above 1 are those of BSD's sysexits.h."""
+    """Exit statuses of the command line; the numbers from 64 on are those of BSD's sysexits.h."""
 
     OK = 0
     SOME_FAILED = 1
+    NOT_RUNNING = 3  # of `status`, by the Linux Standard Base's rules for init scripts
     USAGE = 64
     UNAVAILABLE = 69
     SOFTWARE = 70

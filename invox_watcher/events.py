@@ -11,11 +11,13 @@ import contextlib
 import hashlib
 import json
 import logging
+import os
 import re
 import sys
 import traceback
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, Literal, TextIO
 
 import structlog
@@ -32,6 +34,12 @@ class Event(StrEnum):
     DEFECT = "defect"
     RECOVERED = "recovered"
     FOLDERS_APART = "folders_apart"
+    STALLED = "stalled"
+    STALL_OVER = "stall_over"
+    RELOADING = "reloading"
+    RELOADED = "reloaded"
+    RELOAD_REFUSED = "reload_refused"
+    RELOAD_FAILED = "reload_failed"
     FOLDERS_GONE = "folders_gone"
     FOLDERS_BACK = "folders_back"
     # the inbox
@@ -64,7 +72,12 @@ class Event(StrEnum):
     STEP_RETRY = "step_retry"
     STEP_STALE = "step_stale"
     STEP_CRASHED = "step_crashed"
+    HOOK_RAN = "hook_ran"
+    HOOK_FAILED = "hook_failed"
+    RETENTION_KEPT = "retention_kept"
+    RETENTION_REFUSED = "retention_refused"
     # the API
+    API_CALLED = "api_called"
     TOKEN_REFRESHED = "token_refreshed"  # noqa: S105 - the name of an event
     API_REFUSED = "api_refused"
     API_STATUS_UNKNOWN = "api_status_unknown"
@@ -83,6 +96,7 @@ class Event(StrEnum):
 
 
 Level = Literal["debug", "info", "warning", "error"]
+Observer = Callable[[Event, Mapping[str, Any]], None]
 
 _FORBIDDEN = frozenset(
     {"token", "authorization", "api_key", "app_secret", "secret", "password", "presigned_url", "signature"}
@@ -91,6 +105,8 @@ _FORBIDDEN = frozenset(
 _NAMES = frozenset({"recording", "path", "name", "file"})
 _URL_QUERY = re.compile(r"(https?://[^\s?#'\"]*)[?#][^\s'\"]*", re.IGNORECASE)
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+
+_STDERR = 2
 
 # The one logger. Its class, processors and stream are set by `configure`; before that, structlog's defaults.
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
@@ -102,27 +118,50 @@ def configure(
     level: Level = "info",
     filenames: Literal["hashed", "plain"] = "hashed",
     stream: TextIO | None = None,
+    file: Path | None = None,
 ) -> None:
-    """Send all events to `stream` (standard error by default); silence the loggers of libraries.
+    """Send all events to `file`, else to `stream` (standard error by default); silence libraries' loggers.
 
-    Libraries are silenced because urllib3 at level debug prints presigned URLs with their signatures.
+    `file` is appended to, and opened anew by each call: one that was renamed is let go of. Libraries are
+    silenced because urllib3 at level debug prints presigned URLs with their signatures.
+
+    Raises:
+        OSError: `file` can't be opened. Then everything stays as it was.
     """
+    if file is not None:
+        _log_file.open(file)
+    sink = stream or sys.stderr if file is None else _log_file
     processors: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
+        _tell_observer,
+        _Threshold(level),
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="at"),
         _Redactor(hash_names=filenames == "hashed"),
         _render_json if format == "json" else _render_console,
     ]
     structlog.configure(
         processors=processors,
-        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
-        logger_factory=structlog.WriteLoggerFactory(_Undaunted(stream or sys.stderr)),  # type: ignore[arg-type]
+        wrapper_class=structlog.make_filtering_bound_logger(0),  # what is not logged is observed all the same
+        logger_factory=structlog.WriteLoggerFactory(_Undaunted(sink)),  # type: ignore[arg-type]
         cache_logger_on_first_use=False,
     )
     for library in ("urllib3", "requests", "watchdog", "uvicorn", "asyncio", "sqlalchemy"):
         logging.getLogger(library).handlers[:] = [logging.NullHandler()]
         logging.getLogger(library).propagate = False
+
+
+_observer: Observer | None = None
+
+
+def observe(observer: Observer) -> None:
+    """From now on `observer`, and no other, hears every event with its fields, whatever level is logged.
+
+    It is called in the thread where the event arises, before anything is redacted: it must be quick, and must
+    neither raise nor keep the fields.
+    """
+    global _observer  # noqa: PLW0603 - as the logger itself, one for the process
+    _observer = observer
 
 
 def hashed_name(name: str) -> str:
@@ -145,7 +184,7 @@ def printable(value: object) -> str:
 class _Undaunted:
     """A stream that loses lines rather than stop the work when its disk is full or its reader is gone."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO | _LogFile) -> None:
         self._stream = stream
 
     def write(self, line: str) -> None:
@@ -155,6 +194,55 @@ class _Undaunted:
     def flush(self) -> None:
         with contextlib.suppress(OSError):
             self._stream.flush()
+
+
+class _LogFile:
+    """A file that lines are appended to, each in one write.
+
+    Once open, its descriptor is never closed, only led to another file: a thread in the middle of a line
+    would write it into whatever got that number next.
+    """
+
+    def __init__(self) -> None:
+        self._descriptor = -1
+
+    def open(self, path: Path) -> None:
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOCTTY | os.O_CLOEXEC
+        new = os.open(path, flags, 0o600)
+        if self._descriptor == -1:
+            self._descriptor = new
+            return
+        if os.path.sameopenfile(self._descriptor, _STDERR):  # so it is for a daemon without a terminal
+            os.dup2(new, _STDERR)
+        os.dup2(new, self._descriptor, inheritable=False)
+        os.close(new)
+
+    def write(self, line: str) -> None:
+        os.write(self._descriptor, line.encode("utf-8", "backslashreplace"))
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+
+_log_file = _LogFile()
+
+
+def _tell_observer(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    if _observer is not None:
+        _observer(event["event"], event)
+    return event
+
+
+class _Threshold:
+    def __init__(self, level: Level) -> None:
+        self._least = _LEVELS[level]
+
+    def __call__(
+        self, _logger: Any, _method: str, event: MutableMapping[str, Any]
+    ) -> MutableMapping[str, Any]:
+        if _LEVELS[event["level"]] < self._least:
+            raise structlog.DropEvent
+        return event
 
 
 class _Redactor:

@@ -30,6 +30,7 @@ from invox_watcher.errors import (
     StorageError,
     UploadUncertainError,
 )
+from invox_watcher.pulse import beat
 from invox_watcher.transport import (
     LIBRARY_ERRORS,
     Adapter,
@@ -160,7 +161,7 @@ class HttpClient:
         - UploadUncertainError: all bytes went out, and no answer came, or a gateway's 502 or 504;
         - RecordingError `changed_during_upload`: the file ended early; StorageError: it can't be read.
         """
-        reader = _BoundedReader(file, size_bytes, on_progress)
+        reader = _BoundedReader(file, size_bytes, silence_seconds, on_progress)
         with (
             self._watchdog.over(Exchange(url, deadline_seconds, silence_seconds)) as exchange,
             contextlib.closing(Adapter()) as fresh,
@@ -195,10 +196,12 @@ class HttpClient:
         """The boundary: one request and its reply; every failure is one of ours."""
         exchange = plan.exchange
         failure: Exception | None = None
+        beat(exchange.silence_seconds)
         try:
             reply = self._talk(adapter, plan)
         except LIBRARY_ERRORS as error:
             failure = translated(error, exchange.where)
+        beat()
         # Asked even if all seems well: cut short by us, a reply without a length looks complete.
         failure = exchange.ending() or failure
         if failure is not None:
@@ -278,8 +281,15 @@ class _BoundedReader:
     would wait for the rest until the deadline.
     """
 
-    def __init__(self, file: BinaryIO, size_bytes: int, on_progress: Callable[[int], None] | None) -> None:
+    def __init__(
+        self,
+        file: BinaryIO,
+        size_bytes: int,
+        silence_seconds: float,
+        on_progress: Callable[[int], None] | None,
+    ) -> None:
         self.size_bytes = size_bytes
+        self._silence_seconds = silence_seconds
         self._file = file
         self._left_bytes = size_bytes
         self._sent_bytes = 0
@@ -290,6 +300,7 @@ class _BoundedReader:
     def read(self, size: int) -> bytes:
         """The next block. Being asked for it means that the one before was taken by the kernel."""
         self.handed_over = self._left_bytes == 0
+        beat(self._silence_seconds)
         if self._pending_bytes:
             self._sent_bytes += self._pending_bytes
             self._pending_bytes = 0

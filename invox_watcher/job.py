@@ -99,6 +99,13 @@ class Job:
     failure: Failure | None = None
     updated_at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
+    @property
+    def transcription_seconds(self) -> float | None:
+        """From the end of the upload until the result was here; None where another job's result was taken."""
+        if self.uploaded_at is None or self.completed_at is None or self.delivered_by == "reuse":
+            return None
+        return round(max((self.completed_at - self.uploaded_at).total_seconds(), 0.0), 3)
+
 
 @dataclass(frozen=True)
 class Notice:
@@ -125,6 +132,11 @@ class Kept(StrEnum):
 def utc_now() -> datetime:
     """The wall clock, for records; never compared with file times and never used for waiting."""
     return datetime.now(UTC)
+
+
+def seconds_since(moment: datetime) -> float:
+    """How long ago that was by the wall clock; 0 where it has been set back."""
+    return max((utc_now() - moment).total_seconds(), 0.0)
 
 
 def rfc3339(moment: datetime) -> str:

@@ -11,7 +11,6 @@ import contextlib
 import dataclasses
 import hashlib
 import itertools
-import json
 import os
 import threading
 import time
@@ -44,8 +43,10 @@ from invox_watcher.files import (
     numbered_folders,
     output_path,
 )
-from invox_watcher.job import FINAL, Failure, Job, State, rfc3339, utc_now
-from invox_watcher.outputs import Delivery, OutputFormat, Source, render
+from invox_watcher.job import FINAL, Failure, Job, State, seconds_since, utc_now
+from invox_watcher.outputs import OutputFormat, render
+from invox_watcher.papers import delivery_of, error_file
+from invox_watcher.pulse import beat
 from invox_watcher.results import Answer, Asking, Results
 from invox_watcher.store import Journal, NameReservedError
 from invox_watcher.transcript import Reply, ReplyStatus, read_reply
@@ -108,19 +109,19 @@ class Pipeline:
             State.FAILING: self._file_as_failed,
         }
 
-    def claim(self, job: Job) -> bool:
+    def claim(self, job: Job, waited_seconds: float = 0.0) -> bool:
         """Take the recording out of the inbox. False where it is gone or changed: it will be seen again."""
         if not self._folders.claim(job.id, job.path, _identity(job)):
             return False
         try:
-            self._journal.add(job)
+            self._journal.add(job, waited_seconds=round(waited_seconds, 3))
         except BaseException:
             self._folders.unclaim(job.id)  # no row would ever lead to it
             self._stop.wait(_REFUSED_SECONDS)
             raise
         log.info(
             Event.CLAIMED, job=job.id, recording=job.path, bytes=job.size_bytes, format=job.format,
-            duration_seconds=job.duration_seconds,
+            duration_seconds=job.duration_seconds, waited_seconds=round(waited_seconds, 3),
         )  # fmt: skip
         return True
 
@@ -162,6 +163,7 @@ class Pipeline:
             while left and (block := file.read(min(left, _HASH_BLOCK_BYTES))):
                 digest.update(block)
                 left -= len(block)
+                beat()
                 if self._stop.is_set():
                     raise StoppedError("stopped while reading a recording")
         except OSError as error:
@@ -210,6 +212,7 @@ class Pipeline:
                 detail={"request_id": presigned.request_id},
             )
             log.info(Event.UPLOAD_STARTED, job=job.id, request_id=presigned.request_id, bytes=job.size_bytes)
+            began = self._clock()
             try:
                 self._api.upload(
                     presigned,
@@ -227,8 +230,9 @@ class Pipeline:
                 # Not all bytes went out, or the answer was a clear no: the API has nothing of it.
                 self._journal.move(job, State.IDENTIFIED, request_id=None)
                 raise
+            seconds = self._clock() - began
             self._check_still_identified(job, file)
-        return self._uploaded(job)
+        return self._uploaded(job, seconds)
 
     def _check_still_identified(self, job: Job, file: BinaryIO) -> None:
         """Void the attempt, back to the hash, where the recording is not what was hashed."""
@@ -239,7 +243,7 @@ class Pipeline:
             self._journal.move(job, State.CLAIMED, request_id=None)
             raise
 
-    def _uploaded(self, job: Job) -> Next:
+    def _uploaded(self, job: Job, seconds: float) -> Next:
         job = self._journal.move(
             job,
             State.WAITING,
@@ -248,7 +252,10 @@ class Pipeline:
             attempts=0,
             detail={"size_bytes": job.size_bytes, "sha256": job.sha256},
         )
-        log.info(Event.UPLOADED, job=job.id, request_id=job.request_id, bytes=job.size_bytes)
+        log.info(
+            Event.UPLOADED, job=job.id, request_id=job.request_id, bytes=job.size_bytes,
+            seconds=round(seconds, 3),
+        )  # fmt: skip
         return Next(job, self._results.begin(job))
 
     def _again_with_new_url(self, job: Job, error: UploadUrlRefusedError) -> Next:
@@ -335,7 +342,10 @@ class Pipeline:
             **changes,
         )
         self._results.forget(job)
-        log.info(Event.TRANSCRIBED, job=job.id, request_id=job.request_id, delivered_by=delivered_by)
+        log.info(
+            Event.TRANSCRIBED, job=job.id, request_id=job.request_id, delivered_by=delivered_by,
+            seconds=job.transcription_seconds,
+        )  # fmt: skip
         return Next(job)
 
     def _reserve_outputs(self, job: Job, **changes: Any) -> Job:
@@ -363,7 +373,7 @@ class Pipeline:
 
     def _publish(self, job: Job) -> Next:
         assert job.filed_as is not None  # noqa: S101 - written with the state
-        delivery = self._delivery(job)
+        delivery = delivery_of(job, self._journal.reply(job.id))
         written: list[tuple[str, bytes]] = []
         for format in self._rules.formats:
             path = output_path(job.filed_as, format)
@@ -380,32 +390,13 @@ class Pipeline:
             job,
             State.DELIVERED,
             reserve=output_path(job.filed_as, ""),  # kept, so that the recording in done/ gets the same name
-            detail={"outputs": [path for path, _content in written]},
+            detail={"outputs": {path: _sha256(content) for path, content in written}},
         )
-        log.info(Event.DELIVERED, job=job.id, recording=job.path, delivered_by=job.delivered_by)
+        log.info(
+            Event.DELIVERED, job=job.id, recording=job.path, delivered_by=job.delivered_by,
+            seconds=round(seconds_since(job.received_at), 3),
+        )  # fmt: skip
         return Next(job)
-
-    def _delivery(self, job: Job) -> Delivery:
-        reply = read_reply(self._journal.reply(job.id))
-        assert reply.transcript is not None  # noqa: S101 - `_accept` let nothing else into the journal
-        source = Source(
-            name=job.path,
-            size_bytes=job.size_bytes,
-            sha256=job.sha256 or "",
-            mime_type=job.mime_type or "",
-            duration_seconds=job.duration_seconds,
-        )
-        return Delivery(
-            job_id=job.id,
-            request_id=job.request_id or "",
-            source=source,
-            received_at=job.received_at,
-            uploaded_at=job.uploaded_at,
-            completed_at=job.completed_at,
-            delivered_by=job.delivered_by or "",
-            transcript=reply.transcript,
-            api_reply=reply.raw,
-        )
 
     def _file_as_done(self, job: Job) -> Next:
         return self._done(job, self._file_away(job, self._folders.done))
@@ -453,16 +444,22 @@ class Pipeline:
     def _file_as_failed(self, job: Job) -> Next:
         failure = job.failure
         assert job.filed_as is not None and failure is not None  # noqa: S101, PT018 - written with the state
+        outputs = {}
         with contextlib.suppress(NameTakenError):  # then the journal alone keeps the reason
-            path, content = job.filed_as + ERROR_SUFFIX, _error_file(job, failure)
+            path, content = job.filed_as + ERROR_SUFFIX, error_file(job, failure)
             try:
                 self._folders.publish(job.id, self._folders.failed, path, content)
+                outputs = {path: _sha256(content)}
             except FolderBlockedError:
                 return self._begin_failing(job, failure)  # under a name whose folder can be made
         filed_as = self._file_away(job, self._folders.failed)
-        job = self._journal.move(job, State.FAILED, filed_as=filed_as)
+        job = self._journal.move(job, State.FAILED, filed_as=filed_as, detail={"outputs": outputs})
         log.warning(Event.FAILED, job=job.id, recording=job.path, code=failure.code)
         return Next(job)
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def _check_unchanged(file: BinaryIO, seen: Identity) -> None:
@@ -472,26 +469,3 @@ def _check_unchanged(file: BinaryIO, seen: Identity) -> None:
 
 def _identity(job: Job) -> Identity:
     return Identity(job.device, job.inode, job.size_bytes, job.mtime_ns)
-
-
-def _error_file(job: Job, failure: Failure) -> bytes:
-    content = {
-        "schema": "invox-watcher/error/1",
-        "job_id": job.id,
-        "request_id": job.request_id,
-        "source": {
-            "name": os.fsencode(job.path).decode("utf-8", "replace"),
-            "size_bytes": job.size_bytes,
-            "sha256": job.sha256,
-            "format": job.format,
-        },
-        "stage": failure.stage,
-        "code": failure.code,
-        "message": failure.message,
-        "hint": failure.hint,
-        "attempts": job.attempts,
-        "retry_can_help": failure.retryable,
-        "received_at": rfc3339(job.received_at),
-        "failed_at": rfc3339(job.updated_at),
-    }
-    return (json.dumps(content, ensure_ascii=False, indent=2) + "\n").encode()

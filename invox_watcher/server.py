@@ -1,4 +1,4 @@
-"""The daemon's one small ASGI app: webhooks, is it alive, and could a recording go through now?
+"""The daemon's one small ASGI app: webhooks, metrics, is it alive, and could a recording go through now?
 
 Listens on `http.listen`, behind a web server with TLS where the internet may reach it. Answers say what is
 wrong in a code and a sentence, never a name or a secret, and refuse every webhook that is not taken alike.
@@ -23,6 +23,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from invox_watcher.errors import FolderError, InvoxError
 from invox_watcher.events import Event, log
+from invox_watcher.metrics import CONTENT_TYPE as METRICS_TYPE
+from invox_watcher.metrics import WebhookAnswer
 from invox_watcher.webhook import MAX_BODY_BYTES, Receiver
 
 _STOP_SECONDS = 2
@@ -34,10 +36,18 @@ _LOOK_SECONDS = 10.0
 _LOOKS_AT_ONE_REQUEST = 6
 
 
-def create_app(*, problems: Callable[[], Mapping[str, str]], receiver: Receiver | None) -> Starlette:
+def create_app(
+    *,
+    problems: Callable[[], Mapping[str, str]],
+    due: Callable[[], Mapping[str, float]],
+    exposition: Callable[[], bytes],
+    on_webhook: Callable[[WebhookAnswer], None],
+    receiver: Receiver | None,
+) -> Starlette:
     """The app. `problems` says what stands in the way now: code → sentence, empty where nothing does.
 
-    Without a `receiver` there is no /webhook.
+    `due` says in how many seconds each job's next step is taken, by job id; `exposition` gives the text of
+    /metrics and may take a second. Without a `receiver` there is no /webhook; `on_webhook` hears each answer.
     """
 
     async def healthz(_request: Request) -> JSONResponse:
@@ -48,15 +58,34 @@ def create_app(*, problems: Callable[[], Mapping[str, str]], receiver: Receiver 
         status = "ready" if not found else "not ready"
         return JSONResponse({"status": status, "problems": found}, status_code=503 if found else 200)
 
-    routes = [Route("/healthz", healthz), Route("/readyz", readyz)]
+    async def next_steps(_request: Request) -> JSONResponse:
+        return JSONResponse({"due_seconds": {job_id: round(left, 1) for job_id, left in due().items()}})
+
+    routes = [
+        Route("/healthz", healthz),
+        Route("/readyz", readyz),
+        Route("/due", next_steps),
+        Route("/metrics", _metrics(exposition)),
+    ]
     if receiver is not None:
-        routes.append(Route("/webhook", _webhook(receiver), methods=["POST"]))
+        routes.append(Route("/webhook", _webhook(receiver, on_webhook), methods=["POST"]))
     app = Starlette(routes=routes)
     app.router.redirect_slashes = False  # a redirect would go to whatever host the sender names
     return app
 
 
-def _webhook(receiver: Receiver) -> Callable[[Request], Any]:
+def _metrics(exposition: Callable[[], bytes]) -> Callable[[Request], Any]:
+    # However many ask, webhooks have all threads but one to themselves.
+    one_at_a_time = asyncio.Lock()
+
+    async def metrics(_request: Request) -> Response:
+        async with one_at_a_time:
+            return Response(await run_in_threadpool(exposition), media_type=METRICS_TYPE)
+
+    return metrics
+
+
+def _webhook(receiver: Receiver, on_webhook: Callable[[WebhookAnswer], None]) -> Callable[[Request], Any]:
     bodies = _Bodies()
 
     async def webhook(request: Request) -> Response:
@@ -67,12 +96,15 @@ def _webhook(receiver: Receiver) -> Callable[[Request], Any]:
             try:
                 # On disk before the sender is told that it may forget it.
                 if await run_in_threadpool(receiver.take, notice):
+                    on_webhook("taken")
                     return JSONResponse({"status": "taken"})
             except Exception as error:  # noqa: BLE001 - uvicorn's own word on it is not for our log
                 what = error.message if isinstance(error, InvoxError) else type(error).__name__
                 log.error(Event.WEBHOOK_NOT_KEPT, error=what)
+                on_webhook("not_kept")
                 return JSONResponse({"status": "try again"}, status_code=503)
         receiver.refused()
+        on_webhook("refused")
         # One answer for malformed, forged, too large, too slow and unknown: it tells nothing apart.
         return JSONResponse({"status": "refused"}, status_code=403)
 
@@ -194,5 +226,6 @@ class Server:
     def stop(self) -> None:
         """Stop answering."""
         self._server.should_exit = True
-        self._thread.join(_STOP_SECONDS + 1)
+        if self._thread.is_alive():
+            self._thread.join(_STOP_SECONDS + 1)
         self._socket.close()

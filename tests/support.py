@@ -27,6 +27,7 @@ import yaml
 
 from invox_watcher.sandbox.server import Sandbox
 from invox_watcher.sandbox.settings import SandboxSettings
+from tests import event_page
 
 
 def write_wav(path: Path, *, seconds: float = 0.5, pitch: float = 440.0, rate: int = 8000) -> Path:
@@ -109,7 +110,7 @@ def _forks() -> Forks:
 
 
 def _serve_forks() -> None:
-    from invox_watcher import cli, daemon  # noqa: F401 - `daemon` is what a fork must not import again
+    from invox_watcher import cli, process  # noqa: F401 - `process` is what a fork must not import again
 
     for line in sys.stdin:
         request = json.loads(line)
@@ -174,11 +175,15 @@ class Clinic:
         command = ["run", "--once", "--config", str(self.config)]
         return _forks().run(command, stdout=Path(os.devnull), stderr=self.log, seconds=seconds)
 
-    def start(self) -> subprocess.Popen[bytes]:
-        """Start the daemon and wait until it watches."""
+    def start(
+        self, command: Sequence[str] | None = None, environ: Mapping[str, str] | None = None
+    ) -> subprocess.Popen[bytes]:
+        """Start the daemon, by default as `run`, with these variables too, and wait until it watches."""
         seen = self.events("watching")
         with self.log.open("ab") as log:
-            process = subprocess.Popen(self.command("run"), stderr=log)
+            process = subprocess.Popen(
+                command or self.command("run"), stderr=log, env={**os.environ, **(environ or {})}
+            )
         wait_for(
             "the daemon watches",
             lambda: len(self.events("watching")) > len(seen) or process.poll() is not None,
@@ -210,11 +215,15 @@ class Clinic:
 
 @contextlib.contextmanager
 def running(clinic: Clinic) -> Iterator[None]:
-    """The clinic's daemon for as long as the block lasts; then SIGTERM, upon which it has to end well."""
+    """The clinic's daemon for as long as the block lasts; then SIGTERM, upon which it has to end well.
+
+    And whatever it has logged has to be as docs/events.md says.
+    """
     process = clinic.start()
     try:
         yield
         assert stop(process) == 0
+        event_page.check(clinic.events())
     finally:
         process.kill()
         process.wait()

@@ -189,6 +189,23 @@ def test_below_the_level_nothing_is_written() -> None:
     assert json.loads(stream.getvalue())["event"] == "failed"
 
 
+def test_an_observer_hears_what_is_below_the_level_and_before_it_is_redacted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(events, "_observer", None)  # and back again at the end
+    heard = []
+    events.observe(lambda event, fields: heard.append((event, dict(fields))))
+    stream = io.StringIO()
+    events.configure(level="error", stream=stream)
+    log.debug(Event.API_CALLED, call="token", status="200")
+    log.error(Event.VANISHED, recording="Maria.wav")
+    assert [event for event, _fields in heard] == [Event.API_CALLED, Event.VANISHED]
+    assert heard[0][1] == {"event": Event.API_CALLED, "level": "debug", "call": "token", "status": "200"}
+    assert heard[1][1]["recording"] == "Maria.wav"
+    assert "Maria" not in stream.getvalue()
+    assert [json.loads(line)["event"] for line in stream.getvalue().splitlines()] == ["vanished"]
+
+
 def test_libraries_are_silent() -> None:
     program = (
         "import logging, sys; from invox_watcher import events; logging.basicConfig(level=0);"

@@ -30,6 +30,8 @@ from invox_watcher.config._types import (
     AbsolutePath,
     ApiUrl,
     CallbackUrl,
+    Command,
+    Days,
     MimeType,
     Names,
     ProxyUrl,
@@ -369,7 +371,8 @@ class Webhook(Section):
 class Http(Section):
     listen: str | None = Field(
         "127.0.0.1:8787",
-        description="Address of /webhook, /healthz and /readyz; null for none. IPv6 as '[::1]:8787'.",
+        description="Address of /webhook, /healthz, /readyz and /metrics; null for none. IPv6 as "
+        "'[::1]:8787'.",
     )
 
     @field_validator("listen")
@@ -405,6 +408,51 @@ class Logging(Section):
         "hashed",
         description="Whether logs show recordings' names, which may name patients, or hashes of them.",
     )
+    file: AbsolutePath | None = Field(
+        None,
+        description="A file to log to instead of standard error. It is opened anew upon SIGHUP, for log "
+        "rotation. `start` without one logs to invox-watcher.log in the state directory.",
+        examples=["/var/log/invox-watcher/daemon.log"],
+    )
+
+
+class Retention(Section):
+    done_days: Days | None = Field(
+        None, description="Delete recordings from done/ after so many days; null keeps them."
+    )
+    failed_days: Days | None = Field(
+        None, description="Delete recordings from failed/, with their error files, after so many days."
+    )
+    transcripts_days: Days | None = Field(
+        None,
+        description="Delete transcripts from the outbox, and what the journal holds of their words, after so "
+        "many days. A file that was changed since it was delivered stays.",
+    )
+    journal_days: Days | None = Field(
+        None,
+        description="Forget finished recordings in the journal after so many days. A copy of one that is "
+        "forgotten is sent again.",
+    )
+
+    @model_validator(mode="after")
+    def _remembered_until_deleted(self) -> Retention:
+        for key in ("done_days", "failed_days", "transcripts_days"):
+            if self.journal_days is not None and (getattr(self, key) or 0) > self.journal_days:
+                ordered(self, key, "journal_days")
+        return self
+
+
+class Hooks(Section):
+    on_done: Command | None = Field(
+        None,
+        description="A command to run after each recording that is done: a program and its arguments, "
+        "without a shell. It finds the job in environment variables and as JSON on its standard input.",
+        examples=[["/usr/local/bin/notify-ward", "--quiet"]],
+    )
+    on_failed: Command | None = Field(
+        None, description="A command to run after each recording that failed or vanished."
+    )
+    timeout_seconds: Seconds = Field(60, description="How long a command may run before it is killed.")
 
 
 class Config(Section):
@@ -431,4 +479,8 @@ class Config(Section):
     )
     http: Http = Field(default_factory=Http, description="The daemon's own small web server.")
     state: State = Field(default_factory=State, description="What survives a restart.")
+    retention: Retention = Field(
+        default_factory=Retention, description="How long what is finished is kept. Off by default."
+    )
+    hooks: Hooks = Field(default_factory=Hooks, description="Your own commands, run after a recording.")
     logging: Logging = Field(default_factory=Logging, description="Logs go to standard error.")

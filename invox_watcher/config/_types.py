@@ -97,6 +97,12 @@ def _callback_url(text: str) -> str:
     return text
 
 
+def _command(words: tuple[str, ...]) -> tuple[str, ...]:
+    if not words or not words[0].startswith("/"):
+        raise ValueError("must begin with the absolute path of a program, as in [/usr/local/bin/notify-ward]")
+    return words
+
+
 def _is_loopback(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback
@@ -113,6 +119,7 @@ def ordered(model: BaseModel, low: str, high: str) -> None:
 
 
 Seconds = Annotated[float, Field(gt=0, le=31_536_000)]
+Days = Annotated[int, Field(ge=1, le=36_500)]
 Text = Annotated[str, Field(min_length=1), AfterValidator(_printable)]
 AbsolutePath = Annotated[Path, Field(strict=False), AfterValidator(_absolute)]
 UrlPath = Annotated[str, AfterValidator(_url_path)]
@@ -123,6 +130,7 @@ ProxyUrl = Annotated[str, AfterValidator(_proxy_url)]
 CallbackUrl = Annotated[str, AfterValidator(_callback_url)]
 SomeUnique = AfterValidator(_some_and_unique)
 Unique = AfterValidator(_unique)
+Command = Annotated[tuple[Text, ...], Field(strict=False), AfterValidator(_command)]
 Names = Annotated[Mapping[Text, Text], AfterValidator(lambda names: MappingProxyType(dict(names)))]
 
 

@@ -12,12 +12,12 @@ from contextlib import closing, contextmanager
 from datetime import datetime
 from pathlib import Path
 
-from rich.console import Console, RenderableType
+from rich.console import Console
 from rich.live import Live
-from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from invox_watcher import display
 from invox_watcher.demo.stage import STATE, Exhibit, drop, require_running
 from invox_watcher.events import printable
 from invox_watcher.job import FINAL, Job, State, utc_now
@@ -27,7 +27,6 @@ _TICK_SECONDS = 0.2
 _START_SECONDS = 20
 _PLAY_SECONDS = 120
 _TABLE_WIDTH = 100
-_STYLES = {State.DONE: "green", State.FAILED: "red", State.VANISHED: "red"}
 
 Update = Callable[[Sequence[str], Sequence[Job]], None]
 """Shows the paths dropped so far and the jobs in the journal."""
@@ -86,7 +85,8 @@ def _view(console: Console, journal: Journal) -> Iterator[Update]:
 
 def _table(console: Console, dropped: Sequence[str], jobs: Sequence[Job], now: datetime) -> Table:
     by_path: dict[str, Job | None] = dict.fromkeys(dropped) | {job.path: job for job in jobs}
-    table = Table(box=None, width=min(console.width, _TABLE_WIDTH), padding=(0, 2, 0, 0), pad_edge=False)
+    table = display.plain_table()
+    table.width = min(console.width, _TABLE_WIDTH)
     table.add_column("Recording", no_wrap=True, style="bold")
     table.add_column("Format", no_wrap=True)
     table.add_column("State", no_wrap=True, width=11)
@@ -96,33 +96,10 @@ def _table(console: Console, dropped: Sequence[str], jobs: Sequence[Job], now: d
         if job is None:
             table.add_row(printable(path), "", Text("in inbox", "dim"))
             continue
-        state = Text(job.state, _STYLES.get(job.state, "cyan"))
-        age = f"{_age_seconds(job, now):.1f} s"
-        table.add_row(printable(path), printable(job.format or ""), state, _upload(job), age)
+        age = f"{display.age_seconds(job, now):.1f} s"
+        row = (printable(job.format or ""), display.state(job), display.upload(job), age)
+        table.add_row(printable(path), *row)
     return table
-
-
-def _upload(job: Job) -> RenderableType:
-    if job.state in (State.FAILING, State.FAILED):
-        return Text(f"none: {job.failure.code if job.failure else ''}", "red")
-    if job.original_id is not None:
-        return Text("none: a copy", "green")
-    if job.state in (State.CLAIMED, State.IDENTIFIED, State.VANISHED):
-        return ""
-    cell = Table.grid(expand=True, padding=(0, 1, 0, 0))
-    cell.add_column(ratio=1)
-    cell.add_column(no_wrap=True, justify="right", width=6)
-    cell.add_row(ProgressBar(total=job.size_bytes, completed=job.uploaded_bytes), _size(job.uploaded_bytes))
-    return cell
-
-
-def _size(size_bytes: int) -> str:
-    return f"{size_bytes / 1e6:.1f} MB" if size_bytes >= 999_500 else f"{size_bytes / 1000:.0f} kB"
-
-
-def _age_seconds(job: Job, now: datetime) -> float:
-    end = job.updated_at if job.state in FINAL else now
-    return max((end - job.received_at).total_seconds(), 0.0)
 
 
 # ---- plain lines -------------------------------------------------------------------------------------------
@@ -153,11 +130,11 @@ class _Lines:
 
 def _remark(job: Job, state: State) -> str:
     if state is State.CLAIMED:
-        return f"{printable(job.format or 'unknown')}, {_size(job.size_bytes)}"
+        return f"{printable(job.format or 'unknown')}, {display.size(job.size_bytes)}"
     if state is State.IDENTIFIED and job.original_id is not None:
         return "the same content as another: no upload"
     if state is State.FAILING and job.failure is not None:
         return f"{job.failure.code}: no upload"
     if state is State.WAITING:
-        return f"{_size(job.size_bytes)} uploaded"
+        return f"{display.size(job.size_bytes)} uploaded"
     return ""

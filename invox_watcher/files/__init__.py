@@ -11,9 +11,11 @@ from __future__ import annotations
 import errno
 import itertools
 import os
-from collections.abc import Iterator, Sequence
+import stat
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
@@ -25,6 +27,7 @@ from invox_watcher.files.names import ERROR_SUFFIX, numbered, numbered_folders, 
 __all__ = [
     "APART_HINT",
     "ERROR_SUFFIX",
+    "Deletion",
     "Folders",
     "Identity",
     "NameTakenError",
@@ -57,6 +60,14 @@ class Identity:
     def of(cls, status: os.stat_result) -> Identity:
         """The identity that a stat shows."""
         return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+class Deletion(StrEnum):
+    """What became of a file that was to be deleted."""
+
+    DELETED = "deleted"
+    GONE = "gone"
+    CHANGED = "changed"  # somebody has written to it, or put another in its place: it stays
 
 
 class NameTakenError(Exception):
@@ -304,6 +315,32 @@ class Folders:
                     ) from None
                 return candidate
         raise AssertionError("numbered() never ends")
+
+    # ---- delete ------------------------------------------------------------------------------------------
+
+    def delete(
+        self, root: Path, path: str, unchanged: Identity | str, before: Callable[[], None]
+    ) -> Deletion:
+        """Delete `root`/`path` if it is what was filed there; call `before` once that is certain.
+
+        `unchanged` is a recording's identity, of which size and time must be the same, or a file's SHA-256.
+        """
+        with _tree.storage(f"deleting in {root.name}/"):
+            try:
+                with _tree.parent(root, path) as (folder, name):
+                    status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+                    if isinstance(unchanged, str):
+                        same = stat.S_ISREG(status.st_mode) and _tree.sha256(folder, name) == unchanged
+                    else:
+                        same = _crossing.is_copy_of(status, unchanged.size_bytes, unchanged.mtime_ns)
+                    if not same:
+                        return Deletion.CHANGED
+                    before()
+                    os.unlink(name, dir_fd=folder)
+                    os.fsync(folder)
+            except FileNotFoundError:
+                return Deletion.GONE
+        return Deletion.DELETED
 
     # ---- the parts ---------------------------------------------------------------------------------------
 

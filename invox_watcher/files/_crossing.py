@@ -15,9 +15,12 @@ from io import FileIO
 
 from invox_watcher.errors import RecordingChangingError, StorageError
 from invox_watcher.files import _tree
+from invox_watcher.pulse import beat
 
 PART_PREFIX, _PART_SUFFIX = ".invox-watcher-", ".part"  # hidden, and on the inbox's built-in ignore list
 _BLOCK_BYTES = 1 << 20
+# What a disk may be as slow as that is still at work: an fsync of a whole recording is one long silence.
+_SLOWEST_BYTES_PER_SECOND = 4 << 20
 _COARSEST_TIMES_NS = 2_000_000_000  # FAT keeps times to two seconds
 
 
@@ -86,8 +89,10 @@ def _copy(source: FileIO, before: os.stat_result, new_folder: int, part: str) ->
         while block := source.read(_BLOCK_BYTES):
             digest.update(block)
             _write_all(copy, block)
+            beat()
         os.fchmod(copy.fileno(), stat.S_IMODE(before.st_mode) & 0o666)
         os.utime(copy.fileno(), ns=(before.st_atime_ns, before.st_mtime_ns))
+        beat(before.st_size / _SLOWEST_BYTES_PER_SECOND)
         os.fsync(copy.fileno())
         # Out of the cache, so that what is verified is what the disk has.
         os.posix_fadvise(copy.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
@@ -105,7 +110,11 @@ def _write_all(file: FileIO, block: bytes) -> None:
 
 def _sha256(file: FileIO) -> str:
     file.seek(0)
-    return hashlib.file_digest(file, "sha256").hexdigest()
+    digest = hashlib.sha256()
+    while block := file.read(_BLOCK_BYTES):
+        digest.update(block)
+        beat()
+    return digest.hexdigest()
 
 
 def _check_unchanged(folder: int, name: str, before: os.stat_result) -> None:

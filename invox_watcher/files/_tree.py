@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import hashlib
 import os
 import stat
 import threading
@@ -167,6 +168,12 @@ def holds(folder: int, name: str, content: bytes) -> bool:
             with os.fdopen(os.open(name, FILE, dir_fd=folder), "rb") as file:
                 return file.read() == content
     return False
+
+
+def sha256(folder: int, name: str) -> str:
+    """The SHA-256 of the file `name` in `folder`, in hexadecimal digits."""
+    with os.fdopen(os.open(name, FILE, dir_fd=folder), "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def files_below(root: Path) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from invox_watcher import audio
@@ -40,6 +40,7 @@ class Candidate:
     mime_type: str | None  # in the API's words; None with a refusal
     duration_seconds: float | None
     refusal: Refusal | None
+    waited_seconds: float = field(default=0.0, compare=False)  # since it was first seen
 
 
 class Outcome(StrEnum):

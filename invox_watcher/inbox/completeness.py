@@ -74,7 +74,8 @@ class Stage(Enum):
 @dataclass
 class _Entry:
     snapshot: Snapshot | None  # None as long as it could not be opened
-    first_seen: float
+    known_since: float
+    first_seen: float  # the same, but for a file that changes after it has waited for us
     quiet_since: float
     due: float | None
     stage: Stage = Stage.SETTLING
@@ -215,12 +216,21 @@ class Tracker:
         """Every file known."""
         return set(self._entries)
 
+    def known_since(self, path: str) -> float:
+        """When a known file was first seen."""
+        return self._entries[path].known_since
+
+    def oldest(self) -> float | None:
+        """When the file that is known for longest was first seen; None if none is known."""
+        # New ones are added at the end, and none changes its place.
+        return next((entry.known_since for entry in self._entries.values()), None)
+
     def count(self, stage: Stage) -> int:
         """How many files stand at `stage`."""
         return self._stages[stage]
 
     def _add(self, path: str, snapshot: Snapshot | None, now: float) -> None:
-        self._entries[path] = _Entry(snapshot, first_seen=now, quiet_since=now, due=None)
+        self._entries[path] = _Entry(snapshot, known_since=now, first_seen=now, quiet_since=now, due=None)
         self._stages[Stage.SETTLING] += 1
 
     def _park(self, path: str, stage: Stage) -> None:

@@ -12,6 +12,8 @@ import re
 import stat
 from collections.abc import Callable, Iterator, Sequence
 
+from invox_watcher.pulse import beat
+
 # What copying, syncing and desktop software leaves about. A leading dot covers .DS_Store, ._x.wav, .Trash-0,
 # .syncthing.x.tmp, .~lock.x# and rsync's temporary names. A trailing slash means: folders only.
 IGNORED = (
@@ -165,6 +167,7 @@ def _list(root_fd: int, folder: str) -> list[tuple[str, os.stat_result]]:
     try:
         with os.scandir(fd) as entries:
             for entry in entries:
+                beat()
                 try:
                     facts = entry.stat(follow_symlinks=False)
                 except FileNotFoundError:

@@ -13,7 +13,7 @@ import stat
 import threading
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 from typing import Literal
@@ -27,6 +27,7 @@ from invox_watcher.inbox.notifier import Hint
 from invox_watcher.inbox.reports import Reports, cause_of
 from invox_watcher.inbox.tree import Filter, NotAFileError, kind_of, open_file, walk
 from invox_watcher.inbox.watch import Mode, Watch
+from invox_watcher.pulse import beat
 
 # The longest sleep: how soon a dead watch, a folder that is gone, or a stop without `wake` is seen.
 _TURN_SECONDS = 1.0
@@ -52,6 +53,7 @@ class InboxStatus:
     unfinished: int  # quiet but not whole, held open, or growing without end
     refused_now: int  # waiting because `take` said that there is no room
     troubled: int  # could not be read or taken; the next rescan tries again
+    oldest: float | None  # when, on the monotonic clock, the file that is here for longest was first seen
     available: bool  # the folder is there
     watching: Literal["native", "polling"]
 
@@ -125,6 +127,7 @@ class Inbox:
         try:
             while not stop.is_set():
                 self._turn(take, stop)
+                beat()
                 self._status = self._current_status()
                 self._sleep()
         finally:
@@ -205,6 +208,8 @@ class Inbox:
         if self._gone:
             self._gone = False
             log.info(Event.INBOX_BACK)
+        if new_watch:
+            self._status = self._current_status()  # known before the first scan, which may take long
 
     # ---- finding files ----
 
@@ -238,6 +243,7 @@ class Inbox:
         self._status = self._current_status()
 
     def _notice(self, path: str, facts: os.stat_result) -> bool:
+        beat()
         if not stat.S_ISREG(facts.st_mode):
             self._reports.skipped(path, kind_of(facts.st_mode))
             return False
@@ -278,6 +284,7 @@ class Inbox:
                 self._tracker.wait_for_room(path)
 
     def _look(self, root_fd: int, path: str, take: Take) -> None:
+        beat()
         try:
             fd = open_file(root_fd, path)
         except NotAFileError as error:
@@ -332,8 +339,9 @@ class Inbox:
 
     def _offer(self, candidate: Candidate, take: Take) -> None:
         path = candidate.path
+        waited_seconds = self._clock() - self._tracker.known_since(path)
         try:
-            taken = take(candidate)
+            taken = take(replace(candidate, waited_seconds=waited_seconds))
         except (FileNotFoundError, RecordingVanishedError):
             self._forget(path)
         except (OSError, InvoxError) as error:
@@ -365,6 +373,7 @@ class Inbox:
             unfinished=self._tracker.count(Stage.UNFINISHED),
             refused_now=self._tracker.count(Stage.WAITING),
             troubled=self._tracker.count(Stage.TROUBLED),
+            oldest=self._tracker.oldest(),
             available=self._place is not None and not self._gone,
             watching="native" if self._watch.native else "polling",
         )

@@ -12,10 +12,9 @@ import threading
 import time
 from pathlib import Path
 
-from invox_watcher import events
 from invox_watcher.config import load
-from invox_watcher.daemon import Daemon
 from invox_watcher.engine import Clock
+from invox_watcher.process import Process
 
 _LOOK_WORKERS = 3
 _PAUSE_SECONDS = 0.004
@@ -71,7 +70,6 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--config", type=Path, required=True)
     config = load(parser.parse_args().config)
-    events.configure(level=config.logging.level)
     clock = LeapingClock(config.upload.workers + _LOOK_WORKERS)
 
     def obey() -> None:
@@ -79,9 +77,9 @@ def main() -> int:
             clock.run_until(float(line))
             print(line, end="", flush=True)
 
-    daemon = Daemon(config, clock=clock)
+    process = Process(lambda: config, clock=clock)
     threading.Thread(target=obey, daemon=True).start()
-    return daemon.run()
+    return process.run()
 
 
 if __name__ == "__main__":

@@ -18,13 +18,13 @@ from typing import Any
 import pytest
 
 from invox_watcher.config import load
-from invox_watcher.daemon import api_of, client_of, folders_of
 from invox_watcher.errors import UploadUncertainError
 from invox_watcher.job import Job, State, new_job_id
 from invox_watcher.pipeline import Pipeline, Rules
 from invox_watcher.sandbox.server import Sandbox
 from invox_watcher.sandbox.settings import ReplyShape
 from invox_watcher.store import Journal
+from invox_watcher.wiring import api_of, client_of, folders_of
 from tests.loopback import Peer, make_certificate, one_reply, serve
 from tests.support import Clinic, running, sandbox, wait_for, write_sparse_wav, write_wav
 

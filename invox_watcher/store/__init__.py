@@ -12,18 +12,30 @@ import json
 import os
 import sqlite3
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import sqlalchemy as sa
 
 from invox_watcher.errors import JournalError, StaleStateError
-from invox_watcher.job import ACTIVE, TRANSITIONS, Failure, Job, Kept, Notice, State, utc_now
+from invox_watcher.job import ACTIVE, TRANSITIONS, Job, Kept, Notice, State, utc_now
+from invox_watcher.store._finished import Finished
+from invox_watcher.store._schema import FIELDS as _FIELDS
+from invox_watcher.store._schema import history as _history
+from invox_watcher.store._schema import jobs as _jobs
+from invox_watcher.store._schema import metadata as _metadata
+from invox_watcher.store._schema import notices as _notices
+from invox_watcher.store._schema import replies as _replies
+from invox_watcher.store._schema import signatures as _signatures
+from invox_watcher.store._schema import taken as _taken
+
+__all__ = ["FILENAME", "SQLITE_VERSION", "Finished", "Journal", "Moment", "NameReservedError", "Witness"]
 
 FILENAME = "journal.sqlite"
+SQLITE_VERSION = sqlite3.sqlite_version
 _SCHEMA_VERSION = 1
 _BUSY_SECONDS = 30
 _RATIO_SAMPLES = 20
@@ -45,118 +57,6 @@ _GIVEN_UP = (State.FAILING, State.FAILED, State.VANISHED)
 _ANSWERED_WITH_ERROR = "transcription_failed"
 
 
-class _Stored(sa.TypeDecorator[Any]):
-    """A column whose values are `encode`d on their way in and `decode`d on their way out; NULL is None."""
-
-    impl = sa.String
-    cache_ok = True
-
-    def __init__(
-        self, encode: Callable[[Any], Any], decode: Callable[[Any], Any], inner: type[Any] = sa.String
-    ) -> None:
-        super().__init__()
-        self.encode, self.decode, self.inner = encode, decode, inner
-
-    def load_dialect_impl(self, dialect: sa.Dialect) -> Any:
-        return dialect.type_descriptor(self.inner())
-
-    def process_bind_param(self, value: Any, dialect: sa.Dialect) -> Any:  # noqa: ARG002
-        return None if value is None else self.encode(value)
-
-    def process_result_value(self, value: Any, dialect: sa.Dialect) -> Any:  # noqa: ARG002
-        return None if value is None else self.decode(value)
-
-
-def _encode_time(value: datetime) -> str:
-    return value.astimezone(UTC).isoformat(timespec="microseconds")
-
-
-def _encode_failure(value: Failure) -> str:
-    return json.dumps(dataclasses.asdict(value))
-
-
-def _decode_failure(value: str) -> Failure:
-    fields = json.loads(value)
-    return Failure(**fields | {"stage": State(fields["stage"])})
-
-
-# RFC 3339 text sorts, reads well in a shell, and keeps its zone.
-_Time = _Stored(_encode_time, datetime.fromisoformat)
-# Names that are not UTF-8 are surrogate escapes in Python, which no text column takes.
-_Name = _Stored(os.fsencode, os.fsdecode, sa.LargeBinary)
-# Inodes of network file systems fill all 64 bits, and times in nanoseconds more; integer columns hold 63.
-_BigNumber = _Stored(str, int)
-_Failure = _Stored(_encode_failure, _decode_failure, sa.Text)
-_State = _Stored(str, State)
-
-_metadata = sa.MetaData()
-_jobs = sa.Table(
-    "jobs",
-    _metadata,
-    sa.Column("id", sa.String, primary_key=True),
-    sa.Column("state", _State, nullable=False, index=True),
-    sa.Column("path", _Name, nullable=False),
-    sa.Column("size_bytes", sa.BigInteger, nullable=False),
-    sa.Column("device", _BigNumber, nullable=False),
-    sa.Column("inode", _BigNumber, nullable=False),
-    sa.Column("mtime_ns", _BigNumber, nullable=False),
-    sa.Column("received_at", _Time, nullable=False),
-    sa.Column("format", sa.Text),
-    sa.Column("mime_type", sa.Text),
-    sa.Column("duration_seconds", sa.Float),
-    sa.Column("refusal", _Failure),
-    sa.Column("sha256", sa.String, index=True),
-    sa.Column("original_id", sa.String),
-    sa.Column("request_id", sa.Text, index=True),
-    sa.Column("attempts", sa.Integer, nullable=False),
-    sa.Column("url_refusals", sa.Integer, nullable=False),
-    sa.Column("uploaded_bytes", sa.BigInteger, nullable=False),
-    sa.Column("uploaded_at", _Time),
-    sa.Column("completed_at", _Time),
-    sa.Column("delivered_by", sa.String),
-    sa.Column("filed_as", _Name),
-    sa.Column("failure", _Failure),
-    sa.Column("updated_at", _Time, nullable=False),
-    # What no two jobs under way may both intend to write: see `Journal.move`.
-    sa.Column("reserved", sa.LargeBinary, unique=True),
-)
-_history = sa.Table(
-    "history",
-    _metadata,
-    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
-    sa.Column("job_id", sa.String, nullable=False, index=True),
-    sa.Column("at", _Time, nullable=False),
-    sa.Column("state", sa.String, nullable=False),
-    sa.Column("detail", sa.Text, nullable=False),
-)
-_replies = sa.Table(
-    "replies",
-    _metadata,
-    sa.Column("job_id", sa.String, primary_key=True),
-    sa.Column("reply", sa.Text, nullable=False),
-)
-_notices = sa.Table(
-    "notices",
-    _metadata,
-    sa.Column("request_id", sa.Text, primary_key=True),
-    sa.Column("content_sha256", sa.String, nullable=False),
-    sa.Column("payload", sa.Text, nullable=False),
-    sa.Column("at", _Time, nullable=False),
-)
-# Every genuine signature that ever came, and what it came with.
-_signatures = sa.Table(
-    "signatures",
-    _metadata,
-    sa.Column("sha256", sa.String, primary_key=True),
-    sa.Column("content_sha256", sa.String, nullable=False),
-)
-# In which order recordings were taken; the times can't tell, for a clock may be set back.
-_taken = (
-    sa.select(sa.func.min(_history.c.id)).where(_history.c.job_id == _jobs.c.id).correlate(_jobs)
-).scalar_subquery()
-_FIELDS = tuple(field.name for field in dataclasses.fields(Job))
-
-
 @dataclasses.dataclass(frozen=True)
 class Moment:
     """One line of a job's history."""
@@ -164,6 +64,13 @@ class Moment:
     at: datetime
     state: State
     detail: Mapping[str, Any]
+
+
+class Witness(Protocol):
+    """Told of every state write before it counts; what it raises makes the write undone."""
+
+    def __call__(self, was: State | None, job: Job, detail: Mapping[str, Any]) -> None:
+        """`job` is as it is about to be; `was` is the state that it had, None for a new one."""
 
 
 class NameReservedError(Exception):
@@ -177,13 +84,25 @@ class _UncertainError(JournalError):
 class Journal:
     """The journal of one daemon. Safe to use from several threads; each call is one transaction."""
 
-    def __init__(self, directory: Path, *, create: bool = True) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        create: bool = True,
+        hooks_after: Collection[State] = (),
+        witness: Witness | None = None,
+    ) -> None:
         """Open the journal in `directory`; with `create`, make it where it is missing.
+
+        Jobs that end in a state of `hooks_after` are marked for a command to be run; see `finished`.
 
         Raises:
             JournalError: it is missing, corrupt, locked, not writable, or of another version.
         """
         self.path = directory / FILENAME
+        self._hooks_after = frozenset(hooks_after)
+        self._witness = witness
+        self.finished = Finished(self._transaction)
         if not create and not self.path.exists():
             raise JournalError(
                 f"There is no journal at {self.path}.",
@@ -212,14 +131,35 @@ class Journal:
         """Close every connection."""
         self._engine.dispose()
 
+    def check(self) -> None:
+        """One transaction that changes nothing.
+
+        Raises:
+            JournalError: no other would work now either.
+        """
+        with self._transaction() as connection:
+            connection.execute(sa.select(_jobs.c.id).limit(1))
+
+    def verify(self) -> None:
+        """Read every page, as each start of the daemon does.
+
+        Raises:
+            JournalError: it is damaged.
+        """
+        with self._transaction() as connection:
+            self._check_whole(connection)
+
     # ---- writing -----------------------------------------------------------------------------------------
 
-    def add(self, job: Job) -> None:
-        """A new row: the recording is claimed."""
+    def add(self, job: Job, *, waited_seconds: float | None = None) -> None:
+        """A new row: the recording is claimed, so long after the inbox first saw it."""
+        detail = {"size_bytes": job.size_bytes, "format": job.format, "waited_seconds": waited_seconds}
         try:
             with self._transaction() as connection:
                 connection.execute(_jobs.insert().values(dataclasses.asdict(job) | _objects(job)))
-                _remember(connection, job.id, job.state, {"size_bytes": job.size_bytes, "format": job.format})
+                _remember(connection, job.id, job.state, detail)
+                if self._witness:
+                    self._witness(None, job, {})
         except _UncertainError:
             if self.get(job.id) is None:
                 raise
@@ -246,11 +186,14 @@ class Journal:
         if to not in TRANSITIONS[job.state]:
             raise AssertionError(f"no way leads from {job.state} to {to}")
         with self._transaction() as connection:
-            moved = self._write(connection, job, state=to, reserved=_key(reserve), **changes)
+            ours = {"reserved": _key(reserve), "hook_due": to in self._hooks_after}
+            moved = self._write(connection, job, state=to, **ours, **changes)
             if reply is not None:
                 connection.execute(_replies.delete().where(_replies.c.job_id == job.id))
                 connection.execute(_replies.insert().values(job_id=job.id, reply=json.dumps(reply)))
             _remember(connection, job.id, to, detail or {})
+            if self._witness:
+                self._witness(job.state, moved, detail or {})
         return moved
 
     def note(self, job: Job, **changes: Any) -> Job:
@@ -266,7 +209,7 @@ class Journal:
         takes over its request id, to ask about before anything is sent again.
         """
         with self._transaction() as connection:
-            original = self._original(connection, job, sha256) if follow else None
+            original = self._original(connection, job.id, sha256) if follow else None
             changes |= {"sha256": sha256, "original_id": original}
             changes["request_id"] = None if original else self._abandoned_request(connection, sha256)
             moved = self._write(connection, job, state=State.IDENTIFIED, **changes)
@@ -277,15 +220,16 @@ class Journal:
         """The original failed: follow another job of the same content, or none and so go on oneself."""
         sha256 = job.sha256 or ""
         with self._transaction() as connection:
-            original = self._original(connection, job, sha256)
+            original = self._original(connection, job.id, sha256)
             request_id = None if original else self._abandoned_request(connection, sha256)
             return self._write(connection, job, original_id=original, request_id=request_id)
 
-    def _original(self, connection: sa.Connection, job: Job, sha256: str) -> str | None:
+    def _original(self, connection: sa.Connection, job_id: str, sha256: str) -> str | None:
         query = sa.select(_jobs.c.id).where(
             _jobs.c.sha256 == sha256,
-            _jobs.c.id != job.id,
+            _jobs.c.id != job_id,
             _jobs.c.original_id.is_(None),
+            _jobs.c.transcripts_deleted_at.is_(None),
             _jobs.c.state.not_in([State.CLAIMED, *_GIVEN_UP])
             | _jobs.c.id.in_(sa.select(_replies.c.job_id)),  # given up, but the words are here
         )
@@ -307,8 +251,7 @@ class Journal:
         statement = _jobs.update().where(_jobs.c.id == job.id, _jobs.c.state == job.state).values(changes)
         if connection.execute(statement).rowcount == 0:
             raise StaleStateError(f"Job {job.id} is no longer {job.state}.")
-        changes.pop("reserved", None)
-        return dataclasses.replace(job, **changes)
+        return dataclasses.replace(job, **{name: changes[name] for name in changes if name in _FIELDS})
 
     def keep(self, notice: Notice) -> Kept:
         """Write a webhook down, once; say what it is to us.
@@ -351,10 +294,37 @@ class Journal:
         """The job with that id, or None."""
         return next(iter(self._jobs(_jobs.c.id == job_id)), None)
 
-    def jobs(self, states: Iterable[State] = State, *, limit: int | None = None) -> list[Job]:
-        """Jobs in these states, the oldest first; with `limit`, the newest so many of them."""
-        newest = self._jobs(_jobs.c.state.in_(list(states)), limit=limit)
-        return newest[::-1]
+    def find(self, beginning: str, *, limit: int) -> list[Job]:
+        """Jobs whose id, or the second half of it, begins so; the newest first."""
+        wanted = _jobs.c.id.startswith(beginning, autoescape=True) | _jobs.c.id.contains(
+            f"-{beginning}", autoescape=True
+        )
+        return self._jobs(wanted, limit=limit)
+
+    def latest(
+        self, states: Iterable[State] = State, *, path: str | None = None, filed_as: str | None = None
+    ) -> Job | None:
+        """The newest job that came under that path, or was filed under it; None if there is none."""
+        named = _jobs.c.filed_as == filed_as if path is None else _jobs.c.path == path
+        return next(iter(self._jobs(_jobs.c.state.in_(list(states)) & named, limit=1)), None)
+
+    def original(self, sha256: str) -> Job | None:
+        """The job whose transcript a new recording of this content would get; None if there is none."""
+        with self._transaction() as connection:
+            job_id = self._original(connection, "", sha256)
+        return None if job_id is None else self.get(job_id)
+
+    def jobs(
+        self, states: Iterable[State] = State, *, since: datetime | None = None, limit: int | None = None
+    ) -> list[Job]:
+        """Jobs in these states, received at or after `since`, the oldest first.
+
+        With `limit`, the newest so many of them.
+        """
+        wanted: sa.ColumnElement[bool] = _jobs.c.state.in_(list(states))
+        if since is not None:
+            wanted &= _jobs.c.received_at >= since
+        return self._jobs(wanted, limit=limit)[::-1]
 
     def active(self) -> list[Job]:
         """Every job that is not yet done, failed or vanished, the oldest first."""

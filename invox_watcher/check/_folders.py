@@ -1,0 +1,198 @@
+"""The folders: are they there, may the daemon work in them, is there room, and how is the inbox watched?"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from invox_watcher.check._finding import Finding, daemons_user, lasting, warning
+from invox_watcher.config import Config
+from invox_watcher.errors import ExitStatus
+from invox_watcher.files import APART_HINT
+from invox_watcher.inbox.mounts import mount_of
+from invox_watcher.inbox.notifier import Notifier
+from invox_watcher.inbox.tree import Filter
+from invox_watcher.permissions import User, owner_of
+from invox_watcher.presence import check_mounted
+from invox_watcher.wiring import folders_of, named_folders
+
+_INOTIFY = Path("/proc/sys/fs/inotify")
+_ALL = os.R_OK | os.W_OK | os.X_OK
+_MOST_ENTRIES = 100_000
+_LOW_BYTES, _OUT_BYTES = 1 << 30, 100 << 20
+_LOW_INODES = 1000
+
+
+def folders(config: Config) -> Iterator[Finding]:
+    """Each of the five folders, those that are missing made; then all together."""
+    folders = folders_of(config)
+    check_mounted(config.state.directory, named_folders(folders).values())
+    user, ill = daemons_user(config), False
+    for name, folder in named_folders(folders).items():
+        if folder.is_dir() and not user.may(folder, _ALL):
+            ill = True
+            problem = f"{user.name} may not read and write in {folder}, which is {owner_of(folder)}"
+            hint = f"Give it to the daemon's user: chown {user.name} {folder} && chmod u+rwx {folder}"
+            yield Finding(f"folders.{name}", "failed", problem, hint, ExitStatus.CONFIGURATION)
+    if ill:
+        return
+    folders.prepare()
+    if apart := folders.apart():
+        problem = f"{' and '.join(apart)}: on another file system than processing"
+        yield warning("folders", problem, APART_HINT)
+    for name, folder in named_folders(folders).items():
+        yield lasting(f"folders.{name}", folder)
+
+
+# ---- what is in the inbox ----------------------------------------------------------------------------------
+
+
+@dataclass
+class _Inside:
+    """What a walk through the inbox found."""
+
+    folders: int = 0
+    entries: int = 0
+    closed_folders: list[Path] = field(default_factory=list)
+    unreadable: list[Path] = field(default_factory=list)
+    immovable: list[Path] = field(default_factory=list)
+
+
+def recordings(config: Config) -> Iterator[Finding]:
+    """May the daemon take what is in the inbox, and file it under the same subfolder?"""
+    user = daemons_user(config)
+    inside = _walk(config, user)
+    for found, what, hint in (
+        (inside.closed_folders, "work in", "mode u+rwx, or g+rwx with a group of that user"),
+        (inside.unreadable, "read", "read permission, for new files by the share's or the copier's settings"),
+        (inside.immovable, "move", "write permission for the folder, without a sticky bit"),
+    ):
+        if found:
+            yield warning("inbox", f"{user.name} may not {what} {_some(found)}", f"It takes {hint}.")
+    if not (inside.closed_folders or inside.unreadable or inside.immovable):
+        cut = f" (the first {_MOST_ENTRIES:,} looked at)" if inside.entries >= _MOST_ENTRIES else ""
+        yield Finding("inbox", seen=f"{user.name} may take all that is there{cut}")
+
+
+def _walk(config: Config, user: User) -> _Inside:
+    inside, names, root = _Inside(), Filter(config.watch.ignore), config.folders.inbox
+    for current, subfolders, files in os.walk(root):
+        here = Path(current)
+        inside.folders += 1
+        relative = os.path.relpath(current, root)
+        subfolders[:] = [
+            name
+            for name in subfolders
+            if config.watch.recursive and names.why_ignored(_join(relative, name), folder=True) is None
+        ]
+        targets = [
+            tree / relative for tree in (config.folders.outbox, config.folders.done, config.folders.failed)
+        ]
+        closed = [place for place in (here, *targets) if place.is_dir() and not user.may(place, _ALL)]
+        inside.closed_folders += closed if here != root else []
+        for name in files:
+            inside.entries += 1
+            if names.why_ignored(_join(relative, name)) is None:
+                _look(here / name, user, inside)
+        if inside.entries >= _MOST_ENTRIES:
+            break
+    return inside
+
+
+def _look(file: Path, user: User, inside: _Inside) -> None:
+    try:
+        facts = os.lstat(file)
+        if not user.may(file, os.R_OK):
+            inside.unreadable.append(file)
+        elif file.parent not in inside.closed_folders and not user.may_take_from(file.parent, facts.st_uid):
+            inside.immovable.append(file)
+    except FileNotFoundError:
+        pass  # taken meanwhile, or a link that leads nowhere
+
+
+def _join(folder: str, name: str) -> str:
+    return name if folder == "." else f"{folder}/{name}"
+
+
+def _some(paths: Sequence[Path]) -> str:
+    first = f"{paths[0]} ({owner_of(paths[0])})"
+    return first if len(paths) == 1 else f"{first} and {len(paths) - 1} more"
+
+
+# ---- watching ----------------------------------------------------------------------------------------------
+
+
+def watching(config: Config, limits: Path = _INOTIFY) -> Iterator[Finding]:
+    """Does the way of watching fit the file system, and do the kernel's `limits` allow it?"""
+    watch, root = config.watch, config.folders.inbox
+    mount = mount_of(os.path.realpath(root))
+    if watch.mode == "polling" or (watch.mode == "auto" and mount.remote):
+        seen = f"the inbox, on {mount.type}, is looked through every {watch.polling_seconds:g} s"
+        yield Finding("watch", seen=seen)
+        return
+    if mount.remote:
+        problem = (
+            f"watch.mode is native, but the inbox lies on {mount.type}: what others write goes unnoticed"
+        )
+        yield warning("watch", problem, "Set watch.mode to auto, which polls such file systems.")
+        return
+    needed, allowed = _walk(config, daemons_user(config)).folders, _limit(limits / "max_user_watches")
+    if allowed is not None and needed > allowed:
+        problem = f"the inbox has {needed} folders, and the kernel lets a user watch {allowed}"
+        hint = f"Raise it: sysctl fs.inotify.max_user_watches={needed * 4}. Until then the inbox is polled."
+        yield warning("watch", problem, hint)
+    elif (refused := _refused(root, recursive=watch.recursive)) is not None:
+        problem = f"the kernel refuses to watch the inbox: {refused.strerror}"
+        which = "instances" if refused.errno == errno.EMFILE else "watches"
+        hint = f"Raise fs.inotify.max_user_{which} (sysctl). Until then the inbox is polled."
+        yield warning("watch", problem, hint)
+    else:
+        most = "" if allowed is None else f", {needed} of at most {allowed} folders"
+        yield Finding("watch", seen=f"by the kernel's events ({mount.type}{most})")
+
+
+def _limit(file: Path) -> int | None:
+    try:
+        return int(file.read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def _refused(root: Path, *, recursive: bool) -> OSError | None:
+    try:
+        notifier = Notifier(
+            os.path.realpath(root), recursive=recursive, put=lambda _hint: None, on_overflow=lambda: None
+        )
+    except OSError as error:
+        return error
+    notifier.close()
+    return None
+
+
+# ---- room --------------------------------------------------------------------------------------------------
+
+
+def space(config: Config) -> Iterator[Finding]:
+    """Is there room on each file system that something is written to?"""
+    written = {name: place for name, place in named_folders(folders_of(config)).items() if name != "inbox"}
+    by_device: dict[int, list[str]] = {}
+    for name, place in {**written, "state.directory": config.state.directory}.items():
+        by_device.setdefault(os.stat(place).st_dev, []).append(name)
+    places = {**written, "state.directory": config.state.directory}
+    for names in by_device.values():
+        disk = os.statvfs(places[names[0]])
+        free_bytes = disk.f_bavail * disk.f_frsize
+        where, free = ", ".join(names), f"{free_bytes / 1e9:.1f} GB free"
+        if free_bytes < _OUT_BYTES:
+            hint = "Make room: nothing is taken while the disk is full."
+            yield Finding("free space", "failed", f"{where}: only {free}", hint, ExitStatus.TRY_LATER)
+        elif free_bytes < max(_LOW_BYTES, config.intake.max_size_mib << 20):
+            hint = "A recording as large as intake.max_size_mib allows would not fit, or hardly."
+            yield warning("free space", f"{where}: only {free}", hint)
+        elif disk.f_files and disk.f_favail < _LOW_INODES:
+            yield warning("free space", f"{where}: room for {disk.f_favail} files only", "Delete old ones.")
+        else:
+            yield Finding("free space", seen=f"{where}: {free}")

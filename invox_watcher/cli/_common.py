@@ -1,0 +1,89 @@
+"""What the commands share: the configuration, the journal, a job by what a person types, times and JSON."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+from collections.abc import Callable
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from invox_watcher.cli._parser import CONFIG_VARIABLE, DEFAULT_CONFIG
+from invox_watcher.config import Config, load
+from invox_watcher.errors import ExitStatus, InvoxError
+from invox_watcher.job import Job, rfc3339
+from invox_watcher.store import Journal
+
+_SHOWN_IDS = 5
+
+
+class UsageError(InvoxError):
+    """What was asked for can't be done, whatever the state of things: the person has to ask otherwise."""
+
+    code = "usage"
+    exit_status = ExitStatus.USAGE
+
+
+def config_of(options: argparse.Namespace, *, credentials: bool = True) -> Config:
+    """The configuration; without `credentials` for commands that need none of them.
+
+    Raises:
+        ConfigurationError: it can't be used.
+    """
+    return loader_of(options, credentials=credentials)()
+
+
+def loader_of(options: argparse.Namespace, *, credentials: bool = True) -> Callable[[], Config]:
+    """What loads the configuration, now and again, wherever the process has gone meanwhile."""
+    return partial(load, config_file(options), credentials=credentials)
+
+
+def config_file(options: argparse.Namespace) -> Path:
+    """Where the configuration is."""
+    path: Path = options.config or Path(os.environ.get(CONFIG_VARIABLE) or DEFAULT_CONFIG)
+    return path.absolute()
+
+
+def journal_of(config: Config) -> Journal:
+    """The journal that is there; JournalError where none is."""
+    return Journal(config.state.directory, create=False)
+
+
+def job_called(text: str, journal: Journal) -> Job:
+    """The one job with that id, or whose id, or its second half, begins so.
+
+    Raises:
+        UsageError: there is none, or more than one.
+    """
+    if (job := journal.get(text)) is not None:
+        return job
+    found = journal.find(text, limit=_SHOWN_IDS + 1)
+    if not found:
+        raise UsageError(f"No job has the id {text}.", hint="`invox-watcher jobs --all` lists them.")
+    if len(found) > 1:
+        ids = [job.id for job in found[:_SHOWN_IDS]] + ["…"] * (len(found) > _SHOWN_IDS)
+        raise UsageError(f"More than one id begins with {text}.", hint=f"Which one? {', '.join(ids)}")
+    return found[0]
+
+
+def facts_of(job: Job) -> dict[str, Any]:
+    """What is known of a job, but for its failure and what only the daemon can use."""
+    internal = ("device", "inode", "mtime_ns", "refusal", "failure")
+    return {name: value for name, value in vars(job).items() if name not in internal}
+
+
+def json_of(job: Job) -> dict[str, Any]:
+    """A job for scripts: times in UTC as RFC 3339."""
+    fields = {
+        name: rfc3339(value) if isinstance(value, datetime) else value
+        for name, value in facts_of(job).items()
+    }
+    return fields | {"failure": dataclasses.asdict(job.failure) if job.failure else None}
+
+
+def local(time: datetime) -> str:
+    """The time here, with its offset from UTC: `2026-11-23 19:50:56+01:00`."""
+    return time.astimezone().isoformat(sep=" ", timespec="seconds")

@@ -1,0 +1,68 @@
+"""`config`, `completion`, `sandbox`, `demo`: what needs no configuration."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import shtab
+
+from invox_watcher import config as configuration
+from invox_watcher import events
+from invox_watcher.cli._parser import build
+from invox_watcher.errors import ExitStatus, FolderError
+
+_WEBHOOK_LISTEN = "127.0.0.1:8787"
+
+
+def config(options: argparse.Namespace) -> ExitStatus:
+    """Print the example configuration or its JSON schema."""
+    if options.what == "example":
+        print(configuration.example_yaml(), end="")
+    else:
+        print(json.dumps(configuration.json_schema(), indent=2))
+    return ExitStatus.OK
+
+
+def completion(options: argparse.Namespace) -> ExitStatus:
+    """Print a script that teaches a shell to complete our commands."""
+    print(shtab.complete(build(), shell=options.shell))
+    return ExitStatus.OK
+
+
+def sandbox(options: argparse.Namespace) -> ExitStatus:
+    """Run the stand-in API until Ctrl-C."""
+    from invox_watcher.sandbox.configuration import client_configuration  # noqa: PLC0415 - an extra
+    from invox_watcher.sandbox.server import serve  # noqa: PLC0415
+    from invox_watcher.sandbox.settings import SandboxSettings  # noqa: PLC0415
+
+    root: Path = options.folder.absolute()
+    settings = SandboxSettings(data_directory=root / "sandbox", port=options.port)
+    webhook = {"listen": _WEBHOOK_LISTEN, "webhook_url": f"http://{_WEBHOOK_LISTEN}/webhook"}
+
+    def ready(base_url: str) -> None:
+        written = root / "config.yaml"
+        extra = webhook if options.webhook else {}
+        written.write_text(client_configuration(settings, base_url, root, **extra))
+        print(f"The stand-in API listens on {base_url}. Its configuration, in {written}:\n")
+        print(written.read_text())
+        print(f"In another terminal:  invox-watcher run --config {written}")
+        print(f"Then put a recording into {root / 'inbox'}. Ctrl-C stops the sandbox.", flush=True)
+
+    root.mkdir(parents=True, exist_ok=True)
+    events.configure(format="console")
+    try:
+        serve(settings, ready)
+    except OSError as error:
+        raise FolderError(
+            f"The sandbox can't listen: {error.strerror or error}", hint="Choose another --port."
+        ) from None
+    return ExitStatus.OK
+
+
+def demo(options: argparse.Namespace) -> ExitStatus:
+    """Show recordings become transcripts."""
+    from invox_watcher.demo import run_demo  # noqa: PLC0415 - an extra
+
+    return run_demo(options.folder.absolute(), webhook=options.webhook)

@@ -1,0 +1,115 @@
+"""`jobs`: recordings as a table on a terminal, as plain lines elsewhere, as JSON for scripts."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from rich.console import Console
+
+from invox_watcher.cli import _table, _watch
+from invox_watcher.cli._common import UsageError, config_of, journal_of, json_of, local
+from invox_watcher.errors import ExitStatus
+from invox_watcher.events import printable
+from invox_watcher.inquiry import Outlook, ask
+from invox_watcher.job import ACTIVE, Job, State, utc_now
+from invox_watcher.store import Journal
+from invox_watcher.wiring import LOCK_FILE
+
+
+@dataclass(frozen=True)
+class Query:
+    """Which recordings are asked for."""
+
+    states: frozenset[State]
+    since: datetime | None = None
+    name: re.Pattern[str] | None = None
+    limit: int | None = None
+
+    def find(self, journal: Journal) -> list[Job]:
+        """The recordings, the oldest first."""
+        in_journal = None if self.name else self.limit
+        jobs = journal.jobs(self.states, since=self.since, limit=in_journal)
+        if self.name is None:
+            return jobs
+        named = [job for job in jobs if self._names(job.path)]
+        return named[-self.limit :] if self.limit else named
+
+    def _names(self, path: str) -> bool:
+        assert self.name is not None  # noqa: S101 - see `find`
+        return any(self.name.match(text) for text in (path, path.rpartition("/")[2]))
+
+
+def jobs(options: argparse.Namespace) -> ExitStatus:
+    """List recordings, once or again and again."""
+    query = _query(options)
+    config = config_of(options, credentials=False)
+    console = Console()
+    terminal = console.is_terminal and not console.is_dumb_terminal
+    if options.watch and not terminal:
+        raise UsageError(
+            "--watch needs a terminal.", hint="For scripts there is `invox-watcher jobs --json`."
+        )
+
+    def outlook() -> Outlook:
+        return ask(config.state.directory / LOCK_FILE, config.http.address)
+
+    with closing(journal_of(config)) as journal:
+        if options.watch:
+            _watch.watch(console, journal, query.find, outlook, with_ended=not _narrowed(options))
+            return ExitStatus.OK
+        found = query.find(journal)
+        if options.json:
+            _print_json(found, journal, outlook)
+        elif found and terminal:
+            seen = outlook()
+            rows = _table.shown(found, journal, seen)
+            console.print(_table.table(rows, seen, width=console.width, now=utc_now()))
+        elif found:
+            _print_lines(found)
+        elif not _narrowed(options):
+            done, failed = (journal.counts().get(state, 0) for state in (State.DONE, State.FAILED))
+            print(f"Nothing under way. done: {done}, failed: {failed}.")
+    return ExitStatus.OK
+
+
+def _query(options: argparse.Namespace) -> Query:
+    if options.all and options.state:
+        options.parser.error("argument --all: not allowed with a state")
+    if options.watch and options.json:
+        options.parser.error("argument --watch: not allowed with argument --json")
+    if options.state:
+        states = frozenset(State(state) for state in options.state)
+    else:
+        everything = options.all or options.since or options.name
+        states = frozenset(State) if everything else ACTIVE
+    return Query(states, options.since, options.name, options.limit)
+
+
+def _narrowed(options: argparse.Namespace) -> bool:
+    """Whether anything but the recordings under way was asked for."""
+    return bool(options.all or options.state or options.since or options.name)
+
+
+def _print_lines(jobs: Sequence[Job]) -> None:
+    for job in jobs:
+        reason = f"  {job.failure.code}" if job.failure else ""
+        print(f"{job.id}  {job.state:<11}  {local(job.received_at)}  {printable(job.path)}{reason}")
+
+
+def _print_json(jobs: Sequence[Job], journal: Journal, ask_daemon: Callable[[], Outlook]) -> None:
+    """Each job with what only the running daemon knows of it; null where that is not known."""
+    outlook = ask_daemon() if any(job.state in ACTIVE for job in jobs) else Outlook(None)
+    rows: list[dict[str, Any]] = []
+    for row in _table.shown(jobs, journal, outlook):
+        known = outlook.asked and row.job.state in ACTIVE
+        next_seconds = outlook.due_seconds.get(row.job.id, 0.0) if known else None
+        rate = round(row.bytes_per_second) if row.bytes_per_second else None
+        rows.append(json_of(row.job) | {"upload_bytes_per_second": rate, "next_step_seconds": next_seconds})
+    print(json.dumps(rows, indent=2))

@@ -1,0 +1,276 @@
+"""What can be typed: every command with its options, its help, and examples of it."""
+
+from __future__ import annotations
+
+import argparse
+import fnmatch
+import platform
+import re
+import sys
+import textwrap
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, NoReturn
+
+import shtab
+
+from invox_watcher import __version__
+from invox_watcher.errors import ExitStatus
+from invox_watcher.job import State
+
+CONFIG_VARIABLE = "INVOX_WATCHER_CONFIG"
+DEFAULT_CONFIG = Path("/etc/invox-watcher/config.yaml")
+_SHELLS = ("bash", "zsh", "tcsh")
+_HELP_COLUMNS = 80
+_DEMO_FOLDER = Path("invox-demo")
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_STATUSES = """\
+exit status: 0 well; 1 some recording failed, or would not be taken; 3 not running (status); 64 usage;
+69 API unavailable; 70 a defect; 75 try later; 77 permission; 78 configuration"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse's own exit status for a wrong command line is 2; the contract says EX_USAGE."""
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(ExitStatus.USAGE, f"{self.prog}: {message}\n")
+
+
+class _Help(argparse.RawDescriptionHelpFormatter):
+    """Texts as they are, and room for the longest name of a command."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog)
+        self._action_max_length = 14  # argparse's own reckoning forgets how far commands are indented
+
+
+class _Version(argparse.Action):
+    """Prints what a report of a fault should begin with."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_rest: object) -> None:
+        from invox_watcher.store import SQLITE_VERSION  # noqa: PLC0415 - nothing else here needs it
+
+        python = f"{platform.python_implementation()} {platform.python_version()}"
+        print(f"invox-watcher {__version__}")
+        print(f"{python}, SQLite {SQLITE_VERSION}, {platform.platform()}")
+        parser.exit()
+
+
+class _Commands:
+    """Adds commands to a parser, each with the options that many have."""
+
+    def __init__(self, parser: argparse.ArgumentParser) -> None:
+        self._commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def add(
+        self,
+        name: str,
+        help: str,
+        *,
+        call: str,
+        more: str = "",
+        examples: Sequence[str] = (),
+        config: bool = True,
+        as_json: bool = False,
+    ) -> argparse.ArgumentParser:
+        """A command that is `call`, a module of this package and a function in it: `_jobs:jobs`."""
+        lines = [f"  invox-watcher {example}" for example in examples]
+        parser: argparse.ArgumentParser = self._commands.add_parser(
+            name,
+            help=help,
+            description=_described(help, more),
+            epilog="\n".join(["examples:", *lines]) if lines else None,
+            formatter_class=_Help,
+        )
+        if config:
+            _completed(
+                parser.add_argument(
+                    "--config",
+                    type=Path,
+                    metavar="FILE",
+                    help=f"the configuration (default: ${CONFIG_VARIABLE}, else {DEFAULT_CONFIG})",
+                ),
+                shtab.FILE,
+            )
+        if as_json:
+            parser.add_argument("--json", action="store_true", help="print JSON, for scripts")
+        parser.set_defaults(command=call, parser=parser)
+        return parser
+
+
+def build() -> argparse.ArgumentParser:
+    """The parser; `command` of what it parses says what to call."""
+    parser = _Parser(
+        prog="invox-watcher",
+        description="Takes dictations from an inbox through Invox Medical's API to an outbox.",
+        epilog=f"Each command has a --help of its own, with examples.\n\n{_STATUSES}",
+        formatter_class=_Help,
+    )
+    parser.add_argument(
+        "--version", action=_Version, nargs=0, help="print the versions of everything and exit"
+    )
+    commands = _Commands(parser)
+    _add_daemon(commands)
+    _add_listing(commands)
+    _add_repair(commands)
+    _add_extras(commands)
+    return parser
+
+
+def _add_daemon(commands: _Commands) -> None:
+    run = commands.add(
+        "run", "watch the inbox, in the foreground", call="_run:run", examples=["run", "run --once"],
+        more="SIGTERM or Ctrl-C stops it within seconds; SIGHUP makes it read its configuration anew.",
+    )  # fmt: skip
+    run.add_argument("--once", action="store_true", help="take what is in the inbox, finish it, and exit")
+    commands.add(
+        "start", "watch the inbox as a daemon, on hosts without systemd", call="_run:start",
+        more="Returns once it is ready, or says why it is not.", examples=["start"],
+    )  # fmt: skip
+    commands.add("stop", "stop the daemon, and wait until it is gone", call="_run:stop", examples=["stop"])
+    commands.add(
+        "status", "is the daemon running, and what has it done?", call="_run:status", as_json=True,
+        examples=["status", "status --json"],
+    )  # fmt: skip
+    commands.add(
+        "check", "find what is wrong before the first recording", call="_run:check", as_json=True,
+        more="Tries configuration, folders, journal, addresses, programs, clock, credentials and API, and "
+        "says what to do.\nRun it as the daemon's user. Folders that are missing are made.",
+        examples=["check", "check --json", "check --config /etc/invox-watcher/ward3.yaml"],
+    )  # fmt: skip
+
+
+def _add_listing(commands: _Commands) -> None:
+    jobs = commands.add(
+        "jobs", "list recordings under way", call="_jobs:jobs", as_json=True,
+        more="With --since or --name and no state: finished ones too.",
+        examples=[
+            "jobs --watch", "jobs --failed --since 3d", "jobs --name 'ward3/*' --limit 20",
+            "jobs --state waiting --state uploading --json",
+        ],
+    )  # fmt: skip
+    jobs.add_argument("--all", action="store_true", help="those that are finished as well")
+    jobs.add_argument(
+        "--state", action="append", choices=[str(state) for state in State], default=[], metavar="STATE",
+        help="those in this state; may be given again (%(choices)s)",
+    )  # fmt: skip
+    for state in (State.FAILED, State.DONE):
+        jobs.add_argument(
+            f"--{state}", action="append_const", dest="state", const=str(state), help=f"as --state {state}"
+        )
+    jobs.add_argument(
+        "--since", type=_moment, metavar="WHEN",
+        help="those received since then: 90m, 2h, 3d, 1w ago, or 2026-11-23, or 2026-11-23T18:00Z",
+    )  # fmt: skip
+    jobs.add_argument(
+        "--name", type=_glob, metavar="GLOB", help="those whose path in the inbox, or its last part, fits"
+    )
+    jobs.add_argument("--limit", type=_positive, metavar="N", help="only the newest N")
+    jobs.add_argument("--watch", action="store_true", help="go on showing them, until Ctrl-C")
+    show = commands.add(
+        "show", "the life of one recording", call="_show:show", as_json=True,
+        examples=["show 20261123t185056-9f2c41d07ab3", "show 9f2c", "show 9f2c --json"],
+    )  # fmt: skip
+    _add_id(show)
+    explain = commands.add(
+        "explain", "why a file would, or would not, be taken now", call="_explain:explain", as_json=True,
+        more="Moves and changes nothing. A file that has to be quiet first is watched for a moment.\n"
+        "Exit status: 0 it would be taken; 1 not, or not yet.",
+        examples=["explain /srv/dictation/inbox/ward3/smith.wav", "explain letter.wav --json"],
+    )  # fmt: skip
+    _completed(
+        explain.add_argument("file", type=Path, metavar="FILE", help="in the inbox or elsewhere"), shtab.FILE
+    )
+
+
+def _add_repair(commands: _Commands) -> None:
+    retry = commands.add(
+        "retry", "put failed recordings into the inbox again", call="_retry:retry",
+        more="Nothing that is there is overwritten: a name that is taken gets a number.",
+        examples=["retry 9f2c", "retry 9f2c 41d0", "retry --code transcription_failed", "retry --all"],
+    )  # fmt: skip
+    retry.add_argument("id", nargs="*", metavar="ID", help=_ID_HELP)
+    retry.add_argument("--all", action="store_true", help="every recording in the failed folder")
+    retry.add_argument("--code", metavar="CODE", help="those in the failed folder that failed with this code")
+
+
+def _add_extras(commands: _Commands) -> None:
+    config = commands.add(
+        "config", "print the example configuration or its JSON schema", call="_extras:config", config=False,
+        examples=["config example > config.yaml", "config schema > schema.json"],
+    )  # fmt: skip
+    config.add_argument("what", choices=["example", "schema"])
+    completion = commands.add(
+        "completion", "print a script that completes commands in a shell", call="_extras:completion",
+        config=False,
+        examples=["completion bash > ~/.local/share/bash-completion/completions/invox-watcher"],
+    )  # fmt: skip
+    completion.add_argument("shell", choices=_SHELLS)
+    sandbox = commands.add(
+        "sandbox", "run a stand-in for the vendor's API, to try things on", call="_extras:sandbox",
+        config=False, examples=["sandbox", "sandbox --folder /tmp/trial --port 9000"],
+    )  # fmt: skip
+    _add_folder(sandbox)
+    sandbox.add_argument("--port", type=int, default=8788, help="where it listens (default: %(default)s)")
+    _add_webhook(sandbox)
+    demo = commands.add(
+        "demo", "see real speech become transcripts, with nothing to set up", call="_extras:demo",
+        config=False, examples=["demo", "demo --webhook"],
+    )  # fmt: skip
+    _add_folder(demo)
+    _add_webhook(demo)
+
+
+def _described(help: str, more: str) -> str:
+    sentence = f"{help[0].upper()}{help[1:]}" + ("" if help.endswith("?") else ".")
+    return "\n".join(textwrap.fill(part, _HELP_COLUMNS) for part in (sentence, *more.splitlines()))
+
+
+_ID_HELP = "the job's id as `jobs` prints it, or the beginning of it or of its second half"
+
+
+def _add_id(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("id", metavar="ID", help=_ID_HELP)
+
+
+def _add_folder(parser: argparse.ArgumentParser) -> None:
+    folder = parser.add_argument(
+        "--folder", type=Path, default=_DEMO_FOLDER, help="where everything lies (default: ./%(default)s)"
+    )
+    _completed(folder, shtab.DIRECTORY)
+
+
+def _add_webhook(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--webhook",
+        action="store_true",
+        help="have the results sent to the daemon instead of asking for them",
+    )
+
+
+def _completed(argument: argparse.Action, how: Any) -> None:
+    argument.complete = how  # type: ignore[attr-defined] # where shtab looks for it
+
+
+def _positive(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) > 0):
+        raise argparse.ArgumentTypeError("must be a whole number above 0")
+    return int(text)
+
+
+def _moment(text: str) -> datetime:
+    """`2h`, a date, or a time as in RFC 3339; without a zone it is of this place."""
+    try:
+        if match := re.fullmatch(r"(\d+)([smhdw])", text, re.ASCII):
+            return datetime.now(UTC) - timedelta(**{_UNITS[match[2]]: int(match[1])})
+        return datetime.fromisoformat(text).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise argparse.ArgumentTypeError(
+            "must be such as 90m, 2h, 3d, 2026-11-23, 2026-11-23T18:00Z"
+        ) from None
+
+
+def _glob(text: str) -> re.Pattern[str]:
+    return re.compile(fnmatch.translate(text))

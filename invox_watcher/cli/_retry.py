@@ -1,0 +1,67 @@
+"""`retry`: failed recordings go back into the inbox."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from contextlib import closing
+
+from invox_watcher.cli._common import UsageError, config_of, job_called, journal_of
+from invox_watcher.config import Config
+from invox_watcher.errors import ExitStatus, InvoxError
+from invox_watcher.events import printable
+from invox_watcher.job import Job, State
+from invox_watcher.lock import holder_of
+from invox_watcher.store import Journal
+from invox_watcher.wiring import LOCK_FILE, folders_of
+
+
+def retry(options: argparse.Namespace) -> ExitStatus:
+    """Put back what was asked for; one that can't be put back keeps none of the others from it."""
+    if bool(options.id) + options.all + bool(options.code) != 1:
+        options.parser.error("give one of: ids, --all, --code CODE")
+    config = config_of(options, credentials=False)
+    with closing(journal_of(config)) as journal:
+        jobs = _named(options.id, journal) if options.id else _in_failed(journal, config, options.code)
+    folders, ending, back = folders_of(config), ExitStatus.OK, 0
+    for job in jobs:
+        try:
+            name = folders.move_back(job.filed_as or job.path)
+        except InvoxError as error:
+            ending = ExitStatus(ending or error.exit_status)
+            print(f"invox-watcher: {job.id}: {error.message}", file=sys.stderr)
+            print(f"  {error.hint}", file=sys.stderr)
+            continue
+        back += 1
+        print(f"{job.id}: back in the inbox as {printable(name)}{_doubt(job)}")
+    if not jobs:
+        why = f" with code {options.code}" if options.code else ""
+        print(f"No failed recording{why} lies in the failed folder.")
+    elif back and holder_of(config.state.directory / LOCK_FILE) is None:
+        print("No daemon is running: they wait in the inbox until one is started.")
+    return ending
+
+
+def _named(ids: list[str], journal: Journal) -> list[Job]:
+    jobs = list({job.id: job for job in (job_called(text, journal) for text in ids)}.values())
+    for job in jobs:
+        if job.state is not State.FAILED:
+            raise UsageError(f"{job.id} is {job.state}, not failed.", hint="Nothing was put back.")
+    return jobs
+
+
+def _in_failed(journal: Journal, config: Config, code: str | None) -> list[Job]:
+    """What lies in the failed folder: of jobs that had the same file, one after another, the last."""
+    failed = [job for job in journal.jobs([State.FAILED]) if _lies_in_failed(job, config)]
+    latest = {job.filed_as: job for job in failed}.values()
+    return [job for job in latest if code is None or (job.failure is not None and job.failure.code == code)]
+
+
+def _lies_in_failed(job: Job, config: Config) -> bool:
+    return (config.folders.failed / (job.filed_as or job.path)).exists()
+
+
+def _doubt(job: Job) -> str:
+    """A word where the same recording will fail again."""
+    failure = job.failure
+    return f" (as it is it will fail again: {failure.code})" if failure and not failure.retryable else ""

@@ -1,0 +1,82 @@
+"""`run`, `start`, `stop`, `status`: the daemon, in the foreground or not; and `check` before it."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import signal
+
+from invox_watcher.cli._common import config_file, config_of, loader_of, local
+from invox_watcher.errors import ExitStatus
+from invox_watcher.events import printable
+from invox_watcher.job import ACTIVE, State, rfc3339
+
+
+def run(options: argparse.Namespace) -> ExitStatus:
+    """Watch the inbox, in the foreground."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])  # until there is somebody to reload anything
+    from invox_watcher.process import Process  # noqa: PLC0415 - takes a while, in which a SIGHUP may come
+
+    return Process(loader_of(options)).run(once=options.once)
+
+
+def start(options: argparse.Namespace) -> ExitStatus:
+    """Start a daemon that detaches itself."""
+    from invox_watcher import unix_daemon  # noqa: PLC0415 - see `run`
+
+    holder = unix_daemon.start(loader_of(options))
+    print(f"invox-watcher is running{f', pid {holder.pid}' if holder else ''}.")
+    return ExitStatus.OK
+
+
+def stop(options: argparse.Namespace) -> ExitStatus:
+    """Stop the daemon, whoever started it."""
+    from invox_watcher import unix_daemon  # noqa: PLC0415 - see `run`
+
+    holder = unix_daemon.stop(config_of(options, credentials=False))
+    print("invox-watcher was not running." if holder is None else "invox-watcher has stopped.")
+    return ExitStatus.OK
+
+
+def status(options: argparse.Namespace) -> ExitStatus:
+    """Say whether a daemon is running, and what is in its journal."""
+    from invox_watcher import unix_daemon  # noqa: PLC0415 - see `run`
+
+    standing = unix_daemon.status(config_of(options, credentials=False))
+    daemon, jobs = standing.daemon, {str(state): count for state, count in standing.jobs.items()}
+    ending = ExitStatus.NOT_RUNNING if daemon is None else ExitStatus.OK
+    if options.json:
+        pid, since = (daemon.pid, daemon.since) if daemon else (None, None)
+        known = {"running": daemon is not None, "pid": pid, "since": rfc3339(since) if since else None}
+        print(json.dumps(known | {"jobs": jobs}, indent=2))
+        return ending
+    if daemon is None:
+        print("invox-watcher is not running.")
+    elif daemon.pid is None or daemon.since is None:
+        print("invox-watcher is running where it can't be seen from here, or is just starting.")
+    else:
+        print(f"invox-watcher is running, pid {daemon.pid}, since {local(daemon.since)}.")
+    if jobs:
+        under_way = sum(standing.jobs.get(state, 0) for state in ACTIVE)
+        ended = ", ".join(f"{standing.jobs.get(state, 0)} {state}" for state in (State.DONE, State.FAILED))
+        print(f"In its journal: {under_way} under way, {ended}.")
+    return ending
+
+
+def check(options: argparse.Namespace) -> ExitStatus:
+    """Try everything that a run needs."""
+    from invox_watcher import check as checks  # noqa: PLC0415 - see `run`
+
+    found = checks.findings(config_of(options), config_file(options))
+    ending = next((finding.status for finding in found if finding.status), ExitStatus.OK)
+    if options.json:
+        rows = [dataclasses.asdict(finding) for finding in found]
+        print(json.dumps(rows, indent=2))
+        return ending
+    for finding in found:
+        says = finding.problem or finding.seen
+        print(f"{finding.level:<7}  {finding.check}" + (f": {printable(says)}" if says else ""))
+        if finding.hint:
+            print(f"         {printable(finding.hint)}")
+    return ending

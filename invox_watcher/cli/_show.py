@@ -1,0 +1,96 @@
+"""`show`: the life of one recording, moment by moment, what took how long, and where its files are."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from datetime import datetime
+from typing import Any
+
+from invox_watcher import life
+from invox_watcher.cli._common import config_of, facts_of, job_called, journal_of, json_of, local
+from invox_watcher.display import duration
+from invox_watcher.errors import ExitStatus
+from invox_watcher.events import printable
+from invox_watcher.job import Failure, Job, rfc3339
+from invox_watcher.life import Durations, Whereabouts
+from invox_watcher.store import Moment
+from invox_watcher.wiring import folders_of
+
+
+def show(options: argparse.Namespace) -> ExitStatus:
+    """Print all that is known of one recording."""
+    config = config_of(options, credentials=False)
+    with closing(journal_of(config)) as journal:
+        job = job_called(options.id, journal)
+        history = journal.history(job.id)
+    took = life.durations(job, history)
+    files = life.whereabouts(job, history, folders_of(config))
+    if options.json:
+        print(json.dumps(_as_json(job, history, took, files), indent=2))
+    else:
+        _print(job, history, took, files)
+    return ExitStatus.OK
+
+
+def _as_json(
+    job: Job, history: Sequence[Moment], took: Durations, files: Sequence[Whereabouts]
+) -> dict[str, Any]:
+    seconds = {f"{name}_seconds": value for name, value in dataclasses.asdict(took).items()}
+    places = [{"what": file.what, "path": str(file.path), "present": file.present} for file in files]
+    moments = [
+        dataclasses.asdict(moment) | {"at": rfc3339(moment.at), "after_seconds": after}
+        for moment, after in _with_gaps(history)
+    ]
+    return json_of(job) | {"durations": seconds, "files": places, "history": moments}
+
+
+def _print(job: Job, history: Sequence[Moment], took: Durations, files: Sequence[Whereabouts]) -> None:
+    for name, value in (facts_of(job) | _reason(job.failure)).items():
+        if value not in (None, 0, ""):
+            print(f"{name:<17} {printable(local(value) if isinstance(value, datetime) else value)}")
+    print()
+    for moment, after in _with_gaps(history):
+        gap = "" if after is None else f"+{_exactly(after)}"
+        detail = " ".join(f"{key}={_inline(value)}" for key, value in moment.detail.items())
+        print(f"{local(moment.at)}  {gap:>12}  {moment.state:<11}  {detail}".rstrip())
+    parts = {name: value for name, value in dataclasses.asdict(took).items() if value is not None}
+    if parts:
+        print("\ntook: " + ", ".join(f"{name} {_exactly(value)}" for name, value in parts.items()))
+    if files:
+        print()
+    for file in files:
+        print(f"{file.what:<10}  {printable(file.path)}" + ("" if file.present else "  (no longer there)"))
+
+
+def _with_gaps(history: Sequence[Moment]) -> Iterator[tuple[Moment, float | None]]:
+    """Each moment, and how many seconds after the one before it came."""
+    before: datetime | None = None
+    for moment in history:
+        yield moment, None if before is None else (moment.at - before).total_seconds()
+        before = moment.at
+
+
+def _exactly(seconds: float) -> str:
+    return f"{seconds:.3f} s" if seconds < 1 else duration(seconds)
+
+
+def _inline(value: object) -> str:
+    """A detail in one line; of outputs the names, their hashes are in the JSON."""
+    return printable(", ".join(value) if isinstance(value, list | dict) else value)
+
+
+def _reason(failure: Failure | None) -> dict[str, str]:
+    """Why a recording failed, in the words of its error file; nothing where it did not."""
+    if failure is None:
+        return {}
+    return {
+        "failed_at_stage": failure.stage,
+        "code": failure.code,
+        "message": failure.message,
+        "hint": failure.hint,
+        "retry_can_help": "yes" if failure.retryable else "no, unless what the hint says is done first",
+    }

@@ -1,0 +1,117 @@
+"""Recordings as a table on a terminal, for `jobs` once and for `jobs --watch` again and again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from invox_watcher import display
+from invox_watcher.events import printable
+from invox_watcher.inquiry import Outlook
+from invox_watcher.job import ACTIVE, FINAL, Job, State
+from invox_watcher.life import upload_began
+from invox_watcher.store import Journal
+
+# Below this width the upload is told in numbers alone.
+_WIDE = 110
+_SOON_SECONDS = 0.5
+_ENDED = (State.DONE, State.FAILED, State.VANISHED)
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A recording to show; `bytes_per_second` of an upload under way, None where that is not known."""
+
+    job: Job
+    bytes_per_second: float | None
+
+
+def shown(jobs: Iterable[Job], journal: Journal, outlook: Outlook) -> list[Shown]:
+    """The jobs with the rate of each upload, averaged over all of that upload."""
+    return [Shown(job, _rate(job, journal) if outlook.daemon else None) for job in jobs]
+
+
+def _rate(job: Job, journal: Journal) -> float | None:
+    if job.state is not State.UPLOADING or not job.uploaded_bytes:
+        return None
+    began = upload_began(journal.history(job.id))
+    seconds = (job.updated_at - began).total_seconds() if began else 0.0
+    return job.uploaded_bytes / seconds if seconds > 0 else None
+
+
+def table(rows: Iterable[Shown], outlook: Outlook, *, width: int, now: datetime) -> Table:
+    """One line a recording, no wider than `width` columns."""
+    wide = width >= _WIDE
+    made = display.plain_table()
+    made.width = width
+    made.add_column("Id", no_wrap=True, min_width=12)
+    made.add_column("State", no_wrap=True, min_width=11)
+    made.add_column("Age", no_wrap=True, justify="right", min_width=6)
+    made.add_column("Recording", no_wrap=True, ratio=2, style="bold")
+    made.add_column("Size", no_wrap=True, justify="right", min_width=6)
+    made.add_column("Upload", no_wrap=True, ratio=2 if wide else None, min_width=6)
+    made.add_column("Next", no_wrap=True, ratio=1)
+    for row in rows:
+        job = row.job
+        made.add_row(
+            Text(job.id.rpartition("-")[2]),
+            display.state(job),
+            display.duration(display.age_seconds(job, now)),
+            Text(printable(job.path), overflow="ellipsis"),
+            display.size(job.size_bytes),
+            _upload(row, wide=wide),
+            Text(_next(job, outlook), overflow="ellipsis"),
+        )
+    return made
+
+
+def totals(counts: Mapping[State, int], rows: Iterable[Shown]) -> str:
+    """`3 under way (1 uploading, 2 waiting; 1.2 MB/s), 340 done, 2 failed, 0 vanished`."""
+    under_way = {state: counts[state] for state in State if state in ACTIVE and counts.get(state)}
+    parts = ", ".join(f"{count} {state}" for state, count in under_way.items())
+    rate = sum(row.bytes_per_second or 0.0 for row in rows)
+    inside = "; ".join(part for part in (parts, f"{display.size(rate)}/s" if rate else "") if part)
+    ended = ", ".join(f"{counts.get(state, 0)} {state}" for state in _ENDED)
+    return f"{sum(under_way.values())} under way{f' ({inside})' if inside else ''}, {ended}"
+
+
+def standing(outlook: Outlook) -> Text:
+    """Whether there is a daemon, and what stands in its way."""
+    if outlook.daemon is None:
+        return Text("No daemon is running: nothing moves before one is started.", "red")
+    if not outlook.asked:
+        return Text(f"The daemon is running; {outlook.silence}, so what comes next is not known.", "yellow")
+    if outlook.problems:
+        return Text(printable(f"Not ready: {' '.join(outlook.problems.values())}"), "yellow")
+    return Text("The daemon is ready.", "green")
+
+
+def _upload(row: Shown, *, wide: bool) -> RenderableType:
+    job = row.job
+    if job.state not in (State.UPLOADING, State.WAITING, State.TRANSCRIBED, State.DELIVERED, State.DONE):
+        return ""
+    percent = f"{100 * job.uploaded_bytes // max(job.size_bytes, 1)} %"
+    rate = f" {display.size(row.bytes_per_second)}/s" if row.bytes_per_second else ""
+    if wide or job.original_id is not None:
+        return display.upload(job, percent + rate)
+    return Text(percent + rate)
+
+
+def _next(job: Job, outlook: Outlook) -> str:
+    """When something happens to the recording, or why nothing will."""
+    if job.state in FINAL:
+        return job.failure.code if job.failure else ""
+    failing = f"{job.failure.code}, " if job.failure else ""
+    again = f"try {job.attempts + 1} " if job.attempts else ""
+    if outlook.daemon is None:
+        return f"{failing}stopped"
+    if not outlook.asked:
+        return f"{failing}{again}?".strip()
+    left = outlook.due_seconds.get(job.id, 0.0)
+    when = f"in {display.duration(left)}" if left > _SOON_SECONDS else "now"
+    return f"{failing}{again}{when}"

@@ -1,0 +1,90 @@
+"""`jobs --watch`: the table again each second, with totals and what stands in the way, until Ctrl-C."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.text import Text
+
+from invox_watcher.cli import _table
+from invox_watcher.errors import JournalError
+from invox_watcher.inquiry import Outlook
+from invox_watcher.job import ACTIVE, FINAL, Job, State, utc_now
+from invox_watcher.store import Journal
+
+_EVERY_SECONDS = 1.0
+# The table's heading, two lines below it, what was cut off, and the line that the cursor is in.
+_OTHER_LINES = 6
+
+
+def watch(
+    console: Console,
+    journal: Journal,
+    find: Callable[[Journal], Sequence[Job]],
+    ask: Callable[[], Outlook],
+    *,
+    with_ended: bool,
+) -> None:
+    """Show what `find` finds until Ctrl-C or SIGTERM; `with_ended`: and what has ended meanwhile."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the cursor comes back
+    view = _View(console, journal, find, ask, with_ended=with_ended)
+    with suppress(KeyboardInterrupt), Live(console=console, auto_refresh=False) as live:
+        while True:
+            live.update(view.now(), refresh=True)
+            time.sleep(_EVERY_SECONDS)
+
+
+class _View:
+    """What is to be seen at a moment; keeps what it saw last for when the journal can't be read."""
+
+    def __init__(
+        self,
+        console: Console,
+        journal: Journal,
+        find: Callable[[Journal], Sequence[Job]],
+        ask: Callable[[], Outlook],
+        *,
+        with_ended: bool,
+    ) -> None:
+        self._console = console
+        self._journal = journal
+        self._find = find
+        self._ask = ask
+        self._with_ended = with_ended
+        self._began = utc_now()
+        self._before = {job.id for job in journal.jobs(ACTIVE)}
+        self._rows: list[_table.Shown] = []
+        self._counts: Mapping[State, int] = {}
+
+    def now(self) -> Group:
+        """The table, the totals, and how the daemon does."""
+        outlook = self._ask()
+        standing = _table.standing(outlook)
+        try:
+            jobs = [*self._find(self._journal), *self._ended()]
+            self._rows = _table.shown(jobs, self._journal, outlook)
+            self._counts = self._journal.counts()
+        except JournalError as error:
+            standing = Text(error.message, "red")
+        room = max(self._console.height - _OTHER_LINES, 1)
+        rows, left_out = self._rows[:room], len(self._rows[room:])
+        return Group(
+            _table.table(rows, outlook, width=self._console.width, now=utc_now()),
+            Text(f"… and {left_out} more" if left_out else "", "dim"),
+            Text(_table.totals(self._counts, self._rows)),
+            standing,
+        )
+
+    def _ended(self) -> list[Job]:
+        """What has ended since the watch began, the last one first."""
+        if not self._with_ended:
+            return []
+        came = self._journal.jobs(FINAL, since=self._began, limit=self._console.height)
+        there = (self._journal.get(job_id) for job_id in sorted(self._before))
+        ended = {job.id: job for job in [*came, *there] if job is not None and job.state in FINAL}
+        return sorted(ended.values(), key=lambda job: job.updated_at, reverse=True)

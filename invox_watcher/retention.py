@@ -1,0 +1,116 @@
+"""Deletes what is finished once it is old enough: recordings, transcripts and the journal's memory of them.
+
+Only what the journal knows as its own, and only as it was filed or delivered: a file that was changed since
+stays. Off unless the configuration says otherwise; every deletion is in the audit log.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from invox_watcher.custody import AuditLog
+from invox_watcher.errors import JournalError, StorageError
+from invox_watcher.events import Event, log
+from invox_watcher.files import Deletion, Folders, Identity
+from invox_watcher.job import Job, State, utc_now
+from invox_watcher.store import Finished
+
+_EVERY_SECONDS = 3600.0
+
+
+@dataclass(frozen=True)
+class Ages:
+    """After how many days what is deleted; None for never. See config.example.yaml, `retention`."""
+
+    done_days: int | None = None
+    failed_days: int | None = None
+    transcripts_days: int | None = None
+    journal_days: int | None = None
+
+    def __bool__(self) -> bool:
+        return any(days is not None for days in vars(self).values())
+
+
+class Retention:
+    """Looks once an hour for what is old enough; `run` is a thread's work."""
+
+    def __init__(self, ages: Ages, finished: Finished, folders: Folders, audit: AuditLog) -> None:
+        self._ages = ages
+        self._finished = finished
+        self._folders = folders
+        self._audit = audit
+
+    def run(self, stop: threading.Event) -> None:
+        """Delete what is due, now and every hour, until `stop` is set."""
+        while not stop.is_set():
+            try:
+                self._sweep(stop)
+            except (StorageError, JournalError) as error:
+                log.error(Event.RETENTION_REFUSED, code=error.code, error=error.message, hint=error.hint)
+            stop.wait(_EVERY_SECONDS)
+
+    def _sweep(self, stop: threading.Event) -> None:
+        ages, finished = self._ages, self._finished
+        self._each(
+            ages.done_days,
+            lambda before: finished.kept("recording", State.DONE, before),
+            lambda job: self._delete_recording(job, self._folders.done),
+            stop,
+        )
+        self._each(
+            ages.failed_days,
+            lambda before: finished.kept("recording", State.FAILED, before),
+            lambda job: self._delete_recording(job, self._folders.failed),
+            stop,
+        )
+        self._each(
+            ages.transcripts_days,
+            lambda before: finished.kept("transcripts", State.DONE, before),
+            self._delete_transcripts,
+            stop,
+        )
+        self._each(ages.journal_days, finished.old, self._forget, stop)
+
+    def _each(
+        self,
+        days: int | None,
+        due: Callable[[datetime], list[Job]],
+        delete: Callable[[Job], None],
+        stop: threading.Event,
+    ) -> None:
+        """`delete` every job that is `due`, batch by batch: one that is deleted is due no more."""
+        while days is not None and (jobs := due(utc_now() - timedelta(days=days))):
+            for job in jobs:
+                if stop.is_set():
+                    return
+                delete(job)
+
+    def _delete_recording(self, job: Job, root: Path) -> None:
+        seen = Identity(job.device, job.inode, job.size_bytes, job.mtime_ns)
+        self._delete(job, root, job.filed_as or job.path, seen)
+        if root == self._folders.failed:
+            self._delete_outputs(job, root)
+        self._finished.mark_deleted(job, "recording")
+
+    def _delete_transcripts(self, job: Job) -> None:
+        self._delete_outputs(job, self._folders.outbox)
+        self._finished.mark_deleted(job, "transcripts")
+
+    def _delete_outputs(self, job: Job, root: Path) -> None:
+        for path, sha256 in self._finished.outputs(job.id).items():
+            self._delete(job, root, path, sha256)
+
+    def _delete(self, job: Job, root: Path, path: str, unchanged: Identity | str) -> None:
+        def account() -> None:
+            self._audit.write("deleted", job.id, folder=root.name, name=path)
+
+        if self._folders.delete(root, path, unchanged, account) is Deletion.CHANGED:
+            log.warning(Event.RETENTION_KEPT, job=job.id, folder=root.name, name=path)
+
+    def _forget(self, job: Job) -> None:
+        self._audit.write("forgotten", job.id, name=job.path, sha256=job.sha256)
+        self._finished.forget(job)
