@@ -1,0 +1,70 @@
+"""docs/install.md as an administrator follows it: its command blocks, and typing them into a container."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.systemd.container import Container
+
+PAGE = Path(__file__).parent.parent.parent / "docs" / "install.md"
+API_PORT = 8788
+# What the page leaves to the reader: the address, and what the commands ask for.
+_REPLACED = {"https://api.example.com": f"http://127.0.0.1:{API_PORT}"}
+_TYPED = {
+    "invox-watcher.app_id": "sandbox-app\n",
+    "invox-watcher.api_key": "sandbox-key\n",
+    "smbpasswd -s -a": "device password\n" * 2,
+    "smbclient //localhost": "device password\n",
+}
+_BLOCK = re.compile(
+    r"^## (?P<section>.*?)$|^```(?P<kind>sh.*?)\n(?P<script>.*?)^```$", re.MULTILINE | re.DOTALL
+)
+_RESULT = re.compile(r"^cat (\S*/outbox/\S*)$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Block:
+    """One block of commands; `kind` is `sh`, or `sh clone` for what is done in a clone of the repository."""
+
+    section: str
+    kind: str
+    script: str
+
+
+def blocks() -> list[Block]:
+    """Every block of commands, in order."""
+    return list(_blocks(PAGE.read_text()))
+
+
+def _blocks(text: str) -> Iterator[Block]:
+    section = ""
+    for match in _BLOCK.finditer(text):
+        if match["kind"] is None:
+            section = match["section"]
+        else:
+            yield Block(section, match["kind"], match["script"])
+
+
+def sections() -> list[str]:
+    """The sections that have commands for the server, in order."""
+    return list(dict.fromkeys(block.section for block in blocks() if block.kind == "sh"))
+
+
+def follow(container: Container, section: str) -> str:
+    """Type the commands of one section; what they printed. A command that fails ends the test."""
+    chosen = [block for block in blocks() if (block.section, block.kind) == (section, "sh")]
+    return "".join(_type(container, block.script) for block in chosen)
+
+
+def _type(container: Container, script: str) -> str:
+    for text, value in _REPLACED.items():
+        script = script.replace(text, value)
+    typed = [lines for command, lines in _TYPED.items() if command in script and "/dev/stdin" in script]
+    typed += [lines for command, lines in _TYPED.items() if command in script and command.startswith("smb")]
+    for path in _RESULT.findall(script):
+        container.wait_for(f"test -s {path}")
+    done = container.run(script, stdin="".join(typed))
+    return done.stdout + done.stderr
