@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import json
 import re
 import subprocess
 import sys
@@ -10,10 +12,13 @@ from typing import get_args
 
 import pytest
 
-from invox_watcher.config import Config, Webhook
+from invox_watcher import custody, retention
+from invox_watcher.config import Config, Hooks, Retention, Webhook
 from invox_watcher.errors import ExitStatus
 from invox_watcher.events import Event
+from invox_watcher.sandbox.server import Sandbox
 from invox_watcher.webhook import MAX_BODY_BYTES
+from tests.support import Clinic, running, wait_for
 
 DOCS = Path(__file__).parent.parent / "docs"
 
@@ -67,7 +72,7 @@ def readme() -> str:
 
 
 def test_the_readmes_commands_are_those_of_the_program(readme: str) -> None:
-    table = readme.partition("## Commands")[2].partition("\n\n`check`")[0]
+    table = readme.partition("## Commands\n\n")[2].partition("\n\n")[0]
     named = {words.split()[0] for row in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
              for words in re.findall(r"`([^`]+)`", row)}  # fmt: skip
     listed = subprocess.run(
@@ -88,3 +93,44 @@ def test_the_readmes_keys_exist(readme: str) -> None:
     assert len(named) > 10
     for section, key in named:
         assert key in getattr(Config.model_fields[section].annotation, "model_fields", {}), f"{section}.{key}"
+
+
+# ---- docs/custody.md ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def custody_page() -> str:
+    return (DOCS / "custody.md").read_text()
+
+
+def test_the_keys_of_retention_and_hooks_are_explained(custody_page: str) -> None:
+    keys = {f"retention.{name}" for name in Retention.model_fields}
+    assert set(re.findall(r"^\| `(retention\.\w+)` \|", custody_page, re.MULTILINE)) == keys
+    assert [name for name in Hooks.model_fields if f"hooks.{name}" not in custody_page] == []
+
+
+def test_what_a_hook_learns_and_what_custody_writes_are_explained(
+    custody_page: str, tmp_path: Path, api: Sandbox
+) -> None:
+    script = tmp_path / "hook"
+    script.write_text(f"#!/bin/sh\nenv > {tmp_path}/env\ncat > {tmp_path}/json\n")
+    script.chmod(0o755)
+    clinic = Clinic(tmp_path / "clinic", api.base_url, hooks={"on_failed": [str(script)]})
+    (clinic.inbox / "letter.wav").write_text("Dear Mrs Miller")
+    with running(clinic):
+        wait_for("the hook ran", lambda: bool(clinic.events("hook_ran")))
+    explained = dict(re.findall(r"^\| `(INVOX_WATCHER_\w+)` \| `(\w+)` \|", custody_page, re.MULTILINE))
+    assert set(explained.values()) == set(json.loads((tmp_path / "json").read_text()))
+    environment = (tmp_path / "env").read_text()
+    assert set(re.findall(r"^(INVOX_WATCHER_\w+)=", environment, re.MULTILINE)) <= set(explained)
+    table = custody_page.partition("|---|")[2].partition("\n\n")[0]
+    assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == _written()
+
+
+def _written() -> set[str]:
+    """The first argument of every `….write("what", …)` of custody."""
+    modules = [Path(module.__file__ or "") for module in (custody, retention)]
+    nodes = [node for module in modules for node in ast.walk(ast.parse(module.read_text()))]
+    calls = [node for node in nodes if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)]
+    first = [call.args[0] for call in calls if call.func.attr == "write" and call.args]
+    return {str(argument.value) for argument in first if isinstance(argument, ast.Constant)}
