@@ -117,7 +117,7 @@ def test_a_recording_that_goes_through_is_counted_and_measured(clinic: Clinic) -
     for name in ("settle", "upload", "transcription", "turnaround"):
         assert before[f"{name}_seconds_count"] == 0
         assert changed[f"{name}_seconds_count"] == 1
-        assert 0 < changed[f"{name}_seconds_sum"] < 20
+        assert 0 <= after[f"{name}_seconds_sum"] < 20  # a file is often taken within a millisecond
     assert changed["turnaround_seconds_sum"] >= changed["transcription_seconds_sum"]
     assert before["last_delivery_timestamp_seconds"] == 0
     assert abs(time.time() - changed["last_delivery_timestamp_seconds"]) < 20
