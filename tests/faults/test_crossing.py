@@ -111,7 +111,7 @@ def test_28_a_copy_that_breaks_off_leaves_the_recording_where_it_is(
 
 
 @pytest.mark.slow
-@pytest.mark.needs()  # minutes
+@pytest.mark.needs  # minutes
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("apart", FOLDERS)
 def test_28_a_kill_between_every_two_steps_breaks_no_promise(
