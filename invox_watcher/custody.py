@@ -77,7 +77,9 @@ class AuditLog:
 
     def close(self) -> None:
         """Close the file."""
-        os.close(self._descriptor)
+        with self._lock:  # a late writer must not find another file under the same number
+            descriptor, self._descriptor = self._descriptor, -1
+        os.close(descriptor)
 
     def _refused(self, reason: str | None) -> JournalError:
         return JournalError(

@@ -120,11 +120,12 @@ class Daemon:
     def _housekeeping(self, config: Config, commands: Commands, audit: AuditLog) -> list[threading.Thread]:
         """The threads for what the configuration wants done with finished recordings."""
         finished, folders = self._journal.finished, self._folders
+        finished.cancel_hooks(commands.states)
         ages = Ages(**config.retention.model_dump())
         filed = {State.DONE: folders.done, State.FAILED: folders.failed}
         wanted: list[tuple[bool, str, Callable[[threading.Event], None]]] = [
             (bool(commands.states), "hooks", Hooks(commands, finished, filed, folders.outbox).run),
-            (bool(ages), "retention", Retention(ages, finished, folders, audit).run),
+            (bool(ages), "retention", Retention(ages, finished, folders, audit, self._presence.gone).run),
         ]
         return [
             threading.Thread(

@@ -58,14 +58,17 @@ class Hooks:
         self._finished = finished
         self._folders = folders
         self._outbox = outbox
+        self._ran: set[str] = set()  # but not yet in the journal, which may refuse for a while
 
     def run(self, stop: threading.Event) -> None:
         """Run every command that is due, and look for more, until `stop` is set."""
         while not stop.is_set():
             with contextlib.suppress(JournalError):  # said by whoever needs it more
                 for job in self._finished.hooks_due():
-                    if self._has_run(job, stop):
+                    if job.id in self._ran or self._has_run(job, stop):
+                        self._ran.add(job.id)
                         self._finished.hook_ran(job)
+                        self._ran.discard(job.id)
             stop.wait(_LOOK_SECONDS)
 
     def _has_run(self, job: Job, stop: threading.Event) -> bool:
@@ -83,8 +86,9 @@ class Hooks:
                 env=_environment(facts),
                 start_new_session=True,
             )
-        except OSError as error:
-            log.error(Event.HOOK_FAILED, job=job.id, command=command[0], reason=error.strerror)
+        except (OSError, ValueError) as error:  # ValueError: what this locale can't put into an environment
+            reason = getattr(error, "strerror", None) or type(error).__name__
+            log.error(Event.HOOK_FAILED, job=job.id, command=command[0], reason=reason)
             return True
         with process:
             reason = self._ending(process, json.dumps(facts).encode(), stop)

@@ -68,6 +68,8 @@ class Failure:
     message: str
     hint: str
     retryable: bool
+    attempts: int = 0  # how often the step had been tried
+    at: str = ""  # when it failed, as RFC 3339; empty for a refusal that is not yet a failure
 
 
 @dataclass(frozen=True)

@@ -50,9 +50,9 @@ def error_file(job: Job, failure: Failure) -> bytes:
         "code": failure.code,
         "message": failure.message,
         "hint": failure.hint,
-        "attempts": job.attempts,
+        "attempts": failure.attempts,
         "retry_can_help": failure.retryable,
         "received_at": rfc3339(job.received_at),
-        "failed_at": rfc3339(job.updated_at),
+        "failed_at": failure.at or rfc3339(job.updated_at),
     }
     return (json.dumps(content, ensure_ascii=False, indent=2) + "\n").encode()

@@ -43,7 +43,7 @@ from invox_watcher.files import (
     numbered_folders,
     output_path,
 )
-from invox_watcher.job import FINAL, Failure, Job, State, seconds_since, utc_now
+from invox_watcher.job import FINAL, Failure, Job, State, rfc3339, seconds_since, utc_now
 from invox_watcher.outputs import OutputFormat, render
 from invox_watcher.papers import delivery_of, error_file
 from invox_watcher.pulse import beat
@@ -429,6 +429,8 @@ class Pipeline:
         return Next(self._journal.move(job, State.VANISHED))
 
     def _begin_failing(self, job: Job, failure: Failure) -> Next:
+        # Fixed here, so that the error file is the same however often it takes to be written.
+        failure = dataclasses.replace(failure, attempts=job.attempts, at=failure.at or rfc3339(utc_now()))
         job = self._reserve(
             job,
             State.FAILING,

@@ -34,7 +34,7 @@ _LOOK_SECONDS = 1.0
 _DRAINED_CHECK_SECONDS = 0.1
 _READY_CHECK_SECONDS = 0.02
 # A new part must not meet an old one that still works, and a name server may keep a thread for a while.
-_RELOAD_STOP_SECONDS = 60.0
+_RELOAD_STOP_SECONDS = 25.0
 
 
 class Process:

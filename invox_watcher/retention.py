@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from invox_watcher.custody import AuditLog
-from invox_watcher.errors import JournalError, StorageError
+from invox_watcher.errors import FoldersGoneError, InvoxError, JournalError, StorageError
 from invox_watcher.events import Event, log
 from invox_watcher.files import Deletion, Folders, Identity
 from invox_watcher.job import Job, State, utc_now
@@ -38,11 +38,20 @@ class Ages:
 class Retention:
     """Looks once an hour for what is old enough; `run` is a thread's work."""
 
-    def __init__(self, ages: Ages, finished: Finished, folders: Folders, audit: AuditLog) -> None:
+    def __init__(
+        self,
+        ages: Ages,
+        finished: Finished,
+        folders: Folders,
+        audit: AuditLog,
+        gone: Callable[[], InvoxError | None],
+    ) -> None:
+        """`gone` looks whether the folders are there, and says what is wrong if they are not."""
         self._ages = ages
         self._finished = finished
         self._folders = folders
         self._audit = audit
+        self._gone = gone
 
     def run(self, stop: threading.Event) -> None:
         """Delete what is due, now and every hour, until `stop` is set."""
@@ -83,11 +92,21 @@ class Retention:
         stop: threading.Event,
     ) -> None:
         """`delete` every job that is `due`, batch by batch: one that is deleted is due no more."""
-        while days is not None and (jobs := due(utc_now() - timedelta(days=days))):
+        refused: set[str] = set()
+        while days is not None:
+            jobs = [job for job in due(utc_now() - timedelta(days=days)) if job.id not in refused]
             for job in jobs:
                 if stop.is_set():
                     return
-                delete(job)
+                try:
+                    delete(job)
+                except FoldersGoneError:
+                    raise
+                except StorageError as error:  # it is tried again in an hour; the others must not wait for it
+                    refused.add(job.id)
+                    log.error(Event.RETENTION_REFUSED, code=error.code, error=error.message, hint=error.hint)
+            if not jobs:
+                return
 
     def _delete_recording(self, job: Job, root: Path) -> None:
         seen = Identity(job.device, job.inode, job.size_bytes, job.mtime_ns)
@@ -108,7 +127,10 @@ class Retention:
         def account() -> None:
             self._audit.write("deleted", job.id, folder=root.name, name=path)
 
-        if self._folders.delete(root, path, unchanged, account) is Deletion.CHANGED:
+        became = self._folders.delete(root, path, unchanged, account)
+        if became is Deletion.GONE and (gone := self._gone()) is not None:
+            raise gone  # its share is: then it says nothing that the file is not there
+        if became is Deletion.CHANGED:
             log.warning(Event.RETENTION_KEPT, job=job.id, folder=root.name, name=path)
 
     def _forget(self, job: Job) -> None:

@@ -98,3 +98,21 @@ def test_a_hook_holds_up_neither_work_nor_the_stop(tmp_path: Path, api: Sandbox)
     write_wav(clinic.inbox / "jones.wav", pitch=500)
     wait_for("work goes on", lambda: len(clinic.files(clinic.done)) == 2)
     assert stop(daemon) == 0
+
+
+def test_a_hook_that_was_taken_out_of_the_configuration_is_not_run_later(
+    tmp_path: Path, api: Sandbox
+) -> None:
+    command = hook(tmp_path / "hook", "echo begun >> log; sleep 60")
+    clinic = Clinic(tmp_path / "clinic", api.base_url, hooks={"on_done": command})
+    write_wav(clinic.inbox / "smith.wav")
+    daemon = clinic.start()
+    wait_for("the hook has begun", (tmp_path / "hook" / "log").exists)
+    daemon.kill()
+    daemon.wait()
+    assert Clinic(clinic.root, api.base_url).once() == 0
+    with running(Clinic(clinic.root, api.base_url, hooks={"on_done": command})):
+        write_wav(clinic.inbox / "jones.wav", pitch=500)
+        wait_for(
+            "the next one's has begun", lambda: (tmp_path / "hook" / "log").read_text() == "begun\nbegun\n"
+        )

@@ -21,10 +21,7 @@ def clinic_with_a_past(tmp_path: Path, api: Sandbox, days: float, **retention: A
     write_wav(clinic.inbox / "ward 3" / "smith.wav")
     (clinic.inbox / "letter.wav").write_text("Dear Mrs Miller")
     assert clinic.once() == 1
-    ended = (datetime.now(UTC) - timedelta(days=days)).isoformat(timespec="microseconds")
-    with contextlib.closing(sqlite3.connect(clinic.root / "state" / "journal.sqlite")) as journal:
-        journal.execute("UPDATE jobs SET updated_at = ?", (ended,))
-        journal.commit()
+    age(clinic, days)
     return clinic
 
 
@@ -105,3 +102,45 @@ def test_words_that_were_deleted_are_not_in_the_journal_and_a_copy_is_sent_again
     assert clinic.once() == 0
     assert clinic.transcript("copy.json")["text"] == words
     assert len(api.stats()["requests"]) == 2
+
+
+def age(clinic: Clinic, days: float, condition: str = "1") -> None:
+    """Let what fits `condition` have ended so many days ago."""
+    ended = (datetime.now(UTC) - timedelta(days=days)).isoformat(timespec="microseconds")
+    with contextlib.closing(sqlite3.connect(clinic.root / "state" / "journal.sqlite")) as journal:
+        journal.execute(f"UPDATE jobs SET updated_at = ? WHERE {condition}", (ended,))
+        journal.commit()
+
+
+def test_what_failed_again_yesterday_is_not_as_old_as_its_first_failure(tmp_path: Path, api: Sandbox) -> None:
+    clinic = clinic_with_a_past(tmp_path, api, days=31, failed_days=30)
+    retried = Clinic(clinic.root, api.base_url)  # the same folders, without retention
+    assert retried.run("retry", "--all").returncode == 0
+    assert retried.once() == 1
+    clinic = Clinic(clinic.root, api.base_url, retention={"failed_days": 30, "transcripts_days": 30})
+    with running(clinic):
+        wait_for("retention has been through", lambda: entries(clinic)[-1]["what"] == "deleted")
+    assert {"failed/letter.wav", "failed/letter.wav.error.json"} <= left(clinic)
+
+
+def test_one_file_that_can_not_be_deleted_keeps_no_other(tmp_path: Path, api: Sandbox) -> None:
+    clinic = clinic_with_a_past(tmp_path, api, days=31, done_days=30, failed_days=30)
+    (clinic.done / "ward 3").rename(clinic.root / "moved")
+    (clinic.done / "ward 3").symlink_to(clinic.root / "moved")
+    with running(clinic):
+        wait_for("it is said", lambda: bool(clinic.events("retention_refused")))
+        wait_for("the other is gone", lambda: clinic.files(clinic.failed) == [])
+    assert (clinic.root / "moved" / "smith.wav").exists()
+
+
+def test_a_copy_whose_first_is_forgotten_is_still_known(tmp_path: Path, api: Sandbox) -> None:
+    clinic = clinic_with_a_past(tmp_path, api, days=1)
+    write_wav(clinic.inbox / "copy.wav")
+    assert clinic.once() == 0
+    age(clinic, 31, "original_id IS NULL AND state = 'done'")
+    clinic = Clinic(clinic.root, api.base_url, retention={"journal_days": 30})
+    with running(clinic):
+        wait_for("the first is forgotten", lambda: entries(clinic)[-1]["what"] == "forgotten")
+    write_wav(clinic.inbox / "another copy.wav")
+    assert clinic.once() == 0
+    assert len(api.stats()["requests"]) == 1

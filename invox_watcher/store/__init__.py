@@ -228,7 +228,8 @@ class Journal:
         query = sa.select(_jobs.c.id).where(
             _jobs.c.sha256 == sha256,
             _jobs.c.id != job_id,
-            _jobs.c.original_id.is_(None),
+            # A follower counts as soon as it has the words itself: the first may be forgotten by now.
+            _jobs.c.original_id.is_(None) | _jobs.c.id.in_(sa.select(_replies.c.job_id)),
             _jobs.c.transcripts_deleted_at.is_(None),
             _jobs.c.state.not_in([State.CLAIMED, *_GIVEN_UP])
             | _jobs.c.id.in_(sa.select(_replies.c.job_id)),  # given up, but the words are here

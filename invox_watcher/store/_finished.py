@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Literal
@@ -40,6 +40,12 @@ class Finished:
         """Some of the jobs whose command has not run yet, the oldest first."""
         return self._jobs(jobs.c.hook_due)
 
+    def cancel_hooks(self, states: Collection[State]) -> None:
+        """Only jobs in `states` have a command by now."""
+        with self._transaction() as connection:
+            without = jobs.c.hook_due & jobs.c.state.not_in(list(states))
+            connection.execute(jobs.update().where(without).values(hook_due=False))
+
     def hook_ran(self, job: Job) -> None:
         """The command of `job` has had its turn."""
         self._set(job, hook_due=False)
@@ -47,9 +53,13 @@ class Finished:
     # ---- retention ---------------------------------------------------------------------------------------
 
     def kept(self, kind: Kind, state: State, before: datetime) -> list[Job]:
-        """Some of the jobs that ended in `state` before that time and whose files were not deleted yet."""
+        """Some of the jobs that ended in `state` before that time and whose files were not deleted yet.
+
+        Not those whose name a later job has: what lies under it may be that one's, put back and filed again.
+        """
+        later = sa.select(jobs.c.filed_as).where(jobs.c.updated_at >= before, jobs.c.filed_as.is_not(None))
         condition = (jobs.c.state == state) & (jobs.c.updated_at < before) & _DELETED_AT[kind].is_(None)
-        return self._jobs(condition & ~jobs.c.hook_due)
+        return self._jobs(condition & jobs.c.filed_as.not_in(later) & ~jobs.c.hook_due)
 
     def mark_deleted(self, job: Job, kind: Kind) -> None:
         """Nothing more is to be deleted for `job`. With its transcripts, its words leave the journal too."""
