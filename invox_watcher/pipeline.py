@@ -447,13 +447,17 @@ class Pipeline:
         failure = job.failure
         assert job.filed_as is not None and failure is not None  # noqa: S101, PT018 - written with the state
         outputs = {}
-        with contextlib.suppress(NameTakenError):  # then the journal alone keeps the reason
-            path, content = job.filed_as + ERROR_SUFFIX, error_file(job, failure)
-            try:
-                self._folders.publish(job.id, self._folders.failed, path, content)
-                outputs = {path: _sha256(content)}
-            except FolderBlockedError:
-                return self._begin_failing(job, failure)  # under a name whose folder can be made
+        path, content = job.filed_as + ERROR_SUFFIX, error_file(job, failure)
+        try:
+            self._folders.publish(job.id, self._folders.failed, path, content)
+            outputs = {path: _sha256(content)}
+        except FolderBlockedError:
+            return self._begin_failing(job, failure)  # under a name whose folder can be made
+        except NameTakenError:
+            # Another job, or somebody, took the name since it was looked at: both files get the next one.
+            if self._folders.has_recording(job.id, job.path):
+                return self._begin_failing(job, failure)
+            # A killed attempt has moved the recording, and its error file was changed since: it stays so.
         filed_as = self._file_away(job, self._folders.failed)
         job = self._journal.move(job, State.FAILED, filed_as=filed_as, detail={"outputs": outputs})
         log.warning(Event.FAILED, job=job.id, recording=job.path, code=failure.code)

@@ -9,6 +9,7 @@ import functools
 import json
 import math
 import os
+import random
 import signal
 import socket
 import struct
@@ -55,10 +56,12 @@ def write_sparse_wav(path: Path, size_bytes: int) -> Path:
 
 
 def free_port() -> int:
-    """A TCP port of loopback that nobody listens on now."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
+    """A TCP port of loopback that nobody listens on, and that the kernel gives to nobody who asks for any."""
+    given_to_any = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    while True:
+        port = random.SystemRandom().randrange(given_to_any // 2, given_to_any)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 def sandbox(directory: Path, **settings: Any) -> Sandbox:

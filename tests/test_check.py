@@ -190,8 +190,9 @@ def test_files_with_credentials_that_anyone_can_read(tmp_path: Path, api: Sandbo
 
 
 def test_an_address_that_is_taken(tmp_path: Path, api: Sandbox) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        listen = f"127.0.0.1:{taken.getsockname()[1]}"
+    port = free_port()
+    listen = f"127.0.0.1:{port}"
+    with socket.create_server(("127.0.0.1", port)):
         clinic = in_order(Clinic(tmp_path / "clinic", api.base_url, http={"listen": listen}))
         assert checked(clinic)[0] == 78
         assert troubles(clinic) == {"http.listen": f"another program listens on {listen}"}

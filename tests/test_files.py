@@ -262,8 +262,10 @@ def test_moving_back_takes_the_error_file_away(folders: Folders) -> None:
     assert folders.move_back("smith.wav") == "smith-2.wav"
     assert tree(folders.failed) == []
     assert (folders.inbox / "smith-2.wav").read_bytes() == b"sound"
+    (folders.failed / "smith.wav.error.json").write_text("another's")
     with pytest.raises(RecordingVanishedError, match="failed/"):
         folders.move_back("smith.wav")
+    assert tree(folders.failed) == ["smith.wav.error.json"]
 
 
 # ---- a file system without RENAME_NOREPLACE ----------------------------------------------------------------

@@ -381,9 +381,7 @@ def test_a_log_that_was_rotated_is_let_go_of(tmp_path: Path, api: Sandbox, *, br
         assert rotated.read_bytes() == old
         assert clinic.events("delivered")
         assert stat.S_IMODE(log.stat().st_mode) == 0o600
-        assert str(rotated) not in {
-            os.readlink(f"/proc/{daemon.pid}/fd/{number}") for number in _descriptors(daemon)
-        }
+        assert str(rotated) not in _open_files(daemon)
         assert stop(daemon) == 0
         assert (tmp_path / "stderr").read_bytes() == b""
     finally:
@@ -391,11 +389,14 @@ def test_a_log_that_was_rotated_is_let_go_of(tmp_path: Path, api: Sandbox, *, br
         daemon.wait()
 
 
-def _descriptors(daemon: subprocess.Popen[bytes]) -> list[str]:
+def _open_files(daemon: subprocess.Popen[bytes]) -> set[str]:
     """None where they may not be seen: the daemon keeps its memory, and so these, from its own user."""
+    found = set()
     with contextlib.suppress(PermissionError):
-        return os.listdir(f"/proc/{daemon.pid}/fd")
-    return []
+        for descriptor in Path(f"/proc/{daemon.pid}/fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):  # closed since
+                found.add(os.readlink(descriptor))
+    return found
 
 
 def test_the_log_moves_with_the_configuration_and_back_to_standard_error(clinic: Clinic) -> None:

@@ -193,6 +193,10 @@ class Folders:
 
     # ---- read --------------------------------------------------------------------------------------------
 
+    def has_recording(self, job_id: str, path: str) -> bool:
+        """Whether the claimed recording is still in processing/."""
+        return _tree.exists(self.processing / job_id, path)
+
     @contextmanager
     def open_recording(self, job_id: str, path: str) -> Iterator[BinaryIO]:
         """The claimed recording, opened for reading.
@@ -300,21 +304,18 @@ class Folders:
         Raises:
             RecordingVanishedError: it is no longer in failed/.
         """
-        with _tree.storage("returning to the inbox"):
+        with _tree.storage("returning to the inbox"), suppress(FileNotFoundError):
+            self._status(self.failed, filed_as)  # first, since the error file of another would be dropped
             with suppress(FileNotFoundError), _tree.parent(self.failed, filed_as) as (folder, name):
                 os.unlink(name + ERROR_SUFFIX, dir_fd=folder)
             for candidate in numbered(filed_as):
-                try:
+                with suppress(FileExistsError):
                     self._move(self.failed, filed_as, self.inbox, candidate)
-                except FileExistsError:
-                    continue
-                except FileNotFoundError:
-                    raise RecordingVanishedError(
-                        "The recording is no longer in failed/.",
-                        hint="Was it put back before? See `invox-watcher jobs --all`.",
-                    ) from None
-                return candidate
-        raise AssertionError("numbered() never ends")
+                    return candidate
+        raise RecordingVanishedError(
+            "The recording is no longer in failed/.",
+            hint="Was it put back before? See `invox-watcher jobs --all`.",
+        )
 
     # ---- delete ------------------------------------------------------------------------------------------
 

@@ -165,17 +165,20 @@ class Person:
 
     def put_back(self, index: int, with_error_file: bool) -> None:
         """Move a failed recording into the inbox."""
-        failed = [path for path in files(self._clinic.failed) if is_recording_of(self._clinic.failed, path)]
+        folder = self._clinic.failed
+        ours = [path for path in files(folder) if path not in self.foreign]
+        failed = [path for path in ours if is_recording_of(folder, path)]
         if not failed:
             return
         path = failed[index % len(failed)]
-        name = str(path.relative_to(self._clinic.failed))
+        name = str(path.relative_to(folder))
         back = self._clinic.inbox / name
         if self._may_write(back) and not back.exists():
             os.rename(path, back)
             self.back_from_failed.add(name)
-            if not with_error_file:
-                path.with_name(f"{path.name}.error.json").unlink(missing_ok=True)
+            error_file = path.with_name(f"{path.name}.error.json")
+            if not with_error_file and error_file not in self.foreign:
+                error_file.unlink(missing_ok=True)
 
     def delete_output(self, index: int) -> None:
         """Delete a file in the outbox."""
@@ -189,7 +192,7 @@ class Person:
         self.deleted.add(path)
 
     def put_foreign(self, name: str) -> None:
-        """Put a file of one's own into the outbox or into done/."""
+        """Put a file of one's own into the outbox, done/ or failed/."""
         path = self._clinic.root / name
         if self._may_write(path) and not path.exists():
             content = f"somebody else's, {len(self.foreign)}".encode()

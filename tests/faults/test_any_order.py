@@ -57,6 +57,7 @@ NAMES = [
 FOREIGN = [
     *(f"outbox/{name}" for name in ("smith.json", "smith.srt", "smith-2.json", "ward/smith.srt", "ward")),
     *(f"done/{name}" for name in ("smith.wav", "smith-2.wav", "ward/smith.wav", "dot. .wav", "ward")),
+    *(f"failed/{name}" for name in ("smith.wav.error.json", "ward/smith.wav.error.json", "ward")),
 ]
 OPERATIONS = ["token", "presign", "upload", "status"]
 ILLNESSES: list[dict[str, Any]] = [

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import stat
 import subprocess
@@ -19,6 +20,7 @@ from typing import Any
 import pytest
 
 from invox_watcher.sandbox.server import Sandbox
+from tests.faults.daemons import Daemons, Death, Fate
 from tests.faults.evidence import assert_all_quiet, assert_own_transcript, jobs, reason_for, sha256, uploaded
 from tests.faults.swapper import swapping
 from tests.faults.witness import everything_in, openings_in
@@ -388,6 +390,27 @@ def assert_each_has_its_own(clinic: Clinic, contents: dict[str, bytes]) -> None:
     done = [(clinic.done / name).read_bytes() for name in clinic.files(clinic.done)]
     assert sorted(done) == sorted(contents.values())
     assert clinic.files(clinic.failed) == []
+    assert_all_quiet(clinic)
+
+
+def test_18_a_failure_whose_name_was_taken_meanwhile_keeps_its_reason_beside_it(clinic: Clinic) -> None:
+    put(clinic, "letter.wav", LETTER)
+    daemons = Daemons()
+    try:
+        # Right after its name in failed/ was chosen.
+        killed = daemons.run(clinic, "run", "--once", fate=Fate(Death("move", 2)))
+    finally:
+        daemons.close()
+    assert killed == -signal.SIGKILL
+    assert [(job["state"], job["filed_as"]) for job in jobs(clinic)] == [("failing", "letter.wav")]
+    (clinic.failed / "letter.wav.error.json").write_text("somebody else's")
+    assert clinic.once() == 1
+    assert clinic.files(clinic.failed) == [
+        "letter-2.wav", "letter-2.wav.error.json", "letter.wav.error.json"
+    ]  # fmt: skip
+    assert (clinic.failed / "letter-2.wav").read_bytes() == LETTER
+    assert reason_for(clinic, "letter-2.wav")["code"] == "not_audio"
+    assert (clinic.failed / "letter.wav.error.json").read_text() == "somebody else's"
     assert_all_quiet(clinic)
 
 
