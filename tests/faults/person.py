@@ -215,7 +215,7 @@ class Person:
 
     def _waiting(self, index: int) -> Path | None:
         being_written = {writing.path for writing in self.slow}
-        waiting = [path for path in files(self._clinic.inbox) if path not in being_written]
+        waiting = [path for path in visible(self._clinic.inbox) if path not in being_written]
         return waiting[index % len(waiting)] if waiting else None
 
     def _may_write(self, path: Path) -> bool:
