@@ -13,6 +13,8 @@ FAULT_PACKAGES := strace:strace faketime:faketime sshfs:sshfs openssh-server:ssh
 MONITORING_PACKAGES := prometheus:prometheus curl:curl jq:jq
 # What boots a Debian in a container, and freezes a thread in it.
 SYSTEMD_PACKAGES := debootstrap:debootstrap systemd-container:systemd-nspawn strace:strace bindfs:bindfs
+# Twice as many as a small machine has cores: for most of its time a test waits for what it has started.
+AT_ONCE := -n 4 --dist loadfile
 # The client of the vendor's TypeScript example, which opens the stand-in API's signatures.
 CRYPTO_JS := crypto-js@4.2.0
 
@@ -27,14 +29,14 @@ demo: $(VENV)/.demo-installed ## see real speech become transcripts; under a min
 	@$(BIN)/invox-watcher demo
 
 test: check $(VENV)/.node-installed ## all checks, and all tests that any user can run anywhere
-	$(BIN)/pytest -n 2 --dist loadfile -m 'not needs and not systemd'
+	$(BIN)/pytest $(AT_ONCE) -m 'not needs and not systemd'
 
 test-quick: $(VENV)/.test-installed $(VENV)/.node-installed ## the same without the slow ones
-	$(BIN)/pytest -n 2 --dist loadfile -m 'not needs and not systemd and not slow'
+	$(BIN)/pytest $(AT_ONCE) -m 'not needs and not systemd and not slow'
 
 test-faults: $(VENV)/.test-installed | fault-packages ## as root: every fault of docs/reliability.md
 	@[ "$$(id -u)" -eq 0 ] || { echo "This mounts file systems: run it as root." >&2; exit 1; }
-	$(BIN)/pytest -n 2 --dist loadfile tests/faults
+	$(BIN)/pytest $(AT_ONCE) tests/faults
 
 test-long: $(VENV)/.test-installed ## faults in any order, a thousand times; over an hour
 	$(BIN)/pytest -s tests/faults/test_any_order.py --hypothesis-profile=long --timeout=0

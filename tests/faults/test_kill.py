@@ -5,10 +5,13 @@ After each restart the four promises hold.
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import random
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -19,6 +22,7 @@ from tests.faults.promises import assert_kept, hashes
 from tests.faults.tracing import Fault, Trace
 from tests.support import Clinic, sandbox, stop, wait_for, write_wav
 
+_AT_ONCE = 4
 # A killed upload's last bytes may still be on their way into the stand-in API when the restart asks for them.
 SWEEP = {
     "watch": {"settle_seconds": 0.05, "rescan_seconds": 1, "patience_seconds": 1.5},
@@ -27,10 +31,12 @@ SWEEP = {
 
 
 @pytest.fixture(scope="module")
-def zygote() -> Iterator[Zygote]:
-    running = Zygote()
+def zygotes() -> Iterator[list[Zygote]]:
+    """One for each of the clinics that are at work at the same time."""
+    running = [Zygote() for _ in range(_AT_ONCE)]
     yield running
-    running.close()
+    for zygote in running:
+        zygote.close()
 
 
 class Way:
@@ -42,33 +48,33 @@ class Way:
         self.zygote = zygote
         self.api = api
         self.root = root
-        self.contents: set[str] = set()
 
-    def begin(self, number: int) -> Clinic:
-        clinic = Clinic(self.root / f"{number}", self.api.base_url, **SWEEP)
-        write_wav(clinic.inbox / "ward 3" / "smith.wav", pitch=200 + number, seconds=0.1)
-        self.contents = hashes(clinic)
-        return clinic
+    def begin(self, number: int) -> None:
+        self.clinic = Clinic(self.root / f"{number}", self.api.base_url, **SWEEP)
+        self.lay(number)
+        self.contents = hashes(self.clinic)
 
-    def go_on(self, clinic: Clinic) -> None:
-        assert self.zygote.once(clinic) == 0, clinic.log.read_text()
+    def lay(self, number: int) -> None:
+        write_wav(self.clinic.inbox / "ward 3" / "smith.wav", pitch=200 + number, seconds=0.1)
 
-    def assert_well(self, clinic: Clinic) -> None:
-        assert_kept(clinic, self.api, self.contents)
+    def go_on(self) -> None:
+        assert self.zygote.once(self.clinic) == 0, self.clinic.log.read_text()
+
+    def assert_well(self) -> None:
+        assert_kept(self.clinic, self.api, self.contents)
 
 
 class Failure(Way):
     """That of a file that is no recording."""
 
-    def begin(self, number: int) -> Clinic:
-        clinic = Clinic(self.root / f"{number}", self.api.base_url, **SWEEP)
-        (clinic.inbox / "letter.wav").write_text("not audio\n")
-        return clinic
+    def lay(self, number: int) -> None:
+        (self.clinic.inbox / "letter.wav").write_text("not audio\n")
 
-    def go_on(self, clinic: Clinic) -> None:
-        assert self.zygote.once(clinic) in (0, 1), clinic.log.read_text()
+    def go_on(self) -> None:
+        assert self.zygote.once(self.clinic) in (0, 1), self.clinic.log.read_text()
 
-    def assert_well(self, clinic: Clinic) -> None:
+    def assert_well(self) -> None:
+        clinic = self.clinic
         assert clinic.files(clinic.failed) == ["letter.wav", "letter.wav.error.json"]
         assert clinic.files(clinic.inbox) == clinic.files(clinic.outbox) == clinic.files(clinic.done) == []
         assert list(clinic.processing.iterdir()) == []
@@ -80,56 +86,83 @@ class Retry(Way):
 
     arguments = ("retry", "--all")
 
-    def begin(self, number: int) -> Clinic:
-        clinic = super().begin(number)
+    def begin(self, number: int) -> None:
+        super().begin(number)
         self.api.fault({"on": "presign", "do": "status", "status": 400})
-        assert self.zygote.once(clinic) == 1
-        assert clinic.files(clinic.failed) == ["ward 3/smith.wav", "ward 3/smith.wav.error.json"]
-        return clinic
+        assert self.zygote.once(self.clinic) == 1
+        assert self.clinic.files(self.clinic.failed) == ["ward 3/smith.wav", "ward 3/smith.wav.error.json"]
 
-    def go_on(self, clinic: Clinic) -> None:
-        assert clinic.run("retry", "--all").returncode == 0
-        super().go_on(clinic)
-
-
-def sweep(
-    way: Way, moments: Iterator[int] | range, strike: Callable[[Clinic, int], Trace]
-) -> tuple[int, list[Trace]]:
-    """Kill at each moment, go on and look; the number of kills, and the traces of all runs."""
-    traces = []
-    for moment in moments:
-        clinic = way.begin(moment)
-        trace = strike(clinic, moment)
-        traces.append(trace)
-        if trace.status != -signal.SIGKILL:
-            assert trace.status in (0, 1), clinic.log.read_text()
-            break
-        try:
-            way.go_on(clinic)
-            way.assert_well(clinic)
-        except AssertionError as error:
-            error.add_note(f"killed at moment {moment}, {trace.hit}")
-            raise
-    return sum(trace.status == -signal.SIGKILL for trace in traces), traces
+    def go_on(self) -> None:
+        assert self.clinic.run("retry", "--all").returncode == 0
+        super().go_on()
 
 
-def kill_at_call(way: Way) -> Callable[[Clinic, int], Trace]:
-    return lambda clinic, number: way.zygote.traced(clinic, Fault(number), *way.arguments)
+@contextlib.contextmanager
+def ways_of(kind: type[Way], zygotes: list[Zygote], root: Path) -> Iterator[list[Way]]:
+    """Ways that don't get into each other's: each with an API of its own."""
+    with contextlib.ExitStack() as stack:
+        places = [root / f"{number}" for number in range(len(zygotes))]
+        apis = [stack.enter_context(sandbox(place / "api")) for place in places]
+        yield [kind(*each) for each in zip(zygotes, places, apis, strict=True)]
 
 
-def kill_at_step(way: Way) -> Callable[[Clinic, int], Trace]:
-    return lambda clinic, number: Trace(way.zygote.once(clinic, kill_at_step=number))
+def sweep(ways: list[Way], moments: Sequence[int], strike: Callable[[Way, int], Trace]) -> list[Trace]:
+    """Kill at each moment, go on and look, until a command is through before its moment comes.
+
+    The ways take the moments in turn, and are gone at the same time. Returns the traces of all runs.
+    """
+
+    def go(number: int) -> list[Trace]:
+        traces = []
+        for moment in moments[number :: len(ways)]:
+            traces.append(struck(ways[number], moment, strike))
+            if traces[-1].status != -signal.SIGKILL:
+                break
+        return traces
+
+    with ThreadPoolExecutor(len(ways)) as pool:
+        return list(itertools.chain.from_iterable(pool.map(go, range(len(ways)))))
+
+
+def struck(way: Way, moment: int, strike: Callable[[Way, int], Trace]) -> Trace:
+    """One run that meets its fate, and if it was killed, the next one and what there is then."""
+    way.begin(moment)
+    trace = strike(way, moment)
+    if trace.status != -signal.SIGKILL:
+        assert trace.status in (0, 1), way.clinic.log.read_text()
+        return trace
+    try:
+        way.go_on()
+        way.assert_well()
+    except AssertionError as error:
+        error.add_note(f"killed at moment {moment}, {trace.hit}")
+        raise
+    return trace
+
+
+def kills_in(traces: list[Trace]) -> int:
+    """How many of these runs were killed."""
+    return sum(trace.status == -signal.SIGKILL for trace in traces)
+
+
+def kill_at_call(way: Way, number: int) -> Trace:
+    return way.zygote.traced(way.clinic, Fault(number), *way.arguments)
+
+
+def kill_at_step(way: Way, number: int) -> Trace:
+    return Trace(way.zygote.once(way.clinic, kill_at_step=number))
 
 
 @pytest.mark.parametrize("kind", [Way, Failure, Retry], ids=lambda kind: kind.__name__.lower())
 def test_29_a_kill_at_one_in_so_many_system_calls_breaks_no_promise(
-    tmp_path: Path, zygote: Zygote, api: Sandbox, kind: type[Way]
+    tmp_path: Path, zygotes: list[Zygote], kind: type[Way]
 ) -> None:
-    way = kind(zygote, tmp_path / "clinics", api)
-    whole = zygote.traced(way.begin(0), Fault(NEVER), *way.arguments)
-    calls = len(whole.calls)
-    kills, _traces = sweep(way, range(2, calls, calls // 5), kill_at_call(way))
-    assert kills >= 4
+    with ways_of(kind, zygotes, tmp_path) as ways:
+        ways[0].begin(0)
+        whole = kill_at_call(ways[0], NEVER)
+        calls = len(whole.calls)
+        traces = sweep(ways, range(2, calls, calls // 5), kill_at_call)
+    assert kills_in(traces) >= 4
 
 
 @pytest.mark.slow
@@ -139,13 +172,13 @@ def test_29_a_kill_at_one_in_so_many_system_calls_breaks_no_promise(
     ("kind", "at_least"), [(Way, 300), (Failure, 150), (Retry, 5)], ids=["way", "failure", "retry"]
 )
 def test_29_a_kill_at_every_system_call_breaks_no_promise(
-    tmp_path: Path, zygote: Zygote, api: Sandbox, kind: type[Way], at_least: int
+    tmp_path: Path, zygotes: list[Zygote], kind: type[Way], at_least: int
 ) -> None:
-    way = kind(zygote, tmp_path, api)
     began = time.monotonic()
-    kills, traces = sweep(way, range(1, 10_000), kill_at_call(way))
-    seconds = time.monotonic() - began
-    print(f"{kills} kills, one at each call of {traces[-1].all_calls} that can be seen; {seconds:.0f} s")
+    with ways_of(kind, zygotes, tmp_path) as ways:
+        traces = sweep(ways, range(1, 10_000), kill_at_call)
+    kills, calls = kills_in(traces), max(trace.all_calls for trace in traces)
+    print(f"{kills} kills, one at each call of {calls} that can be seen; {time.monotonic() - began:.0f} s")
     assert kills > at_least  # as many as the way had when this was written, or more
 
 
@@ -153,10 +186,10 @@ def test_29_a_kill_at_every_system_call_breaks_no_promise(
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize(("kind", "at_least"), [(Way, 60), (Failure, 20)], ids=["way", "failure"])
 def test_29_a_kill_between_every_two_steps_breaks_no_promise(
-    tmp_path: Path, zygote: Zygote, api: Sandbox, kind: type[Way], at_least: int
+    tmp_path: Path, zygotes: list[Zygote], kind: type[Way], at_least: int
 ) -> None:
-    way = kind(zygote, tmp_path, api)
-    kills, _traces = sweep(way, range(1, 1000), kill_at_step(way))
+    with ways_of(kind, zygotes, tmp_path) as ways:
+        kills = kills_in(sweep(ways, range(1, 1000), kill_at_step))
     print(f"{kills} moments killed at")
     assert kills > at_least
 
