@@ -5,9 +5,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 # What the tests run besides Python: Debian packages, each with a program that is there if it is installed.
-TEST_PACKAGES := ffmpeg:ffmpeg openssl:openssl nginx:nginx nodejs:node npm:npm default-jdk-headless:javac
+TEST_PACKAGES := strace:strace ffmpeg:ffmpeg openssl:openssl nginx:nginx nodejs:node npm:npm default-jdk-headless:javac
 # What the fault tests run besides: file systems, servers, another clock.
-FAULT_PACKAGES := strace:strace faketime:faketime sshfs:sshfs openssh-server:sshd openssh-client:ssh-keygen \
+FAULT_PACKAGES := faketime:faketime sshfs:sshfs openssh-server:sshd openssh-client:ssh-keygen \
 	bindfs:bindfs ntfs-3g:lowntfs-3g samba:smbd smbclient:smbclient e2fsprogs:mkfs.ext4
 # What reads our metrics and our log.
 MONITORING_PACKAGES := prometheus:prometheus curl:curl jq:jq
@@ -34,7 +34,7 @@ test: check $(VENV)/.node-installed ## all checks, and all tests that any user c
 test-quick: $(VENV)/.test-installed $(VENV)/.node-installed ## the same without the slow ones
 	$(BIN)/pytest $(AT_ONCE) -m 'not needs and not systemd and not slow'
 
-test-faults: $(VENV)/.test-installed | fault-packages ## as root: every fault of docs/reliability.md
+test-faults: $(VENV)/.test-installed | packages fault-packages ## as root: every fault of docs/reliability.md
 	@[ "$$(id -u)" -eq 0 ] || { echo "This mounts file systems: run it as root." >&2; exit 1; }
 	$(BIN)/pytest $(AT_ONCE) tests/faults
 

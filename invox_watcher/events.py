@@ -8,6 +8,7 @@ dropped by name, URLs lose their query, and names of recordings are hashed unles
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import logging
@@ -15,7 +16,7 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal, TextIO
@@ -186,14 +187,23 @@ class _Undaunted:
 
     def __init__(self, stream: TextIO | _LogFile) -> None:
         self._stream = stream
+        self._cut_off = False  # the last line: the next one must not go on where it ends
 
     def write(self, line: str) -> None:
-        with contextlib.suppress(OSError):
-            self._stream.write(line)
+        cut_off, self._cut_off = self._cut_off, False
+        with self._losing():
+            self._stream.write("\n" + line if cut_off else line)
 
     def flush(self) -> None:
-        with contextlib.suppress(OSError):
+        with self._losing():
             self._stream.flush()
+
+    @contextlib.contextmanager
+    def _losing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError:
+            self._cut_off = True
 
 
 class _LogFile:
@@ -218,7 +228,9 @@ class _LogFile:
         os.close(new)
 
     def write(self, line: str) -> None:
-        os.write(self._descriptor, line.encode("utf-8", "backslashreplace"))
+        content = line.encode("utf-8", "backslashreplace")
+        if os.write(self._descriptor, content) < len(content):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def flush(self) -> None:
         """Nothing is held back."""

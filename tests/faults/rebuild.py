@@ -111,6 +111,7 @@ class Disk:
         """`tree` as it is now is on the disk."""
         self._root = _node(tree)
         self._now: dict[Node, dict[str, Node]] = {}
+        self._sizes: dict[Node, int] = {}
         self._changes: list[Change] = []
         self.operations: list[Operation] = []
 
@@ -130,9 +131,7 @@ class Disk:
             self._sync(self._find(done.path), at, after)
             return
         if done.kind in (Kind.WRITE, Kind.RESIZE):
-            node = self._find(done.path)
-            size = done.size if done.kind is Kind.RESIZE else None
-            self._changes.append(Change(at, node, offset=done.offset, data=done.data, size=size))
+            self._changes.append(self._of_bytes(done, at, self._find(done.path)))
             return
         folder, name = self._parent(done.path)
         here = self._names(folder)
@@ -145,6 +144,15 @@ class Disk:
         elif name not in here:
             here[name] = Node(names={} if done.kind is Kind.MKDIR else None)
             self._changes.append(Change(at, folder, names={name: here[name]}))
+
+    def _of_bytes(self, done: Operation, at: int, node: Node) -> Change:
+        size = self._sizes.get(node, len(node.content))
+        if done.kind is Kind.RESIZE:
+            self._sizes[node] = done.size
+            return Change(at, node, size=done.size)
+        offset = size if done.offset is None else done.offset
+        self._sizes[node] = max(size, offset + len(done.data))
+        return Change(at, node, offset=offset, data=done.data)
 
     def _rename(self, at: int, folder: Node, name: str, new_folder: Node, new_name: str) -> None:
         node = self._names(folder).pop(name)

@@ -39,13 +39,14 @@ class Kind(StrEnum):
 class Operation:
     """One change of the tree, one sync, or one thing said to the outside. Paths are relative to the tree.
 
-    `after` says how many operations were over when it began: a sync vouches for these, not for later ones.
+    `offset` is None where something is added at the end. `after` says how many operations were over when it
+    began: a sync vouches for these, not for later ones.
     """
 
     kind: Kind
     path: str = ""
     new_path: str = ""
-    offset: int = 0
+    offset: int | None = 0
     data: bytes = b""
     size: int = 0
     after: int = 0
@@ -90,7 +91,7 @@ class _Reader:
 
     def __init__(self, tree: Path) -> None:
         self._tree = os.path.realpath(tree)
-        self._offsets: dict[str, int] = {}
+        self._offsets: dict[str, int | None] = {}  # None: what is written is added at the end
         self._over = 0
 
     def read(self, trace: Path) -> Iterator[Operation]:
@@ -134,7 +135,7 @@ class _Reader:
 
     def opened(self, call: _Call) -> Iterator[Operation]:
         folder, name, flags = call.arguments[:3]
-        self._offsets[str(call.result)] = 0
+        self._offsets[str(call.result)] = None if "O_APPEND" in flags else 0
         path = self._named(name, folder)
         if path is None:
             return
@@ -142,22 +143,22 @@ class _Reader:
             yield Operation(Kind.CREATE, path)
         if "O_TRUNC" in flags:
             yield Operation(Kind.RESIZE, path)
-        if "O_APPEND" in flags:
-            self.unknown(call)
 
     def closed(self, call: _Call) -> Iterator[Operation]:
         self._offsets.pop(_number(call), None)
         return iter(())
 
     def sought(self, call: _Call) -> Iterator[Operation]:
-        self._offsets[_number(call)] = call.result
+        if self._offsets.get(_number(call)) is not None:
+            self._offsets[_number(call)] = call.result
         return iter(())
 
     def wrote(self, call: _Call) -> Iterator[Operation]:
         path = self._open(call.arguments[0])
         if path is not None and call.result:
             offset = self._offsets[_number(call)]
-            self._offsets[_number(call)] = offset + call.result
+            if offset is not None:
+                self._offsets[_number(call)] = offset + call.result
             yield Operation(Kind.WRITE, path, offset=offset, data=call.data)
 
     def wrote_at(self, call: _Call) -> Iterator[Operation]:

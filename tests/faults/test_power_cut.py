@@ -16,6 +16,7 @@ import signal
 import sqlite3
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -84,6 +85,7 @@ class Way:
     since: int  # the power is cut after so many operations, or more
     before: dict[str, object]
     end: dict[str, object]
+    custody: Counter[str]
     mounts: bytes
     knew_mounts: bool
 
@@ -194,6 +196,13 @@ def content_of(state: State, name: str) -> bytes | None:
     return found[0] if found else None
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_30_a_power_cut_here_and_there_loses_nothing(site: Site) -> None:
+    way = recorded(site, a_recording)
+    assert_survived(site, way, way.states()[::12])
+
+
 @pytest.mark.needs("strace")
 @pytest.mark.slow
 @pytest.mark.timeout(900)
@@ -280,6 +289,7 @@ def recorded(site: Site, lay: Lay, *, kill_at_fsync: int | None = None) -> Way:
         since=since,
         before=before,
         end=found(clinic),
+        custody=custody(clinic),
         mounts=(clinic.root / _MOUNTS).read_bytes(),
         knew_mounts=knew_mounts,
     )
@@ -300,6 +310,15 @@ def telling(path: Path) -> object:
         with contextlib.suppress(ValueError):
             return {key: value for key, value in json.loads(content).items() if key not in _OF_THE_RUN}
     return content
+
+
+def custody(clinic: Clinic) -> Counter[str]:
+    """How often each step is in the audit log; what a power cut has left of a line is none."""
+    steps: Counter[str] = Counter()
+    for line in (clinic.root / "state" / "audit.jsonl").read_bytes().splitlines():
+        with contextlib.suppress(ValueError):
+            steps[json.loads(line)["what"]] += 1
+    return steps
 
 
 # ---- what becomes of it ----------------------------------------------------------------------------------
@@ -349,6 +368,8 @@ def restart(site: Site, way: Way, state: State, api: Sandbox, *, exactly: bool) 
     if exactly and end != way.end:
         what = f"found {sorted(end)}" if end.keys() != way.end.keys() else "other content"
         wrong.append(f"{what}, see {clinic.log}")
+    if not custody(clinic) >= way.custody:
+        wrong.append(f"the audit log has only {custody(clinic)}, see {clinic.log}")
     wrong += [f"left {path}" for path in clinic.files(root) if path.endswith((".tmp", ".part", "-journal"))]
     if len(clinic.events("upload_started")) > (api is site.before):
         wrong.append("uploaded once more")
