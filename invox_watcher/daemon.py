@@ -35,6 +35,7 @@ from invox_watcher.job import Failure, Job, State, new_job_id, utc_now
 from invox_watcher.lock import Locks
 from invox_watcher.metrics import Gauges, Meter, Standing, exposition
 from invox_watcher.pipeline import Pipeline, Rules
+from invox_watcher.presence import Presence
 from invox_watcher.pulse import Part, Pulse, Supervisor, beat
 from invox_watcher.recovery import recover, return_stranded
 from invox_watcher.results import Asking
@@ -43,7 +44,7 @@ from invox_watcher.retry import Backoff
 from invox_watcher.server import Server, create_app
 from invox_watcher.store import Journal
 from invox_watcher.webhook import Credentials, Receiver
-from invox_watcher.wiring import api_of, claim_folders, client_of, inbox_of, named_folders, presence_of
+from invox_watcher.wiring import api_of, claim_folders, client_of, inbox_of, move_in, named_folders
 
 # systemd sends SIGKILL after 90 s by default; a person at a terminal waits less long.
 _STOP_SECONDS = 4.0
@@ -91,7 +92,7 @@ class Daemon:
         os.umask(0o077)
         _keep_memory_private()
         self._folders = claim_folders(config, locks)
-        self._presence = presence_of(config, self._folders)
+        self._presence = Presence(named_folders(self._folders))
         self._inbox_pulse, self._journal_pulse = Pulse("inbox"), Pulse("journal")
         self._threads = [
             threading.Thread(target=self._supervised, args=(target, pulse), name=pulse.name, daemon=True)
@@ -109,6 +110,7 @@ class Daemon:
                 config.state.directory, hooks_after=commands.states, witness=audit.witness
             )
             opened.callback(self._journal.close)
+            move_in(config, self._folders, self._presence, self._journal)
             self._threads += self._housekeeping(config, commands, audit)
             self._client = client_of(config)
             opened.callback(self._client.close)

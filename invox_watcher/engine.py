@@ -41,6 +41,8 @@ _BREAKER_FAULTS = 5
 _MOVES_BYTES = frozenset({State.CLAIMED, State.IDENTIFIED})
 # What is only to be filed is never given up: its transcript, or its reason, is already safe.
 _MUST_END = frozenset({State.DELIVERED, State.FAILING})
+# What may have been paid for is not given up because of a disk.
+_PAID_FOR = frozenset({State.UPLOADING, State.WAITING, State.TRANSCRIBED})
 
 
 # Faults that say something about the API, not about the recording.
@@ -376,6 +378,8 @@ class Engine:
                 return self._storage_refused(current, gone)
             if isinstance(error, RecordingVanishedError):
                 return self._vanish(current)
+            if isinstance(error, _API_IS_ILL):
+                self._storage_works(current)  # it had come past it
             if isinstance(error, (*_API_IS_ILL, RecordingChangingError, StorageError)):
                 return self._try_again(current, error)
             if isinstance(error, InvoxError):
@@ -402,7 +406,8 @@ class Engine:
         with self._lock:
             spent = not self._breaker.is_open or isinstance(error, UploadUncertainError)
         attempts = job.attempts + spent
-        if attempts >= self._max_attempts and job.state not in _MUST_END:
+        must_end = job.state in _MUST_END or (job.state in _PAID_FOR and isinstance(error, StorageError))
+        if attempts >= self._max_attempts and not must_end:
             return self._pipeline.fail(job, error)
         if spent:
             job = self._journal.note(job, attempts=attempts)

@@ -49,7 +49,7 @@ TRANSITIONS: dict[State, frozenset[State]] = {
         {State.UPLOADING, State.CLAIMED, State.IDENTIFIED, State.WAITING, State.TRANSCRIBED}
         | _BEFORE_DELIVERY
     ),
-    State.WAITING: frozenset({State.WAITING, State.TRANSCRIBED} | _BEFORE_DELIVERY),
+    State.WAITING: frozenset({State.WAITING, State.CLAIMED, State.TRANSCRIBED} | _BEFORE_DELIVERY),
     State.TRANSCRIBED: frozenset({State.TRANSCRIBED, State.DELIVERED} | _BEFORE_DELIVERY),
     State.DELIVERED: frozenset({State.DONE}),
     State.FAILING: frozenset({State.FAILING, State.FAILED, State.VANISHED}),
@@ -93,6 +93,7 @@ class Job:
     request_id: str | None = None
     attempts: int = 0  # faults since the last step that worked
     url_refusals: int = 0
+    voids: int = 0  # how often it was no longer what had been hashed
     uploaded_bytes: int = 0  # progress of a running upload, for display only
     uploaded_at: datetime | None = None
     completed_at: datetime | None = None

@@ -26,6 +26,7 @@ from invox_watcher.errors import (
     JournalError,
     RecordingChangingError,
     RecordingError,
+    RecordingVanishedError,
     RequestUnknownError,
     StoppedError,
     StorageError,
@@ -39,22 +40,22 @@ from invox_watcher.files import (
     Folders,
     Identity,
     NameTakenError,
-    numbered,
     numbered_folders,
     output_path,
 )
 from invox_watcher.job import FINAL, Failure, Job, State, rfc3339, seconds_since, utc_now
+from invox_watcher.naming import FOLDER_TRIES, Names
 from invox_watcher.outputs import OutputFormat, render
 from invox_watcher.papers import delivery_of, error_file
 from invox_watcher.pulse import beat
 from invox_watcher.results import Answer, Asking, Results
-from invox_watcher.store import Journal, NameReservedError
+from invox_watcher.store import Journal
 from invox_watcher.transcript import Reply, ReplyStatus, read_reply
 
 _HASH_BLOCK_BYTES = 1 << 20
 _FOLLOW_SECONDS = 2.0
 _URL_REFUSALS = 3
-_FOLDER_TRIES = 10
+_VOIDS = 6
 _PROGRESS_SECONDS = 1.0
 # The inbox sees at once what comes back to it: a journal that refuses must not keep us spinning.
 _REFUSED_SECONDS = 2.0
@@ -99,6 +100,7 @@ class Pipeline:
         self._stop = stop
         self._clock = clock
         self._results = Results(journal, api, rules.asking, clock=clock)
+        self._names = Names(folders, journal)
         self._steps: dict[State, Callable[[Job], Next]] = {
             State.CLAIMED: self._identify,
             State.IDENTIFIED: self._upload_or_reuse,
@@ -145,6 +147,9 @@ class Pipeline:
             return self._begin_failing(job, job.refusal)
         with self._folders.open_recording(job.id, job.path) as file:
             seen = Identity.of(os.fstat(file.fileno()))
+            if job.voids and seen != _identity(job):  # what has grown once lies still before it is sent again
+                self._journal.note(job, **dataclasses.asdict(seen))
+                raise RecordingChangingError("It is still being written to, in processing/.")
             if seen.size_bytes == 0:
                 raise RecordingError("It became empty in processing/.", code="empty", hint="Copy it again.")
             sha256 = self._hash(file, seen.size_bytes)
@@ -183,9 +188,13 @@ class Pipeline:
                 code="duplicate",
                 hint="To transcribe it again, set intake.on_duplicate to process.",
             )
-        original = self._journal.get(job.original_id)
         payload = self._journal.reply(job.original_id)
-        if original is None or (payload is None and original.state in FINAL | {State.FAILING}):
+        original = self._journal.get(job.original_id)
+        if (
+            original is None
+            or original.sha256 != job.sha256  # it was written to since
+            or (payload is None and original.state in FINAL | {State.FAILING})
+        ):
             return Next(self._journal.follow_again(job))
         if payload is None:
             return Next(job, _FOLLOW_SECONDS)
@@ -201,7 +210,7 @@ class Pipeline:
         assert job.mime_type is not None  # noqa: S101 - what has none was refused at the claim
         mime_type = job.mime_type
         with self._folders.open_recording(job.id, job.path) as file:
-            self._check_still_identified(job, file)
+            job = self._still_identified(job, file)
             presigned = self._api.presign(mime_type, self._rules.asking.callback_url)
             # On disk before the first byte goes out: what is uncertain later can be asked about.
             job = self._journal.move(
@@ -231,17 +240,37 @@ class Pipeline:
                 self._journal.move(job, State.IDENTIFIED, request_id=None)
                 raise
             seconds = self._clock() - began
-            self._check_still_identified(job, file)
+            job = self._still_identified(job, file)
         return self._uploaded(job, seconds)
 
-    def _check_still_identified(self, job: Job, file: BinaryIO) -> None:
-        """Void the attempt, back to the hash, where the recording is not what was hashed."""
-        try:
-            _check_unchanged(file, _identity(job))
-        except RecordingChangingError:
-            log.warning(Event.UPLOAD_VOID, job=job.id, request_id=job.request_id)
-            self._journal.move(job, State.CLAIMED, request_id=None)
-            raise
+    def _still_identified(self, job: Job, file: BinaryIO) -> Job:
+        """`job`, if its recording is what was hashed; else this attempt is void, and the next one hashes it.
+
+        Another time or inode is not enough for that: programs touch files, and backups are restored.
+        """
+        seen = Identity.of(os.fstat(file.fileno()))
+        if seen == _identity(job):
+            return job
+        if seen.size_bytes == job.size_bytes:
+            file.seek(0)
+            same = self._hash(file, seen.size_bytes) == job.sha256
+            _check_unchanged(file, seen)
+            if same:
+                file.seek(0)
+                return self._journal.note(job, **dataclasses.asdict(seen))
+        log.warning(Event.UPLOAD_VOID, job=job.id, request_id=job.request_id)
+        self._results.forget(job)
+        job = self._journal.move(
+            job, State.CLAIMED, request_id=None, uploaded_at=None, voids=job.voids + 1,
+            **dataclasses.asdict(seen),
+        )  # fmt: skip
+        if job.voids >= _VOIDS:
+            raise RecordingError(
+                f"It was written to {job.voids} times after it had been complete.",
+                code="changing",
+                hint="Which program writes to it? Once that has ended, `invox-watcher retry`.",
+            )
+        raise RecordingChangingError("The recording changed after it was taken from the inbox.")
 
     def _uploaded(self, job: Job, seconds: float) -> Next:
         job = self._journal.move(
@@ -333,8 +362,9 @@ class Pipeline:
                 f"The API could not transcribe it: {reply.error_message or 'no reason given'}",
                 hint="Listen to it: is there speech in it? `invox-watcher retry` sends it once more.",
             )
-        job = self._reserve_outputs(
-            job,
+        job = self._names.for_outputs(
+            self._check_recording(job),
+            self._rules.formats,
             reply=reply.raw,
             completed_at=utc_now(),
             delivered_by=delivered_by,
@@ -348,26 +378,14 @@ class Pipeline:
         )  # fmt: skip
         return Next(job)
 
-    def _reserve_outputs(self, job: Job, **changes: Any) -> Job:
-        def key(name: str) -> str:
-            return output_path(name, "")
-
-        def free(name: str) -> bool:
-            return self._folders.outputs_free(name, self._rules.formats)
-
-        return self._reserve(job, State.TRANSCRIBED, key, free, **changes)
-
-    def _reserve(
-        self, job: Job, to: State, key: Callable[[str], str], free: Callable[[str], bool], **changes: Any
-    ) -> Job:
-        """Move `job` to `to` under the first numbered name that is free on disk and reserved by nobody."""
-        for path in numbered_folders(job.path):
-            with contextlib.suppress(FolderBlockedError):
-                for name in numbered(path):
-                    if free(name):
-                        with contextlib.suppress(NameReservedError):
-                            return self._journal.move(job, to, filed_as=name, reserve=key(name), **changes)
-        raise FolderBlockedError("No folder of that name can be made in the outbox or in done/.")
+    def _check_recording(self, job: Job) -> Job:
+        """What was answered is of what will lie in done/. One that is gone gets its transcript still."""
+        with (
+            contextlib.suppress(RecordingVanishedError, StorageError),
+            self._folders.open_recording(job.id, job.path) as file,
+        ):
+            return self._still_identified(job, file)
+        return job
 
     # ---- transcribed → delivered → done ------------------------------------------------------------------
 
@@ -384,7 +402,7 @@ class Pipeline:
                 # Someone put a file there since the name was reserved: the whole set gets the next one.
                 for earlier, its_content in written:
                     self._folders.retract(self._folders.outbox, earlier, its_content)
-                return Next(self._reserve_outputs(job))
+                return Next(self._names.for_outputs(job, self._rules.formats))
             written.append((path, content))
         job = self._journal.move(
             job,
@@ -403,13 +421,13 @@ class Pipeline:
 
     def _file_away(self, job: Job, root: Path) -> str:
         # A recording named like another one's folder may have been filed where that folder was to be.
-        for path in itertools.islice(numbered_folders(job.filed_as or job.path), _FOLDER_TRIES):
+        for path in itertools.islice(numbered_folders(job.filed_as or job.path), FOLDER_TRIES):
             with contextlib.suppress(FolderBlockedError):
                 return self._folders.file_away(job.id, job.path, root, path, _identity(job))
         raise FolderBlockedError(f"A file or a link stands where a folder is needed in {root.name}/.")
 
     def _done(self, job: Job, filed_as: str) -> Next:
-        job = self._journal.move(job, State.DONE, filed_as=filed_as)
+        job = self._names.let_go(job, State.DONE, filed_as=filed_as)
         log.info(Event.DONE, job=job.id, recording=job.path)
         return Next(job)
 
@@ -426,19 +444,13 @@ class Pipeline:
         self._results.forget(job)
         if job.state is State.DELIVERED:  # its transcript is safe
             return self._done(job, job.filed_as or job.path)
-        return Next(self._journal.move(job, State.VANISHED))
+        return Next(self._names.let_go(job, State.VANISHED))
 
     def _begin_failing(self, job: Job, failure: Failure) -> Next:
         # Fixed here, so that the error file is the same however often it takes to be written.
         failure = dataclasses.replace(failure, attempts=job.attempts, at=failure.at or rfc3339(utc_now()))
-        job = self._reserve(
-            job,
-            State.FAILING,
-            lambda name: f"failed:{name}",
-            self._folders.failure_free,
-            failure=failure,
-            detail={"code": failure.code, "stage": failure.stage},
-        )
+        detail = {"code": failure.code, "stage": failure.stage}
+        job = self._names.for_failure(job, failure=failure, detail=detail)
         self._results.forget(job)
         log.warning(Event.FAILING, job=job.id, code=failure.code, stage=failure.stage)
         return Next(job)
@@ -446,7 +458,7 @@ class Pipeline:
     def _file_as_failed(self, job: Job) -> Next:
         failure = job.failure
         assert job.filed_as is not None and failure is not None  # noqa: S101, PT018 - written with the state
-        outputs = {}
+        outputs: dict[str, str] = {}
         path, content = job.filed_as + ERROR_SUFFIX, error_file(job, failure)
         try:
             self._folders.publish(job.id, self._folders.failed, path, content)
@@ -454,12 +466,18 @@ class Pipeline:
         except FolderBlockedError:
             return self._begin_failing(job, failure)  # under a name whose folder can be made
         except NameTakenError:
-            # Another job, or somebody, took the name since it was looked at: both files get the next one.
+            # Somebody took the name since it was reserved: recording and error file get the next one.
             if self._folders.has_recording(job.id, job.path):
                 return self._begin_failing(job, failure)
             # A killed attempt has moved the recording, and its error file was changed since: it stays so.
-        filed_as = self._file_away(job, self._folders.failed)
-        job = self._journal.move(job, State.FAILED, filed_as=filed_as, detail={"outputs": outputs})
+        try:
+            filed_as = self._folders.file_away(
+                job.id, job.path, self._folders.failed, job.filed_as, _identity(job), exactly=True
+            )
+        except (NameTakenError, FolderBlockedError):
+            self._folders.retract(self._folders.failed, path, content)
+            return self._begin_failing(job, failure)
+        job = self._names.let_go(job, State.FAILED, filed_as=filed_as, detail={"outputs": outputs})
         log.warning(Event.FAILED, job=job.id, recording=job.path, code=failure.code)
         return Next(job)
 

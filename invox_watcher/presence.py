@@ -47,6 +47,15 @@ def check_mounted(directory: Path, folders: Iterable[Path]) -> None:
             raise FoldersGoneError(f"{point}, on which {folder} lies: {error.strerror}", hint=hint) from None
 
 
+def left_behind(directory: Path, processing: Path, job_ids: Iterable[str]) -> Path | None:
+    """A folder of the last start, other than `processing`, in which recordings of these jobs still lie."""
+    missing = [job_id for job_id in job_ids if not (processing / job_id).exists()]
+    for folder in map(Path, _remembered(directory / _FILENAME)):
+        if any((folder / job_id).is_dir() for job_id in missing):
+            return folder
+    return None
+
+
 def _remembered(file: Path) -> dict[str, str]:
     with suppress(OSError, ValueError):
         points: dict[str, str] = json.loads(file.read_text())
@@ -71,7 +80,7 @@ class Presence:
             raise gone
 
     def remember(self, directory: Path) -> None:
-        """Write down in the state directory on which mounts the folders lie, for `check_mounted`.
+        """Write down where the folders lie, and on which mounts: for `check_mounted` and `left_behind`.
 
         Raises:
             OSError: it can't be written.

@@ -16,7 +16,8 @@ from invox_watcher.files import Folders, make_root
 from invox_watcher.inbox import Inbox
 from invox_watcher.inbox.mounts import mount_of
 from invox_watcher.lock import Locks
-from invox_watcher.presence import Presence, check_mounted
+from invox_watcher.presence import Presence, check_mounted, left_behind
+from invox_watcher.store import Journal
 
 LOCK_FILE = "lock"
 
@@ -118,18 +119,23 @@ def claim_folders(config: Config, locks: Locks) -> Folders:
     return folders
 
 
-def presence_of(config: Config, folders: Folders) -> Presence:
-    """Who looks after the folders, and remembers on which mounts they lie.
+def move_in(config: Config, folders: Folders, presence: Presence, journal: Journal) -> None:
+    """Remember that the daemon works with these folders from now on, if it may.
 
     Raises:
-        FolderError: the state directory can't be written, or a folder is not there.
+        FolderError: recordings under way lie elsewhere, or the state directory can't be written.
     """
-    presence = Presence(named_folders(folders))
+    under_way = [job.id for job in journal.active()]
+    left = left_behind(config.state.directory, folders.processing, under_way)
+    if left is not None:
+        raise FolderError(
+            f"folders.processing: recordings under way lie in {left}, not in {folders.processing}",
+            hint=f"Run with the folders as they were until these are done, or move all that is in {left}.",
+        )
     try:
         presence.remember(config.state.directory)
     except OSError as error:
         raise _unusable(config.state.directory, error) from None
-    return presence
 
 
 def inbox_of(config: Config, folders: Folders) -> Inbox:

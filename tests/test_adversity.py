@@ -73,6 +73,45 @@ def test_the_mode_of_the_folders_is_the_configured_one(tmp_path: Path, api: Sand
     assert oct((clinic.outbox / "ward/night/smith.srt").stat().st_mode & 0o7777) == "0o660"
 
 
+def test_a_folder_that_becomes_a_link_costs_no_paid_recording(tmp_path: Path, api: Sandbox) -> None:
+    """A well-meant move of the outbox to a larger disk, with a link in its place."""
+    clinic = Clinic(
+        tmp_path / "clinic", api.base_url, retry={"base_seconds": 0.05, "max_seconds": 0.1, "max_attempts": 2}
+    )
+    write_wav(clinic.inbox / "ward3" / "smith.wav")
+    api.fault({"on": "status", "do": "unknown_status", "times": None})
+    with running(clinic):
+        wait_for("the API has it", lambda: clinic.events("uploaded") != [])
+        os.rename(clinic.outbox, tmp_path / "larger")
+        clinic.outbox.symlink_to(tmp_path / "larger")
+        api.clear_faults()
+        wait_for("it is tried often", lambda: len(clinic.events("step_retry")) > 4)
+        assert clinic.files(clinic.failed) == clinic.files(tmp_path / "larger") == []
+        clinic.outbox.unlink()
+        os.rename(tmp_path / "larger", clinic.outbox)
+        wait_for("it is done", lambda: clinic.files(clinic.done) == ["ward3/smith.wav"])
+    assert clinic.files(clinic.outbox) == ["ward3/smith.json", "ward3/smith.srt"]
+    assert api.stats()["uploads"] == 1
+
+
+def test_folders_moved_while_recordings_are_under_way_are_refused(tmp_path: Path, api: Sandbox) -> None:
+    clinic = claimed_while_the_api_is_away(tmp_path / "clinic")
+    point_at(clinic, api)
+    before = clinic.config.read_text()
+    moved = before.replace(f"root: {clinic.root}", f"root: {tmp_path / 'new'}")
+    assert moved != before
+    (tmp_path / "new").mkdir()
+    clinic.config.write_text(moved)
+    refused = clinic.run("run", "--once")
+    assert refused.returncode == 78
+    assert f"recordings under way lie in {clinic.processing}, not in {tmp_path / 'new'}" in refused.stderr
+    clinic.config.write_text(before)
+    assert clinic.once() == 0
+    assert clinic.files(clinic.done) == ["smith.wav"]
+    clinic.config.write_text(moved)
+    assert clinic.once() == 0
+
+
 @pytest.mark.parametrize("clash", [{"processing": "failed"}, {"done": "outbox/old"}, {"outbox": "inbox/out"}])
 def test_folders_inside_each_other_are_refused(tmp_path: Path, api: Sandbox, clash: dict[str, str]) -> None:
     root = tmp_path / "clinic"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import os
 import stat
@@ -13,10 +14,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from invox_watcher.errors import FolderError, RecordingVanishedError, StorageError
-from invox_watcher.files import Folders, Identity, NameTakenError, numbered, output_path
+from invox_watcher.errors import FolderBlockedError, FolderError, RecordingVanishedError, StorageError
+from invox_watcher.files import Deletion, Folders, Identity, NameTakenError, numbered, output_path
 
 JOB = "20261123t000000-000000000000"
+EMPTY_OBJECT = hashlib.sha256(b"{}").hexdigest()
 
 
 @pytest.fixture
@@ -259,13 +261,57 @@ def test_moving_back_takes_the_error_file_away(folders: Folders) -> None:
     (folders.failed / "smith.wav").write_bytes(b"sound")
     (folders.failed / "smith.wav.error.json").write_text("{}")
     put(folders, "smith.wav", b"a newer one")
-    assert folders.move_back("smith.wav") == "smith-2.wav"
+    assert folders.move_back(JOB, "smith.wav", EMPTY_OBJECT) == "smith-2.wav"
     assert tree(folders.failed) == []
     assert (folders.inbox / "smith-2.wav").read_bytes() == b"sound"
     (folders.failed / "smith.wav.error.json").write_text("another's")
     with pytest.raises(RecordingVanishedError, match="failed/"):
-        folders.move_back("smith.wav")
+        folders.move_back(JOB, "smith.wav", hashlib.sha256(b"another's").hexdigest())
     assert tree(folders.failed) == ["smith.wav.error.json"]
+
+
+def test_moving_back_leaves_what_only_has_the_name_of_an_error_file(folders: Folders) -> None:
+    (folders.failed / "smith.wav").write_bytes(b"sound")
+    (folders.failed / "smith.wav.error.json").write_text("a note of somebody's")
+    assert folders.move_back(JOB, "smith.wav", EMPTY_OBJECT) == "smith.wav"
+    assert tree(folders.failed) == ["smith.wav.error.json"]
+
+
+def test_what_can_not_be_moved_back_keeps_its_reason(folders: Folders) -> None:
+    (folders.failed / "ward").mkdir()
+    (folders.failed / "ward" / "smith.wav").write_bytes(b"sound")
+    (folders.failed / "ward" / "smith.wav.error.json").write_text("{}")
+    (folders.inbox / "ward").write_text("a file where a folder is needed")
+    with pytest.raises(FolderBlockedError):
+        folders.move_back(JOB, "ward/smith.wav", EMPTY_OBJECT)
+    assert tree(folders.failed) == ["ward/smith.wav", "ward/smith.wav.error.json"]
+    assert (folders.failed / "ward" / "smith.wav.error.json").read_text() == "{}"
+
+
+# ---- deleting ----------------------------------------------------------------------------------------------
+
+
+def test_what_is_replaced_while_its_deletion_is_written_down_stays(folders: Folders, tmp_path: Path) -> None:
+    (folders.outbox / "smith.srt").write_text("{}")
+
+    def replace() -> None:
+        (tmp_path / "edited").write_text("{ }")
+        os.rename(tmp_path / "edited", folders.outbox / "smith.srt")
+
+    assert folders.delete(folders.outbox, "smith.srt", EMPTY_OBJECT, replace) is Deletion.CHANGED
+    assert (folders.outbox / "smith.srt").read_text() == "{ }"
+
+
+@pytest.mark.parametrize("name", ["inbox", "processing", "outbox", "done", "failed"])
+def test_a_folder_that_is_a_link_is_refused(tmp_path: Path, name: str) -> None:
+    folders = folders_below(tmp_path)
+    folders.prepare()
+    (tmp_path / "elsewhere").mkdir()
+    os.rename(tmp_path / name, tmp_path / "elsewhere" / name)
+    (tmp_path / name).symlink_to(tmp_path / "elsewhere" / name)
+    with pytest.raises(FolderError, match=f"folders.{name}: .* is a symbolic link") as refused:
+        folders.prepare()
+    assert str(tmp_path / "elsewhere" / name) in refused.value.hint
 
 
 # ---- a file system without RENAME_NOREPLACE ----------------------------------------------------------------

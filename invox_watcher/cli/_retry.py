@@ -10,6 +10,7 @@ from invox_watcher.cli._common import UsageError, config_of, job_called, journal
 from invox_watcher.config import Config
 from invox_watcher.errors import ExitStatus, InvoxError
 from invox_watcher.events import printable
+from invox_watcher.files import ERROR_SUFFIX
 from invox_watcher.job import Job, State
 from invox_watcher.lock import holder_of
 from invox_watcher.store import Journal
@@ -23,10 +24,12 @@ def retry(options: argparse.Namespace) -> ExitStatus:
     config = config_of(options, credentials=False)
     with closing(journal_of(config)) as journal:
         jobs = _named(options.id, journal) if options.id else _in_failed(journal, config, options.code)
+        written = {job.id: journal.finished.outputs(job.id) for job in jobs}
     folders, ending, back = folders_of(config), ExitStatus.OK, 0
     for job in jobs:
         try:
-            name = folders.move_back(job.filed_as or job.path)
+            filed_as = job.filed_as or job.path
+            name = folders.move_back(job.id, filed_as, written[job.id].get(filed_as + ERROR_SUFFIX))
         except InvoxError as error:
             ending = ExitStatus(ending or error.exit_status)
             print(f"invox-watcher: {job.id}: {error.message}", file=sys.stderr)

@@ -94,9 +94,14 @@ class Folders:
         """Create what is missing and check what is there.
 
         Raises:
-            FolderError: a folder can't be written, or lies inside another one.
+            FolderError: a folder can't be written, is a link, or lies inside another one.
         """
         for name, folder in self._named():
+            if folder.is_symlink():  # none is ever followed: somebody might change where it leads
+                raise FolderError(
+                    f"folders.{name}: {folder} is a symbolic link",
+                    hint=f"Name the folder itself in the configuration: {name}: {folder.resolve()}",
+                )
             try:
                 make_root(folder, self.directory_mode)
                 _probe_writable(folder)
@@ -259,7 +264,9 @@ class Folders:
 
     # ---- file away ---------------------------------------------------------------------------------------
 
-    def file_away(self, job_id: str, path: str, root: Path, filed_as: str, seen: Identity) -> str:
+    def file_away(
+        self, job_id: str, path: str, root: Path, filed_as: str, seen: Identity, *, exactly: bool = False
+    ) -> str:
         """Move the recording from processing/ to `root`/`filed_as`, clear its folder; return its name there.
 
         Harmless when a killed attempt has moved it already. If another file took the name since it was
@@ -267,20 +274,25 @@ class Folders:
 
         Raises:
             RecordingVanishedError: it is neither here nor there.
+            NameTakenError: it was to get `exactly` that name.
         """
         with _tree.storage(f"moving a recording to {root.name}/"):
             for candidate in numbered(filed_as):
                 try:
                     self._move(self.processing / job_id, path, root, candidate)
                 except FileExistsError:
+                    if exactly:
+                        raise NameTakenError(candidate) from None
                     continue
                 except FileNotFoundError:
                     settled = self._filed_as(root, filed_as, seen)
+                    if settled is not None:  # the killed attempt may not have come to it
+                        self._make_names_durable(root, settled)
+                        with suppress(FileNotFoundError):
+                            self._make_names_durable(self.processing / job_id, path)
                     self._remove_job_folder(job_id)
                     if settled is None:
                         raise RecordingVanishedError("The recording is no longer in processing/.") from None
-                    with _tree.parent(root, settled) as (folder, _name):
-                        os.fsync(folder)  # the killed attempt may not have come to it
                     return settled
                 self._remove_job_folder(job_id)
                 return candidate
@@ -296,26 +308,41 @@ class Folders:
                     return candidate
         return None
 
-    def move_back(self, filed_as: str) -> str:
+    def move_back(self, job_id: str, filed_as: str, error_file_sha256: str | None) -> str:
         """Drop the error file of failed/`filed_as`, move it into the inbox; return its name there.
 
-        In this order, since a kill in between must not leave an error file without a recording.
+        In this order, since a kill in between must not leave an error file without a recording. What has its
+        name but not that SHA-256 is somebody else's, and where the recording can't be moved, it is put back.
 
         Raises:
             RecordingVanishedError: it is no longer in failed/.
+            StorageError: the disk refused; the recording is still in failed/.
         """
         with _tree.storage("returning to the inbox"), suppress(FileNotFoundError):
-            self._status(self.failed, filed_as)  # first, since the error file of another would be dropped
-            with suppress(FileNotFoundError), _tree.parent(self.failed, filed_as) as (folder, name):
-                os.unlink(name + ERROR_SUFFIX, dir_fd=folder)
-            for candidate in numbered(filed_as):
-                with suppress(FileExistsError):
-                    self._move(self.failed, filed_as, self.inbox, candidate)
-                    return candidate
+            self._status(self.failed, filed_as)  # first: of one that is gone, nothing is dropped
+            reason = self._drop_error_file(filed_as + ERROR_SUFFIX, error_file_sha256)
+            try:
+                for candidate in numbered(filed_as):
+                    with suppress(FileExistsError):
+                        self._move(self.failed, filed_as, self.inbox, candidate)
+                        return candidate
+            except (OSError, StorageError):
+                if reason is not None:
+                    with suppress(NameTakenError, StorageError):
+                        self.publish(job_id, self.failed, filed_as + ERROR_SUFFIX, reason)
+                raise
         raise RecordingVanishedError(
             "The recording is no longer in failed/.",
             hint="Was it put back before? See `invox-watcher jobs --all`.",
         )
+
+    def _drop_error_file(self, path: str, sha256: str | None) -> bytes | None:
+        with suppress(FileNotFoundError), _tree.parent(self.failed, path) as (folder, name):
+            if sha256 is not None and _tree.sha256(folder, name) == sha256:
+                content = _tree.read(folder, name)
+                os.unlink(name, dir_fd=folder)
+                return content
+        return None
 
     # ---- delete ------------------------------------------------------------------------------------------
 
@@ -336,7 +363,11 @@ class Folders:
                         same = _crossing.is_copy_of(status, unchanged.size_bytes, unchanged.mtime_ns)
                     if not same:
                         return Deletion.CHANGED
-                    before()
+                    before()  # which may take its time
+                    if Identity.of(os.stat(name, dir_fd=folder, follow_symlinks=False)) != Identity.of(
+                        status
+                    ):
+                        return Deletion.CHANGED
                     os.unlink(name, dir_fd=folder)
                     os.fsync(folder)
             except FileNotFoundError:
@@ -374,6 +405,10 @@ class Folders:
             if seen is None:
                 return None
             return Identity.of(os.stat(new_name, dir_fd=new_folder, follow_symlinks=False))
+
+    def _make_names_durable(self, root: Path, path: str) -> None:
+        with _tree.parent(root, path) as (folder, _name):
+            os.fsync(folder)
 
     def _status(self, root: Path, path: str) -> os.stat_result:
         with _tree.parent(root, path) as (folder, name):

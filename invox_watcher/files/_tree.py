@@ -165,9 +165,14 @@ def holds(folder: int, name: str, content: bytes) -> bool:
     with suppress(OSError):
         status = os.stat(name, dir_fd=folder, follow_symlinks=False)
         if stat.S_ISREG(status.st_mode) and status.st_size == len(content):
-            with os.fdopen(os.open(name, FILE, dir_fd=folder), "rb") as file:
-                return file.read() == content
+            return read(folder, name) == content
     return False
+
+
+def read(folder: int, name: str) -> bytes:
+    """The content of the file `name` in `folder`."""
+    with os.fdopen(os.open(name, FILE, dir_fd=folder), "rb") as file:
+        return file.read()
 
 
 def sha256(folder: int, name: str) -> str:

@@ -79,6 +79,7 @@ jobs = sa.Table(
     sa.Column("request_id", sa.Text, index=True),
     sa.Column("attempts", sa.Integer, nullable=False),
     sa.Column("url_refusals", sa.Integer, nullable=False),
+    sa.Column("voids", sa.Integer, nullable=False),
     sa.Column("uploaded_bytes", sa.BigInteger, nullable=False),
     sa.Column("uploaded_at", _Time),
     sa.Column("completed_at", _Time),

@@ -393,7 +393,10 @@ def assert_each_has_its_own(clinic: Clinic, contents: dict[str, bytes]) -> None:
     assert_all_quiet(clinic)
 
 
-def test_18_a_failure_whose_name_was_taken_meanwhile_keeps_its_reason_beside_it(clinic: Clinic) -> None:
+@pytest.mark.parametrize("taken", ["letter.wav", "letter.wav.error.json"])
+def test_18_a_failure_whose_name_was_taken_meanwhile_keeps_its_reason_beside_it(
+    clinic: Clinic, taken: str
+) -> None:
     put(clinic, "letter.wav", LETTER)
     daemons = Daemons()
     try:
@@ -403,15 +406,28 @@ def test_18_a_failure_whose_name_was_taken_meanwhile_keeps_its_reason_beside_it(
         daemons.close()
     assert killed == -signal.SIGKILL
     assert [(job["state"], job["filed_as"]) for job in jobs(clinic)] == [("failing", "letter.wav")]
-    (clinic.failed / "letter.wav.error.json").write_text("somebody else's")
+    (clinic.failed / taken).write_text("somebody else's")
     assert clinic.once() == 1
-    assert clinic.files(clinic.failed) == [
-        "letter-2.wav", "letter-2.wav.error.json", "letter.wav.error.json"
-    ]  # fmt: skip
+    assert clinic.files(clinic.failed) == ["letter-2.wav", "letter-2.wav.error.json", taken]
     assert (clinic.failed / "letter-2.wav").read_bytes() == LETTER
     assert reason_for(clinic, "letter-2.wav")["code"] == "not_audio"
-    assert (clinic.failed / "letter.wav.error.json").read_text() == "somebody else's"
+    assert (clinic.failed / taken).read_text() == "somebody else's"
     assert_all_quiet(clinic)
+
+
+def test_18_failures_named_like_each_others_reasons_keep_their_own(clinic: Clinic) -> None:
+    names = ["x.wav", "x.wav.error.json", "x.wav.error.json.error.json"]
+    for number, name in enumerate(names):
+        put(clinic, name, LETTER + bytes([number + 65]))
+    assert clinic.once() == 1
+    failed = clinic.files(clinic.failed)
+    written = [name for name in failed if (clinic.failed / name).read_bytes().startswith(b"{")]
+    reasons = {name: json.loads((clinic.failed / name).read_bytes()) for name in written}
+    assert sorted(reason["source"]["name"] for reason in reasons.values()) == names
+    assert sorted(failed) == sorted([*reasons, *(name.removesuffix(".error.json") for name in reasons)])
+    for name, reason in reasons.items():
+        content = (clinic.failed / name.removesuffix(".error.json")).read_bytes()
+        assert content == LETTER + bytes([names.index(reason["source"]["name"]) + 65])
 
 
 @pytest.fixture

@@ -213,6 +213,90 @@ def test_05_what_grew_before_its_upload_is_paid_for_once(clinic: Clinic, api: Sa
     assert len(jobs(clinic)) == 1
 
 
+@pytest.mark.parametrize("answer", ["comes late", "is lost"])
+def test_05_what_grows_after_its_upload_gets_a_transcript_of_the_whole(
+    clinic: Clinic, api: Sandbox, answer: str
+) -> None:
+    write_wav(clinic.root / "smith.wav")
+    whole = (clinic.root / "smith.wav").read_bytes() + b"\x01\x02" * 500
+    api.fault({"on": "status", "do": "unknown_status", "times": None})
+    if answer == "is lost":
+        api.fault({"on": "upload", "do": "drop_reply"})
+    with running(clinic):
+        os.rename(clinic.root / "smith.wav", clinic.inbox / "smith.wav")
+        wait_for("the API has it", lambda: api.stats()["uploads"] == 1)
+        wait_for("and was asked for it", lambda: api.stats()["status_calls"] > 1)
+        append(next(clinic.processing.rglob("smith.wav")), b"\x01\x02" * 500)
+        api.clear_faults()
+        wait_for("it is done", lambda: clinic.files(clinic.done) == ["smith.wav"])
+        assert clinic.events("upload_void") != []
+    assert_own_transcript(clinic, "smith.wav", whole)
+    assert len(jobs(clinic)) == 1
+    assert len(uploaded(api)) == 2
+
+
+@pytest.mark.parametrize("moment", ["upload", "status"])
+def test_05_what_is_only_touched_is_not_sent_again(tmp_path: Path, moment: str) -> None:
+    with sandbox(tmp_path / "api", upload_bytes_per_second=4 * MIB) as api:
+        clinic = Clinic(tmp_path / "clinic", api.base_url)
+        write_sparse_wav(clinic.root / "smith.wav", 2 * MIB)
+        content = (clinic.root / "smith.wav").read_bytes()
+        api.fault({"on": "status", "do": "unknown_status", "times": None})
+        with running(clinic):
+            os.rename(clinic.root / "smith.wav", clinic.inbox / "smith.wav")
+            sign = "upload_started" if moment == "upload" else "uploaded"
+            wait_for("its moment", lambda: clinic.events(sign) != [])
+            os.utime(next(clinic.processing.rglob("smith.wav")))
+            api.clear_faults()
+            wait_for("it is done", lambda: clinic.files(clinic.done) == ["smith.wav"])
+        assert_own_transcript(clinic, "smith.wav", content)
+        assert uploaded(api) == [sha256(content)]
+        assert clinic.events("upload_void") == []
+
+
+def test_05_what_never_lies_still_after_it_was_taken_is_put_aside(clinic: Clinic, api: Sandbox) -> None:
+    write_wav(clinic.root / "smith.wav")
+    api.fault({"on": "status", "do": "unknown_status", "times": None})
+    with running(clinic):
+        os.rename(clinic.root / "smith.wav", clinic.inbox / "smith.wav")
+        wait_for("it is waited for", lambda: clinic.events("uploaded") != [])
+        api.clear_faults()
+        recording = next(clinic.processing.rglob("smith.wav"))
+
+        def put_aside() -> bool:
+            if recording.exists():
+                append(recording, b"\x01\x02")
+            return clinic.events("failed") != []
+
+        wait_for("it is put aside", put_aside, seconds=40)
+    reason = reason_for(clinic, "smith.wav")
+    assert reason["code"] in ("still_changing", "changing")
+    assert reason["retry_can_help"]
+    assert len(uploaded(api)) < 6
+    assert clinic.files(clinic.outbox) == []
+
+
+def test_07_what_follows_one_that_is_written_over_gets_its_own_words(tmp_path: Path) -> None:
+    with sandbox(tmp_path / "api", upload_bytes_per_second=2 * MIB) as api:
+        clinic = Clinic(tmp_path / "clinic", api.base_url)
+        write_sparse_wav(clinic.root / "smith.wav", 2 * MIB)
+        old = (clinic.root / "smith.wav").read_bytes()
+        (clinic.root / "again.wav").write_bytes(old)
+        with running(clinic):
+            os.rename(clinic.root / "smith.wav", clinic.inbox / "smith.wav")
+            wait_for("an upload runs", lambda: api.stats()["upload_attempts"] == 1)
+            os.rename(clinic.root / "again.wav", clinic.inbox / "again.wav")
+            wait_for("the other follows", lambda: clinic.events("duplicate") != [])
+            with next(clinic.processing.rglob("smith.wav")).open("r+b") as file:
+                file.seek(MIB)
+                file.write(b"other words")
+            wait_for("both are done", lambda: clinic.files(clinic.done) == ["again.wav", "smith.wav"])
+        new = (clinic.done / "smith.wav").read_bytes()
+        assert new != old
+        assert_own_transcript(clinic, "smith.wav", new)
+        assert_own_transcript(clinic, "again.wav", old)
+
+
 def test_06_what_shrinks_during_its_upload_ends_the_attempt_at_once(tmp_path: Path) -> None:
     with sandbox(tmp_path / "api", upload_bytes_per_second=4 * MIB) as api:
         # A minute is what waiting for the missing bytes would take: longer than this test waits.
