@@ -17,6 +17,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 
+from invox_watcher import events
 from invox_watcher.config import Config
 from invox_watcher.custody import AuditLog
 from invox_watcher.engine import Clock, Engine
@@ -44,7 +45,7 @@ from invox_watcher.retry import Backoff
 from invox_watcher.server import Server, create_app
 from invox_watcher.store import Journal
 from invox_watcher.webhook import Credentials, Receiver
-from invox_watcher.wiring import api_of, claim_folders, client_of, inbox_of, move_in, named_folders
+from invox_watcher.wiring import api_of, claim_folders, client_of, inbox_of, move_in, named_folders, names_key
 
 # systemd sends SIGKILL after 90 s by default; a person at a terminal waits less long.
 _STOP_SECONDS = 4.0
@@ -92,6 +93,7 @@ class Daemon:
         os.umask(0o077)
         _keep_memory_private()
         self._folders = claim_folders(config, locks)
+        events.hash_names_with(names_key(config.state.directory))
         self._presence = Presence(named_folders(self._folders))
         self._inbox_pulse, self._journal_pulse = Pulse("inbox"), Pulse("journal")
         self._threads = [

@@ -14,6 +14,7 @@ import json
 import logging
 import os
 import re
+import secrets
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
@@ -165,9 +166,22 @@ def observe(observer: Observer) -> None:
     _observer = observer
 
 
+_names_key = secrets.token_bytes(32)
+
+
+def hash_names_with(key: bytes) -> None:
+    """From now on names are hashed with `key`, of at most 64 bytes; before that, with one of this process."""
+    global _names_key  # noqa: PLW0603 - as the logger itself, one for the process
+    _names_key = key
+
+
 def hashed_name(name: str) -> str:
-    """A stable 12-digit stand-in for a recording's name, the same in every line of every log."""
-    return hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:12]
+    """A 12-digit stand-in for a recording's name, the same in every line of an installation's logs.
+
+    Whoever has the log but not the key can't try out names on it (RFC 7693, keyed BLAKE2b).
+    """
+    text = name.encode("utf-8", "surrogateescape")
+    return hashlib.blake2b(text, key=_names_key, digest_size=6).hexdigest()
 
 
 def where(error: BaseException) -> str:

@@ -6,13 +6,14 @@
 from __future__ import annotations
 
 import os
+import secrets
 from pathlib import Path
 
 from invox_watcher.api import InvoxApi
 from invox_watcher.config import Config
 from invox_watcher.errors import FolderError
 from invox_watcher.exchange import HttpClient
-from invox_watcher.files import Folders, make_root
+from invox_watcher.files import Folders, make_root, replace_durably
 from invox_watcher.inbox import Inbox
 from invox_watcher.inbox.mounts import mount_of
 from invox_watcher.lock import Locks
@@ -20,6 +21,7 @@ from invox_watcher.presence import Presence, check_mounted, left_behind
 from invox_watcher.store import Journal
 
 LOCK_FILE = "lock"
+_NAMES_KEY_FILE, _NAMES_KEY_BYTES = "names.key", 32
 
 
 def folders_of(config: Config) -> Folders:
@@ -63,6 +65,23 @@ def prepare_state(config: Config) -> Path:
             hint="Put it on a local disk, by default /var/lib/invox-watcher. The folders may lie on a share.",
         )
     return directory
+
+
+def names_key(directory: Path) -> bytes:
+    """The key with which this installation hashes names in its log; made at the first start.
+
+    Raises:
+        FolderError: the state directory can't be written.
+    """
+    file = directory / _NAMES_KEY_FILE
+    try:
+        key = file.read_bytes() if file.exists() else b""
+        if len(key) != _NAMES_KEY_BYTES:
+            key = secrets.token_bytes(_NAMES_KEY_BYTES)
+            replace_durably(file, key, 0o600)
+    except OSError as error:
+        raise _unusable(directory, error) from None
+    return key
 
 
 def api_of(config: Config, client: HttpClient) -> InvoxApi:

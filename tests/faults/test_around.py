@@ -293,6 +293,19 @@ def test_49_a_recording_has_one_name_in_all_its_events_and_its_own_only_where_th
     assert re.fullmatch(r"[0-9a-f]{12}", told["hashed"])
 
 
+def test_49_nobody_without_the_key_can_try_out_names_on_the_log(tmp_path: Path, api: Sandbox) -> None:
+    def said(clinic: Clinic, pitch: float) -> set[str]:
+        write_wav(clinic.inbox / "Maria Gonzalez.wav", pitch=pitch)
+        assert clinic.once() == 0
+        return {event["recording"] for event in clinic.events("done")}
+
+    here, elsewhere = (Clinic(tmp_path / name, api.base_url) for name in ("here", "elsewhere"))
+    first = said(here, 440)
+    assert said(here, 500) == first  # one name, one hash, after every restart
+    assert first.isdisjoint(said(elsewhere, 440))
+    assert (here.root / "state" / "names.key").stat().st_mode & 0o777 == 0o600
+
+
 def test_49_the_vendors_words_about_an_error_are_quoted_without_what_they_echo(
     clinic: Clinic, api: Sandbox
 ) -> None:
