@@ -214,8 +214,10 @@ class Person:
             self.put_in[sha256(path.read_bytes())] -= 1
 
     def _waiting(self, index: int) -> Path | None:
-        being_written = {writing.path for writing in self.slow}
-        waiting = [path for path in visible(self._clinic.inbox) if path not in being_written]
+        # By inode: what was failed as empty, and put back, may still be written to under its new name.
+        being_written = {os.fstat(writing.handle.fileno()).st_ino for writing in self.slow}
+        files_there = visible(self._clinic.inbox)
+        waiting = [path for path in files_there if path.stat().st_ino not in being_written]
         return waiting[index % len(waiting)] if waiting else None
 
     def _may_write(self, path: Path) -> bool:
