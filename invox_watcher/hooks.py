@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from invox_watcher.store import Finished
 _PASSED_ON = ("PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ")
 _LOOK_SECONDS = 1.0
 _STOP_SECONDS = 2.0
+_TURN_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
@@ -90,8 +92,7 @@ class Hooks:
             reason = getattr(error, "strerror", None) or type(error).__name__
             log.error(Event.HOOK_FAILED, job=job.id, command=command[0], reason=reason)
             return True
-        with process:
-            reason = self._ending(process, json.dumps(facts).encode(), stop)
+        reason = self._ending(process, json.dumps(facts).encode(), stop)
         if reason is None:
             return False
         if reason:
@@ -115,9 +116,9 @@ class Hooks:
                 _end(process)
                 return None
             if left <= 0:
-                _end(process)
-                return f"killed after {self._commands.timeout_seconds:g} seconds (hooks.timeout_seconds)"
-        return f"ended with status {process.returncode}" if process.returncode else ""
+                how = "killed" if _end(process) else "could not be killed"
+                return f"{how} after {self._commands.timeout_seconds:g} seconds (hooks.timeout_seconds)"
+        return _wrong_with(process.returncode)
 
     def _facts(self, job: Job) -> dict[str, object]:
         """What a command learns: the names of its environment variables in lower case, without the prefix."""
@@ -154,11 +155,38 @@ def _environment(facts: Mapping[str, object]) -> dict[bytes, bytes]:
     return {os.fsencode(name): os.fsencode(value) for name, value in (passed_on | named).items()}
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """End the command and all that it has started."""
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, number)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(_STOP_SECONDS)
-            return
+def _wrong_with(status: int) -> str:
+    """What a process's `returncode` says is wrong; "" for nothing."""
+    if status >= 0:
+        return f"ended with status {status}" if status else ""
+    names = {number.value: f" ({number.name})" for number in signal.Signals}  # not those for real time
+    return f"killed by signal {-status}{names.get(-status, '')}"
+
+
+def _end(process: subprocess.Popen[bytes]) -> bool:
+    """End the command and all that it has started; False where the command may not be killed, and goes on."""
+    _signal_group(process, signal.SIGTERM)
+    give_up = time.monotonic() + _STOP_SECONDS
+    while not _has_ended(process) and time.monotonic() < give_up:
+        time.sleep(_TURN_SECONDS)
+    # Whether or not the command itself has ended: what it has started may have ignored the first signal.
+    _signal_group(process, signal.SIGKILL)
+    if process.stdin is not None:
+        process.stdin.close()
+    try:
+        process.wait(_STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        # It has become another user, or hangs in the kernel. It is no zombie once it ends.
+        threading.Thread(target=process.wait, name="hook-left", daemon=True).start()
+        return False
+    return True
+
+
+def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # PermissionError: they are another user's
+        os.killpg(process.pid, number)
+
+
+def _has_ended(process: subprocess.Popen[bytes]) -> bool:
+    """Whether it has, without reaping it: its number, which is its group's too, stays its own."""
+    return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None

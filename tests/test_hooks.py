@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -58,18 +61,61 @@ def test_a_hook_that_fails_hangs_or_is_missing_is_logged_and_loses_nothing(
 ) -> None:
     for name, command, reason in (
         ("fails", hook(tmp_path / "fails", "exit 3"), "ended with status 3"),
+        ("killed", hook(tmp_path / "killed", "kill -9 $$"), "killed by signal 9 (SIGKILL)"),
         ("hangs", hook(tmp_path / "hangs", "sleep 60 & sleep 60"), "killed after 0.5 seconds"),
         ("missing", ["/nowhere/hook"], "No such file"),
     ):
         hooks = {"on_done": command, "timeout_seconds": 0.5}
         clinic = Clinic(tmp_path / name / "clinic", api.base_url, hooks=hooks)
-        write_wav(clinic.inbox / "smith.wav", pitch=300 + len(name))
+        write_wav(clinic.inbox / "smith.wav", pitch=300 + sum(name.encode()))
         with running(clinic):
             wait_for("it is said", lambda clinic=clinic: bool(clinic.events("hook_failed")))  # type: ignore[misc]
         [event] = clinic.events("hook_failed")
         assert reason in event["reason"]
         assert "smith" not in clinic.log.read_text()
         assert clinic.files(clinic.done) == ["smith.wav"]
+
+
+def test_what_a_hook_has_started_is_killed_with_it_even_if_it_ignores_the_first_signal(
+    tmp_path: Path, api: Sandbox
+) -> None:
+    command = hook(tmp_path / "hook", "(trap '' TERM; echo > begun; sleep 2; echo > lived_on) & sleep 60")
+    clinic = Clinic(tmp_path / "clinic", api.base_url, hooks={"on_done": command, "timeout_seconds": 0.5})
+    write_wav(clinic.inbox / "smith.wav")
+    with running(clinic):
+        wait_for("it is said", lambda: bool(clinic.events("hook_failed")))
+        time.sleep(2)  # longer than it would take
+    assert (tmp_path / "hook" / "begun").exists()
+    assert not (tmp_path / "hook" / "lived_on").exists()
+
+
+@pytest.mark.needs("root", "setpriv")
+def test_a_hook_that_may_not_be_killed_is_left_alone_and_holds_up_nothing(
+    tmp_path: Path, api: Sandbox
+) -> None:
+    command = hook(
+        tmp_path / "hook",
+        "[ -e pid ] && exit; echo $$ > pid; exec setpriv --reuid=65534 --clear-groups sleep 60",
+    )
+    clinic = Clinic(tmp_path / "clinic", api.base_url, hooks={"on_done": command, "timeout_seconds": 0.5})
+    write_wav(clinic.inbox / "smith.wav")
+    # Root without CAP_KILL: as a daemon's user whose hook has become another by sudo.
+    daemon = clinic.start(["setpriv", "--bounding-set=-kill", *clinic.command("run")])
+    try:
+        wait_for("it is said", lambda: bool(clinic.events("hook_failed")))
+        [event] = clinic.events("hook_failed")
+        assert "could not be killed after 0.5 seconds" in event["reason"]
+        daemon.send_signal(signal.SIGHUP)
+        wait_for("it is reloaded", lambda: bool(clinic.events("reloaded")))
+        write_wav(clinic.inbox / "jones.wav", pitch=500)
+        wait_for("the next hook ran", lambda: bool(clinic.events("hook_ran")))
+        left = int((tmp_path / "hook" / "pid").read_text())
+        os.kill(left, signal.SIGKILL)
+        wait_for("it is no zombie", lambda: not Path(f"/proc/{left}").exists())
+        assert stop(daemon) == 0
+    finally:
+        daemon.kill()
+        daemon.wait()
 
 
 def test_a_hook_that_was_interrupted_runs_again(tmp_path: Path, api: Sandbox) -> None:
