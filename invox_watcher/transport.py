@@ -251,6 +251,8 @@ _BAD_URL = (
 _HUNG_UP = (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
 _TLS = (ssl.SSLError, requests.exceptions.SSLError, urllib3.exceptions.SSLError)
 _TIMEOUT = (TimeoutError, requests.exceptions.Timeout, urllib3.exceptions.TimeoutError)
+# What keeps us from a proxy, rather than what a proxy keeps us from.
+_UNREACHED = (*_HUNG_UP, *_TIMEOUT, urllib3.exceptions.NewConnectionError)
 _NONSENSE = (
     requests.exceptions.ChunkedEncodingError,
     requests.exceptions.ContentDecodingError,
@@ -340,7 +342,22 @@ def _proxy_failure(causes: tuple[BaseException, ...], where: str) -> ApiError:
         return ApiUnavailableError(
             f"The proxy does not get through to {where} ({tunnel[1]}).", code="network"
         )
+    if not tunnel and any(isinstance(cause, _UNREACHED) for cause in causes):
+        return ApiUnavailableError(
+            f"The proxy can't be reached: {_reason_unreached(causes)}.",
+            code="network",
+            hint="Does it run, and is api.proxy its address? Work goes on by itself once it answers.",
+        )
     return proxy_refused(where, int(tunnel[1]) if tunnel else None)
+
+
+def _reason_unreached(causes: tuple[BaseException, ...]) -> str:
+    if any(isinstance(cause, socket.gaierror) for cause in causes):  # its errno is none of strerror's
+        return "its name can't be resolved"
+    # To urllib3 a connection that is refused is a timeout as well.
+    if any(type(cause) in (TimeoutError, urllib3.exceptions.ConnectTimeoutError) for cause in causes):
+        return "it did not answer in time"
+    return _reason(causes)
 
 
 def proxy_refused(where: str, status: int | None) -> ApiRefusedError:

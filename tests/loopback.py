@@ -99,12 +99,14 @@ class Server:
 
 
 @contextlib.contextmanager
-def serve(handler: Callable[[Peer], None], *, tls: ssl.SSLContext | None = None) -> Iterator[Server]:
+def serve(
+    handler: Callable[[Peer], None], *, tls: ssl.SSLContext | None = None, port: int = 0
+) -> Iterator[Server]:
     """Run `handler` in a thread of its own for each connection, until the block ends.
 
     An exception of the handler fails the test, except that the client may hang up at any time.
     """
-    listener = socket.create_server(("127.0.0.1", 0), backlog=64)
+    listener = socket.create_server(("127.0.0.1", port), backlog=64)
     port = listener.getsockname()[1]
     server = Server(f"{'https' if tls else 'http'}://127.0.0.1:{port}", port)
     failures: list[BaseException] = []

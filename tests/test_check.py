@@ -157,6 +157,7 @@ def test_a_proxy_that_is_not_there(tmp_path: Path, api: Sandbox) -> None:
         shown.stdout,
         re.MULTILINE,
     )
+    assert "failed   API: The proxy can't be reached: Connection refused." in shown.stdout
     assert "secret-word" not in shown.stdout + shown.stderr
     assert shown.returncode == 69
 

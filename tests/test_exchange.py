@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import queue
+import socket
 import ssl
 import threading
 import time
@@ -27,6 +29,7 @@ from invox_watcher.errors import (
 )
 from invox_watcher.exchange import HttpClient, HttpReply, read_object
 from tests.loopback import Peer, Server, make_certificate, one_reply, serve
+from tests.support import free_port
 
 MIB = 1024 * 1024
 SECRET = "Sup3rS3cret"
@@ -693,6 +696,32 @@ class TestProxy:
             error = failure_of(lambda: post(client, "https://api.example.com/x"))
             client.close()
         assert (type(error), error.code) == (ApiUnavailableError, "network")
+
+    @pytest.mark.parametrize("scheme", ["http", "https"])
+    @pytest.mark.parametrize(
+        ("host", "reason"), [("127.0.0.1", "Connection refused"), ("a.invalid", "its name can't be resolved")]
+    )
+    def test_a_proxy_that_is_down_is_an_outage(self, scheme: str, host: str, reason: str) -> None:
+        client = HttpClient(proxy=f"http://me:{SECRET}@{host}:{free_port()}")
+        error = failure_of(lambda: post(client, f"{scheme}://api.example.com/x"))
+        client.close()
+        assert (type(error), error.code) == (ApiUnavailableError, "network")
+        assert error.message == f"The proxy can't be reached: {reason}."
+        assert SECRET not in str(error) + error.hint
+
+    def test_a_proxy_whose_machine_does_not_answer_is_an_outage(self) -> None:
+        with contextlib.ExitStack() as stack:
+            listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+            for _ in range(3):  # its queue is full: the kernel ignores whoever comes then
+                waiting = stack.enter_context(socket.socket())
+                waiting.setblocking(False)
+                waiting.connect_ex(listener.getsockname())
+            proxy = f"http://127.0.0.1:{listener.getsockname()[1]}"
+            client = HttpClient(proxy=proxy, connect_timeout_seconds=0.3)
+            error = failure_of(lambda: post(client, "https://api.example.com/x"))
+            client.close()
+        assert (type(error), error.code) == (ApiUnavailableError, "network")
+        assert error.message == "The proxy can't be reached: it did not answer in time."
 
     def test_the_deadline_holds_for_a_proxy_too(self) -> None:
         with serve(silent) as proxy:

@@ -15,7 +15,7 @@ import pytest
 
 from invox_watcher.sandbox.server import Sandbox
 from tests.loopback import Peer, make_certificate, one_reply, serve
-from tests.support import Clinic, running, sandbox, stop, wait_for, write_sparse_wav, write_wav
+from tests.support import Clinic, free_port, running, sandbox, stop, wait_for, write_sparse_wav, write_wav
 
 TWO_HOURS = 7200
 MAX_IN_FLIGHT = 256
@@ -287,6 +287,20 @@ def test_40_a_proxy_that_refuses_us_stops_the_intake_until_it_lets_us_through(
             refused_and_shouted_about(clinic, "proxy")
             gate.refusing_with = 0
             assert_it_resumes(clinic, api)
+
+
+def test_40_a_proxy_that_is_down_is_waited_out(tmp_path: Path, api: Sandbox) -> None:
+    port = free_port()
+    keys = {"base_url": api.base_url, "proxy": f"http://127.0.0.1:{port}"}
+    clinic = Clinic(tmp_path / "clinic", api.base_url, api=keys)
+    write_wav(clinic.inbox / "0.wav")
+    assert clinic.once() == 69
+    with running(clinic):
+        wait_for("it is said", lambda: clinic.events("breaker_opened") != [])
+        with serve(Gate(api), port=port):
+            wait_for("it is done", lambda: clinic.files(clinic.done) == ["0.wav"])
+    assert {event["code"] for event in clinic.events("breaker_opened")} == {"network"}
+    assert clinic.events("api_refused") == []
 
 
 def test_40_with_wrong_credentials_a_single_run_ends_and_fails_nothing(tmp_path: Path, api: Sandbox) -> None:
