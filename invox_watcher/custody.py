@@ -5,6 +5,7 @@ Unlike the daemon's log it names recordings, for it is what an account of a pati
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import threading
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from invox_watcher.errors import JournalError
+from invox_watcher.files import fsync_folder
 from invox_watcher.job import Job, State, rfc3339, utc_now
 
 FILENAME = "audit.jsonl"
@@ -29,12 +31,8 @@ class AuditLog:
         """Raises JournalError where the file can't be written."""
         self._path = directory / FILENAME
         self._lock = threading.Lock()
-        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
-            self._descriptor = os.open(self._path, flags, 0o600)
-            size = os.fstat(self._descriptor).st_size
-            if size and os.pread(self._descriptor, 1, size - 1) != b"\n":  # the end of a killed attempt
-                os.write(self._descriptor, b"\n")
+            self._descriptor = self._opened()
         except OSError as error:
             raise self._refused(error.strerror) from None
 
@@ -48,6 +46,7 @@ class AuditLog:
         line = json.dumps(entry, ensure_ascii=True).encode() + b"\n"  # lone surrogates are escaped as well
         with self._lock:
             try:
+                self._follow()
                 written = os.write(self._descriptor, line)
                 if written == len(line):
                     os.fdatasync(self._descriptor)
@@ -80,6 +79,29 @@ class AuditLog:
         with self._lock:  # a late writer must not find another file under the same number
             descriptor, self._descriptor = self._descriptor, -1
         os.close(descriptor)
+
+    def _opened(self) -> int:
+        """The file, made where it is missing, its name on disk."""
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(self._path, flags, 0o600)
+        try:
+            size = os.fstat(descriptor).st_size
+            if size and os.pread(descriptor, 1, size - 1) != b"\n":  # the end of a killed attempt
+                os.write(descriptor, b"\n")
+            fsync_folder(self._path.parent)
+        except OSError:
+            os.close(descriptor)
+            raise
+        return descriptor
+
+    def _follow(self) -> None:
+        """Go on in a new file where ours was moved away or deleted: nobody would look for a line in that."""
+        ours = os.fstat(self._descriptor)
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(ours, os.stat(self._path, follow_symlinks=False)):
+                return
+        old, self._descriptor = self._descriptor, self._opened()
+        os.close(old)
 
     def _refused(self, reason: str | None) -> JournalError:
         return JournalError(

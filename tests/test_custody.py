@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import stat
+from pathlib import Path
 from typing import Any
 
+import pytest
+
+from invox_watcher.custody import AuditLog
 from invox_watcher.sandbox.server import Sandbox
 from tests.support import Clinic, running, wait_for, write_wav
+
+STEPS = ["received", "claimed", "uploaded", "delivered", "filed"]
 
 
 def entries(clinic: Clinic) -> list[dict[str, Any]]:
@@ -75,3 +82,41 @@ def test_without_an_audit_log_nothing_is_taken(clinic: Clinic) -> None:
     assert clinic.once() == 75
     assert clinic.files(clinic.inbox) == ["smith.wav"]
     assert "audit log" in clinic.log.read_text()
+
+
+@pytest.mark.parametrize("goes", ["moved", "deleted"])
+def test_a_log_that_is_moved_away_or_deleted_is_begun_anew(clinic: Clinic, goes: str) -> None:
+    log = clinic.root / "state" / "audit.jsonl"
+    with running(clinic):
+        write_wav(clinic.inbox / "smith.wav")
+        wait_for("one is done", lambda: bool(clinic.events("done")))
+        log.rename(log.with_suffix(".1")) if goes == "moved" else log.unlink()
+        write_wav(clinic.inbox / "jones.wav", pitch=500)
+        wait_for("another is done", lambda: len(clinic.events("done")) == 2)
+        assert [entry["what"] for entry in entries(clinic)] == STEPS
+        assert {entry.get("name", "jones.wav") for entry in entries(clinic)} == {"jones.wav"}
+        assert stat.S_IMODE(log.stat().st_mode) == 0o600
+        log.unlink()
+        log.symlink_to(clinic.root / "elsewhere")
+        write_wav(clinic.inbox / "miller.wav", pitch=600)
+        wait_for("nothing is taken", lambda: bool(clinic.events("inbox_not_taken")))
+        assert not (clinic.root / "elsewhere").exists()
+        assert clinic.files(clinic.inbox) == ["miller.wav"]
+        log.unlink()
+        wait_for("it is taken", lambda: len(clinic.events("done")) == 3)
+        assert [entry["what"] for entry in entries(clinic)] == STEPS
+
+
+def test_the_name_of_a_new_log_is_on_disk_before_a_line_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[str] = []
+    monkeypatch.setattr(os, "fsync", lambda number: synced.append(os.readlink(f"/proc/self/fd/{number}")))
+    log = AuditLog(tmp_path)
+    assert synced == [str(tmp_path)]
+    log.write("received", "1")
+    assert synced == [str(tmp_path)]
+    (tmp_path / "audit.jsonl").unlink()
+    log.write("received", "2")
+    assert synced == [str(tmp_path)] * 2
+    log.close()

@@ -21,7 +21,7 @@ from typing import BinaryIO
 
 from invox_watcher.errors import FolderError, RecordingChangingError, RecordingVanishedError, StorageError
 from invox_watcher.files import _crossing, _tree
-from invox_watcher.files._tree import make_root, replace_durably
+from invox_watcher.files._tree import fsync_folder, make_root, replace_durably
 from invox_watcher.files.names import ERROR_SUFFIX, numbered, numbered_folders, output_path
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "Folders",
     "Identity",
     "NameTakenError",
+    "fsync_folder",
     "make_root",
     "numbered",
     "numbered_folders",
