@@ -320,7 +320,10 @@ class Daemon:
         return self._supervisor.problems() | found
 
     def _standing(self) -> Standing:
-        return Standing(self.problems(), self.api_is_away, self._engine.room, self._inbox.status)
+        status = self._inbox.status
+        in_the_way = self._presence.problem or self._journal_fault
+        takes = self._engine.room and status.available and in_the_way is None
+        return Standing(self.problems(), self.api_is_away, takes, status)
 
     # ---- stopping ----------------------------------------------------------------------------------------
 

@@ -256,8 +256,36 @@ def test_an_inbox_that_is_gone_shows(clinic: Clinic) -> None:
         clinic.inbox.rename(clinic.root / "elsewhere")
         wait_for("it shows", lambda: "inbox_gone" in ready(clinic))
         assert scraped(clinic)['problem{code="inbox_gone"}'] == 1
+        assert scraped(clinic)["intake_paused"] == 1
         (clinic.root / "elsewhere").rename(clinic.inbox)
         wait_for("it is ready", lambda: ready(clinic) == {})
+        assert scraped(clinic)["intake_paused"] == 0
+
+
+def test_a_folder_that_is_gone_pauses_the_intake(clinic: Clinic) -> None:
+    with running(clinic):
+        clinic.done.rename(clinic.root / "elsewhere")
+        wait_for("it shows", lambda: list(ready(clinic)) == ["folders_gone"])
+        assert scraped(clinic)["intake_paused"] == 1
+        (clinic.root / "elsewhere").rename(clinic.done)
+        wait_for("it is ready", lambda: ready(clinic) == {})
+        assert scraped(clinic)["intake_paused"] == 0
+
+
+@pytest.mark.slow
+def test_a_journal_that_is_damaged_pauses_the_intake(clinic: Clinic) -> None:
+    with running(clinic):
+        journal = clinic.root / "state" / "journal.sqlite"
+        with journal.open("r+b") as file:
+            header = file.read(100)
+            file.seek(0)
+            file.write(bytes(100))
+        wait_for("it shows", lambda: list(ready(clinic)) == ["journal"])
+        assert scraped(clinic)["intake_paused"] == 1
+        with journal.open("r+b") as file:
+            file.write(header)
+        wait_for("it is ready", lambda: ready(clinic) == {})
+        assert scraped(clinic)["intake_paused"] == 0
 
 
 def test_the_watch_and_the_disks_are_there(tmp_path: Path, api: Sandbox) -> None:
