@@ -243,6 +243,19 @@ def test_retry_by_code_takes_those_alone(clinic: Clinic) -> None:
     assert "letter.wav" in clinic.files(clinic.failed)
 
 
+def test_retry_does_not_take_a_share_that_is_away_for_an_empty_folder(clinic: Clinic) -> None:
+    job_id = ids(clinic)["letter.wav"]
+    mounts = clinic.root / "state" / "mounts.json"
+    points = dict.fromkeys(json.loads(mounts.read_text()), str(clinic.root))  # as if a share had been there
+    mounts.write_text(json.dumps(points))
+    clinic.failed.rename(clinic.root / "on the share")
+    clinic.failed.mkdir()
+    for which in ("--all", job_id):
+        refused = clinic.run("retry", which)
+        assert (refused.returncode, refused.stdout) == (75, "")
+        assert f"{clinic.root}, on which {clinic.failed} lies, is not mounted." in refused.stderr
+
+
 def test_what_can_not_be_asked_for_is_64(looked_at: Clinic) -> None:
     for command in (("show", "nonsense"), ("retry", "nonsense")):
         unknown = looked_at.run(*command)

@@ -13,6 +13,7 @@ from invox_watcher.events import printable
 from invox_watcher.files import ERROR_SUFFIX
 from invox_watcher.job import Job, State
 from invox_watcher.lock import holder_of
+from invox_watcher.presence import check_mounted
 from invox_watcher.store import Journal
 from invox_watcher.wiring import LOCK_FILE, folders_of
 
@@ -22,6 +23,7 @@ def retry(options: argparse.Namespace) -> ExitStatus:
     if bool(options.id) + options.all + bool(options.code) != 1:
         options.parser.error("give one of: ids, --all, --code CODE")
     config = config_of(options, credentials=False)
+    check_mounted(config.state.directory, (config.folders.failed, config.folders.inbox))
     with closing(journal_of(config)) as journal:
         jobs = _named(options.id, journal) if options.id else _in_failed(journal, config, options.code)
         written = {job.id: journal.finished.outputs(job.id) for job in jobs}

@@ -280,7 +280,7 @@ def test_23_a_start_without_the_share_is_refused_and_makes_nothing_in_its_mount_
     assert clinic.once() == 69
     assert len(clinic.lies("processing")) == 1
     share.unmount()
-    for command in (["run", "--once"], ["check"]):
+    for command in (["run", "--once"], ["check"], ["retry", "--all"]):
         result = clinic.run(*command)
         assert result.returncode == 75
         assert "is not mounted" in result.stdout + result.stderr
