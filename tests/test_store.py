@@ -85,6 +85,26 @@ def test_the_journal_is_private(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "journal.sqlite").stat().st_mode) == 0o600
 
 
+def test_deleted_words_leave_the_file_however_sqlite_was_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect = sqlite3.connect
+
+    def built_otherwise(*arguments: Any, **options: Any) -> sqlite3.Connection:
+        connection = connect(*arguments, **options)
+        connection.execute("PRAGMA secure_delete = OFF")
+        return connection
+
+    monkeypatch.setattr(sqlite3, "connect", built_otherwise)
+    journal = Journal(tmp_path)
+    words = "She complains of a pain in her left knee. " * 200  # over several pages
+    transcribed = journal.move(uploaded(journal), State.TRANSCRIBED, reply={"text": words})
+    assert b"in her left knee" in journal.path.read_bytes()
+    journal.finished.mark_deleted(transcribed, "transcripts")
+    assert b"in her left knee" not in journal.path.read_bytes()
+    journal.close()
+
+
 def test_lists_are_oldest_first_and_a_limit_keeps_the_newest(journal: Journal) -> None:
     jobs = [added(journal, received_at=BEGAN + timedelta(seconds=number)) for number in range(4)]
     assert journal.jobs() == jobs
