@@ -7,9 +7,10 @@ stays. Off unless the configuration says otherwise; every deletion is in the aud
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 from invox_watcher.custody import AuditLog
@@ -66,19 +67,19 @@ class Retention:
         ages, finished = self._ages, self._finished
         self._each(
             ages.done_days,
-            lambda before: finished.kept("recording", State.DONE, before),
+            partial(finished.kept, "recording", State.DONE),
             lambda job: self._delete_recording(job, self._folders.done),
             stop,
         )
         self._each(
             ages.failed_days,
-            lambda before: finished.kept("recording", State.FAILED, before),
+            partial(finished.kept, "recording", State.FAILED),
             lambda job: self._delete_recording(job, self._folders.failed),
             stop,
         )
         self._each(
             ages.transcripts_days,
-            lambda before: finished.kept("transcripts", State.DONE, before),
+            partial(finished.kept, "transcripts", State.DONE),
             self._delete_transcripts,
             stop,
         )
@@ -87,14 +88,14 @@ class Retention:
     def _each(
         self,
         days: int | None,
-        due: Callable[[datetime], list[Job]],
+        due: Callable[[datetime, Collection[str]], list[Job]],
         delete: Callable[[Job], None],
         stop: threading.Event,
     ) -> None:
         """`delete` every job that is `due`, batch by batch: one that is deleted is due no more."""
         refused: set[str] = set()
         while days is not None:
-            jobs = [job for job in due(utc_now() - timedelta(days=days)) if job.id not in refused]
+            jobs = due(utc_now() - timedelta(days=days), refused)
             for job in jobs:
                 if stop.is_set():
                     return

@@ -133,6 +133,25 @@ def test_one_file_that_can_not_be_deleted_keeps_no_other(tmp_path: Path, api: Sa
     assert (clinic.root / "moved" / "smith.wav").exists()
 
 
+def test_however_many_can_not_be_deleted_they_keep_no_other(tmp_path: Path, api: Sandbox) -> None:
+    clinic = clinic_with_a_past(tmp_path, api, days=31, done_days=30)
+    (clinic.done / "moved").symlink_to(clinic.root)
+    many = 200  # as many as the journal gives at once
+    with contextlib.closing(sqlite3.connect(clinic.root / "state" / "journal.sqlite")) as journal:
+        journal.execute("CREATE TEMP TABLE older AS SELECT * FROM jobs WHERE state = 'done'")
+        for number in range(many):
+            journal.execute(
+                "UPDATE older SET id = ?, filed_as = ?, updated_at = ?",
+                (f"older-{number}", f"moved/{number}.wav".encode(), f"2020-01-01T00:00:00.{number:06}+00:00"),
+            )
+            journal.execute("INSERT INTO jobs SELECT * FROM older")
+        journal.commit()
+    with running(clinic):
+        wait_for("all are tried", lambda: len(clinic.events("retention_refused")) == many)
+        wait_for("the youngest is gone", lambda: not (clinic.done / "ward 3" / "smith.wav").exists())
+    assert len(clinic.events("retention_refused")) == many
+
+
 def test_a_copy_whose_first_is_forgotten_is_still_known(tmp_path: Path, api: Sandbox) -> None:
     clinic = clinic_with_a_past(tmp_path, api, days=1)
     write_wav(clinic.inbox / "copy.wav")

@@ -52,14 +52,15 @@ class Finished:
 
     # ---- retention ---------------------------------------------------------------------------------------
 
-    def kept(self, kind: Kind, state: State, before: datetime) -> list[Job]:
+    def kept(self, kind: Kind, state: State, before: datetime, but: Collection[str] = ()) -> list[Job]:
         """Some of the jobs that ended in `state` before that time and whose files were not deleted yet.
 
-        Not those whose name a later job has: what lies under it may be that one's, put back and filed again.
+        Not those whose ids are in `but`, nor those whose name a later job has: what lies under it may be that
+        one's, put back and filed again.
         """
         later = sa.select(jobs.c.filed_as).where(jobs.c.updated_at >= before, jobs.c.filed_as.is_not(None))
         condition = (jobs.c.state == state) & (jobs.c.updated_at < before) & _DELETED_AT[kind].is_(None)
-        return self._jobs(condition & jobs.c.filed_as.not_in(later) & ~jobs.c.hook_due)
+        return self._jobs(condition & jobs.c.filed_as.not_in(later) & ~jobs.c.hook_due, but)
 
     def mark_deleted(self, job: Job, kind: Kind) -> None:
         """Nothing more is to be deleted for `job`. With its transcripts, its words leave the journal too."""
@@ -70,9 +71,9 @@ class Finished:
             values = {_DELETED_AT[kind].name: utc_now()}
             connection.execute(jobs.update().where(jobs.c.id == job.id).values(values))
 
-    def old(self, before: datetime) -> list[Job]:
-        """Some of the jobs that ended before that time, whatever became of them."""
-        return self._jobs(jobs.c.state.in_(FINAL) & (jobs.c.updated_at < before) & ~jobs.c.hook_due)
+    def old(self, before: datetime, but: Collection[str] = ()) -> list[Job]:
+        """Some of the jobs that ended before that time, whatever became of them, but for those ids."""
+        return self._jobs(jobs.c.state.in_(FINAL) & (jobs.c.updated_at < before) & ~jobs.c.hook_due, but)
 
     def forget(self, job: Job) -> None:
         """Delete everything that the journal holds of `job`."""
@@ -86,8 +87,10 @@ class Finished:
         with self._transaction() as connection:
             connection.execute(jobs.update().where(jobs.c.id == job.id).values(values))
 
-    def _jobs(self, condition: sa.ColumnElement[bool]) -> list[Job]:
-        query = sa.select(*(jobs.c[name] for name in FIELDS)).where(condition)
+    def _jobs(self, condition: sa.ColumnElement[bool], but: Collection[str] = ()) -> list[Job]:
+        # As one parameter: SQLite takes only so many.
+        others = sa.select(sa.func.json_each(json.dumps(list(but))).table_valued("value").c.value)
+        query = sa.select(*(jobs.c[name] for name in FIELDS)).where(condition & jobs.c.id.not_in(others))
         with self._transaction() as connection:
             rows = connection.execute(query.order_by(jobs.c.updated_at).limit(_AT_ONCE)).all()
         return [Job(**row._mapping) for row in rows]
