@@ -189,6 +189,7 @@ class ApiUnavailableError(ApiError):
     """A transient fault: try again later, after `retry_after_seconds` where the server said so."""
 
     code = "api_unavailable"
+    hint = "As a rule this passes by itself. Ask the vendor if it lasts."
     retryable = True
 
     def __init__(
@@ -237,6 +238,7 @@ class UploadUncertainError(ApiError):
     """All bytes went out but no answer came: the upload may have arrived, so ask before sending again."""
 
     code = "upload_uncertain"
+    hint = "Is the line stable? Nothing is sent twice: the API is asked first whether it has the recording."
     retryable = True
 
 

@@ -351,7 +351,9 @@ def _uncertain(why: str) -> UploadUncertainError:
 
 def _interrupted(why: str) -> ApiUnavailableError:
     return ApiUnavailableError(
-        f"The upload broke off before all bytes were sent. {why}", code="upload_interrupted"
+        f"The upload broke off before all bytes were sent. {why}",
+        code="upload_interrupted",
+        hint="Is the line stable?",
     )
 
 

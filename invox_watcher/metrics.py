@@ -196,7 +196,7 @@ def _of_inbox(inbox: InboxStatus) -> Iterator[Metric]:
         "waiting": inbox.refused_now,
         "troubled": inbox.troubled,
     }
-    yield _gauges("inbox_recordings", "Recordings in the inbox, by why.", "stage", stages)
+    yield _gauges("inbox_recordings", "Recordings in the inbox, by why they wait.", "stage", stages)
     yield _gauge(
         "inbox_oldest_seconds",
         "For how long a recording has been in the inbox; 0 where none is.",

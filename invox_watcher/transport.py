@@ -100,6 +100,7 @@ class Exchange:
             return ApiUnavailableError(
                 f"The exchange with {self.where} took longer than {self._deadline_seconds:g} s.",
                 code="timeout",
+                hint="Is the line, or the API, that slow?",
             )
         return None
 
@@ -340,7 +341,9 @@ def _proxy_failure(causes: tuple[BaseException, ...], where: str) -> ApiError:
     )
     if tunnel and tunnel[1].startswith("5"):
         return ApiUnavailableError(
-            f"The proxy does not get through to {where} ({tunnel[1]}).", code="network"
+            f"The proxy does not get through to {where} ({tunnel[1]}).",
+            code="network",
+            hint="Ask whoever runs the proxy if it lasts.",
         )
     if not tunnel and any(isinstance(cause, _UNREACHED) for cause in causes):
         return ApiUnavailableError(

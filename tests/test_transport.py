@@ -61,6 +61,7 @@ def test_every_exception_of_requests_becomes_ours(kind: type[Exception]) -> None
         assert (type(error), error.code) == (ApiUnavailableError, UNAVAILABLE.get(kind, "network"))
     assert SECRET not in str(error) + error.hint
     assert "api.example.com" in error.message
+    assert error.hint
 
 
 @pytest.mark.parametrize("kind", exceptions_of(urllib3.exceptions))

@@ -194,7 +194,9 @@ class Inbox:
         if not self._gone:
             self._gone = True
             self._watch.close()
-            log.warning(Event.INBOX_GONE, **cause_of(error))
+            log.warning(
+                Event.INBOX_GONE, **cause_of(error), hint="Is it there, and may the daemon's user read it?"
+            )
 
     def _note_present(self, place: Place) -> None:
         # The watch comes before the scan: what appears in between is then seen twice, not never.
