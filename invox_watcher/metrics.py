@@ -65,6 +65,8 @@ class Meter:
         )
         self._webhooks = counter("webhooks_total", "Webhooks that came, by the answer.", "answer")
         self._misses = counter("rescan_misses_total", "Files found by a rescan that the watch had not shown.")
+        self._hooks = counter("hooks_total", "Commands after a recording, by how they did.", "result")
+        self._kept = counter("retention_refused_total", "Deletions by retention that the disk refused.")
         self._delivered = Gauge(
             "invox_watcher_last_delivery_timestamp_seconds",
             "When the last transcript was delivered (Unix time); 0 if none was since the start.",
@@ -90,6 +92,8 @@ class Meter:
         ProcessCollector(registry=registry)
         for state in (State.DONE, State.FAILED, State.VANISHED):
             self._ended.labels(state)
+        for result in ("ran", "failed"):
+            self._hooks.labels(result)
         for answer in get_args(WebhookAnswer):
             self._webhooks.labels(answer)
 
@@ -115,6 +119,12 @@ class Meter:
                 self._ended.labels(State.VANISHED).inc()
             case Event.API_CALLED:
                 self._calls.labels(fields["call"], fields["status"]).inc()
+            case Event.HOOK_RAN:
+                self._hooks.labels("ran").inc()
+            case Event.HOOK_FAILED:
+                self._hooks.labels("failed").inc()
+            case Event.RETENTION_REFUSED:
+                self._kept.inc()
             case Event.WATCH_MISSED:
                 self._misses.inc(fields["count"])
 

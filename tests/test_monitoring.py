@@ -31,6 +31,7 @@ from invox_watcher.job import ACTIVE, State
 from invox_watcher.metrics import Gauges, Meter, Standing, exposition
 from invox_watcher.sandbox.server import Sandbox
 from tests.support import Clinic, free_port, running, stop, wait_for, write_wav
+from tests.test_retention import age
 from tests.webhook_clinic import TAKEN, send, webhook_clinic
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -193,6 +194,35 @@ def test_webhooks_are_counted_by_the_answer_however_many_come(tmp_path: Path, ap
     assert now['webhooks_total{answer="taken"}'] == 2
     assert now['webhooks_total{answer="not_kept"}'] == 0
     assert now["turnaround_seconds_count"] == 1
+
+
+def test_commands_are_counted_by_how_they_did(tmp_path: Path, api: Sandbox) -> None:
+    listen = {"listen": f"127.0.0.1:{free_port()}"}
+    hooks = {"on_done": ["/bin/true"], "on_failed": ["/bin/false"]}
+    clinic = Clinic(tmp_path / "clinic", api.base_url, watch=QUICK, http=listen, hooks=hooks)
+
+    def counts() -> tuple[float, float]:
+        now = scraped(clinic)
+        return now['hooks_total{result="ran"}'], now['hooks_total{result="failed"}']
+
+    with running(clinic):
+        assert counts() == (0, 0)
+        write_wav(clinic.inbox / "smith.wav")
+        for name in ("letter.wav", "list.wav"):
+            (clinic.inbox / name).write_text(name)
+        wait_for("all are counted", lambda: counts() == (1, 2))
+
+
+def test_what_retention_could_not_delete_is_counted(tmp_path: Path, api: Sandbox) -> None:
+    listen = {"listen": f"127.0.0.1:{free_port()}"}
+    clinic = Clinic(tmp_path / "clinic", api.base_url, http=listen, retention={"done_days": 30})
+    write_wav(clinic.inbox / "ward 3" / "smith.wav")
+    assert clinic.once() == 0
+    age(clinic, 31)
+    (clinic.done / "ward 3").rename(clinic.root / "moved")
+    (clinic.done / "ward 3").symlink_to(clinic.root / "moved")
+    with running(clinic):
+        wait_for("it is counted", lambda: scraped(clinic)["retention_refused_total"] == 1)
 
 
 def test_a_reload_keeps_the_counts_and_the_series(clinic: Clinic) -> None:
@@ -425,6 +455,7 @@ def test_the_page_has_the_values_of_labels(page: str) -> None:
         "invox_watcher_recordings_total": {"done", "failed", "vanished"},
         "invox_watcher_jobs": set(ACTIVE),
         "invox_watcher_webhooks_total": {"taken", "refused", "not_kept"},
+        "invox_watcher_hooks_total": {"ran", "failed"},
         "invox_watcher_inbox_recordings": {"settling", "unfinished", "waiting", "troubled"},
         "invox_watcher_watch_mode": {"native", "polling"},
         "invox_watcher_storage_free_bytes": {"inbox", "processing", "outbox", "done", "failed", "state"},

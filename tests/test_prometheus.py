@@ -116,7 +116,7 @@ def address(clinic: Clinic) -> str:
 
 
 def test_the_rules_are_rules_and_fire_when_they_should() -> None:
-    assert "9 rules found" in promtool("check", "rules", str(RULES))
+    assert "10 rules found" in promtool("check", "rules", str(RULES))
     assert "SUCCESS" in promtool("test", "rules", str(ROOT / "tests" / "monitoring" / "alerts.test.yml"))
 
 
