@@ -12,13 +12,14 @@ import signal
 import struct
 import subprocess
 import sys
+import tempfile
 import termios
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.support import Clinic, sandbox, write_wav
+from tests.support import PRELOADED, Clinic, sandbox, write_wav
 
 NOBODY = 65534
 QUICK = {"settle_seconds": 0.05, "patience_seconds": 1.5}
@@ -43,16 +44,22 @@ def run(
 
 def as_nobody(clinic: Clinic, *arguments: str) -> subprocess.CompletedProcess[str]:
     """One command of a clinic as a user without any rights; for root alone."""
-    # The interpreter may lie where only root can read: all is imported before.
     code = (
-        "import encodings.idna, encodings.utf_8_sig, os, sys\n"
-        "from invox_watcher import cli, check, process\n"
-        "from invox_watcher.cli import _explain, _jobs, _run\n"
+        f"import os, sys, {', '.join(PRELOADED)}\n"
+        "from invox_watcher import cli\n"
         f"os.setgroups([]); os.setegid({NOBODY}); os.seteuid({NOBODY})\n"
         "sys.exit(cli.main(sys.argv[1:]))\n"
     )
     command = [sys.executable, "-c", code, *arguments, "--config", str(clinic.config)]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+@contextlib.contextmanager
+def public_folder() -> Iterator[Path]:
+    """A folder that every user can reach; those of pytest only their owner can."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        yield Path(folder)
 
 
 def clinic_of_two(folder: Path) -> Clinic:

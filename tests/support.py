@@ -6,6 +6,7 @@ import atexit
 import contextlib
 import faulthandler
 import functools
+import importlib
 import json
 import math
 import os
@@ -79,6 +80,15 @@ def wait_for(what: str, condition: Callable[[], bool], *, seconds: float = 20) -
         time.sleep(0.02)
 
 
+# What takes long to import, and what one who has become another user can't where only root reads it.
+PRELOADED = (
+    *("encodings.idna", "encodings.utf_8_sig", "sqlalchemy.dialects.sqlite"),
+    *("invox_watcher.cli", "invox_watcher.check", "invox_watcher.process"),
+    *("invox_watcher.cli._explain", "invox_watcher.cli._jobs", "invox_watcher.cli._retry"),
+    *("invox_watcher.cli._run", "invox_watcher.cli._show"),
+)
+
+
 class Forks:
     """Runs commands in forks of a process that has everything imported: none of them is slow to start."""
 
@@ -113,8 +123,8 @@ def _forks() -> Forks:
 
 
 def _serve_forks() -> None:
-    from invox_watcher import cli, process  # noqa: F401 - `process` is what a fork must not import again
-
+    for module in PRELOADED:
+        importlib.import_module(module)
     for line in sys.stdin:
         request = json.loads(line)
         child = os.fork()
@@ -124,7 +134,7 @@ def _serve_forks() -> None:
             faulthandler.dump_traceback_later(request["seconds"], exit=True)
             status: object = 1
             try:
-                status = cli.main(request["arguments"])
+                status = sys.modules["invox_watcher.cli"].main(request["arguments"])
             except SystemExit as ended:
                 status = ended.code
             except BaseException:

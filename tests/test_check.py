@@ -19,7 +19,7 @@ from invox_watcher.check._folders import watching
 from invox_watcher.config import load
 from invox_watcher.sandbox.server import Sandbox
 from tests import loopback
-from tests.commands import NOBODY, as_nobody, clinic_of_two
+from tests.commands import NOBODY, as_nobody, clinic_of_two, public_folder
 from tests.faults.mounts import tmpfs
 from tests.faults.shares import bindfs
 from tests.support import Clinic, free_port, running, sandbox, write_wav
@@ -301,49 +301,68 @@ def test_native_watching_of_a_share(tmp_path: Path, api: Sandbox) -> None:
         assert "what others write goes unnoticed" in troubles(clinic)["watch"]
 
 
+@pytest.fixture
+def nobodys(api: Sandbox) -> Iterator[Clinic]:
+    """A clinic in order whose daemon is nobody's, where everybody can reach it."""
+    with public_folder() as folder:
+        clinic = in_order(Clinic(folder / "clinic", api.base_url))
+        give(clinic.root, clinic.root / "state")
+        yield clinic
+
+
+def give(*paths: Path) -> None:
+    """Make them nobody's."""
+    for path in paths:
+        path.mkdir(exist_ok=True)
+        os.chown(path, NOBODY, NOBODY)
+
+
 @pytest.mark.needs("root")
-def test_every_folder_that_the_daemons_user_may_not_use(clinic: Clinic) -> None:
-    assert troubles(clinic) == {}
-    os.chown(clinic.root / "state", NOBODY, NOBODY)
-    for file in (clinic.root / "state").iterdir():
-        os.chown(file, NOBODY, NOBODY)
-    found = troubles(clinic)
-    assert set(found) == {f"folders.{name}" for name in ("inbox", "processing", "outbox", "done", "failed")}
+def test_every_folder_that_the_daemons_user_may_not_use(nobodys: Clinic) -> None:
+    folders = [nobodys.inbox, nobodys.processing, nobodys.outbox, nobodys.done, nobodys.failed]
+    for folder in folders:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        folder.chmod(0o700)
+    found = troubles(nobodys)
+    assert set(found) >= {f"folders.{name}" for name in ("inbox", "processing", "outbox", "done", "failed")}
     assert "may not read and write in" in found["folders.done"]
     assert "root:root rwx------" in found["folders.done"]
-    for folder in (clinic.inbox, clinic.processing, clinic.outbox, clinic.done, clinic.failed):
-        os.chown(folder, NOBODY, NOBODY)
-    assert troubles(clinic) == {}
+    give(*folders)
+    assert troubles(nobodys) == {}
 
 
 @pytest.mark.needs("root")
-def test_subfolders_and_recordings_that_the_daemons_user_may_not_use(clinic: Clinic) -> None:
-    assert troubles(clinic) == {}
-    for folder in (clinic.root / "state", *(clinic.root / "state").iterdir(), clinic.inbox, clinic.processing,
-                   clinic.outbox, clinic.done, clinic.failed):  # fmt: skip
-        os.chown(folder, NOBODY, NOBODY)
-    recording = write_wav(clinic.inbox / "smith.wav")
+def test_subfolders_and_recordings_that_the_daemons_user_may_not_use(nobodys: Clinic) -> None:
+    give(nobodys.inbox)
+    recording = write_wav(nobodys.inbox / "smith.wav")
     recording.chmod(0o600)
-    (clinic.inbox / "ward 3").mkdir(mode=0o755)
-    rows = [row for row in checked(clinic)[1] if row["level"] != "ok"]
+    (nobodys.inbox / "ward 3").mkdir(mode=0o755)
+    rows = [row for row in checked(nobodys)[1] if row["level"] != "ok"]
     assert {row["check"] for row in rows} == {"inbox"}
     problems = " ".join(row["problem"] for row in rows)
     assert f"may not read {recording} (root:root rw-------)" in problems
-    assert f"may not work in {clinic.inbox / 'ward 3'}" in problems
+    assert f"may not work in {nobodys.inbox / 'ward 3'}" in problems
     recording.chmod(0o644)
-    os.chown(clinic.inbox / "ward 3", NOBODY, NOBODY)
-    assert troubles(clinic) == {}
-    (clinic.done / "ward 3").mkdir(mode=0o755)  # where the recording would be filed
-    assert f"may not work in {clinic.done / 'ward 3'}" in troubles(clinic)["inbox"]
+    give(nobodys.inbox / "ward 3")
+    assert troubles(nobodys) == {}
+    (nobodys.done / "ward 3").mkdir(mode=0o755)  # where the recording would be filed
+    assert f"may not work in {nobodys.done / 'ward 3'}" in troubles(nobodys)["inbox"]
+
+
+@pytest.mark.needs("root")
+def test_a_file_in_the_state_directory_that_is_not_the_daemons(nobodys: Clinic) -> None:
+    give(nobodys.inbox)
+    (nobodys.root / "state" / "lock").touch(mode=0o600)
+    found = troubles(nobodys)
+    assert list(found) == ["state"]
+    assert f"may not write {nobodys.root / 'state' / 'lock'}, which is root:root" in found["state"]
 
 
 @pytest.mark.needs("root")
 def test_a_user_without_rights_is_told_of_them_all(api: Sandbox) -> None:
-    with tempfile.TemporaryDirectory() as public:
-        os.chmod(public, 0o755)
-        clinic = Clinic(Path(public, "clinic"), api.base_url, state={"directory": f"{public}/state"})
-        Path(public, "state").mkdir()
-        os.chown(Path(public, "state"), NOBODY, NOBODY)
+    with public_folder() as public:
+        clinic = Clinic(public / "clinic", api.base_url, state={"directory": str(public / "state")})
+        give(public / "state")
         for name in ("processing", "outbox", "done", "failed"):
             (clinic.root / name).mkdir()
         refused = as_nobody(clinic, "check")

@@ -1,4 +1,4 @@
-"""What one check found, and for whom: the user that the daemon runs as."""
+"""What one check found."""
 
 from __future__ import annotations
 
@@ -7,10 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from invox_watcher.config import Config
 from invox_watcher.errors import ExitStatus
 from invox_watcher.inbox.mounts import mount_of
-from invox_watcher.permissions import User
 
 _VOLATILE = frozenset({"tmpfs", "ramfs"})
 
@@ -39,10 +37,3 @@ def lasting(check: str, folder: Path) -> Finding:
         problem = f"{folder} lies on {mount.type}, which does not survive a restart"
         return warning(check, problem, "Put it on a disk.")
     return Finding(check, seen=f"{folder} ({mount.type})")
-
-
-def daemons_user(config: Config) -> User:
-    """Whose rights count: our own, but for root those of the user that the state directory belongs to."""
-    if os.geteuid() == 0 and config.state.directory.exists():
-        return User.of(os.stat(config.state.directory).st_uid)
-    return User.current()

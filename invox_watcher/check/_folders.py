@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from invox_watcher.check._finding import Finding, daemons_user, lasting, warning
+from invox_watcher.check._finding import Finding, lasting, warning
 from invox_watcher.config import Config
 from invox_watcher.errors import ExitStatus
 from invox_watcher.files import APART_HINT
@@ -30,7 +30,7 @@ def folders(config: Config) -> Iterator[Finding]:
     """Each of the five folders, those that are missing made; then all together."""
     folders = folders_of(config)
     check_mounted(config.state.directory, named_folders(folders).values())
-    user, ill = daemons_user(config), False
+    user, ill = User.current(), False
     for name, folder in named_folders(folders).items():
         if folder.is_dir() and not user.may(folder, _ALL):
             ill = True
@@ -63,7 +63,7 @@ class _Inside:
 
 def recordings(config: Config) -> Iterator[Finding]:
     """May the daemon take what is in the inbox, and file it under the same subfolder?"""
-    user = daemons_user(config)
+    user = User.current()
     inside = _walk(config, user)
     for found, what, hint in (
         (inside.closed_folders, "work in", "mode u+rwx, or g+rwx with a group of that user"),
@@ -139,7 +139,7 @@ def watching(config: Config, limits: Path = _INOTIFY) -> Iterator[Finding]:
         )
         yield warning("watch", problem, "Set watch.mode to auto, which polls such file systems.")
         return
-    needed, allowed = _walk(config, daemons_user(config)).folders, _limit(limits / "max_user_watches")
+    needed, allowed = _walk(config, User.current()).folders, _limit(limits / "max_user_watches")
     if allowed is not None and needed > allowed:
         problem = f"the inbox has {needed} folders, and the kernel lets a user watch {allowed}"
         hint = f"Raise it: sysctl fs.inotify.max_user_watches={needed * 4}. Until then the inbox is polled."

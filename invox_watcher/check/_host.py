@@ -11,12 +11,12 @@ from contextlib import closing
 from ipaddress import ip_address
 from pathlib import Path
 
-from invox_watcher.check._finding import Finding, daemons_user, lasting, warning
+from invox_watcher.check._finding import Finding, lasting, warning
 from invox_watcher.config import Config
 from invox_watcher.errors import ExitStatus, FolderError
 from invox_watcher.inquiry import ask
 from invox_watcher.job import ACTIVE, State
-from invox_watcher.permissions import owner_of
+from invox_watcher.permissions import User, owner_of
 from invox_watcher.signature import usable_layouts
 from invox_watcher.store import FILENAME, Journal
 from invox_watcher.wiring import LOCK_FILE, prepare_state
@@ -49,16 +49,21 @@ def _holds_a_secret(source: Path, config: Config) -> bool:
 
 def state(config: Config) -> Iterator[Finding]:
     """Can the state directory be used, and will it last?"""
-    directory = prepare_state(config)
-    user = daemons_user(config)
-    for path in (directory, *sorted(directory.iterdir())):
-        wanted = os.R_OK | os.W_OK | (os.X_OK if path.is_dir() else 0)
-        if not user.may(path, wanted):
-            raise FolderError(
-                f"state.directory: {user.name} may not write {path}, which is {owner_of(path)}",
-                hint=f"Has the daemon run as another user? chown -R {user.name} {directory}",
-            )
-    yield lasting("state", directory)
+    directory = config.state.directory
+    if os.path.isdir(directory):
+        _require_ours(directory, directory)
+        for path in sorted(directory.iterdir()):
+            _require_ours(path, directory)
+    yield lasting("state", prepare_state(config))
+
+
+def _require_ours(path: Path, directory: Path) -> None:
+    user, wanted = User.current(), os.R_OK | os.W_OK | (os.X_OK if path.is_dir() else 0)
+    if not user.may(path, wanted):
+        raise FolderError(
+            f"state.directory: {user.name} may not write {path}, which is {owner_of(path)}",
+            hint=f"Has the daemon run as another user? chown -R {user.name} {directory}",
+        )
 
 
 def journal(config: Config) -> Iterator[Finding]:
@@ -77,7 +82,7 @@ def journal(config: Config) -> Iterator[Finding]:
 
 def log_file(config: Config) -> Iterator[Finding]:
     """Can the log be written?"""
-    file, user = config.logging.file, daemons_user(config)
+    file, user = config.logging.file, User.current()
     if file is None:
         return
     place, wanted = (file, os.W_OK) if file.exists() else (file.parent, os.W_OK | os.X_OK)
@@ -91,7 +96,7 @@ def log_file(config: Config) -> Iterator[Finding]:
 
 def hooks(config: Config) -> Iterator[Finding]:
     """Are the programs there that are to be run after a recording?"""
-    user = daemons_user(config)
+    user = User.current()
     for key, command in (("on_done", config.hooks.on_done), ("on_failed", config.hooks.on_failed)):
         if command is None:
             continue

@@ -7,6 +7,7 @@ import sys
 from contextlib import closing
 
 from invox_watcher.cli._common import UsageError, config_of, job_called, journal_of
+from invox_watcher.cli._identity import act_as_owner
 from invox_watcher.config import Config
 from invox_watcher.errors import ExitStatus, InvoxError
 from invox_watcher.events import printable
@@ -23,6 +24,7 @@ def retry(options: argparse.Namespace) -> ExitStatus:
     if bool(options.id) + options.all + bool(options.code) != 1:
         options.parser.error("give one of: ids, --all, --code CODE")
     config = config_of(options, credentials=False)
+    act_as_owner(config)
     check_mounted(config.state.directory, (config.folders.failed, config.folders.inbox))
     with closing(journal_of(config)) as journal:
         jobs = _named(options.id, journal) if options.id else _in_failed(journal, config, options.code)

@@ -8,6 +8,7 @@ import json
 import signal
 
 from invox_watcher.cli._common import config_file, config_of, loader_of, local
+from invox_watcher.cli._identity import act_as_owner, for_its_owner, require_owner
 from invox_watcher.errors import ExitStatus
 from invox_watcher.events import printable
 from invox_watcher.job import ACTIVE, State, rfc3339
@@ -18,14 +19,15 @@ def run(options: argparse.Namespace) -> ExitStatus:
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])  # until there is somebody to reload anything
     from invox_watcher.process import Process  # noqa: PLC0415 - takes a while, in which a SIGHUP may come
 
-    return Process(loader_of(options)).run(once=options.once)
+    load = for_its_owner(loader_of(options), "run --once" if options.once else "run")
+    return Process(load).run(once=options.once)
 
 
 def start(options: argparse.Namespace) -> ExitStatus:
     """Start a daemon that detaches itself."""
     from invox_watcher import unix_daemon  # noqa: PLC0415 - see `run`
 
-    holder = unix_daemon.start(loader_of(options))
+    holder = unix_daemon.start(for_its_owner(loader_of(options), "start"))
     print(f"invox-watcher is running{f', pid {holder.pid}' if holder else ''}.")
     return ExitStatus.OK
 
@@ -68,7 +70,10 @@ def check(options: argparse.Namespace) -> ExitStatus:
     """Try everything that a run needs."""
     from invox_watcher import check as checks  # noqa: PLC0415 - see `run`
 
-    found = checks.findings(config_of(options), config_file(options))
+    config = config_of(options)
+    require_owner(config)
+    act_as_owner(config)
+    found = checks.findings(config, config_file(options))
     ending = next((finding.status for finding in found if finding.status), ExitStatus.OK)
     if options.json:
         rows = [dataclasses.asdict(finding) for finding in found]
