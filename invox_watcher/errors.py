@@ -3,6 +3,7 @@
     InvoxError
     ├── ConfigurationError      the configuration can't be used; lists everything wrong with it
     ├── FolderError             a folder can't be used: missing, not writable, nested wrongly
+    ├── NotPermittedError       it is somebody else's
     ├── StorageError            the file system refused; nothing was moved
     │   ├── DiskFullError           full, over quota, or read-only: it would refuse any recording
     │   ├── FoldersGoneError        a share is away, or left its empty mount point
@@ -99,6 +100,14 @@ class FolderError(InvoxError):
 
     code = "folder"
     exit_status = ExitStatus.CONFIGURATION
+
+
+class NotPermittedError(InvoxError):
+    """It is somebody else's."""
+
+    code = "not_permitted"
+    hint = "Ask as root, or as the daemon's user."
+    exit_status = ExitStatus.PERMISSION
 
 
 class StorageError(InvoxError):

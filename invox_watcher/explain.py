@@ -16,7 +16,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from invox_watcher.config import Config
-from invox_watcher.errors import JournalError
+from invox_watcher.errors import JournalError, NotPermittedError
 from invox_watcher.files import ERROR_SUFFIX
 from invox_watcher.inbox.candidate import Candidate, Judgement, Outcome, Rules, judge
 from invox_watcher.inbox.completeness import Snapshot
@@ -24,7 +24,6 @@ from invox_watcher.inbox.mounts import mount_of
 from invox_watcher.inbox.tree import Filter, NotAFileError, open_file
 from invox_watcher.inquiry import Outlook, ask
 from invox_watcher.job import ACTIVE, Job, State
-from invox_watcher.lock import NotPermittedError
 from invox_watcher.permissions import User, owner_of
 from invox_watcher.store import Journal
 from invox_watcher.wiring import LOCK_FILE, folders_of, named_folders

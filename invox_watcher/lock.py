@@ -11,21 +11,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from invox_watcher.errors import ExitStatus, InvoxError, JournalError
+from invox_watcher.errors import JournalError, NotPermittedError
 from invox_watcher.job import rfc3339, utc_now
 
 # Whoever asks `holder_of` holds the lock for a moment, and must not keep a daemon from starting.
 _TRIES, _TRY_SECONDS = 4, 0.05
 
 _Identity = tuple[int, int]  # device and inode
-
-
-class NotPermittedError(InvoxError):
-    """It is somebody else's."""
-
-    code = "not_permitted"
-    hint = "Ask as root, or as the daemon's user."
-    exit_status = ExitStatus.PERMISSION
 
 
 @dataclass(frozen=True)

@@ -21,9 +21,9 @@ from typing import IO, Any, NoReturn
 from daemon import DaemonContext
 
 from invox_watcher.config import Config
-from invox_watcher.errors import ExitStatus, InvoxError, JournalError
+from invox_watcher.errors import ExitStatus, InvoxError, JournalError, NotPermittedError
 from invox_watcher.job import State
-from invox_watcher.lock import Holder, NotPermittedError, holder_of
+from invox_watcher.lock import Holder, holder_of
 from invox_watcher.process import Process, log_file_refused
 from invox_watcher.store import Journal
 from invox_watcher.wiring import LOCK_FILE, prepare_state

@@ -62,6 +62,12 @@ def public_folder() -> Iterator[Path]:
         yield Path(folder)
 
 
+def give(*paths: Path) -> None:
+    """Make them nobody's."""
+    for path in paths:
+        os.chown(path, NOBODY, NOBODY)
+
+
 def clinic_of_two(folder: Path) -> Clinic:
     """A clinic after one good recording and one bad one."""
     with sandbox(folder / "api") as api:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import socket
 import tempfile
@@ -19,7 +18,7 @@ from invox_watcher.check._folders import watching
 from invox_watcher.config import load
 from invox_watcher.sandbox.server import Sandbox
 from tests import loopback
-from tests.commands import NOBODY, as_nobody, clinic_of_two, public_folder
+from tests.commands import as_nobody, clinic_of_two, give, public_folder
 from tests.faults.mounts import tmpfs
 from tests.faults.shares import bindfs
 from tests.support import Clinic, free_port, running, sandbox, write_wav
@@ -306,15 +305,9 @@ def nobodys(api: Sandbox) -> Iterator[Clinic]:
     """A clinic in order whose daemon is nobody's, where everybody can reach it."""
     with public_folder() as folder:
         clinic = in_order(Clinic(folder / "clinic", api.base_url))
+        (clinic.root / "state").mkdir()
         give(clinic.root, clinic.root / "state")
         yield clinic
-
-
-def give(*paths: Path) -> None:
-    """Make them nobody's."""
-    for path in paths:
-        path.mkdir(exist_ok=True)
-        os.chown(path, NOBODY, NOBODY)
 
 
 @pytest.mark.needs("root")
@@ -362,6 +355,7 @@ def test_a_file_in_the_state_directory_that_is_not_the_daemons(nobodys: Clinic) 
 def test_a_user_without_rights_is_told_of_them_all(api: Sandbox) -> None:
     with public_folder() as public:
         clinic = Clinic(public / "clinic", api.base_url, state={"directory": str(public / "state")})
+        (public / "state").mkdir()
         give(public / "state")
         for name in ("processing", "outbox", "done", "failed"):
             (clinic.root / name).mkdir()

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from invox_watcher.sandbox.server import Sandbox
-from tests.commands import NOBODY, as_nobody, ids, public_folder
+from tests.commands import NOBODY, as_nobody, give, ids, public_folder
 from tests.support import Clinic
 
 pytestmark = pytest.mark.needs("root")
@@ -23,7 +23,7 @@ def clinic(api: Sandbox) -> Iterator[Clinic]:
         clinic.inbox.rmdir()
         for place in (clinic.root, clinic.root / "state"):
             place.mkdir(mode=0o700, exist_ok=True)
-            os.chown(place, NOBODY, NOBODY)
+            give(place)
         yield clinic
 
 
@@ -66,9 +66,9 @@ def test_retry_puts_back_what_the_daemon_can_see(clinic: Clinic) -> None:
     ward = clinic.inbox / "ward9"
     for folder in (clinic.inbox, ward):
         folder.mkdir()
-        os.chown(folder, NOBODY, NOBODY)
+        give(folder)
     (ward / "letter.wav").write_text("Dear colleague\n")
-    os.chown(ward / "letter.wav", NOBODY, NOBODY)
+    give(ward / "letter.wav")
     assert as_nobody(clinic, "run", "--once").returncode == 1
     ward.rmdir()
     (job_id,) = ids(clinic).values()

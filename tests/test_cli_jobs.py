@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from invox_watcher.sandbox.server import Sandbox
-from tests.commands import QUICK, clinic_of_two, ids, listed, terminal
+from tests.commands import QUICK, as_nobody, clinic_of_two, give, ids, listed, public_folder, terminal
 from tests.support import Clinic, free_port, running, sandbox, wait_for, write_sparse_wav, write_wav
 
 
@@ -265,6 +265,37 @@ def test_what_can_not_be_asked_for_is_64(looked_at: Clinic) -> None:
     done = looked_at.run("retry", ids(looked_at)["ward 3/smith.wav"])
     assert done.returncode == 64
     assert "is done, not failed" in done.stderr
+
+
+@pytest.mark.needs("root")
+def test_who_may_not_look_is_told_to_ask_as_somebody_else() -> None:
+    with public_folder() as folder:
+        clinic = clinic_of_two(folder)
+        clinic.config.chmod(0o644)
+        state, job_id = clinic.root / "state", ids(clinic)["letter.wav"]
+        for mode in (0o700, 0o711, 0o755):  # the journal itself is for its owner alone
+            state.chmod(mode)
+            for command in (("jobs",), ("show", job_id), ("retry", job_id), ("retry", "--all")):
+                refused = as_nobody(clinic, *command)
+                assert refused.returncode == 77, (command, refused.stderr)
+                assert f"{state / 'journal.sqlite'} can't be read: Permission denied" in refused.stderr
+                assert "Ask as root, or as the daemon's user." in refused.stderr
+
+
+@pytest.mark.needs("root")
+def test_a_folder_that_may_not_be_looked_into_is_no_defect(api: Sandbox) -> None:
+    with public_folder() as folder:
+        clinic = Clinic(folder / "clinic", api.base_url, watch=QUICK)
+        clinic.config.chmod(0o644)
+        (clinic.inbox / "letter.wav").write_text("Dear colleague\n")
+        assert clinic.once() == 1
+        give(clinic.root, *clinic.root.rglob("*"))
+        clinic.failed.chmod(0)
+        refused = as_nobody(clinic, "retry", "--all")
+        assert refused.returncode == 77
+        assert f"{clinic.failed / 'letter.wav'} can't be looked at" in refused.stderr
+        assert "Traceback" not in refused.stderr
+        assert "Ask as root" in refused.stderr
 
 
 def test_hostile_names_are_printed_as_harmless_text(tmp_path: Path, api: Sandbox) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from invox_watcher import events
 from invox_watcher.cli._parser import build
-from invox_watcher.errors import ExitStatus, InvoxError
+from invox_watcher.errors import ExitStatus, InvoxError, NotPermittedError
 
 __all__ = ["main"]
 
@@ -28,10 +28,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _call(options)
     except InvoxError as error:
-        print(f"invox-watcher: {error.message}", file=sys.stderr)
-        if error.hint:
-            print(f"  {error.hint}", file=sys.stderr)
-        return int(error.exit_status)
+        return _say(error)
+    except PermissionError as error:
+        what = error.filename or "Something"
+        return _say(NotPermittedError(f"{what} can't be looked at or changed: {error.strerror}."))
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
@@ -41,6 +41,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         traceback.print_tb(error.__traceback__)
         print(f"invox-watcher: a defect: {type(error).__name__}", file=sys.stderr)
         return int(ExitStatus.SOFTWARE)
+
+
+def _say(error: InvoxError) -> int:
+    print(f"invox-watcher: {error.message}", file=sys.stderr)
+    if error.hint:
+        print(f"  {error.hint}", file=sys.stderr)
+    return int(error.exit_status)
 
 
 def _call(options: argparse.Namespace) -> int:

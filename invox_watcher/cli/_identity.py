@@ -8,8 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from invox_watcher.config import Config
-from invox_watcher.errors import FolderError
-from invox_watcher.lock import NotPermittedError
+from invox_watcher.errors import FolderError, NotPermittedError
 from invox_watcher.permissions import User
 from invox_watcher.wiring import folders_of, named_folders
 

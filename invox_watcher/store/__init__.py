@@ -8,6 +8,7 @@ disk when the call returns.
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import os
 import sqlite3
@@ -20,7 +21,7 @@ from typing import Any, Protocol
 
 import sqlalchemy as sa
 
-from invox_watcher.errors import JournalError, StaleStateError
+from invox_watcher.errors import JournalError, NotPermittedError, StaleStateError
 from invox_watcher.job import ACTIVE, TRANSITIONS, Job, Kept, Notice, State, utc_now
 from invox_watcher.store._finished import Finished
 from invox_watcher.store._schema import FIELDS as _FIELDS
@@ -98,17 +99,14 @@ class Journal:
 
         Raises:
             JournalError: it is missing, corrupt, locked, not writable, or of another version.
+            NotPermittedError: it is to be there, and may not be read.
         """
         self.path = directory / FILENAME
         self._hooks_after = frozenset(hooks_after)
         self._witness = witness
         self.finished = Finished(self._transaction)
-        if not create and not self.path.exists():
-            raise JournalError(
-                f"There is no journal at {self.path}.",
-                code="journal_missing",
-                hint="Has the daemon run with this configuration? state.directory says where it lies.",
-            )
+        if not create:
+            _require(self.path)
         self._engine = sa.create_engine(
             "sqlite://",
             creator=lambda: _connect(self.path, create=create),
@@ -413,6 +411,22 @@ class Journal:
                 f"{self.path} has version {found}; this release reads version {_SCHEMA_VERSION}.",
                 hint="Run the release that wrote it, or let that one drain and move the file away.",
             )
+
+
+def _require(path: Path) -> None:
+    """Raise what is to be said of a journal that is not there, or is not ours to read."""
+    try:
+        there = path.exists()
+    except PermissionError:
+        there = True
+    if not there:
+        raise JournalError(
+            f"There is no journal at {path}.",
+            code="journal_missing",
+            hint="Has the daemon run with this configuration? state.directory says where it lies.",
+        )
+    if not os.access(path, os.R_OK, effective_ids=True):
+        raise NotPermittedError(f"The journal {path} can't be read: {os.strerror(errno.EACCES)}")
 
 
 def _connect(path: Path, *, create: bool) -> sqlite3.Connection:
