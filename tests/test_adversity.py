@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from invox_watcher.sandbox.server import Sandbox
-from tests.support import Clinic, running, stop, wait_for, write_wav
+from tests.support import Clinic, free_port, running, stop, wait_for, write_wav
 
 NO_OVERRIDE = "-dac_override,-dac_read_search"
 NOWHERE = "http://127.0.0.1:9"  # the discard port: nobody listens
@@ -138,17 +138,48 @@ def test_an_unreadable_recording_is_said_once_and_tried_again(clinic: Clinic) ->
     path = write_wav(clinic.inbox / "smith.wav")
     path.chmod(0)
     write_wav(clinic.inbox / "jones.wav", pitch=300)
-    command = clinic.command("run")
-    if os.geteuid() == 0:  # root without the right to read everything
-        command = ["setpriv", f"--bounding-set={NO_OVERRIDE}", f"--inh-caps={NO_OVERRIDE}", *command]
     with clinic.log.open("ab") as log:
-        daemon = subprocess.Popen(command, stderr=log)
+        daemon = subprocess.Popen(not_almighty(clinic.command("run")), stderr=log)
     wait_for("the other one is done", lambda: clinic.files(clinic.done) == ["jones.wav"])
     wait_for("it is said", lambda: bool(clinic.events("inbox_unreadable")))
     path.chmod(0o600)
     wait_for("both are done", lambda: clinic.files(clinic.done) == ["jones.wav", "smith.wav"])
     assert stop(daemon) == 0
     assert len(clinic.events("inbox_unreadable")) == 1
+
+
+def test_a_folder_closed_to_the_daemon_is_not_passed_over(tmp_path: Path, api: Sandbox) -> None:
+    listen = f"127.0.0.1:{free_port()}"
+    clinic = Clinic(tmp_path / "clinic", api.base_url, http={"listen": listen})
+    closed = write_wav(clinic.inbox / "ward 3" / "smith.wav").parent
+    closed.chmod(0)
+    once = subprocess.run(not_almighty(clinic.command("run", "--once")), check=False, capture_output=True)
+    assert once.returncode == 75
+
+    def metric(name: str) -> float:
+        with urllib.request.urlopen(f"http://{listen}/metrics") as page:
+            lines = page.read().decode().splitlines()
+        return next(float(line.rpartition(" ")[2]) for line in lines if line.startswith(name))
+
+    daemon = clinic.start(not_almighty(clinic.command("run")))
+    troubled, oldest = (
+        'invox_watcher_inbox_recordings{stage="troubled"}',
+        "invox_watcher_inbox_oldest_seconds",
+    )
+    wait_for("it is counted", lambda: metric(troubled) == 1)
+    wait_for("its time runs on beyond a rescan", lambda: metric(oldest) > 2.5)
+    closed.chmod(0o700)
+    wait_for("it is done", lambda: clinic.files(clinic.done) == ["ward 3/smith.wav"])
+    wait_for("nothing is counted any more", lambda: metric(troubled) == metric(oldest) == 0)
+    assert stop(daemon) == 0
+    assert len(clinic.events("inbox_unreadable")) == 1
+
+
+def not_almighty(command: list[str]) -> list[str]:
+    """The command as one whom rights hold for: root without the right to read everything."""
+    if os.geteuid() != 0:
+        return command
+    return ["setpriv", f"--bounding-set={NO_OVERRIDE}", f"--inh-caps={NO_OVERRIDE}", *command]
 
 
 def test_readiness_says_what_is_wrong(tmp_path: Path, api: Sandbox) -> None:

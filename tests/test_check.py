@@ -343,6 +343,21 @@ def test_subfolders_and_recordings_that_the_daemons_user_may_not_use(nobodys: Cl
 
 
 @pytest.mark.needs("root")
+def test_a_subfolder_or_an_inbox_that_is_closed_is_not_called_well(nobodys: Clinic) -> None:
+    give(nobodys.inbox)
+    closed = write_wav(nobodys.inbox / "ward 3" / "smith.wav").parent
+    for mode in (0o700, 0o744):  # the second: its names can be read, but nothing of them
+        closed.chmod(mode)
+        found = troubles(nobodys)
+        assert list(found) == ["inbox"]
+        assert found["inbox"].startswith(f"nobody may not work in {closed} (root:root rwx")
+    nobodys.inbox.chmod(0)
+    found = troubles(nobodys)
+    assert list(found)[:2] == ["folders.inbox", "inbox"]
+    assert f"nobody may not work in {nobodys.inbox} (nobody:nogroup ---------)" in found["inbox"]
+
+
+@pytest.mark.needs("root")
 def test_a_file_in_the_state_directory_that_is_not_the_daemons(nobodys: Clinic) -> None:
     give(nobodys.inbox)
     (nobodys.root / "state" / "lock").touch(mode=0o600)

@@ -79,7 +79,12 @@ def recordings(config: Config) -> Iterator[Finding]:
 
 def _walk(config: Config, user: User) -> _Inside:
     inside, names, root = _Inside(), Filter(config.watch.ignore), config.folders.inbox
-    for current, subfolders, files in os.walk(root):
+
+    def closed_to_us(error: OSError) -> None:
+        if isinstance(error, PermissionError) and (here := Path(error.filename)) not in inside.closed_folders:
+            inside.closed_folders.append(here)
+
+    for current, subfolders, files in os.walk(root, onerror=closed_to_us):
         here = Path(current)
         inside.folders += 1
         relative = os.path.relpath(current, root)
@@ -92,7 +97,7 @@ def _walk(config: Config, user: User) -> _Inside:
             tree / relative for tree in (config.folders.outbox, config.folders.done, config.folders.failed)
         ]
         closed = [place for place in (here, *targets) if place.is_dir() and not user.may(place, _ALL)]
-        inside.closed_folders += closed if here != root else []
+        inside.closed_folders += closed
         for name in files:
             inside.entries += 1
             if names.why_ignored(_join(relative, name)) is None:
@@ -109,8 +114,8 @@ def _look(file: Path, user: User, inside: _Inside) -> None:
             inside.unreadable.append(file)
         elif file.parent not in inside.closed_folders and not user.may_take_from(file.parent, facts.st_uid):
             inside.immovable.append(file)
-    except FileNotFoundError:
-        pass  # taken meanwhile, or a link that leads nowhere
+    except (FileNotFoundError, PermissionError):
+        pass  # taken meanwhile, or a link that leads nowhere; or in a folder that is closed, and told as such
 
 
 def _join(folder: str, name: str) -> str:

@@ -52,8 +52,8 @@ class InboxStatus:
     settling: int  # files not yet quiet for long enough
     unfinished: int  # quiet but not whole, held open, or growing without end
     refused_now: int  # waiting because `take` said that there is no room
-    troubled: int  # could not be read or taken; the next rescan tries again
-    oldest: float | None  # when, on the monotonic clock, the file that is here for longest was first seen
+    troubled: int  # files and folders that could not be read, or not taken; the next rescan tries again
+    oldest: float | None  # when, on the monotonic clock, what is here for longest was first seen
     available: bool  # the folder is there
     watching: Literal["native", "polling"]
 
@@ -98,6 +98,7 @@ class Inbox:
             put=self._queue.put,
             on_overflow=lambda: self._queue.put(_Signal.OVERFLOW),
         )
+        self._closed: dict[str, float] = {}  # folders that can't be read, and since when
         self._place: Place | None = None
         self._gone = False
         self._room = True
@@ -218,10 +219,11 @@ class Inbox:
     def _scan(self, root_fd: int, stop: threading.Event) -> None:
         seen: set[str] = set()
         new: list[str] = []
+        closed_before, self._closed = self._closed, {}
 
         def unreadable(folder: str, error: OSError) -> None:
             seen.add(folder)
-            self._reports.unreadable(folder, error)
+            self._note_closed(folder, error, closed_before.get(folder))
 
         found = walk(root_fd, "", recursive=self._recursive, names=self._names, on_unreadable=unreadable)
         try:
@@ -243,6 +245,10 @@ class Inbox:
         self._scans += 1
         self._next_scan = now + (self._rescan_seconds if self._watch.native else self._polling_seconds)
         self._status = self._current_status()
+
+    def _note_closed(self, folder: str, error: OSError, since: float | None = None) -> None:
+        self._reports.unreadable(folder, error)
+        self._closed.setdefault(folder, self._clock() if since is None else since)
 
     def _notice(self, path: str, facts: os.stat_result) -> bool:
         beat()
@@ -269,7 +275,7 @@ class Inbox:
                     hint.path,
                     recursive=True,
                     names=self._names,
-                    on_unreadable=self._reports.unreadable,
+                    on_unreadable=self._note_closed,
                 )
                 for path, facts in found:
                     self._notice(path, facts)
@@ -369,13 +375,15 @@ class Inbox:
         self._reports.forget(path)
 
     def _current_status(self) -> InboxStatus:
+        oldest = self._tracker.oldest()
+        known = [*self._closed.values(), *([] if oldest is None else [oldest])]
         return InboxStatus(
             scans=self._scans,
             settling=self._tracker.count(Stage.SETTLING),
             unfinished=self._tracker.count(Stage.UNFINISHED),
             refused_now=self._tracker.count(Stage.WAITING),
-            troubled=self._tracker.count(Stage.TROUBLED),
-            oldest=self._tracker.oldest(),
+            troubled=self._tracker.count(Stage.TROUBLED) + len(self._closed),
+            oldest=min(known, default=None),
             available=self._place is not None and not self._gone,
             watching="native" if self._watch.native else "polling",
         )
