@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import platform
 import re
 import shlex
@@ -269,3 +270,52 @@ def test_a_damaged_journal_is_75_and_no_recording_is_taken(tmp_path: Path, api: 
     assert refused.returncode == 75
     assert "not a database" in refused.stderr
     assert clinic.files(clinic.inbox) == ["smith.wav"]
+
+
+# ---- standard streams --------------------------------------------------------------------------------------
+
+
+def in_shell(clinic: Clinic, command: str) -> subprocess.CompletedProcess[str]:
+    """A shell's command line, in which `invox` is the program."""
+    invox = f'invox() {{ {shlex.join([sys.executable, "-m", "invox_watcher"])} "$@"; }}'
+    environ = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    return subprocess.run(
+        ["bash", "-c", f"{invox}; {command}"], capture_output=True, text=True, timeout=60, check=False,
+        env=environ | {"INVOX_WATCHER_CONFIG": str(clinic.config)},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", "<&- >&- 2>&-"])
+def test_closed_streams_change_nothing(tmp_path: Path, api: Sandbox, closed: str) -> None:
+    clinic = Clinic(tmp_path / "clinic", api.base_url, watch=QUICK)
+    write_wav(clinic.inbox / "smith.wav")
+    assert in_shell(clinic, f"invox run --once {closed}").returncode == 0
+    status = in_shell(clinic, f"invox status {closed}")
+    assert (status.returncode, status.stderr) == (3, "")
+    assert (status.stdout == "") == (">&-" in closed.split())
+    for ours in (clinic.root / "state").iterdir():  # nothing was printed into what got a stream's number
+        assert b"not running" not in ours.read_bytes()
+    assert in_shell(clinic, f"invox show none {closed}").returncode == 64
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        *("invox status", "invox jobs --all", "invox config schema", "invox --help"),
+        *("PYTHONUNBUFFERED=1 invox jobs --all", "PYTHONUNBUFFERED=1 invox config schema"),
+    ],
+)
+def test_output_that_can_not_be_written_is_75(tmp_path: Path, api: Sandbox, command: str) -> None:
+    clinic = Clinic(tmp_path / "clinic", api.base_url, watch=QUICK)
+    write_wav(clinic.inbox / "smith.wav")
+    assert clinic.once() == 0
+    full = in_shell(clinic, f"{command} > /dev/full")
+    assert full.returncode == 75
+    assert full.stderr == "invox-watcher: standard output can't be written: No space left on device\n"
+
+
+def test_a_complaint_that_can_not_be_written_is_only_lost(tmp_path: Path, api: Sandbox) -> None:
+    clinic = Clinic(tmp_path / "clinic", api.base_url, watch=QUICK)
+    assert in_shell(clinic, "invox jobs 2> /dev/full").returncode == 75
+    clinic.config.write_text("")
+    assert in_shell(clinic, "invox jobs 2> /dev/full").returncode == 78

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from contextlib import closing
 
 from invox_watcher.cli._common import UsageError, config_of, job_called, journal_of
 from invox_watcher.cli._identity import act_as_owner
+from invox_watcher.cli._streams import complain
 from invox_watcher.config import Config
 from invox_watcher.errors import ExitStatus, InvoxError
 from invox_watcher.events import printable
@@ -36,8 +36,7 @@ def retry(options: argparse.Namespace) -> ExitStatus:
             name = folders.move_back(job.id, filed_as, written[job.id].get(filed_as + ERROR_SUFFIX))
         except InvoxError as error:
             ending = ExitStatus(ending or error.exit_status)
-            print(f"invox-watcher: {job.id}: {error.message}", file=sys.stderr)
-            print(f"  {error.hint}", file=sys.stderr)
+            complain(error, f"{job.id}: ")
             continue
         back += 1
         print(f"{job.id}: back in the inbox as {printable(name)}{_doubt(job)}")
