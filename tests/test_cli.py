@@ -59,6 +59,10 @@ COMMANDS = (
         ("jobs", "--limit", "-1"),
         ("config",),
         ("config", "examples"),
+        ("check", "--config", ""),
+        ("explain", ""),
+        ("show", ""),
+        ("retry", ""),
     ],
     ids=" ".join,
 )
@@ -67,6 +71,19 @@ def test_a_wrong_command_line_is_64_and_shows_the_usage(arguments: tuple[str, ..
     assert wrong.returncode == 64
     assert wrong.stdout == ""
     assert wrong.stderr.startswith("usage: invox-watcher")
+
+
+def test_what_was_typed_is_said_back_as_harmless_text(tmp_path: Path, api: Sandbox) -> None:
+    clinic = Clinic(tmp_path / "clinic", api.base_url, watch=QUICK)
+    assert clinic.once() == 0
+    hostile = "\x1b[31mx\u202e"
+    for command in (("show", hostile), ("retry", hostile), ("retry", "--code", hostile), ("jobs", hostile)):
+        said = clinic.run(*command)
+        assert r"\x1b[31mx\u202e" in said.stdout + said.stderr, command
+        assert "\x1b" not in said.stdout + said.stderr
+    refused = run("check", "--config", str(tmp_path / hostile))
+    assert refused.stderr.count("\n") == 2  # and what has several lines keeps them
+    assert r"\x1b[31m" in refused.stderr
 
 
 def test_help_and_version_go_to_standard_output() -> None:

@@ -17,6 +17,7 @@ import shtab
 
 from invox_watcher import __version__
 from invox_watcher.errors import ExitStatus
+from invox_watcher.events import printable
 from invox_watcher.job import State
 
 CONFIG_VARIABLE = "INVOX_WATCHER_CONFIG"
@@ -35,7 +36,7 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         self.print_usage(sys.stderr)
-        self.exit(ExitStatus.USAGE, f"{self.prog}: {message}\n")
+        self.exit(ExitStatus.USAGE, f"{self.prog}: {printable(message)}\n")
 
 
 class _Help(argparse.RawDescriptionHelpFormatter):
@@ -88,7 +89,7 @@ class _Commands:
             _completed(
                 parser.add_argument(
                     "--config",
-                    type=Path,
+                    type=_path,
                     metavar="FILE",
                     help=f"the configuration (default: ${CONFIG_VARIABLE}, else {DEFAULT_CONFIG})",
                 ),
@@ -181,7 +182,7 @@ def _add_listing(commands: _Commands) -> None:
         examples=["explain /srv/dictation/inbox/ward3/smith.wav", "explain letter.wav --json"],
     )  # fmt: skip
     _completed(
-        explain.add_argument("file", type=Path, metavar="FILE", help="in the inbox or elsewhere"), shtab.FILE
+        explain.add_argument("file", type=_path, metavar="FILE", help="in the inbox or elsewhere"), shtab.FILE
     )
 
 
@@ -191,7 +192,7 @@ def _add_repair(commands: _Commands) -> None:
         more="Nothing that is there is overwritten: a name that is taken gets a number.",
         examples=["retry 9f2c", "retry 9f2c 41d0", "retry --code transcription_failed", "retry --all"],
     )  # fmt: skip
-    retry.add_argument("id", nargs="*", metavar="ID", help=_ID_HELP)
+    retry.add_argument("id", nargs="*", type=_text, metavar="ID", help=_ID_HELP)
     retry.add_argument("--all", action="store_true", help="every recording in the failed folder")
     retry.add_argument("--code", metavar="CODE", help="those in the failed folder that failed with this code")
 
@@ -232,12 +233,12 @@ _ID_HELP = "the job's id as `jobs` prints it, or the beginning of it or of its s
 
 
 def _add_id(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("id", metavar="ID", help=_ID_HELP)
+    parser.add_argument("id", type=_text, metavar="ID", help=_ID_HELP)
 
 
 def _add_folder(parser: argparse.ArgumentParser) -> None:
     folder = parser.add_argument(
-        "--folder", type=Path, default=_DEMO_FOLDER, help="where everything lies (default: ./%(default)s)"
+        "--folder", type=_path, default=_DEMO_FOLDER, help="where everything lies (default: ./%(default)s)"
     )
     _completed(folder, shtab.DIRECTORY)
 
@@ -252,6 +253,16 @@ def _add_webhook(parser: argparse.ArgumentParser) -> None:
 
 def _completed(argument: argparse.Action, how: Any) -> None:
     argument.complete = how  # type: ignore[attr-defined] # where shtab looks for it
+
+
+def _text(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError("must not be empty")
+    return text
+
+
+def _path(text: str) -> Path:
+    return Path(_text(text))
 
 
 def _positive(text: str) -> int:

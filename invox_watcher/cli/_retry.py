@@ -41,7 +41,7 @@ def retry(options: argparse.Namespace) -> ExitStatus:
         back += 1
         print(f"{job.id}: back in the inbox as {printable(name)}{_doubt(job)}")
     if not jobs:
-        why = f" with code {options.code}" if options.code else ""
+        why = f" with code {printable(options.code)}" if options.code else ""
         print(f"No failed recording{why} lies in the failed folder.")
     elif back and holder_of(config.state.directory / LOCK_FILE) is None:
         print("No daemon is running: they wait in the inbox until one is started.")

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import TextIO
 
 from invox_watcher.errors import InvoxError, StorageError
+from invox_watcher.events import printable
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
@@ -53,10 +54,11 @@ def printing() -> Iterator[None]:
 
 def complain(error: InvoxError, about: str = "") -> None:
     """Print what is wrong, and with what, on standard error."""
+    lines = f"invox-watcher: {about}{error.message}".splitlines()
+    lines += [f"  {error.hint}"] if error.hint else []
     with losing(sys.stderr):
-        print(f"invox-watcher: {about}{error.message}", file=sys.stderr)
-        if error.hint:
-            print(f"  {error.hint}", file=sys.stderr)
+        for line in lines:
+            print(printable(line), file=sys.stderr)
 
 
 @contextmanager
