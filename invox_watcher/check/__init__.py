@@ -17,6 +17,14 @@ from invox_watcher.errors import ExitStatus, InvoxError
 
 __all__ = ["Finding", "findings"]
 
+# What is not looked at once something before it has failed: all it could say would come of that.
+_NEEDED = {
+    "journal": {"state"},
+    "inbox": {"folders"},
+    "watch": {"folders"},
+    "free space": {"folders", "state"},
+}
+
 
 def findings(config: Config, source: Path | None = None) -> list[Finding]:
     """Try everything that `config` names, in the order in which a person would mend it.
@@ -40,7 +48,12 @@ def findings(config: Config, source: Path | None = None) -> list[Finding]:
         ("api.proxy", lambda: proxy(config)),
         ("API", lambda: api(config)),
     ]
-    return [finding for name, check in checks for finding in _found(name, check)]
+    found: list[Finding] = []
+    for name, check in checks:
+        failed = {one.check.partition(".")[0] for one in found if one.level == "failed"}
+        if failed.isdisjoint(_NEEDED.get(name, ())):
+            found += _found(name, check)
+    return found
 
 
 def _found(name: str, check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
@@ -50,4 +63,7 @@ def _found(name: str, check: Callable[[], Iterator[Finding]]) -> Iterator[Findin
         yield Finding(name, "failed", error.message, error.hint, error.exit_status)
     except OSError as error:
         problem = f"{error.filename or 'something'} can't be looked at: {error.strerror}"
-        yield Finding(name, "failed", problem, "Ask as the daemon's user.", ExitStatus.PERMISSION)
+        if isinstance(error, PermissionError):
+            yield Finding(name, "failed", problem, "Ask as the daemon's user.", ExitStatus.PERMISSION)
+        else:
+            yield Finding(name, "failed", problem, "Is its disk or share there?", ExitStatus.TRY_LATER)

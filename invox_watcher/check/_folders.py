@@ -151,9 +151,9 @@ def watching(config: Config, limits: Path = _INOTIFY) -> Iterator[Finding]:
         yield warning("watch", problem, hint)
     elif (refused := _refused(root, recursive=watch.recursive)) is not None:
         problem = f"the kernel refuses to watch the inbox: {refused.strerror}"
-        which = "instances" if refused.errno == errno.EMFILE else "watches"
-        hint = f"Raise fs.inotify.max_user_{which} (sysctl). Until then the inbox is polled."
-        yield warning("watch", problem, hint)
+        which = {errno.EMFILE: "instances", errno.ENOSPC: "watches"}.get(refused.errno or 0)
+        hint = f"Raise fs.inotify.max_user_{which} (sysctl). " if which else ""
+        yield warning("watch", problem, f"{hint}Until then the inbox is polled.")
     else:
         most = "" if allowed is None else f", {needed} of at most {allowed} folders"
         yield Finding("watch", seen=f"by the kernel's events ({mount.type}{most})")

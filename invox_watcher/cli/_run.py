@@ -81,7 +81,10 @@ def check(options: argparse.Namespace) -> ExitStatus:
         return ending
     for finding in found:
         says = finding.problem or finding.seen
-        print(f"{finding.level:<7}  {finding.check}" + (f": {printable(says)}" if says else ""))
+        # What is wrong with a key begins with that key: `folders.inbox: …` of the check `folders`.
+        named = says.partition(": ")[0].startswith(finding.check)
+        line = says if named else ": ".join(filter(None, (finding.check, says)))
+        print(f"{finding.level:<7}  {printable(line)}")
         if finding.hint:
             print(f"         {printable(finding.hint)}")
     return ending

@@ -107,6 +107,11 @@ class Folders:
                 make_root(folder, self.directory_mode)
                 _probe_writable(folder)
             except OSError as error:
+                if (obstacle := _in_the_way_of(folder)) is not None:
+                    raise FolderError(
+                        f"folders.{name}: {obstacle} is not a folder",
+                        hint="Move it away, or name another folder in the configuration.",
+                    ) from None
                 raise FolderError(
                     f"folders.{name}: can't write in {folder}: {error.strerror}",
                     hint=f"Create it and give it to the daemon's user: install -d -m 700 -o USER {folder}",
@@ -424,6 +429,13 @@ class Folders:
                     with suppress(OSError):
                         os.rmdir(folder, dir_fd=descriptor)
             os.rmdir(top)
+
+
+def _in_the_way_of(folder: Path) -> Path | None:
+    """What has the name of `folder`, or of one above it, and is no folder."""
+    found = (place for place in (folder, *folder.parents) if os.path.lexists(place))
+    nearest = next(found)
+    return None if os.path.isdir(nearest) else nearest
 
 
 def _probe_writable(folder: Path) -> None:
