@@ -197,19 +197,19 @@ class _PidFile:
 # ---- stop, status ------------------------------------------------------------------------------------------
 
 
-def stop(config: Config) -> Holder | None:
-    """Stop the daemon and wait until it is gone: which it was, None if there was none.
+def stop(directory: Path) -> Holder | None:
+    """Stop the daemon on this state directory, wait until it is gone: which it was, None if there was none.
 
     Raises:
         InvoxError: it may not be stopped, can't be seen from here, or has not ended after half a minute.
     """
-    lock = config.state.directory / LOCK_FILE
+    lock = directory / LOCK_FILE
     holder = holder_of(lock)
     if holder is None:
         return None
     if holder.pid is None:
         raise InvoxError(
-            f"A daemon is running on {config.state.directory}, but its process can't be seen from here.",
+            f"A daemon is running on {directory}, but its process can't be seen from here.",
             code="out_of_sight",
             hint="Is it in a container, or just starting? Stop it there, or try again.",
         )
@@ -235,16 +235,16 @@ def stop(config: Config) -> Holder | None:
     return holder
 
 
-def status(config: Config) -> Standing:
-    """Whether a daemon is running, and what is in the journal.
+def status(directory: Path) -> Standing:
+    """Whether a daemon is running on this state directory, and what is in the journal.
 
     Raises:
         InvoxError: the state directory may not be read.
     """
-    holder = holder_of(config.state.directory / LOCK_FILE)
+    holder = holder_of(directory / LOCK_FILE)
     jobs: Mapping[State, int] = {}
     with suppress(JournalError):  # it has not run yet, or just now holds the journal for long
-        jobs = Journal(config.state.directory, create=False).counts()
+        jobs = Journal(directory, create=False).counts()
     return Standing(holder, jobs)
 
 

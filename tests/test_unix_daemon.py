@@ -168,6 +168,35 @@ def test_an_upload_under_way_goes_on_after_stop_and_start(tmp_path: Path) -> Non
         assert api.stats()["uploads"] == 1
 
 
+def test_a_mistake_in_the_configuration_meanwhile_keeps_it_from_no_stop(clinic: Clinic) -> None:
+    pid = start(clinic)
+    with clinic.config.open("a") as config:
+        config.write("nonsense: 1\n")
+    asked = clinic.run("status")
+    assert asked.returncode == 0
+    assert f"is running, pid {pid}" in asked.stdout
+    assert "nonsense: is not a known key" in asked.stderr
+    stopped = clinic.run("stop")
+    assert (stopped.returncode, stopped.stdout) == (0, "invox-watcher has stopped.\n")
+    assert "nonsense: is not a known key" in stopped.stderr
+    assert not alive(pid)
+
+
+@pytest.mark.parametrize(
+    "mistake",
+    ["state: [", "sate: {directory: /srv}", "state: {directroy: /srv}", "directory: /srv", "state: 7"],
+)
+def test_no_other_daemon_is_stopped_by_mistake(clinic: Clinic, mistake: str) -> None:
+    """Where it is not clear which state directory is meant, it is not the default one."""
+    lines = clinic.config.read_text().splitlines()
+    at = lines.index("state:")
+    clinic.config.write_text("\n".join([*lines[:at], *lines[at + 2 :], mistake, ""]))
+    for command in ("status", "stop"):
+        refused = clinic.run(command)
+        assert (refused.returncode, refused.stdout) == (78, "")
+        assert str(clinic.config) in refused.stderr
+
+
 # ---- not twice ---------------------------------------------------------------------------------------------
 
 

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from invox_watcher.cli._parser import CONFIG_VARIABLE, DEFAULT_CONFIG
-from invox_watcher.config import Config, load
-from invox_watcher.errors import ExitStatus, InvoxError
+from invox_watcher.cli._streams import complain
+from invox_watcher.config import Config, load, state_directory
+from invox_watcher.errors import ConfigurationError, ExitStatus, InvoxError
 from invox_watcher.job import Job, rfc3339
 from invox_watcher.store import Journal
 
@@ -39,6 +40,24 @@ def config_of(options: argparse.Namespace, *, credentials: bool = True) -> Confi
 def loader_of(options: argparse.Namespace, *, credentials: bool = True) -> Callable[[], Config]:
     """What loads the configuration, now and again, wherever the process has gone meanwhile."""
     return partial(load, config_file(options), credentials=credentials)
+
+
+def state_directory_of(options: argparse.Namespace) -> Path:
+    """The state directory, also by a configuration with mistakes in it, which are then told.
+
+    Raises:
+        ConfigurationError: it does not say which.
+    """
+    try:
+        return config_of(options, credentials=False).state.directory
+    except ConfigurationError as error:
+        error.hint = "Mend it first: where the daemon's state is, and so whether it runs, is not clear."
+        directory = state_directory(config_file(options))
+        if directory is None:
+            raise
+        error.hint = f"That has to be mended before the next start. The state directory is {directory}."
+        complain(error)
+        return directory
 
 
 def config_file(options: argparse.Namespace) -> Path:

@@ -7,7 +7,7 @@ import dataclasses
 import json
 import signal
 
-from invox_watcher.cli._common import config_file, config_of, loader_of, local
+from invox_watcher.cli._common import config_file, config_of, loader_of, local, state_directory_of
 from invox_watcher.cli._identity import act_as_owner, for_its_owner, require_owner
 from invox_watcher.errors import ExitStatus
 from invox_watcher.events import printable
@@ -36,7 +36,7 @@ def stop(options: argparse.Namespace) -> ExitStatus:
     """Stop the daemon, whoever started it."""
     from invox_watcher import unix_daemon  # noqa: PLC0415 - see `run`
 
-    holder = unix_daemon.stop(config_of(options, credentials=False))
+    holder = unix_daemon.stop(state_directory_of(options))
     print("invox-watcher was not running." if holder is None else "invox-watcher has stopped.")
     return ExitStatus.OK
 
@@ -45,7 +45,7 @@ def status(options: argparse.Namespace) -> ExitStatus:
     """Say whether a daemon is running, and what is in its journal."""
     from invox_watcher import unix_daemon  # noqa: PLC0415 - see `run`
 
-    standing = unix_daemon.status(config_of(options, credentials=False))
+    standing = unix_daemon.status(state_directory_of(options))
     daemon, jobs = standing.daemon, {str(state): count for state, count in standing.jobs.items()}
     ending = ExitStatus.NOT_RUNNING if daemon is None else ExitStatus.OK
     if options.json:

@@ -25,6 +25,7 @@ from pydantic_core import PydanticCustomError
 from invox_watcher.config._document import Problems, read_document
 from invox_watcher.config._example import render
 from invox_watcher.config._messages import explained
+from invox_watcher.config._salvage import salvaged
 from invox_watcher.config._secrets import with_credentials
 from invox_watcher.config._types import (
     AbsolutePath,
@@ -85,6 +86,15 @@ def load(path: Path, environ: Mapping[str, str] = os.environ, *, credentials: bo
     if config is None or problems:
         raise ConfigurationError(str(path), problems.in_order())
     return config
+
+
+def state_directory(path: Path, environ: Mapping[str, str] = os.environ) -> Path | None:
+    """`state.directory` of a file that may be wrong in all else; None where it is not clear what is meant.
+
+    Raises ConfigurationError where the file can't be read at all.
+    """
+    state = salvaged("state", path, environ, Config)
+    return state.directory if isinstance(state, State) else None
 
 
 def example_yaml() -> str:
