@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
@@ -105,7 +106,8 @@ class _Examination:
 
     def __init__(self, file: Path, config: Config, sleep: Callable[[float], None]) -> None:
         # The last component is not resolved: a link is never followed.
-        self._file = Path(os.path.realpath(file.absolute().parent), file.name)
+        whole = file.absolute() if file.name != ".." else Path(os.path.realpath(file))
+        self._file = Path(os.path.realpath(whole.parent), whole.name)
         self._config = config
         self._sleep = sleep
         self._inbox = Path(os.path.realpath(config.folders.inbox))
@@ -120,6 +122,9 @@ class _Examination:
             if folder != "inbox" and self._file.is_relative_to(real):
                 yield self._elsewhere(folder, str(self._file.relative_to(real)))
                 return
+        if self._file == self._inbox:
+            yield _not_a_file("folder")
+            return
         yield self._place()
         yield (name := self._name())
         if name.verdict is Verdict.LEFT:
@@ -127,12 +132,10 @@ class _Examination:
         try:
             fd = self._open()
         except FileNotFoundError:
-            yield self._missing()
+            yield _missing(self._job_from_inbox())
             return
         except NotAFileError as error:
-            yield Step(
-                "kind", Verdict.LEFT, f"It is no regular file but: {error.kind}. Those are left alone."
-            )
+            yield _not_a_file(error.kind)
             return
         except OSError as error:
             if error.errno not in (errno.ELOOP, errno.ENOTDIR):
@@ -157,13 +160,15 @@ class _Examination:
 
     def _elsewhere(self, folder: str, path: str) -> Step:
         job = self._job_of(folder, path)
+        try:
+            mode = os.lstat(self._file).st_mode
+        except (FileNotFoundError, NotADirectoryError):
+            return _missing(job)
+        if job is None and stat.S_ISDIR(mode):
+            return _not_a_file("folder")
         known = f"It is of {_told(job)}" if job else "The journal does not know it."
-        hint = ""
-        if folder == "failed" and job is not None:
-            hint = f"To try again: invox-watcher retry {job.id}"
-        return Step(
-            "place", Verdict.LEFT, f"It lies in {folder}/: nothing is taken from there. {known}", hint
-        )
+        says = f"It lies in {folder}/: nothing is taken from there. {known}"
+        return Step("place", Verdict.LEFT, says, _way_out(folder, path, job))
 
     def _job_of(self, folder: str, path: str) -> Job | None:
         with suppress(_NoJournalError), closing(self._journal()) as journal:
@@ -173,15 +178,15 @@ class _Examination:
                 return journal.latest([State.DONE], filed_as=path)
             if folder == "failed":
                 return journal.latest([State.FAILED], filed_as=path.removesuffix(ERROR_SUFFIX))
+            if folder == "outbox" and (job_id := journal.finished.writer_of(path)) is not None:
+                return journal.get(job_id)
         return None
 
-    def _missing(self) -> Step:
-        job = None
+    def _job_from_inbox(self) -> Job | None:
         if self._inside:
             with suppress(_NoJournalError), closing(self._journal()) as journal:
-                job = journal.latest(path=self._path)
-        known = f" One of that name came before, as {_told(job)}" if job else ""
-        return Step("kind", Verdict.LEFT, f"There is no such file.{known}")
+                return journal.latest(path=self._path)
+        return None
 
     def _name(self) -> Step:
         watch = self._config.watch
@@ -338,6 +343,28 @@ class _Examination:
 
 class _NoJournalError(Exception):
     """The daemon has not run yet."""
+
+
+def _missing(job: Job | None) -> Step:
+    """No such file; `job` had one of that name."""
+    known = f" One of that name came before, as {_told(job)}" if job else ""
+    return Step("kind", Verdict.LEFT, f"There is no such file.{known}")
+
+
+def _not_a_file(kind: str) -> Step:
+    says = f"It is no regular file but: {kind}. Those are left alone."
+    return Step("kind", Verdict.LEFT, says, "Name a file in it." if kind == "folder" else "")
+
+
+def _way_out(folder: str, path: str, job: Job | None) -> str:
+    """How a file comes out of one of our folders, where nothing else sees to it."""
+    if folder == "failed" and job is not None:
+        return f"To try again: invox-watcher retry {job.id}"
+    if folder == "processing" and (job is None or job.state not in ACTIVE):
+        if "/" in path:
+            return "The next start of the daemon returns it to the inbox."
+        return "It has not come there by the daemon, which leaves it there. Move it into the inbox."
+    return ""
 
 
 def _standing(outlook: Outlook) -> str:

@@ -126,7 +126,40 @@ def test_files_in_the_other_folders_are_known_by_the_journal(clinic: Clinic) -> 
         assert failed["steps"][0]["hint"].endswith(f"retry {known['letter.wav']}")
     (clinic.done / "foreign.wav").touch()
     assert "does not know it" in reasons(explained(clinic, clinic.done / "foreign.wav"))["place"]
-    assert "outbox/" in reasons(explained(clinic, clinic.outbox / "ward 3" / "smith.json"))["place"]
+    for transcript in ("smith.json", "smith.srt"):
+        delivered = reasons(explained(clinic, clinic.outbox / "ward 3" / transcript))["place"]
+        assert (
+            f"It lies in outbox/: nothing is taken from there. It is of job {known['ward 3/smith.wav']}"
+            in (delivered)
+        )
+    (clinic.outbox / "smith.json").touch()
+    assert "does not know it" in reasons(explained(clinic, clinic.outbox / "smith.json"))["place"]
+
+
+def test_folders_and_absent_files_are_not_told_of_as_files(clinic: Clinic) -> None:
+    write_wav(clinic.inbox / "ward 3" / "smith.wav")
+    assert clinic.once() == 0
+    (clinic.inbox / "ward 3").mkdir(exist_ok=True)
+    folders = (clinic.inbox, clinic.inbox / "ward 3" / "..", clinic.inbox / "ward 3", clinic.processing)
+    for folder in (*folders, clinic.done / "ward 3", clinic.done / "ward 3" / ".."):
+        found = explained(clinic, folder)
+        assert reasons(found) == {"kind": "It is no regular file but: folder. Those are left alone."}, folder
+        assert found["steps"][-1]["hint"] == "Name a file in it."
+    assert reasons(explained(clinic, clinic.done / "none.wav")) == {"kind": "There is no such file."}
+    (clinic.done / "ward 3" / "smith.wav").unlink()
+    gone = reasons(explained(clinic, clinic.done / "ward 3" / "smith.wav"))["kind"]
+    assert gone.startswith("There is no such file. One of that name came before, as job ")
+
+
+def test_what_becomes_of_a_stray_file_in_processing(clinic: Clinic) -> None:
+    alone = write_wav(clinic.processing / "alone.wav", pitch=300)
+    stray = write_wav(clinic.processing / "20261123t185056-9f2c41d07ab3" / "stray.wav")
+    hints = {file: explained(clinic, file)["steps"][-1]["hint"] for file in (alone, stray)}
+    assert hints[alone].endswith("which leaves it there. Move it into the inbox.")
+    assert hints[stray] == "The next start of the daemon returns it to the inbox."
+    assert clinic.once() == 0
+    assert clinic.files(clinic.processing) == ["alone.wav"]
+    assert clinic.files(clinic.done) == ["stray.wav"]
 
 
 @contextlib.contextmanager

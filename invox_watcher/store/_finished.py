@@ -34,6 +34,16 @@ class Finished:
         found: dict[str, str] = next((json.loads(text).get("outputs", {}) for text in details), {})
         return found
 
+    def writer_of(self, path: str) -> str | None:
+        """The id of the job that wrote `path`, below the outbox, last; None if none did."""
+        holds_it = history.c.detail.contains(json.dumps(path), autoescape=True)  # as a key, or by chance
+        query = sa.select(history.c.job_id, history.c.detail).where(
+            (history.c.state == State.DELIVERED) & holds_it
+        )
+        with self._transaction() as connection:
+            found = connection.execute(query.order_by(history.c.id.desc())).all()
+        return next((job_id for job_id, text in found if path in json.loads(text).get("outputs", {})), None)
+
     # ---- hooks -------------------------------------------------------------------------------------------
 
     def hooks_due(self) -> list[Job]:
