@@ -346,6 +346,7 @@ def nobodys(api: Sandbox) -> Iterator[Clinic]:
     """A clinic in order whose daemon is nobody's, where everybody can reach it."""
     with public_folder() as folder:
         clinic = in_order(Clinic(folder / "clinic", api.base_url))
+        give(clinic.config)
         (clinic.root / "state").mkdir()
         give(clinic.root, clinic.root / "state")
         yield clinic
@@ -396,6 +397,24 @@ def test_a_subfolder_or_an_inbox_that_is_closed_is_not_called_well(nobodys: Clin
     found = troubles(nobodys)
     assert list(found) == ["folders.inbox"]
     assert not any(row["check"] == "inbox" for row in checked(nobodys)[1])
+
+
+@pytest.mark.needs("root")
+def test_a_configuration_and_credentials_that_root_alone_can_read(api: Sandbox) -> None:
+    with public_folder() as folder:
+        key = folder / "api_key"
+        key.write_text("sandbox-key\n")
+        given = {"app_id": "sandbox-app", "api_key": None, "api_key_file": str(key)}
+        clinic = in_order(Clinic(folder / "clinic", api.base_url, credentials=given))
+        (clinic.root / "state").mkdir()
+        give(clinic.root, clinic.inbox, clinic.root / "state")
+        key.chmod(0o600)
+        assert troubles(clinic) == {
+            "configuration": f"nobody may not read {clinic.config}",
+            "credentials files": f"nobody may not read {key}",
+        }
+        give(clinic.config, key)
+        assert troubles(clinic) == {}
 
 
 @pytest.mark.needs("root")

@@ -11,7 +11,16 @@ from pathlib import Path
 from invox_watcher.check._api import api, ca_bundle, proxy
 from invox_watcher.check._finding import Finding
 from invox_watcher.check._folders import folders, recordings, space, watching
-from invox_watcher.check._host import credentials_files, hooks, journal, listen, log_file, state, webhooks
+from invox_watcher.check._host import (
+    configuration,
+    credentials_files,
+    hooks,
+    journal,
+    listen,
+    log_file,
+    state,
+    webhooks,
+)
 from invox_watcher.config import Config
 from invox_watcher.errors import ExitStatus, InvoxError
 
@@ -32,7 +41,7 @@ def findings(config: Config, source: Path | None = None) -> list[Finding]:
     `source` is the file it was read from.
     """
     checks: list[tuple[str, Callable[[], Iterator[Finding]]]] = [
-        ("configuration", lambda: iter([Finding("configuration", seen=str(source or ""))])),
+        ("configuration", lambda: configuration(source)),
         ("credentials files", lambda: credentials_files(config, source)),
         ("state", lambda: state(config)),
         ("journal", lambda: journal(config)),

@@ -22,6 +22,14 @@ from invox_watcher.store import FILENAME, Journal
 from invox_watcher.wiring import LOCK_FILE, prepare_state
 
 
+def configuration(source: Path | None) -> Iterator[Finding]:
+    """It has been read, but perhaps by root, who acts as the daemon's user only from here on."""
+    if source is not None and not _readable(source):
+        yield _unreadable("configuration", source)
+    else:
+        yield Finding("configuration", seen=str(source or ""))
+
+
 def credentials_files(config: Config, source: Path | None) -> Iterator[Finding]:
     """Can anyone but owner and group read a file that holds a secret?"""
     given = config.credentials
@@ -29,7 +37,9 @@ def credentials_files(config: Config, source: Path | None) -> Iterator[Finding]:
     if source is not None and _holds_a_secret(source, config):
         files.append(source)
     for file in files:
-        if os.stat(file).st_mode & stat.S_IROTH:
+        if not _readable(file):
+            yield _unreadable("credentials files", file)
+        elif os.stat(file).st_mode & stat.S_IROTH:
             problem = f"anyone on this machine can read {file} ({owner_of(file)}), which holds credentials"
             yield warning("credentials files", problem, f"chmod o-rwx {file}")
         else:
@@ -45,6 +55,16 @@ def _holds_a_secret(source: Path, config: Config) -> bool:
     return any(
         secret.get_secret_value() in text for secret in secrets if secret and secret.get_secret_value()
     )
+
+
+def _readable(file: Path) -> bool:
+    return os.access(file, os.R_OK, effective_ids=True)
+
+
+def _unreadable(name: str, file: Path) -> Finding:
+    user = User.current().name
+    hint = f"Give it, and the way to it, to that user's group: chgrp {user} {file} && chmod g+r {file}"
+    return Finding(name, "failed", f"{user} may not read {file}", hint, ExitStatus.CONFIGURATION)
 
 
 def state(config: Config) -> Iterator[Finding]:
