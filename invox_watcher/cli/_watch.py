@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import signal
-import time
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from types import FrameType
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -31,12 +32,20 @@ def watch(
     with_ended: bool,
 ) -> None:
     """Show what `find` finds until Ctrl-C or SIGTERM; `with_ended`: and what has ended meanwhile."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the cursor comes back
+    stop = threading.Event()
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        if stop.is_set():  # asked twice: whatever it is in the middle of
+            signal.default_int_handler(number, frame)
+        stop.set()  # an exception could be lost in a callback of a library
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, on_signal)
     view = _View(console, journal, find, ask, with_ended=with_ended)
     with suppress(KeyboardInterrupt), Live(console=console, auto_refresh=False) as live:
-        while True:
+        while not stop.is_set():
             live.update(view.now(), refresh=True)
-            time.sleep(_EVERY_SECONDS)
+            stop.wait(_EVERY_SECONDS)
 
 
 class _View:
