@@ -13,8 +13,8 @@ FAULT_PACKAGES := faketime:faketime sshfs:sshfs openssh-server:sshd openssh-clie
 MONITORING_PACKAGES := prometheus:prometheus curl:curl jq:jq
 # What boots a Debian in a container, and freezes a thread in it.
 SYSTEMD_PACKAGES := debootstrap:debootstrap systemd-container:systemd-nspawn strace:strace bindfs:bindfs
-# Twice as many as a small machine has cores: for most of its time a test waits for what it has started.
-AT_ONCE := -n 4 --dist loadfile
+# More than a small machine has cores: for most of its time a test waits for what it has started.
+AT_ONCE := -n 3 --dist loadfile
 # The client of the vendor's TypeScript example, which opens the stand-in API's signatures.
 CRYPTO_JS := crypto-js@4.2.0
 
