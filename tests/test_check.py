@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from invox_watcher.check._folders import watching
 from invox_watcher.config import load
@@ -364,6 +365,18 @@ def test_every_folder_that_the_daemons_user_may_not_use(nobodys: Clinic) -> None
     assert "root:root rwx------" in found["folders.done"]
     give(*folders)
     assert troubles(nobodys) == {}
+
+
+@pytest.mark.needs("root")
+def test_a_folder_above_them_that_the_daemons_user_may_not_enter(nobodys: Clinic) -> None:
+    above = nobodys.root / "closed"
+    above.mkdir(mode=0o700)
+    keys = yaml.safe_load(nobodys.config.read_text())
+    keys["folders"] = {"root": str(above / "dictation")}
+    nobodys.config.write_text(yaml.safe_dump(keys))
+    found = troubles(nobodys)
+    assert found["folders.inbox"].startswith(f"nobody may not enter {above}, which is root:root rwx------")
+    assert f"chown nobody {above}" in found["folders.inbox"]
 
 
 @pytest.mark.needs("root")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,6 +33,11 @@ def folders(config: Config) -> Iterator[Finding]:
     check_mounted(config.state.directory, named_folders(folders).values())
     user, ill = User.current(), False
     for name, folder in named_folders(folders).items():
+        if (closed := _closed_above(folder, user)) is not None:
+            problem = f"{user.name} may not enter {closed}, which is {owner_of(closed)}"
+            hint = f"If it is the daemon's alone: chown {user.name} {closed}. Else: chmod o+x {closed}"
+            yield Finding(f"folders.{name}", "failed", problem, hint, ExitStatus.CONFIGURATION)
+            return
         if folder.is_dir() and not user.may(folder, _ALL):
             ill = True
             problem = f"{user.name} may not read and write in {folder}, which is {owner_of(folder)}"
@@ -45,6 +51,15 @@ def folders(config: Config) -> Iterator[Finding]:
         yield warning("folders", problem, APART_HINT)
     for name, folder in named_folders(folders).items():
         yield lasting(f"folders.{name}", folder)
+
+
+def _closed_above(folder: Path, user: User) -> Path | None:
+    """The first folder on the way to `folder` that `user` may not enter."""
+    with suppress(FileNotFoundError, NotADirectoryError):
+        for place in reversed(folder.absolute().parents):
+            if not user.may(place, os.X_OK):
+                return place
+    return None
 
 
 # ---- what is in the inbox ----------------------------------------------------------------------------------
