@@ -374,9 +374,9 @@ def test_a_folder_above_them_that_the_daemons_user_may_not_enter(nobodys: Clinic
     keys = yaml.safe_load(nobodys.config.read_text())
     keys["folders"] = {"root": str(above / "dictation")}
     nobodys.config.write_text(yaml.safe_dump(keys))
-    found = troubles(nobodys)
-    assert found["folders.inbox"].startswith(f"nobody may not enter {above}, which is root:root rwx------")
-    assert f"chown nobody {above}" in found["folders.inbox"]
+    (found,) = [row for row in checked(nobodys)[1] if row["check"] == "folders.inbox"]
+    assert found["problem"] == f"nobody may not enter {above}, which is root:root rwx------"
+    assert f"chown nobody {above}" in found["hint"]
 
 
 @pytest.mark.needs("root")
