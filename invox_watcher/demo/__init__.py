@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
@@ -43,8 +44,8 @@ def run_demo(folder: Path, *, webhook: bool) -> ExitStatus:
     if stage.prepare(folder):
         console.print(f"Removed what an earlier demo left in {stage.shown(folder)}.\n")
     try:
-        with _interruptible():
-            return _play(console, folder, webhook=webhook)
+        with _interruptible() as stop:
+            return _play(console, folder, stop, webhook=webhook)
     except KeyboardInterrupt:
         console.print(f"\nStopped. What was made lies in {stage.shown(folder)}.")
         sys.stdout.flush()
@@ -53,7 +54,7 @@ def run_demo(folder: Path, *, webhook: bool) -> ExitStatus:
         os._exit(_INTERRUPTED)
 
 
-def _play(console: Console, folder: Path, *, webhook: bool) -> ExitStatus:
+def _play(console: Console, folder: Path, stop: threading.Event, *, webhook: bool) -> ExitStatus:
     settings = SandboxSettings(
         data_directory=folder / "sandbox",
         recognizer="speech",
@@ -71,22 +72,28 @@ def _play(console: Console, folder: Path, *, webhook: bool) -> ExitStatus:
                 f"and takes {_UPLOAD_BYTES_PER_SECOND // 1000} kB a second, slowly enough to watch.\n"
                 "Dropping recordings into the inbox:\n"
             )
-            jobs = live.watch(console, folder, exhibits, daemon)
+            jobs = live.watch(console, folder, exhibits, daemon, stop)
         calls = sandbox.stats()
     outcome = verdict.Outcome(folder, exhibits, jobs, calls, daemon.returncode, webhook=webhook)
     return verdict.report(console, outcome)
 
 
 @contextlib.contextmanager
-def _interruptible() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP end the block as Ctrl-C does, so that the daemon never outlives the demo."""
+def _interruptible() -> Iterator[threading.Event]:
+    """Let SIGTERM and SIGHUP end the block as Ctrl-C does, so that the daemon never outlives the demo.
+
+    The event is set, too: an exception that is raised in a callback of a library gets lost.
+    """
+    stop = threading.Event()
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
+        stop.set()
         raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, interrupt) for number in numbers}
     try:
-        yield
+        yield stop
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -6,6 +6,7 @@ Everything shown comes from the journal, read as `invox-watcher jobs` reads it; 
 from __future__ import annotations
 
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -33,11 +34,19 @@ Update = Callable[[Sequence[str], Sequence[Job]], None]
 
 
 def watch(
-    console: Console, folder: Path, exhibits: Sequence[Exhibit], daemon: subprocess.Popen[bytes]
+    console: Console,
+    folder: Path,
+    exhibits: Sequence[Exhibit],
+    daemon: subprocess.Popen[bytes],
+    stop: threading.Event,
 ) -> dict[str, Job]:
     """Drop the exhibits in, show what becomes of them, and return their jobs, by path, as they are then.
 
-    Ends when all are done or failed, or after two minutes. Raises DaemonEndedError.
+    Ends when all are done or failed, or after two minutes.
+
+    Raises:
+        DaemonEndedError: it ended before.
+        KeyboardInterrupt: `stop` was set.
     """
     _await_journal(folder, daemon)
     dropped: list[str] = []
@@ -53,7 +62,8 @@ def watch(
             if len(dropped) < len(exhibits) and _its_turn(exhibits[len(dropped)], jobs):
                 dropped.append(drop(folder, exhibits[len(dropped)]))
             require_running(daemon, folder)
-            time.sleep(_TICK_SECONDS)
+            if stop.wait(_TICK_SECONDS):
+                raise KeyboardInterrupt
 
 
 def _await_journal(folder: Path, daemon: subprocess.Popen[bytes]) -> None:
