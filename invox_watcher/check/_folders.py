@@ -57,7 +57,7 @@ def _closed_above(folder: Path, user: User) -> Path | None:
     """The first folder on the way to `folder` that `user` may not enter."""
     with suppress(FileNotFoundError, NotADirectoryError):
         for place in reversed(folder.absolute().parents):
-            if not user.may(place, os.X_OK):
+            if place.is_dir() and not user.may(place, os.X_OK):
                 return place
     return None
 
