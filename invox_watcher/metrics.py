@@ -90,6 +90,10 @@ class Meter:
             {"version": __version__, "python": python_version()}
         )
         ProcessCollector(registry=registry)
+        self._begin_at_zero()
+
+    def _begin_at_zero(self) -> None:
+        """Have every series from the start that is known by then."""
         for state in (State.DONE, State.FAILED, State.VANISHED):
             self._ended.labels(state)
         for result in ("ran", "failed"):

@@ -286,10 +286,10 @@ def test_a_file_that_is_no_journal_is_left_alone(tmp_path: Path) -> None:
 def test_a_journal_of_a_later_release_is_left_alone(tmp_path: Path) -> None:
     Journal(tmp_path).close()
     with sqlite3.connect(tmp_path / "journal.sqlite") as connection:
-        connection.execute("PRAGMA user_version = 2")
+        connection.execute("PRAGMA user_version = 99")
     connection.close()
     before = (tmp_path / "journal.sqlite").read_bytes()
-    with pytest.raises(JournalError, match="has version 2; this release reads version 1"):
+    with pytest.raises(JournalError, match="has version 99; this release reads version 2"):
         Journal(tmp_path)
     assert (tmp_path / "journal.sqlite").read_bytes() == before
 

@@ -37,7 +37,7 @@ __all__ = ["FILENAME", "SQLITE_VERSION", "Finished", "Journal", "Moment", "NameR
 
 FILENAME = "journal.sqlite"
 SQLITE_VERSION = sqlite3.sqlite_version
-_SCHEMA_VERSION = 1
+_SCHEMA_VERSION = 2
 _BUSY_SECONDS = 30
 _RATIO_SAMPLES = 20
 _READ_ONLY = "Give the file and its folder to the daemon's user, or mount the file system read-write."
