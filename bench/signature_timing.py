@@ -20,7 +20,7 @@ from collections.abc import Callable
 from Crypto.Cipher import AES
 from Crypto.Util.Padding import pad
 
-from invox_watcher.signature import is_genuine
+from invox_watcher.invox.signature import is_genuine
 
 TRIES = 2000
 SPLITS = 500

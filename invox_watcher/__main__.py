@@ -2,6 +2,6 @@
 
 import sys
 
-from invox_watcher.cli import main
+from invox_watcher.cli._main import main
 
 sys.exit(main())

@@ -128,7 +128,7 @@ class DiskFullError(StorageError):
 class FoldersGoneError(StorageError):
     """A folder can't be reached: no recording's fault, so none is given up for it."""
 
-    code = "folders_gone"
+    code = "folders_unavailable"
     hint = "Nothing is lost: work goes on by itself once the share is mounted and answers."
 
 

@@ -7,20 +7,9 @@ dropped by name, URLs lose their query, and names of recordings are hashed unles
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import hashlib
-import json
-import logging
-import os
-import re
-import secrets
-import sys
-import traceback
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Mapping
 from enum import StrEnum
-from pathlib import Path
-from typing import Any, Literal, TextIO
+from typing import Any
 
 import structlog
 
@@ -33,28 +22,28 @@ class Event(StrEnum):
     STOPPING = "stopping"
     STOPPED = "stopped"
     THREAD_DIED = "thread_died"
-    DEFECT = "defect"
+    INTERNAL_ERROR = "internal_error"
     RECOVERED = "recovered"
     FOLDERS_APART = "folders_apart"
     STALLED = "stalled"
-    STALL_OVER = "stall_over"
+    STALL_RESOLVED = "stall_resolved"
     RELOADING = "reloading"
     RELOADED = "reloaded"
     RELOAD_REFUSED = "reload_refused"
     RELOAD_FAILED = "reload_failed"
-    FOLDERS_GONE = "folders_gone"
-    FOLDERS_BACK = "folders_back"
+    FOLDERS_UNAVAILABLE = "folders_unavailable"
+    FOLDERS_AVAILABLE = "folders_available"
     # the inbox
     WATCHING = "watching"
     WATCH_LIMIT = "watch_limit"
     WATCH_MISSED = "watch_missed"
     WATCH_OVERFLOWED = "watch_overflowed"
-    INBOX_GONE = "inbox_gone"
-    INBOX_BACK = "inbox_back"
+    INBOX_UNAVAILABLE = "inbox_unavailable"
+    INBOX_AVAILABLE = "inbox_available"
     INBOX_SKIPPED = "inbox_skipped"
     INBOX_UNFINISHED = "inbox_unfinished"
     INBOX_UNREADABLE = "inbox_unreadable"
-    INBOX_NOT_TAKEN = "inbox_not_taken"
+    CLAIM_FAILED = "claim_failed"
     # one recording
     CLAIMED = "claimed"
     RETURNED = "returned_to_inbox"
@@ -62,7 +51,7 @@ class Event(StrEnum):
     DUPLICATE = "duplicate"
     UPLOAD_STARTED = "upload_started"
     UPLOAD_UNCERTAIN = "upload_uncertain"
-    UPLOAD_VOID = "upload_void"
+    UPLOAD_DISCARDED = "upload_discarded"
     UPLOADED = "uploaded"
     PENDING = "pending"
     TRANSCRIBED = "transcribed"
@@ -85,222 +74,38 @@ class Event(StrEnum):
     API_STATUS_UNKNOWN = "api_status_unknown"
     BREAKER_OPENED = "breaker_opened"
     BREAKER_CLOSED = "breaker_closed"
-    STORAGE_REFUSED = "storage_refused"
-    STORAGE_AGAIN = "storage_again"
+    STORAGE_ERROR = "storage_error"
+    STORAGE_RECOVERED = "storage_recovered"
     # the server
     LISTENING = "listening"
-    WEBHOOK_TAKEN = "webhook_taken"
+    WEBHOOK_ACCEPTED = "webhook_accepted"
     WEBHOOK_REFUSED = "webhook_refused"
-    WEBHOOK_CONTRADICTS = "webhook_contradicts"
-    WEBHOOK_NOT_KEPT = "webhook_not_kept"
+    WEBHOOK_CONFLICTING = "webhook_conflicting"
+    WEBHOOK_NOT_STORED = "webhook_not_stored"
     # the sandbox
     SANDBOX_ANSWERED = "sandbox_answered"
 
 
-Level = Literal["debug", "info", "warning", "error"]
 Observer = Callable[[Event, Mapping[str, Any]], None]
-
-_FORBIDDEN = frozenset(
-    {"token", "authorization", "api_key", "app_secret", "secret", "password", "presigned_url", "signature"}
-    | {"text", "words", "transcript", "reply", "body", "exc_info", "stack_info"}
-)
-_NAMES = frozenset({"recording", "path", "name", "file"})
-_URL_QUERY = re.compile(r"(https?://[^\s?#'\"]*)[?#][^\s'\"]*", re.IGNORECASE)
-_LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
-
-_STDERR = 2
 
 # The one logger. Its class, processors and stream are set by `configure`; before that, structlog's defaults.
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 
-def configure(
-    *,
-    format: Literal["json", "console"] = "json",
-    level: Level = "info",
-    filenames: Literal["hashed", "plain"] = "hashed",
-    stream: TextIO | None = None,
-    file: Path | None = None,
-) -> None:
-    """Send all events to `file`, else to `stream` (standard error by default); silence libraries' loggers.
-
-    `file` is appended to, and opened anew by each call: one that was renamed is let go of. Libraries are
-    silenced because urllib3 at level debug prints presigned URLs with their signatures.
-
-    Raises:
-        OSError: `file` can't be opened. Then everything stays as it was.
-    """
-    if file is not None:
-        _log_file.open(file)
-    sink = stream or sys.stderr if file is None else _log_file
-    processors: list[structlog.typing.Processor] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.processors.add_log_level,
-        _tell_observer,
-        _Threshold(level),
-        structlog.processors.TimeStamper(fmt="iso", utc=True, key="at"),
-        _Redactor(hash_names=filenames == "hashed"),
-        _render_json if format == "json" else _render_console,
-    ]
-    structlog.configure(
-        processors=processors,
-        wrapper_class=structlog.make_filtering_bound_logger(0),  # what is not logged is observed all the same
-        logger_factory=structlog.WriteLoggerFactory(_Undaunted(sink)),  # type: ignore[arg-type]
-        cache_logger_on_first_use=False,
-    )
-    for library in ("urllib3", "requests", "watchdog", "uvicorn", "asyncio", "sqlalchemy"):
-        logging.getLogger(library).handlers[:] = [logging.NullHandler()]
-        logging.getLogger(library).propagate = False
+_subscriber: Observer | None = None
 
 
-_observer: Observer | None = None
-
-
-def observe(observer: Observer) -> None:
+def subscribe(observer: Observer) -> None:
     """From now on `observer`, and no other, hears every event with its fields, whatever level is logged.
 
     It is called in the thread where the event arises, before anything is redacted: it must be quick, and must
     neither raise nor keep the fields.
     """
-    global _observer  # noqa: PLW0603 - as the logger itself, one for the process
-    _observer = observer
+    global _subscriber  # noqa: PLW0603 - as the logger itself, one for the process
+    _subscriber = observer
 
 
-_names_key = secrets.token_bytes(32)
-
-
-def hash_names_with(key: bytes) -> None:
-    """From now on names are hashed with `key`, of at most 64 bytes; before that, with one of this process."""
-    global _names_key  # noqa: PLW0603 - as the logger itself, one for the process
-    _names_key = key
-
-
-def hashed_name(name: str) -> str:
-    """A 12-digit stand-in for a recording's name, the same in every line of an installation's logs.
-
-    Whoever has the log but not the key can't try out names on it (RFC 7693, keyed BLAKE2b).
-    """
-    text = name.encode("utf-8", "surrogateescape")
-    return hashlib.blake2b(text, key=_names_key, digest_size=6).hexdigest()
-
-
-def where(error: BaseException) -> str:
-    """Type and place of an exception: its text may quote a name, an address or a word."""
-    frames = traceback.extract_tb(error.__traceback__)
-    place = f" at {frames[-1].filename.rpartition('/')[2]}:{frames[-1].lineno}" if frames else ""
-    return f"{type(error).__name__}{place}"
-
-
-def printable(value: object) -> str:
-    """`value` as one line of harmless text: no escape sequences, line breaks or direction marks."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(value))
-
-
-class _Undaunted:
-    """A stream that loses lines rather than stop the work when its disk is full or its reader is gone."""
-
-    def __init__(self, stream: TextIO | _LogFile) -> None:
-        self._stream = stream
-        self._cut_off = False  # the last line: the next one must not go on where it ends
-
-    def write(self, line: str) -> None:
-        cut_off, self._cut_off = self._cut_off, False
-        with self._losing():
-            self._stream.write("\n" + line if cut_off else line)
-
-    def flush(self) -> None:
-        with self._losing():
-            self._stream.flush()
-
-    @contextlib.contextmanager
-    def _losing(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError:
-            self._cut_off = True
-
-
-class _LogFile:
-    """A file that lines are appended to, each in one write.
-
-    Once open, its descriptor is never closed, only led to another file: a thread in the middle of a line
-    would write it into whatever got that number next.
-    """
-
-    def __init__(self) -> None:
-        self._descriptor = -1
-
-    def open(self, path: Path) -> None:
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOCTTY | os.O_CLOEXEC
-        new = os.open(path, flags, 0o600)
-        if self._descriptor == -1:
-            self._descriptor = new
-            return
-        if os.path.sameopenfile(self._descriptor, _STDERR):  # so it is for a daemon without a terminal
-            os.dup2(new, _STDERR)
-        os.dup2(new, self._descriptor, inheritable=False)
-        os.close(new)
-
-    def write(self, line: str) -> None:
-        content = line.encode("utf-8", "backslashreplace")
-        if os.write(self._descriptor, content) < len(content):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    def flush(self) -> None:
-        """Nothing is held back."""
-
-
-_log_file = _LogFile()
-
-
-def _tell_observer(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    if _observer is not None:
-        _observer(event["event"], event)
-    return event
-
-
-class _Threshold:
-    def __init__(self, level: Level) -> None:
-        self._least = _LEVELS[level]
-
-    def __call__(
-        self, _logger: Any, _method: str, event: MutableMapping[str, Any]
-    ) -> MutableMapping[str, Any]:
-        if _LEVELS[event["level"]] < self._least:
-            raise structlog.DropEvent
-        return event
-
-
-class _Redactor:
-    def __init__(self, *, hash_names: bool) -> None:
-        self._hash_names = hash_names
-
-    def __call__(
-        self, _logger: Any, _method: str, event: MutableMapping[str, Any]
-    ) -> MutableMapping[str, Any]:
-        for key in list(event):
-            if key in _FORBIDDEN:
-                event[key] = "[redacted]"
-            elif self._hash_names and key in _NAMES and event[key] is not None:
-                event[key] = hashed_name(str(event[key]))
-            elif isinstance(event[key], str):
-                event[key] = _URL_QUERY.sub(r"\1?[redacted]", event[key])
-        return event
-
-
-def _render_json(_logger: Any, _method: str, event: Mapping[str, Any]) -> str:
-    # ASCII only: control characters, direction marks and bytes that are not UTF-8 all stay in one line.
-    ordered = {key: event[key] for key in ("at", "level", "event")} | dict(event)
-    return json.dumps(ordered, ensure_ascii=True, default=str)
-
-
-def _render_console(_logger: Any, _method: str, event: Mapping[str, Any]) -> str:
-    fields = " ".join(
-        f"{key}={_quoted(value)}" for key, value in event.items() if key not in ("at", "level", "event")
-    )
-    return f"{event['at'][:19]}Z {event['level']:<7} {event['event']!s:<18} {fields}".rstrip()
-
-
-def _quoted(value: object) -> str:
-    safe = printable(value)
-    return f'"{safe}"' if " " in safe else safe
+def notify(event: Event, fields: Mapping[str, Any]) -> None:
+    """Let the subscriber, if there is one, know of an event; called by the log's first processor."""
+    if _subscriber is not None:
+        _subscriber(event, fields)

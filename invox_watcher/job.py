@@ -14,11 +14,9 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any
 
 
 class State(StrEnum):
@@ -92,8 +90,8 @@ class Job:
     original_id: str | None = None  # the earlier job with the same content
     request_id: str | None = None
     attempts: int = 0  # faults since the last step that worked
-    url_refusals: int = 0
-    voids: int = 0  # how often it was no longer what had been hashed
+    refused_urls: int = 0
+    changed_uploads: int = 0  # how often it was no longer what had been hashed
     uploaded_bytes: int = 0  # progress of a running upload, for display only
     uploaded_at: datetime | None = None
     completed_at: datetime | None = None
@@ -108,43 +106,6 @@ class Job:
         if self.uploaded_at is None or self.completed_at is None or self.delivered_by == "reuse":
             return None
         return round(max((self.completed_at - self.uploaded_at).total_seconds(), 0.0), 3)
-
-
-@dataclass(frozen=True)
-class Notice:
-    """A genuine webhook: what it says about which request ("" if it is unusable).
-
-    `payload` is the body without its signature.
-    """
-
-    request_id: str
-    payload: Mapping[str, Any]
-    signature_sha256: str
-    content_sha256: str
-
-
-class Kept(StrEnum):
-    """What the journal says to a notice."""
-
-    NEW = "new"  # on disk now
-    REPEATED = "repeated"  # it was there already, or came too late to matter
-    UNKNOWN = "unknown"  # no job of ours has that request id
-    CONTRADICTS = "contradicts"  # its signature, or its request, came with other content before
-
-
-def utc_now() -> datetime:
-    """The wall clock, for records; never compared with file times and never used for waiting."""
-    return datetime.now(UTC)
-
-
-def seconds_since(moment: datetime) -> float:
-    """How long ago that was by the wall clock; 0 where it has been set back."""
-    return max((utc_now() - moment).total_seconds(), 0.0)
-
-
-def rfc3339(moment: datetime) -> str:
-    """An aware time as RFC 3339 in UTC with milliseconds: `2026-11-23T18:50:56.123Z`."""
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def new_job_id() -> str:

@@ -13,12 +13,13 @@ from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 
-from invox_watcher.custody import AuditLog
 from invox_watcher.errors import FoldersGoneError, InvoxError, JournalError, StorageError
 from invox_watcher.events import Event, log
-from invox_watcher.files import Deletion, Folders, Identity
-from invox_watcher.job import Job, State, utc_now
-from invox_watcher.store import Finished
+from invox_watcher.files import Deletion, Folders
+from invox_watcher.job import Job, State
+from invox_watcher.journal import AuditLog, Finished
+from invox_watcher.recording import FileIdentity
+from invox_watcher.times import utc_now
 
 _EVERY_SECONDS = 3600.0
 
@@ -110,7 +111,7 @@ class Retention:
                 return
 
     def _delete_recording(self, job: Job, root: Path) -> None:
-        seen = Identity(job.device, job.inode, job.size_bytes, job.mtime_ns)
+        seen = FileIdentity(job.device, job.inode, job.size_bytes, job.mtime_ns)
         self._delete(job, root, job.filed_as or job.path, seen)
         if root == self._folders.failed:
             self._delete_outputs(job, root)
@@ -124,7 +125,7 @@ class Retention:
         for path, sha256 in self._finished.outputs(job.id).items():
             self._delete(job, root, path, sha256)
 
-    def _delete(self, job: Job, root: Path, path: str, unchanged: Identity | str) -> None:
+    def _delete(self, job: Job, root: Path, path: str, unchanged: FileIdentity | str) -> None:
         def account() -> None:
             self._audit.write("deleted", job.id, folder=root.name, name=path)
 

@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from invox_watcher.permissions import User
+from invox_watcher.host.users import User
 from tests.commands import ids
 from tests.support import Clinic, free_port, sandbox, write_wav
 

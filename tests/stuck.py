@@ -10,7 +10,7 @@ import sys
 from typing import Any
 
 from invox_watcher import cli
-from invox_watcher.files import Folders
+from invox_watcher.files.folders import Folders
 
 
 def main() -> int:

@@ -83,7 +83,7 @@ def wait_for(what: str, condition: Callable[[], bool], *, seconds: float = 20) -
 # What takes long to import, and what one who has become another user can't where only root reads it.
 PRELOADED = (
     *("encodings.idna", "encodings.utf_8_sig", "sqlalchemy.dialects.sqlite"),
-    *("invox_watcher.cli", "invox_watcher.check", "invox_watcher.process"),
+    *("invox_watcher.cli", "invox_watcher.diagnostics.check", "invox_watcher.daemon.process"),
     *("invox_watcher.cli._explain", "invox_watcher.cli._jobs", "invox_watcher.cli._retry"),
     *("invox_watcher.cli._run", "invox_watcher.cli._show"),
 )

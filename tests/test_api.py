@@ -17,7 +17,6 @@ from typing import Any
 
 import pytest
 
-from invox_watcher.api import InvoxApi, PresignedUpload
 from invox_watcher.errors import (
     ApiError,
     ApiRefusedError,
@@ -29,8 +28,9 @@ from invox_watcher.errors import (
     UploadUncertainError,
     UploadUrlRefusedError,
 )
-from invox_watcher.exchange import HttpClient
-from invox_watcher.transcript import ReplyStatus
+from invox_watcher.invox.client import InvoxApi, PresignedUpload
+from invox_watcher.invox.replies import ReplyStatus
+from invox_watcher.net.client import HttpClient
 from tests.loopback import Peer, Request, Server, make_certificate, serve
 
 API_KEY = "K3y-0f-Th3-Cl1nic"

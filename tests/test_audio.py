@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from invox_watcher.audio import AudioInfo, Completeness, identify, mime_type
+from invox_watcher.audio._identify import identify, mime_type
+from invox_watcher.audio._info import AudioInfo, Completeness
 from tests.audio_samples import RECIPES, SECONDS, ffprobe_seconds, make
 
 WHOLE, UNFINISHED, UNKNOWN = Completeness.WHOLE, Completeness.UNFINISHED, Completeness.UNKNOWN

@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from invox_watcher.audio import AudioInfo, Completeness, identify
+from invox_watcher.audio._identify import identify
+from invox_watcher.audio._info import AudioInfo, Completeness
 from tests.audio_samples import make
 
 MAX_BYTES, MAX_READS = 1 << 20, 2000

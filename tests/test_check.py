@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 import yaml
 
-from invox_watcher.check._folders import watching
-from invox_watcher.config import load
+from invox_watcher.config.loading import load
+from invox_watcher.diagnostics.check._folders import watching
 from invox_watcher.sandbox.server import Sandbox
 from tests import loopback
 from tests.commands import as_nobody, clinic_of_two, give, public_folder

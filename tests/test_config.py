@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from invox_watcher.config import Config, example_yaml, json_schema, load
+from invox_watcher.config.loading import example_yaml, json_schema, load
+from invox_watcher.config.schema import Config
 from invox_watcher.errors import ConfigurationError, ExitStatus
 
 ENVIRON = {"INVOX_APP_ID": "the-app", "INVOX_API_KEY": "s3cr3t-key"}

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from invox_watcher.custody import AuditLog
+from invox_watcher.journal.audit import AuditLog
 from invox_watcher.sandbox.server import Sandbox
 from tests.support import Clinic, running, wait_for, write_wav
 
@@ -99,7 +99,7 @@ def test_a_log_that_is_moved_away_or_deleted_is_begun_anew(clinic: Clinic, goes:
         log.unlink()
         log.symlink_to(clinic.root / "elsewhere")
         write_wav(clinic.inbox / "miller.wav", pitch=600)
-        wait_for("it is not taken", lambda: bool(clinic.events("inbox_not_taken")))
+        wait_for("it is not taken", lambda: bool(clinic.events("claim_failed")))
         wait_for("it is put back", lambda: clinic.files(clinic.inbox) == ["miller.wav"])
         assert not (clinic.root / "elsewhere").exists()
         log.unlink()

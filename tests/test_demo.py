@@ -23,7 +23,8 @@ from rich.console import Console
 from invox_watcher.demo.stage import Exhibit
 from invox_watcher.demo.verdict import Outcome, report
 from invox_watcher.errors import ExitStatus
-from invox_watcher.job import Job, State, utc_now
+from invox_watcher.job import Job, State
+from invox_watcher.times import utc_now
 
 DEMO = (sys.executable, "-m", "invox_watcher", "demo")
 CONSULTATION_MB = 4.3

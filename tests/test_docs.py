@@ -12,12 +12,13 @@ from typing import get_args
 
 import pytest
 
-from invox_watcher import custody, retention
-from invox_watcher.config import Config, Hooks, Retention, Webhook
+from invox_watcher import retention
+from invox_watcher.config.schema import Config, HooksSection, RetentionSection, WebhookSection
 from invox_watcher.errors import ExitStatus
 from invox_watcher.events import Event
+from invox_watcher.invox.webhook import MAX_BODY_BYTES
+from invox_watcher.journal import audit as custody
 from invox_watcher.sandbox.server import Sandbox
-from invox_watcher.webhook import MAX_BODY_BYTES
 from tests.support import Clinic, running, wait_for
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -29,7 +30,11 @@ def page() -> str:
 
 
 def test_every_key_of_the_section_is_explained_and_no_other(page: str) -> None:
-    needed = ["credentials.app_secret", "http.listen", *(f"webhook.{name}" for name in Webhook.model_fields)]
+    needed = [
+        "credentials.app_secret",
+        "http.listen",
+        *(f"webhook.{name}" for name in WebhookSection.model_fields),
+    ]
     assert [key for key in needed if f"| `{key}` |" not in page] == []
     sections = "|".join(Config.model_fields)
     for section, name in re.findall(rf"`({sections})\.(\w+)`", page):
@@ -38,7 +43,7 @@ def test_every_key_of_the_section_is_explained_and_no_other(page: str) -> None:
 
 
 def test_every_way_to_confirm_is_explained(page: str) -> None:
-    ways = set(get_args(Webhook.model_fields["confirm"].annotation))
+    ways = set(get_args(WebhookSection.model_fields["confirm"].annotation))
     assert set(re.findall(r"^\*\*`(\w+)`\*\*", page, re.MULTILINE)) == ways
 
 
@@ -104,9 +109,9 @@ def custody_page() -> str:
 
 
 def test_the_keys_of_retention_and_hooks_are_explained(custody_page: str) -> None:
-    keys = {f"retention.{name}" for name in Retention.model_fields}
+    keys = {f"retention.{name}" for name in RetentionSection.model_fields}
     assert set(re.findall(r"^\| `(retention\.\w+)` \|", custody_page, re.MULTILINE)) == keys
-    assert [name for name in Hooks.model_fields if f"hooks.{name}" not in custody_page] == []
+    assert [name for name in HooksSection.model_fields if f"hooks.{name}" not in custody_page] == []
 
 
 def test_what_a_hook_learns_and_what_custody_writes_are_explained(

@@ -7,11 +7,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from invox_watcher.engine import Clock, Engine
 from invox_watcher.errors import ApiUnavailableError, JournalError
 from invox_watcher.job import Job, State, new_job_id
-from invox_watcher.retry import Backoff
-from invox_watcher.store import Journal
+from invox_watcher.journal.journal import Journal
+from invox_watcher.processing.backoff import Backoff
+from invox_watcher.processing.engine import Engine
+from invox_watcher.processing.lanes import Clock
 from tests.support import wait_for
 
 
@@ -51,11 +52,11 @@ def test_a_fault_of_the_disk_that_is_over_is_not_told_for_as_long_as_the_api_is_
     try:
         engine.add(job)
         wait_for("the journal was busy", lambda: engine.health.storage is not None)
-        assert not engine.room
+        assert not engine.has_capacity
         pipeline.go_on.set()
         wait_for("the API is away", lambda: pipeline.steps > 3)
         wait_for("no word of the journal", lambda: engine.health.storage is None, seconds=5)
-        assert engine.room
+        assert engine.has_capacity
     finally:
         engine.stop(2)
         journal.close()

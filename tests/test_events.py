@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import invox_watcher
-from invox_watcher import events
+from invox_watcher import events, logs
 from invox_watcher.events import Event, log
 
 PACKAGE = Path(invox_watcher.__file__).parent
@@ -36,7 +36,7 @@ def logged(
 ) -> str:
     """What one event looks like in the log."""
     stream = io.StringIO()
-    events.configure(format=format, level="debug", filenames=filenames, stream=stream)  # type: ignore[arg-type]
+    logs.configure(format=format, level="debug", filenames=filenames, stream=stream)  # type: ignore[arg-type]
     log.info(event, **fields)
     return stream.getvalue()
 
@@ -112,7 +112,7 @@ def test_a_field_for_secrets_or_words_shows_neither(format: str, field: str) -> 
 @pytest.mark.parametrize("format", ["json", "console"])
 def test_an_exception_shows_no_traceback(format: str) -> None:
     stream = io.StringIO()
-    events.configure(format=format, stream=stream)  # type: ignore[arg-type]
+    logs.configure(format=format, stream=stream)  # type: ignore[arg-type]
     try:
         int("5ecre7")
     except ValueError:
@@ -135,7 +135,7 @@ def test_a_url_loses_its_query(format: str, text: str) -> None:
 def test_names_are_hashed_the_same_in_every_line_unless_asked_for() -> None:
     lines = [json.loads(logged(recording=name)) for name in ("Maria.wav", "Maria.wav", "Juan.wav")]
     hashes = [line["recording"] for line in lines]
-    assert hashes[0] == hashes[1] == events.hashed_name("Maria.wav") != hashes[2]
+    assert hashes[0] == hashes[1] == logs.hashed_name("Maria.wav") != hashes[2]
     assert json.loads(logged(recording="Maria.wav", filenames="plain"))["recording"] == "Maria.wav"
     assert json.loads(logged(recording=None))["recording"] is None
 
@@ -183,7 +183,7 @@ def test_the_console_is_for_eyes() -> None:
 
 def test_below_the_level_nothing_is_written() -> None:
     stream = io.StringIO()
-    events.configure(level="warning", stream=stream)
+    logs.configure(level="warning", stream=stream)
     log.info(Event.CLAIMED)
     assert stream.getvalue() == ""
     log.warning(Event.FAILED)
@@ -193,11 +193,11 @@ def test_below_the_level_nothing_is_written() -> None:
 def test_an_observer_hears_what_is_below_the_level_and_before_it_is_redacted(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(events, "_observer", None)  # and back again at the end
+    monkeypatch.setattr(events, "_subscriber", None)  # and back again at the end
     heard = []
-    events.observe(lambda event, fields: heard.append((event, dict(fields))))
+    events.subscribe(lambda event, fields: heard.append((event, dict(fields))))
     stream = io.StringIO()
-    events.configure(level="error", stream=stream)
+    logs.configure(level="error", stream=stream)
     log.debug(Event.API_CALLED, call="token", status="200")
     log.error(Event.VANISHED, recording="Maria.wav")
     assert [event for event, _fields in heard] == [Event.API_CALLED, Event.VANISHED]
@@ -209,8 +209,8 @@ def test_an_observer_hears_what_is_below_the_level_and_before_it_is_redacted(
 
 def test_libraries_are_silent() -> None:
     program = (
-        "import logging, sys; from invox_watcher import events; logging.basicConfig(level=0);"
-        "events.configure(level='debug');"
+        "import logging, sys; from invox_watcher import events, logs; logging.basicConfig(level=0);"
+        "logs.configure(level='debug');"
         "names = ('urllib3.connectionpool', 'requests', 'uvicorn', 'sqlalchemy.engine');"
         f"[logging.getLogger(name).error({URL!r}) for name in names]"
     )
@@ -220,7 +220,7 @@ def test_libraries_are_silent() -> None:
 
 def test_a_log_that_can_not_be_written_stops_nothing() -> None:
     program = (
-        "from invox_watcher import events; events.configure();"
+        "from invox_watcher import events, logs; logs.configure();"
         "[events.log.info(events.Event.DONE, job='x' * 5000) for _ in range(20_000)];"
         "print(open('/proc/self/statm').read().split()[1])"
     )
@@ -233,8 +233,8 @@ def test_a_log_that_can_not_be_written_stops_nothing() -> None:
 def test_a_line_that_a_full_disk_cut_off_spoils_only_itself(tmp_path: Path, where: str) -> None:
     file = tmp_path / "daemon.log"
     program = (
-        "import resource, sys; from pathlib import Path; from invox_watcher import events;"
-        "events.configure(file=Path(sys.argv[1]) if len(sys.argv) > 1 else None);"
+        "import resource, sys; from pathlib import Path; from invox_watcher import events, logs;"
+        "logs.configure(file=Path(sys.argv[1]) if len(sys.argv) > 1 else None);"
         "room = lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY));"
         "say = lambda number: events.log.info(events.Event.DONE, job=str(number) * 200);"
         "say(1); room(400); say(2); say(3); room(1 << 20); say(4); say(5)"

@@ -93,9 +93,9 @@ def a_bad_day(root: Path, api: Sandbox) -> Clinic:
         write_wav(clinic.inbox / "jones.wav", pitch=500)
         wait_for("it is done", lambda: "jones.wav" in clinic.files(clinic.done))
         clinic.inbox.rename(root / "elsewhere")
-        wait_for("it is gone", lambda: clinic.events("inbox_gone") != [])
+        wait_for("it is gone", lambda: clinic.events("inbox_unavailable") != [])
         (root / "elsewhere").rename(clinic.inbox)
-        wait_for("it is back", lambda: clinic.events("inbox_back") != [])
+        wait_for("it is back", lambda: clinic.events("inbox_available") != [])
         api.fault({"on": "presign", "do": "status", "status": 503, "times": 1000})
         write_wav(clinic.inbox / "lopez.wav", pitch=600)
         wait_for("it is under way", lambda: clinic.files(clinic.processing) != [])
@@ -143,10 +143,10 @@ def webhooks(root: Path, api: Sandbox) -> Clinic:
         (
             a_bad_day,
             "step_retry breaker_opened breaker_closed upload_uncertain api_status_unknown api_refused"
-            " inbox_gone inbox_back vanished",
+            " inbox_unavailable inbox_available vanished",
         ),
         (a_kill, "recovered returned_to_inbox done"),
-        (webhooks, "listening webhook_taken webhook_refused webhook_contradicts"),
+        (webhooks, "listening webhook_accepted webhook_refused webhook_conflicting"),
     ],
     ids=["a good day", "a bad day", "a kill", "webhooks"],
 )

@@ -27,7 +27,7 @@ from invox_watcher.errors import (
     StorageError,
     UploadUncertainError,
 )
-from invox_watcher.exchange import HttpClient, HttpReply, read_object
+from invox_watcher.net.client import HttpClient, HttpReply, read_object
 from tests.loopback import Peer, Server, make_certificate, one_reply, serve
 from tests.support import free_port
 

@@ -15,7 +15,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from invox_watcher.errors import FolderBlockedError, FolderError, RecordingVanishedError, StorageError
-from invox_watcher.files import Deletion, Folders, Identity, NameTakenError, numbered, output_path
+from invox_watcher.files.folders import Deletion, Folders, NameTakenError
+from invox_watcher.files.names import numbered, output_path
+from invox_watcher.recording import FileIdentity
 
 JOB = "20261123t000000-000000000000"
 EMPTY_OBJECT = hashlib.sha256(b"{}").hexdigest()
@@ -33,12 +35,12 @@ def folders_below(root: Path, **changes: Path | int) -> Folders:
     return Folders(**({name: root / name for name in names} | changes))  # type: ignore[arg-type]
 
 
-def put(folders: Folders, path: str, content: bytes = b"sound") -> Identity:
+def put(folders: Folders, path: str, content: bytes = b"sound") -> FileIdentity:
     """A recording in the inbox, as the intake sees it."""
     target = folders.inbox / path
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_bytes(content)
-    return Identity.of(target.stat())
+    return FileIdentity.of(target.stat())
 
 
 def tree(folder: Path) -> list[str]:
@@ -123,7 +125,7 @@ def test_a_folder_swapped_for_a_link_leads_nowhere(folders: Folders, tmp_path: P
     (secret / "smith.wav").write_bytes(b"sound")
     (folders.inbox / "ward").symlink_to(secret)
     with pytest.raises(StorageError):
-        folders.claim(JOB, "ward/smith.wav", Identity.of((secret / "smith.wav").stat()))
+        folders.claim(JOB, "ward/smith.wav", FileIdentity.of((secret / "smith.wav").stat()))
     (folders.outbox / "ward").symlink_to(secret)
     with pytest.raises(StorageError):
         folders.publish(JOB, folders.outbox, "ward/smith.json", b"{}")

@@ -19,9 +19,10 @@ from typing import Any
 
 import pytest
 
-from invox_watcher import events
+from invox_watcher import events, logs
 from invox_watcher.errors import InvoxError, StorageError
-from invox_watcher.inbox import Candidate, Inbox, InboxStatus
+from invox_watcher.inbox.inbox import Inbox, InboxStatus
+from invox_watcher.inbox.screening import Candidate
 
 ACCEPTED = ["audio/wav", "audio/mp3"]
 ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -129,11 +130,11 @@ class Intake:
 @pytest.fixture
 def intake(tmp_path: Path) -> Iterator[Intake]:
     log = io.StringIO()
-    events.configure(stream=log, level="debug", filenames="plain")
+    logs.configure(stream=log, level="debug", filenames="plain")
     intake = Intake(tmp_path, log)
     yield intake
     intake.stop()
-    events.configure()
+    logs.configure()
 
 
 def only_refusal(intake: Intake, path: str, *, within: float = 5.0) -> str:
@@ -507,7 +508,7 @@ def test_an_error_in_taking_is_said_once_and_tried_again(
     intake.start_and_scan(rescan_seconds=0.1)
     eventually(lambda: len(intake.offers) >= 3)
     assert intake.status.troubled == 1
-    (said,) = intake.logged(events.Event.INBOX_NOT_TAKEN)
+    (said,) = intake.logged(events.Event.CLAIM_FAILED)
     assert (said["reason"], said.get("hint")) == (reason, hint)
     intake.raises = None
     eventually(lambda: "x.wav" in intake.claimed)
@@ -630,12 +631,12 @@ def deafen(intake: Intake) -> None:
 AT_A_LIMIT = """
 import os, sys, threading, time
 from pathlib import Path
-from invox_watcher import events
+from invox_watcher import events, logs
 from invox_watcher.inbox import Inbox
 
 root, limit, value = Path(sys.argv[1]), *sys.argv[2:]
 Path("/proc/sys/user", limit).write_text(value)
-events.configure(stream=sys.stderr)
+logs.configure(stream=sys.stderr)
 stop, busy, filled = threading.Event(), threading.Event(), threading.Event()
 inbox = Inbox(
     root, mode="auto", recursive=True, settle_seconds=0.1, patience_seconds=30, rescan_seconds=30,
@@ -700,8 +701,8 @@ def test_a_folder_that_goes_away_is_waited_for(intake: Intake, tmp_path: Path, m
     eventually(lambda: "x.wav" in intake.claimed)
     (intake.root / "y.wav").write_bytes(wav())
     eventually(lambda: "y.wav" in intake.claimed)
-    assert len(intake.logged(events.Event.INBOX_GONE)) == 1
-    assert len(intake.logged(events.Event.INBOX_BACK)) == 1
+    assert len(intake.logged(events.Event.INBOX_UNAVAILABLE)) == 1
+    assert len(intake.logged(events.Event.INBOX_AVAILABLE)) == 1
 
 
 def test_a_folder_deleted_and_made_anew_is_watched_again(intake: Intake) -> None:
@@ -717,7 +718,7 @@ def test_a_folder_deleted_and_made_anew_is_watched_again(intake: Intake) -> None
 def test_a_folder_that_is_not_there_yet_is_waited_for(intake: Intake) -> None:
     intake.root.rmdir()
     intake.start()
-    eventually(lambda: intake.logged(events.Event.INBOX_GONE))
+    eventually(lambda: intake.logged(events.Event.INBOX_UNAVAILABLE))
     assert not intake.status.available
     intake.root.mkdir()
     (intake.root / "x.wav").write_bytes(wav())
@@ -746,7 +747,7 @@ def test_an_empty_mount_point_is_not_the_inbox(intake: Intake, share: Callable[[
     eventually(lambda: intake.status.unfinished == 1)
     subprocess.run(["umount", str(intake.root)], check=True)
     eventually(lambda: not intake.status.available)
-    assert intake.logged(events.Event.INBOX_GONE)[0]["code"] == "ENODEV"
+    assert intake.logged(events.Event.INBOX_UNAVAILABLE)[0]["code"] == "ENODEV"
     assert intake.status.unfinished == 1
     share()
     (intake.root / "x.wav").write_bytes(wav())

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from invox_watcher.inbox.completeness import Snapshot, Stage, Tracker, Writer, writer_of
-from invox_watcher.inbox.mounts import Mount, mount_of, open_root
+from invox_watcher.host.mounts import Mount, mount_of, open_root
+from invox_watcher.inbox.stability import Snapshot, Stage, Tracker, Writer, writer_of
 from invox_watcher.inbox.tree import Filter, NotAFileError, open_file, open_folder
 
 

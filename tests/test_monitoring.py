@@ -26,10 +26,11 @@ from prometheus_client.parser import text_string_to_metric_families
 import invox_watcher
 from invox_watcher import errors
 from invox_watcher.events import Event
-from invox_watcher.inbox import InboxStatus
+from invox_watcher.inbox.inbox import InboxStatus
 from invox_watcher.job import ACTIVE, State
-from invox_watcher.metrics import Gauges, Meter, Standing, exposition
 from invox_watcher.sandbox.server import Sandbox
+from invox_watcher.web.gauges import Gauges, IntakeSnapshot, exposition
+from invox_watcher.web.metrics import Counters
 from tests.support import Clinic, free_port, running, stop, wait_for, write_wav
 from tests.test_retention import age
 from tests.webhook_clinic import TAKEN, send, webhook_clinic
@@ -284,8 +285,8 @@ def test_calls_without_an_answer_are_counted_by_what_came_instead(clinic: Clinic
 def test_an_inbox_that_is_gone_shows(clinic: Clinic) -> None:
     with running(clinic):
         clinic.inbox.rename(clinic.root / "elsewhere")
-        wait_for("it shows", lambda: "inbox_gone" in ready(clinic))
-        assert scraped(clinic)['problem{code="inbox_gone"}'] == 1
+        wait_for("it shows", lambda: "inbox_unavailable" in ready(clinic))
+        assert scraped(clinic)['problem{code="inbox_unavailable"}'] == 1
         assert scraped(clinic)["intake_paused"] == 1
         (clinic.root / "elsewhere").rename(clinic.inbox)
         wait_for("it is ready", lambda: ready(clinic) == {})
@@ -295,7 +296,7 @@ def test_an_inbox_that_is_gone_shows(clinic: Clinic) -> None:
 def test_a_folder_that_is_gone_pauses_the_intake(clinic: Clinic) -> None:
     with running(clinic):
         clinic.done.rename(clinic.root / "elsewhere")
-        wait_for("it shows", lambda: list(ready(clinic)) == ["folders_gone"])
+        wait_for("it shows", lambda: list(ready(clinic)) == ["folders_unavailable"])
         assert scraped(clinic)["intake_paused"] == 1
         (clinic.root / "elsewhere").rename(clinic.done)
         wait_for("it is ready", lambda: ready(clinic) == {})
@@ -362,11 +363,11 @@ def test_a_disk_that_hangs_holds_up_one_thread_and_no_scrape(tmp_path: Path) -> 
 
     inbox = InboxStatus(1, 0, 0, 0, 0, None, available=True, watching="native")
     gauges = Gauges(
-        standing=lambda: Standing([], api_is_away=False, takes=True, inbox=inbox),
+        standing=lambda: IntakeSnapshot([], api_is_away=False, takes=True, inbox=inbox),
         under_way=under_way,  # type: ignore[arg-type]
         folders={"inbox": tmp_path, "outbox": tmp_path / "nowhere"},
     )
-    text = exposition(Meter(), gauges)
+    text = exposition(Counters(), gauges)
     try:
         for _scrape in range(3):
             began = time.monotonic()
@@ -384,9 +385,9 @@ def test_a_disk_that_hangs_holds_up_one_thread_and_no_scrape(tmp_path: Path) -> 
 
 
 def test_what_vanishes_after_its_transcript_was_delivered_has_ended_once() -> None:
-    meter = Meter()
-    meter.hear(Event.VANISHED, {"state": State.DELIVERED})
-    meter.hear(Event.DONE, {})
+    meter = Counters()
+    meter.record(Event.VANISHED, {"state": State.DELIVERED})
+    meter.record(Event.DONE, {})
     ends = {
         state: meter.registry.get_sample_value("invox_watcher_recordings_total", {"state": state})
         for state in ("done", "failed", "vanished")
@@ -395,12 +396,12 @@ def test_what_vanishes_after_its_transcript_was_delivered_has_ended_once() -> No
 
 
 def test_counting_from_many_threads_loses_nothing() -> None:
-    meter = Meter()
+    meter = Counters()
 
     def hear(_number: int) -> None:
         for _time in range(500):
-            meter.hear(Event.DONE, {})
-            meter.hear(Event.API_CALLED, {"call": "result", "status": "200"})
+            meter.record(Event.DONE, {})
+            meter.record(Event.API_CALLED, {"call": "result", "status": "200"})
 
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(hear, range(8)))
@@ -477,9 +478,9 @@ def possible_problems() -> set[str]:
     kinds = {
         name: kind for name, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, shown)
     }
-    codes = {kind.code for kind in kinds.values()} | {"inbox_gone", "stalled"}
+    codes = {kind.code for kind in kinds.values()} | {"inbox_unavailable", "stalled"}
     for path in Path(invox_watcher.__file__).parent.rglob("*.py"):
-        if path.name in ("lock.py", "unix_daemon.py"):  # whose errors are about another daemon, at the start
+        if path.name in ("lock.py", "background.py"):  # whose errors are about another daemon, at the start
             continue
         for call in ast.walk(ast.parse(path.read_text())):
             if isinstance(call, ast.Call) and ast.unparse(call.func) in kinds:

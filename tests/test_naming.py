@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from invox_watcher.files import Folders
+from invox_watcher.files.folders import Folders
 from invox_watcher.job import Failure, Job, State, new_job_id
-from invox_watcher.naming import Names
-from invox_watcher.store import Journal
+from invox_watcher.journal.journal import Journal
+from invox_watcher.processing.reservations import Reservations
 
 NOT_AUDIO = Failure(State.CLAIMED, "not_audio", "It is text.", "Look.", retryable=False)
 
@@ -49,7 +49,7 @@ class _Slow(Folders):
 
 
 def test_a_name_is_not_let_go_of_while_another_job_looks_for_one(journal: Journal, folders: Folders) -> None:
-    names = Names(folders, journal)
+    names = Reservations(folders, journal)
     first, second = claimed(journal, "smith.wav"), claimed(journal, "smith.wav")
     first = names.for_failure(first, failure=NOT_AUDIO)
     assert first.filed_as == "smith.wav"

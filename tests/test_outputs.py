@@ -17,7 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from invox_watcher import config, outputs
-from invox_watcher.outputs import Delivery, OutputFormat, Source, render
+from invox_watcher.outputs.delivery import Delivery, Source
+from invox_watcher.outputs.formats import OutputFormat, render
 from invox_watcher.transcript import Segment, Transcript
 
 NAMES = {"Speaker_00": "Doctor"}

@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from invox_watcher.retry import Backoff, Breaker, first_look_seconds, next_look_seconds, retry_after_seconds
+from invox_watcher.net.headers import retry_after_seconds
+from invox_watcher.processing.backoff import Backoff, Breaker
+from invox_watcher.processing.polling import first_poll_delay, next_poll_delay
 
 NOW = datetime(2026, 11, 23, 18, 0, 0, tzinfo=UTC)
 BACKOFF = Backoff(base_seconds=1.0, max_seconds=300.0)
@@ -78,18 +80,18 @@ def test_whatever_retry_after_says_the_delay_is_bounded(header: str) -> None:
 
 
 def test_the_first_look_is_estimated_where_the_length_and_the_ratio_are_known() -> None:
-    assert first_look_seconds(120, 0.25, first_seconds=2, max_seconds=60) == 30
-    assert first_look_seconds(None, 0.25, first_seconds=2, max_seconds=60) == 2
-    assert first_look_seconds(120, None, first_seconds=2, max_seconds=60) == 2
-    assert first_look_seconds(36000, 0.25, first_seconds=2, max_seconds=60) == 60
-    assert first_look_seconds(0, 0.25, first_seconds=2, max_seconds=60) > 0
+    assert first_poll_delay(120, 0.25, first_seconds=2, max_seconds=60) == 30
+    assert first_poll_delay(None, 0.25, first_seconds=2, max_seconds=60) == 2
+    assert first_poll_delay(120, None, first_seconds=2, max_seconds=60) == 2
+    assert first_poll_delay(36000, 0.25, first_seconds=2, max_seconds=60) == 60
+    assert first_poll_delay(0, 0.25, first_seconds=2, max_seconds=60) > 0
 
 
 @given(st.floats(0.01, 100), st.floats(0.01, 1000), st.floats(0.0, 1e6))
 def test_looks_are_never_later_than_a_quarter_nor_further_apart_than_the_cap(
     first: float, cap: float, waited: float
 ) -> None:
-    delay = next_look_seconds(waited, first_seconds=first, max_seconds=cap)
+    delay = next_poll_delay(waited, first_seconds=first, max_seconds=cap)
     assert 0 < delay <= cap
     assert delay <= max(waited / 4, first)
 

@@ -74,10 +74,10 @@ def test_in_the_foreground_a_signal_ends_it_cleanly(tmp_path: Path, number: sign
     script = """
 import sys
 from pathlib import Path
-from invox_watcher import events
+from invox_watcher import events, logs
 from invox_watcher.sandbox.server import serve
 from invox_watcher.sandbox.settings import SandboxSettings
-events.configure()
+logs.configure()
 serve(SandboxSettings(Path(sys.argv[1]), recognizer="none"), lambda url: print(url, flush=True))
 print("stopped")
 """

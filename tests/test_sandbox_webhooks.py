@@ -518,10 +518,10 @@ def test_in_the_foreground_each_try_is_logged(tmp_path: Path) -> None:
     script = """
 import sys
 from pathlib import Path
-from invox_watcher import events
+from invox_watcher import events, logs
 from invox_watcher.sandbox.server import serve
 from invox_watcher.sandbox.settings import SandboxSettings
-events.configure()
+logs.configure()
 settings = SandboxSettings(
     Path(sys.argv[1]), recognizer="none", result_delay_seconds=0, webhook_backoff_seconds=0.01
 )

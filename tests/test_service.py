@@ -21,12 +21,14 @@ from typing import Any
 import pytest
 import structlog.testing
 
-from invox_watcher.engine import Clock, _Lane
-from invox_watcher.inbox import Candidate, Inbox
-from invox_watcher.job import Job, State, utc_now
-from invox_watcher.pulse import Pulse, Supervisor
+from invox_watcher.heartbeat import Heartbeat, StallDetector
+from invox_watcher.host.systemd import Notifier
+from invox_watcher.inbox.inbox import Inbox
+from invox_watcher.inbox.screening import Candidate
+from invox_watcher.job import Job, State
+from invox_watcher.processing.lanes import Clock, Lane
 from invox_watcher.sandbox.server import Sandbox
-from invox_watcher.service import Service
+from invox_watcher.times import utc_now
 from tests.manager import managed, manager
 from tests.support import Clinic, free_port, sandbox, stop, wait_for, write_sparse_wav, write_wav
 
@@ -122,7 +124,7 @@ def test_the_counts_outlive_a_reload(clinic: Clinic, api: Sandbox) -> None:
 
 def test_hooks_and_other_children_are_not_taken_for_the_service() -> None:
     environ = {"NOTIFY_SOCKET": "@x", "WATCHDOG_USEC": "5000000", "WATCHDOG_PID": str(os.getpid()), "A": "B"}
-    assert Service(environ).watchdog_seconds == 5
+    assert Notifier(environ).watchdog_seconds == 5
     assert environ == {"A": "B"}
 
 
@@ -137,7 +139,7 @@ def test_hooks_and_other_children_are_not_taken_for_the_service() -> None:
     ],
 )
 def test_a_manager_that_is_not_there_is_no_error(environ: dict[str, str]) -> None:
-    service = Service(dict(environ))
+    service = Notifier(dict(environ))
     service.ready()
     service.status("well")
     service.feed()
@@ -150,7 +152,7 @@ def test_a_manager_that_is_not_there_is_no_error(environ: dict[str, str]) -> Non
 def test_a_watchdog_that_is_not_ours_is_not_fed(microseconds: str, pid: str) -> None:
     with manager() as systemd:
         environ = {"NOTIFY_SOCKET": systemd.address, "WATCHDOG_USEC": microseconds, "WATCHDOG_PID": pid}
-        service = Service(environ)
+        service = Notifier(environ)
         service.feed()
         service.ready()
         assert systemd.wait_for("READY")
@@ -160,7 +162,7 @@ def test_a_watchdog_that_is_not_ours_is_not_fed(microseconds: str, pid: str) -> 
 
 def test_a_status_is_one_line_whatever_it_says() -> None:
     with manager() as systemd:
-        Service({"NOTIFY_SOCKET": systemd.address}).status("two\nREADY=1")
+        Notifier({"NOTIFY_SOCKET": systemd.address}).status("two\nREADY=1")
         assert systemd.wait_for("STATUS")[0].fields == {"STATUS": "two\\nREADY=1"}
 
 
@@ -202,7 +204,7 @@ def test_a_journal_that_does_not_answer_is_seen(tmp_path: Path, api: Sandbox) ->
             time.sleep(WATCHDOG_SECONDS)
             assert len(systemd.messages("WATCHDOG")) == fed, "systemd would not have killed it"
             assert len(clinic.events("stalled")) == 2, "said again"
-        wait_for("it gets on", lambda: len(clinic.events("stall_over")) == 2)
+        wait_for("it gets on", lambda: len(clinic.events("stall_resolved")) == 2)
         systemd.wait_for("WATCHDOG", count=fed + 1)
         wait_for("the recording is done", lambda: clinic.files(clinic.done) == ["smith.wav"])
         assert ready(port) == (200, {})
@@ -242,7 +244,7 @@ class Part:
 
 
 def test_a_standstill_is_said_once_and_so_is_its_end(events_seen: list[dict[str, Any]]) -> None:
-    supervisor, inbox, journal = Supervisor(10), Part("inbox"), Part("journal")
+    supervisor, inbox, journal = StallDetector(10), Part("inbox"), Part("journal")
 
     def look() -> bool:
         return supervisor.look([inbox, journal])
@@ -260,8 +262,8 @@ def test_a_standstill_is_said_once_and_so_is_its_end(events_seen: list[dict[str,
     assert [(event["event"], event["part"]) for event in events_seen] == [
         ("stalled", "inbox"),
         ("stalled", "journal"),
-        ("stall_over", "inbox"),
-        ("stall_over", "journal"),
+        ("stall_resolved", "inbox"),
+        ("stall_resolved", "journal"),
     ]
 
 
@@ -280,7 +282,7 @@ class Deaf(Clock):
 
 def test_a_due_job_that_nobody_takes_although_somebody_is_free() -> None:
     clock = Deaf()
-    lane = _Lane(clock, "looks")
+    lane = Lane(clock, "looks")
     job = Job("1", State.WAITING, "a.wav", 1, 1, 1, 1, utc_now())
     lane.put(job, 0, held_back=False)
     time.sleep(0.05)
@@ -350,7 +352,7 @@ def test_a_scan_of_very_many_files_is_no_standstill(tmp_path: Path) -> None:
         max_size_bytes=1 << 30,
         accepted_mime_types=["audio/wav"],
     )
-    stop_event, pulse = threading.Event(), Pulse("inbox")
+    stop_event, pulse = threading.Event(), Heartbeat("inbox")
 
     def refuse(_candidate: Candidate) -> bool:
         raise AssertionError("nothing is settled")

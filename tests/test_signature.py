@@ -19,7 +19,7 @@ from Crypto.Util.Padding import pad
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from invox_watcher.signature import Layout, is_genuine, usable_layouts
+from invox_watcher.invox.signature import Layout, is_genuine, usable_layouts
 
 VECTORS_FOLDER = Path(__file__).parent / "vectors"
 CLIENTS = {

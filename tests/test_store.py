@@ -18,7 +18,7 @@ import pytest
 
 from invox_watcher.errors import JournalError, StaleStateError
 from invox_watcher.job import TRANSITIONS, Failure, Job, State, new_job_id
-from invox_watcher.store import Journal, NameReservedError
+from invox_watcher.journal.journal import Journal, NameReservedError
 
 BEGAN = datetime(2026, 11, 23, 18, 0, 0, 123456, tzinfo=UTC)
 SHA = "5" * 64
@@ -130,7 +130,7 @@ def test_a_move_needs_the_state_that_it_starts_from(journal: Journal) -> None:
     with pytest.raises(StaleStateError):
         journal.move(stale, State.UPLOADING, request_id="r-2")
     with pytest.raises(StaleStateError):
-        journal.note(stale, attempts=5)
+        journal.update(stale, attempts=5)
     found = journal.get(stale.id)
     assert found is not None
     assert (found.state, found.request_id, found.attempts) == (State.UPLOADING, "r-1", 0)
@@ -165,7 +165,7 @@ def test_only_the_ways_that_were_drawn_can_be_gone(journal: Journal, state: Stat
 def test_a_move_returns_what_is_then_in_the_journal(journal: Journal) -> None:
     moved = journal.move(identified(journal), State.UPLOADING, request_id="r-1", uploaded_bytes=7)
     assert journal.get(moved.id) == moved
-    assert journal.note(moved, attempts=2) == journal.get(moved.id)
+    assert journal.update(moved, attempts=2) == journal.get(moved.id)
 
 
 def test_the_reply_is_kept_with_the_move(journal: Journal) -> None:
@@ -186,7 +186,7 @@ def test_a_name_is_reserved_once_until_its_job_moves_on(journal: Journal, same: 
     with pytest.raises(NameReservedError):
         journal.move(second, State.TRANSCRIBED, reserve=same)
     assert journal.get(second.id) == second
-    assert journal.note(first, attempts=1).state is State.TRANSCRIBED
+    assert journal.update(first, attempts=1).state is State.TRANSCRIBED
     with pytest.raises(NameReservedError):
         journal.move(second, State.TRANSCRIBED, reserve=same)
     journal.move(dataclasses.replace(first, attempts=1), State.DELIVERED)
@@ -255,7 +255,7 @@ def test_how_long_the_api_takes_is_learned_from_what_was_polled(journal: Journal
     assert journal.transcription_ratios("polling") == []
     for seconds, how in ((20, "polling"), (10, "polling"), (1, "reuse")):
         waiting = uploaded(journal, later=seconds)
-        journal.note(
+        journal.update(
             waiting,
             duration_seconds=40.0,
             completed_at=BEGAN + timedelta(seconds=seconds),

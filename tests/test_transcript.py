@@ -11,13 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from invox_watcher.errors import ApiUnavailableError
-from invox_watcher.transcript import Reply, ReplyStatus, Segment, Transcript, read_reply
+from invox_watcher.invox.replies import ReplyStatus, TranscriptionReply, parse_reply
+from invox_watcher.transcript import Segment, Transcript
 
 HELLO = {"text": "Hello, Doctor.", "start": 0.5, "end": 2.2}
 
 
-def completed(*segments: object, **more: object) -> Reply:
-    return read_reply({"processingStatus": "COMPLETED", "transcription": list(segments), **more})
+def completed(*segments: object, **more: object) -> TranscriptionReply:
+    return parse_reply({"processingStatus": "COMPLETED", "transcription": list(segments), **more})
 
 
 def only_segment(**fields: object) -> Segment:
@@ -31,7 +32,7 @@ class TestShapes:
     @pytest.mark.parametrize("key", ["processingStatus", "transcriptionStatus", "status"])
     @pytest.mark.parametrize("status", ReplyStatus)
     def test_the_status_under_any_of_its_names(self, key: str, status: ReplyStatus) -> None:
-        reply = read_reply({key: status.value, "transcription": [HELLO]})
+        reply = parse_reply({key: status.value, "transcription": [HELLO]})
         assert reply.status is status
         assert (reply.transcript is not None) == (status is ReplyStatus.COMPLETED)
         assert reply.unknown_status is None
@@ -44,12 +45,12 @@ class TestShapes:
             "signature": "c2ln",
             "createdAt": 1721060645,
         }
-        reply = read_reply(body)
+        reply = parse_reply(body)
         assert reply.transcript == Transcript((Segment("Hello, Doctor.", 0.5, 2.2, "Speaker_00"),))
         assert reply.raw == body
 
     def test_a_null_status_is_no_status(self) -> None:
-        reply = read_reply(
+        reply = parse_reply(
             {"processingStatus": None, "transcriptionStatus": "ERROR", "errorMessage": "bad\n audio"}
         )
         assert (reply.status, reply.error_message) == (ReplyStatus.ERROR, "bad audio")
@@ -58,7 +59,7 @@ class TestShapes:
         ("sent", "shown"), [("QUEUED", "QUEUED"), (3, "3"), ("x" * 99 + "\n", "x" * 40), ("", "")]
     )
     def test_an_unknown_status_is_pending(self, sent: object, shown: str) -> None:
-        reply = read_reply({"processingStatus": sent, "transcription": [HELLO]})
+        reply = parse_reply({"processingStatus": sent, "transcription": [HELLO]})
         assert (reply.status, reply.unknown_status, reply.transcript) == (ReplyStatus.PENDING, shown, None)
 
     @pytest.mark.parametrize(
@@ -71,7 +72,7 @@ class TestShapes:
         ],
     )
     def test_without_a_status(self, payload: dict[str, object], status: ReplyStatus) -> None:
-        assert read_reply(payload).status is status
+        assert parse_reply(payload).status is status
 
     def test_silence(self) -> None:
         transcript = completed().transcript
@@ -158,7 +159,7 @@ NONSENSE: list[tuple[object, str]] = [
 @pytest.mark.parametrize(("payload", "what"), NONSENSE)
 def test_a_reply_that_makes_no_sense_says_where_and_no_words(payload: object, what: str) -> None:
     with pytest.raises(ApiUnavailableError) as caught:
-        read_reply(payload)
+        parse_reply(payload)
     assert caught.value.message == f"The API's reply makes no sense: {what}."
     assert caught.value.code == "api_protocol"
     assert caught.value.retryable
@@ -185,7 +186,7 @@ REPLY = st.fixed_dictionaries(
 def test_any_json_is_a_sane_reply_or_our_own_error(payload: object) -> None:
     sent = json.dumps(payload)
     try:
-        reply = read_reply(payload)
+        reply = parse_reply(payload)
     except ApiUnavailableError:
         return
     assert json.dumps(reply.raw) == sent

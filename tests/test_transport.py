@@ -13,7 +13,7 @@ import requests
 import urllib3
 
 from invox_watcher.errors import ApiError, ApiRefusedError, ApiUnavailableError
-from invox_watcher.transport import translated
+from invox_watcher.net.failures import translated
 
 SECRET = "Sup3rS3cret"
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from invox_watcher.lock import holder_of
+from invox_watcher.host.locks import holder_of
 from invox_watcher.sandbox.server import Sandbox
 from tests.support import Clinic, sandbox, wait_for, write_sparse_wav, write_wav
 

@@ -104,7 +104,7 @@ def test_killed_between_webhook_and_publishing(tmp_path: Path) -> None:
         daemon = clinic.start()
         api.fault({"on": "webhook", "do": "latency", "seconds": 1.0})
         write_wav(clinic.inbox / "smith.wav")
-        wait_for("the webhook was taken", lambda: bool(clinic.events("webhook_taken")))
+        wait_for("the webhook was taken", lambda: bool(clinic.events("webhook_accepted")))
         daemon.kill()
         daemon.wait()
         daemon = clinic.start()

@@ -15,8 +15,9 @@ from invox_watcher.cli._parser import CONFIG_VARIABLE, DEFAULT_CONFIG
 from invox_watcher.cli._streams import complain
 from invox_watcher.config import Config, load, state_directory
 from invox_watcher.errors import ConfigurationError, ExitStatus, InvoxError
-from invox_watcher.job import Job, rfc3339
-from invox_watcher.store import Journal
+from invox_watcher.job import Job
+from invox_watcher.journal import Journal
+from invox_watcher.times import rfc3339
 
 _SHOWN_IDS = 5
 

@@ -7,10 +7,10 @@ import dataclasses
 import json
 
 from invox_watcher.cli._common import config_of
+from invox_watcher.diagnostics.explain import Explanation, Verdict
+from invox_watcher.diagnostics.explain import explain as explained
 from invox_watcher.errors import ExitStatus
-from invox_watcher.events import printable
-from invox_watcher.explain import Explanation, Verdict
-from invox_watcher.explain import explain as explained
+from invox_watcher.logs import printable
 
 
 def explain(options: argparse.Namespace) -> ExitStatus:

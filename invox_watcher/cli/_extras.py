@@ -8,9 +8,9 @@ from pathlib import Path
 
 import shtab
 
-from invox_watcher import config as configuration
-from invox_watcher import events
+from invox_watcher import logs
 from invox_watcher.cli._parser import build
+from invox_watcher.config import example_yaml, json_schema
 from invox_watcher.errors import ExitStatus, FolderError
 
 _WEBHOOK_LISTEN = "127.0.0.1:8787"
@@ -19,9 +19,9 @@ _WEBHOOK_LISTEN = "127.0.0.1:8787"
 def config(options: argparse.Namespace) -> ExitStatus:
     """Print the example configuration or its JSON schema."""
     if options.what == "example":
-        print(configuration.example_yaml(), end="")
+        print(example_yaml(), end="")
     else:
-        print(json.dumps(configuration.json_schema(), indent=2))
+        print(json.dumps(json_schema(), indent=2))
     return ExitStatus.OK
 
 
@@ -51,7 +51,7 @@ def sandbox(options: argparse.Namespace) -> ExitStatus:
         print(f"Then put a recording into {root / 'inbox'}. Ctrl-C stops the sandbox.", flush=True)
 
     root.mkdir(parents=True, exist_ok=True)
-    events.configure(format="console")
+    logs.configure(format="console")
     try:
         serve(settings, ready)
     except OSError as error:

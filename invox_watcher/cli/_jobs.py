@@ -15,12 +15,13 @@ from rich.console import Console
 
 from invox_watcher.cli import _table, _watch
 from invox_watcher.cli._common import UsageError, config_of, journal_of, json_of, local
+from invox_watcher.diagnostics.daemon_status import DaemonStatus, query_daemon
 from invox_watcher.errors import ExitStatus
-from invox_watcher.events import printable
-from invox_watcher.inquiry import Outlook, ask
-from invox_watcher.job import ACTIVE, Job, State, utc_now
-from invox_watcher.store import Journal
-from invox_watcher.wiring import LOCK_FILE
+from invox_watcher.files import LOCK_FILE
+from invox_watcher.job import ACTIVE, Job, State
+from invox_watcher.journal import Journal
+from invox_watcher.logs import printable
+from invox_watcher.times import utc_now
 
 
 @dataclass(frozen=True)
@@ -57,8 +58,8 @@ def jobs(options: argparse.Namespace) -> ExitStatus:
             "--watch needs a terminal.", hint="For scripts there is `invox-watcher jobs --json`."
         )
 
-    def outlook() -> Outlook:
-        return ask(config.state.directory / LOCK_FILE, config.http.address)
+    def outlook() -> DaemonStatus:
+        return query_daemon(config.state.directory / LOCK_FILE, config.http.address)
 
     with closing(journal_of(config)) as journal:
         if options.watch:
@@ -103,9 +104,9 @@ def _print_lines(jobs: Sequence[Job]) -> None:
         print(f"{job.id}  {job.state:<11}  {local(job.received_at)}  {printable(job.path)}{reason}")
 
 
-def _print_json(jobs: Sequence[Job], journal: Journal, ask_daemon: Callable[[], Outlook]) -> None:
+def _print_json(jobs: Sequence[Job], journal: Journal, ask_daemon: Callable[[], DaemonStatus]) -> None:
     """Each job with what only the running daemon knows of it; null where that is not known."""
-    outlook = ask_daemon() if any(job.state in ACTIVE for job in jobs) else Outlook(None)
+    outlook = ask_daemon() if any(job.state in ACTIVE for job in jobs) else DaemonStatus(None)
     rows: list[dict[str, Any]] = []
     for row in _table.shown(jobs, journal, outlook):
         known = outlook.asked and row.job.state in ACTIVE

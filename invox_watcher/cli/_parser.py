@@ -17,8 +17,8 @@ import shtab
 
 from invox_watcher import __version__
 from invox_watcher.errors import ExitStatus
-from invox_watcher.events import printable
 from invox_watcher.job import State
+from invox_watcher.logs import printable
 
 CONFIG_VARIABLE = "INVOX_WATCHER_CONFIG"
 DEFAULT_CONFIG = Path("/etc/invox-watcher/config.yaml")
@@ -51,7 +51,7 @@ class _Version(argparse.Action):
     """Prints what a report of a fault should begin with."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_rest: object) -> None:
-        from invox_watcher.store import SQLITE_VERSION  # noqa: PLC0415 - nothing else here needs it
+        from invox_watcher.journal import SQLITE_VERSION  # noqa: PLC0415 - nothing else here needs it
 
         python = f"{platform.python_implementation()} {platform.python_version()}"
         print(f"invox-watcher {__version__}")

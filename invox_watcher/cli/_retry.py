@@ -5,18 +5,17 @@ from __future__ import annotations
 import argparse
 from contextlib import closing
 
+from invox_watcher.assembly import folders_of
 from invox_watcher.cli._common import UsageError, config_of, job_called, journal_of
 from invox_watcher.cli._identity import act_as_owner
 from invox_watcher.cli._streams import complain
 from invox_watcher.config import Config
 from invox_watcher.errors import ExitStatus, InvoxError
-from invox_watcher.events import printable
-from invox_watcher.files import ERROR_SUFFIX
+from invox_watcher.files import ERROR_SUFFIX, LOCK_FILE, check_mounted
+from invox_watcher.host import holder_of
 from invox_watcher.job import Job, State
-from invox_watcher.lock import holder_of
-from invox_watcher.presence import check_mounted
-from invox_watcher.store import Journal
-from invox_watcher.wiring import LOCK_FILE, folders_of
+from invox_watcher.journal import Journal
+from invox_watcher.logs import printable
 
 
 def retry(options: argparse.Namespace) -> ExitStatus:

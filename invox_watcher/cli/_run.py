@@ -10,14 +10,15 @@ import signal
 from invox_watcher.cli._common import config_file, config_of, loader_of, local, state_directory_of
 from invox_watcher.cli._identity import act_as_owner, for_its_owner, require_owner
 from invox_watcher.errors import ExitStatus
-from invox_watcher.events import printable
-from invox_watcher.job import ACTIVE, State, rfc3339
+from invox_watcher.job import ACTIVE, State
+from invox_watcher.logs import printable
+from invox_watcher.times import rfc3339
 
 
 def run(options: argparse.Namespace) -> ExitStatus:
     """Watch the inbox, in the foreground."""
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])  # until there is somebody to reload anything
-    from invox_watcher.process import Process  # noqa: PLC0415 - takes a while, in which a SIGHUP may come
+    from invox_watcher.daemon.process import Process  # noqa: PLC0415 - takes a while, in which a SIGHUP may come
 
     load = for_its_owner(loader_of(options), "run --once" if options.once else "run")
     return Process(load).run(once=options.once)
@@ -25,27 +26,27 @@ def run(options: argparse.Namespace) -> ExitStatus:
 
 def start(options: argparse.Namespace) -> ExitStatus:
     """Start a daemon that detaches itself."""
-    from invox_watcher import unix_daemon  # noqa: PLC0415 - see `run`
+    from invox_watcher.daemon import background  # noqa: PLC0415 - see `run`
 
-    holder = unix_daemon.start(for_its_owner(loader_of(options), "start"))
+    holder = background.start(for_its_owner(loader_of(options), "start"))
     print(f"invox-watcher is running{f', pid {holder.pid}' if holder else ''}.")
     return ExitStatus.OK
 
 
 def stop(options: argparse.Namespace) -> ExitStatus:
     """Stop the daemon, whoever started it."""
-    from invox_watcher import unix_daemon  # noqa: PLC0415 - see `run`
+    from invox_watcher.daemon import control  # noqa: PLC0415 - see `run`
 
-    holder = unix_daemon.stop(state_directory_of(options))
+    holder = control.stop(state_directory_of(options))
     print("invox-watcher was not running." if holder is None else "invox-watcher has stopped.")
     return ExitStatus.OK
 
 
 def status(options: argparse.Namespace) -> ExitStatus:
     """Say whether a daemon is running, and what is in its journal."""
-    from invox_watcher import unix_daemon  # noqa: PLC0415 - see `run`
+    from invox_watcher.daemon import control  # noqa: PLC0415 - see `run`
 
-    standing = unix_daemon.status(state_directory_of(options))
+    standing = control.status(state_directory_of(options))
     daemon, jobs = standing.daemon, {str(state): count for state, count in standing.jobs.items()}
     ending = ExitStatus.NOT_RUNNING if daemon is None else ExitStatus.OK
     if options.json:
@@ -68,7 +69,7 @@ def status(options: argparse.Namespace) -> ExitStatus:
 
 def check(options: argparse.Namespace) -> ExitStatus:
     """Try everything that a run needs."""
-    from invox_watcher import check as checks  # noqa: PLC0415 - see `run`
+    from invox_watcher.diagnostics import check as checks  # noqa: PLC0415 - see `run`
 
     config = config_of(options)
     require_owner(config)

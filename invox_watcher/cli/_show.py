@@ -10,15 +10,16 @@ from contextlib import closing
 from datetime import datetime
 from typing import Any
 
-from invox_watcher import life
+from invox_watcher.assembly import folders_of
 from invox_watcher.cli._common import config_of, facts_of, job_called, journal_of, json_of, local
-from invox_watcher.display import duration
+from invox_watcher.diagnostics import timeline as life
+from invox_watcher.diagnostics.display import duration
+from invox_watcher.diagnostics.timeline import FileLocation, StageDurations
 from invox_watcher.errors import ExitStatus
-from invox_watcher.events import printable
-from invox_watcher.job import Failure, Job, rfc3339
-from invox_watcher.life import Durations, Whereabouts
-from invox_watcher.store import Moment
-from invox_watcher.wiring import folders_of
+from invox_watcher.job import Failure, Job
+from invox_watcher.journal import HistoryEntry
+from invox_watcher.logs import printable
+from invox_watcher.times import rfc3339
 
 
 def show(options: argparse.Namespace) -> ExitStatus:
@@ -37,7 +38,7 @@ def show(options: argparse.Namespace) -> ExitStatus:
 
 
 def _as_json(
-    job: Job, history: Sequence[Moment], took: Durations, files: Sequence[Whereabouts]
+    job: Job, history: Sequence[HistoryEntry], took: StageDurations, files: Sequence[FileLocation]
 ) -> dict[str, Any]:
     seconds = {f"{name}_seconds": value for name, value in dataclasses.asdict(took).items()}
     places = [{"what": file.what, "path": str(file.path), "present": file.present} for file in files]
@@ -48,7 +49,9 @@ def _as_json(
     return json_of(job) | {"durations": seconds, "files": places, "history": moments}
 
 
-def _print(job: Job, history: Sequence[Moment], took: Durations, files: Sequence[Whereabouts]) -> None:
+def _print(
+    job: Job, history: Sequence[HistoryEntry], took: StageDurations, files: Sequence[FileLocation]
+) -> None:
     for name, value in (facts_of(job) | _reason(job.failure)).items():
         if value not in (None, 0, ""):
             print(f"{name:<17} {printable(local(value) if isinstance(value, datetime) else value)}")
@@ -66,7 +69,7 @@ def _print(job: Job, history: Sequence[Moment], took: Durations, files: Sequence
         print(f"{file.what:<10}  {printable(file.path)}" + ("" if file.present else "  (no longer there)"))
 
 
-def _with_gaps(history: Sequence[Moment]) -> Iterator[tuple[Moment, float | None]]:
+def _with_gaps(history: Sequence[HistoryEntry]) -> Iterator[tuple[HistoryEntry, float | None]]:
     """Each moment, and how many seconds after the one before it came."""
     before: datetime | None = None
     for moment in history:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import TextIO
 
 from invox_watcher.errors import InvoxError, StorageError
-from invox_watcher.events import printable
+from invox_watcher.logs import printable
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 

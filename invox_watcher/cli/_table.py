@@ -10,12 +10,12 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from invox_watcher import display
-from invox_watcher.events import printable
-from invox_watcher.inquiry import Outlook
+from invox_watcher.diagnostics import display
+from invox_watcher.diagnostics.daemon_status import DaemonStatus
+from invox_watcher.diagnostics.timeline import upload_began
 from invox_watcher.job import ACTIVE, FINAL, Job, State
-from invox_watcher.life import upload_began
-from invox_watcher.store import Journal
+from invox_watcher.journal import Journal
+from invox_watcher.logs import printable
 
 # Below this width the upload is told in numbers alone.
 _WIDE = 110
@@ -31,7 +31,7 @@ class Shown:
     bytes_per_second: float | None
 
 
-def shown(jobs: Iterable[Job], journal: Journal, outlook: Outlook) -> list[Shown]:
+def shown(jobs: Iterable[Job], journal: Journal, outlook: DaemonStatus) -> list[Shown]:
     """The jobs with the rate of each upload, averaged over all of that upload."""
     return [Shown(job, _rate(job, journal) if outlook.daemon else None) for job in jobs]
 
@@ -44,7 +44,7 @@ def _rate(job: Job, journal: Journal) -> float | None:
     return job.uploaded_bytes / seconds if seconds > 0 else None
 
 
-def table(rows: Iterable[Shown], outlook: Outlook, *, width: int, now: datetime) -> Table:
+def table(rows: Iterable[Shown], outlook: DaemonStatus, *, width: int, now: datetime) -> Table:
     """One line a recording, no wider than `width` columns."""
     wide = width >= _WIDE
     made = display.plain_table()
@@ -80,7 +80,7 @@ def totals(counts: Mapping[State, int], rows: Iterable[Shown]) -> str:
     return f"{sum(under_way.values())} under way{f' ({inside})' if inside else ''}, {ended}"
 
 
-def standing(outlook: Outlook) -> Text:
+def standing(outlook: DaemonStatus) -> Text:
     """Whether there is a daemon, and what stands in its way."""
     if outlook.daemon is None:
         return Text("No daemon is running: nothing moves before one is started.", "red")
@@ -102,7 +102,7 @@ def _upload(row: Shown, *, wide: bool) -> RenderableType:
     return Text(percent + rate)
 
 
-def _next(job: Job, outlook: Outlook) -> str:
+def _next(job: Job, outlook: DaemonStatus) -> str:
     """When something happens to the recording, or why nothing will."""
     if job.state in FINAL:
         return job.failure.code if job.failure else ""

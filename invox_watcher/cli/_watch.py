@@ -13,10 +13,11 @@ from rich.live import Live
 from rich.text import Text
 
 from invox_watcher.cli import _table
+from invox_watcher.diagnostics.daemon_status import DaemonStatus
 from invox_watcher.errors import JournalError
-from invox_watcher.inquiry import Outlook
-from invox_watcher.job import ACTIVE, FINAL, Job, State, utc_now
-from invox_watcher.store import Journal
+from invox_watcher.job import ACTIVE, FINAL, Job, State
+from invox_watcher.journal import Journal
+from invox_watcher.times import utc_now
 
 _EVERY_SECONDS = 1.0
 # The table's heading, two lines below it, what was cut off, and the line that the cursor is in.
@@ -27,7 +28,7 @@ def watch(
     console: Console,
     journal: Journal,
     find: Callable[[Journal], Sequence[Job]],
-    ask: Callable[[], Outlook],
+    ask: Callable[[], DaemonStatus],
     *,
     with_ended: bool,
 ) -> None:
@@ -56,7 +57,7 @@ class _View:
         console: Console,
         journal: Journal,
         find: Callable[[Journal], Sequence[Job]],
-        ask: Callable[[], Outlook],
+        ask: Callable[[], DaemonStatus],
         *,
         with_ended: bool,
     ) -> None:

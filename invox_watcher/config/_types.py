@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +11,8 @@ from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
+
+from invox_watcher.host import is_loopback
 
 
 def _absolute(path: Path) -> Path:
@@ -61,7 +62,7 @@ def _url(text: str) -> SplitResult:
 
 def _api_url(text: str) -> str:
     parts = _url(text)
-    if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
+    if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
         raise ValueError(
             "must be https: over plain http anyone on the way could read tokens and patients' words "
             "(plain http is accepted for this machine only, such as http://127.0.0.1:8080)"
@@ -101,13 +102,6 @@ def _command(words: tuple[str, ...]) -> tuple[str, ...]:
     if not words or not words[0].startswith("/"):
         raise ValueError("must begin with the absolute path of a program, as in [/usr/local/bin/notify-ward]")
     return words
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def ordered(model: BaseModel, low: str, high: str) -> None:

@@ -18,11 +18,12 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from invox_watcher import display
 from invox_watcher.demo.stage import STATE, Exhibit, drop, require_running
-from invox_watcher.events import printable
-from invox_watcher.job import FINAL, Job, State, utc_now
-from invox_watcher.store import FILENAME, Journal, Moment
+from invox_watcher.diagnostics import display
+from invox_watcher.job import FINAL, Job, State
+from invox_watcher.journal import FILENAME, HistoryEntry, Journal
+from invox_watcher.logs import printable
+from invox_watcher.times import utc_now
 
 _TICK_SECONDS = 0.2
 _START_SECONDS = 20
@@ -125,7 +126,7 @@ class _Lines:
         self._seen: dict[str, tuple[State, int]] = {}
 
     def update(self, _dropped: Sequence[str], jobs: Sequence[Job]) -> None:
-        fresh: list[tuple[Job, Moment]] = []
+        fresh: list[tuple[Job, HistoryEntry]] = []
         for job in jobs:
             state, count = self._seen.get(job.id, (None, 0))
             if state is not job.state:

@@ -23,8 +23,8 @@ from pathlib import Path
 import yaml
 
 from invox_watcher.errors import ExitStatus, FolderError, InvoxError
-from invox_watcher.events import printable
 from invox_watcher.files import ERROR_SUFFIX
+from invox_watcher.logs import printable
 from invox_watcher.sandbox.configuration import client_configuration
 from invox_watcher.sandbox.samples import convert, speech_samples
 from invox_watcher.sandbox.settings import SandboxSettings

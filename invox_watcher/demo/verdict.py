@@ -13,18 +13,11 @@ from typing import Any
 from rich.console import Console
 from rich.tree import Tree
 
-from invox_watcher.demo.stage import (
-    CONFIGURATION,
-    FOLDERS,
-    LOG,
-    Exhibit,
-    invocation,
-    shown,
-)
+from invox_watcher.demo.stage import CONFIGURATION, FOLDERS, LOG, Exhibit, invocation, shown
 from invox_watcher.errors import ExitStatus
-from invox_watcher.events import printable
 from invox_watcher.files import ERROR_SUFFIX
 from invox_watcher.job import Job, State
+from invox_watcher.logs import printable
 
 
 @dataclass(frozen=True)

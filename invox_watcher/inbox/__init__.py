@@ -1,13 +1,24 @@
-"""The inbox: watches it, waits until a recording is complete, and offers it. Knows nothing of jobs.
-
-`watcher` is the loop; `candidate` decides about one file; `completeness` knows what is quiet and who writes;
-`tree` walks and opens; `watch` chooses between polling and the hints that `notifier` brings from the kernel;
-`mounts` knows what the folder lies on; `reports` says things once.
-"""
+"""Watches the inbox, waits until a recording is complete, and offers it. Knows nothing of jobs."""
 
 from __future__ import annotations
 
-from invox_watcher.inbox.candidate import Candidate, Judgement, Outcome, Refusal, Rules, judge
-from invox_watcher.inbox.watcher import Inbox, InboxStatus
+from invox_watcher.inbox.inbox import Inbox, InboxStatus
+from invox_watcher.inbox.inotify import Notifier
+from invox_watcher.inbox.screening import Candidate, Judgement, Outcome, ScreeningRules, judge
+from invox_watcher.inbox.stability import Snapshot
+from invox_watcher.inbox.tree import Filter, NotAFileError, open_file
 
-__all__ = ["Candidate", "Inbox", "InboxStatus", "Judgement", "Outcome", "Refusal", "Rules", "judge"]
+__all__ = [
+    "Candidate",
+    "Filter",
+    "Inbox",
+    "InboxStatus",
+    "Judgement",
+    "NotAFileError",
+    "Notifier",
+    "Outcome",
+    "ScreeningRules",
+    "Snapshot",
+    "judge",
+    "open_file",
+]

@@ -44,8 +44,8 @@ class Reports:
     def not_taken(self, path: str, error: OSError | InvoxError) -> None:
         """A complete file that could not be taken."""
         cause = cause_of(error)
-        if self._is_new(Event.INBOX_NOT_TAKEN, path, cause["code"]):
-            log.warning(Event.INBOX_NOT_TAKEN, recording=path, **cause)
+        if self._is_new(Event.CLAIM_FAILED, path, cause["code"]):
+            log.warning(Event.CLAIM_FAILED, recording=path, **cause)
 
     def forget(self, path: str) -> None:
         """The file was taken, or is gone."""

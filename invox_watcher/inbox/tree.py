@@ -12,7 +12,7 @@ import re
 import stat
 from collections.abc import Callable, Iterator, Sequence
 
-from invox_watcher.pulse import beat
+from invox_watcher.heartbeat import beat
 
 # What copying, syncing and desktop software leaves about. A leading dot covers .DS_Store, ._x.wav, .Trash-0,
 # .syncthing.x.tmp, .~lock.x# and rsync's temporary names. A trailing slash means: folders only.

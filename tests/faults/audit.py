@@ -13,8 +13,9 @@ from typing import Any
 
 from invox_watcher.errors import JournalError
 from invox_watcher.job import FINAL, Job, State
+from invox_watcher.journal.journal import Journal
+from invox_watcher.journal.sqlite import FILENAME
 from invox_watcher.sandbox.server import Sandbox
-from invox_watcher.store import FILENAME, Journal
 from tests.faults.person import Person, files, is_recording_of, sha256, visible
 from tests.support import Clinic
 

@@ -16,12 +16,14 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
-from invox_watcher import cli, daemon, files
-from invox_watcher.api import InvoxApi
-from invox_watcher.files import _tree
-from invox_watcher.store import Journal
+from invox_watcher import cli
+from invox_watcher.daemon import daemon as process
+from invox_watcher.files import durable
+from invox_watcher.invox.client import InvoxApi
+from invox_watcher.journal.journal import Journal
 from tests.faults.tracing import Call, Fault, Trace, follow
 from tests.support import Clinic
 
@@ -29,13 +31,13 @@ NEVER = -1
 _SECONDS = 90
 # Everything that a recording's way does to the disk, the journal or the API.
 STEPS: list[tuple[Any, str]] = [
-    (_tree, "rename_new"),
-    (_tree, "make_folder"),
-    (_tree, "write_durably"),
-    (_tree.os, "fsync"),
-    (_tree.os, "rmdir"),
-    (_tree.os, "unlink"),
-    (files.Path, "mkdir"),
+    (durable, "rename_new"),
+    (durable, "make_folder"),
+    (durable, "write_durably"),
+    (durable.os, "fsync"),
+    (durable.os, "rmdir"),
+    (durable.os, "unlink"),
+    (Path, "mkdir"),
     (Journal, "add"),
     (Journal, "move"),
     (Journal, "identify"),
@@ -104,7 +106,7 @@ def _be_the_command(request: dict[str, Any], log: int) -> None:
         signal.alarm(_SECONDS)
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         os.dup2(log, 2)
-        daemon._keep_memory_private = lambda: None  # nobody but root could watch it
+        process._keep_memory_private = lambda: None  # nobody but root could watch it
         if "kill_at_step" in request:
             kill_at_step_of_this_process(request["kill_at_step"])
         status = cli.main(request["arguments"])

@@ -23,7 +23,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from invox_watcher import cli, daemon  # noqa: F401 - `daemon` is what a fork must not import again
+from invox_watcher import cli
+from invox_watcher.daemon import process  # noqa: F401 - what a fork must not import again
 from tests.faults import crash_zygote
 from tests.support import Clinic, wait_for
 

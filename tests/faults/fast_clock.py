@@ -12,9 +12,9 @@ import threading
 import time
 from pathlib import Path
 
-from invox_watcher.config import load
-from invox_watcher.engine import Clock
-from invox_watcher.process import Process
+from invox_watcher.config.loading import load
+from invox_watcher.daemon.process import Process
+from invox_watcher.processing.lanes import Clock
 
 _LOOK_WORKERS = 3
 _PAUSE_SECONDS = 0.004

@@ -369,7 +369,7 @@ def test_49_a_thread_of_a_library_that_dies_prints_no_traceback(clinic: Clinic) 
     finally:
         daemon.kill()
         daemon.wait()
-    assert clinic.events("defect") != []
+    assert clinic.events("internal_error") != []
     assert all(line.startswith("{") for line in clinic.log.read_text().splitlines())
 
 

@@ -99,7 +99,7 @@ def test_28_a_copy_that_breaks_off_leaves_the_recording_where_it_is(
     content = letter.read_bytes()
     limited = ["prlimit", f"--fsize={len(content) // 2}", *clinic.command("run")]
     with clinic.log.open("ab") as log, subprocess.Popen(limited, stderr=log) as daemon:
-        refusals = {"inbox": "inbox_not_taken", "failed": "step_retry"}
+        refusals = {"inbox": "claim_failed", "failed": "step_retry"}
         wait_for("the copy breaks off", lambda: bool(clinic.events(refusals[apart])))
         places = [name for name in FOLDERS for _path in clinic.files(getattr(clinic, name))]
         assert stop(daemon) == 0

@@ -17,14 +17,14 @@ from typing import Any
 
 import pytest
 
-from invox_watcher.config import load
+from invox_watcher.assembly import api_of, client_of, folders_of
+from invox_watcher.config.loading import load
 from invox_watcher.errors import UploadUncertainError
 from invox_watcher.job import Job, State, new_job_id
-from invox_watcher.pipeline import Pipeline, Rules
+from invox_watcher.journal.journal import Journal
+from invox_watcher.processing.pipeline import Pipeline, ProcessingOptions
 from invox_watcher.sandbox.server import Sandbox
 from invox_watcher.sandbox.settings import ReplyShape
-from invox_watcher.store import Journal
-from invox_watcher.wiring import api_of, client_of, folders_of
 from tests.loopback import Peer, make_certificate, one_reply, serve
 from tests.support import Clinic, running, sandbox, wait_for, write_sparse_wav, write_wav
 
@@ -318,7 +318,7 @@ def test_37_an_upload_of_unknown_fate_is_waited_for_as_long_as_a_job_may_take(tm
         folders = folders_of(config)
         folders.prepare()
         pipeline = Pipeline(
-            folders=folders, journal=journal, api=api_of(config, client), rules=Rules(),
+            folders=folders, journal=journal, api=api_of(config, client), rules=ProcessingOptions(),
             stop=threading.Event(), clock=lambda: now,
         )  # fmt: skip
         seen = write_wav(clinic.inbox / "smith.wav").stat()

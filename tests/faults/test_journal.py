@@ -83,8 +83,8 @@ def test_31_a_journal_locked_for_long_pauses_the_intake(tmp_path: Path, api: San
     with running(clinic):
         with locked(clinic):
             contents = {put(clinic, "smith.wav")}
-            wait_for("it says so", lambda: clinic.events("inbox_not_taken") != [], seconds=60)
-            assert "locked" in clinic.events("inbox_not_taken")[0]["reason"]
+            wait_for("it says so", lambda: clinic.events("claim_failed") != [], seconds=60)
+            assert "locked" in clinic.events("claim_failed")[0]["reason"]
             wait_for("it is not ready", lambda: list(readiness(clinic)[1]) == ["journal"])
             assert api.stats()["presigns"] == 0
         wait_for("it goes on", lambda: clinic.files(clinic.done) == ["smith.wav"], seconds=60)
@@ -118,7 +118,7 @@ def test_31_a_journal_that_turns_read_only_pauses_the_intake(api: Sandbox, tmp_p
     with running(clinic):
         with mounts.read_only(clinic.root / "state"):
             contents = {put(clinic, "smith.wav")}
-            wait_for("it says so", lambda: clinic.events("inbox_not_taken") != [])
+            wait_for("it says so", lambda: clinic.events("claim_failed") != [])
             wait_for("it is not ready", lambda: readiness(clinic)[0] == 503)
             wait_for("it is back", lambda: clinic.files(clinic.inbox) == ["smith.wav"])
             assert api.stats()["presigns"] == 0

@@ -176,7 +176,7 @@ def test_05_what_grows_during_its_upload_is_hashed_and_sent_again(tmp_path: Path
         assert len(whole) == 9 * MIB
         assert_own_transcript(clinic, "smith.wav", whole)
         assert clinic.files(clinic.outbox) == ["smith.json", "smith.srt"]
-        assert len(clinic.events("upload_void")) == 1
+        assert len(clinic.events("upload_discarded")) == 1
         first, last = api.stats()["requests"]
         assert (first["bytes"], last["sha256"]) == (8 * MIB, sha256(whole))  # no byte over what was promised
     (job,) = jobs(clinic)
@@ -195,7 +195,7 @@ def test_05_what_grows_again_and_again_is_one_job_in_the_end(tmp_path: Path) -> 
                 append(next(clinic.processing.rglob("smith.wav")), b"\x01\x02" * 500)
             wait_for("it is done", lambda: clinic.files(clinic.done) == ["smith.wav"])
         assert_own_transcript(clinic, "smith.wav", (clinic.done / "smith.wav").read_bytes())
-        assert len(clinic.events("upload_void")) == 3
+        assert len(clinic.events("upload_discarded")) == 3
     assert len(jobs(clinic)) == 1
 
 
@@ -229,7 +229,7 @@ def test_05_what_grows_after_its_upload_gets_a_transcript_of_the_whole(
         append(next(clinic.processing.rglob("smith.wav")), b"\x01\x02" * 500)
         api.clear_faults()
         wait_for("it is done", lambda: clinic.files(clinic.done) == ["smith.wav"])
-        assert clinic.events("upload_void") != []
+        assert clinic.events("upload_discarded") != []
     assert_own_transcript(clinic, "smith.wav", whole)
     assert len(jobs(clinic)) == 1
     assert len(uploaded(api)) == 2
@@ -251,7 +251,7 @@ def test_05_what_is_only_touched_is_not_sent_again(tmp_path: Path, moment: str) 
             wait_for("it is done", lambda: clinic.files(clinic.done) == ["smith.wav"])
         assert_own_transcript(clinic, "smith.wav", content)
         assert uploaded(api) == [sha256(content)]
-        assert clinic.events("upload_void") == []
+        assert clinic.events("upload_discarded") == []
 
 
 def test_05_what_never_lies_still_after_it_was_taken_is_put_aside(clinic: Clinic, api: Sandbox) -> None:

@@ -178,7 +178,9 @@ def test_23_a_share_that_goes_away_with_recordings_under_way_costs_nothing(
         goes_away(share)
         write_wav(share.far / "inbox" / "late.wav", pitch=900)
         api.clear_faults()
-        wait_for("it is not ready", lambda: {"folders_gone", "inbox_gone"} <= set(problems(clinic)))
+        wait_for(
+            "it is not ready", lambda: {"folders_unavailable", "inbox_unavailable"} <= set(problems(clinic))
+        )
         time.sleep(3)
         assert clinic.events("done", "failing", "vanished") == []
         share.unmount()
@@ -186,8 +188,8 @@ def test_23_a_share_that_goes_away_with_recordings_under_way_costs_nothing(
         share.mount()
         wait_for("all are done", lambda: len(clinic.lies("done")) == 5, seconds=60)
         wait_for("it is ready", lambda: not problems(clinic), seconds=30)
-    assert [event["level"] for event in clinic.events("inbox_gone")] == ["warning"]
-    assert len(clinic.events("inbox_back")) == 1
+    assert [event["level"] for event in clinic.events("inbox_unavailable")] == ["warning"]
+    assert len(clinic.events("inbox_available")) == 1
     clinic.assert_all_done(["late.wav", *names], api)
 
 
@@ -208,15 +210,15 @@ def test_23_an_inbox_that_is_a_mount_point_is_not_taken_for_empty(
         wait_for("the half one is seen", lambda: clinic.events("inbox_unfinished") != [])
         share.unmount()
         write_wav(share.near / "stray.wav", pitch=400)
-        wait_for("it is not ready", lambda: "inbox_gone" in problems(clinic))
+        wait_for("it is not ready", lambda: "inbox_unavailable" in problems(clinic))
         time.sleep(3)
-        assert "inbox_gone" in problems(clinic)
+        assert "inbox_unavailable" in problems(clinic)
         (share.near / "stray.wav").unlink()  # it is still there: nobody took it
         write_wav(share.far / "half.wav", pitch=500)
         share.mount()
         wait_for("the other is done", lambda: clinic.files(clinic.done) == ["first.wav", "half.wav"])
         wait_for("it is ready", lambda: not problems(clinic), seconds=30)
-    assert clinic.events("inbox_gone")[0]["code"] == "ENODEV"
+    assert clinic.events("inbox_unavailable")[0]["code"] == "ENODEV"
     assert clinic.events("failing", "vanished") == []
     assert api.stats()["uploads"] == len(clinic.events("claimed")) == 2
 
@@ -233,11 +235,11 @@ def test_23_a_server_that_hangs_is_reported_and_waited_for(share: SshShare, api:
         share.hang()
         write_wav(share.far / "inbox" / "second.wav", pitch=400)
         wait_for("it is not ready", lambda: "folders_silent" in problems(clinic), seconds=60)
-        assert [event["code"] for event in clinic.events("folders_gone")] == ["folders_silent"]
+        assert [event["code"] for event in clinic.events("folders_unavailable")] == ["folders_silent"]
         share.answer()
         wait_for("the second is done", lambda: len(clinic.lies("done")) == 2, seconds=60)
         wait_for("it is ready", lambda: not problems(clinic), seconds=30)
-        assert len(clinic.events("folders_back")) == 1
+        assert len(clinic.events("folders_available")) == 1
     clinic.assert_all_done(["first.wav", "second.wav"], api)
 
 

@@ -39,7 +39,7 @@ def test_51_threads_that_are_stopped_are_named_and_the_watchdog_is_not_fed(clini
                 assert is_starved(systemd)
             finally:
                 freezer.kill()
-        wait_for("it gets on", lambda: len(clinic.events("stall_over")) == 2)
+        wait_for("it gets on", lambda: len(clinic.events("stall_resolved")) == 2)
         systemd.wait_for("WATCHDOG", count=len(systemd.messages("WATCHDOG")) + 1)
         write_wav(clinic.inbox / "smith.wav")
         wait_for("a recording goes through", lambda: clinic.files(clinic.done) == ["smith.wav"])

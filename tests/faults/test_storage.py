@@ -87,7 +87,7 @@ def test_26_a_disk_full_at_the_claim_leaves_the_recording_in_the_inbox(
     with running(clinic):
         filler = fill(small_disk)
         os.rename(clinic.root / "smith.wav", clinic.inbox / "smith.wav")
-        wait_for("it says so", lambda: clinic.events("inbox_not_taken") != [])
+        wait_for("it says so", lambda: clinic.events("claim_failed") != [])
         wait_for("it is not ready", lambda: readiness(clinic)[0] == 503)
         assert changes_in(clinic.inbox, seconds=0.5) < 10  # it is tried now and then, not all the time
         assert clinic.files(clinic.outbox) == []
@@ -114,11 +114,11 @@ def test_26_a_disk_full_at_the_delivery_pauses_the_intake_and_publishes_nothing(
             wait_for("it is uploaded", lambda: clinic.events("uploaded") != [])
             filler = fill(folder)
             api.clear_faults()
-            wait_for("the disk refuses", lambda: clinic.events("storage_refused") != [])
+            wait_for("the disk refuses", lambda: clinic.events("storage_error") != [])
             os.rename(clinic.root / "later.wav", clinic.inbox / "later.wav")
             assert readiness(clinic)[0] == 503
             assert list(readiness(clinic)[1]) == ["disk_full"]
-            wait_for("a rescan has passed", lambda: seconds_since(clinic.events("storage_refused")[0]) > 1.5)
+            wait_for("a rescan has passed", lambda: seconds_since(clinic.events("storage_error")[0]) > 1.5)
             assert_nothing_half_done(clinic, *contents)
             assert clinic.files(clinic.inbox) == ["later.wav"]  # the intake pauses
             assert clinic.files(clinic.done) == []
@@ -126,8 +126,8 @@ def test_26_a_disk_full_at_the_delivery_pauses_the_intake_and_publishes_nothing(
             wait_for("both are done", lambda: clinic.files(clinic.done) == ["later.wav", "smith.wav"])
             wait_for("it is ready", lambda: readiness(clinic) == (200, {}))
         assert_kept(clinic, api, contents)
-        assert len(clinic.events("storage_refused")) == len(clinic.events("storage_again")) == 1
-        assert "Make room" in clinic.events("storage_refused")[0]["hint"]
+        assert len(clinic.events("storage_error")) == len(clinic.events("storage_recovered")) == 1
+        assert "Make room" in clinic.events("storage_error")[0]["hint"]
 
 
 @pytest.mark.needs("root")
@@ -138,7 +138,7 @@ def test_26_a_disk_full_under_the_journal_takes_no_recording(
     with running(clinic):
         filler = fill(small_disk)
         contents = {put(clinic, "smith.wav")}
-        wait_for("it says so", lambda: clinic.events("inbox_not_taken") != [])
+        wait_for("it says so", lambda: clinic.events("claim_failed") != [])
         wait_for("it is not ready", lambda: list(readiness(clinic)[1]) == ["journal"])
         wait_for("it is back", lambda: clinic.files(clinic.inbox) == ["smith.wav"])
         assert api.stats()["presigns"] == 0
@@ -160,7 +160,7 @@ def test_26_a_disk_full_under_the_journal_in_the_middle_uploads_nothing_twice(
         wait_for("it is uploaded", lambda: clinic.events("uploaded") != [])
         filler = fill(small_disk)
         api.clear_faults()
-        wait_for("the journal refuses", lambda: clinic.events("storage_refused") != [])
+        wait_for("the journal refuses", lambda: clinic.events("storage_error") != [])
         assert clinic.files(clinic.outbox) == clinic.files(clinic.done) == []
         assert list(readiness(clinic)[1]) == ["journal"]
         shutil.rmtree(filler)
@@ -352,7 +352,7 @@ def test_32_a_done_folder_that_can_t_be_written_delays_the_filing_and_nothing_el
             api.clear_faults()
             wait_for("it is delivered", lambda: clinic.events("delivered") != [])
             delivered = inodes_in(clinic.outbox)
-            wait_for("it is said", lambda: clinic.events("step_retry", "storage_refused") != [])
+            wait_for("it is said", lambda: clinic.events("step_retry", "storage_error") != [])
             time.sleep(1.5)  # more attempts than a recording has
             assert inodes_in(clinic.outbox) == delivered
             assert sorted(delivered) == ["smith.json", "smith.srt"]

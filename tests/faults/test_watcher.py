@@ -258,9 +258,9 @@ def test_23_a_folder_that_goes_away_is_waited_for_and_nothing_failed(
         away = clinic.root / "away"
         os.rename(clinic.root / folder, away)
         api.clear_faults()
-        wait_for("it is not ready", lambda: "folders_gone" in problems(clinic))
+        wait_for("it is not ready", lambda: "folders_unavailable" in problems(clinic))
         time.sleep(2)  # more than all attempts take
-        assert f"{folder}/" in problems(clinic)["folders_gone"]
+        assert f"{folder}/" in problems(clinic)["folders_unavailable"]
         assert ask(clinic, "/healthz")[0] == 200
         assert not (clinic.root / folder).exists()
         os.rename(away, clinic.root / folder)

@@ -50,7 +50,7 @@ def test_43_a_captured_signature_carries_no_other_words(tmp_path: Path, confirm:
         wait_for("the second is done", lambda: "second.wav" in clinic.files(clinic.done))
         assert stop(daemon) == 0
         assert "ten times the dose" not in everything_written(clinic)
-        assert clinic.events("webhook_contradicts")
+        assert clinic.events("webhook_conflicting")
         assert clinic.transcript("second.json")["delivered_by"] == "webhook"
         assert api.stats()["status_calls"] <= (0 if confirm == "never" else 2)
 
@@ -330,7 +330,7 @@ def test_46_a_webhook_that_comes_while_the_journal_is_being_written_is_not_lost(
             journal.execute("BEGIN IMMEDIATE")
             wait_for("the upload is through", lambda: api.stats()["uploads"] == 1)
             time.sleep(1)  # the webhook comes, and waits for the journal as the upload's own thread does
-            assert clinic.events("uploaded", "webhook_taken") == []
+            assert clinic.events("uploaded", "webhook_accepted") == []
         wait_for("it is done", lambda: clinic.files(clinic.done) == ["smith.wav"])
         wait_for("the webhook is through", lambda: api.stats()["webhooks_delivered"] == 1)
         assert stop(daemon) == 0

@@ -1,0 +1,193 @@
+"""Your own commands after a recording: run once it is filed, one at a time, and never in its way.
+
+What is due is in the journal, so a command whose turn was interrupted by a kill or a stop is run again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from invox_watcher.errors import JournalError
+from invox_watcher.events import Event, log
+from invox_watcher.job import Job, State
+from invox_watcher.journal import Finished
+from invox_watcher.times import rfc3339
+
+# Not the daemon's whole environment: the credentials may be there.
+_PASSED_ON = ("PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ")
+_LOOK_SECONDS = 1.0
+_STOP_SECONDS = 2.0
+_TURN_SECONDS = 0.05
+
+
+@dataclass(frozen=True)
+class Commands:
+    """What to run, as a program and its arguments; None for nothing."""
+
+    on_done: Sequence[str] | None = None
+    on_failed: Sequence[str] | None = None  # also for recordings that vanished
+    timeout_seconds: float = 60.0
+
+    @property
+    def states(self) -> frozenset[State]:
+        """The states whose jobs have a command."""
+        after = {State.DONE: self.on_done, State.FAILED: self.on_failed, State.VANISHED: self.on_failed}
+        return frozenset(state for state, command in after.items() if command)
+
+    def after(self, state: State) -> Sequence[str]:
+        """The command for a job that ended in `state`, one of `states`."""
+        command = self.on_done if state is State.DONE else self.on_failed
+        assert command is not None  # noqa: S101 - the journal marks only jobs in `states`
+        return command
+
+
+class Hooks:
+    """Runs what is due until it is stopped; `run` is a thread's work."""
+
+    def __init__(
+        self, commands: Commands, finished: Finished, folders: Mapping[State, Path], outbox: Path
+    ) -> None:
+        """`folders` says where the recordings of each final state lie."""
+        self._commands = commands
+        self._finished = finished
+        self._folders = folders
+        self._outbox = outbox
+        self._ran: set[str] = set()  # but not yet in the journal, which may refuse for a while
+
+    def run(self, stop: threading.Event) -> None:
+        """Run every command that is due, and look for more, until `stop` is set."""
+        while not stop.is_set():
+            with contextlib.suppress(JournalError):  # said by whoever needs it more
+                for job in self._finished.hooks_due():
+                    if job.id in self._ran or self._has_run(job, stop):
+                        self._ran.add(job.id)
+                        self._finished.hook_ran(job)
+                        self._ran.discard(job.id)
+            stop.wait(_LOOK_SECONDS)
+
+    def _has_run(self, job: Job, stop: threading.Event) -> bool:
+        """Run the command of `job`; False where the daemon stopped before it ended."""
+        if job.state not in self._commands.states:  # the configuration has changed since
+            return True
+        command = list(self._commands.after(job.state))
+        facts = self._facts(job)
+        try:
+            process = subprocess.Popen(  # noqa: S603 - the operator's own command, without a shell
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env=_environment(facts),
+                start_new_session=True,
+            )
+        except (OSError, ValueError) as error:  # ValueError: what this locale can't put into an environment
+            reason = getattr(error, "strerror", None) or type(error).__name__
+            log.error(Event.HOOK_FAILED, job=job.id, command=command[0], reason=reason)
+            return True
+        reason = self._ending(process, json.dumps(facts).encode(), stop)
+        if reason is None:
+            return False
+        if reason:
+            log.error(Event.HOOK_FAILED, job=job.id, command=command[0], reason=reason)
+        else:
+            log.info(Event.HOOK_RAN, job=job.id, command=command[0])
+        return True
+
+    def _ending(self, process: subprocess.Popen[bytes], facts: bytes, stop: threading.Event) -> str | None:
+        """Wait for the end; what was wrong with it, "" for nothing. None where the daemon stopped first."""
+        left = self._commands.timeout_seconds
+        pending: bytes | None = facts
+        while True:
+            try:
+                process.communicate(pending, timeout=min(left, _LOOK_SECONDS))
+                break
+            except subprocess.TimeoutExpired:
+                pending = None
+                left -= _LOOK_SECONDS
+            if stop.is_set():
+                _end(process)
+                return None
+            if left <= 0:
+                how = "killed" if _end(process) else "could not be killed"
+                return f"{how} after {self._commands.timeout_seconds:g} seconds (hooks.timeout_seconds)"
+        return _wrong_with(process.returncode)
+
+    def _facts(self, job: Job) -> dict[str, object]:
+        """What a command learns: the names of its environment variables in lower case, without the prefix."""
+        folder = self._folders.get(job.state)
+        return {
+            "job": job.id,
+            "state": job.state,
+            "recording": str(folder / (job.filed_as or job.path)) if folder else None,
+            "name": job.path,
+            "transcripts": self._transcripts(job),
+            "request_id": job.request_id,
+            "sha256": job.sha256,
+            "size_bytes": job.size_bytes,
+            "duration_seconds": job.duration_seconds,
+            "received_at": rfc3339(job.received_at),
+            "code": job.failure.code if job.failure else None,
+            "message": job.failure.message if job.failure else None,
+        }
+
+    def _transcripts(self, job: Job) -> list[str]:
+        if job.state is not State.DONE:
+            return []
+        return [str(self._outbox / path) for path in self._finished.outputs(job.id)]
+
+
+def _environment(facts: Mapping[str, object]) -> dict[bytes, bytes]:
+    """The daemon's plain variables, and each fact as INVOX_WATCHER_…; lists one entry a line."""
+    passed_on = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    named = {
+        f"INVOX_WATCHER_{name.upper()}": "\n".join(value) if isinstance(value, list) else str(value)
+        for name, value in facts.items()
+        if value not in (None, [])
+    }
+    return {os.fsencode(name): os.fsencode(value) for name, value in (passed_on | named).items()}
+
+
+def _wrong_with(status: int) -> str:
+    """What a process's `returncode` says is wrong; "" for nothing."""
+    if status >= 0:
+        return f"ended with status {status}" if status else ""
+    names = {number.value: f" ({number.name})" for number in signal.Signals}  # not those for real time
+    return f"killed by signal {-status}{names.get(-status, '')}"
+
+
+def _end(process: subprocess.Popen[bytes]) -> bool:
+    """End the command and all that it has started; False where the command may not be killed, and goes on."""
+    _signal_group(process, signal.SIGTERM)
+    give_up = time.monotonic() + _STOP_SECONDS
+    while not _has_ended(process) and time.monotonic() < give_up:
+        time.sleep(_TURN_SECONDS)
+    # Whether or not the command itself has ended: what it has started may have ignored the first signal.
+    _signal_group(process, signal.SIGKILL)
+    if process.stdin is not None:
+        process.stdin.close()
+    try:
+        process.wait(_STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        # It has become another user, or hangs in the kernel. It is no zombie once it ends.
+        threading.Thread(target=process.wait, name="hook-left", daemon=True).start()
+        return False
+    return True
+
+
+def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # PermissionError: they are another user's
+        os.killpg(process.pid, number)
+
+
+def _has_ended(process: subprocess.Popen[bytes]) -> bool:
+    """Whether it has, without reaping it: its number, which is its group's too, stays its own."""
+    return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None

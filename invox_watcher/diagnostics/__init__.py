@@ -1,0 +1,1 @@
+"""What commands can find out: configuration and host checks, how one file would fare, the state of a daemon."""

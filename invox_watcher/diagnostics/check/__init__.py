@@ -1,0 +1,8 @@
+"""Answers "would it work?" before the daemon runs: one list of findings, gathered subject by subject."""
+
+from __future__ import annotations
+
+from invox_watcher.diagnostics.check._finding import Finding
+from invox_watcher.diagnostics.check._findings import findings
+
+__all__ = ["Finding", "findings"]

@@ -1,0 +1,76 @@
+"""What `check` looks at: each thing that a run needs is tried, and each problem says what to do.
+
+Folders that are missing are made, as by the daemon. Nothing is taken or moved, and only a token is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from invox_watcher.config import Config
+from invox_watcher.diagnostics.check._api import api, ca_bundle, proxy
+from invox_watcher.diagnostics.check._finding import Finding
+from invox_watcher.diagnostics.check._folders import folders, recordings, space, watching
+from invox_watcher.diagnostics.check._host import (
+    configuration,
+    credentials_files,
+    hooks,
+    journal,
+    listen,
+    log_file,
+    state,
+    webhooks,
+)
+from invox_watcher.errors import ExitStatus, InvoxError
+
+# What is not looked at once something before it has failed: all it could say would come of that.
+_NEEDED = {
+    "journal": {"state"},
+    "inbox": {"folders"},
+    "watch": {"folders"},
+    "free space": {"folders", "state"},
+}
+
+
+def findings(config: Config, source: Path | None = None) -> list[Finding]:
+    """Try everything that `config` names, in the order in which a person would mend it.
+
+    `source` is the file it was read from.
+    """
+    checks: list[tuple[str, Callable[[], Iterator[Finding]]]] = [
+        ("configuration", lambda: configuration(source)),
+        ("credentials files", lambda: credentials_files(config, source)),
+        ("state", lambda: state(config)),
+        ("journal", lambda: journal(config)),
+        ("folders", lambda: folders(config)),
+        ("inbox", lambda: recordings(config)),
+        ("watch", lambda: watching(config)),
+        ("free space", lambda: space(config)),
+        ("logging.file", lambda: log_file(config)),
+        ("hooks", lambda: hooks(config)),
+        ("http.listen", lambda: listen(config)),
+        ("webhooks", lambda: webhooks(config)),
+        ("api.ca_bundle", lambda: ca_bundle(config)),
+        ("api.proxy", lambda: proxy(config)),
+        ("API", lambda: api(config)),
+    ]
+    found: list[Finding] = []
+    for name, check in checks:
+        failed = {one.check.partition(".")[0] for one in found if one.level == "failed"}
+        if failed.isdisjoint(_NEEDED.get(name, ())):
+            found += _found(name, check)
+    return found
+
+
+def _found(name: str, check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
+    try:
+        yield from check()
+    except InvoxError as error:
+        yield Finding(name, "failed", error.message, error.hint, error.exit_status)
+    except OSError as error:
+        problem = f"{error.filename or 'something'} can't be looked at: {error.strerror}"
+        if isinstance(error, PermissionError):
+            yield Finding(name, "failed", problem, "Ask as the daemon's user.", ExitStatus.PERMISSION)
+        else:
+            yield Finding(name, "failed", problem, "Is its disk or share there?", ExitStatus.TRY_LATER)

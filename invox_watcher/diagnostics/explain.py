@@ -1,0 +1,396 @@
+"""Why a file would, or would not, be taken now: each decision of the daemon, made again by the same code.
+
+Nothing is moved or changed. Whether a file stays as it is can only be seen by watching it for a while.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import stat
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from invox_watcher.assembly import folders_of, named_folders
+from invox_watcher.config import Config
+from invox_watcher.diagnostics.daemon_status import DaemonStatus, query_daemon
+from invox_watcher.errors import JournalError, NotPermittedError
+from invox_watcher.files import ERROR_SUFFIX, LOCK_FILE
+from invox_watcher.host import User, mount_of, owner_of
+from invox_watcher.inbox import (
+    Candidate,
+    Filter,
+    Judgement,
+    NotAFileError,
+    Outcome,
+    ScreeningRules,
+    Snapshot,
+    judge,
+    open_file,
+)
+from invox_watcher.job import ACTIVE, Job, State
+from invox_watcher.journal import Journal
+
+# A person waits for this; the daemon, as long as it takes.
+_LONGEST_WATCH_SECONDS = 10.0
+_BLOCK_BYTES = 1 << 20
+
+
+class Verdict(StrEnum):
+    """What would become of the file, the better first."""
+
+    TAKEN = "taken"  # taken, and a transcript made of it
+    LATER = "later"  # not yet
+    FAILED = "failed"  # taken, and filed in failed/
+    LEFT = "left"  # left where it is
+
+
+_SUMMARIES = {
+    Verdict.TAKEN: "It would be taken.",
+    Verdict.LATER: "It would not be taken yet.",
+    Verdict.FAILED: "It would be filed in failed/.",
+    Verdict.LEFT: "It would not be taken.",
+}
+
+
+@dataclass(frozen=True)
+class Step:
+    """One decision: `verdict` says what would become of the file by this one alone.
+
+    `note`: it is worth knowing, whatever the verdict.
+    """
+
+    about: str
+    verdict: Verdict
+    says: str
+    hint: str = ""
+    note: bool = False
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Every decision about a file, and what follows from all of them."""
+
+    file: Path
+    steps: tuple[Step, ...]
+
+    @property
+    def verdict(self) -> Verdict:
+        """The worst of all steps."""
+        return max((step.verdict for step in self.steps), key=list(Verdict).index)
+
+    @property
+    def summary(self) -> str:
+        """The verdict in a sentence."""
+        if self.verdict is Verdict.TAKEN and any(step.note and step.about == "daemon" for step in self.steps):
+            return "It would be taken, but see above."
+        return _SUMMARIES[self.verdict]
+
+
+def explain(file: Path, config: Config, *, sleep: Callable[[float], None] = time.sleep) -> Explanation:
+    """What the daemon of `config` would do with `file`, and why.
+
+    A file that has to be quiet first is watched for `watch.settle_seconds`, ten seconds at most.
+
+    Raises:
+        NotPermittedError: this user may not look at it.
+        JournalError: the journal can't be read.
+    """
+    try:
+        steps = tuple(_Examination(file, config, sleep).steps())
+    except PermissionError as error:
+        raise NotPermittedError(f"{file} can't be looked at: {error.strerror}") from None
+    return Explanation(file, steps)
+
+
+class _Examination:
+    """One look at one file, by one configuration."""
+
+    def __init__(self, file: Path, config: Config, sleep: Callable[[float], None]) -> None:
+        # The last component is not resolved: a link is never followed.
+        whole = file.absolute() if file.name != ".." else Path(os.path.realpath(file))
+        self._file = Path(os.path.realpath(whole.parent), whole.name)
+        self._config = config
+        self._sleep = sleep
+        self._inbox = Path(os.path.realpath(config.folders.inbox))
+        self._inside = self._file.is_relative_to(self._inbox)
+        self._path = str(self._file.relative_to(self._inbox)) if self._inside else self._file.name
+        self._candidate: Candidate | None = None
+
+    def steps(self) -> Iterator[Step]:
+        """Every decision, in the daemon's order; those after one that leaves the file are not made."""
+        for folder, place in named_folders(folders_of(self._config)).items():
+            real = Path(os.path.realpath(place))
+            if folder != "inbox" and self._file.is_relative_to(real):
+                yield self._elsewhere(folder, str(self._file.relative_to(real)))
+                return
+        if self._file == self._inbox:
+            yield _not_a_file("folder")
+            return
+        yield self._place()
+        yield (name := self._name())
+        if name.verdict is Verdict.LEFT:
+            return
+        try:
+            fd = self._open()
+        except FileNotFoundError:
+            yield _missing(self._job_from_inbox())
+            return
+        except NotAFileError as error:
+            yield _not_a_file(error.kind)
+            return
+        except OSError as error:
+            if error.errno not in (errno.ELOOP, errno.ENOTDIR):
+                raise
+            yield Step("kind", Verdict.LEFT, "A folder on the way to it is a link, which is not followed.")
+            return
+        with open(fd, "rb", buffering=0):
+            if self._inside:
+                yield from self._access(fd)
+                yield self._watch()
+            yield self._content(fd)
+            yield from self._same_content(fd)
+        yield from self._daemon()
+
+    # ---- where, and under which name ---------------------------------------------------------------------
+
+    def _place(self) -> Step:
+        if self._inside:
+            return Step("place", Verdict.TAKEN, f"It lies in the inbox, as {self._path}.")
+        says = f"It is not in the inbox. If it were put there, as {self._path}, this would become of it:"
+        return Step("place", Verdict.TAKEN, says, note=True)
+
+    def _elsewhere(self, folder: str, path: str) -> Step:
+        job = self._job_of(folder, path)
+        try:
+            mode = os.lstat(self._file).st_mode
+        except (FileNotFoundError, NotADirectoryError):
+            return _missing(job)
+        if job is None and stat.S_ISDIR(mode):
+            return _not_a_file("folder")
+        known = f"It is of {_told(job)}" if job else "The journal does not know it."
+        says = f"It lies in {folder}/: nothing is taken from there. {known}"
+        return Step("place", Verdict.LEFT, says, _way_out(folder, path, job))
+
+    def _job_of(self, folder: str, path: str) -> Job | None:
+        with suppress(_NoJournalError), closing(self._journal()) as journal:
+            if folder == "processing":
+                return journal.get(path.partition("/")[0])
+            if folder == "done":
+                return journal.latest([State.DONE], filed_as=path)
+            if folder == "failed":
+                return journal.latest([State.FAILED], filed_as=path.removesuffix(ERROR_SUFFIX))
+            if folder == "outbox" and (job_id := journal.finished.writer_of(path)) is not None:
+                return journal.get(job_id)
+        return None
+
+    def _job_from_inbox(self) -> Job | None:
+        if self._inside:
+            with suppress(_NoJournalError), closing(self._journal()) as journal:
+                return journal.latest(path=self._path)
+        return None
+
+    def _name(self) -> Step:
+        watch = self._config.watch
+        pattern = Filter(watch.ignore).why_ignored(self._path)
+        if pattern is not None:
+            hint = "Rename it." if pattern not in watch.ignore else "Rename it, or change watch.ignore."
+            return Step("name", Verdict.LEFT, f"Names like this are left alone: {pattern}", hint)
+        if "/" in self._path and not watch.recursive:
+            says = "It lies in a subfolder, and watch.recursive is false."
+            return Step("name", Verdict.LEFT, says, "Move it up.")
+        return Step("name", Verdict.TAKEN, "Nothing in the ignore list fits its name.")
+
+    def _open(self) -> int:
+        root = self._inbox if self._inside else self._file.parent
+        root_fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            return open_file(root_fd, self._path)
+        finally:
+            os.close(root_fd)
+
+    # ---- may the daemon take it, and how does it notice --------------------------------------------------
+
+    def _access(self, fd: int) -> Iterator[Step]:
+        user, owner = self._daemons_user(), os.fstat(fd).st_uid
+        folders = [self._inbox, *(self._inbox / above for above in Path(self._path).parents)]
+        blocked = next((one for one in folders if not user.may(one, os.R_OK | os.X_OK)), None)
+        if blocked is not None:
+            yield self._forbidden(user, "look into its folder", blocked)
+        elif not user.may_take_from(self._file.parent, owner):
+            yield self._forbidden(user, "move it out of its folder", self._file.parent)
+        elif not user.may(self._file, os.R_OK):
+            yield self._forbidden(user, "read it", self._file)
+        else:
+            yield Step("permission", Verdict.TAKEN, f"{user.name}, the daemon's user, may read and move it.")
+
+    def _forbidden(self, user: User, what: str, path: Path) -> Step:
+        return Step(
+            "permission",
+            Verdict.LEFT,
+            f"{user.name}, the daemon's user, may not {what}: {path} is {owner_of(path)}.",
+            f"Give it to {user.name}, or to a group of that user with the rights needed; `check` finds more.",
+        )
+
+    def _daemons_user(self) -> User:
+        try:
+            return User.of(os.stat(self._config.state.directory).st_uid)
+        except FileNotFoundError:
+            return User.current()
+
+    def _watch(self) -> Step:
+        watch, type_ = self._config.watch, mount_of(str(self._inbox)).type
+        if self._polled:
+            how = f"The inbox, on {type_}, is looked through every {watch.polling_seconds:g} s."
+        else:
+            how = (
+                f"The kernel tells of it at once ({type_}); a rescan comes every {watch.rescan_seconds:g} s."
+            )
+        return Step("watch", Verdict.TAKEN, how)
+
+    @property
+    def _polled(self) -> bool:
+        mode = self._config.watch.mode
+        return mode == "polling" or (mode == "auto" and mount_of(str(self._inbox)).remote)
+
+    # ---- is it complete, and what is it ------------------------------------------------------------------
+
+    def _content(self, fd: int) -> Step:
+        watch = self._config.watch
+        if not self._inside:
+            judgement, how = self._judge(fd, settled=True, local=False), "whole, as far as that can be seen"
+        else:
+            local = self._daemon_sees_writers(fd)
+            judgement, how = self._judge(fd, settled=False, local=local), "whole, and nobody writes to it"
+            if judgement.outcome is Outcome.SETTLING:
+                judgement, how = self._judge_quiet(fd, local), f"unchanged for {watch.settle_seconds:g} s"
+        self._candidate = found = judgement.candidate
+        if found is None:
+            return self._not_yet(fd, judgement)
+        if found.refusal is not None:
+            says = f"{found.refusal.message} It would be filed in failed/ ({found.refusal.code})."
+            return Step("content", Verdict.FAILED, says, found.refusal.hint)
+        length = "of unknown length" if found.duration_seconds is None else f"{found.duration_seconds:.1f} s"
+        return Step("content", Verdict.TAKEN, f"{found.format}, {length}, sent as {found.mime_type}: {how}.")
+
+    def _judge(self, fd: int, *, settled: bool, local: bool, patient: bool = False) -> Judgement:
+        rules = ScreeningRules(self._config.intake.max_size_mib << 20, self._config.api.mime_types)
+        return judge(self._path, fd, rules, settled=settled, patient=patient, local=local)
+
+    def _judge_quiet(self, fd: int, local: bool) -> Judgement:
+        wanted = self._config.watch.settle_seconds
+        before = Snapshot.of(os.fstat(fd))
+        self._sleep(min(wanted, _LONGEST_WATCH_SECONDS))
+        quiet = Snapshot.of(os.fstat(fd)) == before
+        return self._judge(fd, settled=quiet and wanted <= _LONGEST_WATCH_SECONDS, local=local)
+
+    def _daemon_sees_writers(self, fd: int) -> bool:
+        """Whether the daemon could ask the kernel who writes: on a local disk, and about its own files."""
+        facts, user = os.fstat(fd), self._daemons_user()
+        here = facts.st_dev == os.stat(self._inbox).st_dev and not mount_of(str(self._inbox)).remote
+        return here and self._config.watch.mode != "polling" and user.uid in (0, facts.st_uid)
+
+    def _not_yet(self, fd: int, judgement: Judgement) -> Step:
+        watch = self._config.watch
+        if judgement.outcome is Outcome.OPEN:
+            return Step("content", Verdict.LATER, "A process has it open for writing.", "`fuser` names it.")
+        if judgement.outcome is Outcome.SETTLING:
+            says = f"It has to be unchanged for {watch.settle_seconds:g} s first (watch.settle_seconds)."
+            return Step("content", Verdict.LATER, says, "Ask again in a while.")
+        given_up = self._judge(fd, settled=True, patient=True, local=False).candidate
+        code = given_up.refusal.code if given_up and given_up.refusal else "truncated"
+        hint = given_up.refusal.hint if given_up and given_up.refusal else ""
+        says = f"It is {judgement.reason}. After {watch.patience_seconds:g} s without a change "
+        says += f"(watch.patience_seconds) it would be filed in failed/ ({code})."
+        return Step("content", Verdict.LATER, says, hint)
+
+    def _same_content(self, fd: int) -> Iterator[Step]:
+        if self._candidate is None or self._candidate.refusal is not None:
+            return
+        with suppress(_NoJournalError), closing(self._journal()) as journal:
+            earlier = journal.original(_sha256(fd))
+            if earlier is None:
+                yield Step("duplicate", Verdict.TAKEN, "The journal knows no recording of the same content.")
+                return
+            same = f"The same content came before, as {earlier.path} (job {earlier.id})"
+            verdict, then = {
+                "fail": (Verdict.FAILED, "it would be filed in failed/ (duplicate), by intake.on_duplicate"),
+                "reuse": (Verdict.TAKEN, "it would get the same transcript, without an upload"),
+                "process": (Verdict.TAKEN, "it would be transcribed again, by intake.on_duplicate"),
+            }[self._config.intake.on_duplicate]
+            yield Step("duplicate", verdict, f"{same}: {then}.", note=verdict is Verdict.TAKEN)
+
+    # ---- is there a daemon, and room ---------------------------------------------------------------------
+
+    def _daemon(self) -> Iterator[Step]:
+        limit = self._config.intake.max_in_flight
+        with suppress(_NoJournalError), closing(self._journal()) as journal:
+            counts = journal.counts()
+            under_way = sum(counts.get(state, 0) for state in ACTIVE)
+            if under_way >= limit:
+                says = f"{under_way} recordings are under way, as many as may be (intake.max_in_flight)."
+                yield Step("room", Verdict.LATER, says, "It is taken when one of them is done.")
+        outlook = query_daemon(self._config.state.directory / LOCK_FILE, self._config.http.address)
+        well = outlook.daemon is not None and not outlook.problems
+        yield Step("daemon", Verdict.TAKEN, _standing(outlook), note=not well)
+
+    def _journal(self) -> Journal:
+        try:
+            return Journal(self._config.state.directory, create=False)
+        except JournalError as error:
+            if error.code == "journal_missing":
+                raise _NoJournalError from None
+            raise
+
+
+class _NoJournalError(Exception):
+    """The daemon has not run yet."""
+
+
+def _missing(job: Job | None) -> Step:
+    """No such file; `job` had one of that name."""
+    known = f" One of that name came before, as {_told(job)}" if job else ""
+    return Step("kind", Verdict.LEFT, f"There is no such file.{known}")
+
+
+def _not_a_file(kind: str) -> Step:
+    says = f"It is no regular file but: {kind}. Those are left alone."
+    return Step("kind", Verdict.LEFT, says, "Name a file in it." if kind == "folder" else "")
+
+
+def _way_out(folder: str, path: str, job: Job | None) -> str:
+    """How a file comes out of one of our folders, where nothing else sees to it."""
+    if folder == "failed" and job is not None:
+        return f"To try again: invox-watcher retry {job.id}"
+    if folder == "processing" and (job is None or job.state not in ACTIVE):
+        if "/" in path:
+            return "The next start of the daemon returns it to the inbox."
+        return "It has not come there by the daemon, which leaves it there. Move it into the inbox."
+    return ""
+
+
+def _standing(outlook: DaemonStatus) -> str:
+    if outlook.daemon is None:
+        return "No daemon is running: nothing happens before one is started."
+    if outlook.problems:
+        return f"The daemon is running, but: {' '.join(outlook.problems.values())}"
+    return "The daemon is running." if outlook.asked else f"The daemon is running; {outlook.silence}."
+
+
+def _told(job: Job) -> str:
+    """A job in half a sentence."""
+    why = f": {job.failure.message}" if job.failure else "."
+    return f"job {job.id}, which is {job.state}{why}"
+
+
+def _sha256(fd: int) -> str:
+    digest, offset = hashlib.sha256(), 0
+    while block := os.pread(fd, _BLOCK_BYTES, offset):
+        digest.update(block)
+        offset += len(block)
+    return digest.hexdigest()

@@ -1,0 +1,71 @@
+"""The life of one recording as its journal tells it: how long each part took, and where its files are now."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from invox_watcher.files import ERROR_SUFFIX, Folders
+from invox_watcher.job import ACTIVE, FINAL, Job, State
+from invox_watcher.journal import HistoryEntry
+
+
+@dataclass(frozen=True)
+class StageDurations:
+    """Seconds; None for what has not come, or did not come, to pass."""
+
+    settle: float | None  # from when the inbox first saw it to when it was taken
+    upload: float | None  # the last upload, from its request id to storage's answer
+    transcription: float | None  # from then until we had the transcript, our waiting to look included
+    total: float | None  # from when it was taken to its end
+
+
+@dataclass(frozen=True)
+class FileLocation:
+    """A file of the recording: where it ought to be, and whether it is there."""
+
+    what: str  # recording, transcript, error
+    path: Path
+    present: bool
+
+
+def durations(job: Job, history: Sequence[HistoryEntry]) -> StageDurations:
+    """How long the parts of this job took."""
+    settle = next((moment.detail.get("waited_seconds") for moment in history), None)
+    upload = None
+    sent_at = next((moment.at for moment in history[::-1] if moment.state is State.WAITING), None)
+    if sent_at is not None:
+        began = (moment.at for moment in history[::-1] if moment.state is State.UPLOADING)
+        upload = _between(next((at for at in began if at <= sent_at), None), sent_at)
+    total = _between(job.received_at, job.updated_at) if job.state in FINAL else None
+    return StageDurations(settle, upload, job.transcription_seconds, total)
+
+
+def upload_began(history: Sequence[HistoryEntry]) -> datetime | None:
+    """When the upload that is under way began; None if none is."""
+    latest = history[-1] if history else None
+    return latest.at if latest is not None and latest.state is State.UPLOADING else None
+
+
+def whereabouts(job: Job, history: Sequence[HistoryEntry], folders: Folders) -> list[FileLocation]:
+    """Where the recording is, and what was made of it."""
+    found = []
+    filed_as = job.filed_as or job.path
+    if job.state in ACTIVE:
+        found.append(("recording", folders.processing / job.id / job.path))
+    elif job.state is State.DONE:
+        found.append(("recording", folders.done / filed_as))
+    elif job.state is State.FAILED:
+        found.append(("recording", folders.failed / filed_as))
+        found.append(("error", folders.failed / (filed_as + ERROR_SUFFIX)))
+    delivered = next((moment for moment in history[::-1] if moment.state is State.DELIVERED), None)
+    for path in delivered.detail.get("outputs", ()) if delivered else ():
+        found.append(("transcript", folders.outbox / path))
+    return [FileLocation(what, path, os.path.lexists(path)) for what, path in found]
+
+
+def _between(start: datetime | None, end: datetime | None) -> float | None:
+    return None if start is None or end is None else max((end - start).total_seconds(), 0.0)

@@ -1,0 +1,25 @@
+"""This machine: mounts, users, locks, systemd, addresses, and probes of a disk that may hang."""
+
+from __future__ import annotations
+
+from invox_watcher.host.addresses import is_loopback
+from invox_watcher.host.locks import Holder, Locks, holder_of
+from invox_watcher.host.mounts import Place, is_beneath, mount_of, open_root
+from invox_watcher.host.probes import Probe
+from invox_watcher.host.systemd import Notifier
+from invox_watcher.host.users import User, owner_of
+
+__all__ = [
+    "Holder",
+    "Locks",
+    "Notifier",
+    "Place",
+    "Probe",
+    "User",
+    "holder_of",
+    "is_beneath",
+    "is_loopback",
+    "mount_of",
+    "open_root",
+    "owner_of",
+]

@@ -1,0 +1,126 @@
+"""Who works on a folder: a lock that ends with its process, however that ends, and in it who holds it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from invox_watcher.errors import JournalError, NotPermittedError
+from invox_watcher.times import rfc3339, utc_now
+
+# Whoever asks `holder_of` holds the lock for a moment, and must not keep a daemon from starting.
+_TRIES, _TRY_SECONDS = 4, 0.05
+
+_Identity = tuple[int, int]  # device and inode
+
+
+@dataclass(frozen=True)
+class Holder:
+    """The process that holds a lock. `pid` is None where it can't be seen from here: in another container."""
+
+    pid: int | None
+    since: datetime | None
+
+
+class Locks:
+    """The locks of this process, by file: one that is held already is not taken again."""
+
+    def __init__(self) -> None:
+        self._held: dict[_Identity, int] = {}  # the descriptors
+        self._known: dict[Path, _Identity] = {}
+
+    def hold(self, path: Path) -> None:
+        """Hold `path`, a folder or a file, for this process alone. In a file goes who holds it.
+
+        Raises:
+            JournalError: another process holds it.
+            OSError: it can't be opened or written.
+        """
+        flags = os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT
+        descriptor = os.open(path, flags | os.O_CLOEXEC, 0o600)
+        try:
+            facts = os.fstat(descriptor)
+            identity = self._known[path] = (facts.st_dev, facts.st_ino)
+            if identity not in self._held:
+                _take(descriptor, path)
+                if not path.is_dir():
+                    os.ftruncate(descriptor, 0)
+                    os.pwrite(descriptor, _this_process().encode(), 0)
+                self._held[identity] = descriptor
+                descriptor = -1
+        finally:
+            if descriptor != -1:
+                os.close(descriptor)
+
+    def keep(self, paths: Iterable[Path]) -> None:
+        """Let go of all but those of `paths`."""
+        for identity in self._held.keys() - {self._known.get(path) for path in paths}:
+            os.close(self._held.pop(identity))
+
+    def close(self) -> None:
+        """Let go of all."""
+        self.keep(())
+
+
+def holder_of(path: Path) -> Holder | None:
+    """Who holds the lock `path`, a file; None if nobody does.
+
+    Raises:
+        NotPermittedError: it may not be read.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise NotPermittedError(f"{path} can't be read: {error.strerror}") from None
+    try:
+        with suppress(BlockingIOError):
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return None
+        return _named_in(os.pread(descriptor, 200, 0).decode("ascii", "replace"))
+    finally:
+        os.close(descriptor)
+
+
+def _take(descriptor: int, path: Path) -> None:
+    for attempt in range(_TRIES):
+        if attempt:
+            time.sleep(_TRY_SECONDS)
+        with suppress(BlockingIOError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+    folder = path if path.is_dir() else path.parent
+    raise JournalError(
+        f"Another daemon is running on {folder}.",
+        code="already_running",
+        hint="Stop it first, or give this one a state.directory and folders of its own.",
+    )
+
+
+def _this_process() -> str:
+    return f"{os.getpid()} {_started(os.getpid())} {rfc3339(utc_now())}\n"
+
+
+def _named_in(text: str) -> Holder:
+    """What `_this_process` wrote, if that process is there: another one may have its number by now."""
+    with suppress(ValueError):
+        pid, started, since = text.split()
+        if _started(int(pid)) == started:
+            return Holder(int(pid), datetime.fromisoformat(since))
+    return Holder(None, None)
+
+
+def _started(pid: int) -> str | None:
+    """When a process began, in the kernel's ticks since boot: field 22 of /proc/PID/stat, see proc(5)."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace")
+    except OSError:
+        return None
+    return stat.rpartition(")")[2].split()[19]

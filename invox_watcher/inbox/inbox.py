@@ -1,0 +1,405 @@
+"""The loop that turns what happens in the inbox folder into candidates, each offered until it is taken.
+
+The rescan is the truth; the kernel's events are hints that make it fast. One thread does everything, and
+sleeps on a queue until a hint, a wake-up or the next due look.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import queue
+import stat
+import threading
+import time
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
+from pathlib import Path
+from typing import Literal
+
+from invox_watcher.errors import InvoxError, RecordingVanishedError
+from invox_watcher.events import Event, log
+from invox_watcher.heartbeat import beat
+from invox_watcher.host import Place, open_root
+from invox_watcher.inbox.inotify import Hint
+from invox_watcher.inbox.monitor import Mode, Watch
+from invox_watcher.inbox.reports import Reports, cause_of
+from invox_watcher.inbox.screening import Candidate, Judgement, Outcome, ScreeningRules, judge
+from invox_watcher.inbox.stability import Snapshot, Stage, Tracker
+from invox_watcher.inbox.tree import Filter, NotAFileError, kind_of, open_file, walk
+
+# The longest sleep: how soon a dead watch, a folder that is gone, or a stop without `wake` is seen.
+_TURN_SECONDS = 1.0
+# So many hints at once are likely to have come with others that were lost.
+_FLOOD = 1000
+_AFTER_FLOOD_SECONDS = 1.0
+_HINT_OVERFLOW = "A rescan finds what was lost. If it happens often, raise fs.inotify.max_queued_events."
+
+Take = Callable[[Candidate], bool]
+
+
+class _Signal(Enum):
+    WAKE = "wake"
+    OVERFLOW = "overflow"  # events were lost
+
+
+@dataclass(frozen=True)
+class InboxStatus:
+    """How the inbox stands. It is drained when `scans >= 1 and settling == refused_now == 0`."""
+
+    scans: int  # full scans completed
+    settling: int  # files not yet quiet for long enough
+    unfinished: int  # quiet but not whole, held open, or growing without end
+    refused_now: int  # waiting because `take` said that there is no room
+    troubled: int  # files and folders that could not be read, or not taken; the next rescan tries again
+    oldest: float | None  # when, on the monotonic clock, what is here for longest was first seen
+    available: bool  # the folder is there
+    watching: Literal["native", "polling"]
+
+
+class Inbox:
+    """Watches the folder `root`.
+
+    `mode` is `auto` (poll network and FUSE mounts, watch others), `native` or `polling`. A file is complete
+    when it is whole and provably closed, or unchanged for `settle_seconds`; what is unfinished is refused
+    once it has been unchanged for `patience_seconds`.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        mode: Mode,
+        recursive: bool,
+        settle_seconds: float,
+        rescan_seconds: float,
+        polling_seconds: float,
+        patience_seconds: float,
+        ignore: Sequence[str],
+        max_size_bytes: int,
+        accepted_mime_types: Sequence[str],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._root = os.path.abspath(root)
+        self._recursive = recursive
+        self._rescan_seconds = rescan_seconds
+        self._polling_seconds = polling_seconds
+        self._clock = clock
+        self._names = Filter(ignore)
+        self._rules = ScreeningRules(max_size_bytes, tuple(accepted_mime_types))
+        self._tracker = Tracker(settle_seconds=settle_seconds, patience_seconds=patience_seconds)
+        self._reports = Reports()
+        self._queue: queue.SimpleQueue[Hint | _Signal] = queue.SimpleQueue()
+        self._hints: dict[Hint, None] = {}  # in the order they came
+        self._watch = Watch(
+            mode=mode,
+            recursive=recursive,
+            put=self._queue.put,
+            on_overflow=lambda: self._queue.put(_Signal.OVERFLOW),
+        )
+        self._closed: dict[str, float] = {}  # folders that can't be read, and since when
+        self._place: Place | None = None
+        self._gone = False
+        self._room = True
+        self._scans = 0
+        self._next_scan = clock()
+        self._status = self._current_status()
+
+    @property
+    def status(self) -> InboxStatus:
+        """How things stood a moment ago; may be read from any thread."""
+        return self._status
+
+    def wake(self) -> None:
+        """There is room again, or the stop event was set: look now. From any thread."""
+        self._queue.put(_Signal.WAKE)
+
+    def run(self, take: Take, stop: threading.Event) -> None:
+        """Offer every complete file to `take` until `stop` is set (seen at once after `wake`, else in 1 s).
+
+        `take` moves the file away and returns True, or returns False if there is no room now: then the file
+        is offered again after `wake` or at the next rescan. An OSError or InvoxError that it raises is
+        logged, and the file offered again at the next rescan; any other exception ends the run.
+
+        Raises:
+            InvoxError: `watch_died`, if a thread of the watch is dead.
+        """
+        try:
+            while not stop.is_set():
+                self._turn(take, stop)
+                beat()
+                self._status = self._current_status()
+                self._sleep()
+        finally:
+            self._watch.close()
+
+    # ---- one turn ----
+
+    def _turn(self, take: Take, stop: threading.Event) -> None:
+        if not self._watch.native and not self._work_is_due():
+            return
+        try:
+            root_fd, place = open_root(self._root, self._place)
+        except OSError as error:
+            self._note_gone(error)
+            return
+        try:
+            self._note_present(place)
+            if self._clock() >= self._next_scan:
+                self._scan(root_fd, stop)
+            self._follow_hints(root_fd, take, stop)
+            self._look_at_due(root_fd, take, stop)
+            self._watch.judge_silence(self._clock())
+        except _GoneError as gone:
+            self._note_gone(gone.error)
+        finally:
+            os.close(root_fd)
+
+    def _work_is_due(self) -> bool:
+        now = self._clock()
+        due = self._tracker.next_due()
+        return (
+            now >= self._next_scan
+            or (due is not None and now >= due)
+            or (self._room and self._tracker.count(Stage.WAITING) > 0)
+        )
+
+    def _sleep(self) -> None:
+        moments = [self._next_scan, self._watch.verdict_due]
+        if not self._gone:
+            moments.append(self._tracker.next_due())
+        left = min(moment for moment in moments if moment is not None) - self._clock()
+        count, overflow = 0, False
+        try:
+            item = self._queue.get(timeout=min(max(left, 0.0), _TURN_SECONDS))
+            while True:
+                count += 1
+                if isinstance(item, Hint):
+                    self._hints[item] = None
+                elif item is _Signal.WAKE:
+                    self._room = True
+                else:
+                    overflow = True
+                item = self._queue.get_nowait()
+        except queue.Empty:
+            pass
+        if overflow:
+            log.warning(Event.WATCH_OVERFLOWED, hint=_HINT_OVERFLOW)
+        if overflow or count >= _FLOOD:
+            self._watch.expect_silence()
+            self._next_scan = min(self._next_scan, self._clock() + _AFTER_FLOOD_SECONDS)
+
+    def _note_gone(self, error: OSError) -> None:
+        self._next_scan = self._clock() + min(self._polling_seconds, self._rescan_seconds)
+        if not self._gone:
+            self._gone = True
+            self._watch.close()
+            log.warning(
+                Event.INBOX_UNAVAILABLE,
+                **cause_of(error),
+                hint="Is it there, and may the daemon's user read it?",
+            )
+
+    def _note_present(self, place: Place) -> None:
+        # The watch comes before the scan: what appears in between is then seen twice, not never.
+        try:
+            new_watch = self._watch.follow(self._root, place)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise _GoneError(error) from None
+        self._place = place
+        if new_watch or self._gone:
+            self._next_scan = self._clock()
+        if self._gone:
+            self._gone = False
+            log.info(Event.INBOX_AVAILABLE)
+        if new_watch:
+            self._status = self._current_status()  # known before the first scan, which may take long
+
+    # ---- finding files ----
+
+    def _scan(self, root_fd: int, stop: threading.Event) -> None:
+        seen: set[str] = set()
+        new: list[str] = []
+        closed_before, self._closed = self._closed, {}
+
+        def unreadable(folder: str, error: OSError) -> None:
+            seen.add(folder)
+            self._note_closed(folder, error, closed_before.get(folder))
+
+        found = walk(root_fd, "", recursive=self._recursive, names=self._names, on_unreadable=unreadable)
+        try:
+            for path, facts in found:
+                if stop.is_set():
+                    return
+                seen.add(path)
+                if self._notice(path, facts):
+                    new.append(path)
+        except OSError as error:
+            raise _GoneError(error) from None
+        now = self._clock()
+        for path in self._tracker.paths() - seen:
+            self._tracker.look_now(path, now)
+        self._tracker.retry_troubled(now)
+        self._reports.keep(seen | self._tracker.paths())
+        self._watch.rescanned(new, now)
+        self._room = True
+        self._scans += 1
+        self._next_scan = now + (self._rescan_seconds if self._watch.native else self._polling_seconds)
+        self._status = self._current_status()
+
+    def _note_closed(self, folder: str, error: OSError, since: float | None = None) -> None:
+        self._reports.unreadable(folder, error)
+        self._closed.setdefault(folder, self._clock() if since is None else since)
+
+    def _notice(self, path: str, facts: os.stat_result) -> bool:
+        beat()
+        if not stat.S_ISREG(facts.st_mode):
+            self._reports.skipped(path, kind_of(facts.st_mode))
+            return False
+        at_once = self._watch.sees_every_writer(facts.st_dev)
+        return self._tracker.see(path, Snapshot.of(facts), self._clock(), look_now=at_once)
+
+    def _follow_hints(self, root_fd: int, take: Take, stop: threading.Event) -> None:
+        hints, self._hints = self._hints, {}
+        folders = {hint.path for hint in hints if hint.folder}
+        for hint in hints:
+            if stop.is_set():
+                return
+            self._watch.hear(hint)
+            if self._names.why_ignored(hint.path, folder=hint.folder) is not None:
+                continue
+            if not hint.folder:
+                self._look(root_fd, hint.path, take)
+            elif self._recursive and not _within(hint.path, folders):
+                found = walk(
+                    root_fd,
+                    hint.path,
+                    recursive=True,
+                    names=self._names,
+                    on_unreadable=self._note_closed,
+                )
+                for path, facts in found:
+                    self._notice(path, facts)
+
+    # ---- looking at one file ----
+
+    def _look_at_due(self, root_fd: int, take: Take, stop: threading.Event) -> None:
+        while self._room and not stop.is_set() and (path := self._tracker.pop_waiting()) is not None:
+            self._look(root_fd, path, take)
+        while not stop.is_set() and (path := self._tracker.pop_due(self._clock())) is not None:
+            if self._room:
+                self._look(root_fd, path, take)
+            else:
+                self._tracker.wait_for_room(path)
+
+    def _look(self, root_fd: int, path: str, take: Take) -> None:
+        beat()
+        try:
+            fd = open_file(root_fd, path)
+        except NotAFileError as error:
+            self._tracker.forget(path)
+            self._reports.skipped(path, error.kind)
+            return
+        except OSError as error:
+            self._note_unopened(path, error)
+            return
+        try:
+            facts = os.fstat(fd)
+            now = self._clock()
+            self._tracker.see(path, Snapshot.of(facts), now)
+            if not self._room:
+                self._tracker.wait_for_room(path)
+                return
+            judgement = judge(
+                path,
+                fd,
+                self._rules,
+                settled=self._tracker.settled(path, now),
+                patient=self._tracker.patient(path, now),
+                local=self._watch.sees_every_writer(facts.st_dev),
+            )
+        except OSError as error:
+            self._note_unopened(path, error)
+            return
+        finally:
+            os.close(fd)
+        self._act(path, judgement, now, take)
+
+    def _act(self, path: str, judgement: Judgement, now: float, take: Take) -> None:
+        if judgement.candidate is not None:
+            self._offer(judgement.candidate, take)
+        elif judgement.outcome is Outcome.UNFINISHED:
+            self._tracker.hold_unfinished(path)
+            self._reports.unfinished(path, judgement.reason)
+        else:
+            if judgement.outcome is Outcome.OPEN:
+                self._tracker.hold_open(path, now)
+            else:
+                self._tracker.settle(path)
+            if self._tracker.overdue(path, now):
+                self._note_endless(path, judgement.reason, now)
+
+    def _note_endless(self, path: str, reason: str, now: float) -> None:
+        self._tracker.mark_unfinished(path)
+        if not self._tracker.settled(path, now):
+            self._reports.endless(path, "still growing")
+        elif self._tracker.patient(path, now):
+            self._reports.endless(path, reason)
+
+    def _offer(self, candidate: Candidate, take: Take) -> None:
+        path = candidate.path
+        waited_seconds = self._clock() - self._tracker.known_since(path)
+        try:
+            taken = take(replace(candidate, waited_seconds=waited_seconds))
+        except (FileNotFoundError, RecordingVanishedError):
+            self._forget(path)
+        except (OSError, InvoxError) as error:
+            self._tracker.trouble(path, self._clock())
+            self._reports.not_taken(path, error)
+        else:
+            if taken:
+                self._forget(path)
+            else:
+                self._room = False
+                self._tracker.wait_for_room(path, first=True)
+
+    def _note_unopened(self, path: str, error: OSError) -> None:
+        # Gone, or a folder on the way is gone or became a link: nothing of ours any more.
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO):
+            self._forget(path)
+            return
+        self._reports.unreadable(path, error)
+        self._tracker.trouble(path, self._clock())
+
+    def _forget(self, path: str) -> None:
+        self._tracker.forget(path)
+        self._reports.forget(path)
+
+    def _current_status(self) -> InboxStatus:
+        oldest = self._tracker.oldest()
+        known = [*self._closed.values(), *([] if oldest is None else [oldest])]
+        return InboxStatus(
+            scans=self._scans,
+            settling=self._tracker.count(Stage.SETTLING),
+            unfinished=self._tracker.count(Stage.UNFINISHED),
+            refused_now=self._tracker.count(Stage.WAITING),
+            troubled=self._tracker.count(Stage.TROUBLED) + len(self._closed),
+            oldest=min(known, default=None),
+            available=self._place is not None and not self._gone,
+            watching="native" if self._watch.native else "polling",
+        )
+
+
+class _GoneError(Exception):
+    """The inbox folder itself can't be read; `error` says why."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+def _within(path: str, folders: Collection[str]) -> bool:
+    """Whether one of `folders` lies above `path`."""
+    steps = path.split("/")
+    return any("/".join(steps[:depth]) in folders for depth in range(1, len(steps)))

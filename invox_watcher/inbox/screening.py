@@ -1,0 +1,179 @@
+"""The decision about one file: not yet, or a `Candidate`, with the reason if it can't be transcribed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from invox_watcher.audio import AudioInfo, Completeness, identify
+from invox_watcher.audio import mime_type as mime_type_of
+from invox_watcher.inbox.stability import Writer, writer_of
+
+_MIB = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a recording can't be transcribed.
+
+    `code` is one of `empty`, `too_large`, `truncated`, `not_audio`, `unsupported_format`, `not_accepted`,
+    `hard_link`.
+    """
+
+    code: str
+    message: str
+    hint: str
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A file that is complete, as it was when it was judged; or one that will never be, with a `refusal`."""
+
+    path: str  # relative to the inbox, POSIX; bytes that are not UTF-8 as surrogate escapes
+    size_bytes: int
+    device: int
+    inode: int
+    mtime_ns: int
+    format: str  # for a person: "WAV (PCM)"; "unknown" if it was not read
+    mime_type: str | None  # in the API's words; None with a refusal
+    duration_seconds: float | None
+    refusal: Refusal | None
+    waited_seconds: float = field(default=0.0, compare=False)  # since it was first seen
+
+
+class Outcome(StrEnum):
+    """What is to be done with a file now."""
+
+    READY = "ready"  # offer it
+    SETTLING = "settling"  # it has not been unchanged for long enough
+    UNFINISHED = "unfinished"  # it is empty, or its container says that more is to come
+    OPEN = "open"  # a process has it open for writing
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """The outcome for one file; `candidate` is there if it is ready, else `reason` says what is missing."""
+
+    outcome: Outcome
+    candidate: Candidate | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class ScreeningRules:
+    """What the account and the operator allow."""
+
+    max_size_bytes: int
+    accepted_mime_types: Sequence[str]
+
+
+def judge(
+    path: str, fd: int, rules: ScreeningRules, *, settled: bool, patient: bool, local: bool
+) -> Judgement:
+    """Decide about the file behind `fd`, opened read-only; `path` only names it in the candidate.
+
+    `settled` and `patient`: it has been unchanged for the settle time, for the patience. `local`: it lies on
+    a file system where the kernel knows of every writer.
+
+    Raises:
+        OSError: its content can't be read.
+    """
+    facts = os.fstat(fd)
+    writer = writer_of(fd) if local else Writer.UNKNOWN
+    if writer is Writer.OPEN:
+        return Judgement(Outcome.OPEN, reason="open for writing")
+    if not settled and writer is not Writer.NONE:
+        return Judgement(Outcome.SETTLING)
+    if (refusal := _refuse_unread(facts, rules)) is not None:
+        # Some servers rename by link and unlink: a second name, too, may be gone in a moment.
+        return _ready(path, facts, refusal=refusal) if settled else Judgement(Outcome.SETTLING)
+    if facts.st_size == 0:
+        unfinished = Refusal("empty", "The file is empty.", "Record or copy it again.")
+        return _unfinished(path, facts, unfinished, settled=settled, patient=patient, reason="empty")
+    with os.fdopen(fd, "rb", buffering=0, closefd=False) as file:
+        info = identify(file, facts.st_size)
+    if info.completeness is Completeness.UNFINISHED:
+        unfinished = Refusal(
+            "truncated",
+            f"The recording ({info.format}) is incomplete and has not changed for a long time.",
+            info.hint or "Copy it again from the device.",
+        )
+        return _unfinished(
+            path, facts, unfinished, info=info, settled=settled, patient=patient, reason="incomplete"
+        )
+    if not settled and info.completeness is not Completeness.WHOLE:
+        return Judgement(Outcome.SETTLING)
+    mime_type = mime_type_of(info.container, rules.accepted_mime_types) if info.container else None
+    refusal = _refuse_read(info, mime_type)
+    if refusal is not None and not settled:
+        return Judgement(Outcome.SETTLING)
+    return _ready(path, facts, info=info, mime_type=mime_type, refusal=refusal)
+
+
+def _refuse_unread(facts: os.stat_result, rules: ScreeningRules) -> Refusal | None:
+    if facts.st_nlink > 1:
+        return Refusal(
+            "hard_link",
+            f"The file has {facts.st_nlink} names (hard links), so it may belong to someone else.",
+            "Put a copy of the recording into the inbox, not a link.",
+        )
+    if facts.st_size > rules.max_size_bytes:
+        return Refusal(
+            "too_large",
+            f"The file has {facts.st_size / _MIB:.0f} MiB; the limit is {rules.max_size_bytes / _MIB:g} MiB.",
+            "Split or compress the recording, or raise intake.max_size_mib.",
+        )
+    return None
+
+
+def _refuse_read(info: AudioInfo, mime_type: str | None) -> Refusal | None:
+    if not info.is_audio:
+        return Refusal("not_audio", f"This is not a recording but: {info.format}.", info.hint)
+    if info.container is None:
+        return Refusal("unsupported_format", f"The API does not take this format: {info.format}.", info.hint)
+    if mime_type is None:
+        return Refusal(
+            "not_accepted",
+            f"This account does not accept this format: {info.format}.",
+            info.hint or "Convert the recording, or add its type to api.mime_types if the account takes it.",
+        )
+    return None
+
+
+def _unfinished(
+    path: str,
+    facts: os.stat_result,
+    refusal: Refusal,
+    *,
+    info: AudioInfo | None = None,
+    settled: bool,
+    patient: bool,
+    reason: str,
+) -> Judgement:
+    if patient:
+        return _ready(path, facts, info=info, refusal=refusal)
+    return Judgement(Outcome.UNFINISHED if settled else Outcome.SETTLING, reason=reason)
+
+
+def _ready(
+    path: str,
+    facts: os.stat_result,
+    *,
+    info: AudioInfo | None = None,
+    mime_type: str | None = None,
+    refusal: Refusal | None = None,
+) -> Judgement:
+    candidate = Candidate(
+        path=path,
+        size_bytes=facts.st_size,
+        device=facts.st_dev,
+        inode=facts.st_ino,
+        mtime_ns=facts.st_mtime_ns,
+        format=info.format if info else "unknown",
+        mime_type=mime_type,
+        duration_seconds=info.duration_seconds if info else None,
+        refusal=refusal,
+    )
+    return Judgement(Outcome.READY, candidate)

@@ -1,0 +1,18 @@
+"""The durable journal of all recordings, and the audit log beside it."""
+
+from __future__ import annotations
+
+from invox_watcher.journal.audit import AuditLog
+from invox_watcher.journal.finished import Finished
+from invox_watcher.journal.journal import HistoryEntry, Journal, NameReservedError
+from invox_watcher.journal.sqlite import FILENAME, SQLITE_VERSION
+
+__all__ = [
+    "FILENAME",
+    "SQLITE_VERSION",
+    "AuditLog",
+    "Finished",
+    "HistoryEntry",
+    "Journal",
+    "NameReservedError",
+]

@@ -1,0 +1,131 @@
+"""The journal's tables, and how our values become theirs."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from invox_watcher.job import Failure, Job, State
+
+
+class _Stored(sa.TypeDecorator[Any]):
+    """A column whose values are `encode`d on their way in and `decode`d on their way out; NULL is None."""
+
+    impl = sa.String
+    cache_ok = True
+
+    def __init__(
+        self, encode: Callable[[Any], Any], decode: Callable[[Any], Any], inner: type[Any] = sa.String
+    ) -> None:
+        super().__init__()
+        self.encode, self.decode, self.inner = encode, decode, inner
+
+    def load_dialect_impl(self, dialect: sa.Dialect) -> Any:
+        return dialect.type_descriptor(self.inner())
+
+    def process_bind_param(self, value: Any, dialect: sa.Dialect) -> Any:  # noqa: ARG002
+        return None if value is None else self.encode(value)
+
+    def process_result_value(self, value: Any, dialect: sa.Dialect) -> Any:  # noqa: ARG002
+        return None if value is None else self.decode(value)
+
+
+def _encode_time(value: datetime) -> str:
+    return value.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+def _encode_failure(value: Failure) -> str:
+    return json.dumps(dataclasses.asdict(value))
+
+
+def _decode_failure(value: str) -> Failure:
+    fields = json.loads(value)
+    return Failure(**fields | {"stage": State(fields["stage"])})
+
+
+# RFC 3339 text sorts, reads well in a shell, and keeps its zone.
+_Time = _Stored(_encode_time, datetime.fromisoformat)
+# Names that are not UTF-8 are surrogate escapes in Python, which no text column takes.
+_Name = _Stored(os.fsencode, os.fsdecode, sa.LargeBinary)
+# Inodes of network file systems fill all 64 bits, and times in nanoseconds more; integer columns hold 63.
+_BigNumber = _Stored(str, int)
+_Failure = _Stored(_encode_failure, _decode_failure, sa.Text)
+_State = _Stored(str, State)
+
+metadata = sa.MetaData()
+jobs = sa.Table(
+    "jobs",
+    metadata,
+    sa.Column("id", sa.String, primary_key=True),
+    sa.Column("state", _State, nullable=False, index=True),
+    sa.Column("path", _Name, nullable=False),
+    sa.Column("size_bytes", sa.BigInteger, nullable=False),
+    sa.Column("device", _BigNumber, nullable=False),
+    sa.Column("inode", _BigNumber, nullable=False),
+    sa.Column("mtime_ns", _BigNumber, nullable=False),
+    sa.Column("received_at", _Time, nullable=False),
+    sa.Column("format", sa.Text),
+    sa.Column("mime_type", sa.Text),
+    sa.Column("duration_seconds", sa.Float),
+    sa.Column("refusal", _Failure),
+    sa.Column("sha256", sa.String, index=True),
+    sa.Column("original_id", sa.String),
+    sa.Column("request_id", sa.Text, index=True),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("refused_urls", sa.Integer, nullable=False),
+    sa.Column("changed_uploads", sa.Integer, nullable=False),
+    sa.Column("uploaded_bytes", sa.BigInteger, nullable=False),
+    sa.Column("uploaded_at", _Time),
+    sa.Column("completed_at", _Time),
+    sa.Column("delivered_by", sa.String),
+    sa.Column("filed_as", _Name),
+    sa.Column("failure", _Failure),
+    sa.Column("updated_at", _Time, nullable=False),
+    # What no two jobs under way may both intend to write: see `Journal.move`.
+    sa.Column("reserved", sa.LargeBinary, unique=True),
+    sa.Column("hook_due", sa.Boolean, nullable=False, default=False, index=True),
+    # When retention deleted what had been filed or delivered.
+    sa.Column("recording_deleted_at", _Time),
+    sa.Column("transcripts_deleted_at", _Time),
+)
+history = sa.Table(
+    "history",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("job_id", sa.String, nullable=False, index=True),
+    sa.Column("at", _Time, nullable=False),
+    sa.Column("state", sa.String, nullable=False),
+    sa.Column("detail", sa.Text, nullable=False),
+)
+replies = sa.Table(
+    "replies",
+    metadata,
+    sa.Column("job_id", sa.String, primary_key=True),
+    sa.Column("reply", sa.Text, nullable=False),
+)
+notices = sa.Table(
+    "notices",
+    metadata,
+    sa.Column("request_id", sa.Text, primary_key=True),
+    sa.Column("content_sha256", sa.String, nullable=False),
+    sa.Column("payload", sa.Text, nullable=False),
+    sa.Column("at", _Time, nullable=False),
+)
+# Every genuine signature that ever came, and what it came with.
+signatures = sa.Table(
+    "signatures",
+    metadata,
+    sa.Column("sha256", sa.String, primary_key=True),
+    sa.Column("content_sha256", sa.String, nullable=False),
+)
+# In which order recordings were taken; the times can't tell, for a clock may be set back.
+taken = (
+    sa.select(sa.func.min(history.c.id)).where(history.c.job_id == jobs.c.id).correlate(jobs)
+).scalar_subquery()
+FIELDS = tuple(field.name for field in dataclasses.fields(Job))

@@ -1,0 +1,16 @@
+"""HTTP: one client, one deadline for each exchange, one place where library errors become ours."""
+
+from __future__ import annotations
+
+from invox_watcher.net.client import HttpClient, HttpReply, read_object
+from invox_watcher.net.headers import clock_ahead_seconds, retry_after_seconds
+from invox_watcher.net.urls import split_url
+
+__all__ = [
+    "HttpClient",
+    "HttpReply",
+    "clock_ahead_seconds",
+    "read_object",
+    "retry_after_seconds",
+    "split_url",
+]

@@ -1,0 +1,227 @@
+"""requests' transport made to obey: one deadline over a whole exchange, abort, and errors in our words.
+
+A timeout per read lets a peer that sends one byte a second go on for ever: a watchdog shuts the socket down.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Iterator
+from enum import Enum
+from typing import Any
+
+from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+
+from invox_watcher.errors import ApiUnavailableError, StoppedError
+from invox_watcher.net.failures import host_of, stopped
+
+# urllib3 sends a file in blocks of 16 KiB; larger ones cost memory per upload and save system calls.
+_BLOCK_BYTES = 256 * 1024
+# Half of a block: enough to keep a line busy while the next block is read.
+_UNSENT_BYTES = 128 * 1024
+
+
+class _End(Enum):
+    DEADLINE = "deadline"
+    STOP = "stop"
+
+
+class Exchange:
+    """One exchange under way: how long it may take, the socket it runs over, and who ended it early."""
+
+    def __init__(self, url: str, deadline_seconds: float, silence_seconds: float) -> None:
+        self.where = host_of(url)
+        self.deadline = time.monotonic() + deadline_seconds
+        self.silence_seconds = min(silence_seconds, deadline_seconds)
+        self.on_kept_connection = False
+        self.answered = False
+        self.ended_by: _End | None = None
+        self._deadline_seconds = deadline_seconds
+        self._lock = threading.Lock()
+        self._handle: socket.socket | None = None
+
+    @contextlib.contextmanager
+    def in_this_thread(self) -> Iterator[None]:
+        """Make this the exchange that connections used by this thread report their sockets to."""
+        _running.exchange = self
+        try:
+            yield
+        finally:
+            _running.exchange = None
+
+    def watch(self, fileno: int, *, kept: bool) -> None:
+        """Take note of the socket that the exchange runs over from now on.
+
+        A duplicate of the descriptor is kept, because a shutdown ends the connection under all of its
+        descriptors: the TLS layer detaches the socket that it wraps, and http.client closes its own early.
+        And SSLSocket.shutdown drops the TLS layer first: a block that another thread is sending at that
+        moment would go out in the clear.
+        """
+        with self._lock:
+            if kept and self._handle is not None:
+                return  # opened by this very exchange
+            self._close_handle()
+            self._handle = socket.socket(fileno=os.dup(fileno))
+            self.on_kept_connection = kept
+            if self.ended_by is not None:
+                self._shut_down()
+
+    def end(self, why: _End) -> None:
+        """Shut the connection down, whatever waits on it; later sockets too."""
+        with self._lock:
+            if self.ended_by is None:
+                self.ended_by = why
+                self._shut_down()
+
+    def finish(self) -> None:
+        """Let go of the socket; the connection itself may live on for the next exchange."""
+        with self._lock:
+            self._close_handle()
+
+    def ending(self) -> StoppedError | ApiUnavailableError | None:
+        """The error to raise if the exchange was ended from our side."""
+        if self.ended_by is _End.STOP:
+            return stopped()
+        if self.ended_by is _End.DEADLINE:
+            return ApiUnavailableError(
+                f"The exchange with {self.where} took longer than {self._deadline_seconds:g} s.",
+                code="timeout",
+                hint="Is the line, or the API, that slow?",
+            )
+        return None
+
+    def _shut_down(self) -> None:
+        if self._handle is not None:
+            with contextlib.suppress(OSError):  # the peer was faster
+                self._handle.shutdown(socket.SHUT_RDWR)
+
+    def _close_handle(self) -> None:
+        if self._handle is not None:
+            self._handle.close()
+            self._handle = None
+
+
+class _Running(threading.local):
+    exchange: Exchange | None = None
+
+
+_running = _Running()
+
+
+class Watchdog:
+    """Ends each exchange at its deadline, or all of them at once; one thread for all."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._under_way: set[Exchange] = set()
+        self._stopped = False
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name="http-deadlines", daemon=True)
+        self._thread.start()
+
+    @contextlib.contextmanager
+    def over(self, exchange: Exchange) -> Iterator[Exchange]:
+        """Watch over `exchange` for the time of the block. StoppedError after `end_all`."""
+        with self._changed:
+            if self._stopped:
+                raise stopped()
+            self._under_way.add(exchange)
+            self._changed.notify()
+        try:
+            yield exchange
+        finally:
+            with self._changed:
+                self._under_way.discard(exchange)
+            exchange.finish()
+
+    def end_all(self) -> None:
+        with self._changed:
+            self._stopped = True
+            for exchange in self._under_way:
+                exchange.end(_End.STOP)
+
+    def close(self) -> None:
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._thread.join()
+
+    def _run(self) -> None:
+        with self._changed:
+            while not self._closed:
+                now = time.monotonic()
+                upcoming = []
+                for exchange in self._under_way:
+                    if exchange.deadline <= now:
+                        exchange.end(_End.DEADLINE)
+                    else:
+                        upcoming.append(exchange.deadline - now)
+                self._changed.wait(min(upcoming, default=None))
+
+
+class _PlainConnection(HTTPConnection):
+    """A connection that tells the exchange of its thread about its socket."""
+
+    def _new_conn(self) -> socket.socket:
+        sock = super()._new_conn()
+        if (exchange := _running.exchange) is not None:
+            exchange.watch(sock.fileno(), kept=False)
+        return sock
+
+    def connect(self) -> None:
+        super().connect()
+        if (exchange := _running.exchange) is not None:
+            # urllib3 would hold every block that is sent to the connect timeout.
+            self.timeout = exchange.silence_seconds
+            self.sock.settimeout(self.timeout)
+            # The kernel would take megabytes at once: what we call sent should be about what is.
+            self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
+
+    def request(self, *args: Any, **kwargs: Any) -> None:
+        if (exchange := _running.exchange) is not None and self.sock is not None:
+            exchange.watch(self.sock.fileno(), kept=True)
+        super().request(*args, **kwargs)
+
+
+class _TlsConnection(_PlainConnection, HTTPSConnection):
+    """The same over TLS."""
+
+    def request(self, *args: Any, **kwargs: Any) -> None:
+        try:
+            super().request(*args, **kwargs)
+        except ssl.SSLEOFError:
+            # What a broken pipe is called here. After one of those urllib3 still looks for a reply: storage
+            # that refuses an upload says so and hangs up, however much is still to be sent.
+            raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE)) from None
+
+
+class _PlainPool(HTTPConnectionPool):
+    ConnectionCls = _PlainConnection
+
+
+class _TlsPool(HTTPSConnectionPool):
+    ConnectionCls = _TlsConnection
+
+
+_POOLS = {"http": _PlainPool, "https": _TlsPool}
+
+
+class Adapter(HTTPAdapter):
+    """requests' transport over our connections. urllib3 retries nothing: that is the caller's to decide."""
+
+    def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **options: Any) -> None:
+        super().init_poolmanager(connections, maxsize, block, blocksize=_BLOCK_BYTES, **options)
+        self.poolmanager.pool_classes_by_scheme = _POOLS
+
+    def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
+        manager = super().proxy_manager_for(proxy, blocksize=_BLOCK_BYTES, **options)
+        manager.pool_classes_by_scheme = _POOLS
+        return manager

@@ -1,0 +1,39 @@
+"""The vendor's API in the vendor's words: token, presigned URL, upload, result.
+
+The README says which parts of it are assumptions ("What to check against your account"); each of them is an
+argument here. Each method raises the errors of `errors` and nothing else.
+"""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+
+def retry_after_seconds(header: str | None, *, now: datetime, max_seconds: float) -> float | None:
+    """What a `Retry-After` header asks for (RFC 9110 §10.2.3: seconds or a date), clamped to 0…max_seconds.
+
+    None where there is no header or it can't be read: the caller's own backoff then holds.
+    """
+    if header is None:
+        return None
+    try:
+        seconds = float(header)
+    except ValueError:
+        try:
+            when = parsedate_to_datetime(header)
+        except (ValueError, OverflowError):
+            return None
+        seconds = ((when if when.tzinfo else when.replace(tzinfo=UTC)) - now).total_seconds()
+    if not math.isfinite(seconds):
+        return None
+    return min(max(seconds, 0.0), max_seconds)
+
+
+def clock_ahead_seconds(date: str | None) -> float | None:
+    try:
+        there = parsedate_to_datetime(date or "")
+    except ValueError:
+        return None
+    return (datetime.now(UTC) - (there if there.tzinfo else there.replace(tzinfo=UTC))).total_seconds()

@@ -1,0 +1,154 @@
+"""Turns a transcript into the files of the outbox: JSON, SRT, VTT and TXT, as bytes.
+
+Pure functions; the same `Delivery` always gives the same bytes, so files can be written again after a crash.
+All files are UTF-8 without a byte order mark and have LF line ends, which every SRT player of today reads.
+
+SRT and VTT are written here and not by a library, because those at hand change the words: pysubs2 1.8 takes
+`{unclear}` for an ASS tag and leaves it out, and does not escape `<` and `&` in VTT; srt has had no release
+since 2023. What takes thought, where lines and cues break, none of them does.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from invox_watcher.transcript import Segment
+
+LINE_LENGTH = 42  # characters; with two lines to a cue the limits of common captioning guidelines
+LINES_PER_CUE = 2
+_MOST_WORDS = LINES_PER_CUE * (LINE_LENGTH // 2 + 1)  # words of one letter
+_LONGEST_LABEL = 24  # leaves room for words beside the speaker
+_READABLE_MS = 833  # 5/6 of a second, the least that captioning guidelines give a cue, where there is room
+_SHORTEST_MS = 40  # one video frame, where the next cue leaves no more
+_SRT_MARKS = str.maketrans("<>{}", "‹›()")
+_CLAUSE_END = re.compile(r"[.,;:!?…–—。、,;:!?]['\"’”»)\]]*$")
+
+
+def srt(segments: Sequence[Segment]) -> str:
+    """SubRip: number, times, at most two lines, a blank line. Each cue names its speaker: players may jump.
+
+    The format has no escapes, and players drop what is between < and > or { and }: "BP <120 and >80" became
+    "BP 80". So those are written as their next of kin, and `-->`, the mark of a line of times, as an arrow.
+    """
+    cues = _timed([cue for segment in segments for cue in _cues(segment, prefix(segment.speaker))])
+    return "".join(
+        f"{number}\n{_clock(cue.start_ms, ',')} --> {_clock(cue.end_ms, ',')}\n{_plain(cue.lines)}\n\n"
+        for number, cue in enumerate(cues, start=1)
+    )
+
+
+def vtt(segments: Sequence[Segment]) -> str:
+    """WebVTT (https://www.w3.org/TR/webvtt1/); the speaker is a voice span around the cue's text."""
+    cues = _timed([cue for segment in segments for cue in _cues(segment, "")])
+    blocks = [f"{_clock(cue.start_ms, '.')} --> {_clock(cue.end_ms, '.')}\n{_voiced(cue)}\n" for cue in cues]
+    return "\n".join(["WEBVTT\n", *blocks])
+
+
+@dataclass(frozen=True)
+class _Cue:
+    start_ms: int
+    end_ms: int
+    lines: tuple[str, ...]
+    speaker: str | None
+
+
+def _cues(segment: Segment, prefix: str) -> list[_Cue]:
+    """The segment as cues that fit, each with the share of its time that its share of the words has."""
+    words = [piece for word in clean(segment.text).split(" ") for piece in _pieces(word)]
+    if len(prefix) > _LONGEST_LABEL:
+        prefix = f"{prefix[: _LONGEST_LABEL - 3].rstrip()}…: "
+    start_ms, end_ms = round(segment.start * 1000), round(segment.end * 1000)
+    cues, done = [], 0
+    for part in _parts(words, prefix):
+        begin, done = done, done + len(part)
+        cues.append(
+            _Cue(
+                start_ms + (end_ms - start_ms) * begin // len(words),
+                start_ms + (end_ms - start_ms) * done // len(words),
+                tuple(_wrapped(part, prefix)),
+                segment.speaker,
+            )
+        )
+    return cues
+
+
+def _parts(words: list[str], prefix: str) -> Iterator[list[str]]:
+    """The words of each cue: up to the last clause end in the second half of what fits, else even parts."""
+    while words:
+        fits = min(len(words), _MOST_WORDS)
+        while len(_wrapped(words[:fits], prefix)) > LINES_PER_CUE:
+            fits -= 1
+        cut = fits
+        if fits < len(words):
+            clause_ends = [n for n in range(fits, fits // 2, -1) if _CLAUSE_END.search(words[n - 1])]
+            even = math.ceil(len(words) / math.ceil(len(words) / fits))
+            cut = clause_ends[0] if clause_ends else even
+        yield words[:cut]
+        words = words[cut:]
+
+
+def _wrapped(words: Sequence[str], prefix: str) -> list[str]:
+    """Lines of at most LINE_LENGTH characters, the first of them beginning with the prefix."""
+    lines = [prefix.rstrip()] if prefix else []
+    for word in words:
+        if lines and len(lines[-1]) + 1 + len(word) <= LINE_LENGTH:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(word)
+    return lines
+
+
+def _pieces(word: str) -> list[str]:
+    return [word[at : at + LINE_LENGTH] for at in range(0, len(word), LINE_LENGTH)]
+
+
+def _timed(cues: list[_Cue]) -> list[_Cue]:
+    """The cues in order of time, none overlapping the next, each long enough to read where there is room."""
+    ordered = sorted(cues, key=lambda cue: cue.start_ms)
+    result: list[_Cue] = []
+    free_from = 0
+    for index, cue in enumerate(ordered):
+        start = max(cue.start_ms, free_from)
+        end = max(cue.end_ms, start + _READABLE_MS)
+        if index + 1 < len(ordered):
+            end = max(min(end, ordered[index + 1].start_ms), start + _SHORTEST_MS)
+        result.append(_Cue(start, end, cue.lines, cue.speaker))
+        free_from = end
+    return result
+
+
+def _clock(milliseconds: int, mark: str) -> str:
+    seconds, rest = divmod(milliseconds, 1000)
+    minutes, seconds = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours:02}:{minutes:02}:{seconds:02}{mark}{rest:03}"
+
+
+def _plain(lines: Sequence[str]) -> str:
+    return "\n".join(lines).replace("-->", "→").translate(_SRT_MARKS)
+
+
+def _voiced(cue: _Cue) -> str:
+    text = _escaped("\n".join(cue.lines))
+    return f"<v {_escaped(cue.speaker)}>{text}</v>" if cue.speaker else text
+
+
+def _escaped(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def prefix(speaker: str | None) -> str:
+    return f"{speaker}: " if speaker else ""
+
+
+def clean(text: str) -> str:
+    """The text on one line: single spaces, no control characters, no words that can't be seen."""
+    kinds = {c: unicodedata.category(c) for c in set(text)}
+    shown = (
+        "\N{REPLACEMENT CHARACTER}" if kinds[c] == "Cs" else " " if kinds[c] == "Cc" else c for c in text
+    )
+    return " ".join(word for word in "".join(shown).split() if any(kinds.get(c) != "Cf" for c in word))

@@ -1,0 +1,21 @@
+"""What happens to a recording and when: start reading at `pipeline`."""
+
+from __future__ import annotations
+
+from invox_watcher.processing.backoff import Backoff
+from invox_watcher.processing.engine import Engine
+from invox_watcher.processing.lanes import Clock
+from invox_watcher.processing.pipeline import Pipeline, ProcessingOptions
+from invox_watcher.processing.polling import PollingPolicy
+from invox_watcher.processing.recovery import recover, return_stranded
+
+__all__ = [
+    "Backoff",
+    "Clock",
+    "Engine",
+    "Pipeline",
+    "PollingPolicy",
+    "ProcessingOptions",
+    "recover",
+    "return_stranded",
+]

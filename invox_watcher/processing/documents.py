@@ -1,0 +1,31 @@
+"""What a job leaves behind for people: the facts in its transcript files, or its error file."""
+
+from __future__ import annotations
+
+from invox_watcher.invox import parse_reply
+from invox_watcher.job import Job
+from invox_watcher.outputs import Delivery, Source
+
+
+def delivery_of(job: Job, payload: object) -> Delivery:
+    """What goes into the transcript files of `job`; `payload` is the reply that the journal keeps for it."""
+    reply = parse_reply(payload)
+    assert reply.transcript is not None  # noqa: S101 - the pipeline lets nothing else into the journal
+    source = Source(
+        name=job.path,
+        size_bytes=job.size_bytes,
+        sha256=job.sha256 or "",
+        mime_type=job.mime_type or "",
+        duration_seconds=job.duration_seconds,
+    )
+    return Delivery(
+        job_id=job.id,
+        request_id=job.request_id or "",
+        source=source,
+        received_at=job.received_at,
+        uploaded_at=job.uploaded_at,
+        completed_at=job.completed_at,
+        delivered_by=job.delivered_by or "",
+        transcript=reply.transcript,
+        api_reply=reply.raw,
+    )

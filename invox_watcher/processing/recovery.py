@@ -1,0 +1,46 @@
+"""At the start: bring the journal and processing/ together, so that every job is back on the normal path.
+
+Nothing is processed here. A folder that no job under way owns goes back to the inbox; every job under way
+goes to the engine, whose next step of it is the one that was interrupted.
+"""
+
+from __future__ import annotations
+
+from invox_watcher.errors import StorageError
+from invox_watcher.events import Event, log
+from invox_watcher.files import Folders
+from invox_watcher.job import Job
+from invox_watcher.journal import Journal
+
+
+def recover(journal: Journal, folders: Folders) -> list[Job]:
+    """The jobs to go on with. One whose recording is gone is among them: its next step finds out and says so.
+
+    Raises:
+        StorageError, JournalError: the folders or the journal can't be used; nothing is lost by that.
+    """
+    jobs = journal.active()
+    owned = {job.id for job in jobs}
+    for job_id in folders.processing_ids():
+        if job_id not in owned:
+            try:
+                for path in folders.unclaim(job_id):
+                    log.warning(Event.RETURNED, job=job_id, recording=path)
+            except StorageError as error:  # it stays where it is; the others must not wait for it
+                log.error(Event.STORAGE_ERROR, job=job_id, code=error.code, error=error.message)
+    if jobs:
+        log.info(Event.RECOVERED, jobs=len(jobs))
+    return jobs
+
+
+def return_stranded(stranded: set[str], folders: Folders) -> None:
+    """Put back what claims had moved when their share went away, so that they could not at once; forget them.
+
+    Raises:
+        StorageError: the share is still away.
+    """
+    if stranded:
+        for job_id in stranded.intersection(folders.processing_ids()):
+            for path in folders.unclaim(job_id):
+                log.warning(Event.RETURNED, job=job_id, recording=path)
+        stranded.clear()

@@ -1,0 +1,30 @@
+"""What the journal knows of one recording: `Job` (frozen), its `State`, the legal transitions; and `Notice`.
+
+    claimed ──► identified ──► uploading ──► waiting ──► transcribed ──► delivered ──► done
+       │            │ ▲            │  │          │             ▲
+       │            │ └────────────┘  └──────────┼─────────────┤ (asked after a crash: already there)
+       │            └────────────────────────────┼─────────────┘ (same content as an earlier recording)
+       └──► failing ◄────────────────────────────┘   failing ──► failed      any of them ──► vanished
+
+Each state says what is *known on disk*, so that a kill between two steps needs no second way of working:
+the step of that state is simply taken again.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+
+def utc_now() -> datetime:
+    """The wall clock, for records; never compared with file times and never used for waiting."""
+    return datetime.now(UTC)
+
+
+def seconds_since(moment: datetime) -> float:
+    """How long ago that was by the wall clock; 0 where it has been set back."""
+    return max((utc_now() - moment).total_seconds(), 0.0)
+
+
+def rfc3339(moment: datetime) -> str:
+    """An aware time as RFC 3339 in UTC with milliseconds: `2026-11-23T18:50:56.123Z`."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,16 @@
+"""The daemon's HTTP server: webhooks, health, readiness, metrics."""
+
+from __future__ import annotations
+
+from invox_watcher.web.gauges import Gauges, IntakeSnapshot, exposition
+from invox_watcher.web.metrics import Counters
+from invox_watcher.web.server import Server, create_app
+
+__all__ = [
+    "Counters",
+    "Gauges",
+    "IntakeSnapshot",
+    "Server",
+    "create_app",
+    "exposition",
+]

@@ -1,0 +1,124 @@
+"""What Prometheus reads: what the daemon has done, counted from its events, and how things stand right now.
+
+Names and units follow https://prometheus.io/docs/practices/naming/. No label can hold a name or an id: except
+for HTTP statuses, all values of labels are written in the code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from platform import python_version
+from typing import Any, Literal, get_args
+
+import prometheus_client
+from prometheus_client import CollectorRegistry, Gauge, Histogram, Info, ProcessCollector
+
+from invox_watcher import __version__
+from invox_watcher.events import Event
+from invox_watcher.job import State
+
+WebhookAnswer = Literal["taken", "refused", "not_kept"]
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+# A second series beside each counter and histogram, which nothing reads.
+prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
+
+_SETTLE_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200)
+_UPLOAD_BUCKETS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900, 3600)
+_TRANSCRIPTION_BUCKETS = (1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600, 14400)
+_TURNAROUND_BUCKETS = (2.5, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400, 43200, 86400)
+
+
+class Counters:
+    """Counts what the daemon does. Safe for several threads; one for the process, whatever is reloaded."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+
+        def counter(name: str, meaning: str, *labels: str) -> prometheus_client.Counter:
+            return prometheus_client.Counter(f"invox_watcher_{name}", meaning, labels, registry=registry)
+
+        def histogram(name: str, meaning: str, buckets: Sequence[float]) -> Histogram:
+            return Histogram(f"invox_watcher_{name}", meaning, buckets=buckets, registry=registry)
+
+        self._ended = counter("recordings_total", "Recordings that have come to an end, by how.", "state")
+        # Apart from the above, whose series are there from the start: what an alert watches must not appear
+        # with its first failure, since `increase` sees nothing in a series that begins at 1.
+        self._failures = counter(
+            "failures_total", "Recordings that have failed, by the reason's code.", "code"
+        )
+        self._uploaded = counter("uploaded_bytes_total", "Bytes of recordings that storage has taken.")
+        self._calls = counter(
+            "api_calls_total", "Calls of the API, by what was asked and the answer.", "call", "status"
+        )
+        self._webhooks = counter("webhooks_total", "Webhooks that came, by the answer.", "answer")
+        self._misses = counter("rescan_misses_total", "Files found by a rescan that the watch had not shown.")
+        self._hooks = counter("hooks_total", "Commands after a recording, by how they did.", "result")
+        self._kept = counter("retention_refused_total", "Deletions by retention that the disk refused.")
+        self._delivered = Gauge(
+            "invox_watcher_last_delivery_timestamp_seconds",
+            "When the last transcript was delivered (Unix time); 0 if none was since the start.",
+            registry=registry,
+        )
+        self._settle = histogram(
+            "settle_seconds", "From a recording's first being seen to its being taken.", _SETTLE_BUCKETS
+        )
+        self._upload = histogram("upload_seconds", "How long uploads took.", _UPLOAD_BUCKETS)
+        self._transcription = histogram(
+            "transcription_seconds",
+            "From the upload to the result's being here.",
+            _TRANSCRIPTION_BUCKETS,
+        )
+        self._turnaround = histogram(
+            "turnaround_seconds",
+            "From a recording's being taken to its transcript's being delivered.",
+            _TURNAROUND_BUCKETS,
+        )
+        Info("invox_watcher_build", "What is running.", registry=registry).info(
+            {"version": __version__, "python": python_version()}
+        )
+        ProcessCollector(registry=registry)
+        self._begin_at_zero()
+
+    def _begin_at_zero(self) -> None:
+        """Have every series from the start that is known by then."""
+        for state in (State.DONE, State.FAILED, State.VANISHED):
+            self._ended.labels(state)
+        for result in ("ran", "failed"):
+            self._hooks.labels(result)
+        for answer in get_args(WebhookAnswer):
+            self._webhooks.labels(answer)
+
+    def record(self, event: Event, fields: Mapping[str, Any]) -> None:
+        """Count one event; see docs/events.md for when each is logged and what its fields are."""
+        match event:
+            case Event.CLAIMED:
+                self._settle.observe(fields["waited_seconds"])
+            case Event.UPLOADED:
+                self._uploaded.inc(fields["bytes"])
+                self._upload.observe(fields["seconds"])
+            case Event.TRANSCRIBED if fields["seconds"] is not None:
+                self._transcription.observe(fields["seconds"])
+            case Event.DELIVERED:
+                self._turnaround.observe(fields["seconds"])
+                self._delivered.set_to_current_time()
+            case Event.DONE:
+                self._ended.labels(State.DONE).inc()
+            case Event.FAILED:
+                self._ended.labels(State.FAILED).inc()
+                self._failures.labels(fields["code"]).inc()
+            case Event.VANISHED if fields["state"] != State.DELIVERED:  # that one will be done all the same
+                self._ended.labels(State.VANISHED).inc()
+            case Event.API_CALLED:
+                self._calls.labels(fields["call"], fields["status"]).inc()
+            case Event.HOOK_RAN:
+                self._hooks.labels("ran").inc()
+            case Event.HOOK_FAILED:
+                self._hooks.labels("failed").inc()
+            case Event.RETENTION_REFUSED:
+                self._kept.inc()
+            case Event.WATCH_MISSED:
+                self._misses.inc(fields["count"])
+
+    def webhook(self, answer: WebhookAnswer) -> None:
+        """One more webhook. Not from an event: a flood of them is counted, but not logged one by one."""
+        self._webhooks.labels(answer).inc()

@@ -1,0 +1,231 @@
+"""The daemon's one small ASGI app: webhooks, metrics, is it alive, and could a recording go through now?
+
+Listens on `http.listen`, behind a web server with TLS where the internet may reach it. Answers say what is
+wrong in a code and a sentence, never a name or a secret, and refuse every webhook that is not taken alike.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from invox_watcher.errors import FolderError, InvoxError
+from invox_watcher.events import Event, log
+from invox_watcher.invox import MAX_BODY_BYTES, Receiver
+from invox_watcher.web.metrics import CONTENT_TYPE as METRICS_TYPE
+from invox_watcher.web.metrics import WebhookAnswer
+
+_STOP_SECONDS = 2
+_QUEUE = 128
+_MAX_CONNECTIONS = 512
+_BODY_SECONDS = 10.0
+_ALL_BODIES_BYTES = 32 << 20
+_LOOK_SECONDS = 10.0
+_LOOKS_AT_ONE_REQUEST = 6
+
+
+def create_app(
+    *,
+    problems: Callable[[], Mapping[str, str]],
+    due: Callable[[], Mapping[str, float]],
+    exposition: Callable[[], bytes],
+    on_webhook: Callable[[WebhookAnswer], None],
+    receiver: Receiver | None,
+) -> Starlette:
+    """The app. `problems` says what stands in the way now: code → sentence, empty where nothing does.
+
+    `due` says in how many seconds each job's next step is taken, by job id; `exposition` gives the text of
+    /metrics and may take a second. Without a `receiver` there is no /webhook; `on_webhook` hears each answer.
+    """
+
+    async def healthz(_request: Request) -> JSONResponse:
+        return JSONResponse({"status": "alive"})
+
+    async def readyz(_request: Request) -> JSONResponse:
+        found = dict(problems())
+        status = "ready" if not found else "not ready"
+        return JSONResponse({"status": status, "problems": found}, status_code=503 if found else 200)
+
+    async def next_steps(_request: Request) -> JSONResponse:
+        return JSONResponse({"due_seconds": {job_id: round(left, 1) for job_id, left in due().items()}})
+
+    routes = [
+        Route("/healthz", healthz),
+        Route("/readyz", readyz),
+        Route("/due", next_steps),
+        Route("/metrics", _metrics(exposition)),
+    ]
+    if receiver is not None:
+        routes.append(Route("/webhook", _webhook(receiver, on_webhook), methods=["POST"]))
+    app = Starlette(routes=routes)
+    app.router.redirect_slashes = False  # a redirect would go to whatever host the sender names
+    return app
+
+
+def _metrics(exposition: Callable[[], bytes]) -> Callable[[Request], Any]:
+    # However many ask, webhooks have all threads but one to themselves.
+    one_at_a_time = asyncio.Lock()
+
+    async def metrics(_request: Request) -> Response:
+        async with one_at_a_time:
+            return Response(await run_in_threadpool(exposition), media_type=METRICS_TYPE)
+
+    return metrics
+
+
+def _webhook(receiver: Receiver, on_webhook: Callable[[WebhookAnswer], None]) -> Callable[[Request], Any]:
+    bodies = _Bodies()
+
+    async def webhook(request: Request) -> Response:
+        with bodies.read(request) as reading:
+            body = await reading
+            notice = receiver.read(body) if body is not None else None
+        if notice is not None:
+            try:
+                # On disk before the sender is told that it may forget it.
+                if await run_in_threadpool(receiver.take, notice):
+                    on_webhook("taken")
+                    return JSONResponse({"status": "taken"})
+            except Exception as error:  # noqa: BLE001 - uvicorn's own word on it is not for our log
+                what = error.message if isinstance(error, InvoxError) else type(error).__name__
+                log.error(Event.WEBHOOK_NOT_STORED, error=what)
+                on_webhook("not_kept")
+                return JSONResponse({"status": "try again"}, status_code=503)
+        receiver.refused()
+        on_webhook("refused")
+        # One answer for malformed, forged, too large, too slow and unknown: it tells nothing apart.
+        return JSONResponse({"status": "refused"}, status_code=403)
+
+    return webhook
+
+
+class _Bodies:
+    """Reads bodies, and bounds what all of those under way hold together. For one event loop."""
+
+    def __init__(self) -> None:
+        self._held_bytes = 0
+
+    @contextmanager
+    def read(self, request: Request) -> Iterator[Awaitable[bytes | None]]:
+        """The body, to be awaited inside; None if it is too large or too slow, or there are too many."""
+        body = bytearray()
+        try:
+            yield self._read(request, body)
+        finally:
+            self._held_bytes -= len(body)
+
+    async def _read(self, request: Request, body: bytearray) -> bytes | None:
+        # What is too large is read on, but not kept: a sender that is cut off would not see the answer.
+        refused = False
+        with suppress(TimeoutError, ClientDisconnect):
+            async with asyncio.timeout(_BODY_SECONDS):
+                async for block in request.stream():
+                    refused = refused or (
+                        len(body) + len(block) > MAX_BODY_BYTES
+                        or self._held_bytes + len(block) > _ALL_BODIES_BYTES
+                    )
+                    if not refused:
+                        body += block
+                        self._held_bytes += len(block)
+                return None if refused else bytes(body)
+        return None
+
+
+class _PatientForAWhile(H11Protocol):
+    """uvicorn's HTTP protocol, which alone would wait for ever for a head, or for an answer to be read."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._seen: object = None
+        self._looks = 0
+        self._look = self.loop.call_later(_LOOK_SECONDS, self._drop_if_stuck)
+        if len(self.connections) > _MAX_CONNECTIONS:
+            transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._look.cancel()
+        super().connection_lost(exc)
+
+    def _drop_if_stuck(self) -> None:
+        """Drop a connection on which nothing began since the last look, and one whose request never ends."""
+        waiting = self.cycle is None or self.cycle.response_complete
+        self._looks = self._looks + 1 if self.cycle is self._seen else 0
+        if (waiting and self.cycle is self._seen) or self._looks >= _LOOKS_AT_ONE_REQUEST:
+            self.transport.abort()
+            return
+        self._seen = self.cycle
+        self._look = self.loop.call_later(_LOOK_SECONDS, self._drop_if_stuck)
+
+
+class Server:
+    """The app on its socket, in a thread of its own."""
+
+    def __init__(self, app: Starlette, host: str, port: int, *, on_crash: Callable[[], None]) -> None:
+        """Bind at once, so that a port that is taken is a clear error at the start.
+
+        `on_crash` is called when the server ends without having been stopped.
+
+        Raises:
+            FolderError: the address can't be listened on.
+        """
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        # The protocol by name: asyncio turns Nagle's delays (40 ms an answer) off only where it is given.
+        self._socket = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            self._socket.bind((host, port))
+        except OSError as error:
+            self._socket.close()
+            raise FolderError(
+                f"http.listen: can't listen on {host}:{port}: {error.strerror}",
+                code="listen",
+                hint="Choose another port, or set http.listen to null to have none.",
+            ) from None
+        config = uvicorn.Config(
+            app,
+            http=_PatientForAWhile,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            backlog=_QUEUE,
+            limit_concurrency=_MAX_CONNECTIONS,
+            timeout_graceful_shutdown=_STOP_SECONDS,
+        )
+        self._server = uvicorn.Server(config)
+        self._on_crash = on_crash
+        self._thread = threading.Thread(target=self._run, name="server", daemon=True)
+
+    def start(self) -> None:
+        """Begin to answer."""
+        self._thread.start()
+        host, port = self._socket.getsockname()[:2]
+        log.info(Event.LISTENING, address=f"{host}:{port}")
+
+    def _run(self) -> None:
+        try:
+            self._server.run(sockets=[self._socket])
+        finally:
+            if not self._server.should_exit:
+                log.error(Event.THREAD_DIED, thread="server")
+                self._on_crash()
+
+    def stop(self) -> None:
+        """Stop answering."""
+        self._server.should_exit = True
+        if self._thread.is_alive():
+            self._thread.join(_STOP_SECONDS + 1)
+        self._socket.close()
