@@ -42,7 +42,7 @@ test-long: $(VENV)/.test-installed ## faults in any order, a thousand times; ove
 	$(BIN)/pytest -s tests/faults/test_any_order.py --hypothesis-profile=long --timeout=0
 
 test-monitoring: $(VENV)/.test-installed | monitoring-packages ## Prometheus scrapes the daemon, and its alerts fire
-	$(BIN)/pytest -m needs tests/test_prometheus.py tests/test_events_page.py
+	$(BIN)/pytest -m needs tests/acceptance/test_prometheus.py tests/acceptance/test_events_page.py
 
 test-systemd: $(VENV)/.test-installed | systemd-packages monitoring-packages ## as root: installed on a real systemd, and what else needs root
 	@[ "$$(id -u)" -eq 0 ] || { echo "This boots a Debian in a container: run it as root." >&2; exit 1; }

@@ -15,8 +15,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.support import Clinic, sandbox, stop, wait_for, write_wav
-from tests.test_webhooks import _peak_kib, webhook_clinic
+from tests.acceptance.test_webhooks import _peak_kib, webhook_clinic
+from tests.kit.clinic import Clinic, sandbox, stop, wait_for, write_wav
 
 RATE = 2000
 CONNECTIONS = 40

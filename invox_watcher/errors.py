@@ -48,12 +48,24 @@ class ExitStatus(IntEnum):
     CONFIGURATION = 78
 
 
+@dataclass(frozen=True)
+class Reason:
+    """Why something is not done: a stable machine-readable code, a sentence, and what a person can do."""
+
+    code: str
+    message: str
+    hint: str
+
+
 class InvoxError(Exception):
-    """The root. `code` is stable and machine-readable, `hint` tells a person what to do."""
+    """The root. `code` is stable and machine-readable, `hint` tells a person what to do.
+
+    `retry_can_help` says whether an operator's `retry` of the recording may succeed.
+    """
 
     code: str = "error"
     hint: str = ""
-    retryable: bool = False
+    retry_can_help: bool = False
     exit_status: ExitStatus = ExitStatus.SOFTWARE
 
     def __init__(self, message: str, *, code: str | None = None, hint: str | None = None) -> None:
@@ -67,6 +79,11 @@ class InvoxError(Exception):
     def message(self) -> str:
         """The message without code and hint."""
         return str(self.args[0])
+
+    @property
+    def reason(self) -> Reason:
+        """Code, message and hint as a value."""
+        return Reason(self.code, self.message, self.hint)
 
 
 @dataclass(frozen=True)
@@ -114,7 +131,7 @@ class StorageError(InvoxError):
     """The file system refused (permission, I/O error, …). Nothing was moved; retrying can help."""
 
     code = "storage"
-    retryable = True
+    retry_can_help = True
     exit_status = ExitStatus.TRY_LATER
 
 
@@ -142,7 +159,7 @@ class JournalError(InvoxError):
     """The journal can't be used now; no recording is taken."""
 
     code = "journal"
-    retryable = True
+    retry_can_help = True
     exit_status = ExitStatus.TRY_LATER
 
 
@@ -156,7 +173,7 @@ class StoppedError(InvoxError):
     """The daemon is stopping; the job stays where it is and goes on after the restart."""
 
     code = "stopped"
-    retryable = True
+    retry_can_help = True
 
 
 class RecordingChangingError(InvoxError):
@@ -164,7 +181,7 @@ class RecordingChangingError(InvoxError):
 
     code = "still_changing"
     hint = "Does the device, or the copy, write to the file after it has closed it?"
-    retryable = True
+    retry_can_help = True
 
 
 class RecordingError(InvoxError):
@@ -199,7 +216,7 @@ class ApiUnavailableError(ApiError):
 
     code = "api_unavailable"
     hint = "As a rule this passes by itself. Ask the vendor if it lasts."
-    retryable = True
+    retry_can_help = True
 
     def __init__(
         self,
@@ -218,7 +235,7 @@ class ApiRefusedError(ApiError):
     """A fault of set-up (credentials, permission, TLS, proxy): no recording is to blame."""
 
     code = "api_refused"
-    retryable = True
+    retry_can_help = True
     exit_status = ExitStatus.PERMISSION
 
 
@@ -233,14 +250,14 @@ class RequestUnknownError(ApiError):
     """The API has nothing under this request id (404, `transcriptionNotFound`)."""
 
     code = "request_unknown"
-    retryable = True
+    retry_can_help = True
 
 
 class UploadUrlRefusedError(ApiError):
     """Storage refused the presigned URL (expired, already used, wrong type): ask for a new one."""
 
     code = "upload_url_refused"
-    retryable = True
+    retry_can_help = True
 
 
 class UploadUncertainError(ApiError):
@@ -248,12 +265,12 @@ class UploadUncertainError(ApiError):
 
     code = "upload_uncertain"
     hint = "Is the line stable? Nothing is sent twice: the API is asked first whether it has the recording."
-    retryable = True
+    retry_can_help = True
 
 
 class TranscriptionFailedError(ApiError):
     """The API took the recording and reported ERROR. A fresh try by the operator may help."""
 
     code = "transcription_failed"
-    retryable = True
+    retry_can_help = True
     exit_status = ExitStatus.SOME_FAILED

@@ -18,6 +18,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 
+from invox_watcher.errors import Reason
+from invox_watcher.recording import FileIdentity
+
 
 class State(StrEnum):
     """Where a recording stands."""
@@ -32,6 +35,26 @@ class State(StrEnum):
     FAILING = "failing"  # the reason is in the journal; the recording still has to move
     FAILED = "failed"  # the recording and its error file are in failed/
     VANISHED = "vanished"  # the file was taken away from processing/ by someone else
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing more happens to the recording."""
+        return self in FINAL
+
+    @property
+    def moves_bytes(self) -> bool:
+        """Whether its step reads or sends the whole recording."""
+        return self in (State.CLAIMED, State.IDENTIFIED)
+
+    @property
+    def may_be_paid_for(self) -> bool:
+        """Whether the API may have the recording already."""
+        return self in (State.UPLOADING, State.WAITING, State.TRANSCRIBED)
+
+    @property
+    def must_end(self) -> bool:
+        """Whether only filing is left, which is never given up: transcript or reason is already safe."""
+        return self in (State.DELIVERED, State.FAILING)
 
 
 FINAL = frozenset({State.DONE, State.FAILED, State.VANISHED})
@@ -59,15 +82,23 @@ TRANSITIONS: dict[State, frozenset[State]] = {
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a recording failed: what the error file and `show` say."""
+    """Why a recording failed, and at which stage: what the error file and `show` say."""
 
     stage: State
-    code: str
-    message: str
-    hint: str
-    retryable: bool
+    reason: Reason
+    retry_can_help: bool
     attempts: int = 0  # how often the step had been tried
     at: str = ""  # when it failed, as RFC 3339; empty for a refusal that is not yet a failure
+
+
+@dataclass(frozen=True)
+class Payload:
+    """What is uploaded where that is not the recording itself; `path` lies in the job's processing folder."""
+
+    path: str
+    size_bytes: int
+    sha256: str
+    mime_type: str
 
 
 @dataclass(frozen=True)
@@ -77,10 +108,7 @@ class Job:
     id: str
     state: State
     path: str  # POSIX, relative; bytes that are not UTF-8 as surrogate escapes
-    size_bytes: int
-    device: int
-    inode: int
-    mtime_ns: int
+    identity: FileIdentity
     received_at: datetime
     format: str | None = None  # what the recording is, in words: "WAV (PCM)"
     mime_type: str | None = None  # in the API's words
@@ -99,6 +127,11 @@ class Job:
     filed_as: str | None = None  # the reserved path in outbox/, done/ or failed/, with any suffix
     failure: Failure | None = None
     updated_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+    @property
+    def size_bytes(self) -> int:
+        """The recording's size."""
+        return self.identity.size_bytes
 
     @property
     def transcription_seconds(self) -> float | None:

@@ -111,7 +111,7 @@ class Retention:
                 return
 
     def _delete_recording(self, job: Job, root: Path) -> None:
-        seen = FileIdentity(job.device, job.inode, job.size_bytes, job.mtime_ns)
+        seen = job.identity
         self._delete(job, root, job.filed_as or job.path, seen)
         if root == self._folders.failed:
             self._delete_outputs(job, root)

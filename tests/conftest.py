@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from invox_watcher.sandbox.server import Sandbox
-from tests.support import Clinic, sandbox
+from tests.kit.clinic import Clinic, sandbox
 
 
 @pytest.fixture

@@ -91,8 +91,9 @@ def job_called(text: str, journal: Journal) -> Job:
 
 def facts_of(job: Job) -> dict[str, Any]:
     """What is known of a job, but for its failure and what only the daemon can use."""
-    internal = ("device", "inode", "mtime_ns", "refusal", "failure")
-    return {name: value for name, value in vars(job).items() if name not in internal}
+    internal = ("identity", "payload", "refusal", "failure")
+    known = {name: value for name, value in vars(job).items() if name not in internal}
+    return known | {"size_bytes": job.size_bytes}
 
 
 def json_of(job: Job) -> dict[str, Any]:
@@ -101,7 +102,15 @@ def json_of(job: Job) -> dict[str, Any]:
         name: rfc3339(value) if isinstance(value, datetime) else value
         for name, value in facts_of(job).items()
     }
-    return fields | {"failure": dataclasses.asdict(job.failure) if job.failure else None}
+    return fields | {"failure": _failure_of(job)}
+
+
+def _failure_of(job: Job) -> dict[str, Any] | None:
+    if job.failure is None:
+        return None
+    facts: dict[str, Any] = dataclasses.asdict(job.failure)
+    reason: dict[str, Any] = facts.pop("reason")
+    return reason | facts
 
 
 def local(time: datetime) -> str:

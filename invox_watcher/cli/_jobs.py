@@ -100,7 +100,7 @@ def _narrowed(options: argparse.Namespace) -> bool:
 
 def _print_lines(jobs: Sequence[Job]) -> None:
     for job in jobs:
-        reason = f"  {job.failure.code}" if job.failure else ""
+        reason = f"  {job.failure.reason.code}" if job.failure else ""
         print(f"{job.id}  {job.state:<11}  {local(job.received_at)}  {printable(job.path)}{reason}")
 
 

@@ -59,7 +59,9 @@ def _in_failed(journal: Journal, config: Config, code: str | None) -> list[Job]:
     """What lies in the failed folder: of jobs that had the same file, one after another, the last."""
     failed = [job for job in journal.jobs([State.FAILED]) if _lies_in_failed(job, config)]
     latest = {job.filed_as: job for job in failed}.values()
-    return [job for job in latest if code is None or (job.failure is not None and job.failure.code == code)]
+    return [
+        job for job in latest if code is None or (job.failure is not None and job.failure.reason.code == code)
+    ]
 
 
 def _lies_in_failed(job: Job, config: Config) -> bool:
@@ -69,4 +71,8 @@ def _lies_in_failed(job: Job, config: Config) -> bool:
 def _doubt(job: Job) -> str:
     """A word where the same recording will fail again."""
     failure = job.failure
-    return f" (as it is it will fail again: {failure.code})" if failure and not failure.retryable else ""
+    return (
+        f" (as it is it will fail again: {failure.reason.code})"
+        if failure and not failure.retry_can_help
+        else ""
+    )

@@ -92,8 +92,8 @@ def _reason(failure: Failure | None) -> dict[str, str]:
         return {}
     return {
         "failed_at_stage": failure.stage,
-        "code": failure.code,
-        "message": failure.message,
-        "hint": failure.hint,
-        "retry_can_help": "yes" if failure.retryable else "no, unless what the hint says is done first",
+        "code": failure.reason.code,
+        "message": failure.reason.message,
+        "hint": failure.reason.hint,
+        "retry_can_help": "yes" if failure.retry_can_help else "no, unless what the hint says is done first",
     }

@@ -105,8 +105,8 @@ def _upload(row: Shown, *, wide: bool) -> RenderableType:
 def _next(job: Job, outlook: DaemonStatus) -> str:
     """When something happens to the recording, or why nothing will."""
     if job.state in FINAL:
-        return job.failure.code if job.failure else ""
-    failing = f"{job.failure.code}, " if job.failure else ""
+        return job.failure.reason.code if job.failure else ""
+    failing = f"{job.failure.reason.code}, " if job.failure else ""
     again = f"try {job.attempts + 1} " if job.attempts else ""
     if outlook.daemon is None:
         return f"{failing}stopped"

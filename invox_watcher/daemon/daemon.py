@@ -369,19 +369,12 @@ def _keep_memory_private() -> None:
 
 def _job_from(candidate: Candidate) -> Job:
     refused = candidate.refusal
-    failure = (
-        Failure(State.CLAIMED, refused.code, refused.message, refused.hint, retryable=False)
-        if refused
-        else None
-    )
+    failure = Failure(State.CLAIMED, refused, retry_can_help=False) if refused else None
     return Job(
         id=new_job_id(),
         state=State.CLAIMED,
         path=candidate.path,
-        size_bytes=candidate.size_bytes,
-        device=candidate.device,
-        inode=candidate.inode,
-        mtime_ns=candidate.mtime_ns,
+        identity=candidate.identity,
         received_at=utc_now(),
         format=candidate.format,
         mime_type=candidate.mime_type,

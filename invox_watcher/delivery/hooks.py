@@ -135,8 +135,8 @@ class Hooks:
             "size_bytes": job.size_bytes,
             "duration_seconds": job.duration_seconds,
             "received_at": rfc3339(job.received_at),
-            "code": job.failure.code if job.failure else None,
-            "message": job.failure.message if job.failure else None,
+            "code": job.failure.reason.code if job.failure else None,
+            "message": job.failure.reason.message if job.failure else None,
         }
 
     def _transcripts(self, job: Job) -> list[str]:

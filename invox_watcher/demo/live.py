@@ -145,7 +145,7 @@ def _remark(job: Job, state: State) -> str:
     if state is State.IDENTIFIED and job.original_id is not None:
         return "the same content as another: no upload"
     if state is State.FAILING and job.failure is not None:
-        return f"{job.failure.code}: no upload"
+        return f"{job.failure.reason.code}: no upload"
     if state is State.WAITING:
         return f"{display.size(job.size_bytes)} uploaded"
     return ""

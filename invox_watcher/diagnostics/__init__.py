@@ -1,1 +1,1 @@
-"""What commands can find out: configuration and host checks, how one file would fare, the state of a daemon."""
+"""What commands can find out: is this host set up, how would one file fare, how is the daemon."""

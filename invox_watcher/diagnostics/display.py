@@ -34,7 +34,7 @@ def upload(job: Job, beside: str | None = None) -> RenderableType:
     Words where nothing is sent, nothing where nothing was sent yet.
     """
     if job.state in (State.FAILING, State.FAILED):
-        return Text(f"none: {job.failure.code if job.failure else ''}", "red")
+        return Text(f"none: {job.failure.reason.code if job.failure else ''}", "red")
     if job.original_id is not None:
         return Text("none: a copy", "green")
     if job.state in _NOTHING_SENT:

@@ -384,7 +384,7 @@ def _standing(outlook: DaemonStatus) -> str:
 
 def _told(job: Job) -> str:
     """A job in half a sentence."""
-    why = f": {job.failure.message}" if job.failure else "."
+    why = f": {job.failure.reason.message}" if job.failure else "."
     return f"job {job.id}, which is {job.state}{why}"
 
 

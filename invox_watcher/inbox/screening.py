@@ -9,22 +9,11 @@ from enum import StrEnum
 
 from invox_watcher.audio import AudioInfo, Completeness, identify
 from invox_watcher.audio import mime_type as mime_type_of
+from invox_watcher.errors import Reason
 from invox_watcher.inbox.stability import Writer, writer_of
+from invox_watcher.recording import FileIdentity
 
 _MIB = 1024 * 1024
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """Why a recording can't be transcribed.
-
-    `code` is one of `empty`, `too_large`, `truncated`, `not_audio`, `unsupported_format`, `not_accepted`,
-    `hard_link`.
-    """
-
-    code: str
-    message: str
-    hint: str
 
 
 @dataclass(frozen=True)
@@ -32,14 +21,13 @@ class Candidate:
     """A file that is complete, as it was when it was judged; or one that will never be, with a `refusal`."""
 
     path: str  # relative to the inbox, POSIX; bytes that are not UTF-8 as surrogate escapes
-    size_bytes: int
-    device: int
-    inode: int
-    mtime_ns: int
+    identity: FileIdentity
     format: str  # for a person: "WAV (PCM)"; "unknown" if it was not read
     mime_type: str | None  # in the API's words; None with a refusal
     duration_seconds: float | None
-    refusal: Refusal | None
+    # Why it can't be transcribed; codes: empty, too_large, truncated, not_audio, unsupported_format,
+    # not_accepted, hard_link.
+    refusal: Reason | None
     waited_seconds: float = field(default=0.0, compare=False)  # since it was first seen
 
 
@@ -90,12 +78,12 @@ def judge(
         # Some servers rename by link and unlink: a second name, too, may be gone in a moment.
         return _ready(path, facts, refusal=refusal) if settled else Judgement(Outcome.SETTLING)
     if facts.st_size == 0:
-        unfinished = Refusal("empty", "The file is empty.", "Record or copy it again.")
+        unfinished = Reason("empty", "The file is empty.", "Record or copy it again.")
         return _unfinished(path, facts, unfinished, settled=settled, patient=patient, reason="empty")
     with os.fdopen(fd, "rb", buffering=0, closefd=False) as file:
         info = identify(file, facts.st_size)
     if info.completeness is Completeness.UNFINISHED:
-        unfinished = Refusal(
+        unfinished = Reason(
             "truncated",
             f"The recording ({info.format}) is incomplete and has not changed for a long time.",
             info.hint or "Copy it again from the device.",
@@ -112,15 +100,15 @@ def judge(
     return _ready(path, facts, info=info, mime_type=mime_type, refusal=refusal)
 
 
-def _refuse_unread(facts: os.stat_result, rules: ScreeningRules) -> Refusal | None:
+def _refuse_unread(facts: os.stat_result, rules: ScreeningRules) -> Reason | None:
     if facts.st_nlink > 1:
-        return Refusal(
+        return Reason(
             "hard_link",
             f"The file has {facts.st_nlink} names (hard links), so it may belong to someone else.",
             "Put a copy of the recording into the inbox, not a link.",
         )
     if facts.st_size > rules.max_size_bytes:
-        return Refusal(
+        return Reason(
             "too_large",
             f"The file has {facts.st_size / _MIB:.0f} MiB; the limit is {rules.max_size_bytes / _MIB:g} MiB.",
             "Split or compress the recording, or raise intake.max_size_mib.",
@@ -128,13 +116,13 @@ def _refuse_unread(facts: os.stat_result, rules: ScreeningRules) -> Refusal | No
     return None
 
 
-def _refuse_read(info: AudioInfo, mime_type: str | None) -> Refusal | None:
+def _refuse_read(info: AudioInfo, mime_type: str | None) -> Reason | None:
     if not info.is_audio:
-        return Refusal("not_audio", f"This is not a recording but: {info.format}.", info.hint)
+        return Reason("not_audio", f"This is not a recording but: {info.format}.", info.hint)
     if info.container is None:
-        return Refusal("unsupported_format", f"The API does not take this format: {info.format}.", info.hint)
+        return Reason("unsupported_format", f"The API does not take this format: {info.format}.", info.hint)
     if mime_type is None:
-        return Refusal(
+        return Reason(
             "not_accepted",
             f"This account does not accept this format: {info.format}.",
             info.hint or "Convert the recording, or add its type to api.mime_types if the account takes it.",
@@ -145,7 +133,7 @@ def _refuse_read(info: AudioInfo, mime_type: str | None) -> Refusal | None:
 def _unfinished(
     path: str,
     facts: os.stat_result,
-    refusal: Refusal,
+    refusal: Reason,
     *,
     info: AudioInfo | None = None,
     settled: bool,
@@ -163,14 +151,11 @@ def _ready(
     *,
     info: AudioInfo | None = None,
     mime_type: str | None = None,
-    refusal: Refusal | None = None,
+    refusal: Reason | None = None,
 ) -> Judgement:
     candidate = Candidate(
         path=path,
-        size_bytes=facts.st_size,
-        device=facts.st_dev,
-        inode=facts.st_ino,
-        mtime_ns=facts.st_mtime_ns,
+        identity=FileIdentity.of(facts),
         format=info.format if info else "unknown",
         mime_type=mime_type,
         duration_seconds=info.duration_seconds if info else None,

@@ -70,7 +70,7 @@ class AuditLog:
         elif job.state is State.DONE:
             self.write("filed", job.id, name=name, folder="done")
         elif job.state is State.FAILED:
-            code = job.failure.code if job.failure else None
+            code = job.failure.reason.code if job.failure else None
             self.write("filed", job.id, name=name, folder="failed", code=code)
         elif job.state is State.VANISHED:
             self.write("vanished", job.id, name=job.path, was=was)

@@ -11,7 +11,7 @@ from typing import Literal
 import sqlalchemy as sa
 
 from invox_watcher.job import FINAL, Job, State
-from invox_watcher.journal.tables import FIELDS, history, jobs, notices, replies
+from invox_watcher.journal.tables import JOB_COLUMNS, history, job_of, jobs, notices, replies
 from invox_watcher.times import utc_now
 
 Kind = Literal["recording", "transcripts"]
@@ -101,7 +101,7 @@ class Finished:
     def _jobs(self, condition: sa.ColumnElement[bool], but: Collection[str] = ()) -> list[Job]:
         # As one parameter: SQLite takes only so many.
         others = sa.select(sa.func.json_each(json.dumps(list(but))).table_valued("value").c.value)
-        query = sa.select(*(jobs.c[name] for name in FIELDS)).where(condition & jobs.c.id.not_in(others))
+        query = sa.select(*JOB_COLUMNS).where(condition & jobs.c.id.not_in(others))
         with self._transaction() as connection:
             rows = connection.execute(query.order_by(jobs.c.updated_at).limit(_AT_ONCE)).all()
-        return [Job(**row._mapping) for row in rows]
+        return [job_of(row) for row in rows]

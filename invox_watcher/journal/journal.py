@@ -26,6 +26,7 @@ from invox_watcher.job import ACTIVE, TRANSITIONS, Job, State
 from invox_watcher.journal.finished import Finished
 from invox_watcher.journal.sqlite import DAMAGED, FILENAME, HINTS, connect, require_file
 from invox_watcher.journal.tables import FIELDS as _FIELDS
+from invox_watcher.journal.tables import JOB_COLUMNS, columns_of, job_of, row_of
 from invox_watcher.journal.tables import history as _history
 from invox_watcher.journal.tables import jobs as _jobs
 from invox_watcher.journal.tables import metadata as _metadata
@@ -139,7 +140,7 @@ class Journal:
         detail = {"size_bytes": job.size_bytes, "format": job.format, "waited_seconds": waited_seconds}
         try:
             with self._transaction() as connection:
-                connection.execute(_jobs.insert().values(dataclasses.asdict(job) | _objects(job)))
+                connection.execute(_jobs.insert().values(row_of(job)))
                 _append_history(connection, job.id, job.state, detail)
                 if self._on_transition:
                     self._on_transition(None, job, {})
@@ -225,14 +226,17 @@ class Journal:
             _jobs.c.sha256 == sha256, _jobs.c.state.in_(_GIVEN_UP), _jobs.c.request_id.is_not(None)
         )
         latest = connection.execute(query.order_by(_taken.desc())).first()
-        if latest is None or (latest.failure is not None and latest.failure.code == _ANSWERED_WITH_ERROR):
+        if latest is None or (
+            latest.failure is not None and latest.failure.reason.code == _ANSWERED_WITH_ERROR
+        ):
             return None
         request_id: str = latest.request_id
         return request_id
 
     def _write(self, connection: sa.Connection, job: Job, **changes: Any) -> Job:
         changes["updated_at"] = utc_now()
-        statement = _jobs.update().where(_jobs.c.id == job.id, _jobs.c.state == job.state).values(changes)
+        mine = (_jobs.c.id == job.id) & (_jobs.c.state == job.state)
+        statement = _jobs.update().where(mine).values(columns_of(changes))
         if connection.execute(statement).rowcount == 0:
             raise StaleStateError(f"Job {job.id} is no longer {job.state}.")
         return dataclasses.replace(job, **{name: changes[name] for name in changes if name in _FIELDS})
@@ -360,10 +364,10 @@ class Journal:
         ]
 
     def _jobs(self, condition: sa.ColumnElement[bool], limit: int | None = None) -> list[Job]:
-        query = sa.select(*(_jobs.c[name] for name in _FIELDS)).where(condition)
+        query = sa.select(*JOB_COLUMNS).where(condition)
         with self._transaction() as connection:
             rows = connection.execute(query.order_by(_taken.desc()).limit(limit)).all()
-        return [Job(**row._mapping) for row in rows]
+        return [job_of(row) for row in rows]
 
     # ---- the boundary ------------------------------------------------------------------------------------
 
@@ -398,11 +402,6 @@ class Journal:
                 f"{self.path} has version {found}; this release reads version {_SCHEMA_VERSION}.",
                 hint="Run the release that wrote it, or let that one drain and move the file away.",
             )
-
-
-def _objects(job: Job) -> dict[str, Any]:
-    """`asdict` turns inner dataclasses into dicts; the columns take the objects."""
-    return {"refusal": job.refusal, "failure": job.failure}
 
 
 def _append_history(connection: sa.Connection, job_id: str, state: State, detail: Mapping[str, Any]) -> None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
 
+from invox_watcher.errors import Reason
 from invox_watcher.job import Failure, Job, State
+from invox_watcher.recording import FileIdentity
 
 
 class _Stored(sa.TypeDecorator[Any]):
@@ -41,12 +43,15 @@ def _encode_time(value: datetime) -> str:
 
 
 def _encode_failure(value: Failure) -> str:
-    return json.dumps(dataclasses.asdict(value))
+    """Flat, so that a person who reads the table sees code and message at once."""
+    fields = dataclasses.asdict(value)
+    return json.dumps(fields.pop("reason") | fields)
 
 
 def _decode_failure(value: str) -> Failure:
     fields = json.loads(value)
-    return Failure(**fields | {"stage": State(fields["stage"])})
+    reason = Reason(fields.pop("code"), fields.pop("message"), fields.pop("hint"))
+    return Failure(**fields | {"stage": State(fields["stage"]), "reason": reason})
 
 
 # RFC 3339 text sorts, reads well in a shell, and keeps its zone.
@@ -128,4 +133,26 @@ signatures = sa.Table(
 taken = (
     sa.select(sa.func.min(history.c.id)).where(history.c.job_id == jobs.c.id).correlate(jobs)
 ).scalar_subquery()
-FIELDS = tuple(field.name for field in dataclasses.fields(Job))
+FIELDS = frozenset(field.name for field in dataclasses.fields(Job))
+_IDENTITY = tuple(field.name for field in dataclasses.fields(FileIdentity))
+JOB_COLUMNS = tuple(jobs.c[name] for name in (*(FIELDS - {"identity"}), *_IDENTITY))
+
+
+def columns_of(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of a job, by name, as columns of its row."""
+    columns = dict(values)
+    if (identity := columns.pop("identity", None)) is not None:
+        columns |= dataclasses.asdict(identity)
+    return columns
+
+
+def row_of(job: Job) -> dict[str, Any]:
+    """A job as a row."""
+    return columns_of({name: getattr(job, name) for name in FIELDS})
+
+
+def job_of(row: sa.Row[Any]) -> Job:
+    """The job in a row of `JOB_COLUMNS`."""
+    values = dict(row._mapping)
+    identity = FileIdentity(**{name: values.pop(name) for name in _IDENTITY})
+    return Job(**values, identity=identity)

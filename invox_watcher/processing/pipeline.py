@@ -107,7 +107,7 @@ class Pipeline:
 
     def claim(self, job: Job, waited_seconds: float = 0.0) -> bool:
         """Take the recording out of the inbox. False where it is gone or changed: it will be seen again."""
-        if not self._folders.claim(job.id, job.path, _identity(job)):
+        if not self._folders.claim(job.id, job.path, job.identity):
             return False
         try:
             self._journal.add(job, waited_seconds=round(waited_seconds, 3))
@@ -141,17 +141,15 @@ class Pipeline:
             return self._begin_failing(job, job.refusal)
         with self._folders.open_recording(job.id, job.path) as file:
             seen = FileIdentity.of(os.fstat(file.fileno()))
-            if job.changed_uploads and seen != _identity(
-                job
-            ):  # what has grown once lies still before it is sent again
-                self._journal.update(job, **dataclasses.asdict(seen))
+            if job.changed_uploads and seen != job.identity:  # it must lie still before it is sent again
+                self._journal.update(job, identity=seen)
                 raise RecordingChangingError("It is still being written to, in processing/.")
             if seen.size_bytes == 0:
                 raise RecordingError("It became empty in processing/.", code="empty", hint="Copy it again.")
             sha256 = self._hash(file, seen.size_bytes)
             _check_unchanged(file, seen)
         follow = self._rules.on_duplicate != "process"
-        job = self._journal.identify(job, sha256, follow=follow, **dataclasses.asdict(seen))
+        job = self._journal.identify(job, sha256, follow=follow, identity=seen)
         log.debug(Event.IDENTIFIED, job=job.id, sha256=sha256)
         if job.original_id is not None:
             log.info(Event.DUPLICATE, job=job.id, original=job.original_id)
@@ -245,7 +243,7 @@ class Pipeline:
         Another time or inode is not enough for that: programs touch files, and backups are restored.
         """
         seen = FileIdentity.of(os.fstat(file.fileno()))
-        if seen == _identity(job):
+        if seen == job.identity:
             return job
         if seen.size_bytes == job.size_bytes:
             file.seek(0)
@@ -253,12 +251,12 @@ class Pipeline:
             _check_unchanged(file, seen)
             if same:
                 file.seek(0)
-                return self._journal.update(job, **dataclasses.asdict(seen))
+                return self._journal.update(job, identity=seen)
         log.warning(Event.UPLOAD_DISCARDED, job=job.id, request_id=job.request_id)
         self._results.forget(job)
         job = self._journal.move(
             job, State.CLAIMED, request_id=None, uploaded_at=None, changed_uploads=job.changed_uploads + 1,
-            **dataclasses.asdict(seen),
+            identity=seen,
         )  # fmt: skip
         if job.changed_uploads >= _VOIDS:
             raise RecordingError(
@@ -419,7 +417,7 @@ class Pipeline:
         # A recording named like another one's folder may have been filed where that folder was to be.
         for path in itertools.islice(numbered_folders(job.filed_as or job.path), FOLDER_TRIES):
             with contextlib.suppress(FolderBlockedError):
-                return self._folders.file_away(job.id, job.path, root, path, _identity(job))
+                return self._folders.file_away(job.id, job.path, root, path, job.identity)
         raise FolderBlockedError(f"A file or a link stands where a folder is needed in {root.name}/.")
 
     def _done(self, job: Job, filed_as: str) -> Next:
@@ -431,7 +429,7 @@ class Pipeline:
 
     def fail(self, job: Job, error: InvoxError) -> Next:
         """Give `job` up for good because of `error`: its reason goes into the journal, then it moves."""
-        failure = Failure(job.state, error.code, error.message, error.hint, error.retryable)
+        failure = Failure(job.state, error.reason, error.retry_can_help)
         return self._begin_failing(job, failure)
 
     def vanish(self, job: Job) -> Next:
@@ -445,10 +443,10 @@ class Pipeline:
     def _begin_failing(self, job: Job, failure: Failure) -> Next:
         # Fixed here, so that the error file is the same however often it takes to be written.
         failure = dataclasses.replace(failure, attempts=job.attempts, at=failure.at or rfc3339(utc_now()))
-        detail = {"code": failure.code, "stage": failure.stage}
+        detail = {"code": failure.reason.code, "stage": failure.stage}
         job = self._names.for_failure(job, failure=failure, detail=detail)
         self._results.forget(job)
-        log.warning(Event.FAILING, job=job.id, code=failure.code, stage=failure.stage)
+        log.warning(Event.FAILING, job=job.id, code=failure.reason.code, stage=failure.stage)
         return Next(job)
 
     def _file_as_failed(self, job: Job) -> Next:
@@ -468,13 +466,13 @@ class Pipeline:
             # A killed attempt has moved the recording, and its error file was changed since: it stays so.
         try:
             filed_as = self._folders.file_away(
-                job.id, job.path, self._folders.failed, job.filed_as, _identity(job), exactly=True
+                job.id, job.path, self._folders.failed, job.filed_as, job.identity, exactly=True
             )
         except (NameTakenError, FolderBlockedError):
             self._folders.retract(self._folders.failed, path, content)
             return self._begin_failing(job, failure)
         job = self._names.let_go(job, State.FAILED, filed_as=filed_as, detail={"outputs": outputs})
-        log.warning(Event.FAILED, job=job.id, recording=job.path, code=failure.code)
+        log.warning(Event.FAILED, job=job.id, recording=job.path, code=failure.reason.code)
         return Next(job)
 
 
@@ -485,7 +483,3 @@ def _sha256(content: bytes) -> str:
 def _check_unchanged(file: BinaryIO, seen: FileIdentity) -> None:
     if FileIdentity.of(os.fstat(file.fileno())) != seen:
         raise RecordingChangingError("The recording changed after it was taken from the inbox.")
-
-
-def _identity(job: Job) -> FileIdentity:
-    return FileIdentity(job.device, job.inode, job.size_bytes, job.mtime_ns)

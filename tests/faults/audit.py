@@ -17,7 +17,7 @@ from invox_watcher.journal.journal import Journal
 from invox_watcher.journal.sqlite import FILENAME
 from invox_watcher.sandbox.server import Sandbox
 from tests.faults.person import Person, files, is_recording_of, sha256, visible
-from tests.support import Clinic
+from tests.kit.clinic import Clinic
 
 _TEXT = "This is recording *.\nIs that what was dictated?\nNo, only the first digits of its checksum: *."
 _SRT = """\
@@ -86,7 +86,9 @@ class Audit:
     def assert_paid_once(self, api: Sandbox) -> None:
         """No content went up again, unless the API had answered ERROR for every earlier request."""
         answered = {
-            job.request_id for job in self.jobs if job.failure and job.failure.code == "transcription_failed"
+            job.request_id
+            for job in self.jobs
+            if job.failure and job.failure.reason.code == "transcription_failed"
         }
         unanswered = defaultdict(list)
         for request in api.stats()["requests"]:

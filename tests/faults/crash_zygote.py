@@ -25,7 +25,7 @@ from invox_watcher.files import durable
 from invox_watcher.invox.client import InvoxApi
 from invox_watcher.journal.journal import Journal
 from tests.faults.tracing import Call, Fault, Trace, follow
-from tests.support import Clinic
+from tests.kit.clinic import Clinic
 
 NEVER = -1
 _SECONDS = 90

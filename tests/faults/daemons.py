@@ -26,7 +26,7 @@ from typing import Any
 from invox_watcher import cli
 from invox_watcher.daemon import process  # noqa: F401 - what a fork must not import again
 from tests.faults import crash_zygote
-from tests.support import Clinic, wait_for
+from tests.kit.clinic import Clinic, wait_for
 
 # Steps between which two of our four places (folders, journal, API, memory) disagree.
 CRUCIAL = ["create_file", "rename_new", "move", "identify", "add", "presign", "upload", "result"]

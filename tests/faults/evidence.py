@@ -8,7 +8,7 @@ import os
 from typing import Any
 
 from invox_watcher.sandbox.server import Sandbox
-from tests.support import Clinic
+from tests.kit.clinic import Clinic
 
 
 def sha256(content: bytes) -> str:

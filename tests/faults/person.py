@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal
 
-from tests.support import Clinic
+from tests.kit.clinic import Clinic
 
 How = Literal["copied", "moved in", "renamed at the end", "with an old time"]
 _RATE = 48_000  # so that a few kilobytes are a fraction of a second

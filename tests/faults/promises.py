@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 from invox_watcher.sandbox.server import Sandbox
-from tests.support import Clinic
+from tests.kit.clinic import Clinic
 
 
 def hashes(clinic: Clinic) -> set[str]:

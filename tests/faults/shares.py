@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tests.support import free_port, wait_for
+from tests.kit.clinic import free_port, wait_for
 
 _PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
 _SFTP_SERVER = "/usr/lib/openssh/sftp-server"

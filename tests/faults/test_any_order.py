@@ -33,7 +33,7 @@ from invox_watcher.job import State
 from tests.faults.audit import Audit
 from tests.faults.daemons import CRUCIAL, Daemons, Death, Fate, Process
 from tests.faults.person import NOT_RECORDINGS, How, Person, recording
-from tests.support import Clinic, free_port, sandbox, wait_for
+from tests.kit.clinic import Clinic, free_port, sandbox, wait_for
 
 SECRET = "sandbox-secret-of-32-characters!"
 NOWHERE = "http://127.0.0.1:9"  # the discard port: nobody listens

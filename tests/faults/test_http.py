@@ -23,10 +23,11 @@ from invox_watcher.errors import UploadUncertainError
 from invox_watcher.job import Job, State, new_job_id
 from invox_watcher.journal.journal import Journal
 from invox_watcher.processing.pipeline import Pipeline, ProcessingOptions
+from invox_watcher.recording import FileIdentity
 from invox_watcher.sandbox.server import Sandbox
 from invox_watcher.sandbox.settings import ReplyShape
-from tests.loopback import Peer, make_certificate, one_reply, serve
-from tests.support import Clinic, running, sandbox, wait_for, write_sparse_wav, write_wav
+from tests.kit.clinic import Clinic, running, sandbox, wait_for, write_sparse_wav, write_wav
+from tests.kit.loopback import Peer, make_certificate, one_reply, serve
 
 QUICK = {"settle_seconds": 0.05, "rescan_seconds": 1, "patience_seconds": 1.5}
 CALLS = ("token", "presign", "status")
@@ -323,8 +324,8 @@ def test_37_an_upload_of_unknown_fate_is_waited_for_as_long_as_a_job_may_take(tm
         )  # fmt: skip
         seen = write_wav(clinic.inbox / "smith.wav").stat()
         job = Job(
-            id=new_job_id(), state=State.CLAIMED, path="smith.wav", size_bytes=seen.st_size,
-            device=seen.st_dev, inode=seen.st_ino, mtime_ns=seen.st_mtime_ns, received_at=datetime.now(UTC),
+            id=new_job_id(), state=State.CLAIMED, path="smith.wav",
+            identity=FileIdentity.of(seen), received_at=datetime.now(UTC),
             mime_type="audio/wav", duration_seconds=3600.0,
         )  # fmt: skip
         assert pipeline.claim(job)

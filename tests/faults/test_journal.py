@@ -16,7 +16,7 @@ from tests.faults import mounts
 from tests.faults.clinics import NOT_ALMIGHTY, QUICK, clinic_on, put, readiness
 from tests.faults.promises import assert_kept
 from tests.faults.shares import sshfs
-from tests.support import Clinic, running, wait_for, write_wav
+from tests.kit.clinic import Clinic, running, wait_for, write_wav
 
 
 @pytest.fixture

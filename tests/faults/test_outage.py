@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from invox_watcher.sandbox.server import Sandbox
-from tests.loopback import Peer, make_certificate, one_reply, serve
-from tests.support import Clinic, free_port, running, sandbox, stop, wait_for, write_sparse_wav, write_wav
+from tests.kit.clinic import Clinic, free_port, running, sandbox, stop, wait_for, write_sparse_wav, write_wav
+from tests.kit.loopback import Peer, make_certificate, one_reply, serve
 
 TWO_HOURS = 7200
 MAX_IN_FLIGHT = 256

@@ -28,7 +28,7 @@ import pytest
 from invox_watcher.sandbox.server import Sandbox
 from tests.faults.rebuild import Disk, State
 from tests.faults.recorder import Kind, Operation, record
-from tests.support import Clinic, Forks, sandbox, write_wav
+from tests.kit.clinic import Clinic, Forks, sandbox, write_wav
 
 _SEED = 2026
 _DRAWS = 4

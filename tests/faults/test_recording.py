@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 
 from invox_watcher.sandbox.server import Sandbox
-from tests import audio_samples
 from tests.faults.evidence import assert_all_quiet, assert_own_transcript, jobs, reason_for, sha256, uploaded
-from tests.support import Clinic, running, sandbox, wait_for, write_sparse_wav, write_wav
+from tests.kit import audio_samples
+from tests.kit.clinic import Clinic, running, sandbox, wait_for, write_sparse_wav, write_wav
 
 # Unchanged for so long, an unfinished file is given up; long enough that no test comes there by accident.
 PATIENT = {"settle_seconds": 0.3, "rescan_seconds": 1, "patience_seconds": 600}

@@ -9,8 +9,8 @@ import time
 import pytest
 
 from invox_watcher.sandbox.server import Sandbox
-from tests.manager import Manager, managed, manager
-from tests.support import Clinic, stop, wait_for, write_wav
+from tests.kit.clinic import Clinic, stop, wait_for, write_wav
+from tests.kit.manager import Manager, managed, manager
 
 WATCHDOG_SECONDS = 6
 

@@ -21,8 +21,8 @@ from Crypto.Cipher import AES
 from Crypto.Util.Padding import pad
 
 from invox_watcher.sandbox.server import Sandbox
-from tests.support import sandbox, stop, wait_for, write_sparse_wav, write_wav
-from tests.webhook_clinic import (
+from tests.kit.clinic import sandbox, stop, wait_for, write_sparse_wav, write_wav
+from tests.kit.webhook_clinic import (
     REFUSED,
     TAKEN,
     address,

@@ -1,0 +1,122 @@
+"""The audit log: every step of custody, in order, with what an account needs; nothing happens without it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from invox_watcher.journal.audit import AuditLog
+from invox_watcher.sandbox.server import Sandbox
+from tests.kit.clinic import Clinic, running, wait_for, write_wav
+
+STEPS = ["received", "claimed", "uploaded", "delivered", "filed"]
+
+
+def entries(clinic: Clinic) -> list[dict[str, Any]]:
+    """The audit log, line by line."""
+    return [json.loads(line) for line in (clinic.root / "state" / "audit.jsonl").read_text().splitlines()]
+
+
+def test_the_custody_of_a_recording_can_be_read(clinic: Clinic, api: Sandbox) -> None:
+    content = write_wav(clinic.inbox / "ward 3" / "smith.wav").read_bytes()
+    assert clinic.once() == 0
+    received, claimed, uploaded, delivered, filed = entries(clinic)
+    [request] = api.stats()["requests"]
+    sha256 = hashlib.sha256(content).hexdigest()
+    assert (received["what"], received["name"], received["bytes"]) == (
+        "received",
+        "ward 3/smith.wav",
+        len(content),
+    )
+    assert (claimed["what"], claimed["folder"]) == ("claimed", "processing")
+    assert (uploaded["what"], uploaded["bytes"], uploaded["sha256"]) == ("uploaded", len(content), sha256)
+    assert uploaded["request_id"] == request["id"]
+    assert (delivered["what"], delivered["by"]) == ("delivered", "polling")
+    assert delivered["outputs"] == {
+        path: hashlib.sha256((clinic.outbox / path).read_bytes()).hexdigest()
+        for path in ("ward 3/smith.json", "ward 3/smith.srt")
+    }
+    assert (filed["what"], filed["folder"], filed["name"]) == ("filed", "done", "ward 3/smith.wav")
+    assert {entry["job"] for entry in entries(clinic)} == {clinic.transcript("ward 3/smith.json")["job_id"]}
+
+
+def test_what_failed_and_what_vanished_are_accounted_for(clinic: Clinic, api: Sandbox) -> None:
+    (clinic.inbox / "letter.wav").write_text("Dear Mrs Miller")
+    assert clinic.once() == 1
+    assert [entry["what"] for entry in entries(clinic)] == ["received", "claimed", "filed"]
+    assert entries(clinic)[-1]["code"] == "not_audio"
+    api.fault({"on": "presign", "do": "status", "status": 503, "times": 3})
+    write_wav(clinic.inbox / "smith.wav")
+    with running(clinic):
+        wait_for("it waits for the API", lambda: bool(clinic.events("step_retry")))
+        next(clinic.processing.rglob("smith.wav")).unlink()
+        wait_for("it is closed", lambda: entries(clinic)[-1]["what"] == "vanished")
+
+
+def test_the_log_is_private_and_a_torn_line_is_not_continued(clinic: Clinic) -> None:
+    log = clinic.root / "state" / "audit.jsonl"
+    log.parent.mkdir(parents=True)
+    log.write_text('{"what": "uplo')
+    write_wav(clinic.inbox / "smith.wav")
+    assert clinic.once() == 0
+    torn, *whole = log.read_text().splitlines()
+    assert torn == '{"what": "uplo'
+    assert json.loads(whole[0])["what"] == "received"
+    log.unlink()
+    write_wav(clinic.inbox / "jones.wav", pitch=500)
+    assert clinic.once() == 0
+    assert stat.S_IMODE(log.stat().st_mode) == 0o600
+
+
+def test_without_an_audit_log_nothing_is_taken(clinic: Clinic) -> None:
+    log = clinic.root / "state" / "audit.jsonl"
+    log.parent.mkdir(parents=True)
+    log.mkdir()
+    write_wav(clinic.inbox / "smith.wav")
+    assert clinic.once() == 75
+    assert clinic.files(clinic.inbox) == ["smith.wav"]
+    assert "audit log" in clinic.log.read_text()
+
+
+@pytest.mark.parametrize("goes", ["moved", "deleted"])
+def test_a_log_that_is_moved_away_or_deleted_is_begun_anew(clinic: Clinic, goes: str) -> None:
+    log = clinic.root / "state" / "audit.jsonl"
+    with running(clinic):
+        write_wav(clinic.inbox / "smith.wav")
+        wait_for("one is done", lambda: bool(clinic.events("done")))
+        log.rename(log.with_suffix(".1")) if goes == "moved" else log.unlink()
+        write_wav(clinic.inbox / "jones.wav", pitch=500)
+        wait_for("another is done", lambda: len(clinic.events("done")) == 2)
+        assert [entry["what"] for entry in entries(clinic)] == STEPS
+        assert {entry.get("name", "jones.wav") for entry in entries(clinic)} == {"jones.wav"}
+        assert stat.S_IMODE(log.stat().st_mode) == 0o600
+        log.unlink()
+        log.symlink_to(clinic.root / "elsewhere")
+        write_wav(clinic.inbox / "miller.wav", pitch=600)
+        wait_for("it is not taken", lambda: bool(clinic.events("claim_failed")))
+        wait_for("it is put back", lambda: clinic.files(clinic.inbox) == ["miller.wav"])
+        assert not (clinic.root / "elsewhere").exists()
+        log.unlink()
+        wait_for("it is taken", lambda: len(clinic.events("done")) == 3)
+        assert [entry["what"] for entry in entries(clinic)] == STEPS
+
+
+def test_the_name_of_a_new_log_is_on_disk_before_a_line_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[str] = []
+    monkeypatch.setattr(os, "fsync", lambda number: synced.append(os.readlink(f"/proc/self/fd/{number}")))
+    log = AuditLog(tmp_path)
+    assert synced == [str(tmp_path)]
+    log.write("received", "1")
+    assert synced == [str(tmp_path)]
+    (tmp_path / "audit.jsonl").unlink()
+    log.write("received", "2")
+    assert synced == [str(tmp_path)] * 2
+    log.close()

@@ -1,0 +1,79 @@
+"""Commands that root gives for another user's daemon: what they make is that user's, or they are refused."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from invox_watcher.sandbox.server import Sandbox
+from tests.kit.clinic import Clinic
+from tests.kit.commands import NOBODY, as_nobody, give, ids, public_folder
+
+pytestmark = pytest.mark.needs("root")
+
+
+@pytest.fixture
+def clinic(api: Sandbox) -> Iterator[Clinic]:
+    """As the README installs it: the parent and the state directory are nobody's, all else is missing."""
+    with public_folder() as folder:
+        clinic = Clinic(folder / "clinic", api.base_url)
+        clinic.config.chmod(0o644)
+        clinic.inbox.rmdir()
+        for place in (clinic.root, clinic.root / "state"):
+            place.mkdir(mode=0o700, exist_ok=True)
+            give(place)
+        yield clinic
+
+
+def owners(clinic: Clinic) -> set[int]:
+    """Whose all that is below the clinic's folders and in its state directory is."""
+    return {path.stat().st_uid for path in clinic.root.rglob("*") if path != clinic.config}
+
+
+def test_what_check_makes_is_the_daemons(clinic: Clinic) -> None:
+    checked = clinic.run("check")
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert clinic.failed.is_dir()
+    assert owners(clinic) == {NOBODY}
+    assert as_nobody(clinic, "run", "--once").returncode == 0
+
+
+@pytest.mark.parametrize("command", [("run",), ("run", "--once"), ("start",)], ids=" ".join)
+def test_a_daemon_of_roots_is_refused_there(clinic: Clinic, command: tuple[str, ...]) -> None:
+    refused = clinic.run(*command)
+    assert refused.returncode == 77
+    assert "state.directory belongs to nobody" in refused.stderr
+    assert f"runuser -u nobody -- invox-watcher {' '.join(command)}" in refused.stderr
+    assert not clinic.inbox.exists()
+
+
+def test_check_makes_no_state_directory_while_it_is_not_clear_whose(clinic: Clinic) -> None:
+    (clinic.root / "state").rmdir()
+    refused = clinic.run("check")
+    assert refused.returncode == 78
+    assert f"there is no {clinic.root / 'state'}" in refused.stderr
+    assert f"install -d -m 700 -o nobody {clinic.root / 'state'}" in refused.stderr
+    assert list(clinic.root.iterdir()) == [clinic.config]
+    # A container in which all is root's.
+    os.chown(clinic.root, 0, 0)
+    assert clinic.run("check").returncode == 0
+    assert clinic.once() == 0
+
+
+def test_retry_puts_back_what_the_daemon_can_see(clinic: Clinic) -> None:
+    ward = clinic.inbox / "ward9"
+    for folder in (clinic.inbox, ward):
+        folder.mkdir()
+        give(folder)
+    (ward / "letter.wav").write_text("Dear colleague\n")
+    give(ward / "letter.wav")
+    assert as_nobody(clinic, "run", "--once").returncode == 1
+    ward.rmdir()
+    (job_id,) = ids(clinic).values()
+    put_back = clinic.run("retry", job_id)
+    assert put_back.returncode == 0, put_back.stderr
+    assert owners(clinic) == {NOBODY}
+    assert as_nobody(clinic, "run", "--once").returncode == 1
+    assert clinic.files(clinic.inbox) == []

@@ -1,0 +1,141 @@
+"""docs/webhooks.md and the README against what there is: keys, events, limits, commands, exit statuses."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from invox_watcher import retention
+from invox_watcher.config.schema import Config, HooksSection, RetentionSection, WebhookSection
+from invox_watcher.errors import ExitStatus
+from invox_watcher.events import Event
+from invox_watcher.invox.webhook import MAX_BODY_BYTES
+from invox_watcher.journal import audit as custody
+from invox_watcher.sandbox.server import Sandbox
+from tests.kit.clinic import Clinic, running, wait_for
+
+DOCS = Path(__file__).parent.parent.parent / "docs"
+
+
+@pytest.fixture(scope="module")
+def page() -> str:
+    return (DOCS / "webhooks.md").read_text()
+
+
+def test_every_key_of_the_section_is_explained_and_no_other(page: str) -> None:
+    needed = [
+        "credentials.app_secret",
+        "http.listen",
+        *(f"webhook.{name}" for name in WebhookSection.model_fields),
+    ]
+    assert [key for key in needed if f"| `{key}` |" not in page] == []
+    sections = "|".join(Config.model_fields)
+    for section, name in re.findall(rf"`({sections})\.(\w+)`", page):
+        keys = getattr(Config.model_fields[section].annotation, "model_fields", {})
+        assert name in keys, f"{section}.{name}"
+
+
+def test_every_way_to_confirm_is_explained(page: str) -> None:
+    ways = set(get_args(WebhookSection.model_fields["confirm"].annotation))
+    assert set(re.findall(r"^\*\*`(\w+)`\*\*", page, re.MULTILINE)) == ways
+
+
+def test_every_event_is_explained_and_no_other(page: str) -> None:
+    named = set(re.findall(r"^\| `(webhook_\w+)` \|", page, re.MULTILINE))
+    assert named == {event.value for event in Event if event.name.startswith("WEBHOOK_")}
+
+
+def test_the_limit_is_the_daemons_own(page: str) -> None:
+    mebibytes = MAX_BODY_BYTES >> 20
+    assert f"a body of {mebibytes} MiB" in page
+    assert f"max_size {mebibytes}MiB" in page
+    assert f"client_max_body_size {mebibytes}m;" in (DOCS / "nginx.conf").read_text()
+
+
+def test_links_lead_somewhere(page: str) -> None:
+    headings = {
+        re.sub(r"[^\w -]", "", heading).strip().lower().replace(" ", "-")
+        for heading in re.findall(r"^#+ (.*)$", page, re.MULTILINE)
+    }
+    for target in re.findall(r"\]\(([^)]+)\)", page):
+        assert target.removeprefix("#") in headings if target.startswith("#") else (DOCS / target).is_file()
+
+
+# ---- the README --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def readme() -> str:
+    return (DOCS.parent / "README.md").read_text()
+
+
+def test_the_readmes_commands_are_those_of_the_program(readme: str) -> None:
+    table = readme.partition("## Commands\n\n")[2].partition("\n\n")[0]
+    named = {words.split()[0] for row in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
+             for words in re.findall(r"`([^`]+)`", row)}  # fmt: skip
+    listed = subprocess.run(
+        [sys.executable, "-m", "invox_watcher", "--help"], capture_output=True, text=True, check=True
+    ).stdout
+    assert named == set(re.findall(r"^    ([a-z]+) ", listed, re.MULTILINE))
+
+
+def test_the_readmes_exit_statuses_are_those_of_the_program(readme: str) -> None:
+    sentence = readme.partition("Exit statuses:")[2].partition(".")[0]
+    named = {int(number) for number in re.findall(r"(?:^|;)\s*(\d+) ", sentence)}
+    assert named == {status.value for status in ExitStatus}
+
+
+def test_the_readmes_keys_exist(readme: str) -> None:
+    sections = "|".join(Config.model_fields)
+    named = re.findall(rf"`({sections})\.(\w+)(?:`|:)", readme)
+    assert len(named) > 10
+    for section, key in named:
+        assert key in getattr(Config.model_fields[section].annotation, "model_fields", {}), f"{section}.{key}"
+
+
+# ---- docs/custody.md ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def custody_page() -> str:
+    return (DOCS / "custody.md").read_text()
+
+
+def test_the_keys_of_retention_and_hooks_are_explained(custody_page: str) -> None:
+    keys = {f"retention.{name}" for name in RetentionSection.model_fields}
+    assert set(re.findall(r"^\| `(retention\.\w+)` \|", custody_page, re.MULTILINE)) == keys
+    assert [name for name in HooksSection.model_fields if f"hooks.{name}" not in custody_page] == []
+
+
+def test_what_a_hook_learns_and_what_custody_writes_are_explained(
+    custody_page: str, tmp_path: Path, api: Sandbox
+) -> None:
+    script = tmp_path / "hook"
+    script.write_text(f"#!/bin/sh\nenv > {tmp_path}/env\ncat > {tmp_path}/json\n")
+    script.chmod(0o755)
+    clinic = Clinic(tmp_path / "clinic", api.base_url, hooks={"on_failed": [str(script)]})
+    (clinic.inbox / "letter.wav").write_text("Dear Mrs Miller")
+    with running(clinic):
+        wait_for("the hook ran", lambda: bool(clinic.events("hook_ran")))
+    explained = dict(re.findall(r"^\| `(INVOX_WATCHER_\w+)` \| `(\w+)` \|", custody_page, re.MULTILINE))
+    assert set(explained.values()) == set(json.loads((tmp_path / "json").read_text()))
+    environment = (tmp_path / "env").read_text()
+    assert set(re.findall(r"^(INVOX_WATCHER_\w+)=", environment, re.MULTILINE)) <= set(explained)
+    table = custody_page.partition("|---|")[2].partition("\n\n")[0]
+    assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == _written()
+
+
+def _written() -> set[str]:
+    """The first argument of every `….write("what", …)` of custody."""
+    modules = [Path(module.__file__ or "") for module in (custody, retention)]
+    nodes = [node for module in modules for node in ast.walk(ast.parse(module.read_text()))]
+    calls = [node for node in nodes if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)]
+    first = [call.args[0] for call in calls if call.func.attr == "write" and call.args]
+    return {str(argument.value) for argument in first if isinstance(argument, ast.Constant)}

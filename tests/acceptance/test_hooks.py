@@ -1,0 +1,164 @@
+"""Hooks: the operator's command sees the job, gets its time and no more, and never harms a recording."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from invox_watcher.sandbox.server import Sandbox
+from tests.kit.clinic import Clinic, running, stop, wait_for, write_wav
+
+
+def hook(folder: Path, body: str) -> list[str]:
+    """A command that runs `body` in a shell; what it writes goes to files beside it."""
+    script = folder / "hook.sh"
+    folder.mkdir(parents=True, exist_ok=True)
+    script.write_text(f"#!/bin/sh\ncd {folder}\n{body}\n")
+    script.chmod(0o755)
+    return [str(script), "first argument"]
+
+
+def test_a_hook_learns_everything_about_its_job(tmp_path: Path, api: Sandbox) -> None:
+    command = hook(tmp_path / "hook", 'env > "env-$INVOX_WATCHER_STATE"; cat > "job-$INVOX_WATCHER_STATE"')
+    hooks = {"on_done": command, "on_failed": list(command)}
+    clinic = Clinic(tmp_path / "clinic", api.base_url, hooks=hooks)
+    write_wav(clinic.inbox / "ward 3" / "smith.wav")
+    (clinic.inbox / "letter.wav").write_text("Dear Mrs Miller")
+    with running(clinic):
+        wait_for("both hooks ran", lambda: len(clinic.events("hook_ran")) == 2)
+    done = json.loads((tmp_path / "hook" / "job-done").read_text())
+    assert done["recording"] == str(clinic.done / "ward 3" / "smith.wav")
+    outputs = [str(clinic.outbox / "ward 3" / f"smith.{suffix}") for suffix in ("json", "srt")]
+    assert done["transcripts"] == outputs
+    assert done["request_id"] == api.stats()["requests"][0]["id"]
+    environment = (tmp_path / "hook" / "env-done").read_text()
+    assert f"INVOX_WATCHER_RECORDING={done['recording']}\n" in environment
+    assert "INVOX_WATCHER_TRANSCRIPTS=" + "\n".join(outputs) in environment
+    failed = json.loads((tmp_path / "hook" / "job-failed").read_text())
+    assert (failed["code"], failed["name"]) == ("not_audio", "letter.wav")
+
+
+def test_a_hook_does_not_see_the_credentials(
+    tmp_path: Path, api: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = hook(tmp_path / "hook", "env > env")
+    credentials = {"app_id": "sandbox-app", "api_key": "${INVOX_API_KEY}"}
+    clinic = Clinic(tmp_path / "clinic", api.base_url, hooks={"on_done": command}, credentials=credentials)
+    write_wav(clinic.inbox / "smith.wav")
+    monkeypatch.setenv("INVOX_API_KEY", "sandbox-key")
+    with running(clinic):
+        wait_for("the hook ran", lambda: bool(clinic.events("hook_ran")))
+    assert "sandbox-key" not in (tmp_path / "hook" / "env").read_text()
+
+
+def test_a_hook_that_fails_hangs_or_is_missing_is_logged_and_loses_nothing(
+    tmp_path: Path, api: Sandbox
+) -> None:
+    for name, command, reason in (
+        ("fails", hook(tmp_path / "fails", "exit 3"), "ended with status 3"),
+        ("killed", hook(tmp_path / "killed", "kill -9 $$"), "killed by signal 9 (SIGKILL)"),
+        ("hangs", hook(tmp_path / "hangs", "sleep 60 & sleep 60"), "killed after 0.5 seconds"),
+        ("missing", ["/nowhere/hook"], "No such file"),
+    ):
+        hooks = {"on_done": command, "timeout_seconds": 0.5}
+        clinic = Clinic(tmp_path / name / "clinic", api.base_url, hooks=hooks)
+        write_wav(clinic.inbox / "smith.wav", pitch=300 + sum(name.encode()))
+        with running(clinic):
+            wait_for("it is said", lambda clinic=clinic: bool(clinic.events("hook_failed")))  # type: ignore[misc]
+        [event] = clinic.events("hook_failed")
+        assert reason in event["reason"]
+        assert "smith" not in clinic.log.read_text()
+        assert clinic.files(clinic.done) == ["smith.wav"]
+
+
+def test_what_a_hook_has_started_is_killed_with_it_even_if_it_ignores_the_first_signal(
+    tmp_path: Path, api: Sandbox
+) -> None:
+    command = hook(tmp_path / "hook", "(trap '' TERM; echo > begun; sleep 2; echo > lived_on) & sleep 60")
+    clinic = Clinic(tmp_path / "clinic", api.base_url, hooks={"on_done": command, "timeout_seconds": 0.5})
+    write_wav(clinic.inbox / "smith.wav")
+    with running(clinic):
+        wait_for("it is said", lambda: bool(clinic.events("hook_failed")))
+        time.sleep(2)  # longer than it would take
+    assert (tmp_path / "hook" / "begun").exists()
+    assert not (tmp_path / "hook" / "lived_on").exists()
+
+
+@pytest.mark.needs("root", "setpriv")
+def test_a_hook_that_may_not_be_killed_is_left_alone_and_holds_up_nothing(
+    tmp_path: Path, api: Sandbox
+) -> None:
+    command = hook(
+        tmp_path / "hook",
+        "[ -e pid ] && exit; echo $$ > pid; exec setpriv --reuid=65534 --clear-groups sleep 60",
+    )
+    clinic = Clinic(tmp_path / "clinic", api.base_url, hooks={"on_done": command, "timeout_seconds": 0.5})
+    write_wav(clinic.inbox / "smith.wav")
+    # Root without CAP_KILL: as a daemon's user whose hook has become another by sudo.
+    daemon = clinic.start(["setpriv", "--bounding-set=-kill", *clinic.command("run")])
+    try:
+        wait_for("it is said", lambda: bool(clinic.events("hook_failed")))
+        [event] = clinic.events("hook_failed")
+        assert "could not be killed after 0.5 seconds" in event["reason"]
+        daemon.send_signal(signal.SIGHUP)
+        wait_for("it is reloaded", lambda: bool(clinic.events("reloaded")))
+        write_wav(clinic.inbox / "jones.wav", pitch=500)
+        wait_for("the next hook ran", lambda: bool(clinic.events("hook_ran")))
+        left = int((tmp_path / "hook" / "pid").read_text())
+        os.kill(left, signal.SIGKILL)
+        wait_for("it is no zombie", lambda: not Path(f"/proc/{left}").exists())
+        assert stop(daemon) == 0
+    finally:
+        daemon.kill()
+        daemon.wait()
+
+
+def test_a_hook_that_was_interrupted_runs_again(tmp_path: Path, api: Sandbox) -> None:
+    command = hook(
+        tmp_path / "hook",
+        "echo begun >> log; [ -e second ] || { touch second; sleep 60; }; echo ended >> log",
+    )
+    clinic = Clinic(tmp_path / "clinic", api.base_url, hooks={"on_done": command})
+    write_wav(clinic.inbox / "smith.wav")
+    log = tmp_path / "hook" / "log"
+    daemon = clinic.start()
+    wait_for("the hook has begun", log.exists)
+    daemon.kill()
+    daemon.wait()
+    with running(clinic):
+        wait_for("it has ended", lambda: "ended" in log.read_text())
+    assert log.read_text().split() == ["begun", "begun", "ended"]
+
+
+def test_a_hook_holds_up_neither_work_nor_the_stop(tmp_path: Path, api: Sandbox) -> None:
+    command = hook(tmp_path / "hook", "touch begun; sleep 60")
+    clinic = Clinic(tmp_path / "clinic", api.base_url, hooks={"on_done": command})
+    daemon = clinic.start()
+    write_wav(clinic.inbox / "smith.wav")
+    wait_for("the hook has begun", (tmp_path / "hook" / "begun").exists)
+    write_wav(clinic.inbox / "jones.wav", pitch=500)
+    wait_for("work goes on", lambda: len(clinic.files(clinic.done)) == 2)
+    assert stop(daemon) == 0
+
+
+def test_a_hook_that_was_taken_out_of_the_configuration_is_not_run_later(
+    tmp_path: Path, api: Sandbox
+) -> None:
+    command = hook(tmp_path / "hook", "echo begun >> log; sleep 60")
+    clinic = Clinic(tmp_path / "clinic", api.base_url, hooks={"on_done": command})
+    write_wav(clinic.inbox / "smith.wav")
+    daemon = clinic.start()
+    wait_for("the hook has begun", (tmp_path / "hook" / "log").exists)
+    daemon.kill()
+    daemon.wait()
+    assert Clinic(clinic.root, api.base_url).once() == 0
+    with running(Clinic(clinic.root, api.base_url, hooks={"on_done": command})):
+        write_wav(clinic.inbox / "jones.wav", pitch=500)
+        wait_for(
+            "the next one's has begun", lambda: (tmp_path / "hook" / "log").read_text() == "begun\nbegun\n"
+        )

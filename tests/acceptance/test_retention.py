@@ -1,0 +1,165 @@
+"""Retention: what is old enough goes, with an audit entry each; what somebody has changed stays."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from invox_watcher.sandbox.server import Sandbox
+from tests.acceptance.test_audit_log import entries
+from tests.kit.clinic import Clinic, running, wait_for, write_wav
+
+
+def clinic_with_a_past(tmp_path: Path, api: Sandbox, days: float, **retention: Any) -> Clinic:
+    """One done and one failed recording which ended so many days ago."""
+    clinic = Clinic(tmp_path / "clinic", api.base_url, retention=retention)
+    write_wav(clinic.inbox / "ward 3" / "smith.wav")
+    (clinic.inbox / "letter.wav").write_text("Dear Mrs Miller")
+    assert clinic.once() == 1
+    age(clinic, days)
+    return clinic
+
+
+def left(clinic: Clinic) -> set[str]:
+    """What lies in the three folders."""
+    folders = {"outbox": clinic.outbox, "done": clinic.done, "failed": clinic.failed}
+    return {f"{name}/{path}" for name, folder in folders.items() for path in clinic.files(folder)}
+
+
+ALL = {
+    "outbox/ward 3/smith.json",
+    "outbox/ward 3/smith.srt",
+    "done/ward 3/smith.wav",
+    "failed/letter.wav",
+    "failed/letter.wav.error.json",
+}
+
+
+@pytest.mark.parametrize(
+    ("key", "goes"),
+    [
+        ("done_days", {"done/ward 3/smith.wav"}),
+        ("failed_days", {"failed/letter.wav", "failed/letter.wav.error.json"}),
+        ("transcripts_days", {"outbox/ward 3/smith.json", "outbox/ward 3/smith.srt"}),
+        ("journal_days", set()),
+    ],
+)
+def test_what_is_old_enough_goes_and_is_accounted_for(
+    tmp_path: Path, api: Sandbox, key: str, goes: set[str]
+) -> None:
+    clinic = clinic_with_a_past(tmp_path, api, days=30.01, **{key: 30})
+    what = "forgotten" if key == "journal_days" else "deleted"
+    expected = 2 if key == "journal_days" else len(goes)
+    with running(clinic):
+        wait_for(
+            "retention has been through",
+            lambda: [entry["what"] for entry in entries(clinic)].count(what) == expected,
+        )
+    assert left(clinic) == ALL - goes
+    assert {
+        f"{entry['folder']}/{entry['name']}" for entry in entries(clinic) if entry["what"] == "deleted"
+    } == goes
+    jobs = clinic.run("jobs", "--all", "--json").stdout
+    assert (jobs.strip() == "[]") == (key == "journal_days")
+
+
+def test_what_is_younger_stays_and_nothing_goes_by_default(tmp_path: Path, api: Sandbox) -> None:
+    days = {"done_days": 30, "failed_days": 30, "transcripts_days": 30, "journal_days": 30}
+    for name, age, retention in (("young", 29.9, days), ("default", 9999.0, {})):
+        clinic = clinic_with_a_past(tmp_path / name, api, days=age, **retention)
+        assert clinic.once() == 0
+        assert left(clinic) == ALL
+
+
+def test_what_somebody_changed_stays(tmp_path: Path, api: Sandbox) -> None:
+    clinic = clinic_with_a_past(tmp_path, api, days=31, done_days=30, transcripts_days=30)
+    (clinic.outbox / "ward 3" / "smith.srt").write_text("corrected by hand")
+    (clinic.done / "ward 3" / "smith.wav").unlink()
+    write_wav(clinic.done / "ward 3" / "smith.wav", pitch=900, seconds=0.7)
+    with running(clinic):
+        wait_for("both are seen", lambda: len(clinic.events("retention_kept")) == 2)
+    assert left(clinic) == ALL - {"outbox/ward 3/smith.json"}
+    assert "smith" not in clinic.log.read_text()
+
+
+def test_words_that_were_deleted_are_not_in_the_journal_and_a_copy_is_sent_again(
+    tmp_path: Path, api: Sandbox
+) -> None:
+    clinic = clinic_with_a_past(tmp_path, api, days=31, transcripts_days=30)
+    words = clinic.transcript("ward 3/smith.json")["text"]
+    journal = clinic.root / "state" / "journal.sqlite"
+    assert words.split()[0].encode() in journal.read_bytes()
+    with running(clinic):
+        wait_for("the transcripts are gone", lambda: clinic.files(clinic.outbox) == [])
+        wait_for("they are accounted for", lambda: entries(clinic)[-1]["what"] == "deleted")
+    assert words.encode() not in journal.read_bytes()
+    write_wav(clinic.inbox / "copy.wav")
+    assert clinic.once() == 0
+    assert clinic.transcript("copy.json")["text"] == words
+    assert len(api.stats()["requests"]) == 2
+
+
+def age(clinic: Clinic, days: float, condition: str = "1") -> None:
+    """Let what fits `condition` have ended so many days ago."""
+    ended = (datetime.now(UTC) - timedelta(days=days)).isoformat(timespec="microseconds")
+    with contextlib.closing(sqlite3.connect(clinic.root / "state" / "journal.sqlite")) as journal:
+        journal.execute(f"UPDATE jobs SET updated_at = ? WHERE {condition}", (ended,))
+        journal.commit()
+
+
+def test_what_failed_again_yesterday_is_not_as_old_as_its_first_failure(tmp_path: Path, api: Sandbox) -> None:
+    clinic = clinic_with_a_past(tmp_path, api, days=31, failed_days=30)
+    retried = Clinic(clinic.root, api.base_url)  # the same folders, without retention
+    assert retried.run("retry", "--all").returncode == 0
+    assert retried.once() == 1
+    clinic = Clinic(clinic.root, api.base_url, retention={"failed_days": 30, "transcripts_days": 30})
+    with running(clinic):
+        wait_for("retention has been through", lambda: entries(clinic)[-1]["what"] == "deleted")
+    assert {"failed/letter.wav", "failed/letter.wav.error.json"} <= left(clinic)
+
+
+def test_one_file_that_can_not_be_deleted_keeps_no_other(tmp_path: Path, api: Sandbox) -> None:
+    clinic = clinic_with_a_past(tmp_path, api, days=31, done_days=30, failed_days=30)
+    (clinic.done / "ward 3").rename(clinic.root / "moved")
+    (clinic.done / "ward 3").symlink_to(clinic.root / "moved")
+    with running(clinic):
+        wait_for("it is said", lambda: bool(clinic.events("retention_refused")))
+        wait_for("the other is gone", lambda: clinic.files(clinic.failed) == [])
+    assert (clinic.root / "moved" / "smith.wav").exists()
+
+
+def test_however_many_can_not_be_deleted_they_keep_no_other(tmp_path: Path, api: Sandbox) -> None:
+    clinic = clinic_with_a_past(tmp_path, api, days=31, done_days=30)
+    (clinic.done / "moved").symlink_to(clinic.root)
+    many = 200  # as many as the journal gives at once
+    with contextlib.closing(sqlite3.connect(clinic.root / "state" / "journal.sqlite")) as journal:
+        journal.execute("CREATE TEMP TABLE older AS SELECT * FROM jobs WHERE state = 'done'")
+        for number in range(many):
+            journal.execute(
+                "UPDATE older SET id = ?, filed_as = ?, updated_at = ?",
+                (f"older-{number}", f"moved/{number}.wav".encode(), f"2020-01-01T00:00:00.{number:06}+00:00"),
+            )
+            journal.execute("INSERT INTO jobs SELECT * FROM older")
+        journal.commit()
+    with running(clinic):
+        wait_for("all are tried", lambda: len(clinic.events("retention_refused")) == many)
+        wait_for("the youngest is gone", lambda: not (clinic.done / "ward 3" / "smith.wav").exists())
+    assert len(clinic.events("retention_refused")) == many
+
+
+def test_a_copy_whose_first_is_forgotten_is_still_known(tmp_path: Path, api: Sandbox) -> None:
+    clinic = clinic_with_a_past(tmp_path, api, days=1)
+    write_wav(clinic.inbox / "copy.wav")
+    assert clinic.once() == 0
+    age(clinic, 31, "original_id IS NULL AND state = 'done'")
+    clinic = Clinic(clinic.root, api.base_url, retention={"journal_days": 30})
+    with running(clinic):
+        wait_for("the first is forgotten", lambda: entries(clinic)[-1]["what"] == "forgotten")
+    write_wav(clinic.inbox / "another copy.wav")
+    assert clinic.once() == 0
+    assert len(api.stats()["requests"]) == 1

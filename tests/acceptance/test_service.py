@@ -1,0 +1,376 @@
+"""What a service manager hears: ready, status, stopping, and a watchdog fed only while everything gets on."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import itertools
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog.testing
+
+from invox_watcher.heartbeat import Heartbeat, StallDetector
+from invox_watcher.host.systemd import Notifier
+from invox_watcher.inbox.inbox import Inbox
+from invox_watcher.inbox.screening import Candidate
+from invox_watcher.job import Job, State
+from invox_watcher.processing.lanes import Clock, Lane
+from invox_watcher.recording import FileIdentity
+from invox_watcher.sandbox.server import Sandbox
+from invox_watcher.times import utc_now
+from tests.kit.clinic import Clinic, free_port, sandbox, stop, wait_for, write_sparse_wav, write_wav
+from tests.kit.manager import managed, manager
+
+NOWHERE = "http://127.0.0.1:9"  # the discard port: nobody listens
+WATCHDOG_SECONDS = 6
+
+
+def ready(port: int) -> tuple[int, dict[str, Any]]:
+    """What /readyz answers."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
+        connection.request("GET", "/readyz")
+        reply = connection.getresponse()
+        return reply.status, json.loads(reply.read())["problems"]
+    finally:
+        connection.close()
+
+
+# ---- ready, status, stopping -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("in_a_file", [True, False])
+def test_ready_once_it_watches_and_stopping_in_the_end(clinic: Clinic, *, in_a_file: bool) -> None:
+    with manager(in_a_file=in_a_file) as systemd, managed(clinic, systemd) as daemon:
+        systemd.wait_for("READY")
+        assert len(clinic.events("watching")) == 1
+        assert not systemd.messages("STOPPING")
+        assert not systemd.messages("WATCHDOG"), "nobody asked for it"
+        assert stop(daemon) == 0
+        assert systemd.messages("STOPPING")
+        assert len(systemd.messages("READY")) == 1
+
+
+def test_not_ready_before_the_watch_stands(clinic: Clinic) -> None:
+    for number in range(3000):  # each is watched on its own, which takes a moment
+        (clinic.inbox / f"ward{number}").mkdir()
+    with manager() as systemd, clinic.log.open("ab") as log:
+        environ = os.environ | {"NOTIFY_SOCKET": systemd.address}
+        daemon = subprocess.Popen(clinic.command("run"), stderr=log, env=environ)
+        try:
+            wait_for("it is started", lambda: bool(clinic.events("started")))
+            systemd.wait_for("READY")
+            assert clinic.events("watching")
+        finally:
+            daemon.kill()
+            daemon.wait()
+
+
+def test_ready_although_the_inbox_is_away_for_now(clinic: Clinic) -> None:
+    with manager() as systemd, managed(clinic, systemd) as daemon:
+        systemd.wait_for("READY")
+        clinic.inbox.rename(clinic.root / "away")
+        systemd.wait_for_status("Not ready since ")
+        (clinic.root / "away").rename(clinic.inbox)
+        systemd.wait_for_status("Watching ")
+        assert stop(daemon) == 0
+
+
+def test_the_status_says_what_there_is_to_do(clinic: Clinic, api: Sandbox) -> None:
+    with manager() as systemd, managed(clinic, systemd):
+        for number in range(3):
+            write_wav(clinic.inbox / f"smith{number}.wav", pitch=300 + 50 * number)
+        (clinic.inbox / "letter.wav").write_text("Dear colleague,\nthank you.\n")
+        line = systemd.wait_for_status(f"Watching {clinic.inbox}: 0 under way, 3 done, 1 failed since start")
+        assert "\n" not in line
+        statuses = [message.fields["STATUS"] for message in systemd.messages("STATUS")]
+        assert len(statuses) == len(set(statuses)), "said twice"
+        assert not [status for status in statuses if "smith" in status or "letter" in status]
+
+
+def test_the_status_says_since_when_the_api_is_away(tmp_path: Path, api: Sandbox) -> None:
+    clinic = Clinic(tmp_path / "clinic", NOWHERE)
+    write_wav(clinic.inbox / "smith.wav")
+    with manager() as systemd, managed(clinic, systemd) as daemon:
+        line = systemd.wait_for_status("API unavailable since ")
+        assert "The connection to 127.0.0.1:9 failed: Connection refused." in line
+        assert "Trying again: 1 under way, 0 done, 0 failed since start" in line
+        assert "smith" not in line
+        clinic.config.write_text(clinic.config.read_text().replace(NOWHERE, api.base_url))
+        daemon.send_signal(signal.SIGHUP)
+        systemd.wait_for_status(f"Watching {clinic.inbox}: 0 under way, 1 done")
+
+
+def test_the_counts_outlive_a_reload(clinic: Clinic, api: Sandbox) -> None:
+    with manager() as systemd, managed(clinic, systemd) as daemon:
+        write_wav(clinic.inbox / "smith.wav")
+        systemd.wait_for_status(f"Watching {clinic.inbox}: 0 under way, 1 done")
+        daemon.send_signal(signal.SIGHUP)
+        systemd.wait_for("READY", count=2)
+        write_wav(clinic.inbox / "jones.wav", pitch=700)
+        systemd.wait_for_status(f"Watching {clinic.inbox}: 0 under way, 2 done")
+
+
+def test_hooks_and_other_children_are_not_taken_for_the_service() -> None:
+    environ = {"NOTIFY_SOCKET": "@x", "WATCHDOG_USEC": "5000000", "WATCHDOG_PID": str(os.getpid()), "A": "B"}
+    assert Notifier(environ).watchdog_seconds == 5
+    assert environ == {"A": "B"}
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {},
+        {"NOTIFY_SOCKET": ""},
+        {"NOTIFY_SOCKET": "/nobody/is/here"},
+        {"NOTIFY_SOCKET": "vsock:2:1234"},
+        {"NOTIFY_SOCKET": "@nobody is here"},
+    ],
+)
+def test_a_manager_that_is_not_there_is_no_error(environ: dict[str, str]) -> None:
+    service = Notifier(dict(environ))
+    service.ready()
+    service.status("well")
+    service.feed()
+    service.stopping()
+
+
+@pytest.mark.parametrize(
+    ("microseconds", "pid"), [("", ""), ("0", ""), ("-5", ""), ("5s", ""), ("5000000", "1")]
+)
+def test_a_watchdog_that_is_not_ours_is_not_fed(microseconds: str, pid: str) -> None:
+    with manager() as systemd:
+        environ = {"NOTIFY_SOCKET": systemd.address, "WATCHDOG_USEC": microseconds, "WATCHDOG_PID": pid}
+        service = Notifier(environ)
+        service.feed()
+        service.ready()
+        assert systemd.wait_for("READY")
+        assert service.watchdog_seconds is None
+        assert not systemd.messages("WATCHDOG")
+
+
+def test_a_status_is_one_line_whatever_it_says() -> None:
+    with manager() as systemd:
+        Notifier({"NOTIFY_SOCKET": systemd.address}).status("two\nREADY=1")
+        assert systemd.wait_for("STATUS")[0].fields == {"STATUS": "two\\nREADY=1"}
+
+
+# ---- the watchdog ------------------------------------------------------------------------------------------
+
+
+def test_the_watchdog_is_fed_in_time(clinic: Clinic) -> None:
+    with manager() as systemd, managed(clinic, systemd, watchdog_seconds=4):
+        fed = [message.at for message in systemd.wait_for("WATCHDOG", count=3)]
+        assert max(later - earlier for earlier, later in itertools.pairwise(fed)) < 4
+        assert not clinic.events("stalled")
+
+
+@contextlib.contextmanager
+def locked(journal: Path) -> Iterator[None]:
+    """The journal, for the time of the block, held by another process, as a backup might."""
+    with contextlib.closing(sqlite3.connect(journal, isolation_level=None)) as connection:
+        connection.execute("BEGIN EXCLUSIVE")
+        yield
+
+
+def test_a_journal_that_does_not_answer_is_seen(tmp_path: Path, api: Sandbox) -> None:
+    port = free_port()
+    clinic = Clinic(tmp_path / "clinic", api.base_url, http={"listen": f"127.0.0.1:{port}"})
+    with manager() as systemd, managed(clinic, systemd, watchdog_seconds=WATCHDOG_SECONDS):
+        systemd.wait_for("WATCHDOG")
+        with locked(clinic.root / "state" / "journal.sqlite"):
+            write_wav(clinic.inbox / "smith.wav")  # its claim waits for the journal
+            wait_for("it is noticed", lambda: len(clinic.events("stalled")) >= 2)
+            parts = {event["part"]: event for event in clinic.events("stalled")}
+            assert parts.keys() == {"journal", "inbox"}
+            assert all(event["silent_seconds"] >= WATCHDOG_SECONDS for event in parts.values())
+            assert all(event["where"].startswith("store") for event in parts.values())
+            status, problems = ready(port)
+            assert status == 503
+            assert problems["stalled"] == "The daemon does not get on: inbox, journal."
+            systemd.wait_for_status("Not ready since ")
+            fed = len(systemd.messages("WATCHDOG"))
+            time.sleep(WATCHDOG_SECONDS)
+            assert len(systemd.messages("WATCHDOG")) == fed, "systemd would not have killed it"
+            assert len(clinic.events("stalled")) == 2, "said again"
+        wait_for("it gets on", lambda: len(clinic.events("stall_resolved")) == 2)
+        systemd.wait_for("WATCHDOG", count=fed + 1)
+        wait_for("the recording is done", lambda: clinic.files(clinic.done) == ["smith.wav"])
+        assert ready(port) == (200, {})
+
+
+def test_a_worker_that_hangs_is_seen_though_all_else_goes_on(clinic: Clinic, api: Sandbox) -> None:
+    fifo = clinic.root / "fifo"
+    os.mkfifo(fifo)
+    command = [sys.executable, "-m", "tests.kit.stuck", str(fifo), "run", "--config", str(clinic.config)]
+    with (
+        manager() as systemd,
+        managed(clinic, systemd, watchdog_seconds=WATCHDOG_SECONDS, command=command) as daemon,
+    ):
+        write_wav(clinic.inbox / "smith.wav")
+        wait_for("it is noticed", lambda: bool(clinic.events("stalled")), seconds=40)
+        (event,) = clinic.events("stalled")
+        assert event["part"].startswith("look-")
+        assert event["where"].startswith("pipeline.py:")
+        fed = len(systemd.messages("WATCHDOG"))
+        write_wav(clinic.inbox / "jones.wav", pitch=700)
+        wait_for("others go on", lambda: len(clinic.events("uploaded")) == 2)
+        time.sleep(WATCHDOG_SECONDS)
+        assert len(systemd.messages("WATCHDOG")) == fed
+        daemon.send_signal(signal.SIGABRT)  # what systemd does then
+        daemon.wait(10)
+    with manager() as systemd, managed(clinic, systemd) as daemon:
+        wait_for("both are done", lambda: clinic.files(clinic.done) == ["jones.wav", "smith.wav"])
+        assert stop(daemon) == 0
+    assert api.stats()["uploads"] == 2
+
+
+@dataclass
+class Part:
+    name: str
+    silent_seconds: float = 0.0
+    place: str | None = None
+
+
+def test_a_standstill_is_said_once_and_so_is_its_end(events_seen: list[dict[str, Any]]) -> None:
+    supervisor, inbox, journal = StallDetector(10), Part("inbox"), Part("journal")
+
+    def look() -> bool:
+        return supervisor.look([inbox, journal])
+
+    assert look()
+    inbox.silent_seconds = 10
+    assert look(), "after a pause of the whole machine everything looks silent, but only once"
+    assert [look(), look()] == [False, False]
+    assert supervisor.problems() == {"stalled": "The daemon does not get on: inbox."}
+    journal.silent_seconds = 11
+    assert [look(), look()] == [False, False]
+    inbox.silent_seconds = journal.silent_seconds = 0
+    assert [look(), look()] == [True, True]
+    assert supervisor.problems() == {}
+    assert [(event["event"], event["part"]) for event in events_seen] == [
+        ("stalled", "inbox"),
+        ("stalled", "journal"),
+        ("stall_resolved", "inbox"),
+        ("stall_resolved", "journal"),
+    ]
+
+
+class Deaf(Clock):
+    """A clock by which nobody who waits ever wakes up."""
+
+    def __init__(self) -> None:
+        self.waiting, self.over = threading.Event(), threading.Event()
+
+    def wait(self, changed: threading.Condition, seconds: float | None) -> None:
+        changed.release()
+        self.waiting.set()
+        self.over.wait()
+        changed.acquire()
+
+
+def test_a_due_job_that_nobody_takes_although_somebody_is_free() -> None:
+    clock = Deaf()
+    lane = Lane(clock, "looks")
+    job = Job("1", State.WAITING, "a.wav", FileIdentity(1, 1, 1, 1), utc_now())
+    lane.put(job, 0, held_back=False)
+    time.sleep(0.05)
+    assert lane.silent_seconds == 0, "nobody is free: it waits for its turn"
+    assert lane.take() is job
+    worker = threading.Thread(target=lane.take)
+    worker.start()
+    assert clock.waiting.wait(10)
+    assert lane.silent_seconds == 0, "nothing is due"
+    lane.put(job, 3600, held_back=False)
+    assert lane.silent_seconds == 0, "nothing is due yet"
+    lane.put(job, 0, held_back=False)
+    time.sleep(0.05)
+    assert lane.silent_seconds >= 0.05
+    clock.over.set()
+    worker.join(10)
+    assert not worker.is_alive()
+
+
+@pytest.fixture
+def events_seen() -> Iterator[list[dict[str, Any]]]:
+    with structlog.testing.capture_logs() as captured:
+        yield captured  # type: ignore[misc]
+
+
+# ---- what only takes long ----------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_an_upload_that_takes_its_time_is_no_standstill(tmp_path: Path) -> None:
+    with sandbox(tmp_path / "api", upload_bytes_per_second=400_000) as api:
+        clinic = Clinic(tmp_path / "clinic", api.base_url, api={"read_timeout_seconds": 3})
+        with manager() as systemd, managed(clinic, systemd, watchdog_seconds=WATCHDOG_SECONDS):
+            write_sparse_wav(clinic.inbox / "smith.wav", 8_000_000)
+            wait_for("the upload begins", lambda: bool(clinic.events("upload_started")))
+            began = time.monotonic()
+            wait_for("it is uploaded", lambda: bool(clinic.events("uploaded")), seconds=60)
+            assert time.monotonic() - began > 3 + 2 * WATCHDOG_SECONDS, "it proves nothing"
+            assert not clinic.events("stalled")
+            assert len(systemd.messages("WATCHDOG")) >= 4
+
+
+@pytest.mark.slow
+def test_an_api_that_keeps_silent_until_the_deadline_is_no_standstill(clinic: Clinic, api: Sandbox) -> None:
+    clinic = Clinic(clinic.root, api.base_url, api={"read_timeout_seconds": 3 * WATCHDOG_SECONDS})
+    api.fault({"on": "presign", "do": "silence"})
+    with manager() as systemd, managed(clinic, systemd, watchdog_seconds=WATCHDOG_SECONDS):
+        write_wav(clinic.inbox / "smith.wav")
+        wait_for("it is done after all", lambda: clinic.files(clinic.done) == ["smith.wav"], seconds=60)
+        assert clinic.events("step_retry")[0]["code"] == "timeout"
+        assert not clinic.events("stalled")
+
+
+@pytest.mark.slow
+def test_a_scan_of_very_many_files_is_no_standstill(tmp_path: Path) -> None:
+    for number in range(20_000):
+        (tmp_path / f"{number}.wav").touch()
+    inbox = Inbox(
+        tmp_path,
+        mode="polling",
+        recursive=True,
+        settle_seconds=60,
+        rescan_seconds=60,
+        polling_seconds=60,
+        patience_seconds=60,
+        ignore=(),
+        max_size_bytes=1 << 30,
+        accepted_mime_types=["audio/wav"],
+    )
+    stop_event, pulse = threading.Event(), Heartbeat("inbox")
+
+    def refuse(_candidate: Candidate) -> bool:
+        raise AssertionError("nothing is settled")
+
+    def run() -> None:
+        with pulse.beating():
+            inbox.run(refuse, stop_event)
+
+    thread = threading.Thread(target=run)
+    began = time.monotonic()
+    thread.start()
+    longest = 0.0
+    while inbox.status.scans == 0:
+        longest = max(longest, pulse.silent_seconds)
+        time.sleep(0.001)
+    took = time.monotonic() - began
+    stop_event.set()
+    inbox.wake()
+    thread.join()
+    assert longest < took / 2, f"silent for {longest:.2f} s of {took:.2f} s"

@@ -1,0 +1,546 @@
+"""`api` against a vendor of the test's own: what it sends, and what each answer means to the operator."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import ssl
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from invox_watcher.errors import (
+    ApiError,
+    ApiRefusedError,
+    ApiRejectedError,
+    ApiUnavailableError,
+    InvoxError,
+    RequestUnknownError,
+    StoppedError,
+    UploadUncertainError,
+    UploadUrlRefusedError,
+)
+from invox_watcher.invox.client import InvoxApi, PresignedUpload
+from invox_watcher.invox.replies import ReplyStatus
+from invox_watcher.net.client import HttpClient
+from tests.kit.loopback import Peer, Request, Server, make_certificate, serve
+
+API_KEY = "K3y-0f-Th3-Cl1nic"
+TOKEN, PRESIGN, STATUS, STORAGE = "/oauth/token", "/presign", "/status", "/bucket"
+Answer = tuple[int, Any] | tuple[int, Any, dict[str, str]]
+
+
+class Vendor:
+    """The vendor as a table from path to answer; an answer may be a function of the request."""
+
+    def __init__(self) -> None:
+        self.tokens = 0
+        self.answers: dict[str, Answer | Callable[[Request], Answer]] = {
+            TOKEN: self.token,
+            PRESIGN: lambda _request: (
+                200,
+                {"presignedUrl": f"{self.server.url}{STORAGE}?X-Amz-Signature=abc", "requestId": "r-1"},
+            ),
+            STATUS: (200, {"processingStatus": "PENDING"}),
+            STORAGE: (200, b""),
+        }
+        self.server: Server
+
+    def token(self, _request: Request) -> Answer:
+        self.tokens += 1
+        return 200, {"accessToken": f"token-{self.tokens}", "expiresIn": 7200}
+
+    def converse(self, peer: Peer) -> None:
+        while (request := peer.request()) is not None:
+            answer = self.answers[request.target.partition("?")[0]]
+            status, body, *headers = answer(request) if callable(answer) else answer
+            body = body if isinstance(body, bytes) else json.dumps(body).encode()
+            peer.answer(status, body, **(headers[0] if headers else {}))
+
+    def asked(self, path: str) -> list[Request]:
+        return [request for request in self.server.requests if request.target.partition("?")[0] == path]
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def vendor() -> Iterator[Vendor]:
+    vendor = Vendor()
+    with serve(vendor.converse) as vendor.server:
+        yield vendor
+
+
+@pytest.fixture
+def client() -> Iterator[HttpClient]:
+    client = HttpClient(connect_timeout_seconds=2)
+    yield client
+    client.close()
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ssl.SSLContext]:
+    return make_certificate(tmp_path_factory.mktemp("tls"))
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def make_api(client: HttpClient, url: str, **changes: Any) -> InvoxApi:
+    options: dict[str, Any] = {
+        "base_url": url,
+        "version": "2025-11-01",
+        "token_path": TOKEN,
+        "presign_path": PRESIGN,
+        "status_path": STATUS,
+        "app_id": "clinic",
+        "api_key": API_KEY,
+        "read_timeout_seconds": 5.0,
+        "retry_max_seconds": 300.0,
+    }
+    return InvoxApi(client, **(options | changes))
+
+
+@pytest.fixture
+def api(client: HttpClient, vendor: Vendor, clock: Clock) -> InvoxApi:
+    return make_api(client, vendor.server.url, clock=clock)
+
+
+def failure_of(call: Callable[[], object]) -> InvoxError:
+    with pytest.raises(InvoxError) as caught:
+        call()
+    return caught.value
+
+
+def put(api: InvoxApi, vendor: Vendor, content: bytes = b"RIFF", **options: Any) -> None:
+    presigned = PresignedUpload(f"{vendor.server.url}{STORAGE}?X-Amz-Signature=abc", "r-1")
+    api.upload(presigned, io.BytesIO(content), size_bytes=len(content), mime_type="audio/wav", **options)
+
+
+class TestTheCycle:
+    def test_one_recording(self, api: InvoxApi, vendor: Vendor) -> None:
+        segments = [{"text": "Hello, Doctor.", "start": 0.5, "end": 2.2}]
+        presigned = api.presign("audio/wav")
+        api.upload(presigned, io.BytesIO(b"RIFF"), size_bytes=4, mime_type="audio/wav")
+        assert api.result(presigned.request_id).status is ReplyStatus.PENDING
+        vendor.answers[STATUS] = 200, {"transcriptionStatus": "COMPLETED", "transcription": segments}
+        reply = api.result(presigned.request_id)
+        assert reply.status is ReplyStatus.COMPLETED
+        assert reply.transcript is not None
+        assert reply.transcript.text == "Hello, Doctor."
+
+        token, presign, upload, *asked = vendor.server.requests
+        assert token.body == b"grant_type=client_credentials"
+        assert token.headers["content-type"] == "application/x-www-form-urlencoded"
+        scheme, _, credentials = token.headers["authorization"].partition(" ")
+        assert (scheme, base64.b64decode(credentials)) == ("Basic", f"clinic:{API_KEY}".encode())
+        assert json.loads(presign.body) == {"mimeType": "audio/wav"}
+        assert (upload.line.split()[0], upload.body) == ("PUT", b"RIFF")
+        assert upload.headers["content-type"] == "audio/wav"
+        assert [json.loads(request.body) for request in asked] == [{"requestId": "r-1"}] * 2
+        for request in (presign, *asked):
+            assert request.headers["authorization"] == "Bearer token-1"
+            assert request.headers["content-type"] == "application/json"
+        for request in (token, presign, *asked):
+            assert request.headers["x-invox-medical-api-version"] == "2025-11-01"
+        assert not {"authorization", "x-invox-medical-api-version", "cookie"} & set(upload.headers)
+
+    def test_the_version_may_be_left_out(self, client: HttpClient, vendor: Vendor) -> None:
+        make_api(client, vendor.server.url, version=None).presign("audio/wav")
+        assert all("x-invox-medical-api-version" not in request.headers for request in vendor.server.requests)
+
+    def test_a_callback_goes_along(self, api: InvoxApi, vendor: Vendor) -> None:
+        api.presign("audio/wav", "https://clinic.example/hook")
+        assert json.loads(vendor.asked(PRESIGN)[0].body) == {
+            "mimeType": "audio/wav",
+            "callbackUrl": "https://clinic.example/hook",
+        }
+
+    def test_a_slash_too_many_in_the_base_url_does_no_harm(self, client: HttpClient, vendor: Vendor) -> None:
+        make_api(client, vendor.server.url + "/").check()
+        assert len(vendor.asked(TOKEN)) == 1
+
+    def test_check_gets_a_token(self, api: InvoxApi, vendor: Vendor) -> None:
+        api.check()
+        assert [request.target for request in vendor.server.requests] == [TOKEN]
+
+    def test_an_unknown_status_is_logged_and_counts_as_pending(
+        self, api: InvoxApi, vendor: Vendor, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        vendor.answers[STATUS] = 200, {"processingStatus": "MARINATING"}
+        assert api.result("r-1").status is ReplyStatus.PENDING
+        assert "MARINATING" in "".join(capsys.readouterr())
+
+
+class TestToken:
+    @pytest.mark.parametrize("name", ["accessToken", "access_token", "token"])
+    def test_under_every_name(self, api: InvoxApi, vendor: Vendor, name: str) -> None:
+        vendor.answers[TOKEN] = 200, {name: "abc"}
+        api.presign("audio/wav")
+        assert vendor.asked(PRESIGN)[0].headers["authorization"] == "Bearer abc"
+
+    @pytest.mark.parametrize(
+        ("fields", "used_until_seconds"),
+        [
+            ({"expiresIn": 7200}, 7140),
+            ({"expires_in": 100}, 90),
+            ({"expiresIn": "100"}, 90),
+            ({"expiresIn": 100.0, "expires_in": 5}, 90),
+            ({}, 7140),
+            ({"expiresIn": 0}, 7140),
+            ({"expiresIn": -5}, 7140),
+            ({"expiresIn": "soon"}, 7140),
+            ({"expiresIn": None}, 7140),
+            ({"expiresIn": True}, 7140),
+            ({"expiresIn": [1]}, 7140),
+            ({"expiresIn": "inf"}, 7140),
+        ],
+    )
+    def test_is_reused_and_replaced_before_it_expires(
+        self, api: InvoxApi, vendor: Vendor, clock: Clock, fields: dict[str, Any], used_until_seconds: float
+    ) -> None:
+        vendor.answers[TOKEN] = 200, {"token": "abc", **fields}
+        api.result("r-1")
+        clock.now += used_until_seconds - 1
+        api.result("r-1")
+        assert len(vendor.asked(TOKEN)) == 1
+        clock.now += 2
+        api.result("r-1")
+        assert len(vendor.asked(TOKEN)) == 2
+
+    def test_one_that_expired_early_is_replaced_and_the_call_repeated(
+        self, api: InvoxApi, vendor: Vendor
+    ) -> None:
+        def status(request: Request) -> Answer:
+            if request.headers["authorization"] == "Bearer token-1":
+                return 401, {"messsage": "Token expired"}
+            return 200, {"processingStatus": "PENDING"}
+
+        vendor.answers[STATUS] = status
+        assert api.result("r-1").status is ReplyStatus.PENDING
+        assert (len(vendor.asked(TOKEN)), len(vendor.asked(STATUS))) == (2, 2)
+
+    def test_a_401_with_a_fresh_token_is_for_the_operator(self, api: InvoxApi, vendor: Vendor) -> None:
+        vendor.answers[STATUS] = 401, {"message": "Who are you?"}
+        error = failure_of(lambda: api.result("r-1"))
+        assert isinstance(error, ApiRefusedError)
+        assert (error.code, error.status) == ("unauthorized", 401)
+        assert (len(vendor.asked(TOKEN)), len(vendor.asked(STATUS))) == (2, 2)
+
+    @pytest.mark.parametrize("first", [True, False])
+    def test_twenty_threads_fetch_one(self, client: HttpClient, vendor: Vendor, first: bool) -> None:
+        """`first`: there is no token yet; otherwise all of them see the current one expire."""
+        everyone = threading.Barrier(20)
+        refused = threading.Barrier(20)
+
+        def token(request: Request) -> Answer:
+            time.sleep(0.1)  # a slow token endpoint: all are waiting by then
+            return vendor.token(request)
+
+        def status(request: Request) -> Answer:
+            if request.headers["authorization"] == "Bearer token-1" and not first:
+                refused.wait(10)
+                return 401, {}
+            return 200, {"processingStatus": "PENDING"}
+
+        vendor.answers |= {TOKEN: token, STATUS: status}
+        api = make_api(client, vendor.server.url)
+        if not first:
+            api.check()
+        outcomes: list[object] = []
+
+        def ask() -> None:
+            everyone.wait(10)
+            outcomes.append(api.result("r-1").status)
+
+        threads = [threading.Thread(target=ask) for _ in range(20)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(20)
+        assert outcomes == [ReplyStatus.PENDING] * 20
+        assert len(vendor.asked(TOKEN)) == (1 if first else 2)
+
+    def test_a_failed_refresh_fails_everyone_who_waits_for_it_once(
+        self, client: HttpClient, vendor: Vendor
+    ) -> None:
+        asking = threading.Semaphore(0)
+
+        def token(_request: Request) -> Answer:
+            for _ in range(5):
+                assert asking.acquire(timeout=10)
+            time.sleep(0.2)  # from saying so to waiting for the token is a matter of microseconds
+            return 503, {}
+
+        vendor.answers[TOKEN] = token
+        api = make_api(client, vendor.server.url)
+        errors: list[InvoxError] = []
+
+        def ask() -> None:
+            asking.release()
+            errors.append(failure_of(lambda: api.result("r-1")))
+
+        threads = [threading.Thread(target=ask) for _ in range(5)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(20)
+        assert [type(error) for error in errors] == [ApiUnavailableError] * 5
+        assert len(vendor.asked(TOKEN)) == 1
+        vendor.answers[TOKEN] = vendor.token
+        api.result("r-1")
+
+    @pytest.mark.parametrize("status", [400, 401, 403])
+    def test_wrong_credentials(self, api: InvoxApi, vendor: Vendor, status: int) -> None:
+        vendor.answers[TOKEN] = status, {"message": "Invalid client"}
+        error = failure_of(api.check)
+        assert isinstance(error, ApiRefusedError)
+        assert (error.code, error.status) == ("credentials", status)
+        assert "Invalid client" in error.message
+        assert "credentials.app_id" in error.hint
+        assert "credentials.api_key" in error.hint
+
+    def test_a_wrong_path(self, api: InvoxApi, vendor: Vendor) -> None:
+        vendor.answers[TOKEN] = 404, b"<html>nothing here</html>"
+        error = failure_of(api.check)
+        assert (type(error), error.code) == (ApiRefusedError, "not_found")
+        assert "api.token_path" in error.hint
+
+    @pytest.mark.parametrize(
+        "body", [{}, {"token": ""}, {"token": 5}, {"token": "a\nb"}, {"token": "ä"}, [], b"<html>", b""]
+    )
+    def test_a_reply_without_a_usable_token(self, api: InvoxApi, vendor: Vendor, body: Any) -> None:
+        vendor.answers[TOKEN] = 200, body
+        error = failure_of(api.check)
+        assert (type(error), error.code) == (ApiUnavailableError, "api_protocol")
+
+
+class TestStatuses:
+    @pytest.mark.parametrize("path", [PRESIGN, STATUS, TOKEN])
+    @pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504, 599])
+    def test_transient(self, api: InvoxApi, vendor: Vendor, path: str, status: int) -> None:
+        vendor.answers[path] = status, {"message": "Busy"}, {"Retry-After": "7"}
+        error = failure_of(lambda: api.presign("audio/wav") if path == PRESIGN else api.result("r-1"))
+        assert isinstance(error, ApiUnavailableError)
+        assert (error.status, error.retry_after_seconds, error.retry_can_help) == (status, 7.0, True)
+        assert "Busy" in error.message
+
+    @pytest.mark.parametrize(
+        ("header", "seconds"),
+        [("86400", 300.0), ("-5", 0.0), ("nonsense", None), ("0", 0.0), (None, None), ("date", 60.0)],
+    )
+    def test_retry_after_is_clamped(
+        self, api: InvoxApi, vendor: Vendor, header: str | None, seconds: float | None
+    ) -> None:
+        if header == "date":
+            header = format_datetime(datetime.now(UTC) + timedelta(seconds=60), usegmt=True)
+        vendor.answers[STATUS] = 429, {}, {"Retry-After": header} if header is not None else {}
+        error = failure_of(lambda: api.result("r-1"))
+        assert isinstance(error, ApiUnavailableError)
+        assert error.retry_after_seconds == (pytest.approx(seconds, abs=3) if seconds is not None else None)
+
+    def test_403_names_the_permission(self, api: InvoxApi, vendor: Vendor) -> None:
+        vendor.answers[PRESIGN] = 403, {"message": "Forbidden"}
+        error = failure_of(lambda: api.presign("audio/wav"))
+        assert (type(error), error.code) == (ApiRefusedError, "forbidden")
+        assert "BATCH-TRANSCRIBE" in error.hint
+
+    @pytest.mark.parametrize("status", [400, 409, 413, 415, 422])
+    def test_a_request_that_is_wrong(self, api: InvoxApi, vendor: Vendor, status: int) -> None:
+        vendor.answers[PRESIGN] = status, {"messsage": "mimeType is not supported", "errorType": "badRequest"}
+        error = failure_of(lambda: api.presign("audio/amr"))
+        assert isinstance(error, ApiRejectedError)
+        assert (error.status, error.retry_can_help) == (status, False)
+        assert "mimeType is not supported" in error.message
+
+    def test_a_request_id_that_the_api_does_not_know(self, api: InvoxApi, vendor: Vendor) -> None:
+        vendor.answers[STATUS] = 404, {"messsage": "Not found", "errorType": "transcriptionNotFound"}
+        assert isinstance(failure_of(lambda: api.result("r-1")), RequestUnknownError)
+
+    @pytest.mark.parametrize("body", [{}, b"<html>404</html>", {"errorType": "routeNotFound"}, []])
+    def test_any_other_404_is_a_wrong_path(self, api: InvoxApi, vendor: Vendor, body: Any) -> None:
+        vendor.answers |= {STATUS: (404, body), PRESIGN: (404, {"errorType": "transcriptionNotFound"})}
+        error = failure_of(lambda: api.result("r-1"))
+        assert (type(error), error.code) == (ApiRefusedError, "not_found")
+        assert "api.status_path" in error.hint
+        error = failure_of(lambda: api.presign("audio/wav"))
+        assert (type(error), error.code) == (ApiRefusedError, "not_found")
+        assert "api.presign_path" in error.hint
+
+    @pytest.mark.parametrize("body", [b"<html>login</html>", b'{"requestId": "r', b"", [], {}])
+    def test_a_200_that_makes_no_sense(self, api: InvoxApi, vendor: Vendor, body: Any) -> None:
+        vendor.answers |= {PRESIGN: (200, body), STATUS: (200, body)}
+        for call in (lambda: api.presign("audio/wav"), lambda: api.result("r-1")):
+            error = failure_of(call)
+            assert (type(error), error.code) == (ApiUnavailableError, "api_protocol")
+
+
+class TestPresignedUrl:
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"presignedUrl": None},
+            {"presignedUrl": 5},
+            {"presignedUrl": ""},
+            {"presignedUrl": "ftp://storage.example/x"},
+            {"presignedUrl": "file:///etc/passwd"},
+            {"presignedUrl": "/relative"},
+            {"presignedUrl": "https:///nohost"},
+            {"presignedUrl": "https://[broken"},
+            {"presignedUrl": "https://host:port/"},
+            {"presignedUrl": "https://user:pass@storage.example/"},
+            {"presignedUrl": "https://storage.example/a b"},
+            {"presignedUrl": "https://storage.example/\r\nX: y"},
+            {"requestId": None},
+            {"requestId": ""},
+            {"requestId": 7},
+            {"requestId": "a\x1bb"},
+        ],
+    )
+    def test_is_checked(self, api: InvoxApi, vendor: Vendor, change: dict[str, Any]) -> None:
+        good = {"presignedUrl": "https://storage.example/x?sig=1", "requestId": "r-1"}
+        vendor.answers[PRESIGN] = 200, good
+        assert api.presign("audio/wav").url == good["presignedUrl"]
+        vendor.answers[PRESIGN] = 200, good | change
+        error = failure_of(lambda: api.presign("audio/wav"))
+        assert (type(error), error.code) == (ApiUnavailableError, "api_protocol")
+        assert next(iter(change)) in error.message
+
+    @pytest.mark.parametrize(
+        ("url", "taken"),
+        [
+            ("https://storage.example/x", True),
+            ("http://127.0.0.1:9000/x", True),
+            ("http://localhost:9000/x", True),
+            ("http://[::1]:9000/x", True),
+            ("http://storage.example/x", False),
+            ("HTTP://storage.example/x", False),
+            ("http://127.0.0.1.evil.example/x", False),
+        ],
+    )
+    def test_encryption_is_not_given_up(
+        self, vendor: Vendor, url: str, taken: bool, certificate: tuple[Path, ssl.SSLContext]
+    ) -> None:
+        pem, context = certificate
+        vendor.answers[PRESIGN] = 200, {"presignedUrl": url, "requestId": "r-1"}
+        trusting = HttpClient(ca_bundle=str(pem))
+        with serve(vendor.converse, tls=context) as server:
+            api = make_api(trusting, server.url)
+            if taken:
+                assert api.presign("audio/wav").url == url
+            else:
+                error = failure_of(lambda: api.presign("audio/wav"))
+                assert (error.code, "encryption" in error.message) == ("api_protocol", True)
+        trusting.close()
+
+    def test_is_hidden_from_repr(self) -> None:
+        assert repr(PresignedUpload("https://s/x?sig=secret", "r-1")) == "PresignedUpload(request_id='r-1')"
+
+
+def xml(code: str) -> bytes:
+    return f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>s3cr3t</Message></Error>".encode()
+
+
+class TestUpload:
+    @pytest.mark.parametrize("status", [200, 201, 204])
+    def test_well(self, api: InvoxApi, vendor: Vendor, status: int) -> None:
+        vendor.answers[STORAGE] = status, b""
+        progress: list[int] = []
+        put(api, vendor, b"RIFF" * 100, on_progress=progress.append)
+        assert progress == [400]
+
+    @pytest.mark.parametrize(
+        ("status", "code", "kind"),
+        [
+            (403, "AccessDenied", UploadUrlRefusedError),
+            (403, "", UploadUrlRefusedError),
+            (401, "", UploadUrlRefusedError),
+            (400, "ExpiredToken", UploadUrlRefusedError),
+            (400, "RequestExpired", UploadUrlRefusedError),
+            (400, "RequestTimeout", ApiUnavailableError),
+            (400, "IncompleteBody", ApiUnavailableError),
+            (400, "EntityTooLarge", ApiRejectedError),
+            (400, "", ApiRejectedError),
+            (404, "NoSuchBucket", ApiRejectedError),
+            (411, "MissingContentLength", ApiRejectedError),
+            (413, "", ApiRejectedError),
+            (501, "NotImplemented", ApiRejectedError),
+            (408, "", ApiUnavailableError),
+            (429, "", ApiUnavailableError),
+            (500, "InternalError", ApiUnavailableError),
+            (503, "SlowDown", ApiUnavailableError),
+            (502, "", UploadUncertainError),
+            (504, "", UploadUncertainError),
+        ],
+    )
+    def test_refusals(
+        self, api: InvoxApi, vendor: Vendor, status: int, code: str, kind: type[ApiError]
+    ) -> None:
+        vendor.answers[STORAGE] = status, xml(code) if code else b"", {"Retry-After": "9"}
+        error = failure_of(lambda: put(api, vendor))
+        assert type(error) is kind
+        assert str(status) in error.message
+        if kind is not UploadUncertainError:
+            assert code in error.message
+        if isinstance(error, ApiUnavailableError):
+            assert error.retry_after_seconds == 9
+        assert "s3cr3t" not in error.message
+
+    def test_a_stop_during_it(self, client: HttpClient, vendor: Vendor) -> None:
+        api = make_api(client, vendor.server.url)
+        error = failure_of(
+            lambda: put(api, vendor, bytes(50_000_000), on_progress=lambda _: client.abort_all())
+        )
+        assert isinstance(error, StoppedError)
+
+
+class TestSecrets:
+    def test_the_vendors_words_are_quoted_short_printable_and_without_secrets(
+        self, api: InvoxApi, vendor: Vendor
+    ) -> None:
+        token = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl"
+        vendor.answers[TOKEN] = 200, {"token": token}
+        vendor.answers[STATUS] = (
+            400,
+            {
+                "message": f"Bad\x1b[31m token {token},\nkey={API_KEY} at"
+                f" https://storage.example/x?X-Amz-Signature=abcdef " + "blah " * 100
+            },
+        )
+        error = failure_of(lambda: api.result("r-1"))
+        assert "Bad" in error.message
+        assert len(error.message) < 300
+        assert error.message.isprintable()
+        for secret in (token, API_KEY, "Signature"):
+            assert secret not in error.message
+
+    @pytest.mark.parametrize("status", [401, 403, 500])
+    def test_no_traceback_and_no_repr_shows_any(
+        self, api: InvoxApi, client: HttpClient, vendor: Vendor, status: int
+    ) -> None:
+        credentials = base64.b64encode(f"clinic:{API_KEY}".encode()).decode()
+        vendor.answers |= {STATUS: (status, {}), STORAGE: (status, b"")}
+        shown = repr(api) + repr(vars(api)["_tokens"])
+        for call in (lambda: api.result("r-1"), lambda: put(api, vendor)):
+            error = failure_of(call)
+            shown += "".join(traceback.format_exception(error)) + error.hint
+        vendor.answers[TOKEN] = status, {}
+        fresh = make_api(client, vendor.server.url)
+        shown += "".join(traceback.format_exception(failure_of(fresh.check)))
+        for secret in (API_KEY, credentials, "token-1", "X-Amz-Signature=abc"):
+            assert secret not in shown

@@ -1,0 +1,126 @@
+"""The commands of docs/commands.md, given for real in a clinic of their own.
+
+`python -m tests.kit.commands_page` writes what they print into the page.
+
+In the page the clinic lies where a real one does, and a recording's id is the one of the run that wrote it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from invox_watcher.host.users import User
+from tests.kit.clinic import Clinic, free_port, sandbox, write_wav
+from tests.kit.commands import ids
+
+PAGE = Path(__file__).parent.parent.parent / "docs" / "commands.md"
+_BLOCK = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_ID = r"\d{8}t\d{6}-[0-9a-f]{12}"
+# What differs from run to run and from machine to machine, and what it may look like.
+_VARIES = (
+    (_ID, "ID"),
+    (r"\d{4}-\d\d-\d\d[ T][\d:.]+(Z|[+-]\d\d:\d\d)", "TIME"),
+    (r"[0-9a-f]{64}", "HASH"),
+    (r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "REQUEST"),
+    (r" +\+[\d.]+ s", " AFTER"),
+    (r"\d+\.\d+ s", "SECONDS"),
+    (r"(waited_seconds=)[\d.]+", r"\1N"),
+    (r"[\d.]+ GB free", "FREE"),
+    (r"at most \d+ folders", "at most N folders"),
+    (r"\b(ext[234]|xfs|btrfs|overlay|tmpfs)\b", "FILESYSTEM"),
+    (r"pid \d+", "pid N"),
+    (r"^(C|P)\w+ \d.*", "VERSIONS"),
+)
+
+
+class Session:
+    """Somebody who gives the page's commands, one after the other, in a clinic that a sandbox serves."""
+
+    def __init__(self, home: Path, base_url: str) -> None:
+        self._listen, self._base_url = f"127.0.0.1:{free_port()}", base_url
+        self.clinic = Clinic(
+            home / "clinic",
+            base_url,
+            credentials={"app_id": "sandbox-app", "api_key": "sandbox-key"},
+            http={"listen": self._listen},
+            watch={"settle_seconds": 2, "rescan_seconds": 60, "patience_seconds": 300},
+        )
+        self.clinic.config.chmod(0o600)
+        self._home = home
+        # The ids in the page, and the recordings that its list of all says they are of.
+        listed = re.findall(rf"^({_ID})  \w+ +\S+ \S+  (\S+)", PAGE.read_text(), re.MULTILINE)
+        self._meant = dict(listed)
+        write_wav(home / "smith.wav")
+        (home / "letter.wav").write_text("Dear colleague,\nthank you for referring this patient.\n")
+        self._environment = os.environ | {
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "HOME": str(home), "TZ": "UTC", "INVOX_WATCHER_CONFIG": str(self.clinic.config),
+        }  # fmt: skip
+
+    def gives(self, command: str) -> str:
+        """What the command prints, with the names that the page has for everything."""
+        script = self.of_this_run(command)
+        for real, shown in self._names():
+            script = script.replace(shown, real)
+        done = subprocess.run(
+            ["sh", "-c", script], cwd=self._home, env=self._environment, timeout=60, check=False,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+        printed = done.stdout
+        for real, shown in self._names():
+            printed = printed.replace(real, shown)
+        printed = re.sub(r"\(\w+:\w+ (?=[rwx-]{9}\))", "(invox:invox ", printed)
+        return re.sub(rf"\b{User.current().name}\b", "invox", printed)
+
+    def of_this_run(self, command: str) -> str:
+        """The command with the ids that this run gave to the recordings that the page means."""
+        return re.sub(_ID, lambda found: ids(self.clinic)[self._meant[found[0]]], command)
+
+    def _names(self) -> Iterator[tuple[str, str]]:
+        root = self.clinic.root
+        yield str(self.clinic.config), "/etc/invox-watcher/config.yaml"
+        yield str(root / "state"), "/var/lib/invox-watcher"
+        yield str(root), "/srv/dictation"
+        yield str(self._home), "/home/admin"
+        yield self._base_url, "https://api.example.com"
+        yield self._base_url.removeprefix("http://"), "api.example.com"
+        yield self._listen, "127.0.0.1:8787"
+
+
+def blocks(text: str) -> list[list[tuple[str, str]]]:
+    """For each console block its commands, each with what the page says that it prints."""
+    found = []
+    for block in _BLOCK.findall(text):
+        parts = re.split(r"^\$ (.*)\n", block, flags=re.MULTILINE)
+        found.append(list(zip(parts[1::2], parts[2::2], strict=True)))
+    return found
+
+
+def alike(printed: str) -> str:
+    """`printed` with all that varies replaced by what it is."""
+    for pattern, name in _VARIES:
+        printed = re.sub(pattern, name, printed, flags=re.MULTILINE)
+    return printed
+
+
+def _written(text: str, session: Session) -> str:
+    def block(found: re.Match[str]) -> str:
+        (commands,) = blocks(found[0])
+        lines = []
+        for command, _before in commands:
+            printed = session.gives(command)
+            lines.append(f"$ {session.of_this_run(command)}\n{printed}")
+        return f"```console\n{''.join(lines)}```"
+
+    return _BLOCK.sub(block, text)
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as folder, sandbox(Path(folder, "api")) as api:
+        PAGE.write_text(_written(PAGE.read_text(), Session(Path(folder), api.base_url)))

@@ -1,0 +1,28 @@
+"""The daemon, one step of which hangs for good: `python -m tests.kit.stuck FIFO run --config FILE`.
+
+Publishing a transcript opens FIFO, to which nobody writes, as a disk would hang that does not answer.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+from invox_watcher import cli
+from invox_watcher.files.folders import Folders
+
+
+def main() -> int:
+    """Run the command line."""
+    fifo, *arguments = sys.argv[1:]
+
+    def hang(*_arguments: Any) -> None:
+        os.close(os.open(fifo, os.O_RDONLY))
+
+    Folders.publish = hang  # type: ignore[assignment, method-assign]
+    return cli.main(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,500 @@
+"""The configuration as an administrator meets it: what is accepted, and what is said about the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from invox_watcher.config.loading import example_yaml, json_schema, load
+from invox_watcher.config.schema import Config
+from invox_watcher.errors import ConfigurationError, ExitStatus
+
+ENVIRON = {"INVOX_APP_ID": "the-app", "INVOX_API_KEY": "s3cr3t-key"}
+MINIMAL = """\
+api:
+  base_url: https://api.example.com
+credentials:
+  app_id: ${INVOX_APP_ID}
+  api_key: ${INVOX_API_KEY}
+folders:
+  root: /srv/dictation
+"""
+Write = Callable[[str | bytes], Path]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    def write_file(content: str | bytes) -> Path:
+        path = tmp_path / "config.yaml"
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return path
+
+    return write_file
+
+
+def problems(path: Path, environ: dict[str, str] | None = None) -> list[str]:
+    """What the user reads, line by line, without the heading."""
+    with pytest.raises(ConfigurationError) as caught:
+        load(path, ENVIRON if environ is None else environ)
+    assert caught.value.exit_status == ExitStatus.CONFIGURATION == 78
+    heading, *rest = str(caught.value).split("\n")
+    count = f"{len(rest)} problem{'' if len(rest) == 1 else 's'}"
+    assert heading == f"{path}: {count}"
+    return [line.removeprefix("  ") for line in rest]
+
+
+def problem(path: Path, environ: dict[str, str] | None = None) -> str:
+    (only,) = problems(path, environ)
+    return only
+
+
+def with_section(yaml: str) -> str:
+    """The minimal file with one more section; its first line is line 8."""
+    return MINIMAL + yaml + "\n"
+
+
+class TestWhatIsAccepted:
+    def test_the_minimal_file_gets_every_default(self, write: Write) -> None:
+        config = load(write(MINIMAL), ENVIRON)
+
+        assert config.api.base_url == "https://api.example.com"
+        assert config.credentials.api_key.get_secret_value() == "s3cr3t-key"
+        assert config.folders.inbox == Path("/srv/dictation/inbox")
+        assert config.folders.failed == Path("/srv/dictation/failed")
+        assert config.folders.directory_mode == 0o700
+        assert config.watch.patience_seconds == 300.0
+        assert config.outputs.formats == ("json", "srt")
+        assert config.http.address == ("127.0.0.1", 8787)
+        assert config.state.directory == Path("/var/lib/invox-watcher")
+
+    def test_the_example_loads_and_says_nothing_but_defaults(self, write: Write) -> None:
+        assert load(write(example_yaml()), ENVIRON) == load(write(MINIMAL), ENVIRON)
+
+    def test_the_example_with_its_commented_lines_taken_in_loads_too(self, write: Write) -> None:
+        text = example_yaml().replace("  # inbox: /srv/dictation/inbox", "  inbox: /mnt/share/inbox")
+        config = load(write(text), ENVIRON)
+        assert config.folders.inbox == Path("/mnt/share/inbox")
+        assert config.folders.outbox == Path("/srv/dictation/outbox")
+
+    def test_the_checked_in_example_is_the_generated_one(self) -> None:
+        checked_in = Path(__file__).parent.parent.parent / "config.example.yaml"
+        assert checked_in.read_text(encoding="utf-8") == example_yaml()
+
+    def test_every_key_is_in_the_example_and_in_the_schema_with_a_description(self) -> None:
+        schema, example = json_schema(), example_yaml()
+        for section, field in Config.model_fields.items():
+            definition = schema["$defs"][type_name(field.annotation)]
+            assert f"\n{section}:\n" in example
+            for key in field.annotation.model_fields:
+                assert definition["properties"][key]["description"]
+                assert f"  {key}: " in example or f"  # {key}: " in example
+
+    def test_the_schema_asks_only_for_what_a_file_must_hold(self) -> None:
+        schema = json_schema()
+        assert schema["required"] == ["api", "folders"]
+        assert schema["additionalProperties"] is False
+        assert schema["$defs"]["Credentials"]["required"] == []
+        assert schema["$defs"]["Api"]["required"] == ["base_url"]
+        assert schema["$defs"]["Watch"]["properties"]["mode"]["enum"] == ["auto", "native", "polling"]
+
+    def test_a_section_with_nothing_in_it_means_its_defaults(self, write: Write) -> None:
+        assert load(write(with_section("watch:\n  # mode: native")), ENVIRON).watch.mode == "auto"
+
+    def test_group_access_for_a_share(self, write: Write) -> None:
+        folders = load(write(MINIMAL + '  mode: "2770"\n'), ENVIRON).folders
+        assert folders.directory_mode == 0o2770
+
+    @pytest.mark.parametrize(
+        ("listen", "address"),
+        [("null", None), ("'[::1]:80'", ("::1", 80)), ("localhost:0", ("localhost", 0))],
+    )
+    def test_where_to_listen(self, write: Write, listen: str, address: tuple[str, int] | None) -> None:
+        assert load(write(with_section(f"http:\n  listen: {listen}")), ENVIRON).http.address == address
+
+    @pytest.mark.parametrize("host", ["127.0.0.1:8080", "localhost", "[::1]:9000"])
+    def test_plain_http_to_this_machine(self, write: Write, host: str) -> None:
+        text = MINIMAL.replace("https://api.example.com", f"http://{host}/")
+        assert load(write(text), ENVIRON).api.base_url == f"http://{host}"
+
+    def test_it_can_not_be_changed_and_does_not_show_secrets(self, write: Write) -> None:
+        text = with_section("outputs:\n  speaker_names: {Speaker_00: Doctor}").replace(
+            "api:\n", "api:\n  proxy: http://me:pr0xy@proxy.example.com:3128\n"
+        )
+        config = load(write(text), ENVIRON)
+        with pytest.raises(ValidationError):
+            config.watch.recursive = False  # type: ignore[misc]
+        with pytest.raises(TypeError):
+            config.outputs.speaker_names["Speaker_01"] = "Eve"  # type: ignore[index]
+        assert "s3cr3t" not in repr(config) + str(config)
+        assert "pr0xy" not in repr(config) + str(config)
+
+
+class TestVariables:
+    def test_a_variable_inside_a_text_and_an_escaped_one(self, write: Write) -> None:
+        text = MINIMAL.replace("/srv/dictation", "${HOME_OF_IT}/$${X}/$5")
+        assert load(write(text), ENVIRON | {"HOME_OF_IT": "/srv"}).folders.root == Path("/srv/${X}/$5")
+
+    def test_a_variable_can_not_bring_yaml_or_other_variables_in(self, write: Write) -> None:
+        content = '/x", outbox: /evil # ${INVOX_API_KEY}'
+        folders = load(
+            write(MINIMAL.replace("/srv/dictation", "${ROOT}")), ENVIRON | {"ROOT": content}
+        ).folders
+        assert folders.root == Path(content)
+        assert folders.outbox == Path(content) / "outbox"
+
+    def test_an_unset_one_is_named_and_is_the_only_problem_of_its_key(self, write: Write) -> None:
+        path = write(MINIMAL.replace("https://api.example.com", "${API_URL}"))
+        assert problems(path, {"INVOX_API_KEY": "k"}) == [
+            "line 2: api.base_url: the environment variable API_URL is not set: set it where the daemon is "
+            "started (under systemd: Environment= or EnvironmentFile=)",
+            "line 4: credentials.app_id: the environment variable INVOX_APP_ID is not set: set it where the "
+            "daemon is started (under systemd: Environment= or EnvironmentFile=)",
+        ]
+
+    @pytest.mark.parametrize("value", ["${", "${}", "${NO-NAME}", "${1}", "a${INVOX_APP_ID"])
+    def test_an_unfinished_one(self, write: Write, value: str) -> None:
+        path = write(MINIMAL.replace("${INVOX_APP_ID}", f"'{value}'"))
+        assert problem(path) == (
+            "line 4: credentials.app_id: holds an unfinished ${…}: write ${NAME}, or $${ for a literal ${"
+        )
+
+
+WRONG_VALUES = [
+    (
+        "watch:\n  settle_seconds: .nan",
+        "9: watch.settle_seconds: must be a number that is neither infinite nor .nan",
+    ),
+    (
+        "watch:\n  settle_seconds: .inf",
+        "9: watch.settle_seconds: must be a number that is neither infinite nor .nan",
+    ),
+    ("watch:\n  rescan_seconds: -1", "9: watch.rescan_seconds: must be greater than 0"),
+    (
+        "watch:\n  rescan_seconds: 1e3",
+        "9: watch.rescan_seconds: must be a number such as 2 or 0.5, without quotes",
+    ),
+    (
+        "watch:\n  rescan_seconds: 1000000000000",
+        "9: watch.rescan_seconds: must be less than or equal to 31536000",
+    ),
+    ('upload:\n  workers: "4"', "9: upload.workers: must be a whole number such as 4, without quotes"),
+    ("upload:\n  workers: 4.5", "9: upload.workers: must be a whole number such as 4, without quotes"),
+    ("upload:\n  workers: true", "9: upload.workers: must be a whole number such as 4, without quotes"),
+    ("upload:\n  workers: 0", "9: upload.workers: must be greater than or equal to 1"),
+    ("upload:\n  workers:", "9: upload.workers: has no value"),
+    ("upload: 4", "8: upload: must be a section with keys below it"),
+    ('watch:\n  recursive: "yes"', "9: watch.recursive: must be true or false, without quotes"),
+    (
+        "watch:\n  mode: off",
+        "9: watch.mode: must be 'auto', 'native' or 'polling' "
+        "(YAML reads an unquoted on, off, yes or no as true or false)",
+    ),
+    ("watch:\n  ignore: '*.bak'", "9: watch.ignore: must be a list, for example [a, b]"),
+    ("watch:\n  ignore: [a, 3]", "9: watch.ignore[1]: must be text: put it in quotes"),
+    (
+        "watch: {settle_seconds: 400}",
+        "8: watch.settle_seconds: must not be more than patience_seconds (300), but is 400",
+    ),
+    (
+        "polling:\n  first_seconds: 90",
+        "9: polling.first_seconds: must not be more than max_seconds (60), but is 90",
+    ),
+    (
+        "retry:\n  max_seconds: 3\n  base_seconds: 3.5",
+        "10: retry.base_seconds: must not be more than max_seconds (3), but is 3.5",
+    ),
+    ("outputs:\n  formats: []", "9: outputs.formats: must not be empty"),
+    ("outputs:\n  formats: [srt, srt]", "9: outputs.formats: must not name anything twice"),
+    ("outputs:\n  formats: [srt,\n    doc]", "10: outputs.formats[1]: must be 'json', 'srt', 'vtt' or 'txt'"),
+    (
+        "outputs:\n  speaker_names: {0: Doctor}",
+        "9: outputs.speaker_names: a key here is not text: put it in quotes",
+    ),
+    ("outputs:\n  speaker_names: [a]", "9: outputs.speaker_names: must be a mapping of keys to values"),
+    ("http:\n  listen: 8787", "9: http.listen: must be text: put it in quotes"),
+    (
+        "http:\n  listen: here",
+        '9: http.listen: must be host:port, for example 127.0.0.1:8787 or "[::1]:8787"',
+    ),
+    (
+        "http:\n  listen: a:99999",
+        '9: http.listen: must be host:port, for example 127.0.0.1:8787 or "[::1]:8787"',
+    ),
+    ("state:\n  directory: var/lib", "9: state.directory: must be an absolute path, starting with /"),
+    ("state:\n  directory: ~/state", "9: state.directory: must be an absolute path, starting with /"),
+    ('state:\n  directory: "/a\\0b"', "9: state.directory: must not hold control characters"),
+    ("state:\n  directory: 5", "9: state.directory: must be a path: put it in quotes"),
+    (
+        "logging:\n  level: 2026-99-99",
+        "9: logging.level: is nothing YAML can read as a value: put it in quotes if it is text",
+    ),
+    (
+        "logging:\n  level: !!python/name:os.system x",
+        "9: logging.level: is nothing YAML can read as a value: put it in quotes if it is text",
+    ),
+    ("logging: !secret {level: info}", "8: logging: has a YAML tag (!…): write the plain value"),
+    (
+        "watch: {ignore: &a [*a]}",
+        "8: watch.ignore[0]: refers to another value by *name: write the value itself",
+    ),
+    ("wacth: {}", "8: wacth: is not a known key: did you mean watch?"),
+    (
+        "watch: {setle_seconds: 2}",
+        "8: watch.setle_seconds: is not a known key: did you mean watch.settle_seconds?",
+    ),
+    ("on_duplicate: fail", "8: on_duplicate: is not a known key: did you mean intake.on_duplicate?"),
+    ("frobnicate: 1", "8: frobnicate: is not a known key"),
+    ("on: 1", "8: a key here is not text: put it in quotes"),
+]
+
+WRONG_KEYS = [
+    (
+        "base_url: api.example.com",
+        "must be a URL with http or https and a host, for example https://api.example.com",
+    ),
+    (
+        "base_url: ftp://api.example.com",
+        "must be a URL with http or https and a host, for example https://api.example.com",
+    ),
+    (
+        "base_url: https://",
+        "must be a URL with http or https and a host, for example https://api.example.com",
+    ),
+    (
+        "base_url: https://h:99999",
+        "must be a URL with http or https and a host, for example https://api.example.com",
+    ),
+    (
+        "base_url: 'https://[::1'",
+        "must be a URL with http or https and a host, for example https://api.example.com",
+    ),
+    (
+        'base_url: "https://a\\nb"',
+        "must be a URL with http or https and a host, for example https://api.example.com",
+    ),
+    (
+        "base_url: http://127.0.0.1.example.com",
+        "must be https: over plain http anyone on the way could read tokens and patients' words "
+        "(plain http is accepted for this machine only, such as http://127.0.0.1:8080)",
+    ),
+    (
+        "base_url: https://me:hunter2@api.example.com",
+        "must not hold a user name or password: those belong under credentials",
+    ),
+    ("base_url: https://api.example.com?key=hunter2", "must not hold a query (?) or a fragment (#)"),
+    ("base_url:", "has no value, for example https://api.example.com"),
+    ("version: 2025-11-01", "must be text: put it in quotes"),
+    ("token_path: oauth", "must be the path of a URL, starting with /"),
+    ("mime_types: [wav]", "must be a type such as audio/wav"),
+    (
+        "proxy: socks5://me:hunter2@p",
+        "must be a URL with http or https and a host, for example https://api.example.com",
+    ),
+    ("ca_bundle: /nonexistent.pem", "/nonexistent.pem can't be read: No such file or directory"),
+]
+
+
+class TestWhatIsWrong:
+    @pytest.mark.parametrize(("section", "message"), WRONG_VALUES)
+    def test_one_wrong_value(self, write: Write, section: str, message: str) -> None:
+        assert problem(write(with_section(section))) == f"line {message}"
+
+    @pytest.mark.parametrize(("entry", "message"), WRONG_KEYS)
+    def test_one_wrong_key_of_the_api(self, write: Write, entry: str, message: str) -> None:
+        key = entry.partition(":")[0]
+        lines = MINIMAL.replace("  base_url: https://api.example.com\n", "") if key == "base_url" else MINIMAL
+        line = problem(write(lines.replace("api:\n", f"api:\n  {entry}\n")))
+        assert line in (f"line 2: api.{key}: {message}", f"line 2: api.{key}[0]: {message}")
+        assert "hunter2" not in line
+
+    @pytest.mark.parametrize("mode", ["0700", "700", "448"])
+    def test_a_mode_without_quotes(self, write: Write, mode: str) -> None:
+        assert problem(write(f"{MINIMAL}  mode: {mode}\n")) == (
+            'line 8: folders.mode: must be in quotes, for example "0700": '
+            "without them YAML may read another number"
+        )
+
+    @pytest.mark.parametrize("mode", ["0999", "0070", "rwx", ""])
+    def test_a_mode_that_is_none(self, write: Write, mode: str) -> None:
+        assert problem(write(f"{MINIMAL}  mode: '{mode}'\n")) == (
+            "line 8: folders.mode: must be three or four octal digits that give the owner full access, "
+            'for example "0700"'
+        )
+
+    def test_a_key_given_twice(self, write: Write) -> None:
+        path = write(with_section("upload:\n  workers: 2\n  # more\n  workers: 3"))
+        assert problem(path) == "line 11: upload.workers: is given twice; the first is in line 9"
+
+    def test_what_must_be_there(self, write: Write) -> None:
+        assert problems(write("watch: {}\nfolders: {mode: '0700'}\n"), ENVIRON) == [
+            "credentials.app_id: is missing. Give it in one of three ways: `app_id: ${VARIABLE}` with that "
+            "environment variable; `app_id_file: /path/to/file`; or systemd's "
+            "`LoadCredential=app_id:/path/to/file`",
+            "credentials.api_key: is missing. Give it in one of three ways: `api_key: ${VARIABLE}` with that "
+            "environment variable; `api_key_file: /path/to/file`; or systemd's "
+            "`LoadCredential=api_key:/path/to/file`",
+            "api.base_url: is missing, for example https://api.example.com",
+            "line 2: folders.root: is missing, for example /srv/dictation",
+        ]
+
+    def test_everything_at_once_in_the_order_of_the_file(self, write: Write) -> None:
+        text = """\
+api:
+  base_url: http://api.example.com
+  read_timout_seconds: 4
+credentials:
+  app_id: ${UNSET}
+  api_key_file: keys/api_key
+folders:
+  root: dictation
+  mode: 0700
+retry: {base_seconds: 400}
+upload:
+  workers: "4"
+"""
+        assert [line.split(": ")[:2] for line in problems(write(text))] == [
+            ["line 2", "api.base_url"],
+            ["line 3", "api.read_timout_seconds"],
+            ["line 5", "credentials.app_id"],
+            ["line 6", "credentials.api_key_file"],
+            ["line 8", "folders.root"],
+            ["line 9", "folders.mode"],
+            ["line 10", "retry.base_seconds"],
+            ["line 12", "upload.workers"],
+        ]
+
+
+UNREADABLE = [
+    (b"", "the file is empty; `invox-watcher config example` prints a complete one"),
+    (b"# only a comment\n", "the file is empty; `invox-watcher config example` prints a complete one"),
+    (b"- api\n", "line 1: the file must hold sections such as `api:`, not a list or a single value"),
+    (b"api:\n  base_url: 'x\n", "line 3: is not valid YAML: found unexpected end of stream"),
+    (
+        b"api:\n\tbase_url: x\n",
+        r"line 2: is not valid YAML: found character '\t' that cannot start any token",
+    ),
+    (b"credentials:\n  api_key: *hunter2\n", "line 2: is not valid YAML: found undefined alias"),
+    (b"credentials:\n  api_key: !hunter2!x\n", "line 2: is not valid YAML: found undefined tag handle"),
+    (b"api: 1\n---\napi: 2\n", "line 2: is not valid YAML: but found another document"),
+    (b"api:\n  base_url: \xff\n", "line 2: is not UTF-8 text"),
+    (b"api:\n\n  base_url: \x01\n", "line 3: holds the control character U+0001"),
+    (b"[" * 3000, "is nested too deeply"),
+]
+
+
+class TestFilesThatAreNoConfiguration:
+    @pytest.mark.parametrize(("content", "message"), UNREADABLE)
+    def test_the_line_is_named(self, write: Write, content: bytes, message: str) -> None:
+        assert problem(write(content)) == message
+
+    def test_there_is_no_file(self, tmp_path: Path) -> None:
+        path = tmp_path / "none.yaml"
+        assert problem(path) == (
+            "there is no such file. Name another with --config FILE or $INVOX_WATCHER_CONFIG, or write one: "
+            f"invox-watcher config example > {path}"
+        )
+
+    def test_a_byte_order_mark_is_no_matter(self, write: Write) -> None:
+        assert load(write(b"\xef\xbb\xbf" + MINIMAL.encode()), ENVIRON).upload.workers == 4
+
+
+class TestCredentials:
+    WITHOUT = "api: {base_url: https://api.example.com}\nfolders: {root: /srv}\n"
+
+    def test_from_files_of_their_own(self, write: Write, tmp_path: Path) -> None:
+        for name, content in (("a", "the id\n"), ("k", "the key\r\n")):
+            (tmp_path / name).write_bytes(content.encode())
+        text = f"{self.WITHOUT}credentials:\n  app_id_file: {tmp_path}/a\n  api_key_file: ${{DIR}}/k\n"
+        found = load(write(text), {"DIR": str(tmp_path)}).credentials
+        assert found.app_id.get_secret_value() == "the id"
+        assert found.api_key.get_secret_value() == "the key"
+
+    def test_from_systemd(self, write: Write, tmp_path: Path) -> None:
+        (tmp_path / "app_id").write_text("from systemd\n")
+        (tmp_path / "api_key").write_text("not wanted\n")
+        text = f"{self.WITHOUT}credentials:\n  api_key: ${{K}}\n"
+        found = load(write(text), {"K": "written", "CREDENTIALS_DIRECTORY": str(tmp_path)}).credentials
+        assert found.app_id.get_secret_value() == "from systemd"
+        assert found.api_key.get_secret_value() == "written"
+
+    def test_what_can_be_wrong_with_one(self, write: Write, tmp_path: Path) -> None:
+        (tmp_path / "two_lines").write_text("hunter2\nhunter3\n")
+        (tmp_path / "bytes").write_bytes(b"\xff\xfe")
+        (tmp_path / "blank").write_text("\n")
+
+        def said(app_id: str) -> str:
+            return problem(write(f"{self.WITHOUT}credentials:\n  api_key: k\n  {app_id}\n"), {"EMPTY": ""})
+
+        at = "line 5: credentials."
+        assert said("app_id: ${EMPTY}") == f"{at}app_id: is empty"
+        assert said("app_id: 123456") == f"{at}app_id: must be text: put it in quotes"
+        assert said("app_id: ' hunter2'") == f"{at}app_id: begins or ends with a space"
+        file = f"app_id_file: {tmp_path}"
+        assert said(f"{file}/none") == (
+            f"{at}app_id_file: {tmp_path}/none can't be read: No such file or directory"
+        )
+        assert said(file) == f"{at}app_id_file: {tmp_path} can't be read: Is a directory"
+        assert said(f"{file}/bytes") == f"{at}app_id_file: {tmp_path}/bytes is not UTF-8 text"
+        assert said(f"{file}/blank") == f"{at}app_id_file: is empty"
+        assert said(f"{file}/two_lines") == (
+            f"{at}app_id_file: holds a line break or a control character: it must be one line"
+        )
+        assert said("app_id_file: here/app_id") == (
+            f"{at}app_id_file: must be an absolute path, starting with /"
+        )
+        assert said(
+            f"{{app_id: hunter2, app_id_file: {tmp_path}/blank}}".strip("{}").replace(", ", "\n  ")
+        ) == ("line 6: credentials.app_id_file: app_id is given as well: keep one of the two")
+
+    def test_a_file_beside_the_variable_of_the_example(self, write: Write, tmp_path: Path) -> None:
+        text = (
+            f"{self.WITHOUT}credentials:\n  api_key: k\n  app_id: ${{NOT_SET}}\n  app_id_file: {tmp_path}/a\n"
+        )
+        assert problem(write(text), {}) == (
+            "line 6: credentials.app_id_file: app_id is given as well: keep one of the two"
+        )
+
+    @pytest.mark.parametrize("section", ["", "credentials: {app_id: '${NOT_SET}', api_key_file: /none}\n"])
+    def test_who_never_talks_to_the_api_needs_none(self, write: Write, section: str) -> None:
+        path = write(self.WITHOUT + section)
+        assert load(path, {}, credentials=False).folders.root == Path("/srv")
+        assert problems(path, {})
+
+    def test_what_else_is_wrong_is_told_without_them_too(self, write: Write) -> None:
+        path = write(
+            f"{self.WITHOUT}credentials: {{app_id: '${{NOT_SET}}'}}\nwatch: {{mode: '${{NOT_SET}}'}}\n"
+        )
+        with pytest.raises(ConfigurationError) as caught:
+            load(path, {}, credentials=False)
+        assert [found.path for found in caught.value.problems] == ["watch.mode"]
+
+    def test_systemd_names_one_that_can_not_be_read(self, write: Write, tmp_path: Path) -> None:
+        (tmp_path / "app_id").symlink_to("app_id")  # refused even to root
+        text = f"{self.WITHOUT}credentials:\n  api_key: k\n"
+        assert problem(write(text), {"CREDENTIALS_DIRECTORY": str(tmp_path)}) == (
+            f"line 3: credentials.app_id: {tmp_path}/app_id can't be read: Too many levels of symbolic links"
+        )
+
+    def test_no_message_repeats_a_secret(self, write: Write, tmp_path: Path) -> None:
+        (tmp_path / "api_key").write_text("hunter2\nhunter2")
+        environ = {"SECRET": "hunter2", "CREDENTIALS_DIRECTORY": str(tmp_path)}
+        for secret in ("hunter2", "${SECRET}"):
+            text = f"""\
+api: {{base_url: "{secret}", version: ["{secret}"], proxy: "http://{secret}@", ca_bundle: "{secret}"}}
+credentials: {{app_id: ["{secret}"]}}
+folders: {{root: "{secret}", mode: "{secret}"}}
+watch: {{mode: "{secret}", recursive: "{secret}", settle_seconds: "{secret}"}}
+http: {{listen: "{secret}"}}
+logging: "{secret}"
+"""
+            lines = problems(write(text), environ)
+            assert len(lines) == 13
+            assert "hunter2" not in "".join(lines)
+
+
+def type_name(annotation: object) -> str:
+    assert isinstance(annotation, type)
+    return annotation.__name__

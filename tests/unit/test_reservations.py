@@ -1,0 +1,63 @@
+"""Two jobs, one name: nobody takes it between its look and its reservation."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from invox_watcher.errors import Reason
+from invox_watcher.files.folders import Folders
+from invox_watcher.job import Failure, Job, State, new_job_id
+from invox_watcher.journal.journal import Journal
+from invox_watcher.processing.reservations import Reservations
+from invox_watcher.recording import FileIdentity
+
+NOT_AUDIO = Failure(State.CLAIMED, Reason("not_audio", "It is text.", "Look."), retry_can_help=False)
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Iterator[Journal]:
+    opened = Journal(tmp_path)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> Folders:
+    made = _Slow(*(tmp_path / name for name in ("inbox", "processing", "outbox", "done", "failed")))
+    made.prepare()
+    return made
+
+
+def claimed(journal: Journal, path: str) -> Job:
+    now = datetime.now(UTC)
+    job = Job(new_job_id(), State.CLAIMED, path, FileIdentity(1, 1, 1, 1), received_at=now)
+    journal.add(job)
+    return job
+
+
+class _Slow(Folders):
+    """Takes its time for a look."""
+
+    def failure_free(self, filed_as: str) -> bool:
+        free = super().failure_free(filed_as)
+        time.sleep(0.3)
+        return free
+
+
+def test_a_name_is_not_let_go_of_while_another_job_looks_for_one(journal: Journal, folders: Folders) -> None:
+    names = Reservations(folders, journal)
+    first, second = claimed(journal, "smith.wav"), claimed(journal, "smith.wav")
+    first = names.for_failure(first, failure=NOT_AUDIO)
+    assert first.filed_as == "smith.wav"
+    with ThreadPoolExecutor() as pool:
+        looking = pool.submit(names.for_failure, second, failure=NOT_AUDIO)
+        time.sleep(0.1)  # it has looked by now, and has reserved nothing yet
+        folders.publish(first.id, folders.failed, "smith.wav.error.json", b"{}")
+        names.let_go(first, State.FAILED, filed_as="smith.wav")
+    assert looking.result().filed_as == "smith-2.wav"
