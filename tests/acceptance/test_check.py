@@ -52,7 +52,7 @@ def troubles(clinic: Clinic) -> dict[str, str]:
     return {row["check"]: row["problem"] for row in checked(clinic)[1] if row["level"] != "ok"}
 
 
-def test_all_in_order_is_told_line_by_line(clinic: Clinic) -> None:
+def test_a_sound_setup_is_reported_line_by_line(clinic: Clinic) -> None:
     status, rows = checked(clinic)
     assert status == 0
     assert {row["level"] for row in rows} == {"ok"}
@@ -81,7 +81,7 @@ def test_every_problem_says_what_to_do(tmp_path: Path, api: Sandbox) -> None:
     assert all(row["hint"] for row in ill)
 
 
-def test_check_tells_every_problem_and_the_first_ones_status(tmp_path: Path, api: Sandbox) -> None:
+def test_check_reports_every_problem_and_the_firsts_status(tmp_path: Path, api: Sandbox) -> None:
     wrong = {"app_id": "sandbox-app", "api_key": "not-the-key"}
     clinic = Clinic(tmp_path / "clinic", api.base_url, credentials=wrong)
     refused = clinic.run("check")
@@ -121,7 +121,7 @@ def tls(tmp_path: Path) -> Iterator[tuple[Path, loopback.Server]]:
         yield pem, server
 
 
-def test_a_certificate_that_is_not_trusted_is_a_finding_of_its_own(
+def test_an_untrusted_certificate_is_its_own_finding(
     tmp_path: Path, tls: tuple[Path, loopback.Server]
 ) -> None:
     pem, server = tls
@@ -190,7 +190,7 @@ def test_files_with_credentials_that_anyone_can_read(tmp_path: Path, api: Sandbo
     assert str(inline.config) in troubles(inline)["credentials files"]
 
 
-def test_an_address_that_is_taken(tmp_path: Path, api: Sandbox) -> None:
+def test_an_address_in_use(tmp_path: Path, api: Sandbox) -> None:
     port = free_port()
     listen = f"127.0.0.1:{port}"
     with socket.create_server(("127.0.0.1", port)):
@@ -205,7 +205,7 @@ def test_an_address_that_is_taken(tmp_path: Path, api: Sandbox) -> None:
         assert any(row["seen"] == f"{listen}: the daemon answers there" for row in rows)
 
 
-def test_an_address_that_is_nobodys_and_one_that_is_everybodys(tmp_path: Path, api: Sandbox) -> None:
+def test_an_address_of_no_interface_and_one_of_all(tmp_path: Path, api: Sandbox) -> None:
     foreign = in_order(
         Clinic(tmp_path / "clinic", api.base_url, http={"listen": "192.0.2.1:8787"})
     )  # RFC 5737
@@ -311,7 +311,7 @@ def test_a_state_directory_and_a_log_that_can_not_be_made(tmp_path: Path, api: S
 # ---- the folders -------------------------------------------------------------------------------------------
 
 
-def test_the_kernels_limit_is_compared_with_the_number_of_folders(clinic: Clinic, tmp_path: Path) -> None:
+def test_the_watch_limit_is_compared_with_the_folders(clinic: Clinic, tmp_path: Path) -> None:
     for number in range(5):
         (clinic.inbox / f"ward {number}" / "deep").mkdir(parents=True)
     limits = tmp_path / "limits"
@@ -368,7 +368,7 @@ def test_every_folder_that_the_daemons_user_may_not_use(nobodys: Clinic) -> None
 
 
 @pytest.mark.needs("root")
-def test_a_folder_above_them_that_the_daemons_user_may_not_enter(nobodys: Clinic) -> None:
+def test_a_parent_folder_closed_to_the_daemons_user(nobodys: Clinic) -> None:
     above = nobodys.root / "closed"
     above.mkdir(mode=0o700)
     keys = yaml.safe_load(nobodys.config.read_text())
@@ -380,7 +380,7 @@ def test_a_folder_above_them_that_the_daemons_user_may_not_enter(nobodys: Clinic
 
 
 @pytest.mark.needs("root")
-def test_subfolders_and_recordings_that_the_daemons_user_may_not_use(nobodys: Clinic) -> None:
+def test_subfolders_and_recordings_closed_to_the_daemons_user(nobodys: Clinic) -> None:
     give(nobodys.inbox)
     recording = write_wav(nobodys.inbox / "smith.wav")
     recording.chmod(0o600)
@@ -398,7 +398,7 @@ def test_subfolders_and_recordings_that_the_daemons_user_may_not_use(nobodys: Cl
 
 
 @pytest.mark.needs("root")
-def test_a_subfolder_or_an_inbox_that_is_closed_is_not_called_well(nobodys: Clinic) -> None:
+def test_a_closed_subfolder_or_inbox_is_reported(nobodys: Clinic) -> None:
     give(nobodys.inbox)
     closed = write_wav(nobodys.inbox / "ward 3" / "smith.wav").parent
     for mode in (0o700, 0o744):  # the second: its names can be read, but nothing of them
@@ -413,7 +413,7 @@ def test_a_subfolder_or_an_inbox_that_is_closed_is_not_called_well(nobodys: Clin
 
 
 @pytest.mark.needs("root")
-def test_a_configuration_and_credentials_that_root_alone_can_read(api: Sandbox) -> None:
+def test_a_configuration_and_credentials_only_root_can_read(api: Sandbox) -> None:
     with public_folder() as folder:
         key = folder / "api_key"
         key.write_text("sandbox-key\n")
@@ -440,7 +440,7 @@ def test_a_file_in_the_state_directory_that_is_not_the_daemons(nobodys: Clinic) 
 
 
 @pytest.mark.needs("root")
-def test_a_user_without_rights_is_told_of_them_all(api: Sandbox) -> None:
+def test_a_user_without_rights_gets_every_problem(api: Sandbox) -> None:
     with public_folder() as public:
         clinic = Clinic(public / "clinic", api.base_url, state={"directory": str(public / "state")})
         (public / "state").mkdir()
@@ -453,7 +453,7 @@ def test_a_user_without_rights_is_told_of_them_all(api: Sandbox) -> None:
 
 
 @pytest.mark.needs("root", "mount")
-def test_a_disk_without_room(clinic: Clinic, tmp_path: Path) -> None:
+def test_a_full_disk(clinic: Clinic, tmp_path: Path) -> None:
     with tmpfs(tmp_path / "disk", size="64m") as disk:
         full = in_order(Clinic(tmp_path / "clinic", "http://127.0.0.1:1", folders={"root": str(disk)}))
         found = {row["check"]: row for row in checked(full)[1] if row["level"] == "failed"}

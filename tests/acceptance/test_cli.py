@@ -73,7 +73,7 @@ def test_a_wrong_command_line_is_64_and_shows_the_usage(arguments: tuple[str, ..
     assert wrong.stderr.startswith("usage: invox-watcher")
 
 
-def test_what_was_typed_is_said_back_as_harmless_text(tmp_path: Path, api: Sandbox) -> None:
+def test_arguments_are_echoed_as_harmless_text(tmp_path: Path, api: Sandbox) -> None:
     clinic = Clinic(tmp_path / "clinic", api.base_url, watch=QUICK)
     assert clinic.once() == 0
     hostile = "\x1b[31mx\u202e"
@@ -194,9 +194,7 @@ outputs:
 
 
 @pytest.mark.parametrize("command", [("run", "--once"), ("check",)])
-def test_everything_wrong_with_the_configuration_is_told_at_once(
-    tmp_path: Path, command: tuple[str, ...]
-) -> None:
+def test_every_problem_of_the_configuration_is_reported(tmp_path: Path, command: tuple[str, ...]) -> None:
     config = tmp_path / "config.yaml"
     config.write_text(WRONG)
     refused = run(*command, "--config", str(config))
@@ -229,7 +227,7 @@ def test_a_missing_credential_says_where_it_could_come_from(tmp_path: Path) -> N
         assert f"LoadCredential={name}:" in refused.stderr
 
 
-def test_the_configuration_is_found_by_option_variable_or_default_place(tmp_path: Path) -> None:
+def test_the_configuration_is_found_in_three_ways(tmp_path: Path) -> None:
     config = tmp_path / "config.yaml"
     config.write_text("")
     assert str(config) in run("check", "--config", str(config)).stderr
@@ -331,7 +329,7 @@ def test_output_that_can_not_be_written_is_75(tmp_path: Path, api: Sandbox, comm
     assert full.stderr == "invox-watcher: standard output can't be written: No space left on device\n"
 
 
-def test_a_complaint_that_can_not_be_written_is_only_lost(tmp_path: Path, api: Sandbox) -> None:
+def test_an_error_that_can_not_be_printed_is_only_lost(tmp_path: Path, api: Sandbox) -> None:
     clinic = Clinic(tmp_path / "clinic", api.base_url, watch=QUICK)
     assert in_shell(clinic, "invox jobs 2> /dev/full").returncode == 75
     clinic.config.write_text("")

@@ -28,7 +28,7 @@ def clinic(tmp_path: Path) -> Clinic:
     return clinic_of_two(tmp_path)
 
 
-def test_before_the_first_run_there_is_nothing_to_ask(tmp_path: Path, api: Sandbox) -> None:
+def test_before_the_first_run_there_are_no_jobs(tmp_path: Path, api: Sandbox) -> None:
     clinic = Clinic(tmp_path / "clinic", api.base_url)
     for command in (("jobs",), ("show", "an-id"), ("retry", "--all")):
         asked = clinic.run(*command)
@@ -37,7 +37,7 @@ def test_before_the_first_run_there_is_nothing_to_ask(tmp_path: Path, api: Sandb
     assert not (clinic.root / "state").exists()
 
 
-def test_jobs_lists_what_is_asked_for(looked_at: Clinic) -> None:
+def test_jobs_lists_what_its_options_select(looked_at: Clinic) -> None:
     assert looked_at.run("jobs").stdout == "Nothing under way. done: 1, failed: 1.\n"
     assert looked_at.run("jobs", "--json").stdout == "[]\n"
     everything = looked_at.run("jobs", "--all").stdout
@@ -100,7 +100,7 @@ def test_a_dumb_terminal_gets_plain_lines(looked_at: Clinic) -> None:
     assert re.search(r"^\S+  failed  .*  letter.wav  not_audio\r$", screen.raw, re.MULTILINE)
 
 
-def test_show_tells_the_life_of_one_recording(looked_at: Clinic) -> None:
+def test_show_prints_the_history_of_one_recording(looked_at: Clinic) -> None:
     job_id = ids(looked_at)["ward 3/smith.wav"]
     shown = looked_at.run("show", job_id)
     assert shown.returncode == 0
@@ -243,7 +243,7 @@ def test_retry_by_code_takes_those_alone(clinic: Clinic) -> None:
     assert "letter.wav" in clinic.files(clinic.failed)
 
 
-def test_retry_does_not_take_a_share_that_is_away_for_an_empty_folder(clinic: Clinic) -> None:
+def test_retry_does_not_mistake_an_absent_share_for_empty(clinic: Clinic) -> None:
     job_id = ids(clinic)["letter.wav"]
     mounts = clinic.root / "state" / "mounts.json"
     points = dict.fromkeys(json.loads(mounts.read_text()), str(clinic.root))  # as if a share had been there
@@ -256,7 +256,7 @@ def test_retry_does_not_take_a_share_that_is_away_for_an_empty_folder(clinic: Cl
         assert f"{clinic.root}, on which {clinic.failed} lies, is not mounted." in refused.stderr
 
 
-def test_what_can_not_be_asked_for_is_64(looked_at: Clinic) -> None:
+def test_wrong_arguments_are_64(looked_at: Clinic) -> None:
     for command in (("show", "nonsense"), ("retry", "nonsense")):
         unknown = looked_at.run(*command)
         assert unknown.returncode == 64
@@ -268,7 +268,7 @@ def test_what_can_not_be_asked_for_is_64(looked_at: Clinic) -> None:
 
 
 @pytest.mark.needs("root")
-def test_who_may_not_look_is_told_to_ask_as_somebody_else() -> None:
+def test_a_user_without_permission_is_told_which_user_to_be() -> None:
     with public_folder() as folder:
         clinic = clinic_of_two(folder)
         clinic.config.chmod(0o644)
@@ -283,7 +283,7 @@ def test_who_may_not_look_is_told_to_ask_as_somebody_else() -> None:
 
 
 @pytest.mark.needs("root")
-def test_a_folder_that_may_not_be_looked_into_is_no_defect(api: Sandbox) -> None:
+def test_a_folder_that_may_not_be_read_is_no_internal_error(api: Sandbox) -> None:
     with public_folder() as folder:
         clinic = Clinic(folder / "clinic", api.base_url, watch=QUICK)
         clinic.config.chmod(0o644)
@@ -311,7 +311,7 @@ def test_hostile_names_are_printed_as_harmless_text(tmp_path: Path, api: Sandbox
         assert r"\x1b[31m\u202e\udcff" in shown.stdout
 
 
-def test_a_reader_that_leaves_is_no_error(looked_at: Clinic) -> None:
+def test_a_closed_pipe_is_no_error(looked_at: Clinic) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     with os.fdopen(writing, "w") as output:
@@ -321,7 +321,7 @@ def test_a_reader_that_leaves_is_no_error(looked_at: Clinic) -> None:
     assert (left.returncode, left.stderr) == (0, b"")
 
 
-def test_looking_needs_no_credentials(clinic: Clinic) -> None:
+def test_listing_needs_no_credentials(clinic: Clinic) -> None:
     job = ids(clinic)["letter.wav"]
     text = clinic.config.read_text().replace("sandbox-key", "${A_SECRET_OF_THE_SERVICE}")
     clinic.config.write_text(text)
@@ -391,7 +391,7 @@ def test_watching_shows_recordings_pass_until_ctrl_c(tmp_path: Path) -> None:
     assert screen.raw.rindex("\x1b[?25h") > screen.raw.rindex("\x1b[?25l")  # the cursor is back
 
 
-def test_watching_says_what_stands_in_the_way(tmp_path: Path) -> None:
+def test_watching_says_what_is_blocking(tmp_path: Path) -> None:
     with sandbox(tmp_path / "api") as api:
         http = {"listen": f"127.0.0.1:{free_port()}"}
         wrong = {"app_id": "sandbox-app", "api_key": "wrong"}

@@ -63,14 +63,14 @@ def run(command: Sequence[str], folder: Path, *, timeout: float = 30) -> subproc
 
 
 @pytest.mark.slow
-def test_it_ends_well(finished: Finished) -> None:
+def test_it_succeeds(finished: Finished) -> None:
     assert (finished.status, finished.errors) == (0, "")
     assert len(re.findall(r"^ok  ", finished.printed, re.MULTILINE)) == 5
     assert "\x1b" not in finished.printed
 
 
 @pytest.mark.slow
-def test_with_webhooks_it_ends_as_well(tmp_path: Path) -> None:
+def test_with_webhooks_it_succeeds_too(tmp_path: Path) -> None:
     done = run([*DEMO, "--webhook"], tmp_path, timeout=110)
     assert (done.returncode, done.stderr) == (0, "")
     assert "ok  every result came by webhook, and was confirmed by asking once" in done.stdout
@@ -88,7 +88,7 @@ def test_with_webhooks_it_ends_as_well(tmp_path: Path) -> None:
         ("beckett.webm", "WebM (Opus), "),
     ],
 )
-def test_it_tells_the_way_of_each_recording(finished: Finished, recording: str, format: str) -> None:
+def test_it_shows_the_stages_of_each_recording(finished: Finished, recording: str, format: str) -> None:
     lines = [line for line in finished.printed.splitlines() if re.match(rf" *\d+\.\d s  {recording} ", line)]
     states = [line.split(recording)[1].split()[0] for line in lines]
     assert states == [
@@ -98,7 +98,7 @@ def test_it_tells_the_way_of_each_recording(finished: Finished, recording: str, 
 
 
 @pytest.mark.slow
-def test_it_shows_what_was_recognised_why_one_failed_and_that_nothing_went_out_twice(
+def test_it_shows_results_a_failure_and_no_second_upload(
     finished: Finished,
 ) -> None:
     cues = finished.printed.partition("What was recognized: ")[2].partition("Why it failed: ")[0]
@@ -198,9 +198,7 @@ def shown_megabytes(seen: str) -> set[float]:
 
 
 @pytest.mark.slow
-def test_in_a_terminal_progress_is_live_and_ctrl_c_stops_everything(
-    finished: Finished, tmp_path: Path
-) -> None:
+def test_in_a_terminal_progress_is_live_and_ctrl_c_stops(finished: Finished, tmp_path: Path) -> None:
     shutil.copytree(finished.folder, tmp_path / "invox-demo")
     with Terminal(DEMO, tmp_path) as terminal:
         terminal.read_until(lambda seen: any(0 < size < CONSULTATION_MB for size in shown_megabytes(seen)))
@@ -312,7 +310,7 @@ def with_job(outcome: Outcome, job: Job) -> Outcome:
     return dataclasses.replace(outcome, jobs=dict(outcome.jobs) | {job.path: job})
 
 
-def test_a_demo_in_which_all_went_well_is_reported_so(tmp_path: Path) -> None:
+def test_a_successful_demo_is_reported_as_one(tmp_path: Path) -> None:
     status, printed = reported(an_outcome(tmp_path))
     assert status is ExitStatus.OK
     assert "NO  " not in printed

@@ -114,7 +114,7 @@ def test_the_keys_of_retention_and_hooks_are_explained(custody_page: str) -> Non
     assert [name for name in HooksSection.model_fields if f"hooks.{name}" not in custody_page] == []
 
 
-def test_what_a_hook_learns_and_what_custody_writes_are_explained(
+def test_the_fields_of_hooks_and_audit_log_are_explained(
     custody_page: str, tmp_path: Path, api: Sandbox
 ) -> None:
     script = tmp_path / "hook"

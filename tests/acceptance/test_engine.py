@@ -32,7 +32,7 @@ class _IllApi:
         raise ApiUnavailableError("down")
 
 
-def test_a_fault_of_the_disk_that_is_over_is_not_told_for_as_long_as_the_api_is_away(tmp_path: Path) -> None:
+def test_a_recovered_disk_is_not_reported_during_an_outage(tmp_path: Path) -> None:
     journal, pipeline = Journal(tmp_path), _IllApi()
     job = Job(new_job_id(), State.CLAIMED, "a.wav", FileIdentity(1, 1, 1, 1), received_at=datetime.now(UTC))
     journal.add(job)

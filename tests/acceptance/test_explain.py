@@ -53,7 +53,7 @@ def everything_below(folder: Path) -> list[tuple[str, int, int, int]]:
     return found
 
 
-def test_what_would_be_taken_is_taken(clinic: Clinic) -> None:
+def test_a_file_said_to_be_taken_is_taken(clinic: Clinic) -> None:
     recording = write_wav(clinic.inbox / "ward 3" / "smith.wav")
     before = everything_below(clinic.root)
     found = explained(clinic, recording)
@@ -100,7 +100,7 @@ def test_what_is_no_regular_file(clinic: Clinic, tmp_path: Path) -> None:
         assert f"but: {kind}." in reasons(found)["kind"]
 
 
-def test_a_file_that_is_not_there_and_what_came_under_its_name(clinic: Clinic) -> None:
+def test_a_missing_file_and_the_jobs_of_its_name(clinic: Clinic) -> None:
     missing = explained(clinic, clinic.inbox / "none.wav")
     assert reasons(missing) == {"kind": "There is no such file."}
     write_wav(clinic.inbox / "smith.wav")
@@ -136,7 +136,7 @@ def test_files_in_the_other_folders_are_known_by_the_journal(clinic: Clinic) -> 
     assert "does not know it" in reasons(explained(clinic, clinic.outbox / "smith.json"))["place"]
 
 
-def test_folders_and_absent_files_are_not_told_of_as_files(clinic: Clinic) -> None:
+def test_folders_and_absent_files_are_not_described_as_files(clinic: Clinic) -> None:
     write_wav(clinic.inbox / "ward 3" / "smith.wav")
     assert clinic.once() == 0
     (clinic.inbox / "ward 3").mkdir(exist_ok=True)
@@ -170,7 +170,7 @@ def writer(file: Path) -> Iterator[None]:
         process.kill()
 
 
-def test_a_file_that_somebody_writes(clinic: Clinic) -> None:
+def test_a_file_being_written(clinic: Clinic) -> None:
     recording = write_wav(clinic.inbox / "smith.wav")
     with writer(recording):
         found = explained(clinic, recording)
@@ -267,7 +267,7 @@ def test_a_file_outside_the_inbox_is_judged_as_if_it_were_there(clinic: Clinic, 
     assert explained(clinic, write_wav(tmp_path / "dock" / "smith.part"))["verdict"] == "left"
 
 
-def test_a_full_house_and_a_running_daemon(tmp_path: Path, api: Sandbox) -> None:
+def test_a_daemon_without_capacity_and_a_running_one(tmp_path: Path, api: Sandbox) -> None:
     keys: dict[str, Any] = {"intake": {"max_in_flight": 1}, "http": {"listen": f"127.0.0.1:{free_port()}"}}
     slow = {"first_seconds": 30, "max_seconds": 60}
     clinic = Clinic(tmp_path / "clinic", api.base_url, polling=slow, **keys)
@@ -281,7 +281,7 @@ def test_a_full_house_and_a_running_daemon(tmp_path: Path, api: Sandbox) -> None
 
 
 @pytest.mark.needs("root")
-def test_what_the_daemons_user_may_not_take(clinic: Clinic, tmp_path: Path) -> None:
+def test_a_file_that_the_daemons_user_may_not_take(clinic: Clinic, tmp_path: Path) -> None:
     os.chown(clinic.root / "state", NOBODY, NOBODY)
     for folder in (clinic.root, clinic.inbox):
         os.chown(folder, NOBODY, NOBODY)
@@ -302,7 +302,7 @@ def test_what_the_daemons_user_may_not_take(clinic: Clinic, tmp_path: Path) -> N
 
 
 @pytest.mark.needs("root")
-def test_a_user_who_may_not_look_is_told_so(api: Sandbox) -> None:
+def test_a_user_who_may_not_look_gets_an_error(api: Sandbox) -> None:
     with tempfile.TemporaryDirectory() as public:
         os.chmod(public, 0o755)
         clinic = Clinic(Path(public, "clinic"), api.base_url)

@@ -213,7 +213,7 @@ class TestDeadline:
             assert time.monotonic() - began < 1.5
         assert error.code == "upload_interrupted"
 
-    def test_silence_within_an_upload_ends_it_long_before_the_deadline(self, client: HttpClient) -> None:
+    def test_a_stalled_upload_ends_long_before_the_deadline(self, client: HttpClient) -> None:
         def handler(peer: Peer) -> None:
             peer.head()
             peer.stay_silent()
@@ -227,7 +227,7 @@ class TestDeadline:
             assert time.monotonic() - began < 3
         assert error.code == "upload_interrupted"
 
-    def test_an_upload_that_moves_may_take_longer_than_the_connect_timeout(self) -> None:
+    def test_an_active_upload_may_outlast_the_connect_timeout(self) -> None:
         client = HttpClient(connect_timeout_seconds=0.2)
 
         def handler(peer: Peer) -> None:
@@ -413,7 +413,7 @@ class TestUpload:
         assert isinstance(error, RecordingError)
         assert error.code == "changed_during_upload"
 
-    def test_a_file_that_cannot_be_read_is_no_fault_of_the_network(self, client: HttpClient) -> None:
+    def test_an_unreadable_file_is_not_a_network_error(self, client: HttpClient) -> None:
         with serve(one_reply()) as server, io.FileIO(os.memfd_create("write-only"), "w") as unreadable:
             error = failure_of(lambda: upload(client, server.url, unreadable, 10))
         assert isinstance(error, StorageError)
@@ -491,9 +491,7 @@ class TestUpload:
         with serve(early) as server:
             assert upload(client, server.url, io.BytesIO(bytes(50 * MIB)), 50 * MIB).status == status
 
-    def test_a_failing_progress_report_does_not_hide_that_all_bytes_went_out(
-        self, client: HttpClient
-    ) -> None:
+    def test_a_failing_progress_report_hides_no_complete_upload(self, client: HttpClient) -> None:
         def fail(_sent: int) -> None:
             raise StorageError("no room for notes")
 
@@ -594,7 +592,7 @@ class TestAbort:
 
 
 class TestEnvironment:
-    def test_proxies_netrc_and_ca_files_are_not_looked_at(
+    def test_proxies_netrc_and_ca_files_are_not_read(
         self, client: HttpClient, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
         netrc = tmp_path / "netrc"

@@ -63,7 +63,7 @@ def test_ready_once_it_watches_and_stopping_in_the_end(clinic: Clinic, *, in_a_f
         assert len(systemd.messages("READY")) == 1
 
 
-def test_not_ready_before_the_watch_stands(clinic: Clinic) -> None:
+def test_not_ready_before_the_watch_is_set_up(clinic: Clinic) -> None:
     for number in range(3000):  # each is watched on its own, which takes a moment
         (clinic.inbox / f"ward{number}").mkdir()
     with manager() as systemd, clinic.log.open("ab") as log:
@@ -78,7 +78,7 @@ def test_not_ready_before_the_watch_stands(clinic: Clinic) -> None:
             daemon.wait()
 
 
-def test_ready_although_the_inbox_is_away_for_now(clinic: Clinic) -> None:
+def test_ready_although_the_inbox_is_unavailable(clinic: Clinic) -> None:
     with manager() as systemd, managed(clinic, systemd) as daemon:
         systemd.wait_for("READY")
         clinic.inbox.rename(clinic.root / "away")
@@ -88,7 +88,7 @@ def test_ready_although_the_inbox_is_away_for_now(clinic: Clinic) -> None:
         assert stop(daemon) == 0
 
 
-def test_the_status_says_what_there_is_to_do(clinic: Clinic, api: Sandbox) -> None:
+def test_the_status_counts_the_work(clinic: Clinic, api: Sandbox) -> None:
     with manager() as systemd, managed(clinic, systemd):
         for number in range(3):
             write_wav(clinic.inbox / f"smith{number}.wav", pitch=300 + 50 * number)
@@ -100,7 +100,7 @@ def test_the_status_says_what_there_is_to_do(clinic: Clinic, api: Sandbox) -> No
         assert not [status for status in statuses if "smith" in status or "letter" in status]
 
 
-def test_the_status_says_since_when_the_api_is_away(tmp_path: Path, api: Sandbox) -> None:
+def test_the_status_says_since_when_the_api_is_unavailable(tmp_path: Path, api: Sandbox) -> None:
     clinic = Clinic(tmp_path / "clinic", NOWHERE)
     write_wav(clinic.inbox / "smith.wav")
     with manager() as systemd, managed(clinic, systemd) as daemon:
@@ -211,7 +211,7 @@ def test_a_journal_that_does_not_answer_is_seen(tmp_path: Path, api: Sandbox) ->
         assert ready(port) == (200, {})
 
 
-def test_a_worker_that_hangs_is_seen_though_all_else_goes_on(clinic: Clinic, api: Sandbox) -> None:
+def test_a_hanging_worker_is_detected_among_working_ones(clinic: Clinic, api: Sandbox) -> None:
     fifo = clinic.root / "fifo"
     os.mkfifo(fifo)
     command = [sys.executable, "-m", "tests.kit.stuck", str(fifo), "run", "--config", str(clinic.config)]
@@ -244,7 +244,7 @@ class Part:
     place: str | None = None
 
 
-def test_a_standstill_is_said_once_and_so_is_its_end(events_seen: list[dict[str, Any]]) -> None:
+def test_a_stall_is_reported_once_and_so_is_its_end(events_seen: list[dict[str, Any]]) -> None:
     supervisor, inbox, journal = StallDetector(10), Part("inbox"), Part("journal")
 
     def look() -> bool:
@@ -281,7 +281,7 @@ class Deaf(Clock):
         changed.acquire()
 
 
-def test_a_due_job_that_nobody_takes_although_somebody_is_free() -> None:
+def test_a_due_job_that_no_free_worker_takes_is_a_stall() -> None:
     clock = Deaf()
     lane = Lane(clock, "looks")
     job = Job("1", State.WAITING, "a.wav", FileIdentity(1, 1, 1, 1), utc_now())
@@ -313,7 +313,7 @@ def events_seen() -> Iterator[list[dict[str, Any]]]:
 
 
 @pytest.mark.slow
-def test_an_upload_that_takes_its_time_is_no_standstill(tmp_path: Path) -> None:
+def test_a_long_upload_is_no_stall(tmp_path: Path) -> None:
     with sandbox(tmp_path / "api", upload_bytes_per_second=400_000) as api:
         clinic = Clinic(tmp_path / "clinic", api.base_url, api={"read_timeout_seconds": 3})
         with manager() as systemd, managed(clinic, systemd, watchdog_seconds=WATCHDOG_SECONDS):
@@ -327,7 +327,7 @@ def test_an_upload_that_takes_its_time_is_no_standstill(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_an_api_that_keeps_silent_until_the_deadline_is_no_standstill(clinic: Clinic, api: Sandbox) -> None:
+def test_an_api_silent_until_the_deadline_is_no_stall(clinic: Clinic, api: Sandbox) -> None:
     clinic = Clinic(clinic.root, api.base_url, api={"read_timeout_seconds": 3 * WATCHDOG_SECONDS})
     api.fault({"on": "presign", "do": "silence"})
     with manager() as systemd, managed(clinic, systemd, watchdog_seconds=WATCHDOG_SECONDS):
@@ -338,7 +338,7 @@ def test_an_api_that_keeps_silent_until_the_deadline_is_no_standstill(clinic: Cl
 
 
 @pytest.mark.slow
-def test_a_scan_of_very_many_files_is_no_standstill(tmp_path: Path) -> None:
+def test_a_scan_of_very_many_files_is_no_stall(tmp_path: Path) -> None:
     for number in range(20_000):
         (tmp_path / f"{number}.wav").touch()
     inbox = Inbox(

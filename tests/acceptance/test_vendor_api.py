@@ -223,9 +223,7 @@ class TestToken:
         api.result("r-1")
         assert len(vendor.asked(TOKEN)) == 2
 
-    def test_one_that_expired_early_is_replaced_and_the_call_repeated(
-        self, api: InvoxApi, vendor: Vendor
-    ) -> None:
+    def test_one_that_expired_early_is_replaced(self, api: InvoxApi, vendor: Vendor) -> None:
         def status(request: Request) -> Answer:
             if request.headers["authorization"] == "Bearer token-1":
                 return 401, {"messsage": "Token expired"}
@@ -383,7 +381,7 @@ class TestStatuses:
         assert "api.presign_path" in error.hint
 
     @pytest.mark.parametrize("body", [b"<html>login</html>", b'{"requestId": "r', b"", [], {}])
-    def test_a_200_that_makes_no_sense(self, api: InvoxApi, vendor: Vendor, body: Any) -> None:
+    def test_a_malformed_200(self, api: InvoxApi, vendor: Vendor, body: Any) -> None:
         vendor.answers |= {PRESIGN: (200, body), STATUS: (200, body)}
         for call in (lambda: api.presign("audio/wav"), lambda: api.result("r-1")):
             error = failure_of(call)
@@ -458,7 +456,7 @@ def xml(code: str) -> bytes:
 
 class TestUpload:
     @pytest.mark.parametrize("status", [200, 201, 204])
-    def test_well(self, api: InvoxApi, vendor: Vendor, status: int) -> None:
+    def test_succeeds(self, api: InvoxApi, vendor: Vendor, status: int) -> None:
         vendor.answers[STORAGE] = status, b""
         progress: list[int] = []
         put(api, vendor, b"RIFF" * 100, on_progress=progress.append)
@@ -510,7 +508,7 @@ class TestUpload:
 
 
 class TestSecrets:
-    def test_the_vendors_words_are_quoted_short_printable_and_without_secrets(
+    def test_the_vendors_message_is_short_printable_and_secretless(
         self, api: InvoxApi, vendor: Vendor
     ) -> None:
         token = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl"

@@ -162,7 +162,7 @@ def front(tmp_path: Path) -> Iterator[Front]:
             yield Front(api, clinic, daemon_port, port, ssl.create_default_context(cafile=tls / "ca.pem"))
 
 
-def test_results_come_through_nginx(front: Front) -> None:
+def test_results_arrive_through_nginx(front: Front) -> None:
     for number in range(3):
         write_wav(front.clinic.inbox / f"{number}.wav", pitch=300 + number)
     wait_for("three are done", lambda: len(front.clinic.files(front.clinic.done)) == 3)

@@ -146,7 +146,7 @@ def garbage(genuine: bytes, api: Sandbox) -> dict[str, bytes]:
     }
 
 
-def test_44_whatever_is_refused_is_refused_alike(tmp_path: Path, api: Sandbox) -> None:
+def test_44_every_refusal_looks_the_same(tmp_path: Path, api: Sandbox) -> None:
     clinic = webhook_clinic(tmp_path / "clinic", api)
     daemon = clinic.start()
     write_wav(clinic.inbox / "smith.wav")
@@ -199,7 +199,7 @@ def _cpu_seconds(pid: int) -> float:
 
 
 @pytest.mark.slow
-def test_45_a_hundred_megabytes_and_a_byte_a_second_cost_no_memory(tmp_path: Path, api: Sandbox) -> None:
+def test_45_huge_and_slow_bodies_cost_no_memory(tmp_path: Path, api: Sandbox) -> None:
     clinic = webhook_clinic(tmp_path / "clinic", api)
     daemon = clinic.start()
     host, _, port = address(clinic).rpartition(":")
@@ -240,7 +240,7 @@ def _peak_kib(pid: int) -> int:
 
 
 @pytest.mark.slow
-def test_45_a_flood_of_forged_webhooks_delays_nobody_for_long(tmp_path: Path, api: Sandbox) -> None:
+def test_45_a_flood_of_forged_webhooks_delays_no_other_for_long(tmp_path: Path, api: Sandbox) -> None:
     clinic = webhook_clinic(tmp_path / "clinic", api)
     daemon = clinic.start()
     before = _peak_kib(daemon.pid)
@@ -299,7 +299,7 @@ LOST = {"on": "upload", "do": "drop_reply"}
 
 @pytest.mark.parametrize("answer", [LATE, LOST], ids=["late", "lost"])
 @pytest.mark.parametrize("confirm", ["auto", "never"])
-def test_46_a_webhook_that_is_there_before_the_upload_is_answered_is_not_lost(
+def test_46_a_webhook_before_the_uploads_response_is_kept(
     tmp_path: Path, confirm: str, answer: dict[str, Any]
 ) -> None:
     with sandbox(tmp_path / "api", result_delay_seconds=0, webhook_retries=0) as api:
@@ -315,9 +315,7 @@ def test_46_a_webhook_that_is_there_before_the_upload_is_answered_is_not_lost(
 
 
 @pytest.mark.parametrize("confirm", ["auto", "never"])
-def test_46_a_webhook_that_comes_while_the_journal_is_being_written_is_not_lost(
-    tmp_path: Path, confirm: str
-) -> None:
+def test_46_a_webhook_during_a_journal_write_is_kept(tmp_path: Path, confirm: str) -> None:
     settings = {"result_delay_seconds": 0, "webhook_retries": 0, "upload_bytes_per_second": 4 << 20}
     with sandbox(tmp_path / "api", **settings) as api:
         clinic = webhook_clinic(tmp_path / "clinic", api, confirm=confirm)

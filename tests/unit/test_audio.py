@@ -102,7 +102,7 @@ PICTURES = {"photo.jpg": "JPEG image", "photo.png": "PNG image"}
 WITHOUT_DURATION = {"piped.flac", "live.webm"}  # by ffprobe
 
 
-def test_every_recipe_is_looked_at() -> None:
+def test_every_recipe_is_tested() -> None:
     assert {*UPLOADABLE, *NOT_TAKEN, *PICTURES} == set(RECIPES)
 
 
@@ -219,7 +219,7 @@ def test_a_file_that_grows_slowly_is_not_whole_before_its_end(
 
 
 @pytest.mark.parametrize("name", [name for name in DECLARES_ITS_LENGTH if name != "fragmented.m4a"])
-def test_a_file_that_stays_cut_off_is_told_from_a_whole_one(
+def test_a_truncated_file_is_distinguished_from_a_complete_one(
     name: str, sample: Callable[[str], bytes]
 ) -> None:
     data = sample(name)
@@ -292,7 +292,7 @@ def test_wav_headers_that_are_not_what_they_should_be(
 
 
 @pytest.mark.parametrize("off_by", [1, 8])
-def test_a_wav_that_counts_a_few_bytes_too_many_is_left_to_the_quiet_path(
+def test_a_wav_declaring_a_few_bytes_too_many_must_settle(
     off_by: int, sample: Callable[[str], bytes]
 ) -> None:
     data = sample("pcm.wav")
@@ -330,7 +330,7 @@ def test_mp4_boxes_with_64_bit_sizes_and_without_one(sample: Callable[[str], byt
     assert look(patched(data, (start, bytes(4)))).completeness is UNKNOWN
 
 
-def test_a_fragmented_m4a_cut_between_fragments_cannot_be_told(sample: Callable[[str], bytes]) -> None:
+def test_an_m4a_cut_between_fragments_can_not_be_recognised(sample: Callable[[str], bytes]) -> None:
     data = sample("fragmented.m4a")
     info = look(data[: data.rindex(b"moof") - 4])
     assert info.completeness is UNKNOWN
@@ -391,7 +391,7 @@ def test_mp3_with_a_fraunhofer_header(sample: Callable[[str], bytes]) -> None:
     assert look(whole[:-1]).completeness is UNFINISHED
 
 
-def test_an_mp3_whose_encoder_has_not_filled_in_its_header_is_unfinished(
+def test_an_mp3_with_a_header_not_yet_filled_in_is_unfinished(
     sample: Callable[[str], bytes],
 ) -> None:
     data = sample("cbr.mp3")

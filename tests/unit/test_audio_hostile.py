@@ -138,7 +138,7 @@ def test_durations_that_cannot_be_are_not_believed(sample: Callable[[str], bytes
         assert assert_harmless(damaged).duration_seconds is None
 
 
-def test_a_file_that_shrinks_while_it_is_looked_at_is_harmless(sample: Callable[[str], bytes]) -> None:
+def test_a_file_that_shrinks_while_it_is_read_is_harmless(sample: Callable[[str], bytes]) -> None:
     for name in ("pcm.wav", "aac.m4a", "s16.flac", "opus.ogg", "opus.webm", "cbr.mp3"):
         data = sample(name)
         for held in (0, 3, 40, 300):

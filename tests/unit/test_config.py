@@ -73,7 +73,7 @@ class TestWhatIsAccepted:
     def test_the_example_loads_and_says_nothing_but_defaults(self, write: Write) -> None:
         assert load(write(example_yaml()), ENVIRON) == load(write(MINIMAL), ENVIRON)
 
-    def test_the_example_with_its_commented_lines_taken_in_loads_too(self, write: Write) -> None:
+    def test_the_example_with_its_comments_enabled_loads_too(self, write: Write) -> None:
         text = example_yaml().replace("  # inbox: /srv/dictation/inbox", "  inbox: /mnt/share/inbox")
         config = load(write(text), ENVIRON)
         assert config.folders.inbox == Path("/mnt/share/inbox")
@@ -83,7 +83,7 @@ class TestWhatIsAccepted:
         checked_in = Path(__file__).parent.parent.parent / "config.example.yaml"
         assert checked_in.read_text(encoding="utf-8") == example_yaml()
 
-    def test_every_key_is_in_the_example_and_in_the_schema_with_a_description(self) -> None:
+    def test_every_key_is_described_in_example_and_schema(self) -> None:
         schema, example = json_schema(), example_yaml()
         for section, field in Config.model_fields.items():
             definition = schema["$defs"][type_name(field.annotation)]
@@ -145,7 +145,7 @@ class TestVariables:
         assert folders.root == Path(content)
         assert folders.outbox == Path(content) / "outbox"
 
-    def test_an_unset_one_is_named_and_is_the_only_problem_of_its_key(self, write: Write) -> None:
+    def test_an_unset_variable_is_the_only_problem_of_its_key(self, write: Write) -> None:
         path = write(MINIMAL.replace("https://api.example.com", "${API_URL}"))
         assert problems(path, {"INVOX_API_KEY": "k"}) == [
             "line 2: api.base_url: the environment variable API_URL is not set: set it where the daemon is "
@@ -397,7 +397,7 @@ class TestFilesThatAreNoConfiguration:
             f"invox-watcher config example > {path}"
         )
 
-    def test_a_byte_order_mark_is_no_matter(self, write: Write) -> None:
+    def test_a_byte_order_mark_is_ignored(self, write: Write) -> None:
         assert load(write(b"\xef\xbb\xbf" + MINIMAL.encode()), ENVIRON).upload.workers == 4
 
 
@@ -420,7 +420,7 @@ class TestCredentials:
         assert found.app_id.get_secret_value() == "from systemd"
         assert found.api_key.get_secret_value() == "written"
 
-    def test_what_can_be_wrong_with_one(self, write: Write, tmp_path: Path) -> None:
+    def test_what_can_be_wrong_with_a_credential_file(self, write: Write, tmp_path: Path) -> None:
         (tmp_path / "two_lines").write_text("hunter2\nhunter3\n")
         (tmp_path / "bytes").write_bytes(b"\xff\xfe")
         (tmp_path / "blank").write_text("\n")
@@ -458,12 +458,12 @@ class TestCredentials:
         )
 
     @pytest.mark.parametrize("section", ["", "credentials: {app_id: '${NOT_SET}', api_key_file: /none}\n"])
-    def test_who_never_talks_to_the_api_needs_none(self, write: Write, section: str) -> None:
+    def test_commands_without_the_api_need_no_credentials(self, write: Write, section: str) -> None:
         path = write(self.WITHOUT + section)
         assert load(path, {}, credentials=False).folders.root == Path("/srv")
         assert problems(path, {})
 
-    def test_what_else_is_wrong_is_told_without_them_too(self, write: Write) -> None:
+    def test_other_problems_are_reported_without_credentials_too(self, write: Write) -> None:
         path = write(
             f"{self.WITHOUT}credentials: {{app_id: '${{NOT_SET}}'}}\nwatch: {{mode: '${{NOT_SET}}'}}\n"
         )

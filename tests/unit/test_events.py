@@ -132,7 +132,7 @@ def test_a_url_loses_its_query(format: str, text: str) -> None:
     assert "bucket.example.com" in line.lower()
 
 
-def test_names_are_hashed_the_same_in_every_line_unless_asked_for() -> None:
+def test_names_are_hashed_alike_unless_configured() -> None:
     lines = [json.loads(logged(recording=name)) for name in ("Maria.wav", "Maria.wav", "Juan.wav")]
     hashes = [line["recording"] for line in lines]
     assert hashes[0] == hashes[1] == logs.hashed_name("Maria.wav") != hashes[2]
@@ -190,7 +190,7 @@ def test_below_the_level_nothing_is_written() -> None:
     assert json.loads(stream.getvalue())["event"] == "failed"
 
 
-def test_an_observer_hears_what_is_below_the_level_and_before_it_is_redacted(
+def test_a_subscriber_gets_every_event_before_redaction(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(events, "_subscriber", None)  # and back again at the end

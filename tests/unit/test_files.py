@@ -50,7 +50,7 @@ def tree(folder: Path) -> list[str]:
 # ---- prepare -----------------------------------------------------------------------------------------------
 
 
-def test_prepare_makes_private_folders_and_leaves_nothing_in_them(folders: Folders, tmp_path: Path) -> None:
+def test_prepare_makes_private_empty_folders(folders: Folders, tmp_path: Path) -> None:
     folders.prepare()
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "done", "failed", "inbox", "outbox", "processing",
@@ -87,7 +87,7 @@ def test_a_claim_moves_the_recording_with_its_subfolder(folders: Folders) -> Non
         assert file.read() == b"sound"
 
 
-def test_a_recording_that_is_gone_is_not_claimed_and_leaves_no_folder(folders: Folders) -> None:
+def test_a_claim_of_a_missing_recording_leaves_no_folder(folders: Folders) -> None:
     seen = put(folders, "smith.wav")
     (folders.inbox / "smith.wav").unlink()
     assert not folders.claim(JOB, "smith.wav", seen)
@@ -102,7 +102,7 @@ def test_a_recording_that_changed_since_it_was_seen_goes_back(folders: Folders) 
     assert folders.processing_ids() == []
 
 
-def test_what_goes_back_never_overwrites(folders: Folders) -> None:
+def test_a_returned_recording_never_overwrites(folders: Folders) -> None:
     seen = put(folders, "ward/smith.wav", b"first")
     assert folders.claim(JOB, "ward/smith.wav", seen)
     put(folders, "ward/smith.wav", b"second")
@@ -112,7 +112,7 @@ def test_what_goes_back_never_overwrites(folders: Folders) -> None:
     assert folders.processing_ids() == []
 
 
-def test_unclaim_of_what_is_not_there_is_harmless(folders: Folders) -> None:
+def test_unclaiming_a_missing_recording_is_harmless(folders: Folders) -> None:
     assert folders.unclaim(JOB) == []
 
 
@@ -198,7 +198,7 @@ def test_a_name_that_is_no_file_is_taken_as_well(folders: Folders, kind: str) ->
         folders.publish(JOB, folders.outbox, "smith.json", b"words")
 
 
-def test_only_what_is_ours_is_retracted(folders: Folders) -> None:
+def test_only_our_own_files_are_retracted(folders: Folders) -> None:
     folders.publish(JOB, folders.outbox, "smith.json", b"words")
     folders.retract(folders.outbox, "smith.json", b"other words")
     assert tree(folders.outbox) == ["smith.json"]
@@ -249,7 +249,7 @@ def test_settling_never_overwrites(folders: Folders) -> None:
     assert (folders.done / "smith-2.wav").read_bytes() == b"ours"
 
 
-def test_settling_what_is_neither_here_nor_there_says_so(folders: Folders) -> None:
+def test_settling_a_missing_recording_is_an_error(folders: Folders) -> None:
     seen = put(folders, "smith.wav")
     assert folders.claim(JOB, "smith.wav", seen)
     (folders.done / "smith.wav").write_bytes(b"theirs")
@@ -272,14 +272,14 @@ def test_moving_back_takes_the_error_file_away(folders: Folders) -> None:
     assert tree(folders.failed) == ["smith.wav.error.json"]
 
 
-def test_moving_back_leaves_what_only_has_the_name_of_an_error_file(folders: Folders) -> None:
+def test_moving_back_leaves_other_files_named_like_ours(folders: Folders) -> None:
     (folders.failed / "smith.wav").write_bytes(b"sound")
     (folders.failed / "smith.wav.error.json").write_text("a note of somebody's")
     assert folders.move_back(JOB, "smith.wav", EMPTY_OBJECT) == "smith.wav"
     assert tree(folders.failed) == ["smith.wav.error.json"]
 
 
-def test_what_can_not_be_moved_back_keeps_its_reason(folders: Folders) -> None:
+def test_a_failure_that_can_not_be_moved_back_keeps_its_reason(folders: Folders) -> None:
     (folders.failed / "ward").mkdir()
     (folders.failed / "ward" / "smith.wav").write_bytes(b"sound")
     (folders.failed / "ward" / "smith.wav.error.json").write_text("{}")
@@ -293,7 +293,7 @@ def test_what_can_not_be_moved_back_keeps_its_reason(folders: Folders) -> None:
 # ---- deleting ----------------------------------------------------------------------------------------------
 
 
-def test_what_is_replaced_while_its_deletion_is_written_down_stays(folders: Folders, tmp_path: Path) -> None:
+def test_a_file_replaced_during_its_deletion_stays(folders: Folders, tmp_path: Path) -> None:
     (folders.outbox / "smith.srt").write_text("{}")
 
     def replace() -> None:
@@ -357,7 +357,7 @@ _names = st.text(
 @example(name="語" * 83 + ".flac", folder="")
 @example(name="..wav", folder="")
 @example(name="smith.wav.", folder="")
-def test_numbered_names_are_distinct_and_leave_room_for_every_suffix(name: str, folder: str) -> None:
+def test_numbered_names_are_distinct_and_fit_every_suffix(name: str, folder: str) -> None:
     numbers = list(itertools.islice(numbered(folder + name), 12))
     for suffixed in numbers:
         assert suffixed.startswith(folder)

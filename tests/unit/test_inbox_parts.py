@@ -32,7 +32,7 @@ def test_a_file_settles_only_while_nothing_about_it_changes() -> None:
     assert tracker.settled("a", 104)
 
 
-def test_a_look_falls_due_once() -> None:
+def test_an_examination_falls_due_once() -> None:
     tracker = Tracker(settle_seconds=2, patience_seconds=10)
     tracker.see("a", snapshot(1), now=100)
     assert tracker.next_due() == 102
@@ -43,7 +43,7 @@ def test_a_look_falls_due_once() -> None:
     assert tracker.next_due() == 102
 
 
-def test_a_file_that_changes_all_the_time_is_looked_at_all_the_same() -> None:
+def test_a_file_that_keeps_changing_is_examined_nevertheless() -> None:
     tracker = Tracker(settle_seconds=2, patience_seconds=10)
     for now in range(5):
         tracker.see("a", snapshot(now), now)
@@ -60,7 +60,7 @@ def test_each_part_of_the_snapshot_counts(field: str) -> None:
     assert not tracker.settled("a", 6)
 
 
-def test_patience_counts_from_the_last_change_and_overdue_from_the_first_sight() -> None:
+def test_patience_counts_from_change_overdue_from_sight() -> None:
     tracker = Tracker(settle_seconds=2, patience_seconds=10)
     tracker.see("a", snapshot(1), now=0)
     tracker.see("a", snapshot(2), now=5)
@@ -69,7 +69,7 @@ def test_patience_counts_from_the_last_change_and_overdue_from_the_first_sight()
     assert tracker.patient("a", 15)
 
 
-def test_time_spent_waiting_for_room_does_not_make_a_file_overdue() -> None:
+def test_waiting_for_capacity_does_not_make_a_file_overdue() -> None:
     tracker = Tracker(settle_seconds=2, patience_seconds=10)
     tracker.see("a", snapshot(1), now=0)
     tracker.wait_for_room("a")
@@ -77,7 +77,7 @@ def test_time_spent_waiting_for_room_does_not_make_a_file_overdue() -> None:
     assert not tracker.overdue("a", 101)
 
 
-def test_those_without_room_come_back_in_their_order() -> None:
+def test_files_without_capacity_return_in_their_order() -> None:
     tracker = Tracker(settle_seconds=2, patience_seconds=10)
     for path in "abc":
         tracker.see(path, snapshot(), now=0)
@@ -90,7 +90,7 @@ def test_those_without_room_come_back_in_their_order() -> None:
     assert tracker.pop_waiting() == "c"
 
 
-def test_a_file_held_open_is_looked_at_soon_and_then_less_often() -> None:
+def test_a_file_held_open_is_examined_soon_then_less_often() -> None:
     tracker = Tracker(settle_seconds=30, patience_seconds=600)
     tracker.see("a", snapshot(), now=100)
     tracker.hold_open("a", 100)
@@ -101,7 +101,7 @@ def test_a_file_held_open_is_looked_at_soon_and_then_less_often() -> None:
     assert tracker.next_due() == 501
 
 
-def test_what_is_troubled_waits_to_be_asked_for() -> None:
+def test_a_file_with_an_error_waits_for_the_next_rescan() -> None:
     tracker = Tracker(settle_seconds=2, patience_seconds=10)
     tracker.trouble("unknown", now=0)
     assert tracker.count(Stage.TROUBLED) == 1
@@ -146,7 +146,7 @@ def test_the_lease_tells_whether_anyone_writes(tmp_path: Path) -> None:
     os.close(reader)
 
 
-def test_where_no_lease_is_to_be_had_nothing_is_claimed() -> None:
+def test_without_a_lease_nothing_is_concluded() -> None:
     reader, writer = os.pipe()
     try:
         assert writer_of(reader) is Writer.UNKNOWN

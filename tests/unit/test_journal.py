@@ -24,9 +24,7 @@ from invox_watcher.recording import FileIdentity
 BEGAN = datetime(2026, 11, 23, 18, 0, 0, 123456, tzinfo=UTC)
 SHA = "5" * 64
 DEADLINE = Failure(State.WAITING, Reason("deadline", "No result.", "Retry."), retry_can_help=False)
-REPORTED = Failure(
-    State.WAITING, Reason("transcription_failed", "None.", "Listen."), retry_can_help=True
-)
+REPORTED = Failure(State.WAITING, Reason("transcription_failed", "None.", "Listen."), retry_can_help=True)
 
 
 @pytest.fixture
@@ -117,7 +115,7 @@ def test_lists_are_oldest_first_and_a_limit_keeps_the_newest(journal: Journal) -
     assert journal.counts() == {State.CLAIMED: 4}
 
 
-def test_the_life_of_a_recording_can_be_read(journal: Journal) -> None:
+def test_the_history_of_a_recording_can_be_read(journal: Journal) -> None:
     waiting = uploaded(journal)
     moments = journal.history(waiting.id)
     assert [moment.state for moment in moments] == ["claimed", "identified", "uploading", "waiting"]
@@ -128,7 +126,7 @@ def test_the_life_of_a_recording_can_be_read(journal: Journal) -> None:
 # ---- guarded moves -----------------------------------------------------------------------------------------
 
 
-def test_a_move_needs_the_state_that_it_starts_from(journal: Journal) -> None:
+def test_a_transition_needs_the_state_that_it_starts_from(journal: Journal) -> None:
     stale = identified(journal)
     journal.move(stale, State.UPLOADING, request_id="r-1")
     with pytest.raises(StaleStateError):
@@ -141,7 +139,7 @@ def test_a_move_needs_the_state_that_it_starts_from(journal: Journal) -> None:
     assert len(journal.history(stale.id)) == 3
 
 
-def test_of_many_that_move_at_once_one_wins(journal: Journal) -> None:
+def test_of_many_transitions_at_once_one_wins(journal: Journal) -> None:
     start = identified(journal)
     barrier = threading.Barrier(8)
 
@@ -158,7 +156,7 @@ def test_of_many_that_move_at_once_one_wins(journal: Journal) -> None:
 
 
 @pytest.mark.parametrize("state", list(State))
-def test_only_the_ways_that_were_drawn_can_be_gone(journal: Journal, state: State) -> None:
+def test_only_defined_transitions_are_possible(journal: Journal, state: State) -> None:
     here = added(journal, state=state)
     for to in set(State) - TRANSITIONS[state]:
         with pytest.raises(AssertionError, match="no way leads"):
@@ -166,13 +164,13 @@ def test_only_the_ways_that_were_drawn_can_be_gone(journal: Journal, state: Stat
     assert journal.get(here.id) == here
 
 
-def test_a_move_returns_what_is_then_in_the_journal(journal: Journal) -> None:
+def test_a_transition_returns_what_is_then_in_the_journal(journal: Journal) -> None:
     moved = journal.move(identified(journal), State.UPLOADING, request_id="r-1", uploaded_bytes=7)
     assert journal.get(moved.id) == moved
     assert journal.update(moved, attempts=2) == journal.get(moved.id)
 
 
-def test_the_reply_is_kept_with_the_move(journal: Journal) -> None:
+def test_the_reply_is_stored_with_the_transition(journal: Journal) -> None:
     waiting = uploaded(journal)
     assert journal.reply(waiting.id) is None
     reply = {"transcription": [{"text": "naïve \udcff", "start": 0.5}], "status": "COMPLETED"}
@@ -223,7 +221,7 @@ def test_of_many_with_the_same_content_one_goes_first(journal: Journal) -> None:
     assert {one.original_id for one in found if one is not first} == {first.id}
 
 
-def test_when_the_first_is_given_up_one_of_the_others_goes_on(journal: Journal) -> None:
+def test_when_the_first_is_given_up_another_takes_over(journal: Journal) -> None:
     first, second, third = (identified(journal, later=number) for number in range(3))
     journal.move(first, State.FAILING, failure=DEADLINE)
     second = journal.follow_again(second)
@@ -234,7 +232,7 @@ def test_when_the_first_is_given_up_one_of_the_others_goes_on(journal: Journal) 
 
 @pytest.mark.parametrize("ending", ["failing", "failed", "vanished"])
 @pytest.mark.parametrize("follows", [True, False], ids=["follower", "newcomer"])
-def test_what_was_given_up_while_the_api_may_have_it_is_asked_about(
+def test_a_possible_upload_that_was_given_up_is_asked_about(
     journal: Journal, ending: str, *, follows: bool
 ) -> None:
     first = uploaded(journal, "r-1")
@@ -250,7 +248,7 @@ def test_what_was_given_up_while_the_api_may_have_it_is_asked_about(
     assert journal.get(heir.id) == heir
 
 
-def test_what_the_api_gave_its_last_word_on_is_not_asked_about(journal: Journal) -> None:
+def test_a_final_answer_of_the_api_is_not_asked_for_again(journal: Journal) -> None:
     journal.move(uploaded(journal), State.FAILING, failure=REPORTED)
     assert identified(journal, later=1).request_id is None
 
@@ -271,7 +269,7 @@ def test_how_long_the_api_takes_is_learned_from_what_was_polled(journal: Journal
 # ---- a journal that can't be used --------------------------------------------------------------------------
 
 
-def test_a_missing_journal_is_only_made_where_that_is_asked_for(tmp_path: Path) -> None:
+def test_a_missing_journal_is_only_created_on_request(tmp_path: Path) -> None:
     with pytest.raises(JournalError, match="There is no journal at"):
         Journal(tmp_path, create=False)
     assert list(tmp_path.iterdir()) == []

@@ -163,7 +163,7 @@ Speaker_01: The swelling is gone.
 """
         )
 
-    def test_a_long_segment_breaks_at_clause_ends_in_proportion_to_its_words(self) -> None:
+    def test_a_long_segment_breaks_at_clause_ends(self) -> None:
         assert (
             rendered("srt", Segment(LONG, 0.0, 31.0))
             == """\
@@ -300,7 +300,7 @@ def test_any_transcript_gives_sound_captions(spoken: list[Segment]) -> None:
 
 
 @given(SPEECH, st.floats(0, 9999), st.floats(0, 9999))
-def test_no_word_is_lost_on_the_way(words: str, start: float, length: float) -> None:
+def test_no_word_is_lost(words: str, start: float, length: float) -> None:
     cues = parsed(rendered("srt", Segment(words, start, start + length)))
     assert visible("".join(line for cue in cues for line in cue.lines)) == visible(words).replace("-->", "→")
     assert visible(rendered("txt", Segment(words, start, start + length))) == visible(words)

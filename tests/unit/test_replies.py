@@ -157,7 +157,7 @@ NONSENSE: list[tuple[object, str]] = [
 
 
 @pytest.mark.parametrize(("payload", "what"), NONSENSE)
-def test_a_reply_that_makes_no_sense_says_where_and_no_words(payload: object, what: str) -> None:
+def test_a_malformed_reply_is_located_without_its_words(payload: object, what: str) -> None:
     with pytest.raises(ApiUnavailableError) as caught:
         parse_reply(payload)
     assert caught.value.message == f"The API's reply makes no sense: {what}."

@@ -50,7 +50,7 @@ class _Slow(Folders):
         return free
 
 
-def test_a_name_is_not_let_go_of_while_another_job_looks_for_one(journal: Journal, folders: Folders) -> None:
+def test_a_name_is_not_released_while_another_job_searches(journal: Journal, folders: Folders) -> None:
     names = Reservations(folders, journal)
     first, second = claimed(journal, "smith.wav"), claimed(journal, "smith.wav")
     first = names.for_failure(first, failure=NOT_AUDIO)
