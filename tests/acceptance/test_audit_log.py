@@ -13,7 +13,8 @@ import pytest
 
 from invox_watcher.journal.audit import AuditLog
 from invox_watcher.sandbox.server import Sandbox
-from tests.kit.clinic import Clinic, running, wait_for, write_wav
+from tests.kit.clinic import Clinic, running, wait_for
+from tests.kit.recordings import write_wav
 
 STEPS = ["received", "claimed", "uploaded", "delivered", "filed"]
 

@@ -21,7 +21,8 @@ import pytest
 
 from invox_watcher.host.locks import holder_of
 from invox_watcher.sandbox.server import Sandbox
-from tests.kit.clinic import Clinic, sandbox, wait_for, write_sparse_wav, write_wav
+from tests.kit.clinic import Clinic, sandbox, wait_for
+from tests.kit.recordings import write_sparse_wav, write_wav
 
 
 @pytest.fixture

@@ -21,8 +21,9 @@ from invox_watcher.sandbox.server import Sandbox
 from tests.faults.mounts import tmpfs
 from tests.faults.shares import bindfs
 from tests.kit import loopback
-from tests.kit.clinic import Clinic, free_port, running, sandbox, write_wav
+from tests.kit.clinic import Clinic, free_port, running, sandbox
 from tests.kit.commands import as_nobody, clinic_of_two, give, public_folder
+from tests.kit.recordings import write_wav
 
 TOKEN = b'{"accessToken": "t", "expiresIn": 7200}'
 

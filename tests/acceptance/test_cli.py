@@ -23,8 +23,9 @@ import yaml
 from invox_watcher import __version__
 from invox_watcher.cli._parser import build
 from invox_watcher.sandbox.server import Sandbox
-from tests.kit.clinic import Clinic, write_wav
+from tests.kit.clinic import Clinic
 from tests.kit.commands import QUICK, run
+from tests.kit.recordings import write_wav
 
 COMMANDS = (
     *("run", "start", "stop", "status", "check", "jobs", "show", "explain", "retry"),

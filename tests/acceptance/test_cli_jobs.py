@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from invox_watcher.sandbox.server import Sandbox
-from tests.kit.clinic import Clinic, free_port, running, sandbox, wait_for, write_sparse_wav, write_wav
+from tests.kit.clinic import Clinic, free_port, running, sandbox, wait_for
 from tests.kit.commands import QUICK, as_nobody, clinic_of_two, give, ids, listed, public_folder, terminal
+from tests.kit.recordings import write_sparse_wav, write_wav
 
 
 @pytest.fixture(scope="module")

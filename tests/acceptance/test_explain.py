@@ -17,8 +17,9 @@ from typing import Any
 import pytest
 
 from invox_watcher.sandbox.server import Sandbox
-from tests.kit.clinic import Clinic, free_port, running, wait_for, write_sparse_wav, write_wav
+from tests.kit.clinic import Clinic, free_port, running, wait_for
 from tests.kit.commands import NOBODY, as_nobody, ids
+from tests.kit.recordings import write_sparse_wav, write_wav
 
 
 @pytest.fixture

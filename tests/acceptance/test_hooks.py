@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from invox_watcher.sandbox.server import Sandbox
-from tests.kit.clinic import Clinic, running, stop, wait_for, write_wav
+from tests.kit.clinic import Clinic, running, stop, wait_for
+from tests.kit.recordings import write_wav
 
 
 def hook(folder: Path, body: str) -> list[str]:

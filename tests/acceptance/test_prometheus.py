@@ -16,7 +16,8 @@ import pytest
 import yaml
 
 from invox_watcher.sandbox.server import Sandbox
-from tests.kit.clinic import Clinic, free_port, running, sandbox, wait_for, write_wav
+from tests.kit.clinic import Clinic, free_port, running, sandbox, wait_for
+from tests.kit.recordings import write_wav
 
 ROOT = Path(__file__).parent.parent.parent
 RULES = ROOT / "docs" / "prometheus-alerts.yml"

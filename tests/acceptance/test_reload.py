@@ -21,8 +21,9 @@ import yaml
 
 from invox_watcher.host.locks import holder_of
 from invox_watcher.sandbox.server import Sandbox
-from tests.kit.clinic import Clinic, free_port, sandbox, stop, wait_for, write_sparse_wav, write_wav
+from tests.kit.clinic import Clinic, free_port, sandbox, stop, wait_for
 from tests.kit.manager import managed, manager
+from tests.kit.recordings import write_sparse_wav, write_wav
 
 OUTCOMES = ("reloaded", "reload_refused", "reload_failed")
 

@@ -12,7 +12,8 @@ import pytest
 
 from invox_watcher.sandbox.server import Sandbox
 from tests.acceptance.test_audit_log import entries
-from tests.kit.clinic import Clinic, running, wait_for, write_wav
+from tests.kit.clinic import Clinic, running, wait_for
+from tests.kit.recordings import write_wav
 
 
 def clinic_with_a_past(tmp_path: Path, api: Sandbox, days: float, **retention: Any) -> Clinic:

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.kit.clinic import Clinic, sandbox, wait_for, write_wav
+from tests.kit.clinic import Clinic, sandbox, wait_for
+from tests.kit.recordings import write_wav
 
 ROOT = Path(__file__).parent.parent.parent
 VECTORS = ROOT / "tests/vectors"

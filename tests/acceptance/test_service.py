@@ -30,8 +30,9 @@ from invox_watcher.processing.lanes import Clock, Lane
 from invox_watcher.recording import FileIdentity
 from invox_watcher.sandbox.server import Sandbox
 from invox_watcher.times import utc_now
-from tests.kit.clinic import Clinic, free_port, sandbox, stop, wait_for, write_sparse_wav, write_wav
+from tests.kit.clinic import Clinic, free_port, sandbox, stop, wait_for
 from tests.kit.manager import managed, manager
+from tests.kit.recordings import write_sparse_wav, write_wav
 
 NOWHERE = "http://127.0.0.1:9"  # the discard port: nobody listens
 WATCHDOG_SECONDS = 6

@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from invox_watcher.sandbox.server import Sandbox
-from tests.kit.clinic import Clinic, free_port, running, sandbox, wait_for, write_wav
+from tests.kit.clinic import Clinic, free_port, running, sandbox, wait_for
+from tests.kit.recordings import write_wav
 
 EXAMPLE = Path(__file__).parent.parent.parent / "docs/nginx.conf"
 REFUSED = (403, b'{"status":"refused"}')

@@ -19,7 +19,8 @@ from pathlib import Path
 import pytest
 
 from invox_watcher.sandbox.server import Sandbox
-from tests.kit.clinic import Clinic, running, sandbox, stop, wait_for, write_sparse_wav, write_wav
+from tests.kit.clinic import Clinic, running, sandbox, stop, wait_for
+from tests.kit.recordings import write_sparse_wav, write_wav
 
 OPERATIONS = ("token", "presign", "upload", "status")
 

@@ -16,7 +16,8 @@ from tests.faults import mounts
 from tests.faults.clinics import NOT_ALMIGHTY, QUICK, clinic_on, put, readiness
 from tests.faults.promises import assert_kept
 from tests.faults.shares import sshfs
-from tests.kit.clinic import Clinic, running, wait_for, write_wav
+from tests.kit.clinic import Clinic, running, wait_for
+from tests.kit.recordings import write_wav
 
 
 @pytest.fixture

@@ -28,7 +28,9 @@ import pytest
 from invox_watcher.sandbox.server import Sandbox
 from tests.faults.rebuild import Disk, State
 from tests.faults.recorder import Kind, Operation, record
-from tests.kit.clinic import Clinic, Forks, sandbox, write_wav
+from tests.kit.clinic import Clinic, sandbox
+from tests.kit.forks import Forks
+from tests.kit.recordings import write_wav
 
 _SEED = 2026
 _DRAWS = 4

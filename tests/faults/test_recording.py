@@ -17,8 +17,9 @@ import pytest
 
 from invox_watcher.sandbox.server import Sandbox
 from tests.faults.evidence import assert_all_quiet, assert_own_transcript, jobs, reason_for, sha256, uploaded
-from tests.kit import audio_samples
-from tests.kit.clinic import Clinic, running, sandbox, wait_for, write_sparse_wav, write_wav
+from tests.kit import recordings
+from tests.kit.clinic import Clinic, running, sandbox, wait_for
+from tests.kit.recordings import write_sparse_wav, write_wav
 
 # Unchanged for so long, an unfinished file is given up; long enough that no test comes there by accident.
 PATIENT = {"settle_seconds": 0.3, "rescan_seconds": 1, "patience_seconds": 600}
@@ -136,7 +137,7 @@ def test_03_a_copy_into_preallocated_space_is_taken_complete(tmp_path: Path, api
 
 
 def test_04_a_recording_shorter_than_its_header_fails(clinic: Clinic, api: Sandbox, tmp_path: Path) -> None:
-    samples = audio_samples.make(["pcm.wav", "aac.m4a", "faststart.m4a"], tmp_path)
+    samples = recordings.make(["pcm.wav", "aac.m4a", "faststart.m4a"], tmp_path)
     names = sorted(samples)
     cut = {name: path.read_bytes()[: path.stat().st_size * 3 // 4] for name, path in samples.items()}
     with running(clinic):
@@ -462,7 +463,7 @@ def test_10_a_recording_removed_after_its_upload_is_transcribed(clinic: Clinic, 
 
 # ---- 11: something else ------------------------------------------------------------------------------------
 
-# name in the inbox: what it really is, a recipe of audio_samples
+# name in the inbox: what it really is, a recipe of tests.kit.recordings
 TAKEN = {
     "mp3 named.wav": ("vbr.mp3", "audio/mp3"),
     "wav named.mp3": ("pcm.wav", "audio/wav"),
@@ -488,7 +489,7 @@ REFUSED: dict[str, tuple[str | bytes, str, str, str]] = {
 
 
 def test_11_a_recording_is_announced_by_its_content(clinic: Clinic, api: Sandbox, tmp_path: Path) -> None:
-    samples = audio_samples.make({recipe for recipe, _type in TAKEN.values()}, tmp_path)
+    samples = recordings.make({recipe for recipe, _type in TAKEN.values()}, tmp_path)
     announced = {sha256(samples[recipe].read_bytes()): type for recipe, type in TAKEN.values()}
     for name, (recipe, _type) in TAKEN.items():
         shutil.copy(samples[recipe], clinic.inbox / name)
@@ -502,7 +503,7 @@ def test_11_a_recording_is_announced_by_its_content(clinic: Clinic, api: Sandbox
 
 def test_11_an_unsupported_file_fails_with_advice(clinic: Clinic, api: Sandbox, tmp_path: Path) -> None:
     recipes = {content for content, *_rest in REFUSED.values() if isinstance(content, str)}
-    samples = audio_samples.make(recipes, tmp_path)
+    samples = recordings.make(recipes, tmp_path)
     contents = {
         name: samples[content].read_bytes() if isinstance(content, str) else content
         for name, (content, *_rest) in REFUSED.items()

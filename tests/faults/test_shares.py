@@ -19,7 +19,8 @@ import pytest
 
 from invox_watcher.sandbox.server import Sandbox
 from tests.faults.shares import Samba, Share, SshShare, bindfs, samba, sshfs
-from tests.kit.clinic import Clinic, running, wait_for, write_wav
+from tests.kit.clinic import Clinic, running, wait_for
+from tests.kit.recordings import write_wav
 
 WATCH = {"settle_seconds": 0.5, "rescan_seconds": 1, "polling_seconds": 0.5, "patience_seconds": 30}
 # So few attempts, and so soon, that a share that is away would cost every recording all of them.

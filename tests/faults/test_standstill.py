@@ -9,8 +9,9 @@ import time
 import pytest
 
 from invox_watcher.sandbox.server import Sandbox
-from tests.kit.clinic import Clinic, stop, wait_for, write_wav
+from tests.kit.clinic import Clinic, stop, wait_for
 from tests.kit.manager import Manager, managed, manager
+from tests.kit.recordings import write_wav
 
 WATCHDOG_SECONDS = 6
 

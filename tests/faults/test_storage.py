@@ -28,7 +28,8 @@ from tests.faults.clinics import QUICK, Unprivileged, clinic_on, put, readiness
 from tests.faults.crash_zygote import NEVER, Zygote
 from tests.faults.promises import assert_kept, hashes
 from tests.faults.tracing import Call, Fault, Trace
-from tests.kit.clinic import Clinic, running, wait_for, write_wav
+from tests.kit.clinic import Clinic, running, wait_for
+from tests.kit.recordings import write_wav
 
 
 @pytest.fixture(scope="module")

@@ -16,8 +16,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from invox_watcher.host.users import User
-from tests.kit.clinic import Clinic, free_port, sandbox, write_wav
+from tests.kit.clinic import Clinic, free_port, sandbox
 from tests.kit.commands import ids
+from tests.kit.recordings import write_wav
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "commands.md"
 _BLOCK = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from tests.kit.clinic import write_wav
+from tests.kit.recordings import write_wav
 from tests.systemd import page
 from tests.systemd.conftest import ON_A_MACHINE
 from tests.systemd.container import Container

@@ -13,7 +13,7 @@ import pytest
 
 from invox_watcher.audio._identify import identify, mime_type
 from invox_watcher.audio._info import AudioInfo, Completeness
-from tests.kit.audio_samples import RECIPES, SECONDS, ffprobe_seconds, make
+from tests.kit.recordings import RECIPES, SECONDS, ffprobe_seconds, make
 
 WHOLE, UNFINISHED, UNKNOWN = Completeness.WHOLE, Completeness.UNFINISHED, Completeness.UNKNOWN
 THE_VENDORS_TYPES = (

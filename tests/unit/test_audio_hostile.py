@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from invox_watcher.audio._identify import identify
 from invox_watcher.audio._info import AudioInfo, Completeness
-from tests.kit.audio_samples import make
+from tests.kit.recordings import make
 
 MAX_BYTES, MAX_READS = 1 << 20, 2000
 NAMES = (
