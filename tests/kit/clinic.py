@@ -25,7 +25,7 @@ from tests.kit.forks import forks
 
 
 def free_port() -> int:
-    """A TCP port of loopback without a listener, and outside the range from which the kernel assigns ports."""
+    """A TCP port of loopback without a listener, outside the range from which the kernel assigns ports."""
     assigned_from = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     while True:
         port = random.SystemRandom().randrange(assigned_from // 2, assigned_from)
