@@ -12,7 +12,6 @@ from invox_watcher.transcript import Segment
 from tests.kit.captions import CONVERSATION, LONG, NAMES, delivery, parsed, visible
 
 
-@pytest.mark.needs("ffmpeg")
 @pytest.mark.parametrize("format", ["srt", "vtt"])
 def test_ffmpeg_reads_the_same_captions(tmp_path: Path, format: OutputFormat) -> None:
     spoken = (*CONVERSATION, Segment(LONG + " {unclear} BP <120 and >80", 7.0, 30.0, "Speaker_00"))

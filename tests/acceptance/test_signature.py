@@ -6,14 +6,12 @@ import base64
 import os
 import subprocess
 
-import pytest
 from Crypto.Util.Padding import pad
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from invox_watcher.invox.signature import is_genuine
 
-pytestmark = pytest.mark.needs("openssl")
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
 PASSPHRASE = st.text(
     st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=60

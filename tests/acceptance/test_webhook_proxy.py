@@ -20,6 +20,7 @@ from tests.kit.clinic import Clinic, free_port, running, sandbox, wait_for
 from tests.kit.recordings import write_wav
 
 EXAMPLE = Path(__file__).parent.parent.parent / "docs/nginx.conf"
+pytestmark = pytest.mark.clients
 REFUSED = (403, b'{"status":"refused"}')
 
 # What nginx.conf has around a site. One process, so that it needs no user of its own where root runs it.
