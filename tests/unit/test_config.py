@@ -206,6 +206,31 @@ WRONG_VALUES = [
         "retry:\n  max_seconds: 3\n  base_seconds: 3.5",
         "10: retry.base_seconds: must not be more than max_seconds (3), but is 3.5",
     ),
+    ("polling:\n  max_seconds: 31536001", "9: polling.max_seconds: must be less than or equal to 31536000"),
+    (
+        "webhook:\n  public_url: https://me:hunter2@dictation.example.com/webhook",
+        "9: webhook.public_url: must not hold a user name, a password or a fragment (#)",
+    ),
+    (
+        "webhook:\n  public_url: dictation.example.com",
+        "9: webhook.public_url: must be a URL with http or https and a host, "
+        "for example https://api.example.com",
+    ),
+    ("retention:\n  done_days: 0", "9: retention.done_days: must be greater than or equal to 1"),
+    (
+        "retention:\n  failed_days: 31\n  journal_days: 30",
+        "9: retention.failed_days: must not be more than journal_days (30), but is 31",
+    ),
+    (
+        "hooks:\n  on_done: [notify-ward]",
+        "9: hooks.on_done: must begin with the absolute path of a program, "
+        "as in [/usr/local/bin/notify-ward]",
+    ),
+    (
+        "hooks:\n  on_failed: []",
+        "9: hooks.on_failed: must begin with the absolute path of a program, "
+        "as in [/usr/local/bin/notify-ward]",
+    ),
     ("outputs:\n  formats: []", "9: outputs.formats: must not be empty"),
     ("outputs:\n  formats: [srt, srt]", "9: outputs.formats: must not name anything twice"),
     ("outputs:\n  formats: [srt,\n    doc]", "10: outputs.formats[1]: must be 'json', 'srt', 'vtt' or 'txt'"),
@@ -338,6 +363,13 @@ class TestWhatIsWrong:
             "`LoadCredential=api_key:/path/to/file`",
             "api.base_url: is missing, for example https://api.example.com",
             "line 2: folders.root: is missing, for example /srv/dictation",
+        ]
+
+    def test_webhooks_need_an_address_and_a_secret(self, write: Write) -> None:
+        found = problems(write(with_section("webhook:\n  enabled: true")))
+        assert [line.partition(". ")[0] for line in found] == [
+            "line 3: credentials.app_secret: is missing",
+            "line 8: webhook.public_url: is needed when webhook.enabled is true",
         ]
 
     def test_everything_at_once_in_the_order_of_the_file(self, write: Write) -> None:

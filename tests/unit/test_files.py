@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import os
 import stat
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given
-from hypothesis import strategies as st
 
 from invox_watcher.errors import FolderBlockedError, FolderError, RecordingVanishedError, StorageError
 from invox_watcher.files.folders import Deletion, Folders, NameTakenError
-from invox_watcher.files.names import numbered, output_path
 from invox_watcher.recording import FileIdentity
 
 JOB = "20261123t000000-000000000000"
@@ -312,36 +308,3 @@ def test_a_folder_that_is_a_link_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(FolderError, match=f"folders.{name}: .* is a symbolic link") as refused:
         folders.prepare()
     assert str(tmp_path / "elsewhere" / name) in refused.value.hint
-
-
-# ---- names -------------------------------------------------------------------------------------------------
-
-_names = st.text(
-    st.characters(codec="utf-8", exclude_characters="/\0") | st.sampled_from("\udc80\udcff.ñ語"), min_size=1
-).filter(lambda name: name not in (".", "..") and len(os.fsencode(name)) <= 255)
-
-
-@given(name=_names, folder=st.sampled_from(["", "ward 3/"]))
-@example(name="n" * 251 + ".wav", folder="")
-@example(name="a." + "b" * 253, folder="")
-@example(name="語" * 83 + ".flac", folder="")
-@example(name="..wav", folder="")
-@example(name="smith.wav.", folder="")
-def test_numbered_names_are_distinct_and_fit_every_suffix(name: str, folder: str) -> None:
-    numbers = list(itertools.islice(numbered(folder + name), 12))
-    for suffixed in numbers:
-        assert suffixed.startswith(folder)
-        assert "/" not in suffixed[len(folder) :]
-        assert suffixed[len(folder) :] not in (".", "..")
-        for last in (".error.json", ""):
-            assert len(os.fsencode(suffixed[len(folder) :] + last)) <= 255
-    outputs = [output_path(suffixed, "json") for suffixed in numbers]
-    assert len(set(numbers)) == len(set(outputs)) == 12
-    assert all(len(os.fsencode(output[len(folder) :])) <= 255 for output in outputs)
-
-
-def test_ordinary_names_stay_as_they_are() -> None:
-    assert list(itertools.islice(numbered("ward/smith.final.wav"), 3)) == [
-        "ward/smith.final.wav", "ward/smith.final-2.wav", "ward/smith.final-3.wav",
-    ]  # fmt: skip
-    assert output_path("ward/smith.final-2.wav", "srt") == "ward/smith.final-2.srt"
