@@ -127,9 +127,7 @@ DECLARES_ITS_LENGTH = [name for name, (_, _, completeness) in UPLOADABLE.items()
 
 
 @pytest.mark.parametrize("name", DECLARES_ITS_LENGTH)
-def test_a_file_that_grows_slowly_is_not_whole_before_its_end(
-    name: str, sample: Callable[[str], bytes]
-) -> None:
+def test_a_growing_file_is_not_complete_before_its_end(name: str, sample: Callable[[str], bytes]) -> None:
     data = sample(name)
     tag = 128 if name == "tagged.mp3" else 0  # behind the sound, which is whole without it
     end = len(data) - tag
@@ -163,9 +161,7 @@ def test_padding_behind_the_declared_end_does_no_harm(
 
 
 @pytest.mark.parametrize("name", DECLARES_ITS_LENGTH)
-def test_space_reserved_for_the_rest_does_not_make_it_whole(
-    name: str, sample: Callable[[str], bytes]
-) -> None:
+def test_preallocated_space_does_not_make_it_complete(name: str, sample: Callable[[str], bytes]) -> None:
     data = sample(name)
     assert identify_bytes(data[: len(data) // 2].ljust(len(data), b"\0")).completeness is not WHOLE
 

@@ -153,7 +153,7 @@ def test_the_log_is_where_the_configuration_says(tmp_path: Path, api: Sandbox) -
         kill(clinic)
 
 
-def test_an_upload_under_way_goes_on_after_stop_and_start(tmp_path: Path) -> None:
+def test_an_upload_under_way_resumes_after_stop_and_start(tmp_path: Path) -> None:
     with sandbox(tmp_path / "api", upload_bytes_per_second=500_000) as api:
         clinic = Clinic(tmp_path / "clinic", api.base_url)
         clinic.log = clinic.root / "state" / "invox-watcher.log"

@@ -142,7 +142,7 @@ def test_an_untrusted_certificate_is_its_own_finding(
     assert "no certificates can be read" in found["api.ca_bundle"]
 
 
-def test_a_server_that_speaks_no_tls(tmp_path: Path, api: Sandbox) -> None:
+def test_a_server_without_tls(tmp_path: Path, api: Sandbox) -> None:
     url = api.base_url.replace("http:", "https:")
     assert list(troubles(in_order(Clinic(tmp_path / "clinic", url)))) == ["API certificate"]
 
@@ -277,14 +277,14 @@ def complaints(clinic: Clinic) -> list[str]:
     return [line for line in shown.splitlines() if line.startswith(("warning", "failed"))]
 
 
-def test_a_file_where_the_inbox_ought_to_be(clinic: Clinic) -> None:
+def test_a_file_in_place_of_the_inbox(clinic: Clinic) -> None:
     clinic.inbox.rmdir()
     clinic.inbox.write_text("")
     assert complaints(clinic) == [f"failed   folders.inbox: {clinic.inbox} is not a folder"]
     assert "Move it away" in clinic.run("check").stdout
 
 
-def test_a_link_where_the_inbox_ought_to_be_leads_nowhere(clinic: Clinic, tmp_path: Path) -> None:
+def test_a_link_in_place_of_the_inbox_is_not_followed(clinic: Clinic, tmp_path: Path) -> None:
     clinic.inbox.rmdir()
     clinic.inbox.symlink_to(tmp_path / "nowhere")
     assert complaints(clinic) == [f"failed   folders.inbox: {clinic.inbox} is a symbolic link"]

@@ -415,7 +415,7 @@ def test_watching_says_what_is_blocking(tmp_path: Path) -> None:
             assert screen.ended() == 0
 
 
-def test_watching_without_an_address_says_so(tmp_path: Path, api: Sandbox) -> None:
+def test_watching_without_an_address_is_reported(tmp_path: Path, api: Sandbox) -> None:
     clinic = Clinic(tmp_path / "clinic", api.base_url)
     with running(clinic), terminal(clinic.command("jobs", "--watch")) as screen:
         wait_for(

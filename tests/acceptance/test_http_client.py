@@ -63,7 +63,7 @@ def failure_of(call: Callable[[], object]) -> InvoxError:
 
 
 class TestPost:
-    def test_the_reply_is_returned_whatever_its_status(self, client: HttpClient) -> None:
+    def test_the_reply_is_returned_with_any_status(self, client: HttpClient) -> None:
         with serve(one_reply(418, b"teapot", Kind="short")) as server:
             reply = post(client, server.url + "/a?b=c", Own="1")
         assert (reply.status, reply.body, reply.ok) == (418, b"teapot", False)
@@ -103,9 +103,7 @@ class TestPost:
         assert "cookie" not in server.requests[1].headers
 
     @pytest.mark.parametrize("status", [300, 301, 302, 303, 307, 308])
-    def test_a_redirect_is_refused_and_its_target_hears_nothing(
-        self, client: HttpClient, status: int
-    ) -> None:
+    def test_a_redirect_is_refused_and_its_target_not_called(self, client: HttpClient, status: int) -> None:
         with serve(one_reply()) as target, serve(one_reply(status, Location=target.url)) as server:
             error = failure_of(lambda: post(client, server.url, Authorization=SECRET))
             assert isinstance(error, ApiRefusedError)
@@ -305,7 +303,7 @@ class TestBadReplies:
         assert (error.code, error.retry_can_help) == ("network", True)
         assert "Connection reset by peer" in error.message
 
-    def test_nobody_there(self, client: HttpClient) -> None:
+    def test_connection_refused(self, client: HttpClient) -> None:
         with serve(one_reply()) as server:
             pass
         error = failure_of(lambda: post(client, server.url))
@@ -456,7 +454,7 @@ class TestUpload:
         assert isinstance(error, ApiUnavailableError)
         assert error.code == "upload_interrupted"
 
-    def test_nobody_there(self, client: HttpClient) -> None:
+    def test_connection_refused(self, client: HttpClient) -> None:
         with serve(one_reply()) as server:
             pass
         for size in (0, 10):
@@ -647,7 +645,7 @@ class TestTls:
         client.close()
         assert server.requests == []
 
-    def test_https_to_a_port_that_speaks_http(self, client: HttpClient) -> None:
+    def test_https_to_a_port_with_plain_http(self, client: HttpClient) -> None:
         with serve(lambda peer: peer.answer(400)) as server:
             error = failure_of(lambda: post(client, server.url.replace("http:", "https:")))
         assert isinstance(error, ApiRefusedError)
@@ -659,9 +657,7 @@ class TestTls:
         assert (type(error), error.code) == (ApiUnavailableError, "network")
 
     @pytest.mark.parametrize("content", [None, b"", b"not a certificate"])
-    def test_a_bundle_that_cannot_be_used_is_said_at_once(
-        self, tmp_path: Path, content: bytes | None
-    ) -> None:
+    def test_an_unusable_bundle_is_reported_at_once(self, tmp_path: Path, content: bytes | None) -> None:
         path = tmp_path / "ca.pem"
         if content is not None:
             path.write_bytes(content)

@@ -134,7 +134,7 @@ def test_many_recordings_under_way_and_many_reloads(clinic: Clinic, api: Sandbox
     assert api.stats()["uploads"] == len(names)
 
 
-def test_a_manager_hears_when_it_begins_and_when_it_ends(clinic: Clinic) -> None:
+def test_a_manager_is_notified_of_begin_and_end(clinic: Clinic) -> None:
     with manager() as systemd, managed(clinic, systemd) as daemon:
         (first,) = systemd.wait_for("READY")
         for broken in (False, True):

@@ -162,7 +162,7 @@ def test_a_watchdog_that_is_not_ours_is_not_fed(microseconds: str, pid: str) -> 
         assert not systemd.messages("WATCHDOG")
 
 
-def test_a_status_is_one_line_whatever_it_says() -> None:
+def test_a_status_is_always_one_line() -> None:
     with manager() as systemd:
         Notifier({"NOTIFY_SOCKET": systemd.address}).status("two\nREADY=1")
         assert systemd.wait_for("STATUS")[0].fields == {"STATUS": "two\\nREADY=1"}

@@ -44,7 +44,9 @@ def openssl_salted(padded: bytes, secret: str) -> bytes:
 
 @given(app_id=TEXT, api_key=TEXT, secret=KEY, passphrase=PASSPHRASE)
 @settings(max_examples=30, deadline=None)
-def test_whatever_openssl_signs_is_genuine(app_id: str, api_key: str, secret: str, passphrase: str) -> None:
+def test_every_signature_by_openssl_is_genuine(
+    app_id: str, api_key: str, secret: str, passphrase: str
+) -> None:
     padded = pad(f"{app_id}~{api_key}".encode(), 16)
     for signed, app_secret in (
         (openssl_raw(padded, secret), secret),

@@ -139,7 +139,7 @@ def modes_below(root: Path) -> Iterator[tuple[Path, int]]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("umask", [0o000, 0o077])
-def test_49_whatever_is_written_is_for_the_daemons_user_alone(
+def test_49_everything_written_is_private_to_the_daemons_user(
     tmp_path: Path, api: Sandbox, umask: int
 ) -> None:
     clinic = Clinic(tmp_path / "clinic", api.base_url)

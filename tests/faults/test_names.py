@@ -98,7 +98,7 @@ def test_12_a_device_is_never_opened(clinic: Clinic, api: Sandbox) -> None:
     assert uploaded(api) == [sha256(content)]
 
 
-def test_12_a_file_that_turns_into_a_pipe_stops_nobody(clinic: Clinic) -> None:
+def test_12_a_file_that_turns_into_a_pipe_blocks_nothing(clinic: Clinic) -> None:
     begun = tone(clinic.root, 440)[:1000]  # never whole, so that it is looked at and never taken
     over = threading.Event()
 
@@ -449,7 +449,7 @@ def caseless(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.mark.needs("root", "mkntfs", "lowntfs-3g")
 @pytest.mark.parametrize("one_by_one", [False, True], ids=["together", "one by one"])
-def test_18_an_outbox_where_case_does_not_count_keeps_them_all(
+def test_18_a_case_insensitive_outbox_keeps_them_all(
     tmp_path: Path, api: Sandbox, caseless: Path, one_by_one: bool
 ) -> None:
     folders = {"root": str(tmp_path / "clinic"), "outbox": str(caseless / "outbox")}
@@ -465,9 +465,7 @@ def test_18_an_outbox_where_case_does_not_count_keeps_them_all(
 
 
 @pytest.mark.needs("root", "mkntfs", "lowntfs-3g")
-def test_18_a_tree_where_case_does_not_count_keeps_them_all(
-    tmp_path: Path, api: Sandbox, caseless: Path
-) -> None:
+def test_18_a_case_insensitive_tree_keeps_them_all(tmp_path: Path, api: Sandbox, caseless: Path) -> None:
     state = {"directory": str(tmp_path / "state")}
     clinic = Clinic(caseless / "clinic", api.base_url, state=state)
     contents = [tone(tmp_path, 300 + number) for number in range(3)]

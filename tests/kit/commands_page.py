@@ -41,7 +41,7 @@ _VARIES = (
 
 
 class Session:
-    """Somebody who gives the page's commands, one after the other, in a clinic that a sandbox serves."""
+    """Runs the page's commands, one after the other, in a clinic that a sandbox serves."""
 
     def __init__(self, home: Path, base_url: str) -> None:
         self._listen, self._base_url = f"127.0.0.1:{free_port()}", base_url

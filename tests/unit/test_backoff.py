@@ -71,12 +71,12 @@ def test_what_retry_after_asks_for(header: str | None, seconds: float | None) ->
 @given(
     st.text(st.characters(codec="latin-1"), max_size=60) | st.from_regex(r"\w{3}, \d+ \w{3} \d+ [\d:]+ \S+")
 )
-def test_whatever_retry_after_says_the_delay_is_bounded(header: str) -> None:
+def test_the_delay_is_bounded_for_any_retry_after(header: str) -> None:
     seconds = retry_after_seconds(header, now=NOW, max_seconds=300)
     assert seconds is None or 0 <= seconds <= 300
 
 
-# ---- when to look ------------------------------------------------------------------------------------------
+# ---- when to poll ------------------------------------------------------------------------------------------
 
 
 def test_the_first_poll_is_estimated_from_length_and_ratio() -> None:

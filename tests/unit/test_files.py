@@ -151,7 +151,7 @@ def test_a_published_file_is_whole_private_and_alone(folders: Folders) -> None:
     assert stat.S_IMODE((folders.outbox / "ward").stat().st_mode) == 0o700
 
 
-def test_a_mode_for_groups_holds_whatever_the_umask(tmp_path: Path) -> None:
+def test_a_mode_for_groups_overrides_the_umask(tmp_path: Path) -> None:
     folders = folders_below(tmp_path, directory_mode=0o2770)
     folders.prepare()
     before = os.umask(0o077)

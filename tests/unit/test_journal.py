@@ -296,7 +296,7 @@ def test_a_journal_of_a_later_release_is_left_alone(tmp_path: Path) -> None:
     assert (tmp_path / "journal.sqlite").read_bytes() == before
 
 
-def test_a_damaged_journal_says_so_without_values(journal: Journal) -> None:
+def test_a_damaged_journal_is_reported_without_values(journal: Journal) -> None:
     secret = added(journal, path="Maria Gonzalez.wav")
     connection = sqlite3.connect(journal.path)
     connection.execute("DROP TABLE history")

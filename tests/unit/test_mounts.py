@@ -76,7 +76,7 @@ def test_network_and_fuse_file_systems_are_remote(kind: str, remote: bool) -> No
         ("/", "/srv", False),
     ],
 )
-def test_beneath_is_a_question_of_whole_names(path: str, folder: str, expected: bool) -> None:
+def test_beneath_compares_whole_names(path: str, folder: str, expected: bool) -> None:
     assert is_beneath(path, folder) is expected
 
 
