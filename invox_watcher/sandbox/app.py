@@ -50,7 +50,7 @@ def create_app(
     *,
     token_port: int | None = None,
 ) -> ASGIApp:
-    """The application for one sandbox; with `token_port` tokens are sold at that port, and only there."""
+    """The application for one sandbox; with `token_port` tokens are issued at that port only."""
     rules = faults.FaultRules()
     webhooks = Webhooks(settings, ledger, rules, functools.partial(on_answer, "webhook"))
     storage = Storage(settings, ledger, recognition, webhooks)
@@ -76,7 +76,7 @@ def _vendor_routes(reading: Reading, tokens: Tokens, api: Api, storage: Storage)
     status_path = reading.status_path + ("/{request_id:path}" if reading.status_id == "path" else "")
     status_method = "POST" if reading.status_id == "body" else "GET"
     return {
-        "token": Route(reading.stage + reading.token_path, tokens.sell, methods=[reading.token_method])
+        "token": Route(reading.stage + reading.token_path, tokens.issue, methods=[reading.token_method])
     }, {
         "presign": Route(reading.stage + reading.presign_path, api.presign, methods=["POST"]),
         "status": Route(reading.stage + status_path, api.result, methods=[status_method]),
@@ -104,7 +104,9 @@ def _starlette(routes: list[Route], reading: Reading, replies: Replies) -> Starl
         return Response(status_code=400)  # the client left; nobody reads it
 
     handled = (RefusedError, HTTPException, ClientDisconnect)
-    return Starlette(routes=routes, exception_handlers=dict.fromkeys(handled, refused))
+    app = Starlette(routes=routes, exception_handlers=dict.fromkeys(handled, refused))
+    app.router.redirect_slashes = False  # a path that is nearly right is wrong
+    return app
 
 
 def _by_port(apps: Mapping[int, ASGIApp], otherwise: ASGIApp) -> ASGIApp:

@@ -55,7 +55,7 @@ class Reading:
     token_reply: Literal["flat", "data", "odd", "text", "json_string"] = "flat"
     token_errors: Literal["vendor", "oauth"] = "vendor"
     lifetime: Literal["seconds", "text", "milliseconds", "expires_at", "epoch", "jwt", "none"] = "seconds"
-    dead_token: Literal["401", "401_bare", "403"] = "401"
+    expired_token: Literal["401", "401_bare", "403"] = "401"
     one_token_at_a_time: bool = False
 
     # The presigned URL.
@@ -137,7 +137,9 @@ def _merge(changes: dict[str, Any], part: Any, default: Any, leave_out: tuple[st
         if field.name in leave_out or value == getattr(default, field.name):
             continue
         if changes.setdefault(field.name, value) != value:
-            raise ValueError(f"these readings contradict each other: {changes[field.name]!r}, {value!r}")
+            raise ValueError(
+                f"these readings contradict each other: {field.name} is {changes[field.name]!r} and {value!r}"
+            )
 
 
 _V1_PRESIGN = "/v1/generate-presigned-url"
@@ -174,19 +176,19 @@ READINGS: Mapping[str, Reading] = {
     "web-filter-storage": Reading(
         "a web filter answers every upload with its 403 page in HTML", blocked_by_filter="storage"
     ),
-    "gzip": Reading("replies of the API are compressed, asked for or not", encoding="gzip"),
+    "gzip": Reading("replies of the API are compressed, requested or not", encoding="gzip"),
     "no-content-type": Reading("replies of the API have no Content-Type", content_type="none"),
     "early-hints": Reading("103 Early Hints comes before every answer of the API", interim_on_calls=103),
     # The access token: the request.
     "token-path": Reading(
-        "the token is at /auth/v2/access-token; unknown paths answer 403 Missing Authentication Token",
+        "the token is at /auth/v2/access-token; unknown paths answer as with gateway",
         token_path="/auth/v2/access-token",
         unknown_paths="missing_token",
     ),
     "token-port": Reading("the token is at the next port of the same host, only there", token_port="own"),
     "token-get": Reading("the token is read by GET", token_method="GET", token_body="none"),
     "token-json": Reading(
-        "APP Id and API Key go as JSON, appId and apiKey; an Authorization header is refused",
+        "the credentials go as JSON, appId and apiKey; Authorization is refused",
         token_credentials="body",
         token_body="json",
     ),
@@ -195,7 +197,7 @@ READINGS: Mapping[str, Reading] = {
         token_body="json",
     ),
     "token-form-credentials": Reading(
-        "client_id and client_secret go in the form; an Authorization header is refused",
+        "the credentials go as form, client_id and client_secret; Authorization is refused",
         token_credentials="body",
     ),
     "token-bearer": Reading("the base64 is itself a Bearer token", token_credentials="bearer"),
@@ -219,11 +221,13 @@ READINGS: Mapping[str, Reading] = {
     "lifetime-milliseconds": Reading("the lifetime is in milliseconds", lifetime="milliseconds"),
     "lifetime-expires-at": Reading("the reply has expiresAt, as in RFC 3339", lifetime="expires_at"),
     "lifetime-epoch": Reading("the reply has expiresAt, in Unix seconds", lifetime="epoch"),
-    "lifetime-jwt": Reading("the token is a JWT, and only its exp tells the lifetime", lifetime="jwt"),
-    "lifetime-none": Reading("nothing tells the token's lifetime", lifetime="none"),
+    "lifetime-jwt": Reading("the token is a JWT, and only its exp gives the lifetime", lifetime="jwt"),
+    "lifetime-none": Reading("the reply has no lifetime", lifetime="none"),
     "oauth-errors": Reading("errors of the token are error, error_description", token_errors="oauth"),
-    "dead-token-403": Reading("a dead token is answered 403", dead_token="403"),
-    "dead-token-bare": Reading("a dead token is answered 401 without a body", dead_token="401_bare"),
+    "expired-token-403": Reading("an expired token is answered 403", expired_token="403"),
+    "expired-token-bare": Reading(
+        "an expired token is answered 401 without a body", expired_token="401_bare"
+    ),
     "one-token": Reading("a new token ends the one before", one_token_at_a_time=True),
     # The presigned URL.
     "presign-language": Reading("presign needs the field language", needs_language=True),
@@ -244,7 +248,7 @@ READINGS: Mapping[str, Reading] = {
         "presign names a header for the PUT in requiredHeaders", headers_field="requiredHeaders"
     ),
     "presign-header-names": Reading(
-        "presign's signedHeaders is a text of names, and asks for no header",
+        "presign's signedHeaders is a string of names; no header is needed",
         headers_field="signedHeaders",
         headers_form="names",
     ),
@@ -287,23 +291,21 @@ READINGS: Mapping[str, Reading] = {
     "messsage": Reading("errors are called messsage", shape=ReplyShape(message_field="messsage")),
     "error-details": Reading("errors have details, which hold words of the request", error_details=True),
     "before-upload-pending": Reading("an id without an upload is pending", before_upload="pending"),
-    "pending-empty": Reading("while it works the answer is {}", while_working="empty_object"),
-    "pending-no-state": Reading("while it works there is a list, but no state", while_working="no_state"),
-    "pending-null": Reading("while it works state and list are null", while_working="null"),
-    "pending-202": Reading("while it works the answer is 202", while_working="202"),
-    "pending-204": Reading("while it works the answer is 204", while_working="204"),
-    "pending-404": Reading("while it works the answer is 404 transcriptionNotFound", while_working="404"),
+    "pending-empty": Reading("while pending, the answer is {}", while_working="empty_object"),
+    "pending-no-state": Reading("while pending, there is a list, but no state", while_working="no_state"),
+    "pending-null": Reading("while pending, state and list are null", while_working="null"),
+    "pending-202": Reading("while pending, the answer is 202", while_working="202"),
+    "pending-204": Reading("while pending, the answer is 204", while_working="204"),
+    "pending-404": Reading("while pending, the answer is 404 transcriptionNotFound", while_working="404"),
     "pending-404-untyped": Reading(
-        "while it works the answer is 404 without errorType", while_working="404", not_found_has_type=False
+        "while pending, the answer is 404 without errorType", while_working="404", not_found_has_type=False
     ),
-    "pending-409": Reading("while it works the answer is 409", while_working="409"),
-    "pending-425": Reading("while it works the answer is 425", while_working="425"),
-    "pending-lower-case": Reading("while it works the state is in_progress", pending_state="in_progress"),
+    "pending-409": Reading("while pending, the answer is 409", while_working="409"),
+    "pending-425": Reading("while pending, the answer is 425", while_working="425"),
+    "pending-lower-case": Reading("while pending, the state is in_progress", pending_state="in_progress"),
     "callback-400": Reading("polling answers 400 for jobs with a callback", callback_jobs="400"),
     "callback-404": Reading("polling answers 404 for jobs with a callback", callback_jobs="unknown"),
-    "callback-pending": Reading(
-        "polling says PENDING for ever for jobs with a callback", callback_jobs="pending"
-    ),
+    "callback-pending": Reading("polling stays PENDING for jobs with a callback", callback_jobs="pending"),
     # The result.
     "state-failed": Reading("states are COMPLETED, FAILED", failed_state="FAILED"),
     "state-success": Reading("states are SUCCESS, FAILED", completed_state="SUCCESS", failed_state="FAILED"),
@@ -335,18 +337,18 @@ READINGS: Mapping[str, Reading] = {
         words="vtt",
         vtt_style="rich",
     ),
-    "words-string": Reading("transcription is one text", words="string"),
+    "words-string": Reading("transcription is one string", words="string"),
     "words-untimed": Reading("transcription is one segment without times", words="untimed"),
-    "words-text": Reading("the words are one text, called text", words="text_field"),
-    "words-none": Reading("nothing is ever said: the list is empty", words="none"),
+    "words-text": Reading("the words are one string, called text", words="text_field"),
+    "words-none": Reading("nothing is spoken: the list is empty", words="none"),
     "speaker": Reading("the speaker is called speaker, '0'", shape=ReplyShape(speaker_field="speaker")),
     "speaker-none": Reading("no speaker is named", shape=ReplyShape(speaker_field=None)),
     "speaker-name": Reading("speakerName, Doctor, is beside speakerId", speaker_name=True),
     "speaker-number": Reading("speakerId is a number", speaker_is_number=True),
     "times-milliseconds": Reading("times are in milliseconds", times="milliseconds"),
-    "times-text": Reading("times are texts such as '1.5'", times="text"),
-    "times-suffix": Reading("times are texts such as '1.5s'", times="suffix"),
-    "times-clock": Reading("times are texts such as '00:00:01.500'", times="clock"),
+    "times-text": Reading("times are strings such as '1.5'", times="text"),
+    "times-suffix": Reading("times are strings such as '1.5s'", times="suffix"),
+    "times-clock": Reading("times are strings such as '00:00:01.500'", times="clock"),
     "times-none": Reading("segments have no times", times="none"),
     # The webhook.
     "webhook-no-status": Reading("the webhook has no status", webhook_status=False),

@@ -117,8 +117,8 @@ class Replies:
     def _settled(self, result: Result) -> dict[str, Any]:
         if result.error is not None:
             return self.failure(result.error)
-        told = words.fields(self._reading, result.segments, vtt=self._shape.vtt)
-        return told | self.state(self._reading.completed_state)
+        spoken = words.fields(self._reading, result.segments, vtt=self._shape.vtt)
+        return spoken | self.state(self._reading.completed_state)
 
     def _status(self, body: dict[str, Any]) -> Response:
         return JSONResponse(body if self._reading.status_reply == "flat" else {"data": body})

@@ -26,14 +26,14 @@ _CREDENTIAL_FIELDS = {"form": ("client_id", "client_secret"), "json": ("appId", 
 
 
 class Tokens:
-    """Sells access tokens for the right credentials, and knows those that are still good."""
+    """Issues access tokens for the right credentials, and checks those it gets."""
 
     def __init__(self, settings: SandboxSettings, ledger: Ledger) -> None:
         self._settings = settings
         self._reading = settings.reading
         self._ledger = ledger
 
-    async def sell(self, request: Request) -> Response:
+    async def issue(self, request: Request) -> Response:
         """The token request. Raises RefusedError."""
         content = await read_body(request)
         in_body = self._reading.token_credentials == "body"
@@ -53,7 +53,7 @@ class Tokens:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer" and self._ledger.accepts_token(token):
             return
-        match self._reading.dead_token:
+        match self._reading.expired_token:
             case "401":
                 raise RefusedError(401, "The access token is missing, wrong or expired.")
             case "401_bare":

@@ -1,4 +1,4 @@
-"""How a result's words are told: as segments with times and speakers, as WebVTT, or as one text."""
+"""How a result's words are represented: as segments with times and speakers, as WebVTT, or as one text."""
 
 from __future__ import annotations
 
