@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
 
-from tests.readings.client import (
+from tests.acceptance.readings.client import (
     BASE64,
     CREDENTIALS,
     FORM,
@@ -23,7 +23,7 @@ from tests.readings.client import (
     bearer,
     check,
 )
-from tests.support import wait_for
+from tests.kit.clinic import wait_for
 
 # --- the token: the request ---
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.readings.client import (
+from tests.acceptance.readings.client import (
     Check,
     Client,
     check,

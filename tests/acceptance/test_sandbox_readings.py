@@ -15,7 +15,7 @@ from invox_watcher.cli import main
 from invox_watcher.sandbox import signing
 from invox_watcher.sandbox.configuration import client_configuration
 from invox_watcher.sandbox.readings import READINGS, Reading, combined, named
-from tests.readings.client import (
+from tests.acceptance.readings.client import (
     CHECKS,
     CREDENTIALS,
     MISSING_TOKEN,
@@ -26,10 +26,10 @@ from tests.readings.client import (
     bearer,
     started,
 )
-from tests.readings.result import WORKING
-from tests.support import sandbox, wait_for
+from tests.acceptance.readings.result import WORKING
+from tests.kit.clinic import sandbox, wait_for
 
-VECTORS = Path(__file__).parent / "vectors"
+VECTORS = Path(__file__).parent.parent / "vectors"
 
 
 @pytest.mark.parametrize("name", READINGS)

@@ -3,8 +3,10 @@
 import pytest
 
 _MODULES = ("api", "result", "storage", "token", "webhook")
-pytest.register_assert_rewrite(*(f"tests.readings.{name}" for name in _MODULES), "tests.readings.client")
+pytest.register_assert_rewrite(
+    *(f"tests.acceptance.readings.{name}" for name in _MODULES), "tests.acceptance.readings.client"
+)
 
-from tests.readings import api, result, storage, token, webhook  # noqa: E402
+from tests.acceptance.readings import api, result, storage, token, webhook  # noqa: E402
 
 __all__ = ["api", "result", "storage", "token", "webhook"]

@@ -8,7 +8,7 @@ import re
 from typing import Any
 from urllib.parse import urlsplit
 
-from tests.readings.client import (
+from tests.acceptance.readings.client import (
     CREDENTIALS,
     ENCRYPTION,
     FORBIDDEN,

@@ -6,15 +6,15 @@ import json
 from typing import Any
 from urllib.parse import quote
 
-from tests import loopback
-from tests.readings.client import (
+from tests.acceptance.readings.client import (
     NOT_FOUND,
     STATUS,
     Check,
     Client,
     check,
 )
-from tests.support import wait_for
+from tests.kit import loopback
+from tests.kit.clinic import wait_for
 
 # --- the status call ---
 

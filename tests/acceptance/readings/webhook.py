@@ -9,12 +9,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 from invox_watcher.sandbox import signing
-from tests import loopback
-from tests.readings.client import (
+from tests.acceptance.readings.client import (
     Client,
     check,
 )
-from tests.support import wait_for
+from tests.kit import loopback
+from tests.kit.clinic import wait_for
 
 
 @check("webhook-no-status")

@@ -14,8 +14,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from invox_watcher.sandbox.server import Sandbox
-from tests import loopback
-from tests.support import sandbox, wait_for
+from tests.kit import loopback
+from tests.kit.clinic import sandbox, wait_for
 
 BASE64 = base64.b64encode(b"sandbox-app:sandbox-key").decode()
 GRANT = "grant_type=client_credentials"
