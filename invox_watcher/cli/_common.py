@@ -91,9 +91,12 @@ def job_called(text: str, journal: Journal) -> Job:
 
 def facts_of(job: Job) -> dict[str, Any]:
     """What is known of a job, but for its failure and what only the daemon can use."""
-    internal = ("identity", "payload", "refusal", "failure")
-    known = {name: value for name, value in vars(job).items() if name not in internal}
-    return known | {"size_bytes": job.size_bytes}
+    internal = ("payload", "refusal", "failure")
+    known = (
+        ("size_bytes", job.size_bytes) if name == "identity" else (name, value)
+        for name, value in vars(job).items()
+    )
+    return {name: value for name, value in known if name not in internal}
 
 
 def json_of(job: Job) -> dict[str, Any]:
