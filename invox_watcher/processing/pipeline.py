@@ -39,8 +39,8 @@ from invox_watcher.heartbeat import beat
 from invox_watcher.invox import InvoxApi, ReplyStatus, TranscriptionReply, parse_reply
 from invox_watcher.job import FINAL, Failure, Job, State
 from invox_watcher.journal import Journal
-from invox_watcher.outputs import OutputFormat, error_file, render
-from invox_watcher.processing.documents import delivery_of
+from invox_watcher.outputs import OutputFormat, render
+from invox_watcher.processing.documents import delivery_of, error_file
 from invox_watcher.processing.polling import PollingPolicy, PollOutcome, ResultPoller
 from invox_watcher.processing.reservations import FOLDER_TRIES, Reservations
 from invox_watcher.recording import FileIdentity

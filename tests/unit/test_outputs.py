@@ -16,7 +16,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from invox_watcher import config, outputs
 from invox_watcher.outputs.delivery import Delivery, Source
 from invox_watcher.outputs.formats import OutputFormat, render
 from invox_watcher.transcript import Segment, Transcript
@@ -263,10 +262,6 @@ class TestTxt:
 @pytest.mark.parametrize("segments", [(), (Segment("\x00 \u200b", 0.0, 1.0, "Speaker_00"),)])
 def test_silence(format: OutputFormat, content: bytes, segments: tuple[Segment, ...]) -> None:
     assert render(delivery(*segments), format, NAMES) == content
-
-
-def test_the_configuration_offers_exactly_these_formats() -> None:
-    assert get_args(config.OutputFormat) == get_args(outputs.OutputFormat)
 
 
 TEXT = st.text(st.characters() | st.sampled_from(list(" .,-><{}\n\r\ud800\u200b")), max_size=200)
