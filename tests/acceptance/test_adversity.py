@@ -163,7 +163,7 @@ def test_a_folder_closed_to_the_daemon_is_not_passed_over(tmp_path: Path, api: S
 
     daemon = clinic.start(not_almighty(clinic.command("run")))
     troubled, oldest = (
-        'invox_watcher_inbox_recordings{stage="troubled"}',
+        'invox_watcher_inbox_recordings{stage="error"}',
         "invox_watcher_inbox_oldest_seconds",
     )
     wait_for("it is counted", lambda: metric(troubled) == 1)

@@ -204,7 +204,7 @@ def test_a_second_start_is_refused(clinic: Clinic) -> None:
     pid = start(clinic)
     second = clinic.run("start")
     assert second.returncode == 75
-    assert f"is running on {clinic.root / 'state'} already (pid {pid})" in second.stderr
+    assert f"is already running on {clinic.root / 'state'} (pid {pid})" in second.stderr
     assert "invox-watcher stop" in second.stderr
     assert status(clinic)["pid"] == pid
     assert int(pid_file(clinic).read_text()) == pid
@@ -335,7 +335,7 @@ def test_a_daemon_that_dies_before_it_is_ready_is_not_waited_for(clinic: Clinic)
         kill(clinic)
         message = starting.communicate(timeout=20)[1]
     assert starting.returncode == 70
-    assert "The daemon ended before it was ready." in message
+    assert "The daemon exited before it was ready." in message
     assert str(clinic.log) in message
 
 
@@ -347,12 +347,12 @@ def _locked(journal: Path) -> Iterator[None]:
 
 
 @pytest.mark.slow
-def test_a_daemon_that_does_not_stop_is_said_to_go_on_stopping(clinic: Clinic) -> None:
+def test_a_daemon_that_does_not_stop_in_time_is_reported(clinic: Clinic) -> None:
     pid = start(clinic)
     os.kill(pid, signal.SIGSTOP)
     run = clinic.run("stop")
     assert run.returncode == 75
-    assert f"(pid {pid}) has not ended after 30 s" in run.stderr
+    assert f"(pid {pid}) did not exit within 30 s; it is still shutting down" in run.stderr
     os.kill(pid, signal.SIGCONT)
     wait_for("it ends", lambda: not alive(pid))
 

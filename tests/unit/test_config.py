@@ -96,9 +96,9 @@ class TestWhatIsAccepted:
         schema = json_schema()
         assert schema["required"] == ["api", "folders"]
         assert schema["additionalProperties"] is False
-        assert schema["$defs"]["Credentials"]["required"] == []
-        assert schema["$defs"]["Api"]["required"] == ["base_url"]
-        assert schema["$defs"]["Watch"]["properties"]["mode"]["enum"] == ["auto", "native", "polling"]
+        assert schema["$defs"]["CredentialsSection"]["required"] == []
+        assert schema["$defs"]["ApiSection"]["required"] == ["base_url"]
+        assert schema["$defs"]["WatchSection"]["properties"]["mode"]["enum"] == ["auto", "native", "polling"]
 
     def test_a_section_with_nothing_in_it_means_its_defaults(self, write: Write) -> None:
         assert load(write(with_section("watch:\n  # mode: native")), ENVIRON).watch.mode == "auto"
