@@ -105,7 +105,8 @@ class FolderMonitor:
 
     def closed(self) -> Reason | None:
         """What is unavailable by the last check of `watch`; None if nothing is. Never blocks."""
-        return self._problem.reason if self._problem is not None else None
+        problem = self._problem  # `watch` may change it meanwhile
+        return problem.reason if problem is not None else None
 
     def watch(self, stop: threading.Event) -> None:
         """Check every few seconds until `stop` is set, and notice too if a check doesn't end."""

@@ -50,7 +50,8 @@ class JournalMonitor:
 
     def closed(self) -> Reason | None:
         """Why the journal can't be used, by the last check of `watch`; None if it can. Never blocks."""
-        return self._fault.reason if self._fault is not None else None
+        fault = self._fault  # `watch` may change it meanwhile
+        return fault.reason if fault is not None else None
 
     def watch(self, stop: threading.Event) -> None:
         """Check again and again until `stop` is set: a recording may only be taken if the journal answers."""

@@ -65,9 +65,9 @@ class Intake:
 
     def closed(self) -> Reason | None:
         """Why the disk or the journal refused the last claim, while a recording waits for that."""
-        status = self._inbox.status
+        status, refused = self._inbox.status, self._refused  # the inbox's thread may change it meanwhile
         waits = status.settling or status.troubled
-        return self._refused.reason if self._refused is not None and waits else None
+        return refused.reason if refused is not None and waits else None
 
     @property
     def paused(self) -> bool:
