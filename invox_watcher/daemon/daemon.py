@@ -41,6 +41,7 @@ from invox_watcher.processing import (
     recover,
     return_stranded,
 )
+from invox_watcher.processing.gates import reasons
 from invox_watcher.retention import Ages, Retention
 from invox_watcher.times import utc_now
 from invox_watcher.web import Counters, Gauges, IntakeSnapshot, Server, create_app, exposition
@@ -149,11 +150,11 @@ class Daemon:
             folders=self._folders,
             journal=self._journal,
             api=api_of(config, self._client),
-            rules=ProcessingOptions(
+            options=ProcessingOptions(
                 on_duplicate=config.intake.on_duplicate,
                 formats=config.outputs.formats,
                 speaker_names=config.outputs.speaker_names,
-                asking=PollingPolicy(
+                polling=PollingPolicy(
                     first_seconds=config.polling.first_seconds,
                     max_seconds=config.polling.max_seconds,
                     deadline_seconds=config.polling.deadline_seconds,
@@ -270,8 +271,7 @@ class Daemon:
     def drained(self) -> bool:
         """Whether nothing is left to do, or something keeps us from doing it."""
         status = self._inbox.status  # before the engine's: what was taken in between is then counted there
-        health = self._engine.health
-        self._blocked = self._blocked or health.api or health.storage
+        self._blocked = self._blocked or self._engine.blocking_fault
         if self._blocked is not None:
             return True
         settled = status.scans and not status.settling and not status.refused_now
@@ -303,7 +303,7 @@ class Daemon:
     @property
     def api_is_away(self) -> bool:
         """Whether nothing is sent to the API for now, because it does not answer or refuses us."""
-        return self._engine.health.api is not None
+        return self._engine.api_is_unavailable
 
     def check_progress(self) -> bool:
         """Look whether every part gets on, and log which doesn't. To be called every few seconds."""
@@ -314,9 +314,9 @@ class Daemon:
 
     def problems(self) -> dict[str, str]:
         """What keeps a recording from going through right now: code → sentence. Empty where nothing does."""
-        health = self._engine.health
-        errors = (health.api, health.storage, self._journal_fault, self._presence.problem)
-        found = {error.code: error.message for error in errors if error is not None}
+        found = {reason.code: reason.message for reason in reasons(self._engine.gates)}
+        errors = (self._journal_fault, self._presence.problem)
+        found |= {error.code: error.message for error in errors if error is not None}
         status, blocked = self._inbox.status, self._blocked
         if blocked is not None and (status.settling or status.troubled):  # it still waits in the inbox
             found[blocked.code] = blocked.message

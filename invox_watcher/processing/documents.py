@@ -1,4 +1,4 @@
-"""What a job leaves behind for people: the facts in its transcript files, or its error file."""
+"""From a job and its reply to what is delivered."""
 
 from __future__ import annotations
 

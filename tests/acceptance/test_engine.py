@@ -44,7 +44,7 @@ def test_a_fault_of_the_disk_that_is_over_is_not_told_for_as_long_as_the_api_is_
         max_in_flight=5,
         max_attempts=8,
         backoff=Backoff(0.02, 0.1),
-        gone=lambda: None,
+        unavailable=lambda: None,
         on_room=lambda: None,
         on_crash=lambda: None,
         clock=Clock(),
