@@ -222,8 +222,8 @@ def test_a_worker_that_hangs_is_seen_though_all_else_goes_on(clinic: Clinic, api
         write_wav(clinic.inbox / "smith.wav")
         wait_for("it is noticed", lambda: bool(clinic.events("stalled")), seconds=40)
         (event,) = clinic.events("stalled")
-        assert event["part"].startswith("look-")
-        assert event["where"].startswith("pipeline.py:")
+        assert event["part"].startswith("poll-")
+        assert event["where"].startswith("processing/steps/publish.py:")
         fed = len(systemd.messages("WATCHDOG"))
         write_wav(clinic.inbox / "jones.wav", pitch=700)
         wait_for("others go on", lambda: len(clinic.events("uploaded")) == 2)
@@ -283,7 +283,7 @@ class Deaf(Clock):
 
 def test_a_due_job_that_nobody_takes_although_somebody_is_free() -> None:
     clock = Deaf()
-    lane = Lane(clock, "looks")
+    lane = Lane(clock, "polls")
     job = Job("1", State.WAITING, "a.wav", FileIdentity(1, 1, 1, 1), utc_now())
     lane.put(job, 0, held_back=False)
     time.sleep(0.05)
