@@ -38,10 +38,10 @@ from invox_watcher.processing import (
     Pipeline,
     PollingPolicy,
     ProcessingOptions,
+    reasons,
     recover,
     return_stranded,
 )
-from invox_watcher.processing.gates import reasons
 from invox_watcher.retention import Ages, Retention
 from invox_watcher.times import utc_now
 from invox_watcher.web import Counters, Gauges, IntakeSnapshot, Server, create_app, exposition

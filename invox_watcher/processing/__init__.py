@@ -5,6 +5,7 @@ from __future__ import annotations
 from invox_watcher.processing.backoff import Backoff
 from invox_watcher.processing.context import ProcessingOptions
 from invox_watcher.processing.engine import Engine
+from invox_watcher.processing.gates import Gate, reasons
 from invox_watcher.processing.lanes import Clock
 from invox_watcher.processing.pipeline import Pipeline
 from invox_watcher.processing.polling import PollingPolicy
@@ -14,9 +15,11 @@ __all__ = [
     "Backoff",
     "Clock",
     "Engine",
+    "Gate",
     "Pipeline",
     "PollingPolicy",
     "ProcessingOptions",
+    "reasons",
     "recover",
     "return_stranded",
 ]

@@ -7,7 +7,7 @@ Then each state leads to one step, in `steps/`:
     claimed       identify         hashes the recording, and looks for an earlier job with the same content
     identified    upload, reuse    uploads it; if the content is known, waits for the earlier transcript
     uploading     reconcile        the upload's answer was lost: asks the API before anything is sent again
-    waiting       poll             asks the API for the result, again and again
+    waiting       poll             polls the API for the result, again and again
     transcribed   publish          writes the transcript files to the outbox
     delivered     file_as_done     moves the recording to done/
     failing       file_as_failed   writes the error file, and moves the recording to failed/

@@ -1,4 +1,4 @@
-"""A recording's steps, one by one: real folders and a real journal, and an API that does as it is told."""
+"""A recording's steps, one by one, with real folders, a real journal, and an API in memory."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Api:
 
 
 class Clinic:
-    """One recording in the inbox, and all that processes it; its clock only moves when told."""
+    """One recording in the inbox, and all that processes it; its clock moves only if a test moves it."""
 
     def __init__(self, root: Path) -> None:
         self.now = 0.0
@@ -139,7 +139,7 @@ def test_a_payload_that_is_not_whole_is_not_sent(clinic: Clinic, found: bytes | 
     assert clinic.api.sent == []
 
 
-def test_a_recording_that_changes_while_it_is_sent_is_claimed_again(clinic: Clinic) -> None:
+def test_a_recording_that_changes_while_sent_is_claimed_again(clinic: Clinic) -> None:
     job = clinic.until(State.IDENTIFIED)
     recording = clinic.folders.processing / job.id / "smith.wav"
 

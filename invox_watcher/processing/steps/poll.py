@@ -1,4 +1,4 @@
-"""waiting → transcribed: ask the API for the result until there is one."""
+"""waiting → transcribed: poll the API for the result until there is one."""
 
 from __future__ import annotations
 
