@@ -88,9 +88,7 @@ def test_the_first_poll_is_estimated_from_length_and_ratio() -> None:
 
 
 @given(st.floats(0.01, 100), st.floats(0.01, 1000), st.floats(0.0, 1e6))
-def test_polls_are_a_quarter_late_at_most_and_capped(
-    first: float, cap: float, waited: float
-) -> None:
+def test_polls_are_a_quarter_late_at_most_and_capped(first: float, cap: float, waited: float) -> None:
     delay = next_poll_delay(waited, first_seconds=first, max_seconds=cap)
     assert 0 < delay <= cap
     assert delay <= max(waited / 4, first)
