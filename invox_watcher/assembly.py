@@ -6,14 +6,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from invox_watcher.config import Config
 from invox_watcher.delivery import Commands, Hooks
-from invox_watcher.errors import FolderError, InvoxError, Reason
+from invox_watcher.errors import FolderError
 from invox_watcher.files import (
     LOCK_FILE,
     FolderMonitor,
@@ -34,7 +34,6 @@ from invox_watcher.processing import (
     Backoff,
     Clock,
     Engine,
-    Gate,
     Intake,
     JournalMonitor,
     Pipeline,
@@ -57,7 +56,6 @@ class Parts:
     inbox: Inbox
     intake: Intake
     engine: Engine
-    engine_gates: Sequence[Gate]
     folder_monitor: FolderMonitor
     journal_monitor: JournalMonitor
     stall_detector: StallDetector
@@ -103,7 +101,6 @@ def assemble(
             inbox=inbox,
             intake=Intake(folders, pipeline, engine, inbox, gates=gates, stop=stop),
             engine=engine,
-            engine_gates=_gates_of(engine),
             folder_monitor=folder_monitor,
             journal_monitor=journal_monitor,
             stall_detector=StallDetector(patience_seconds),
@@ -267,11 +264,11 @@ def pipeline_of(
         folders=folders,
         journal=journal,
         api=api_of(config, client),
-        rules=ProcessingOptions(
+        options=ProcessingOptions(
             on_duplicate=config.intake.on_duplicate,
             formats=config.outputs.formats,
             speaker_names=config.outputs.speaker_names,
-            asking=PollingPolicy(
+            polling=PollingPolicy(
                 **config.polling.model_dump(),
                 callback_url=config.webhook.public_url if config.webhook.enabled else None,
                 confirm=config.webhook.confirm,
@@ -305,19 +302,6 @@ def engine_of(
         on_crash=on_crash,
         clock=clock,
     )
-
-
-@dataclass(frozen=True)
-class _HealthGate:
-    fault: Callable[[], InvoxError | None]
-
-    def closed(self) -> Reason | None:
-        fault = self.fault()
-        return fault.reason if fault is not None else None
-
-
-def _gates_of(engine: Engine) -> Sequence[Gate]:
-    return (_HealthGate(lambda: engine.health.api), _HealthGate(lambda: engine.health.storage))
 
 
 # ---- what is finished --------------------------------------------------------------------------------------

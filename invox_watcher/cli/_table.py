@@ -94,7 +94,7 @@ def standing(outlook: DaemonStatus) -> Text:
 
 def _upload(row: Shown, *, wide: bool) -> RenderableType:
     job = row.job
-    if job.state not in (State.UPLOADING, State.WAITING, State.TRANSCRIBED, State.DELIVERED, State.DONE):
+    if not job.state.has_upload:
         return ""
     percent = f"{100 * job.uploaded_bytes // max(job.size_bytes, 1)} %"
     rate = f" {display.size(row.bytes_per_second)}/s" if row.bytes_per_second else ""

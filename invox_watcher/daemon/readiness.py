@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from invox_watcher.assembly import Parts
 from invox_watcher.errors import ExitStatus, Reason
-from invox_watcher.processing import reasons
+from invox_watcher.processing import Gate, reasons
 from invox_watcher.web import IntakeSnapshot
 
 
@@ -13,11 +15,14 @@ class Readiness:
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
-        # Those that keep recordings under way, or the next claim, from going on.
-        self._work = (parts.intake, *parts.engine_gates)
-        self._gates = (
-            parts.stall_detector, *self._work, parts.journal_monitor, parts.folder_monitor, parts.inbox,
-        )  # fmt: skip
+        self._gates: Sequence[Gate] = (
+            parts.stall_detector,
+            *parts.engine.gates,
+            parts.intake,
+            parts.journal_monitor,
+            parts.folder_monitor,
+            parts.inbox,
+        )
 
     def reasons(self) -> list[Reason]:
         """What keeps a recording from going through right now; empty if nothing does."""
@@ -30,14 +35,13 @@ class Readiness:
     @property
     def api_is_unavailable(self) -> bool:
         """Whether nothing is sent to the API for now, because it does not answer or refuses our calls."""
-        return self._parts.engine.health.api is not None
+        return self._parts.engine.api_is_unavailable
 
     def verdict(self) -> ExitStatus | None:
         """The exit status of a run that ends because its work can't go on; None if it can."""
-        if not reasons(self._work):
-            return None
-        fault = self._parts.engine.health.api
-        return fault.exit_status if fault is not None else ExitStatus.TRY_LATER
+        if (fault := self._parts.engine.blocking_fault) is not None:
+            return fault.exit_status
+        return ExitStatus.TRY_LATER if self._parts.intake.closed() is not None else None
 
     def snapshot(self) -> IntakeSnapshot:
         """The same as numbers for /metrics."""

@@ -1,4 +1,4 @@
-"""What a job leaves behind for people: the content of its transcript files, or of its error file."""
+"""From a job to what people get: the content of its transcript files, or of its error file."""
 
 from __future__ import annotations
 
