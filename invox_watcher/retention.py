@@ -28,10 +28,10 @@ _EVERY_SECONDS = 3600.0
 class Ages:
     """After how many days what is deleted; None for never. See config.example.yaml, `retention`."""
 
-    done_days: int | None = None
-    failed_days: int | None = None
-    transcripts_days: int | None = None
-    journal_days: int | None = None
+    done_days: int | None
+    failed_days: int | None
+    transcripts_days: int | None
+    journal_days: int | None
 
     def __bool__(self) -> bool:
         return any(days is not None for days in vars(self).values())

@@ -85,7 +85,8 @@ def standing(outlook: DaemonStatus) -> Text:
     if outlook.daemon is None:
         return Text("No daemon is running: nothing moves before one is started.", "red")
     if not outlook.asked:
-        return Text(f"The daemon is running; {outlook.silence}, so what comes next is not known.", "yellow")
+        why = outlook.unreachable_because
+        return Text(f"The daemon is running; {why}, so what comes next is not known.", "yellow")
     if outlook.problems:
         return Text(printable(f"Not ready: {' '.join(outlook.problems.values())}"), "yellow")
     return Text("The daemon is ready.", "green")
@@ -93,7 +94,7 @@ def standing(outlook: DaemonStatus) -> Text:
 
 def _upload(row: Shown, *, wide: bool) -> RenderableType:
     job = row.job
-    if job.state not in (State.UPLOADING, State.WAITING, State.TRANSCRIBED, State.DELIVERED, State.DONE):
+    if not job.state.has_upload:
         return ""
     percent = f"{100 * job.uploaded_bytes // max(job.size_bytes, 1)} %"
     rate = f" {display.size(row.bytes_per_second)}/s" if row.bytes_per_second else ""

@@ -33,9 +33,9 @@ _TURN_SECONDS = 0.05
 class Commands:
     """What to run, as a program and its arguments; None for nothing."""
 
-    on_done: Sequence[str] | None = None
-    on_failed: Sequence[str] | None = None  # also for recordings that vanished
-    timeout_seconds: float = 60.0
+    on_done: Sequence[str] | None
+    on_failed: Sequence[str] | None  # also for recordings that vanished
+    timeout_seconds: float
 
     @property
     def states(self) -> frozenset[State]:

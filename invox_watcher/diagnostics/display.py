@@ -15,7 +15,6 @@ from rich.text import Text
 from invox_watcher.job import FINAL, Job, State
 
 _STYLES = {State.DONE: "green", State.FAILED: "red", State.FAILING: "red", State.VANISHED: "red"}
-_NOTHING_SENT = (State.CLAIMED, State.IDENTIFIED, State.VANISHED)
 
 
 def plain_table() -> Table:
@@ -37,7 +36,7 @@ def upload(job: Job, beside: str | None = None) -> RenderableType:
         return Text(f"none: {job.failure.reason.code if job.failure else ''}", "red")
     if job.original_id is not None:
         return Text("none: a copy", "green")
-    if job.state in _NOTHING_SENT:
+    if not job.state.has_upload:
         return ""
     beside = size(job.uploaded_bytes) if beside is None else beside
     cell = Table.grid(expand=True, padding=(0, 1, 0, 0))

@@ -379,7 +379,8 @@ def _standing(outlook: DaemonStatus) -> str:
         return "No daemon is running: nothing happens before one is started."
     if outlook.problems:
         return f"The daemon is running, but: {' '.join(outlook.problems.values())}"
-    return "The daemon is running." if outlook.asked else f"The daemon is running; {outlook.silence}."
+    why = "" if outlook.asked else f"; {outlook.unreachable_because}"
+    return f"The daemon is running{why}."
 
 
 def _told(job: Job) -> str:

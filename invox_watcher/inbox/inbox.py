@@ -18,7 +18,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Literal
 
-from invox_watcher.errors import InvoxError, RecordingVanishedError
+from invox_watcher.errors import InvoxError, Reason, RecordingVanishedError
 from invox_watcher.events import Event, log
 from invox_watcher.heartbeat import beat
 from invox_watcher.host import Place, open_root
@@ -35,6 +35,10 @@ _TURN_SECONDS = 1.0
 _FLOOD = 1000
 _AFTER_FLOOD_SECONDS = 1.0
 _HINT_OVERFLOW = "A rescan finds what was lost. If it happens often, raise fs.inotify.max_queued_events."
+
+_UNAVAILABLE = Reason(
+    "inbox_unavailable", "The inbox can't be read.", "Does it exist, and may the daemon's user read it?"
+)
 
 Take = Callable[[Candidate], bool]
 
@@ -110,6 +114,10 @@ class Inbox:
     def status(self) -> InboxStatus:
         """How things stood a moment ago; may be read from any thread."""
         return self._status
+
+    def closed(self) -> Reason | None:
+        """Why no recording can be found now; None if the inbox can be read. From any thread."""
+        return None if self._status.available else _UNAVAILABLE
 
     def wake(self) -> None:
         """There is room again, or the stop event was set: look now. From any thread."""

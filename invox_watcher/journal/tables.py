@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from invox_watcher.errors import Reason
-from invox_watcher.job import Failure, Job, State
+from invox_watcher.job import Failure, Job, Payload, State
 from invox_watcher.recording import FileIdentity
 
 
@@ -54,6 +54,14 @@ def _decode_failure(value: str) -> Failure:
     return Failure(**fields | {"stage": State(fields["stage"]), "reason": reason})
 
 
+def _encode_payload(value: Payload) -> str:
+    return json.dumps(dataclasses.asdict(value))
+
+
+def _decode_payload(value: str) -> Payload:
+    return Payload(**json.loads(value))
+
+
 # RFC 3339 text sorts, reads well in a shell, and keeps its zone.
 _Time = _Stored(_encode_time, datetime.fromisoformat)
 # Names that are not UTF-8 are surrogate escapes in Python, which no text column takes.
@@ -61,6 +69,7 @@ _Name = _Stored(os.fsencode, os.fsdecode, sa.LargeBinary)
 # Inodes of network file systems fill all 64 bits, and times in nanoseconds more; integer columns hold 63.
 _BigNumber = _Stored(str, int)
 _Failure = _Stored(_encode_failure, _decode_failure, sa.Text)
+_Payload = _Stored(_encode_payload, _decode_payload, sa.Text)
 _State = _Stored(str, State)
 
 metadata = sa.MetaData()
@@ -79,6 +88,8 @@ jobs = sa.Table(
     sa.Column("mime_type", sa.Text),
     sa.Column("duration_seconds", sa.Float),
     sa.Column("refusal", _Failure),
+    sa.Column("predecessor_id", sa.String),
+    sa.Column("payload", _Payload),
     sa.Column("sha256", sa.String, index=True),
     sa.Column("original_id", sa.String),
     sa.Column("request_id", sa.Text, index=True),
@@ -87,6 +98,9 @@ jobs = sa.Table(
     sa.Column("changed_uploads", sa.Integer, nullable=False),
     sa.Column("uploaded_bytes", sa.BigInteger, nullable=False),
     sa.Column("uploaded_at", _Time),
+    sa.Column("polled_at", _Time),
+    sa.Column("waited_seconds", sa.Float, nullable=False),
+    sa.Column("denied_seconds", sa.Float, nullable=False),
     sa.Column("completed_at", _Time),
     sa.Column("delivered_by", sa.String),
     sa.Column("filed_as", _Name),

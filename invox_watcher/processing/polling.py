@@ -1,7 +1,7 @@
-"""What there is under a job's request id, and when to look again: by asking the API, or by its webhook.
+"""What there is under a job's request id, and when to poll again: from the API, or from its webhook.
 
-A webhook's signature does not cover its words, so by default a webhook is only the moment to ask, and the
-words are the API's. See docs/webhooks.md for the three ways of `webhook.confirm`.
+A webhook's signature does not cover its words, so by default a webhook is only the moment to poll, and the
+words are the API's. See docs/webhooks.md for the three values of `webhook.confirm`.
 """
 
 from __future__ import annotations
@@ -9,25 +9,33 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from enum import Enum, auto
 from typing import Literal
 
 from invox_watcher.errors import ApiRejectedError, RequestUnknownError
 from invox_watcher.invox import InvoxApi, ReplyStatus, TranscriptionReply, parse_reply
-from invox_watcher.job import Job, State
+from invox_watcher.job import Job
 from invox_watcher.journal import Journal
-from invox_watcher.times import utc_now
+from invox_watcher.processing.waiting import Waiting, WaitingTimes
+from invox_watcher.times import seconds_since
 
-# A second look every quarter of the time already waited keeps a job's answer at most 25 % late.
+# Polling every quarter of the time already waited keeps a job's answer at most 25 % late.
 _POLL_FRACTION = 0.25
+# After an upload of unknown fate: how long its result may stay pending before it counts as never arrived.
+# Generous, since waiting costs minutes once in a crash, and a second upload costs money.
+_UNCERTAIN_FLOOR_SECONDS = 600.0
+_UNCERTAIN_FACTOR = 3.0
+
+
+# ---- when ------------------------------------------------------------------------------------------------
 
 
 def first_poll_delay(
     duration_seconds: float | None, ratio: float | None, *, first_seconds: float, max_seconds: float
 ) -> float:
-    """When to ask first: the recording's length × the learned ratio, or `first_seconds` where unknown.
+    """When to poll first: the recording's length × the learned ratio, or `first_seconds` if unknown.
 
-    Never later than `max_seconds`, the cap between any two looks: a look too early costs one small request,
+    Never later than `max_seconds`, the cap between any two polls: polling too early costs one small request,
     and the ratio of short recordings is mostly the fixed cost of each.
     """
     if duration_seconds is None or ratio is None:
@@ -36,15 +44,91 @@ def first_poll_delay(
 
 
 def next_poll_delay(waited_seconds: float, *, first_seconds: float, max_seconds: float) -> float:
-    """How long until the next look at a result that has been pending for `waited_seconds`."""
+    """How long until the next poll for a result that has been pending for `waited_seconds`."""
     return min(max(waited_seconds * _POLL_FRACTION, min(first_seconds, max_seconds)), max_seconds)
 
 
-# After an upload of unknown fate: how long its result may stay pending before we hold that it never arrived.
-# Generous, since waiting costs minutes once in a crash, and a second upload costs money.
-_UNCERTAIN_FLOOR_SECONDS = 600.0
-_UNCERTAIN_FACTOR = 3.0
-_PENDING = TranscriptionReply(ReplyStatus.PENDING, None, None, {})
+# ---- webhook.confirm -------------------------------------------------------------------------------------
+
+
+class ApiAnswer(Enum):
+    """What the API says about a request id."""
+
+    FINAL = auto()  # a transcript or an error
+    PENDING = auto()
+    DENIED = auto()  # it knows no such request, but has not said so for long: not to be believed yet
+    UNKNOWN = auto()  # it has denied the request for `polling.unknown_seconds`
+
+
+class Decision(Enum):
+    """What to do about a job that waits."""
+
+    ASK_API = auto()
+    TAKE_API = auto()  # the API's reply counts
+    TAKE_WEBHOOK = auto()  # the webhook's words count
+    WAIT = auto()
+    GIVE_UP = auto()  # the API has nothing under the request id
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is known when `webhook.confirm` decides."""
+
+    api: ApiAnswer | None = None  # None: not asked yet
+    webhook: bool = False  # whether one came
+    webhook_is_old: bool = False  # it came so long ago that the API should have the result by now
+    api_answers: bool | None = None  # whether the API answers for jobs whose result it sends; None: not known
+
+
+def confirm_always(evidence: Evidence) -> Decision:
+    """Only the API's words count. So too if no webhook is expected."""
+    match evidence.api:
+        case None:
+            return Decision.ASK_API
+        case ApiAnswer.FINAL:
+            return Decision.TAKE_API
+        case ApiAnswer.UNKNOWN:
+            return Decision.GIVE_UP
+        case ApiAnswer.PENDING | ApiAnswer.DENIED:
+            return Decision.WAIT
+
+
+def confirm_never(evidence: Evidence) -> Decision:
+    """A webhook's words count as soon as it comes."""
+    return Decision.TAKE_WEBHOOK if evidence.webhook else _without_webhook(evidence)
+
+
+def confirm_auto(evidence: Evidence) -> Decision:
+    """The API's words count, or the webhook's if the API doesn't answer for jobs whose result it sends.
+
+    Not believed quickly, since a moment's denial must not open the way for a webhook's own words; but once it
+    has denied one job for long, and never answered for any, it is how this account works.
+    """
+    if not evidence.webhook:
+        return _without_webhook(evidence)
+    if evidence.api in (None, ApiAnswer.FINAL):
+        return confirm_always(evidence)
+    denied = evidence.api is ApiAnswer.UNKNOWN or (
+        evidence.api is ApiAnswer.DENIED and evidence.api_answers is False
+    )
+    return Decision.TAKE_WEBHOOK if denied or evidence.webhook_is_old else Decision.WAIT
+
+
+def _without_webhook(evidence: Evidence) -> Decision:
+    """An API that denies a job may be one that only ever sends such jobs' results."""
+    if evidence.api is ApiAnswer.UNKNOWN and evidence.api_answers is not True:
+        return Decision.WAIT
+    return confirm_always(evidence)
+
+
+_CONFIRM: dict[str, Callable[[Evidence], Decision]] = {
+    "auto": confirm_auto,
+    "always": confirm_always,
+    "never": confirm_never,
+}
+
+
+# ---- polling ---------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -61,149 +145,123 @@ class PollingPolicy:
 
 @dataclass(frozen=True)
 class PollOutcome:
-    """A reply, and by which way it came."""
+    """What a poll found: a final reply, or that it is pending, or (`is_unknown`) that nothing will come."""
 
-    reply: TranscriptionReply
+    reply: TranscriptionReply | None
     delivered_by: Literal["polling", "webhook"]
+    waiting: Waiting
+    is_unknown: bool = False
     asked_api: bool = True
-
-    @property
-    def is_final(self) -> bool:
-        """Whether there is a transcript or an error, and nothing more to wait for."""
-        return self.reply.status is not ReplyStatus.PENDING
 
 
 class ResultPoller:
-    """Asks about jobs that the API has, or may have. Safe for several threads, one per job at a time."""
+    """Polls for jobs that the API has, or may have. Safe for several threads, one per job at a time."""
 
     def __init__(
         self,
         journal: Journal,
         api: InvoxApi,
-        asking: PollingPolicy,
+        policy: PollingPolicy,
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._journal = journal
         self._api = api
-        self._asking = asking
-        self._clock = clock
-        self._waiting_since: dict[str, float] = {}
-        self._asked_since: dict[str, float] = {}
-        self._denied_since: dict[str, float] = {}
-        # Whether the API has answered for a job whose result it sent; None where that is not known yet.
-        self._api_answers: bool | None = None
+        self._policy = policy
+        self._times = WaitingTimes(clock)
+        self._confirm = _CONFIRM["always" if policy.callback_url is None else policy.confirm]
+        self._api_answers: bool | None = None  # see `Evidence`
 
-    def ask(self, job: Job) -> PollOutcome | None:
-        """What there is under the request id; None once the API has denied to know it for long enough."""
-        assert job.request_id is not None  # noqa: S101 - written with the states that ask
-        self._asked_since.setdefault(job.id, self._clock())
-        kept = self._journal.notice(job.request_id) if self._asking.callback_url else None
-        if kept is None:
-            reply = self._ask_api(job, job.request_id)
-            if reply is None and self._may_come_by_webhook_only():
-                reply = _PENDING
-            return None if reply is None else PollOutcome(reply, "polling")
-        payload, at = kept
-        notice = PollOutcome(parse_reply(payload), "webhook", asked_api=self._asking.confirm != "never")
-        if self._asking.confirm == "never":
-            return notice
-        reply = self._ask_api(job, job.request_id, rejected_is_denied=self._asking.confirm == "auto")
-        if reply is not None and reply.status is not ReplyStatus.PENDING:
-            self._api_answers = True
-            return PollOutcome(reply, "webhook")
-        if self._asking.confirm == "auto" and self._is_not_answering(job, reply, at):
-            return notice
-        return None if reply is None else PollOutcome(reply, "webhook")
-
-    def _is_not_answering(self, job: Job, reply: TranscriptionReply | None, notified_at: datetime) -> bool:
-        """Whether the API doesn't answer for jobs whose result it sends: it denies them, or says "pending".
-
-        Not believed quickly, since a moment's denial must not open the way for a webhook's own words; but
-        once it has denied one job for long, and never answered for any, it is how this account works.
-        """
-        denied = reply is None or (job.id in self._denied_since and self._api_answers is False)
-        if denied and self._api_answers is None:
-            self._api_answers = False
-        return denied or (utc_now() - notified_at).total_seconds() >= self.patience_seconds(job)
-
-    def _may_come_by_webhook_only(self) -> bool:
-        """Whether an API that denies a job may be one that only ever sends such jobs' results."""
-        expected = self._asking.callback_url is not None and self._asking.confirm != "always"
-        return expected and self._api_answers is not True
+    def poll(self, job: Job) -> PollOutcome:
+        """What there is under the request id of `job`."""
+        assert job.request_id is not None  # noqa: S101 - written with the states that are polled
+        self._times.begin_poll(job)
+        kept = self._journal.notice(job.request_id) if self._policy.callback_url else None
+        notice = None if kept is None else parse_reply(kept[0])
+        by: Literal["polling", "webhook"] = "polling" if kept is None else "webhook"
+        if self._confirm(Evidence(webhook=kept is not None)) is Decision.TAKE_WEBHOOK:
+            return PollOutcome(notice, by, self._times.end_poll(job), asked_api=False)
+        rejected_is_denied = kept is not None and self._confirm is confirm_auto
+        answer, reply, waiting = self._ask_api(job, job.request_id, rejected_is_denied=rejected_is_denied)
+        is_old = False
+        if kept is not None:
+            self._learn(answer)
+            if answer is not ApiAnswer.FINAL:
+                is_old = seconds_since(kept[1]) >= self.patience_seconds(job)
+        decision = self._confirm(Evidence(answer, kept is not None, is_old, self._api_answers))
+        taken = {Decision.TAKE_API: reply, Decision.TAKE_WEBHOOK: notice}.get(decision)
+        return PollOutcome(taken, by, waiting, is_unknown=decision is Decision.GIVE_UP)
 
     def _ask_api(
-        self, job: Job, request_id: str, *, rejected_is_denied: bool = False
-    ) -> TranscriptionReply | None:
+        self, job: Job, request_id: str, *, rejected_is_denied: bool
+    ) -> tuple[ApiAnswer, TranscriptionReply | None, Waiting]:
         try:
             reply = self._api.result(request_id)
         except (RequestUnknownError, ApiRejectedError) as error:
             if isinstance(error, ApiRejectedError) and not rejected_is_denied:
                 raise
             # Its books may be behind its storage, or a part of it restarting: one denial is not believed.
-            denied_since = self._denied_since.setdefault(job.id, self._clock())
-            if self._clock() - denied_since >= self._asking.unknown_seconds:
-                return None
-            return _PENDING
-        self._denied_since.pop(job.id, None)
-        return reply
+            waiting = self._times.end_poll(job, denied=True)
+            for_long = waiting.denied_seconds >= self._policy.unknown_seconds
+            return ApiAnswer.UNKNOWN if for_long else ApiAnswer.DENIED, None, waiting
+        pending = reply.status is ReplyStatus.PENDING
+        return ApiAnswer.PENDING if pending else ApiAnswer.FINAL, reply, self._times.end_poll(job)
+
+    def _learn(self, answer: ApiAnswer) -> None:
+        """Of a job whose webhook has come: does the API answer for those at all?"""
+        if answer is ApiAnswer.FINAL:
+            self._api_answers = True
+        elif answer is ApiAnswer.UNKNOWN and self._api_answers is None:
+            self._api_answers = False
 
     # ---- when --------------------------------------------------------------------------------------------
 
-    def begin(self, job: Job) -> float:
-        """The API has the recording now: start to count, and say in how many seconds to look first."""
-        self._waiting_since[job.id] = self._clock()
-        if self._asking.callback_url is not None:  # the webhook is expected to come first, and wakes the job
-            return max(self._asking.max_seconds, job.duration_seconds or 0.0)
+    def start(self, job: Job) -> float:
+        """The API has the recording now: start to count, and return in how many seconds to poll first."""
+        self._times.start(job)
+        if self._policy.callback_url is not None:  # the webhook is expected to come first, and wakes the job
+            return max(self._policy.max_seconds, job.duration_seconds or 0.0)
         return first_poll_delay(
             job.duration_seconds,
             min(self._ratios(), default=None),
-            first_seconds=self._asking.first_seconds,
-            max_seconds=self._asking.max_seconds,
+            first_seconds=self._policy.first_seconds,
+            max_seconds=self._policy.max_seconds,
         )
 
     def forget(self, job: Job) -> None:
-        """Nothing more is asked about this job."""
-        self._waiting_since.pop(job.id, None)
-        self._asked_since.pop(job.id, None)
-        self._denied_since.pop(job.id, None)
+        """This job is no longer polled."""
+        self._times.forget(job)
 
-    def waited_seconds(self, job: Job) -> float:
-        """How long this job has been waiting. After a restart the wall clock is believed, forwards only."""
-        now = self._clock()
-        if job.id not in self._waiting_since:
-            began = job.uploaded_at if job.state is State.WAITING else None
-            earlier = max((utc_now() - began).total_seconds(), 0.0) if began else 0.0
-            self._waiting_since[job.id] = now - earlier
-        return now - self._waiting_since[job.id]
-
-    def is_overdue(self, job: Job) -> bool:
+    def is_overdue(self, job: Job, waiting: Waiting) -> bool:
         """Whether a job that is pending has waited for as long as any may.
 
         What the wall clock says of the time before a restart may be a clock that was set, or a host that was
-        off: so in this run, too, it must have been asked about for as long as a result usually takes.
+        off: so in this run, too, it must have been polled for as long as a result usually takes.
         """
-        asked = self._clock() - self._asked_since[job.id]
-        deadline = self._asking.deadline_seconds
-        return self.waited_seconds(job) >= deadline and asked >= min(self.patience_seconds(job), deadline)
+        deadline = self._policy.deadline_seconds
+        if waiting.waited_seconds < deadline:
+            return False
+        return waiting.polled_seconds >= min(self.patience_seconds(job), deadline)
 
-    def next_poll_delay(self, waited_seconds: float) -> float:
-        """In how many seconds to look again at a job that has been waiting for so long."""
+    def next_delay(self, waiting: Waiting) -> float:
+        """In how many seconds to poll again."""
         return next_poll_delay(
-            waited_seconds, first_seconds=self._asking.first_seconds, max_seconds=self._asking.max_seconds
+            waiting.waited_seconds,
+            first_seconds=self._policy.first_seconds,
+            max_seconds=self._policy.max_seconds,
         )
 
     def patience_seconds(self, job: Job) -> float:
         """How long an upload of unknown fate may stay pending before it counts as never arrived.
 
-        A job is expected to take as long as the recording lasts, or as the slowest of late took; where the
-        clock was set meanwhile that may be anything, and the deadline bounds it.
+        A job is expected to take as long as the recording lasts, or as the slowest of late took; if the clock
+        was set meanwhile that may be anything, and the deadline bounds it.
         """
         expected = (job.duration_seconds or 0.0) * max([1.0, *self._ratios()])
         patience = max(_UNCERTAIN_FLOOR_SECONDS, _UNCERTAIN_FACTOR * expected)
-        return min(patience, max(_UNCERTAIN_FLOOR_SECONDS, self._asking.deadline_seconds))
+        return min(patience, max(_UNCERTAIN_FLOOR_SECONDS, self._policy.deadline_seconds))
 
     def _ratios(self) -> list[float]:
-        # Where webhooks are expected, one that had to be asked for tells how long we waited, not the API.
-        by = "polling" if self._asking.callback_url is None else "webhook"
+        # If webhooks are expected, the time of one that had to be polled for says how long we waited.
+        by = "polling" if self._policy.callback_url is None else "webhook"
         return self._journal.transcription_ratios(by)

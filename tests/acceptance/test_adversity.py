@@ -164,7 +164,7 @@ def test_a_folder_closed_to_the_daemon_is_reported(tmp_path: Path, api: Sandbox)
 
     daemon = clinic.start(not_almighty(clinic.command("run")))
     troubled, oldest = (
-        'invox_watcher_inbox_recordings{stage="troubled"}',
+        'invox_watcher_inbox_recordings{stage="error"}',
         "invox_watcher_inbox_oldest_seconds",
     )
     wait_for("it is counted", lambda: metric(troubled) == 1)

@@ -205,7 +205,7 @@ def test_a_second_start_is_refused(clinic: Clinic) -> None:
     pid = start(clinic)
     second = clinic.run("start")
     assert second.returncode == 75
-    assert f"is running on {clinic.root / 'state'} already (pid {pid})" in second.stderr
+    assert f"is already running on {clinic.root / 'state'} (pid {pid})" in second.stderr
     assert "invox-watcher stop" in second.stderr
     assert status(clinic)["pid"] == pid
     assert int(pid_file(clinic).read_text()) == pid
@@ -336,7 +336,7 @@ def test_start_does_not_wait_for_a_daemon_that_died(clinic: Clinic) -> None:
         kill(clinic)
         message = starting.communicate(timeout=20)[1]
     assert starting.returncode == 70
-    assert "The daemon ended before it was ready." in message
+    assert "The daemon exited before it was ready." in message
     assert str(clinic.log) in message
 
 
@@ -353,7 +353,7 @@ def test_a_daemon_slow_to_stop_is_reported_as_still_stopping(clinic: Clinic) -> 
     os.kill(pid, signal.SIGSTOP)
     run = clinic.run("stop")
     assert run.returncode == 75
-    assert f"(pid {pid}) has not ended after 30 s" in run.stderr
+    assert f"(pid {pid}) did not exit within 30 s; it is still shutting down" in run.stderr
     os.kill(pid, signal.SIGCONT)
     wait_for("it ends", lambda: not alive(pid))
 

@@ -67,9 +67,9 @@ def test_a_sound_setup_is_reported_line_by_line(clinic: Clinic) -> None:
         r"^ok       watch: by the kernel's events \(\w+, 1 of at most \d+ folders\)$", shown, re.MULTILINE
     )
     assert re.search(r"^ok       free space: .*state.directory: \d+\.\d GB free$", shown, re.MULTILINE)
-    assert "ok       journal: none yet: the first start makes it\n" in shown
+    assert "ok       journal: none yet: the first start creates it\n" in shown
     assert clinic.once() == 0
-    assert "ok       journal: whole; 0 under way, 0 done, 0 failed\n" in clinic.run("check").stdout
+    assert "ok       journal: intact; 0 under way, 0 done, 0 failed\n" in clinic.run("check").stdout
 
 
 def test_every_problem_says_what_to_do(tmp_path: Path, api: Sandbox) -> None:
@@ -168,7 +168,7 @@ def test_a_clock_that_differs_from_the_apis(tmp_path: Path, minutes: int, word: 
     date = format_datetime(datetime.now(UTC) + timedelta(minutes=minutes), usegmt=True)
     with loopback.serve(loopback.one_reply(200, TOKEN, Date=date)) as server:
         found = troubles(in_order(Clinic(tmp_path / "clinic", server.url)))
-    assert found == ({} if word is None else {"clock": f"this machine's is 7 minutes {word} the API's"})
+    assert found == ({} if word is None else {"clock": f"this machine's clock is 7 minutes {word} the API's"})
 
 
 # ---- this machine ------------------------------------------------------------------------------------------
@@ -230,7 +230,7 @@ def test_folders_in_memory(tmp_path: Path, api: Sandbox) -> None:
         shown = clinic.run("check")
     assert shown.returncode == 0
     assert re.search(
-        r"^warning  folders.inbox: .* lies on tmpfs, which does not survive", shown.stdout, re.MULTILINE
+        r"^warning  folders.inbox: .* is on tmpfs, which does not survive", shown.stdout, re.MULTILINE
     )
 
 
@@ -248,7 +248,7 @@ def test_a_journal_that_is_damaged(tmp_path: Path) -> None:
 
 def test_the_journal_says_what_is_in_it(tmp_path: Path) -> None:
     shown = clinic_of_two(tmp_path).run("check").stdout
-    assert "ok       journal: whole; 0 under way, 1 done, 1 failed\n" in shown
+    assert "ok       journal: intact; 0 under way, 1 done, 1 failed\n" in shown
 
 
 def test_programs_of_hooks_and_the_log(tmp_path: Path, api: Sandbox) -> None:
@@ -331,7 +331,7 @@ def test_polling_needs_no_watches(tmp_path: Path, api: Sandbox) -> None:
     clinic = in_order(Clinic(tmp_path / "clinic", api.base_url, watch={"mode": "polling"}))
     (watch,) = (row for row in checked(clinic)[1] if row["check"] == "watch")
     assert watch["level"] == "ok"
-    assert watch["seen"].endswith("is looked through every 5 s")
+    assert watch["seen"].endswith("is polled every 5 s")
 
 
 @pytest.mark.needs("root", "bindfs")
@@ -340,7 +340,7 @@ def test_native_watching_of_a_share(tmp_path: Path, api: Sandbox) -> None:
     with bindfs(tmp_path / "far", tmp_path / "near"):
         folders, watch = {"root": str(tmp_path / "near")}, {"mode": "native"}
         clinic = in_order(Clinic(tmp_path / "clinic", api.base_url, folders=folders, watch=watch))
-        assert "what others write goes unnoticed" in troubles(clinic)["watch"]
+        assert "files from other machines go unnoticed" in troubles(clinic)["watch"]
 
 
 @pytest.fixture

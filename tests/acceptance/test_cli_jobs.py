@@ -418,9 +418,7 @@ def test_watching_says_what_is_blocking(tmp_path: Path) -> None:
 def test_watching_without_an_address_is_reported(tmp_path: Path, api: Sandbox) -> None:
     clinic = Clinic(tmp_path / "clinic", api.base_url)
     with running(clinic), terminal(clinic.command("jobs", "--watch")) as screen:
-        wait_for(
-            "a word", lambda: any("no address to be asked at (http.listen)" in line for line in screen.screen)
-        )
+        wait_for("a word", lambda: any("no address to ask (http.listen)" in line for line in screen.screen))
 
 
 def test_more_than_the_terminal_has_lines_for_is_counted(tmp_path: Path, api: Sandbox) -> None:

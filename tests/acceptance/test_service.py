@@ -107,7 +107,7 @@ def test_the_status_says_since_when_the_api_is_unavailable(tmp_path: Path, api: 
     with manager() as systemd, managed(clinic, systemd) as daemon:
         line = systemd.wait_for_status("API unavailable since ")
         assert "The connection to 127.0.0.1:9 failed: Connection refused." in line
-        assert "Trying again: 1 under way, 0 done, 0 failed since start" in line
+        assert "Retrying: 1 under way, 0 done, 0 failed since start" in line
         assert "smith" not in line
         clinic.config.write_text(clinic.config.read_text().replace(NOWHERE, api.base_url))
         daemon.send_signal(signal.SIGHUP)
@@ -197,10 +197,10 @@ def test_a_journal_that_does_not_answer_is_seen(tmp_path: Path, api: Sandbox) ->
             parts = {event["part"]: event for event in clinic.events("stalled")}
             assert parts.keys() == {"journal", "inbox"}
             assert all(event["silent_seconds"] >= WATCHDOG_SECONDS for event in parts.values())
-            assert all(event["where"].startswith("store") for event in parts.values())
+            assert all(event["where"].startswith("journal/") for event in parts.values())
             status, problems = ready(port)
             assert status == 503
-            assert problems["stalled"] == "The daemon does not get on: inbox, journal."
+            assert problems["stalled"] == "Stalled: inbox, journal."
             systemd.wait_for_status("Not ready since ")
             fed = len(systemd.messages("WATCHDOG"))
             time.sleep(WATCHDOG_SECONDS)
@@ -223,8 +223,8 @@ def test_a_hanging_worker_is_detected_among_working_ones(clinic: Clinic, api: Sa
         write_wav(clinic.inbox / "smith.wav")
         wait_for("it is noticed", lambda: bool(clinic.events("stalled")), seconds=40)
         (event,) = clinic.events("stalled")
-        assert event["part"].startswith("look-")
-        assert event["where"].startswith("pipeline.py:")
+        assert event["part"].startswith("poll-")
+        assert event["where"].startswith("processing/steps/publish.py:")
         fed = len(systemd.messages("WATCHDOG"))
         write_wav(clinic.inbox / "jones.wav", pitch=700)
         wait_for("others go on", lambda: len(clinic.events("uploaded")) == 2)
@@ -238,6 +238,11 @@ def test_a_hanging_worker_is_detected_among_working_ones(clinic: Clinic, api: Sa
     assert api.stats()["uploads"] == 2
 
 
+def message_of(detector: StallDetector) -> str:
+    reason = detector.closed()
+    return reason.message if reason is not None else ""
+
+
 @dataclass
 class Part:
     name: str
@@ -246,21 +251,21 @@ class Part:
 
 
 def test_a_stall_is_reported_once_and_so_is_its_end(events_seen: list[dict[str, Any]]) -> None:
-    supervisor, inbox, journal = StallDetector(10), Part("inbox"), Part("journal")
+    detector, inbox, journal = StallDetector(10), Part("inbox"), Part("journal")
 
-    def look() -> bool:
-        return supervisor.look([inbox, journal])
+    def check() -> bool:
+        return detector.check([inbox, journal])
 
-    assert look()
+    assert check()
     inbox.silent_seconds = 10
-    assert look(), "after a pause of the whole machine everything looks silent, but only once"
-    assert [look(), look()] == [False, False]
-    assert supervisor.problems() == {"stalled": "The daemon does not get on: inbox."}
+    assert check(), "after a pause of the whole machine everything looks silent, but only once"
+    assert [check(), check()] == [False, False]
+    assert message_of(detector) == "Stalled: inbox."
     journal.silent_seconds = 11
-    assert [look(), look()] == [False, False]
+    assert [check(), check()] == [False, False]
     inbox.silent_seconds = journal.silent_seconds = 0
-    assert [look(), look()] == [True, True]
-    assert supervisor.problems() == {}
+    assert [check(), check()] == [True, True]
+    assert detector.closed() is None
     assert [(event["event"], event["part"]) for event in events_seen] == [
         ("stalled", "inbox"),
         ("stalled", "journal"),
@@ -354,13 +359,13 @@ def test_a_scan_of_very_many_files_is_no_stall(tmp_path: Path) -> None:
         max_size_bytes=1 << 30,
         accepted_mime_types=["audio/wav"],
     )
-    stop_event, pulse = threading.Event(), Heartbeat("inbox")
+    stop_event, heartbeat = threading.Event(), Heartbeat("inbox")
 
     def refuse(_candidate: Candidate) -> bool:
         raise AssertionError("nothing is settled")
 
     def run() -> None:
-        with pulse.beating():
+        with heartbeat.beating():
             inbox.run(refuse, stop_event)
 
     thread = threading.Thread(target=run)
@@ -368,7 +373,7 @@ def test_a_scan_of_very_many_files_is_no_stall(tmp_path: Path) -> None:
     thread.start()
     longest = 0.0
     while inbox.status.scans == 0:
-        longest = max(longest, pulse.silent_seconds)
+        longest = max(longest, heartbeat.silent_seconds)
         time.sleep(0.001)
     took = time.monotonic() - began
     stop_event.set()

@@ -345,7 +345,7 @@ def test_49_a_defect_at_the_start_is_logged_by_place_only(clinic: Clinic, api: S
     spoil(clinic, "UPDATE jobs SET inode = 'the patient takes insulin'")
     result = clinic.run("run")
     assert result.returncode == 70
-    assert "_schema.py" in result.stderr
+    assert "journal/" in result.stderr
     assert [word for word in WORDS if word in result.stderr] == []
 
 

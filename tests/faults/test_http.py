@@ -22,7 +22,7 @@ from invox_watcher.config.loading import load
 from invox_watcher.errors import UploadUncertainError
 from invox_watcher.job import Job, State, new_job_id
 from invox_watcher.journal.journal import Journal
-from invox_watcher.processing.pipeline import Pipeline, ProcessingOptions
+from invox_watcher.processing import Pipeline, ProcessingOptions
 from invox_watcher.recording import FileIdentity
 from invox_watcher.sandbox.server import Sandbox
 from invox_watcher.sandbox.settings import ReplyShape
@@ -310,7 +310,7 @@ def test_37_an_uncertain_upload_is_waited_for_for_the_full_time(tmp_path: Path) 
         folders = folders_of(config)
         folders.prepare()
         pipeline = Pipeline(
-            folders=folders, journal=journal, api=api_of(config, client), rules=ProcessingOptions(),
+            folders=folders, journal=journal, api=api_of(config, client), options=ProcessingOptions(),
             stop=threading.Event(), clock=lambda: now,
         )  # fmt: skip
         seen = write_wav(clinic.inbox / "smith.wav").stat()
