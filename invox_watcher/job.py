@@ -120,6 +120,11 @@ class Job:
     attempts: int = 0  # faults since the last step that worked
     refused_urls: int = 0
     changed_uploads: int = 0  # how often it was no longer what had been hashed
+    polled_at: datetime | None = None
+    waited_seconds: float = 0.0
+    denied_seconds: float = 0.0
+    predecessor_id: str | None = None
+    payload: Payload | None = None
     uploaded_bytes: int = 0  # progress of a running upload, for display only
     uploaded_at: datetime | None = None
     completed_at: datetime | None = None

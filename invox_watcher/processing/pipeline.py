@@ -402,7 +402,7 @@ class Pipeline:
             job,
             State.DELIVERED,
             reserve=output_path(job.filed_as, ""),  # kept, so that the recording in done/ gets the same name
-            detail={"outputs": {path: _sha256(content) for path, content in written}},
+            outputs={path: _sha256(content) for path, content in written},
         )
         log.info(
             Event.DELIVERED, job=job.id, recording=job.path, delivered_by=job.delivered_by,
@@ -471,7 +471,7 @@ class Pipeline:
         except (NameTakenError, FolderBlockedError):
             self._folders.retract(self._folders.failed, path, content)
             return self._begin_failing(job, failure)
-        job = self._names.let_go(job, State.FAILED, filed_as=filed_as, detail={"outputs": outputs})
+        job = self._names.let_go(job, State.FAILED, filed_as=filed_as, outputs=outputs)
         log.warning(Event.FAILED, job=job.id, recording=job.path, code=failure.reason.code)
         return Next(job)
 
