@@ -88,7 +88,7 @@ def test_the_journal_is_private(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "journal.sqlite").stat().st_mode) == 0o600
 
 
-def test_deleted_words_leave_the_file_however_sqlite_was_built(
+def test_deleted_words_leave_the_file_with_any_sqlite(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     connect = sqlite3.connect
@@ -116,7 +116,7 @@ def test_lists_are_oldest_first_and_a_limit_keeps_the_newest(journal: Journal) -
     assert journal.counts() == {State.CLAIMED: 4}
 
 
-def test_the_life_of_a_recording_can_be_read(journal: Journal) -> None:
+def test_the_history_of_a_recording_can_be_read(journal: Journal) -> None:
     waiting = uploaded(journal)
     moments = journal.history(waiting.id)
     assert [moment.state for moment in moments] == ["claimed", "identified", "uploading", "waiting"]
@@ -157,7 +157,7 @@ def test_of_many_that_move_at_once_one_wins(journal: Journal) -> None:
 
 
 @pytest.mark.parametrize("state", list(State))
-def test_only_the_ways_that_were_drawn_can_be_gone(journal: Journal, state: State) -> None:
+def test_only_the_listed_transitions_are_possible(journal: Journal, state: State) -> None:
     here = added(journal, state=state)
     for to in set(State) - TRANSITIONS[state]:
         with pytest.raises(AssertionError, match="no transition leads"):
@@ -233,7 +233,7 @@ def test_when_the_first_is_given_up_one_of_the_others_goes_on(journal: Journal) 
 
 @pytest.mark.parametrize("ending", ["failing", "failed", "vanished"])
 @pytest.mark.parametrize("follows", [True, False], ids=["follower", "newcomer"])
-def test_what_was_given_up_while_the_api_may_have_it_is_asked_about(
+def test_an_abandoned_request_is_polled_before_a_new_upload(
     journal: Journal, ending: str, *, follows: bool
 ) -> None:
     first = uploaded(journal, "r-1")
@@ -249,7 +249,7 @@ def test_what_was_given_up_while_the_api_may_have_it_is_asked_about(
     assert journal.get(heir.id) == heir
 
 
-def test_what_the_api_gave_its_last_word_on_is_not_asked_about(journal: Journal) -> None:
+def test_a_request_that_ended_in_error_is_not_polled_again(journal: Journal) -> None:
     journal.move(uploaded(journal), State.FAILING, failure=REPORTED)
     assert identified(journal, later=1).request_id is None
 
@@ -327,7 +327,7 @@ def test_a_copy_of_what_was_retried_is_no_retry(journal: Journal) -> None:
 
 
 def done(journal: Journal, outputs: dict[str, str]) -> Job:
-    moved = journal.move(uploaded(journal), State.TRANSCRIBED)
+    moved = journal.move(uploaded(journal), State.TRANSCRIBED, filed_as="smith.wav")
     return journal.move(journal.move(moved, State.DELIVERED, outputs=outputs), State.DONE)
 
 
@@ -378,10 +378,12 @@ def test_a_hook_is_due_until_it_ran(tmp_path: Path) -> None:
     assert deliveries(journal) == [(job.id, "hook", "due", 0, 0, None)]
     later = job.updated_at + timedelta(days=1)
     assert job.id not in [one.id for one in journal.finished.old(later)]
+    assert journal.finished.kept("recording", State.DONE, later) == []
     journal.finished.hook_ran(job)
     assert journal.finished.hooks_due() == []
     assert deliveries(journal) == [(job.id, "hook", "sent", 1, 1, None)]
     assert job.id in [one.id for one in journal.finished.old(later)]
+    assert journal.finished.kept("recording", State.DONE, later) == [job]
     journal.close()
 
 
