@@ -32,6 +32,7 @@ class Event(StrEnum):
     RELOAD_FAILED = "reload_failed"
     FOLDERS_UNAVAILABLE = "folders_unavailable"
     FOLDERS_AVAILABLE = "folders_available"
+    JOURNAL_MIGRATED = "journal_migrated"
     # the inbox
     WATCHING = "watching"
     WATCH_LIMIT = "watch_limit"

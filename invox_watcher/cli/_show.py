@@ -28,8 +28,9 @@ def show(options: argparse.Namespace) -> ExitStatus:
     with closing(journal_of(config)) as journal:
         job = job_called(options.id, journal)
         history = journal.history(job.id)
+        outputs = journal.finished.outputs(job.id)
     took = life.durations(job, history)
-    files = life.whereabouts(job, history, folders_of(config))
+    files = life.whereabouts(job, outputs, folders_of(config))
     if options.json:
         print(json.dumps(_as_json(job, history, took, files), indent=2))
     else:

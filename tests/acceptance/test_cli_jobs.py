@@ -191,15 +191,15 @@ def test_show_says_why_a_recording_failed(looked_at: Clinic) -> None:
 def test_retry_brings_a_failed_recording_back(clinic: Clinic) -> None:
     job_id = ids(clinic)["letter.wav"]
     back = clinic.run("retry", job_id)
-    line = f"{job_id}: back in the inbox as letter.wav (as it is it will fail again: not_audio)"
-    waits = "No daemon is running: they wait in the inbox until one is started."
+    line = f"{job_id}: back in the inbox as letter.wav (it will fail again unless it is fixed: not_audio)"
+    waits = "No daemon is running: they stay in the inbox until it is started."
     assert (back.returncode, back.stdout) == (0, f"{line}\n{waits}\n")
     assert clinic.files(clinic.inbox) == ["letter.wav"]
     assert clinic.files(clinic.failed) == []
     again = clinic.run("retry", job_id)
     assert again.returncode == 1
     assert "no longer in failed/" in again.stderr
-    assert clinic.run("retry", "--all").stdout == "No failed recording lies in the failed folder.\n"
+    assert clinic.run("retry", "--all").stdout == "There is no failed recording in the failed folder.\n"
 
 
 def test_retry_all_brings_back_every_one_without_overwriting(clinic: Clinic) -> None:
@@ -223,7 +223,7 @@ def test_retry_takes_several_ids_and_parts_of_them(clinic: Clinic) -> None:
     refused = clinic.run("retry", known["page.wav"], done)
     assert refused.returncode == 64
     assert f"{done} is done, not failed." in refused.stderr
-    assert "Nothing was put back." in refused.stderr
+    assert "Nothing was moved." in refused.stderr
     assert clinic.files(clinic.inbox) == []
     (clinic.failed / "letter.wav").unlink()
     back = clinic.run("retry", known["letter.wav"], known["page.wav"][-12:], known["page.wav"])
@@ -237,7 +237,7 @@ def test_retry_by_code_takes_those_alone(clinic: Clinic) -> None:
     (clinic.inbox / "linked.wav").hardlink_to(write_wav(clinic.root / "of-somebody.wav"))
     assert clinic.once() == 1
     assert clinic.run("retry", "--code", "deadline").stdout == (
-        "No failed recording with code deadline lies in the failed folder.\n"
+        "There is no failed recording with code deadline in the failed folder.\n"
     )
     assert clinic.run("retry", "--code", "hard_link").returncode == 0
     assert clinic.files(clinic.inbox) == ["linked.wav"]

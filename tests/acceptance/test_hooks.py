@@ -57,7 +57,7 @@ def test_a_hook_does_not_see_the_credentials(
     assert "sandbox-key" not in (tmp_path / "hook" / "env").read_text()
 
 
-def test_a_failing_hanging_or_missing_hook_is_only_logged(tmp_path: Path, api: Sandbox) -> None:
+def test_a_hook_that_fails_is_logged_and_loses_nothing(tmp_path: Path, api: Sandbox) -> None:
     for name, command, reason in (
         ("fails", hook(tmp_path / "fails", "exit 3"), "ended with status 3"),
         ("killed", hook(tmp_path / "killed", "kill -9 $$"), "killed by signal 9 (SIGKILL)"),
@@ -75,7 +75,7 @@ def test_a_failing_hanging_or_missing_hook_is_only_logged(tmp_path: Path, api: S
         assert clinic.files(clinic.done) == ["smith.wav"]
 
 
-def test_the_children_of_a_hook_are_killed_with_it(tmp_path: Path, api: Sandbox) -> None:
+def test_children_of_a_hook_that_ignore_sigterm_are_killed(tmp_path: Path, api: Sandbox) -> None:
     command = hook(tmp_path / "hook", "(trap '' TERM; echo > begun; sleep 2; echo > lived_on) & sleep 60")
     clinic = Clinic(tmp_path / "clinic", api.base_url, hooks={"on_done": command, "timeout_seconds": 0.5})
     write_wav(clinic.inbox / "smith.wav")
@@ -141,7 +141,7 @@ def test_a_hook_delays_neither_work_nor_the_stop(tmp_path: Path, api: Sandbox) -
     assert stop(daemon) == 0
 
 
-def test_a_hook_removed_from_the_configuration_is_not_run(tmp_path: Path, api: Sandbox) -> None:
+def test_a_hook_removed_from_the_configuration_never_runs(tmp_path: Path, api: Sandbox) -> None:
     command = hook(tmp_path / "hook", "echo begun >> log; sleep 60")
     clinic = Clinic(tmp_path / "clinic", api.base_url, hooks={"on_done": command})
     write_wav(clinic.inbox / "smith.wav")

@@ -77,7 +77,7 @@ def test_younger_files_stay_and_nothing_is_deleted_by_default(tmp_path: Path, ap
         assert left(clinic) == ALL
 
 
-def test_files_changed_since_stay(tmp_path: Path, api: Sandbox) -> None:
+def test_a_file_that_was_changed_is_kept(tmp_path: Path, api: Sandbox) -> None:
     clinic = clinic_with_a_past(tmp_path, api, days=31, done_days=30, transcripts_days=30)
     (clinic.outbox / "ward 3" / "smith.srt").write_text("corrected by hand")
     (clinic.done / "ward 3" / "smith.wav").unlink()
@@ -88,7 +88,7 @@ def test_files_changed_since_stay(tmp_path: Path, api: Sandbox) -> None:
     assert "smith" not in clinic.log.read_text()
 
 
-def test_deleted_words_are_not_in_the_journal(tmp_path: Path, api: Sandbox) -> None:
+def test_deleted_words_leave_the_journal_too(tmp_path: Path, api: Sandbox) -> None:
     clinic = clinic_with_a_past(tmp_path, api, days=31, transcripts_days=30)
     words = clinic.transcript("ward 3/smith.json")["text"]
     journal = clinic.root / "state" / "journal.sqlite"
@@ -111,7 +111,7 @@ def age(clinic: Clinic, days: float, condition: str = "1") -> None:
         journal.commit()
 
 
-def test_the_age_of_a_failure_counts_from_the_last_one(tmp_path: Path, api: Sandbox) -> None:
+def test_the_age_of_a_retried_recording_is_that_of_its_retry(tmp_path: Path, api: Sandbox) -> None:
     clinic = clinic_with_a_past(tmp_path, api, days=31, failed_days=30)
     retried = Clinic(clinic.root, api.base_url)  # the same folders, without retention
     assert retried.run("retry", "--all").returncode == 0
@@ -122,7 +122,7 @@ def test_the_age_of_a_failure_counts_from_the_last_one(tmp_path: Path, api: Sand
     assert {"failed/letter.wav", "failed/letter.wav.error.json"} <= left(clinic)
 
 
-def test_one_file_that_can_not_be_deleted_blocks_no_other(tmp_path: Path, api: Sandbox) -> None:
+def test_one_file_that_cannot_be_deleted_blocks_no_other(tmp_path: Path, api: Sandbox) -> None:
     clinic = clinic_with_a_past(tmp_path, api, days=31, done_days=30, failed_days=30)
     (clinic.done / "ward 3").rename(clinic.root / "moved")
     (clinic.done / "ward 3").symlink_to(clinic.root / "moved")
@@ -132,7 +132,7 @@ def test_one_file_that_can_not_be_deleted_blocks_no_other(tmp_path: Path, api: S
     assert (clinic.root / "moved" / "smith.wav").exists()
 
 
-def test_many_files_that_can_not_be_deleted_block_no_other(tmp_path: Path, api: Sandbox) -> None:
+def test_many_files_that_cannot_be_deleted_block_no_other(tmp_path: Path, api: Sandbox) -> None:
     clinic = clinic_with_a_past(tmp_path, api, days=31, done_days=30)
     (clinic.done / "moved").symlink_to(clinic.root)
     many = 200  # as many as the journal gives at once

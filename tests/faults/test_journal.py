@@ -74,7 +74,7 @@ def test_31_a_journal_locked_for_a_moment_is_waited_for(stopped: Clinic) -> None
 @pytest.mark.slow
 def test_31_a_journal_locked_at_the_start_is_refused(stopped: Clinic, api: Sandbox) -> None:
     with locked(stopped):
-        assert_refused(stopped, api, "database is locked", "goes on when it lets go", status=75)
+        assert_refused(stopped, api, "database is locked", "processing resumes after that", status=75)
     assert stopped.once() == 0
 
 

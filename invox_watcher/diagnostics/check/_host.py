@@ -13,7 +13,7 @@ from pathlib import Path
 from invox_watcher.config import Config
 from invox_watcher.diagnostics.check._finding import Finding, lasting, warning
 from invox_watcher.diagnostics.daemon_status import query_daemon
-from invox_watcher.errors import ExitStatus, FolderError
+from invox_watcher.errors import ExitStatus, FolderError, JournalError
 from invox_watcher.files import LOCK_FILE, prepare_state
 from invox_watcher.host import User, is_loopback, owner_of
 from invox_watcher.invox import usable_layouts
@@ -91,7 +91,14 @@ def journal(config: Config) -> Iterator[Finding]:
     if not (config.state.directory / FILENAME).exists():
         yield Finding("journal", seen="none yet: the first start creates it")
         return
-    with closing(Journal(config.state.directory, create=False)) as opened:
+    try:
+        opened = Journal(config.state.directory, create=False)
+    except JournalError as error:
+        if error.code != "journal_outdated":
+            raise
+        yield warning("journal", error.message, error.hint)
+        return
+    with closing(opened):
         opened.verify()
         counts = opened.counts()
     under_way, done, failed = (

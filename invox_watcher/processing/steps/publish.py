@@ -33,7 +33,7 @@ def publish(context: Context, job: Job) -> Next:
         job,
         State.DELIVERED,
         reserve=output_path(job.filed_as, ""),  # kept, so that the recording in done/ gets the same name
-        detail={"outputs": {path: hashlib.sha256(content).hexdigest() for path, content in written}},
+        outputs={path: hashlib.sha256(content).hexdigest() for path, content in written},
     )
     log.info(
         Event.DELIVERED, job=job.id, recording=job.path, delivered_by=job.delivered_by,
