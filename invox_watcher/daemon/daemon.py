@@ -187,7 +187,7 @@ class Daemon:
             api_key=config.credentials.api_key.get_secret_value(),
             app_secret=secret.get_secret_value(),
         )
-        return Receiver(credentials, keep=self._journal.record_notice, wake=self._engine.expedite)
+        return Receiver(credentials, record=self._journal.record_notice, wake=self._engine.expedite)
 
     def _build_server(self, config: Config, meter: Counters) -> Server | None:
         if config.http.address is None:
