@@ -61,7 +61,7 @@ Refusal = Literal["no_signature", "signature", "request_signature"]
 _REFUSAL_HINTS: dict[Refusal, str] = {
     "no_signature": "It has no signature: a test of the address, or not from the vendor.",
     "signature": "Its `signature` does not fit credentials.app_id, .api_key and .app_secret.",
-    "request_signature": "It has a `requestSignature`, which is not from credentials.app_secret and .api_key.",
+    "request_signature": "Its `requestSignature` does not fit credentials.app_secret and .api_key.",
 }
 
 
