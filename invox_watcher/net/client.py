@@ -171,7 +171,7 @@ class HttpClient:
 
         Always over a new connection. `silence_seconds` bounds the time in which nothing moves;
         `on_progress` hears how many bytes were handed over. A 2xx is returned without its body; of an
-        error's body the first 16 KiB. Beyond what `post` raises:
+        error's body the first 16 KiB. Beyond what `call` raises:
         - ApiUnavailableError `upload_interrupted`, StoppedError: not all bytes went out: it did not arrive;
         - UploadUncertainError: all bytes went out, and no answer came, or none that says no for certain;
         - RecordingError `changed_during_upload`: the file ended early; StorageError: it can't be read.
@@ -247,25 +247,32 @@ class HttpClient:
         for chunk in response.raw.stream(_READ_BYTES, decode_content=False):
             size += len(chunk)
             if size > self._max_reply_bytes:
-                raise ApiUnavailableError(
-                    f"The reply of {plan.exchange.where} is too large: more than"
-                    f" {self._max_reply_bytes / _MIB:g} MiB.",
-                    code="api_protocol",
-                    status=response.status_code,
-                )
+                raise _too_large(response.status_code, plan.exchange.where, self._max_reply_bytes)
             chunks.append(chunk)
-        return _decoded(b"".join(chunks), response, self._max_reply_bytes)
+        return _decoded(b"".join(chunks), response, plan.exchange.where, self._max_reply_bytes)
 
 
-def _decoded(body: bytes, response: requests.Response, max_bytes: int) -> bytes:
+def _decoded(body: bytes, response: requests.Response, where: str, max_bytes: int) -> bytes:
     """The body without its compression, which some gateways apply although none was asked for."""
     if response.headers.get("Content-Encoding", "").strip().lower() not in ("gzip", "x-gzip", "deflate"):
         return body
     try:
         # 32: a gzip or a zlib header, whichever is there (zlib manual, inflateInit2).
-        return zlib.decompressobj(zlib.MAX_WBITS | 32).decompress(body, max_bytes)
+        unpacker = zlib.decompressobj(zlib.MAX_WBITS | 32)
+        unpacked = unpacker.decompress(body, max_bytes)
     except zlib.error:
         return body  # some say so and send it plain
+    if unpacker.unconsumed_tail:
+        raise _too_large(response.status_code, where, max_bytes)
+    return unpacked
+
+
+def _too_large(status: int, where: str, max_bytes: int) -> ApiUnavailableError:
+    return ApiUnavailableError(
+        f"The reply of {where} is too large: more than {max_bytes / _MIB:g} MiB.",
+        code="api_protocol",
+        status=status,
+    )
 
 
 def _is_definite_no(reply: HttpReply) -> bool:

@@ -9,6 +9,7 @@ import contextlib
 import errno
 import http.client
 import os
+import re
 import socket
 import ssl
 import threading
@@ -28,6 +29,7 @@ from invox_watcher.net.failures import host_of, stopped
 _BLOCK_BYTES = 256 * 1024
 # Half of a block: enough to keep a line busy while the next block is read.
 _UNSENT_BYTES = 128 * 1024
+_ORIGIN = re.compile(r"https?://[^/?#]*")
 
 
 class _End(Enum):
@@ -215,10 +217,10 @@ class _PlainConnection(HTTPConnection):
         if exchange is not None:
             if self.sock is not None:
                 exchange.watch(self.sock.fileno(), kept=True)
-            if url.startswith("/"):
-                # As it was given, byte for byte: requests and urllib3 tidy escapes and dots, and a signature
-                # may cover them.
-                url = exchange.target
+            # As it was given, byte for byte: requests and urllib3 tidy escapes and dots, and a signature may
+            # cover them. A proxy for plain http is given the host as well.
+            host = _ORIGIN.match(url)
+            url = (host[0] if host else "") + exchange.target
         super().request(method, url, *args, **kwargs)
 
 
