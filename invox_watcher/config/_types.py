@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -78,6 +79,14 @@ def _token_url(text: str) -> str:
     return _url_path(text) if text.startswith("/") else _api_url(text)
 
 
+def _json_object(fields: Mapping[str, Any]) -> Mapping[str, Any]:
+    try:
+        json.dumps(fields, allow_nan=False)
+    except (TypeError, ValueError):  # a date, .inf
+        raise ValueError("holds a value that JSON does not have: put it in quotes") from None
+    return MappingProxyType(dict(fields))
+
+
 def _url_path(text: str) -> str:
     if not re.fullmatch(r"/[!-~]*", text) or "?" in text or "#" in text:
         raise ValueError("must be the path of a URL, starting with /")
@@ -130,7 +139,7 @@ CallbackUrl = Annotated[str, AfterValidator(_callback_url)]
 SomeUnique = AfterValidator(_some_and_unique)
 Unique = AfterValidator(_unique)
 Command = Annotated[tuple[Text, ...], Field(strict=False), AfterValidator(_command)]
-JsonObject = Annotated[Mapping[Text, Any], AfterValidator(lambda fields: MappingProxyType(dict(fields)))]
+JsonObject = Annotated[Mapping[Text, Any], AfterValidator(_json_object)]
 Names = Annotated[Mapping[Text, Text], AfterValidator(lambda names: MappingProxyType(dict(names)))]
 
 
