@@ -393,6 +393,9 @@ class TestVtt:
     def test_any_space_around_the_arrow(self, arrow: str) -> None:
         assert self.parsed(f"WEBVTT\n\n00:01.000{arrow}00:02.000\nHello.") == [("Hello.", 1.0, 2.0, None)]
 
+    def test_a_mark_before_a_cue_without_a_header(self) -> None:
+        assert self.parsed("\ufeff00:01.000 --> 00:02.000\nHello.") == [("Hello.", 1.0, 2.0, None)]
+
     def test_a_text_that_is_none_is_one_text(self) -> None:
         assert self.parsed("Hello.\n\nDoctor.") == [("Hello.\n\nDoctor.", 0.0, 0.0, None)]
 

@@ -109,6 +109,11 @@ def test_a_signature_elsewhere_in_the_body_has_no_id(wrap: str) -> None:
     assert notice_in((wrap % SIGNATURE).encode()).request_id == ""
 
 
+def test_a_signature_beside_another_of_its_name_has_no_id() -> None:
+    nested = {"more": {"signature": SIGNATURE}} | RESULT | {"signature": "c2ln"}
+    assert notice_in(json.dumps(nested).encode()).request_id == ""
+
+
 def test_altered_words_are_refused_where_the_body_is_covered() -> None:
     body = covered(RESULT)
     assert read_notice(body.replace(b"Secret", b"Secure"), CREDENTIALS) is None
