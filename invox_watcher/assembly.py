@@ -26,7 +26,7 @@ from invox_watcher.files import (
 from invox_watcher.heartbeat import StallDetector
 from invox_watcher.host import Locks
 from invox_watcher.inbox import Inbox
-from invox_watcher.invox import Credentials, InvoxApi, Receiver
+from invox_watcher.invox import ApiCall, ApiOptions, Credentials, InvoxApi, Receiver, TokenRequest
 from invox_watcher.job import State
 from invox_watcher.journal import AuditLog, Journal
 from invox_watcher.net import HttpClient
@@ -218,19 +218,37 @@ def client_of(config: Config) -> HttpClient:
     )
 
 
-def api_of(config: Config, client: HttpClient) -> InvoxApi:
-    """The API client that the configuration describes."""
-    return InvoxApi(
-        client,
+def api_of(
+    config: Config, client: HttpClient, *, on_call: Callable[[ApiCall], None] | None = None
+) -> InvoxApi:
+    """The API client that the configuration describes; `on_call` hears of each of its calls."""
+    token = config.api.token
+    options = ApiOptions(
         base_url=config.api.base_url,
         version=config.api.version,
-        token_path=config.api.token_path,
+        headers=config.api.headers,
+        token=TokenRequest(
+            url=token.url,
+            method=token.method,
+            headers=token.headers,
+            form=token.form,
+            json=token.json_body,
+            field=token.field,
+            lifetime_seconds=token.lifetime_seconds,
+        ),
         presign_path=config.api.presign_path,
+        presign_fields=config.api.presign_fields,
         status_path=config.api.status_path,
-        app_id=config.credentials.app_id.get_secret_value(),
-        api_key=config.credentials.api_key.get_secret_value(),
+        upload_headers=config.upload.headers,
         read_timeout_seconds=config.api.read_timeout_seconds,
         retry_max_seconds=config.retry.max_seconds,
+    )
+    return InvoxApi(
+        client,
+        options,
+        app_id=config.credentials.app_id.get_secret_value(),
+        api_key=config.credentials.api_key.get_secret_value(),
+        on_call=on_call,
     )
 
 
@@ -244,7 +262,7 @@ def receiver_of(config: Config, journal: Journal, engine: Engine) -> Receiver | 
         api_key=config.credentials.api_key.get_secret_value(),
         app_secret=secret.get_secret_value(),
     )
-    return Receiver(credentials, keep=journal.record_notice, wake=engine.expedite)
+    return Receiver(credentials, record=journal.record_notice, wake=engine.expedite)
 
 
 # ---- processing --------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Mapping
 from typing import Any, Literal, get_args, get_origin
 
 import yaml
@@ -22,30 +23,37 @@ def render(model: type[BaseModel]) -> str:
     """The example file of a model whose fields are sections; loads as it is once its variables are set."""
     parts = [_HEAD]
     for section, field in model.model_fields.items():
-        lines = [*_comment(field.description or "", indent=""), f"{section}:"]
-        for key, entry in field.annotation.model_fields.items():  # type: ignore[union-attr]
-            lines += _entry(key, entry)
-        parts.append("\n".join(lines) + "\n")
+        parts.append("\n".join(_section(section, field, indent="")) + "\n")
     return "\n".join(parts)
 
 
-def _entry(key: str, field: FieldInfo) -> list[str]:
-    comment = _comment(field.description or "", indent="  ") + _choices(field.annotation)
+def _section(name: str, field: FieldInfo, *, indent: str) -> list[str]:
+    lines = [*_comment(field.description or "", indent=indent), f"{indent}{name}:"]
+    for key, entry in field.annotation.model_fields.items():  # type: ignore[union-attr]
+        lines += _entry(entry.alias or key, entry, indent=f"{indent}  ")
+    return lines
+
+
+def _entry(key: str, field: FieldInfo, *, indent: str) -> list[str]:
+    if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+        return _section(key, field, indent=indent)
+    comment = _comment(field.description or "", indent=indent)
+    comment += [f"{indent}# {line}" for line in _choices(field.annotation)]
     example = _yaml(field.examples[0]) if field.examples else ""
     if field.is_required():
-        return [*comment, f"  {key}: {example}"]
+        return [*comment, f"{indent}{key}: {example}"]
     if field.default_factory is not None:  # the default depends on other keys
-        return [*comment, f"  # {key}: {example}"]
+        return [*comment, f"{indent}# {key}: {example}"]
     if example:
-        comment.append(f"  # Example: {example}")
-    return [*comment, f"  {key}: {_yaml(field.default)}"]
+        comment.append(f"{indent}# Example: {example}")
+    return [*comment, f"{indent}{key}: {_yaml(field.default)}"]
 
 
 def _choices(annotation: Any) -> list[str]:
     if get_origin(annotation) is Literal:
-        return [f"  # One of: {', '.join(get_args(annotation))}."]
+        return [f"One of: {', '.join(get_args(annotation))}."]
     if get_origin(annotation) is tuple and get_origin(get_args(annotation)[0]) is Literal:
-        return [f"  # Any of: {', '.join(get_args(get_args(annotation)[0]))}."]
+        return [f"Any of: {', '.join(get_args(get_args(annotation)[0]))}."]
     return []
 
 
@@ -57,6 +65,10 @@ def _comment(text: str, *, indent: str) -> list[str]:
 
 
 def _yaml(value: Any) -> str:
-    plain = list(value) if isinstance(value, tuple) else str(value) if hasattr(value, "__fspath__") else value
+    plain = str(value) if hasattr(value, "__fspath__") else value
+    if isinstance(value, tuple):
+        plain = list(value)
+    elif isinstance(value, Mapping):
+        plain = dict(value)
     dumped: str = yaml.safe_dump(plain, default_flow_style=True, width=10_000)
     return dumped.removesuffix("...\n").rstrip("\n")

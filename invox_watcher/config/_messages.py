@@ -71,7 +71,7 @@ def _fields(path: KeyPath, model: type[BaseModel]) -> Mapping[str, Any]:
         if not (isinstance(section, type) and issubclass(section, BaseModel)):
             return {}
         model = section
-    return model.model_fields
+    return {field.alias or name: field for name, field in model.model_fields.items()}
 
 
 def _is_bool(value: object) -> bool:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -74,6 +75,18 @@ def _api_url(text: str) -> str:
     return text.rstrip("/")
 
 
+def _token_url(text: str) -> str:
+    return _url_path(text) if text.startswith("/") else _api_url(text)
+
+
+def _json_object(fields: Mapping[str, Any]) -> Mapping[str, Any]:
+    try:
+        json.dumps(fields, allow_nan=False)
+    except (TypeError, ValueError):  # a date, .inf
+        raise ValueError("holds a value that JSON does not have: put it in quotes") from None
+    return MappingProxyType(dict(fields))
+
+
 def _url_path(text: str) -> str:
     if not re.fullmatch(r"/[!-~]*", text) or "?" in text or "#" in text:
         raise ValueError("must be the path of a URL, starting with /")
@@ -120,11 +133,13 @@ UrlPath = Annotated[str, AfterValidator(_url_path)]
 MimeType = Annotated[str, AfterValidator(_mime_type)]
 ReadableFile = Annotated[AbsolutePath, AfterValidator(_readable)]
 ApiUrl = Annotated[str, AfterValidator(_api_url)]
+TokenUrl = Annotated[str, AfterValidator(_token_url)]
 ProxyUrl = Annotated[str, AfterValidator(_proxy_url)]
 CallbackUrl = Annotated[str, AfterValidator(_callback_url)]
 SomeUnique = AfterValidator(_some_and_unique)
 Unique = AfterValidator(_unique)
 Command = Annotated[tuple[Text, ...], Field(strict=False), AfterValidator(_command)]
+JsonObject = Annotated[Mapping[Text, Any], AfterValidator(_json_object)]
 Names = Annotated[Mapping[Text, Text], AfterValidator(lambda names: MappingProxyType(dict(names)))]
 
 

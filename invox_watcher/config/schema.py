@@ -26,6 +26,7 @@ from invox_watcher.config._types import (
     CallbackUrl,
     Command,
     Days,
+    JsonObject,
     MimeType,
     Names,
     ProxyUrl,
@@ -34,6 +35,7 @@ from invox_watcher.config._types import (
     Section,
     SomeUnique,
     Text,
+    TokenUrl,
     Unique,
     UrlPath,
     ordered,
@@ -54,6 +56,31 @@ def _not_required(*names: str) -> Callable[[dict[str, Any]], None]:
     return edit
 
 
+class TokenSection(Section):
+    url: TokenUrl = Field("/oauth/token", description="A path below api.base_url, or a whole https address.")
+    method: Literal["POST", "GET"] = Field("POST", description="The request's method.")
+    headers: Names = Field({"Authorization": "Basic {base64}"}, description="Its headers.")
+    form: Names | None = Field(
+        {"grant_type": "client_credentials"},
+        description="Its body, as a form; null for none.",
+    )
+    json_body: JsonObject | None = Field(
+        None,
+        alias="json",
+        description="Its body as a JSON object, sent instead of the form.",
+        examples=[{"appId": "{app_id}", "apiKey": "{api_key}"}],
+    )
+    field: Text | None = Field(
+        None,
+        description="Where the token is in the reply; null: under one of the usual names, also one level "
+        "down, or the whole text.",
+        examples=["data.access_token"],
+    )
+    lifetime_seconds: Seconds | None = Field(
+        None, description="How long a token is used; null: what the reply says, else 7200."
+    )
+
+
 class ApiSection(Section):
     base_url: ApiUrl = Field(
         description="Required. Where the API is, without the paths below. The vendor gives this address with "
@@ -64,16 +91,29 @@ class ApiSection(Section):
         "2025-11-01",
         description="Sent as X-Invox-Medical-Api-Version; null sends none. Keep it in quotes.",
     )
-    token_path: UrlPath = Field(
-        "/oauth/token",
-        description="Path of the request that buys an access token. An assumption: the vendor's public pages "
-        "don't give it.",
+    headers: Names = Field(
+        {},
+        description="Further headers of every request to the API. {app_id}, {api_key} and {base64} (of "
+        "APP_ID:API_KEY) in a value are filled in, here and in the keys below.",
+        examples=[{"x-api-key": "{api_key}"}],
+    )
+    token: TokenSection = Field(
+        default_factory=TokenSection,
+        description="How an access token is bought. An assumption: the vendor's public pages don't say.",
     )
     presign_path: UrlPath = Field(
-        "/api/v1/generate-presigned-url", description="Path of the request for an upload address."
+        "/api/v1/generate-presigned-url",
+        description="Path of the request for an upload address. Newer accounts may have /v1/...",
+    )
+    presign_fields: JsonObject = Field(
+        {},
+        description="Further fields of that request's JSON body.",
+        examples=[{"language": "es-ES"}],
     )
     status_path: UrlPath = Field(
-        "/api/v1/get-transcription", description="Path of the request for a transcription."
+        "/api/v1/get-transcription",
+        description="Path of the request for a transcription. With {request_id} in it the request is a GET.",
+        examples=["/api/v1/transcriptions/{request_id}"],
     )
     mime_types: Annotated[tuple[MimeType, ...], Field(strict=False), SomeUnique] = Field(
         (
@@ -107,6 +147,11 @@ class ApiSection(Section):
         description="Proxy for all requests. Variables such as HTTPS_PROXY are not read.",
         examples=["http://proxy.example.com:3128"],
     )
+
+    @field_validator("token", mode="before")
+    @classmethod
+    def _all_commented_out(cls, value: object) -> object:
+        return {} if value is None else value
 
 
 class CredentialsSection(Section):
@@ -231,6 +276,12 @@ class IntakeSection(Section):
 class UploadSection(Section):
     workers: int = Field(
         4, ge=1, le=64, description="How many recordings are read and uploaded at the same moment."
+    )
+    headers: Names = Field(
+        {},
+        description="Further headers of every upload, if storage asks for some. Those that the API names in "
+        "its reply need no key.",
+        examples=[{"x-amz-server-side-encryption": "AES256"}],
     )
 
 

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from invox_watcher.invox.client import InvoxApi
+from invox_watcher.invox.client import ApiCall, ApiOptions, InvoxApi
+from invox_watcher.invox.presign import PresignedUpload
 from invox_watcher.invox.replies import ReplyStatus, TranscriptionReply, parse_reply
 from invox_watcher.invox.signature import usable_layouts
+from invox_watcher.invox.token import TokenRequest
 from invox_watcher.invox.webhook import MAX_BODY_BYTES, Credentials, NoticeOutcome, Receiver, WebhookNotice
 
 __all__ = [
     "MAX_BODY_BYTES",
+    "ApiCall",
+    "ApiOptions",
     "Credentials",
     "InvoxApi",
     "NoticeOutcome",
+    "PresignedUpload",
     "Receiver",
     "ReplyStatus",
+    "TokenRequest",
     "TranscriptionReply",
     "WebhookNotice",
     "parse_reply",

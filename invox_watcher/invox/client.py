@@ -1,57 +1,84 @@
 """The vendor's API in the vendor's words: token, presigned URL, upload, result.
 
-The README says which parts of it are assumptions ("What to check against your account"); each of them is an
-argument here. Each method raises the errors of `errors` and nothing else.
+docs/vendor.md says which parts of it are assumptions; each of them is an argument here. Each method raises
+the errors of `errors` and nothing else.
 """
 
 from __future__ import annotations
 
-import base64
 import json
-import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import Any, BinaryIO
+from datetime import UTC, datetime, timedelta
+from typing import Any, BinaryIO, Literal
+from urllib.parse import quote
 
 from invox_watcher.errors import (
     ApiError,
-    ApiRefusedError,
     ApiRejectedError,
     ApiUnavailableError,
     InvoxError,
     RequestUnknownError,
     StoppedError,
-    UploadUrlRefusedError,
 )
 from invox_watcher.events import Event, log
 from invox_watcher.host import is_loopback
-from invox_watcher.invox.replies import TranscriptionReply, parse_reply
-from invox_watcher.invox.token import Token, TokenCache, lifetime_seconds
-from invox_watcher.net import (
-    HttpClient,
-    HttpReply,
-    clock_ahead_seconds,
-    read_object,
-    retry_after_seconds,
-    split_url,
+from invox_watcher.invox.failures import (
+    call_failure,
+    is_html,
+    set_up_failure,
+    storage_failure,
+    token_failure,
 )
+from invox_watcher.invox.presign import PresignedUpload, read_presigned
+from invox_watcher.invox.replies import PENDING, TranscriptionReply, parse_reply
+from invox_watcher.invox.token import Token, TokenCache, TokenRequest, filled, placeholders, read_token
+from invox_watcher.net import HttpClient, HttpReply, clock_ahead_seconds, read_json, read_object, split_url
 
-_TRANSIENT = frozenset({408, 425, 429})
 # The slowest line that an upload's deadline allows for: 512 kbit/s, the uplink of an old ADSL line.
 _SLOWEST_BYTES_PER_SECOND = 64 * 1024
-# S3 says 400 where a connection stalled or broke off, which is no fault of the recording.
-_TRANSIENT_STORAGE_CODES = frozenset({"RequestTimeout", "IncompleteBody"})
-_QUOTE_LENGTH = 200
+_REQUEST_ID = "{request_id}"
+_VERSION_HEADER = "X-Invox-Medical-Api-Version"
+
+CallName = Literal["token", "presign", "upload", "result"]
 
 
 @dataclass(frozen=True)
-class PresignedUpload:
-    """Where a recording may be put, and the id under which its result will be found. The URL is a secret."""
+class ApiRequest:
+    """One request as it is sent. It holds secrets."""
 
+    name: CallName
+    method: Literal["GET", "POST", "PUT"]
     url: str = field(repr=False)
-    request_id: str
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes | None = field(repr=False)  # None for none, or for a recording
+
+
+@dataclass(frozen=True)
+class ApiCall:
+    """A request and what came of it: a reply, or an error if there was none."""
+
+    request: ApiRequest
+    seconds: float
+    reply: HttpReply | None = field(repr=False)
+    error: InvoxError | None
+
+
+@dataclass(frozen=True)
+class ApiOptions:
+    """How the API of this account works; see config.example.yaml, `api` and `upload`, for each."""
+
+    base_url: str
+    version: str | None
+    headers: Mapping[str, str]
+    token: TokenRequest
+    presign_path: str
+    presign_fields: Mapping[str, Any]
+    status_path: str
+    upload_headers: Mapping[str, str]
+    read_timeout_seconds: float  # bounds each call as a whole, and the silence within an upload
+    retry_max_seconds: float  # the longest `Retry-After` that is believed
 
 
 class InvoxApi:
@@ -60,55 +87,55 @@ class InvoxApi:
     def __init__(
         self,
         client: HttpClient,
+        options: ApiOptions,
         *,
-        base_url: str,
-        version: str | None,
-        token_path: str,
-        presign_path: str,
-        status_path: str,
         app_id: str,
         api_key: str,
-        read_timeout_seconds: float = 60.0,
-        retry_max_seconds: float = 300.0,
+        on_call: Callable[[ApiCall], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`read_timeout_seconds` bounds each call as a whole, and the silence within an upload.
-
-        `retry_max_seconds` is the longest `Retry-After` that is believed. `version` None sends no header.
-        """
+        """`on_call` hears of every call, with all that was sent and received."""
         self._client = client
-        self._base_url = base_url.rstrip("/")
-        self._version = version
-        self._token_path = token_path
-        self._presign_path = presign_path
-        self._status_path = status_path
-        self._api_key = api_key
-        credentials = base64.b64encode(f"{app_id}:{api_key}".encode()).decode("ascii")
-        self._token_authorization = f"Basic {credentials}"
-        self._read_timeout_seconds = read_timeout_seconds
-        self._retry_max_seconds = retry_max_seconds
+        self._options = options
+        self._base_url = options.base_url.rstrip("/")
+        self._credentials = placeholders(app_id, api_key)
+        self._secrets = (api_key, self._credentials["base64"])
+        self._headers = filled(dict(options.headers), self._credentials)
+        self._on_call = on_call
         self._clock = clock
-        # How far this machine's clock is ahead of the API's by its latest reply; None where that didn't say.
+        self._accepted_types: set[str] = set()  # for which a URL has been given
+        # How far this machine's clock is ahead of the API's by its latest reply; None if that didn't say.
         self.clock_ahead_seconds: float | None = None
-        self._tokens = TokenCache(self._fetch_token, clock, read_timeout_seconds)
+        self._tokens = TokenCache(
+            self._fetch_token, clock=clock, patience_seconds=options.read_timeout_seconds
+        )
 
-    def check(self) -> None:
+    def authenticate(self) -> None:
         """Find out whether the API can be reached and takes the credentials, by getting a token."""
         self._tokens.get()
 
     def presign(self, mime_type: str, callback_url: str | None = None) -> PresignedUpload:
-        """Ask where to put a recording of `mime_type`; ask right before the upload, the URL expires."""
-        request = {"mimeType": mime_type}
+        """Ask where to put a recording of `mime_type`; ask right before the upload, the URL expires.
+
+        Raises:
+            ApiRejectedError: the API took this type before, so this very request is wrong.
+            ApiRefusedError: any other refusal is the set-up's, and no recording's.
+        """
+        request = {"mimeType": mime_type} | filled(dict(self._options.presign_fields), self._credentials)
         if callback_url is not None:
             request["callbackUrl"] = callback_url
-        reply = self._call("presign", self._presign_path, request)
+        reply = self._call("presign", "POST", self._options.presign_path, request)
         if not reply.ok:
-            raise self._failure(reply, "Asking for an upload URL", "api.presign_path")
-        payload = read_object(reply)
-        return PresignedUpload(
-            url=self._usable_url(_text(payload, "presignedUrl", reply), reply),
-            request_id=_text(payload, "requestId", reply),
-        )
+            error = self._failure(reply, "Asking for an upload URL", "api.presign_path")
+            if isinstance(error, ApiRejectedError) and mime_type not in self._accepted_types:
+                error = set_up_failure(error)
+            raise error
+        found = read_presigned(read_object(reply))
+        if isinstance(found, str):
+            raise _protocol_error(reply, found)
+        self._check_url(found.url, reply)
+        self._accepted_types.add(mime_type)
+        return found
 
     def upload(
         self,
@@ -124,188 +151,161 @@ class InvoxApi:
         Neither token nor version goes there: storage refuses a second form of authentication. See
         `HttpClient.upload` for what is certain after which error. UploadUrlRefusedError: ask for a new URL.
         """
-        reply = _told(
-            "upload",
+        further = filled(dict(self._options.upload_headers), self._credentials)
+        headers = {**presigned.headers, **further, "Content-Type": mime_type}
+        reply = self._reported(
+            ApiRequest("upload", "PUT", presigned.url, headers, None),
             lambda: self._client.upload(
                 presigned.url,
                 file,
                 size_bytes=size_bytes,
-                content_type=mime_type,
-                deadline_seconds=self._read_timeout_seconds + size_bytes / _SLOWEST_BYTES_PER_SECOND,
-                silence_seconds=self._read_timeout_seconds,
+                headers=headers,
+                deadline_seconds=self._options.read_timeout_seconds + size_bytes / _SLOWEST_BYTES_PER_SECOND,
+                silence_seconds=self._options.read_timeout_seconds,
                 on_progress=on_progress,
             ),
         )
         if not reply.ok:
-            raise self._storage_failure(reply)
+            raise storage_failure(reply, self._options.retry_max_seconds)
 
-    def result(self, request_id: str) -> TranscriptionReply:
-        """What has become of a request. RequestUnknownError where the API has nothing under this id."""
-        reply = self._call("result", self._status_path, {"requestId": request_id})
-        if reply.status == 404 and _complaint(reply).get("errorType") == "transcriptionNotFound":
+    def result(self, request_id: str, *, duration_seconds: float | None = None) -> TranscriptionReply:
+        """What has become of a request; `duration_seconds` is the recording's length, if it is known.
+
+        Raises:
+            RequestUnknownError: the API has nothing under this id, or says nothing but 404.
+        """
+        path = self._options.status_path
+        if _REQUEST_ID in path:
+            reply = self._call("result", "GET", path.replace(_REQUEST_ID, quote(request_id, safe="")), None)
+        else:
+            reply = self._call("result", "POST", path, {"requestId": request_id})
+        if reply.status == 404:
             raise RequestUnknownError(f"The API has nothing under request id {request_id}.", status=404)
         if not reply.ok:
             raise self._failure(reply, "Asking for a result", "api.status_path")
-        answer = parse_reply(read_object(reply))
+        if reply.status == 204 or not reply.body.strip():
+            return PENDING
+        try:
+            answer = parse_reply(read_json(reply), duration_seconds=duration_seconds)
+        except ApiUnavailableError:
+            if reply.status == 202:  # accepted, whatever its body says
+                return PENDING
+            raise
         if answer.unknown_status is not None:
-            log.warning(Event.API_STATUS_UNKNOWN, request_id=request_id, status=answer.unknown_status[:40])
+            log.warning(Event.API_STATUS_UNKNOWN, request_id=request_id, status=answer.unknown_status)
         return answer
 
-    def _call(self, call: str, path: str, request: dict[str, str]) -> HttpReply:
-        """POST with the bearer token; a 401 is answered once with a token other than the refused one."""
+    # ---- requests ----------------------------------------------------------------------------------------
+
+    def _call(
+        self, name: CallName, method: Literal["GET", "POST"], path: str, request: Mapping[str, Any] | None
+    ) -> HttpReply:
+        """A request with the bearer token; one that is refused is sent once more with another token.
+
+        Refused: 401, or 403 for a token that was accepted before, since some gateways say so of a dead one.
+        """
         token = self._tokens.get()
-        reply = self._post(call, path, request, token)
-        if reply.status == 401:
-            reply = self._post(call, path, request, self._tokens.instead_of(token))
+        reply = self._send_with(token, name, method, path, request)
+        dead = reply.status == 403 and self._tokens.was_accepted(token)
+        if reply.status == 401 or dead:
+            token = self._tokens.instead_of(token)
+            reply = self._send_with(token, name, method, path, request)
+        if reply.ok:
+            self._tokens.accepted(token)
         return reply
 
-    def _post(self, call: str, path: str, request: dict[str, str], token: Token) -> HttpReply:
-        headers = {"Authorization": f"Bearer {token.value}", "Content-Type": "application/json"}
-        return self._send(call, path, headers, json.dumps(request).encode())
+    def _send_with(
+        self,
+        token: Token,
+        name: CallName,
+        method: Literal["GET", "POST"],
+        path: str,
+        request: Mapping[str, Any] | None,
+    ) -> HttpReply:
+        headers = {"Authorization": f"Bearer {token.value}"}
+        body = None if request is None else json.dumps(request).encode()
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+        return self._send(name, method, self._base_url + path, headers, body)
 
-    def _send(self, call: str, path: str, headers: dict[str, str], body: bytes) -> HttpReply:
-        if self._version is not None:
-            headers = {**headers, "X-Invox-Medical-Api-Version": self._version}
-        headers = {**headers, "Accept": "application/json"}
-        url, deadline_seconds = self._base_url + path, self._read_timeout_seconds
-        reply = _told(
-            call,
-            lambda: self._client.post(url, headers=headers, body=body, deadline_seconds=deadline_seconds),
+    def _send(
+        self,
+        name: CallName,
+        method: Literal["GET", "POST"],
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | None,
+    ) -> HttpReply:
+        version = {} if self._options.version is None else {_VERSION_HEADER: self._options.version}
+        sent = {**headers, **version, "Accept": "application/json", **self._headers}
+        reply = self._reported(
+            ApiRequest(name, method, url, sent, body),
+            lambda: self._client.call(
+                method, url, headers=sent, body=body, deadline_seconds=self._options.read_timeout_seconds
+            ),
         )
         self.clock_ahead_seconds = clock_ahead_seconds(reply.headers.get("Date"))
         return reply
 
     def _fetch_token(self) -> Token:
-        asked_at = self._clock()
-        headers = {
-            "Authorization": self._token_authorization,
-            "Content-Type": "application/x-www-form-urlencoded",
-        }
-        reply = self._send("token", self._token_path, headers, b"grant_type=client_credentials")
-        if reply.status in (400, 401, 403):
-            raise ApiRefusedError(
-                f"{reply.where} gives no token for these credentials ({reply.status}{self._quoted(reply)}).",
-                code="credentials",
-                status=reply.status,
-                hint="Check credentials.app_id and credentials.api_key.",
-            )
+        request, asked_at = self._options.token, self._clock()
+        body, kind = request.body(self._credentials)
+        headers = {"Content-Type": kind} if kind else {}
+        headers |= filled(dict(request.headers), self._credentials)
+        url = request.url if "://" in request.url else self._base_url + request.url
+        reply = self._send("token", request.method, url, headers, body)
         if not reply.ok:
-            raise self._failure(reply, "Asking for a token", "api.token_path")
-        payload = read_object(reply)
-        name = next((name for name in ("accessToken", "access_token", "token") if payload.get(name)), None)
-        if name is None:
-            raise _protocol_error(reply, "has none of accessToken, access_token, token")
-        lifetime = lifetime_seconds(payload)
-        margin_seconds = min(60.0, lifetime / 10)
-        token = Token(_text(payload, name, reply), asked_at + lifetime - margin_seconds)
-        log.info(Event.TOKEN_REFRESHED, lifetime_seconds=lifetime)
-        return token
+            raise token_failure(reply, secrets=self._secrets, max_seconds=self._options.retry_max_seconds)
+        ahead = timedelta(seconds=self.clock_ahead_seconds or 0.0)
+        found = read_token(reply.body, request, now=datetime.now(UTC) - ahead)
+        if found is None:
+            if is_html(reply):
+                raise _protocol_error(reply, "is a web page (api.base_url, api.token.url, api.proxy)")
+            where = request.field or "one of the usual places"
+            raise _protocol_error(reply, f"has no token in {where} (api.token.field)")
+        value, lifetime_seconds = found
+        margin_seconds = min(60.0, lifetime_seconds / 10)
+        log.info(Event.TOKEN_REFRESHED, lifetime_seconds=round(lifetime_seconds, 3))
+        return Token(value, asked_at + lifetime_seconds - margin_seconds)
 
-    def _usable_url(self, url: str, reply: HttpReply) -> str:
+    def _reported(self, request: ApiRequest, exchange: Callable[[], HttpReply]) -> HttpReply:
+        """The reply of `exchange`, reported as an event: by its status, else by the error's code."""
+        began = time.monotonic()
+        reply: HttpReply | None = None
+        failure: InvoxError | None = None
+        try:
+            reply = exchange()
+        except InvoxError as error:
+            failure = error
+            raise
+        finally:
+            seconds = round(time.monotonic() - began, 3)
+            if not isinstance(failure, StoppedError):
+                status = reply.status if reply else getattr(failure, "status", None)
+                answer = str(status or (failure.code if failure else "crashed"))
+                log.debug(Event.API_CALLED, call=request.name, status=answer, seconds=seconds)
+            if self._on_call is not None:
+                self._on_call(ApiCall(request, seconds, reply, failure))
+        return reply
+
+    def _failure(self, reply: HttpReply, doing: str, setting: str) -> ApiError:
+        return call_failure(
+            reply, doing, setting, secrets=self._secrets, max_seconds=self._options.retry_max_seconds
+        )
+
+    def _check_url(self, url: str, reply: HttpReply) -> None:
         parts = split_url(url)
         if parts is None:
             raise _protocol_error(reply, "has a presignedUrl that is not an http(s) address")
         downgraded = parts.scheme == "http" and self._base_url.lower().startswith("https:")
         if downgraded and not is_loopback(parts.hostname or ""):
             raise _protocol_error(reply, "has a presignedUrl without encryption (http), which is not used")
-        return url
-
-    def _failure(self, reply: HttpReply, doing: str, setting: str) -> ApiError:
-        """What a status outside 2xx means. `setting` is the key that holds the path asked."""
-        status = reply.status
-        message = f"{doing}: {reply.where} answered {status}{self._quoted(reply)}."
-        if status in _TRANSIENT or status >= 500:
-            return self._unavailable(reply, message)
-        if status == 401:
-            return ApiRefusedError(
-                message,
-                code="unauthorized",
-                status=status,
-                hint="The API gives us tokens but does not take them. Check that api.base_url and"
-                " api.token_path belong to the same environment as the credentials.",
-            )
-        if status == 403:
-            return ApiRefusedError(
-                message,
-                code="forbidden",
-                status=status,
-                hint="The API key needs the permission BATCH-TRANSCRIBE. Ask the account's administrator.",
-            )
-        if status in (404, 405):
-            return ApiRefusedError(
-                message, code="not_found", status=status, hint=f"Check {setting} and api.base_url."
-            )
-        if 400 <= status < 500:
-            return ApiRejectedError(message, status=status)
-        return ApiUnavailableError(message, code="api_protocol", status=status)
-
-    def _storage_failure(self, reply: HttpReply) -> ApiError:
-        status = reply.status
-        # S3's errors are XML; of their text only the code is taken, the rest quotes the URL's signature.
-        found = re.search(rb"<Code>(\w{1,64})</Code>", reply.body)
-        code = found[1].decode("ascii", "replace") if found else ""
-        message = f"The upload: {reply.where} answered {status}{f' ({code})' if code else ''}."
-        if status in (401, 403) or (status == 400 and "expired" in code.lower()):
-            return UploadUrlRefusedError(message, status=status)
-        if status in _TRANSIENT or code in _TRANSIENT_STORAGE_CODES or (status >= 500 and status != 501):
-            return self._unavailable(reply, message)
-        if 400 <= status < 500 or status == 501:
-            return ApiRejectedError(message, status=status)
-        return ApiUnavailableError(message, code="api_protocol", status=status)
-
-    def _unavailable(self, reply: HttpReply, message: str) -> ApiUnavailableError:
-        after_seconds = retry_after_seconds(
-            reply.headers.get("Retry-After"), now=datetime.now(UTC), max_seconds=self._retry_max_seconds
-        )
-        return ApiUnavailableError(message, status=reply.status, retry_after_seconds=after_seconds)
-
-    def _quoted(self, reply: HttpReply) -> str:
-        """The vendor's own words about an error, fit for a log: short, printable, without secrets."""
-        complaint = _complaint(reply)
-        text = complaint.get("message") or complaint.get("messsage")  # the second is the vendor's spelling
-        if not isinstance(text, str):
-            return ""
-        if self._api_key:
-            text = text.replace(self._api_key, "[…]")
-        text = re.sub(r"\S{32,}", "[…]", text)  # tokens, keys, addresses: an error may echo what it was sent
-        text = "".join(c if c.isprintable() else " " for c in text)
-        return f": “{' '.join(text.split())[:_QUOTE_LENGTH]}”"
-
-
-def _told(call: str, exchange: Callable[[], HttpReply]) -> HttpReply:
-    """The reply of `exchange`. How it was answered is an event: by its status, else by the error's code."""
-    began = time.monotonic()
-    status = StoppedError.code
-    try:
-        reply = exchange()
-        status = str(reply.status)
-    except InvoxError as error:
-        status = str(getattr(error, "status", None) or error.code)
-        raise
-    finally:
-        if status != StoppedError.code:
-            seconds = round(time.monotonic() - began, 3)
-            log.debug(Event.API_CALLED, call=call, status=status, seconds=seconds)
-    return reply
-
-
-def _complaint(reply: HttpReply) -> dict[str, Any]:
-    """The fields of an error's body, none if it isn't the API's JSON."""
-    try:
-        return read_object(reply)
-    except ApiUnavailableError:
-        return {}
-
-
-def _text(payload: dict[str, Any], name: str, reply: HttpReply) -> str:
-    """A field that has to be one word of printable ASCII."""
-    value = payload.get(name)
-    if isinstance(value, str) and value and value.isascii() and value.isprintable() and " " not in value:
-        return value
-    raise _protocol_error(reply, f"has no usable {name}")
 
 
 def _protocol_error(reply: HttpReply, what: str) -> ApiUnavailableError:
     return ApiUnavailableError(
-        f"The reply of {reply.where} {what}.", code="api_protocol", status=reply.status
+        f"The reply of {reply.where} {what}.",
+        code="api_protocol",
+        status=reply.status,
+        hint="It will not pass by itself: `invox-watcher check --try FILE` shows the fields of each reply.",
     )

@@ -1,29 +1,36 @@
-"""What the API heard: `Transcript` and its `Segment`s, read from every shape of reply that is known.
+"""What the API says of one transcription: pending, completed with words, or failed with a reason.
 
-The vendor's pages contradict themselves about names and types, so `read_reply` accepts all of them. Words are
-worth more than times: a time that makes no sense is repaired, a word is never dropped.
+The vendor's pages contradict one another about names, types and states, so `parse_reply` reads all of them
+by their meaning. A reply with words is never refused for an odd field beside them.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 from invox_watcher.errors import ApiUnavailableError
-from invox_watcher.transcript import Segment, Transcript
+from invox_watcher.invox.segments import first_of, has_words, kind_of, one_line, segments_of
+from invox_watcher.transcript import Transcript
 
-_STATUS_KEYS = ("processingStatus", "transcriptionStatus", "status")
-_SPEAKER_KEYS = ("speakerId", "speaker")
-_LONGEST_SECONDS = 360_000  # 100 hours: captions show hours with two digits
+_STATUS_KEYS = ("processingStatus", "transcriptionStatus", "status", "state")
+_WORDS_KEYS = ("transcription", "segments", "transcript", "text")
+_MESSAGE_KEYS = ("errorMessage", "message", "error")
+_KNOWN_KEYS = frozenset({*_STATUS_KEYS, *_WORDS_KEYS, "vttTranscription", "errorMessage"})
+_COMPLETED = frozenset({"completed", "complete", "success", "succeeded", "done", "finished"})
+_FAILED = frozenset({"error", "failed", "failure", "rejected", "expired", "aborted", "cancelled", "canceled"})
+_PENDING = frozenset(
+    {"pending", "processing", "queued", "running", "started", "submitted", "created", "uploaded"}
+    | {"transcribing", "in_progress", "in progress", "inprogress", "waiting"}
+)
 _LONGEST_MESSAGE = 500
 _LONGEST_STATUS = 40
 
 
 class ReplyStatus(StrEnum):
-    """The API's three states of a transcription."""
+    """The three states of a transcription, whatever the API calls them."""
 
     PENDING = "PENDING"
     COMPLETED = "COMPLETED"
@@ -37,119 +44,99 @@ class TranscriptionReply:
     status: ReplyStatus
     transcript: Transcript | None
     error_message: str | None
-    raw: Mapping[str, Any]  # what the API sent, unchanged
-    unknown_status: str | None = None  # a status nobody documented, shortened; it counts as PENDING
+    raw: Any  # what the API sent, unchanged
+    unknown_status: str | None = None  # a state that nobody documented, shortened; it counts as PENDING
+    repairs: tuple[str, ...] = ()  # what was repaired or left out, without a word of it
 
 
-def parse_reply(payload: object) -> TranscriptionReply:
-    """What a decoded JSON body says, from polling or from a webhook.
+PENDING = TranscriptionReply(ReplyStatus.PENDING, None, None, None)
 
-    The first of `processingStatus`, `transcriptionStatus` and `status` that is not null counts. Without
-    any, transcribed words mean COMPLETED and an `errorMessage` means ERROR. Raises ApiUnavailableError (code
-    `api_protocol`) where the body says neither, or COMPLETED without a transcription that can be read.
+
+def parse_reply(
+    payload: object, *, duration_seconds: float | None = None, pushed: bool = False
+) -> TranscriptionReply:
+    """What a decoded JSON body says, from polling or, if `pushed`, from a webhook.
+
+    `duration_seconds`, the recording's length, tells milliseconds from seconds. A body without state counts
+    by what it has: words mean COMPLETED, an error message ERROR, neither PENDING. A webhook is only sent once
+    there is a result, so its list of segments means COMPLETED even if it is empty.
+
+    Raises:
+        ApiUnavailableError: `api_protocol`, the body is neither an object nor a list.
     """
+    levels = _levels(payload)
+    body = {key: value for level in levels for key, value in level.items() if value not in (None, "", [])}
+    vtt = body.get("vttTranscription")
+    found = [body[key] for key in _WORDS_KEYS if body.get(key)]
+    words = next((value for value in found if has_words(value, None)), found[0] if found else None)
+    message = _message(body)
+    spoken = has_words(words, vtt)
+    stated = [text for level in levels for key in _STATUS_KEYS if (text := _stated(level.get(key)))]
+    status, unknown = _status(stated, spoken=spoken, failed=bool(_message(body, ("errorMessage",))))
+    listed = [level["transcription"] for level in levels if level.get("transcription") is not None]
+    if pushed and not stated and any(isinstance(value, list) for value in listed):
+        status = ReplyStatus.COMPLETED
+    if status is not ReplyStatus.COMPLETED:
+        return TranscriptionReply(status, None, message, payload, unknown)
+    repairs: list[str] = []
+    segments = segments_of(words, vtt, duration_seconds, repairs)
+    if not segments and not any(isinstance(value, list) for value in listed):
+        kind = kind_of(listed[0] if listed else None)
+        repairs.append(f"the state is COMPLETED, but `transcription` is {kind}")
+    return TranscriptionReply(status, Transcript(segments), message, payload, None, tuple(repairs))
+
+
+def _levels(payload: object) -> list[Mapping[str, Any]]:
+    """The object, and the one in it that has the fields if its own words are missing: `{"data": {…}}`.
+
+    A wrapper may have a state of its own: `{"status": "success", "data": {…}}`, so the states of both count.
+    """
+    if isinstance(payload, list):
+        return [{"transcription": payload}]
     if not isinstance(payload, Mapping):
-        raise _nonsense(f"the reply is {_kind(payload)} where an object was expected")
-    message = _message(payload.get("errorMessage"))
-    stated = _first(payload, _STATUS_KEYS)
-    status, unknown = _known(stated) if stated is not None else (_implied(payload, message), None)
-    transcript = Transcript(_segments(payload)) if status is ReplyStatus.COMPLETED else None
-    return TranscriptionReply(status, transcript, message, payload, unknown)
+        raise ApiUnavailableError(
+            f"The API's reply is {kind_of(payload)}; an object was expected.",
+            code="api_protocol",
+            hint="Check api.status_path; `invox-watcher check --try FILE` shows the replies.",
+        )
+    own = (payload.get(key) for key in (*_WORDS_KEYS, "vttTranscription"))
+    if any(value and not isinstance(value, Mapping) for value in own):
+        return [payload]
+    inner = [value for value in payload.values() if isinstance(value, Mapping)]
+    return [payload, *(value for value in inner if not _KNOWN_KEYS.isdisjoint(value))][:2]
 
 
-def _known(stated: object) -> tuple[ReplyStatus, str | None]:
-    try:
-        return ReplyStatus(str(stated).strip().upper()), None
-    except ValueError:
-        return ReplyStatus.PENDING, _one_line(str(stated))[:_LONGEST_STATUS]
+def _stated(value: object) -> str:
+    """A state as it was sent, on one line; "" for none, as a boolean or the HTTP status once more."""
+    if value is None or isinstance(value, bool | Mapping) or value in range(200, 300):
+        return ""
+    return one_line(str(value)) if isinstance(value, str | int | float) else kind_of(value)
 
 
-def _implied(payload: Mapping[str, Any], message: str | None) -> ReplyStatus:
-    if payload.get("transcription"):
+def _status(stated: Sequence[str], *, spoken: bool, failed: bool) -> tuple[ReplyStatus, str | None]:
+    """The state by its meaning, and the first one stated if none of them is known."""
+    meanings = {_meaning(text) for text in stated}
+    if ReplyStatus.ERROR in meanings:
+        return ReplyStatus.ERROR, None
+    if ReplyStatus.COMPLETED in meanings and (spoken or ReplyStatus.PENDING not in meanings):
+        return (ReplyStatus.ERROR if failed and not spoken else ReplyStatus.COMPLETED), None
+    if not stated:
+        if spoken:
+            return ReplyStatus.COMPLETED, None
+        return (ReplyStatus.ERROR if failed else ReplyStatus.PENDING), None
+    unknown = stated[0][:_LONGEST_STATUS] if meanings == {None} else None
+    return ReplyStatus.PENDING, unknown
+
+
+def _meaning(stated: str) -> ReplyStatus | None:
+    text = stated.lower()
+    if text in _COMPLETED:
         return ReplyStatus.COMPLETED
-    if message is not None:
+    if text in _FAILED:
         return ReplyStatus.ERROR
-    # An empty transcription does not tell: silence looks like that, and so does one that is not ready yet.
-    raise _nonsense("the reply has neither a status nor words nor an error message")
+    return ReplyStatus.PENDING if text in _PENDING else None
 
 
-def _segments(payload: Mapping[str, Any]) -> tuple[Segment, ...]:
-    items = payload.get("transcription")
-    if not isinstance(items, Sequence) or isinstance(items, str | bytes):
-        raise _nonsense(f"the status is COMPLETED, but `transcription` is {_kind(items)}, not a list")
-    segments: list[Segment] = []
-    reached = 0.0
-    for index, item in enumerate(items):
-        segment = _segment(item, f"transcription[{index}]", reached)
-        reached = segment.end
-        if segment.text:
-            segments.append(segment)
-    return tuple(segments)
-
-
-def _segment(item: object, where: str, reached: float) -> Segment:
-    """One segment. An unusable start becomes `reached`, an unusable end or one before it the start."""
-    if not isinstance(item, Mapping):
-        raise _nonsense(f"`{where}` is {_kind(item)}, not an object")
-    if "text" not in item:
-        raise _nonsense(f"`{where}` has no `text`")
-    text = item["text"]
-    if text is not None and not isinstance(text, str):
-        raise _nonsense(f"`{where}.text` is {_kind(text)}, not a string")
-    start = _seconds(item.get("start"))
-    start = reached if start is None else start
-    end = _seconds(item.get("end"))
-    end = start if end is None else max(start, end)
-    return Segment((text or "").strip(), start, end, _speaker(_first(item, _SPEAKER_KEYS)))
-
-
-def _seconds(value: object) -> float | None:
-    """A time as a float, negative ones as 0; None for what is no time within 100 hours."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return None
-    try:
-        seconds = float(value)
-    except (ValueError, OverflowError):
-        return None
-    return max(seconds, 0.0) if math.isfinite(seconds) and seconds < _LONGEST_SECONDS else None
-
-
-def _speaker(value: object) -> str | None:
-    """`Speaker_00` for 0, 0.0, "0" and "Speaker_00"; other labels on one line; None for none."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return None
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    label = _one_line(str(value))
-    if label.isascii() and label.isdecimal():
-        return f"Speaker_{label.lstrip('0').zfill(2)}"
-    return label or None
-
-
-def _first(mapping: Mapping[str, Any], keys: Sequence[str]) -> object:
-    return next((mapping[key] for key in keys if mapping.get(key) is not None), None)
-
-
-def _message(value: object) -> str | None:
-    return (_one_line(value)[:_LONGEST_MESSAGE] or None) if isinstance(value, str) else None
-
-
-def _one_line(text: str) -> str:
-    """The text without control characters, its white space as single spaces."""
-    return "".join(c for c in " ".join(text.split()) if c.isprintable())
-
-
-def _kind(value: object) -> str:
-    """What a JSON value is, in JSON's words, never what it holds."""
-    if value is None:
-        return "missing or null"
-    names = {bool: "a boolean", int: "a number", float: "a number", str: "a string", list: "a list"}
-    return names.get(type(value), "an object")
-
-
-def _nonsense(message: str) -> ApiUnavailableError:
-    return ApiUnavailableError(
-        f"The API's reply makes no sense: {message}.",
-        code="api_protocol",
-        hint="The request is repeated. If this stays so, the API has changed or api.base_url is wrong.",
-    )
+def _message(body: Mapping[str, Any], keys: Sequence[str] = _MESSAGE_KEYS) -> str | None:
+    value = first_of(body, keys)
+    return (one_line(value)[:_LONGEST_MESSAGE] or None) if isinstance(value, str) else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from invox_watcher.net.client import HttpClient, HttpReply, read_object
+from invox_watcher.net.client import HttpClient, HttpReply, media_type, read_json, read_object
 from invox_watcher.net.headers import clock_ahead_seconds, retry_after_seconds
 from invox_watcher.net.urls import split_url
 
@@ -10,6 +10,8 @@ __all__ = [
     "HttpClient",
     "HttpReply",
     "clock_ahead_seconds",
+    "media_type",
+    "read_json",
     "read_object",
     "retry_after_seconds",
     "split_url",

@@ -13,9 +13,10 @@ import json
 import os
 import re
 import ssl
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO, NoReturn
+from typing import Any, BinaryIO, Literal
 
 import requests
 import urllib3
@@ -38,8 +39,6 @@ _MIB = 1024 * 1024
 _READ_BYTES = 64 * 1024
 _KEPT_CONNECTIONS = 16
 _ERROR_BODY_BYTES = 16 * 1024
-# A gateway got a bad answer, or none, from the host behind it (RFC 9110 §15.6.3, §15.6.5).
-_NO_ANSWER_FROM_BEHIND = (502, 504)
 
 
 @dataclass(frozen=True)
@@ -57,29 +56,46 @@ class HttpReply:
         return 200 <= self.status < 300
 
 
-def read_object(reply: HttpReply) -> dict[str, Any]:
-    """The reply's body as a JSON object. Anything else is ApiUnavailableError, code `api_protocol`.
+def read_json(reply: HttpReply) -> Any:
+    """The reply's body as a JSON value; NaN and Infinity, which JSON lacks (RFC 8259 §6), become null.
 
-    Strict where Python is not: NaN and Infinity are no JSON (RFC 8259 §6).
+    Raises:
+        ApiUnavailableError: `api_protocol`, it is not JSON.
     """
     try:
-        payload = json.loads(reply.body, parse_constant=_refuse_constant)
+        return json.loads(reply.body, parse_constant=lambda _name: None)
     except (ValueError, RecursionError):  # malformed, not UTF-8, numbers beyond reason; nested too deeply
-        payload = None
-    if isinstance(payload, dict):
-        return payload
-    kind = re.sub(r"[^\w/+.;= -]", "", reply.headers.get("Content-Type", ""))[:60] or "no Content-Type"
+        pass
     raise ApiUnavailableError(
-        f"{reply.where} answered {reply.status} with something that is not a JSON object"
-        f" ({kind}, {len(reply.body)} bytes).",
+        f"{reply.where} answered {reply.status} with {media_type(reply)}, {len(reply.body)} bytes,"
+        " where JSON was expected.",
         code="api_protocol",
         status=reply.status,
         hint="Check that api.base_url and the paths below it lead to the API, not to a login page.",
     )
 
 
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(name)
+def read_object(reply: HttpReply) -> dict[str, Any]:
+    """The reply's body as a JSON object.
+
+    Raises:
+        ApiUnavailableError: `api_protocol`, it is anything else.
+    """
+    payload = read_json(reply)
+    if isinstance(payload, dict):
+        return payload
+    raise ApiUnavailableError(
+        f"{reply.where} answered {reply.status} with JSON that is not an object.",
+        code="api_protocol",
+        status=reply.status,
+        hint="Check that api.base_url and the paths below it lead to the API.",
+    )
+
+
+def media_type(reply: HttpReply) -> str:
+    """The reply's Content-Type, fit to be shown."""
+    kind = re.sub(r"[^\w/+.;= -]", "", reply.headers.get("Content-Type", ""))[:60]
+    return kind or "no Content-Type"
 
 
 class HttpClient:
@@ -100,7 +116,7 @@ class HttpClient:
         ca_bundle: str | None = None,
         proxy: str | None = None,
         connect_timeout_seconds: float = 10.0,
-        max_reply_bytes: int = 32 * _MIB,
+        max_reply_bytes: int = 128 * _MIB,
     ) -> None:
         """`ca_bundle`: a PEM file or an OpenSSL folder instead of the public authorities.
 
@@ -115,17 +131,23 @@ class HttpClient:
         self._kept = Adapter(pool_maxsize=_KEPT_CONNECTIONS)
         self._watchdog = Watchdog()
 
-    def post(
-        self, url: str, *, headers: Mapping[str, str], body: bytes, deadline_seconds: float
+    def call(
+        self,
+        method: Literal["GET", "POST"],
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        deadline_seconds: float,
     ) -> HttpReply:
-        """POST `body` and return the whole reply, whatever its status, except 3xx and 407.
+        """Send a request and return the whole reply, whatever its status, except 3xx and 407.
 
         For requests that may be sent twice: where a kept connection turns out to be dead, the request is
         sent again at once over a new one. Raises ApiUnavailableError (`network`, `timeout`, `api_protocol`),
         ApiRefusedError (`tls`, `proxy`, `redirected`, `bad_url`), StoppedError.
         """
         with self._watchdog.over(Exchange(url, deadline_seconds, deadline_seconds)) as exchange:
-            plan = _Plan(exchange, "POST", url, headers, body)
+            plan = _Plan(exchange, method, url, headers, body)
             try:
                 return self._perform(self._kept, plan)
             except ApiUnavailableError as error:
@@ -140,7 +162,7 @@ class HttpClient:
         file: BinaryIO,
         *,
         size_bytes: int,
-        content_type: str,
+        headers: Mapping[str, str],
         deadline_seconds: float,
         silence_seconds: float,
         on_progress: Callable[[int], None] | None = None,
@@ -149,9 +171,9 @@ class HttpClient:
 
         Always over a new connection. `silence_seconds` bounds the time in which nothing moves;
         `on_progress` hears how many bytes were handed over. A 2xx is returned without its body; of an
-        error's body the first 16 KiB. Beyond what `post` raises:
+        error's body the first 16 KiB. Beyond what `call` raises:
         - ApiUnavailableError `upload_interrupted`, StoppedError: not all bytes went out: it did not arrive;
-        - UploadUncertainError: all bytes went out, and no answer came, or a gateway's 502 or 504;
+        - UploadUncertainError: all bytes went out, and no answer came, or none that says no for certain;
         - RecordingError `changed_during_upload`: the file ended early; StorageError: it can't be read.
         """
         reader = _BoundedReader(file, size_bytes, silence_seconds, on_progress)
@@ -160,17 +182,15 @@ class HttpClient:
             contextlib.closing(Adapter()) as fresh,
         ):
             try:
-                reply = self._perform(
-                    fresh, _Plan(exchange, "PUT", url, {"Content-Type": content_type}, reader)
-                )
+                reply = self._perform(fresh, _Plan(exchange, "PUT", url, headers, reader))
             except InvoxError as error:
                 failure = _upload_failure(error, exchange.where, handed_over=reader.handed_over)
             else:
                 answered = f"{exchange.where} answered {reply.status}"
                 if reply.ok and not reader.handed_over:
                     failure = _interrupted(f"{answered} before it had all bytes.")
-                elif reader.handed_over and reply.status in _NO_ANSWER_FROM_BEHIND:
-                    failure = _uncertain(f"{answered}: what is behind it may have taken the upload.")
+                elif reader.handed_over and not reply.ok and not _is_definite_no(reply):
+                    failure = _uncertain(f"{answered}, but may have taken it.")
                 else:
                     return reply
         raise failure
@@ -227,14 +247,40 @@ class HttpClient:
         for chunk in response.raw.stream(_READ_BYTES, decode_content=False):
             size += len(chunk)
             if size > self._max_reply_bytes:
-                raise ApiUnavailableError(
-                    f"The reply of {plan.exchange.where} is too large: more than"
-                    f" {self._max_reply_bytes / _MIB:g} MiB.",
-                    code="api_protocol",
-                    status=response.status_code,
-                )
+                raise _too_large(response.status_code, plan.exchange.where, self._max_reply_bytes)
             chunks.append(chunk)
-        return b"".join(chunks)
+        return _decoded(b"".join(chunks), response, plan.exchange.where, self._max_reply_bytes)
+
+
+def _decoded(body: bytes, response: requests.Response, where: str, max_bytes: int) -> bytes:
+    """The body without its compression, which some gateways apply although none was asked for."""
+    if response.headers.get("Content-Encoding", "").strip().lower() not in ("gzip", "x-gzip", "deflate"):
+        return body
+    try:
+        # 32: a gzip or a zlib header, whichever is there (zlib manual, inflateInit2).
+        unpacker = zlib.decompressobj(zlib.MAX_WBITS | 32)
+        unpacked = unpacker.decompress(body, max_bytes)
+    except zlib.error:
+        return body  # some say so and send it plain
+    if unpacker.unconsumed_tail:
+        raise _too_large(response.status_code, where, max_bytes)
+    return unpacked
+
+
+def _too_large(status: int, where: str, max_bytes: int) -> ApiUnavailableError:
+    return ApiUnavailableError(
+        f"The reply of {where} is too large: more than {max_bytes / _MIB:g} MiB.",
+        code="api_protocol",
+        status=status,
+    )
+
+
+def _is_definite_no(reply: HttpReply) -> bool:
+    """Whether an answer after the last byte means that the upload was not taken: 4xx, or a code of S3's.
+
+    A bare 5xx may come from a gateway behind which the upload has arrived (RFC 9110 §15.6).
+    """
+    return 400 <= reply.status < 500 or b"<Code>" in reply.body
 
 
 def _read_some(response: requests.Response, limit_bytes: int) -> bytes:
@@ -251,7 +297,7 @@ class _Plan:
     method: str
     url: str = field(repr=False)
     headers: Mapping[str, str] = field(repr=False)
-    body: bytes | _BoundedReader = field(repr=False)
+    body: bytes | _BoundedReader | None = field(repr=False)
 
     def prepared(self) -> requests.PreparedRequest:
         """The request as requests wants it, its length always declared."""

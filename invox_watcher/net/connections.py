@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import http.client
 import os
+import re
 import socket
 import ssl
 import threading
@@ -27,6 +29,7 @@ from invox_watcher.net.failures import host_of, stopped
 _BLOCK_BYTES = 256 * 1024
 # Half of a block: enough to keep a line busy while the next block is read.
 _UNSENT_BYTES = 128 * 1024
+_ORIGIN = re.compile(r"https?://[^/?#]*")
 
 
 class _End(Enum):
@@ -39,6 +42,7 @@ class Exchange:
 
     def __init__(self, url: str, deadline_seconds: float, silence_seconds: float) -> None:
         self.where = host_of(url)
+        self.target = _target_of(url)
         self.deadline = time.monotonic() + deadline_seconds
         self.silence_seconds = min(silence_seconds, deadline_seconds)
         self.on_kept_connection = False
@@ -109,6 +113,14 @@ class Exchange:
             self._handle = None
 
 
+def _target_of(url: str) -> str:
+    """Path and query of a URL exactly as they stand in it."""
+    rest = url.partition("://")[2].partition("#")[0]
+    at = min((rest.find(mark) for mark in "/?" if mark in rest), default=len(rest))
+    target = rest[at:]
+    return target if target.startswith("/") else f"/{target}"
+
+
 class _Running(threading.local):
     exchange: Exchange | None = None
 
@@ -167,8 +179,23 @@ class Watchdog:
                 self._changed.wait(min(upcoming, default=None))
 
 
+class _Response(http.client.HTTPResponse):
+    """A response that comes after any number of interim ones (RFC 9110 §15.2), of which http.client skips
+    none but 100.
+    """
+
+    def _read_status(self) -> tuple[str, int, str]:
+        while True:
+            version, status, reason = super()._read_status()  # type: ignore[misc]
+            if not 101 < status < 200:
+                return version, status, reason
+            http.client.parse_headers(self.fp)
+
+
 class _PlainConnection(HTTPConnection):
     """A connection that tells the exchange of its thread about its socket."""
+
+    response_class = _Response
 
     def _new_conn(self) -> socket.socket:
         sock = super()._new_conn()
@@ -185,18 +212,24 @@ class _PlainConnection(HTTPConnection):
             # The kernel would take megabytes at once: what we call sent should be about what is.
             self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
 
-    def request(self, *args: Any, **kwargs: Any) -> None:
-        if (exchange := _running.exchange) is not None and self.sock is not None:
-            exchange.watch(self.sock.fileno(), kept=True)
-        super().request(*args, **kwargs)
+    def request(self, method: str, url: str, *args: Any, **kwargs: Any) -> None:
+        exchange = _running.exchange
+        if exchange is not None:
+            if self.sock is not None:
+                exchange.watch(self.sock.fileno(), kept=True)
+            # As it was given, byte for byte: requests and urllib3 tidy escapes and dots, and a signature may
+            # cover them. A proxy for plain http is given the host as well.
+            host = _ORIGIN.match(url)
+            url = (host[0] if host else "") + exchange.target
+        super().request(method, url, *args, **kwargs)
 
 
 class _TlsConnection(_PlainConnection, HTTPSConnection):
     """The same over TLS."""
 
-    def request(self, *args: Any, **kwargs: Any) -> None:
+    def request(self, method: str, url: str, *args: Any, **kwargs: Any) -> None:
         try:
-            super().request(*args, **kwargs)
+            super().request(method, url, *args, **kwargs)
         except ssl.SSLEOFError:
             # What a broken pipe is called here. After one of those urllib3 still looks for a reply: storage
             # that refuses an upload says so and hangs up, however much is still to be sent.

@@ -103,7 +103,7 @@ def _webhook(receiver: Receiver, on_webhook: Callable[[WebhookAnswer], None]) ->
                 log.error(Event.WEBHOOK_NOT_STORED, error=what)
                 on_webhook("not_stored")
                 return JSONResponse({"status": "try again"}, status_code=503)
-        receiver.refused()
+        receiver.refused(body)
         on_webhook("refused")
         # One answer for malformed, forged, too large, too slow and unknown: it reveals nothing.
         return JSONResponse({"status": "refused"}, status_code=403)

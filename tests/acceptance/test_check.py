@@ -99,7 +99,7 @@ def test_check_reports_every_problem_and_the_firsts_status(tmp_path: Path, api: 
     problems = {row["check"]: row["problem"] for row in rows}
     assert problems["configuration"] is None
     assert "folders.done" in problems["folders"]
-    assert "credentials" in problems["credentials"]
+    assert "answered 401" in problems["credentials"]
 
 
 # ---- the API -----------------------------------------------------------------------------------------------

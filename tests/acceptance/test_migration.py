@@ -22,8 +22,8 @@ from invox_watcher.sandbox.server import Sandbox
 from tests.acceptance.test_audit_log import entries
 from tests.acceptance.test_hooks import hook
 from tests.kit.clinic import Clinic, running, wait_for
-from tests.kit.recordings import write_wav
 from tests.kit.old_journal import PITCHES, VECTOR, dump, old_journal
+from tests.kit.recordings import write_wav
 
 # What the daemon of the old release had in hand; `copy` follows `waiting`.
 UNDER_WAY = [

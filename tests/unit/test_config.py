@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from invox_watcher.config.loading import example_yaml, json_schema, load
-from invox_watcher.config.schema import Config
+from invox_watcher.config.schema import Config, TokenSection
 from invox_watcher.errors import ConfigurationError, ExitStatus
 
 ENVIRON = {"INVOX_APP_ID": "the-app", "INVOX_API_KEY": "s3cr3t-key"}
@@ -73,7 +74,7 @@ class TestWhatIsAccepted:
     def test_the_example_loads_and_says_nothing_but_defaults(self, write: Write) -> None:
         assert load(write(example_yaml()), ENVIRON) == load(write(MINIMAL), ENVIRON)
 
-    def test_the_example_with_its_comments_enabled_loads_too(self, write: Write) -> None:
+    def test_the_example_loads_with_its_commented_lines(self, write: Write) -> None:
         text = example_yaml().replace("  # inbox: /srv/dictation/inbox", "  inbox: /mnt/share/inbox")
         config = load(write(text), ENVIRON)
         assert config.folders.inbox == Path("/mnt/share/inbox")
@@ -88,9 +89,14 @@ class TestWhatIsAccepted:
         for section, field in Config.model_fields.items():
             definition = schema["$defs"][type_name(field.annotation)]
             assert f"\n{section}:\n" in example
-            for key in field.annotation.model_fields:
+            for name, entry in field.annotation.model_fields.items():
+                key = entry.alias or name
                 assert definition["properties"][key]["description"]
-                assert f"  {key}: " in example or f"  # {key}: " in example
+                assert re.search(rf"^  (# )?{key}:", example, re.MULTILINE)
+        for name, entry in TokenSection.model_fields.items():
+            key = entry.alias or name
+            assert schema["$defs"]["TokenSection"]["properties"][key]["description"]
+            assert re.search(rf"^    {key}:", example, re.MULTILINE)
 
     def test_the_schema_asks_only_for_what_a_file_must_hold(self) -> None:
         schema = json_schema()
@@ -145,7 +151,7 @@ class TestVariables:
         assert folders.root == Path(content)
         assert folders.outbox == Path(content) / "outbox"
 
-    def test_an_unset_variable_is_the_only_problem_of_its_key(self, write: Write) -> None:
+    def test_an_unset_one_is_the_only_problem_of_its_key(self, write: Write) -> None:
         path = write(MINIMAL.replace("https://api.example.com", "${API_URL}"))
         assert problems(path, {"INVOX_API_KEY": "k"}) == [
             "line 2: api.base_url: the environment variable API_URL is not set: set it where the daemon is "
@@ -312,7 +318,8 @@ WRONG_KEYS = [
     ("base_url: https://api.example.com?key=hunter2", "must not hold a query (?) or a fragment (#)"),
     ("base_url:", "has no value, for example https://api.example.com"),
     ("version: 2025-11-01", "must be text: put it in quotes"),
-    ("token_path: oauth", "must be the path of a URL, starting with /"),
+    ("presign_path: oauth", "must be the path of a URL, starting with /"),
+    ("token_path: /oauth", "is not a known key: did you mean api.token?"),
     ("mime_types: [wav]", "must be a type such as audio/wav"),
     (
         "proxy: socks5://me:hunter2@p",
@@ -320,6 +327,80 @@ WRONG_KEYS = [
     ),
     ("ca_bundle: /nonexistent.pem", "/nonexistent.pem can't be read: No such file or directory"),
 ]
+
+
+WRONG_VENDOR_KEYS = [
+    (
+        "token: {url: oauth}",
+        "token.url: must be a URL with http or https and a host, for example https://x.y",
+    ),
+    (
+        "token: {url: 'http://evil.example/x'}",
+        "token.url: must be https: over plain http anyone on the way could read tokens and patients' words "
+        "(plain http is accepted for this machine only, such as http://127.0.0.1:8080)",
+    ),
+    (
+        "token: {url: 'https://a.example/x?k=hunter2'}",
+        "token.url: must not hold a query (?) or a fragment (#)",
+    ),
+    ("token: {url: 'https://me:hunter2@a.example'}", "token.url: must not hold a user name or password"),
+    ("token: {method: PUT}", "token.method: must be 'POST' or 'GET'"),
+    ("token: {json: [hunter2]}", "token.json: must be a mapping of keys to values"),
+    ("token: {json_body: {a: hunter2}}", "token.json_body: is not a known key: did you mean api.token.json?"),
+    ("token: {form: {a: 5}}", "token.form.a: must be text: put it in quotes"),
+    ("token: {lifetime_seconds: 0}", "token.lifetime_seconds: must be greater than 0"),
+    ("headers: {x-api-key: 5}", "headers.x-api-key: must be text: put it in quotes"),
+    *[
+        (
+            f"presign_fields: {{a: {value}}}",
+            "presign_fields: holds a value that JSON does not have: put it in quotes",
+        )
+        for value in ("2025-11-01", ".nan", "[.inf]")
+    ],
+]
+
+
+class TestVendorKeys:
+    @pytest.mark.parametrize("token", ["token:\n    # all commented out", "token: {}"])
+    def test_an_empty_token_section_means_its_defaults(self, write: Write, token: str) -> None:
+        found = load(write(MINIMAL.replace("api:\n", f"api:\n  {token}\n")), ENVIRON).api.token
+        assert (found.url, found.method) == ("/oauth/token", "POST")
+        assert dict(found.headers) == {"Authorization": "Basic {base64}"}
+        assert dict(found.form or {}) == {"grant_type": "client_credentials"}
+        assert (found.json_body, found.field, found.lifetime_seconds) == (None, None, None)
+
+    def test_every_vendor_key_is_taken(self, write: Write) -> None:
+        api = """api:
+  headers: {x-api-key: '{api_key}'}
+  presign_fields: {language: es-ES, options: {speakers: [1, null, 2.5, true]}}
+  status_path: /v1/jobs/{request_id}
+  token:
+    url: https://login.example.com/v2/token
+    method: GET
+    headers: {}
+    form: null
+    json: {appId: '{app_id}', more: {apiKey: '{api_key}'}}
+    field: data.access_token
+    lifetime_seconds: 90
+"""
+        text = MINIMAL.replace("api:\n", api) + "upload:\n  headers: {x-amz-acl: private}\n"
+        config = load(write(text), ENVIRON)
+        assert dict(config.api.headers) == {"x-api-key": "{api_key}"}
+        fields = {"language": "es-ES", "options": {"speakers": [1, None, 2.5, True]}}
+        assert dict(config.api.presign_fields) == fields
+        assert config.api.status_path == "/v1/jobs/{request_id}"
+        token = config.api.token
+        assert (token.url, token.method) == ("https://login.example.com/v2/token", "GET")
+        assert (dict(token.headers), token.form, token.field) == ({}, None, "data.access_token")
+        assert dict(token.json_body or {}) == {"appId": "{app_id}", "more": {"apiKey": "{api_key}"}}
+        assert token.lifetime_seconds == 90
+        assert dict(config.upload.headers) == {"x-amz-acl": "private"}
+
+    @pytest.mark.parametrize(("entry", "message"), WRONG_VENDOR_KEYS)
+    def test_a_wrong_one_is_named(self, write: Write, entry: str, message: str) -> None:
+        line = problem(write(MINIMAL.replace("api:\n", f"api:\n  {entry}\n")))
+        assert line.startswith(f"line 2: api.{message.partition(', for example')[0]}")
+        assert "hunter2" not in line
 
 
 class TestWhatIsWrong:

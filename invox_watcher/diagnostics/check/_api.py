@@ -20,7 +20,7 @@ _NAMES = {
     "forbidden": "credentials",
     "tls": "API certificate",
     "proxy": "api.proxy",
-    "not_found": "api.token_path",
+    "not_found": "api.token.url",
 }
 
 
@@ -53,7 +53,7 @@ def api(config: Config) -> Iterator[Finding]:
     try:
         api, began = api_of(config, client), time.monotonic()
         try:
-            api.check()
+            api.authenticate()
         except ApiError as error:
             name = _NAMES.get(error.code, "API")
             if name == "credentials":

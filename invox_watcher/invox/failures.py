@@ -1,0 +1,192 @@
+"""What an answer outside 2xx means, and which key of the configuration it leads to.
+
+Of the vendor's words only a message is quoted, short and without anything that looks like a secret.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import Any
+
+from invox_watcher.errors import (
+    ApiError,
+    ApiRefusedError,
+    ApiRejectedError,
+    ApiUnavailableError,
+    UploadUrlRefusedError,
+)
+from invox_watcher.net import HttpReply, media_type, read_object, retry_after_seconds
+
+_TRANSIENT = frozenset({408, 425, 429})
+# S3 says 400 if a connection stalled or broke off, which is no fault of the recording.
+_TRANSIENT_STORAGE_CODES = frozenset({"RequestTimeout", "IncompleteBody"})
+_QUOTE_LENGTH = 200
+# What AWS API Gateway answers with 403 for a path that it does not know.
+_GATEWAY_MESSAGES = frozenset({"missing authentication token", "forbidden"})
+_PERMISSION = "batch-transcribe"
+_CHECK = "`invox-watcher check --try FILE` shows each request and reply."
+
+
+def complaint(reply: HttpReply) -> dict[str, Any]:
+    """The fields of an error's body; none if it isn't a JSON object."""
+    try:
+        return read_object(reply)
+    except ApiUnavailableError:
+        return {}
+
+
+def quoted(reply: HttpReply, secrets: tuple[str, ...]) -> str:
+    """The server's own words about an error, fit for a log: short, printable, without secrets.
+
+    The API's `message` (or `messsage`), or OAuth's `error` and `error_description` (RFC 6749 §5.2).
+    """
+    said = complaint(reply)
+    named = (said.get("error"), said.get("error_description"))
+    # The second is the vendor's spelling, the third that of API Gateway's authorizers.
+    text = said.get("message") or said.get("messsage") or said.get("Message")
+    if not isinstance(text, str):
+        text = ": ".join(part for part in named if isinstance(part, str))
+    for secret in secrets:
+        text = text.replace(secret, "[…]") if secret else text
+    text = re.sub(r"\S{32,}", "[…]", text)  # tokens, keys, addresses: an error may echo what it was sent
+    text = "".join(c if c.isprintable() else " " for c in text)
+    text = " ".join(text.split())[:_QUOTE_LENGTH]
+    return f": “{text}”" if text else ""
+
+
+def is_html(reply: HttpReply) -> bool:
+    """Whether a web page was sent: by a filter, a proxy's login or a gateway, not by the API."""
+    return "html" in media_type(reply).lower() or reply.body.lstrip()[:9].lower().startswith(
+        (b"<!doctype", b"<html")
+    )
+
+
+def is_unknown_path(reply: HttpReply) -> bool:
+    """Whether API Gateway answers for a path that it does not know: with 403, not 404."""
+    message = complaint(reply).get("message")
+    said_so = isinstance(message, str) and message.strip().lower() in _GATEWAY_MESSAGES
+    return reply.status == 403 and (said_so or "MissingAuthenticationToken" in _amazon_error(reply))
+
+
+def unavailable(reply: HttpReply, message: str, max_seconds: float) -> ApiUnavailableError:
+    """A transient fault, with what `Retry-After` asks for, at most `max_seconds`."""
+    after = retry_after_seconds(
+        reply.headers.get("Retry-After"), now=datetime.now(UTC), max_seconds=max_seconds
+    )
+    return ApiUnavailableError(message, status=reply.status, retry_after_seconds=after)
+
+
+def call_failure(
+    reply: HttpReply, doing: str, setting: str, *, secrets: tuple[str, ...], max_seconds: float
+) -> ApiError:
+    """What a status outside 2xx of an API request means. `setting` is the key that holds the path."""
+    status = reply.status
+    said = quoted(reply, secrets)
+    message = f"{doing}: {reply.where} answered {status}{said}."
+    if _is_from_elsewhere(reply):
+        return _from_elsewhere(reply, doing)
+    if status in _TRANSIENT or status >= 500:
+        return unavailable(reply, message, max_seconds)
+    if status == 403 and _PERMISSION in said.lower():
+        hint = "The API key needs the permission BATCH-TRANSCRIBE. Ask the account's administrator."
+        return ApiRefusedError(message, code="forbidden", status=status, hint=hint)
+    if status in (404, 405) or is_unknown_path(reply):
+        hint = f"There seems to be nothing under this path. Check {setting} and api.base_url. {_CHECK}"
+        return ApiRefusedError(message, code="not_found", status=status, hint=hint)
+    if status == 401:
+        hint = (
+            "The API issues tokens but does not accept them. Check that api.base_url and api.token.url belong"
+            " to the same environment as the credentials, and whether the API wants another header"
+            " (api.headers)."
+        )
+        return ApiRefusedError(message, code="unauthorized", status=status, hint=hint)
+    if status == 403:
+        hint = (
+            "If the path is right, the API key needs the permission BATCH-TRANSCRIBE: ask the account's"
+            f" administrator. API Gateway also answers 403 for a wrong path ({setting}, api.base_url) and for"
+            " a missing header (api.headers)."
+        )
+        return ApiRefusedError(message, code="forbidden", status=status, hint=hint)
+    if 400 <= status < 500:
+        return ApiRejectedError(message, status=status, hint=_request_hint(said))
+    return ApiUnavailableError(message, code="api_protocol", status=status, hint=_CHECK)
+
+
+def token_failure(reply: HttpReply, *, secrets: tuple[str, ...], max_seconds: float) -> ApiError:
+    """What a status outside 2xx of the token request means: never a recording's fault."""
+    status = reply.status
+    said = quoted(reply, secrets)
+    message = f"Asking for a token: {reply.where} answered {status}{said}."
+    if _is_from_elsewhere(reply):
+        return _from_elsewhere(reply, "Asking for a token")
+    if status in _TRANSIENT or status >= 500:
+        return unavailable(reply, message, max_seconds)
+    if status in (404, 405) or is_unknown_path(reply):
+        hint = f"There seems to be nothing under this path. Check api.token (url, method). {_CHECK}"
+        return ApiRefusedError(message, code="token_not_found", status=status, hint=hint)
+    if status in (406, 415, 422):
+        hint = f"The API wants another kind of request: check api.token.form, .json and .headers. {_CHECK}"
+        return ApiRefusedError(message, code="token_request", status=status, hint=hint)
+    if status == 400 and "version" in said.lower():
+        return ApiRefusedError(message, code="token_request", status=status, hint=_request_hint(said))
+    hint = (
+        "Check credentials.app_id and credentials.api_key. If they are right, the API may want them"
+        " in another way: api.token (url, method, headers, form, json), or another header: api.headers."
+    )
+    return ApiRefusedError(message, code="credentials", status=status, hint=hint)
+
+
+def set_up_failure(error: ApiRejectedError) -> ApiRefusedError:
+    """A rejection of the very first requests: of the set-up and not of a recording."""
+    return ApiRefusedError(error.message, code="rejected", status=error.status, hint=error.hint)
+
+
+def storage_failure(reply: HttpReply, max_seconds: float) -> ApiError:
+    """What a status outside 2xx of an upload means."""
+    status = reply.status
+    # S3's errors are XML; of their text only the code is taken, the rest quotes the URL's signature.
+    found = re.search(rb"<Code>(\w{1,64})</Code>", reply.body)
+    code = found[1].decode("ascii", "replace") if found else ""
+    message = f"The upload: {reply.where} answered {status}{f' ({code})' if code else ''}."
+    if status in (401, 403) or (status == 400 and "expired" in code.lower()):
+        hint = (
+            "If storage asks for further headers, name them in upload.headers. Check api.mime_types and this"
+            " host's clock too."
+        )
+        return UploadUrlRefusedError(message, status=status, hint=hint)
+    if status in _TRANSIENT or code in _TRANSIENT_STORAGE_CODES or (status >= 500 and status != 501):
+        return unavailable(reply, message, max_seconds)
+    if 400 <= status < 500 or status == 501:
+        return ApiRejectedError(message, status=status, hint="Check api.mime_types and upload.headers.")
+    return ApiUnavailableError(message, code="api_protocol", status=status, hint=_CHECK)
+
+
+def _request_hint(said: str) -> str:
+    if "version" in said.lower():
+        return "Check api.version: which version is the account on? null sends none."
+    if "mime" in said.lower() or "type" in said.lower():
+        return "Check api.mime_types: which types does the account take?"
+    return (
+        "The API wants something else in the request: check api.version, api.mime_types, api.presign_fields"
+        f" and api.headers. {_CHECK}"
+    )
+
+
+def _is_from_elsewhere(reply: HttpReply) -> bool:
+    """Whether a web page came in place of an answer. A server's own page for 404 or 405 is about the path."""
+    return is_html(reply) and 400 <= reply.status < 500 and reply.status not in (404, 405)
+
+
+def _from_elsewhere(reply: HttpReply, doing: str) -> ApiRefusedError:
+    return ApiRefusedError(
+        f"{doing}: {reply.where} answered {reply.status} with a web page. It seems to come from a web"
+        " filter or proxy between this host and the API.",
+        code="web_filter",
+        status=reply.status,
+        hint="Have this host's requests to the API let through, or set api.proxy; check api.base_url too.",
+    )
+
+
+def _amazon_error(reply: HttpReply) -> str:
+    return reply.headers.get("x-amzn-ErrorType") or ""
