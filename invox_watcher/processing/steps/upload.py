@@ -77,7 +77,6 @@ def _open_payload(context: Context, job: Job, recording: BinaryIO) -> Iterator[B
         if file is None or os.fstat(file.fileno()).st_size != job.payload.size_bytes:
             raise StorageError(
                 "What was prepared for the upload is missing or incomplete.",
-                code="payload_missing",
                 hint="`invox-watcher retry` prepares it again from the recording.",
             )
         yield file
