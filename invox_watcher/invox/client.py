@@ -1,6 +1,6 @@
-"""The vendor's API in the vendor's words: token, presigned URL, upload, result.
+"""The vendor's API: token, presigned URL, upload, result.
 
-The README says which parts of it are assumptions ("What to check against your account"); each of them is an
+The README lists which parts of it are assumptions ("What to check against your account"); each of them is an
 argument here. Each method raises the errors of `errors` and nothing else.
 """
 
@@ -39,23 +39,23 @@ from invox_watcher.net import (
 )
 
 _TRANSIENT = frozenset({408, 425, 429})
-# The slowest line that an upload's deadline allows for: 512 kbit/s, the uplink of an old ADSL line.
+# The slowest uplink that an upload's deadline allows for: 512 kbit/s, an old ADSL line.
 _SLOWEST_BYTES_PER_SECOND = 64 * 1024
-# S3 says 400 where a connection stalled or broke off, which is no fault of the recording.
+# S3 answers 400 if a connection stalled or was interrupted, which has nothing to do with the recording.
 _TRANSIENT_STORAGE_CODES = frozenset({"RequestTimeout", "IncompleteBody"})
 _QUOTE_LENGTH = 200
 
 
 @dataclass(frozen=True)
 class PresignedUpload:
-    """Where a recording may be put, and the id under which its result will be found. The URL is a secret."""
+    """Where to upload a recording, and the id to fetch its result with. The URL is a secret."""
 
     url: str = field(repr=False)
     request_id: str
 
 
 class InvoxApi:
-    """The four calls. Safe to use from any number of threads."""
+    """The four calls. Thread-safe."""
 
     def __init__(
         self,
@@ -72,9 +72,9 @@ class InvoxApi:
         retry_max_seconds: float = 300.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`read_timeout_seconds` bounds each call as a whole, and the silence within an upload.
+        """`read_timeout_seconds` limits each call as a whole, and the time without progress in an upload.
 
-        `retry_max_seconds` is the longest `Retry-After` that is believed. `version` None sends no header.
+        `retry_max_seconds` caps `Retry-After`. `version` None sends no header.
         """
         self._client = client
         self._base_url = base_url.rstrip("/")
@@ -88,22 +88,22 @@ class InvoxApi:
         self._read_timeout_seconds = read_timeout_seconds
         self._retry_max_seconds = retry_max_seconds
         self._clock = clock
-        # How far this machine's clock is ahead of the API's by its latest reply; None where that didn't say.
+        # How far this machine's clock is ahead of the API's latest reply; None if that had no usable Date.
         self.clock_ahead_seconds: float | None = None
         self._tokens = TokenCache(self._fetch_token, clock, read_timeout_seconds)
 
     def check(self) -> None:
-        """Find out whether the API can be reached and takes the credentials, by getting a token."""
+        """Check that the API is reachable and accepts the credentials, by fetching a token."""
         self._tokens.get()
 
     def presign(self, mime_type: str, callback_url: str | None = None) -> PresignedUpload:
-        """Ask where to put a recording of `mime_type`; ask right before the upload, the URL expires."""
+        """Get an upload URL for a recording of `mime_type`. It expires: call this right before the upload."""
         request = {"mimeType": mime_type}
         if callback_url is not None:
             request["callbackUrl"] = callback_url
         reply = self._call("presign", self._presign_path, request)
         if not reply.ok:
-            raise self._failure(reply, "Asking for an upload URL", "api.presign_path")
+            raise self._failure(reply, "Requesting an upload URL", "api.presign_path")
         payload = read_object(reply)
         return PresignedUpload(
             url=self._usable_url(_text(payload, "presignedUrl", reply), reply),
@@ -119,12 +119,12 @@ class InvoxApi:
         mime_type: str,
         on_progress: Callable[[int], None] | None = None,
     ) -> None:
-        """Put `size_bytes` of `file` to storage; `mime_type` has to be the one of `presign`.
+        """Upload `size_bytes` of `file` to storage; `mime_type` must be the one given to `presign`.
 
-        Neither token nor version goes there: storage refuses a second form of authentication. See
-        `HttpClient.upload` for what is certain after which error. UploadUrlRefusedError: ask for a new URL.
+        Neither token nor version is sent: storage refuses a second form of authentication. See
+        `HttpClient.upload` for what each error means. UploadUrlRefusedError: request a new URL.
         """
-        reply = _told(
+        reply = _logged(
             "upload",
             lambda: self._client.upload(
                 presigned.url,
@@ -140,19 +140,19 @@ class InvoxApi:
             raise self._storage_failure(reply)
 
     def result(self, request_id: str) -> TranscriptionReply:
-        """What has become of a request. RequestUnknownError where the API has nothing under this id."""
+        """The state of a request. Raises RequestUnknownError if the API does not know this id."""
         reply = self._call("result", self._status_path, {"requestId": request_id})
         if reply.status == 404 and _complaint(reply).get("errorType") == "transcriptionNotFound":
-            raise RequestUnknownError(f"The API has nothing under request id {request_id}.", status=404)
+            raise RequestUnknownError(f"The API does not know request id {request_id}.", status=404)
         if not reply.ok:
-            raise self._failure(reply, "Asking for a result", "api.status_path")
+            raise self._failure(reply, "Requesting a result", "api.status_path")
         answer = parse_reply(read_object(reply))
         if answer.unknown_status is not None:
             log.warning(Event.API_STATUS_UNKNOWN, request_id=request_id, status=answer.unknown_status[:40])
         return answer
 
     def _call(self, call: str, path: str, request: dict[str, str]) -> HttpReply:
-        """POST with the bearer token; a 401 is answered once with a token other than the refused one."""
+        """POST with the bearer token; after a 401, once more with another token."""
         token = self._tokens.get()
         reply = self._post(call, path, request, token)
         if reply.status == 401:
@@ -168,7 +168,7 @@ class InvoxApi:
             headers = {**headers, "X-Invox-Medical-Api-Version": self._version}
         headers = {**headers, "Accept": "application/json"}
         url, deadline_seconds = self._base_url + path, self._read_timeout_seconds
-        reply = _told(
+        reply = _logged(
             call,
             lambda: self._client.post(url, headers=headers, body=body, deadline_seconds=deadline_seconds),
         )
@@ -184,13 +184,13 @@ class InvoxApi:
         reply = self._send("token", self._token_path, headers, b"grant_type=client_credentials")
         if reply.status in (400, 401, 403):
             raise ApiRefusedError(
-                f"{reply.where} gives no token for these credentials ({reply.status}{self._quoted(reply)}).",
+                f"{reply.where} rejected these credentials ({reply.status}{self._quoted(reply)}).",
                 code="credentials",
                 status=reply.status,
                 hint="Check credentials.app_id and credentials.api_key.",
             )
         if not reply.ok:
-            raise self._failure(reply, "Asking for a token", "api.token_path")
+            raise self._failure(reply, "Requesting a token", "api.token_path")
         payload = read_object(reply)
         name = next((name for name in ("accessToken", "access_token", "token") if payload.get(name)), None)
         if name is None:
@@ -204,14 +204,14 @@ class InvoxApi:
     def _usable_url(self, url: str, reply: HttpReply) -> str:
         parts = split_url(url)
         if parts is None:
-            raise _protocol_error(reply, "has a presignedUrl that is not an http(s) address")
+            raise _protocol_error(reply, "has a presignedUrl that is not an http(s) URL")
         downgraded = parts.scheme == "http" and self._base_url.lower().startswith("https:")
         if downgraded and not is_loopback(parts.hostname or ""):
-            raise _protocol_error(reply, "has a presignedUrl without encryption (http), which is not used")
+            raise _protocol_error(reply, "has an unencrypted presignedUrl (http), which is refused")
         return url
 
     def _failure(self, reply: HttpReply, doing: str, setting: str) -> ApiError:
-        """What a status outside 2xx means. `setting` is the key that holds the path asked."""
+        """The error for a status outside 2xx. `setting` is the key that holds the requested path."""
         status = reply.status
         message = f"{doing}: {reply.where} answered {status}{self._quoted(reply)}."
         if status in _TRANSIENT or status >= 500:
@@ -221,8 +221,8 @@ class InvoxApi:
                 message,
                 code="unauthorized",
                 status=status,
-                hint="The API gives us tokens but does not take them. Check that api.base_url and"
-                " api.token_path belong to the same environment as the credentials.",
+                hint="The API rejects the tokens that it issues. Check that api.base_url and api.token_path"
+                " belong to the same environment as the credentials.",
             )
         if status == 403:
             return ApiRefusedError(
@@ -241,7 +241,7 @@ class InvoxApi:
 
     def _storage_failure(self, reply: HttpReply) -> ApiError:
         status = reply.status
-        # S3's errors are XML; of their text only the code is taken, the rest quotes the URL's signature.
+        # S3's errors are XML. Only the code is used: the rest of the text quotes the URL's signature.
         found = re.search(rb"<Code>(\w{1,64})</Code>", reply.body)
         code = found[1].decode("ascii", "replace") if found else ""
         message = f"The upload: {reply.where} answered {status}{f' ({code})' if code else ''}."
@@ -260,20 +260,20 @@ class InvoxApi:
         return ApiUnavailableError(message, status=reply.status, retry_after_seconds=after_seconds)
 
     def _quoted(self, reply: HttpReply) -> str:
-        """The vendor's own words about an error, fit for a log: short, printable, without secrets."""
+        """The vendor's own message about an error, made safe to log: short, printable, without secrets."""
         complaint = _complaint(reply)
         text = complaint.get("message") or complaint.get("messsage")  # the second is the vendor's spelling
         if not isinstance(text, str):
             return ""
         if self._api_key:
             text = text.replace(self._api_key, "[…]")
-        text = re.sub(r"\S{32,}", "[…]", text)  # tokens, keys, addresses: an error may echo what it was sent
+        text = re.sub(r"\S{32,}", "[…]", text)  # tokens, keys, URLs: an error may echo the request
         text = "".join(c if c.isprintable() else " " for c in text)
         return f": “{' '.join(text.split())[:_QUOTE_LENGTH]}”"
 
 
-def _told(call: str, exchange: Callable[[], HttpReply]) -> HttpReply:
-    """The reply of `exchange`. How it was answered is an event: by its status, else by the error's code."""
+def _logged(call: str, exchange: Callable[[], HttpReply]) -> HttpReply:
+    """The reply of `exchange`, logged as an event with its status, or with the error's code."""
     began = time.monotonic()
     status = StoppedError.code
     try:
@@ -290,7 +290,7 @@ def _told(call: str, exchange: Callable[[], HttpReply]) -> HttpReply:
 
 
 def _complaint(reply: HttpReply) -> dict[str, Any]:
-    """The fields of an error's body, none if it isn't the API's JSON."""
+    """The fields of an error's body; empty if it is not the API's JSON."""
     try:
         return read_object(reply)
     except ApiUnavailableError:
@@ -298,7 +298,7 @@ def _complaint(reply: HttpReply) -> dict[str, Any]:
 
 
 def _text(payload: dict[str, Any], name: str, reply: HttpReply) -> str:
-    """A field that has to be one word of printable ASCII."""
+    """A field that must be one word of printable ASCII."""
     value = payload.get(name)
     if isinstance(value, str) and value and value.isascii() and value.isprintable() and " " not in value:
         return value

@@ -1,7 +1,7 @@
-"""What the API heard: `Transcript` and its `Segment`s, read from every shape of reply that is known.
+"""Parses the API's replies about a transcription, in every known shape.
 
-The vendor's pages contradict themselves about names and types, so `read_reply` accepts all of them. Words are
-worth more than times: a time that makes no sense is repaired, a word is never dropped.
+The vendor's pages contradict themselves about names and types, so `parse_reply` accepts all of them. Words
+matter more than times: an invalid time is repaired, a word is never dropped.
 """
 
 from __future__ import annotations
@@ -32,24 +32,24 @@ class ReplyStatus(StrEnum):
 
 @dataclass(frozen=True)
 class TranscriptionReply:
-    """One reply about one transcription. `transcript` is there exactly if the status is COMPLETED."""
+    """One reply about one transcription. `transcript` is set if and only if the status is COMPLETED."""
 
     status: ReplyStatus
     transcript: Transcript | None
     error_message: str | None
     raw: Mapping[str, Any]  # what the API sent, unchanged
-    unknown_status: str | None = None  # a status nobody documented, shortened; it counts as PENDING
+    unknown_status: str | None = None  # an undocumented status, shortened; treated as PENDING
 
 
 def parse_reply(payload: object) -> TranscriptionReply:
-    """What a decoded JSON body says, from polling or from a webhook.
+    """Parse a decoded JSON body, from polling or from a webhook.
 
     The first of `processingStatus`, `transcriptionStatus` and `status` that is not null counts. Without
     any, transcribed words mean COMPLETED and an `errorMessage` means ERROR. Raises ApiUnavailableError (code
-    `api_protocol`) where the body says neither, or COMPLETED without a transcription that can be read.
+    `api_protocol`) if the body has none of these, or is COMPLETED without a readable transcription.
     """
     if not isinstance(payload, Mapping):
-        raise _nonsense(f"the reply is {_kind(payload)} where an object was expected")
+        raise _nonsense(f"expected an object, got {_kind(payload)}")
     message = _message(payload.get("errorMessage"))
     stated = _first(payload, _STATUS_KEYS)
     status, unknown = _known(stated) if stated is not None else (_implied(payload, message), None)
@@ -69,8 +69,8 @@ def _implied(payload: Mapping[str, Any], message: str | None) -> ReplyStatus:
         return ReplyStatus.COMPLETED
     if message is not None:
         return ReplyStatus.ERROR
-    # An empty transcription does not tell: silence looks like that, and so does one that is not ready yet.
-    raise _nonsense("the reply has neither a status nor words nor an error message")
+    # An empty transcription is ambiguous: the recording may be silent, or the result not ready yet.
+    raise _nonsense("it has no status, no words and no error message")
 
 
 def _segments(payload: Mapping[str, Any]) -> tuple[Segment, ...]:
@@ -88,7 +88,7 @@ def _segments(payload: Mapping[str, Any]) -> tuple[Segment, ...]:
 
 
 def _segment(item: object, where: str, reached: float) -> Segment:
-    """One segment. An unusable start becomes `reached`, an unusable end or one before it the start."""
+    """One segment. An invalid start becomes `reached`; an invalid end, or one before the start, the start."""
     if not isinstance(item, Mapping):
         raise _nonsense(f"`{where}` is {_kind(item)}, not an object")
     if "text" not in item:
@@ -104,7 +104,7 @@ def _segment(item: object, where: str, reached: float) -> Segment:
 
 
 def _seconds(value: object) -> float | None:
-    """A time as a float, negative ones as 0; None for what is no time within 100 hours."""
+    """A time as a float, negative ones as 0; None for anything that is not a time within 100 hours."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
@@ -135,12 +135,12 @@ def _message(value: object) -> str | None:
 
 
 def _one_line(text: str) -> str:
-    """The text without control characters, its white space as single spaces."""
+    """The text without control characters, with white space collapsed to single spaces."""
     return "".join(c for c in " ".join(text.split()) if c.isprintable())
 
 
 def _kind(value: object) -> str:
-    """What a JSON value is, in JSON's words, never what it holds."""
+    """The type of a JSON value, for messages; never its content."""
     if value is None:
         return "missing or null"
     names = {bool: "a boolean", int: "a number", float: "a number", str: "a string", list: "a list"}
@@ -149,7 +149,7 @@ def _kind(value: object) -> str:
 
 def _nonsense(message: str) -> ApiUnavailableError:
     return ApiUnavailableError(
-        f"The API's reply makes no sense: {message}.",
+        f"Invalid reply from the API: {message}.",
         code="api_protocol",
-        hint="The request is repeated. If this stays so, the API has changed or api.base_url is wrong.",
+        hint="The request is retried. If this persists, the API has changed or api.base_url is wrong.",
     )

@@ -1,8 +1,4 @@
-"""The vendor's API in the vendor's words: token, presigned URL, upload, result.
-
-The README says which parts of it are assumptions ("What to check against your account"); each of them is an
-argument here. Each method raises the errors of `errors` and nothing else.
-"""
+"""The access token: cached, and refreshed by one thread at a time."""
 
 from __future__ import annotations
 
@@ -25,8 +21,8 @@ class Token:
 
 
 class TokenCache:
-    """The current token. However many threads want another one, one of them fetches it, and all share
-    what comes of it, be it a token or an error.
+    """The current token. If several threads need a new one, one of them fetches it and all share the
+    outcome, a token or an error.
     """
 
     def __init__(
@@ -44,7 +40,7 @@ class TokenCache:
         return self._current(refused=None)
 
     def instead_of(self, refused: Token) -> Token:
-        """A token other than `refused`: the current one, if another thread has fetched it meanwhile."""
+        """A token other than `refused`: the current one, if another thread has fetched it in the meantime."""
         return self._current(refused=refused)
 
     def _current(self, refused: Token | None) -> Token:
@@ -65,7 +61,7 @@ class TokenCache:
         token, failure = None, None
         try:
             token = self._fetch()
-        except BaseException as error:  # the waiting threads must hear of it, whatever it is
+        except BaseException as error:  # whatever it is, the waiting threads must get it
             failure = error
             raise
         finally:
@@ -82,7 +78,7 @@ def lifetime_seconds(payload: dict[str, Any]) -> float:
     if isinstance(named, bool):
         return _DEFAULT_LIFETIME_SECONDS
     try:
-        seconds = float(named)  # type: ignore[arg-type]  # a TypeError is one of the answers
+        seconds = float(named)  # type: ignore[arg-type]  # the TypeError is handled
     except (TypeError, ValueError, OverflowError):
         return _DEFAULT_LIFETIME_SECONDS
     return seconds if math.isfinite(seconds) and seconds > 0 else _DEFAULT_LIFETIME_SECONDS

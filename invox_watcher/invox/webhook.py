@@ -1,8 +1,8 @@
-"""What may be believed of a webhook: reads one body, and keeps it if it is genuine and about a job of ours.
+"""Receives webhooks: reads a body, and records it if it is genuine and about one of the daemon's jobs.
 
-The signature proves that its maker knows the APP Secret, and nothing about the body: whoever has seen one
-could send it with other words. So a body is at first only a hint to ask the API; and a signature counts for
-the content that it first came with, for ever.
+The signature proves that its maker knows the APP Secret, and nothing about the body: anyone who has seen one
+could send it with other words. So a body is at first only a hint to poll the API; and a signature is bound
+permanently to the content that it first came with.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from invox_watcher.invox.signature import is_genuine
 
 @dataclass(frozen=True)
 class WebhookNotice:
-    """A genuine webhook: what it says about which request ("" if it is unusable).
+    """A genuine webhook: its content, and the request that it is about ("" if it is unusable).
 
     `payload` is the body without its signature.
     """
@@ -37,24 +37,24 @@ class WebhookNotice:
 
 
 class NoticeOutcome(StrEnum):
-    """What the journal says to a notice."""
+    """What the journal did with a notice."""
 
-    NEW = "new"  # on disk now
-    REPEATED = "repeated"  # it was there already, or came too late to matter
-    UNKNOWN = "unknown"  # no job of ours has that request id
+    NEW = "new"  # stored
+    REPEATED = "repeated"  # already stored, or too late to matter
+    UNKNOWN = "unknown"  # no job has that request id
     CONTRADICTS = "contradicts"  # its signature, or its request, came with other content before
 
 
 MAX_BODY_BYTES = 4 << 20
 _MAX_ID_BYTES = 256
-# In a JSON text, where some writers escape the slash of base64.
+# In JSON text, in which some writers escape the slash of base64.
 _SIGNATURE = re.compile(rb'"signature"\s*:\s*"((?:[A-Za-z0-9+/=]|\\/){1,4096})"')
 _LOGGED_EVERY_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
 class Credentials:
-    """What a genuine signature is made of."""
+    """The secrets that a genuine signature is made from."""
 
     app_id: str
     api_key: str
@@ -64,11 +64,11 @@ class Credentials:
 def read_notice(body: bytes, credentials: Credentials) -> WebhookNotice | None:
     """The notice in `body`; None if it is not genuine. Never raises.
 
-    What is genuine but can't be used is a notice without a request id: its signature is to be remembered all
-    the same, so that it counts for nothing else.
+    A genuine but unusable body gives a notice without a request id: its signature is recorded all the same,
+    so that it is not accepted with other content.
     """
     found = _SIGNATURE.search(body)
-    # Before anything is parsed: whoever has no signature shall cost no more than this.
+    # Before anything is parsed, so that a request without a genuine signature costs no more than this.
     if found is None or not is_genuine(
         signature=(signature := found[1].replace(b"\\/", b"/").decode("ascii")),
         app_id=credentials.app_id,
@@ -78,19 +78,19 @@ def read_notice(body: bytes, credentials: Credentials) -> WebhookNotice | None:
         return None
     signature_sha256 = hashlib.sha256(signature.encode()).hexdigest()
     try:
-        request_id, payload, content = _told(json.loads(body), signature)
+        request_id, payload, content = _read_payload(json.loads(body), signature)
     except (ValueError, RecursionError, AttributeError, LookupError, TypeError, InvoxError):
         return WebhookNotice("", {}, signature_sha256, hashlib.sha256(body).hexdigest())
     return WebhookNotice(request_id, payload, signature_sha256, hashlib.sha256(content).hexdigest())
 
 
-def _told(payload: dict[str, Any], signature: str) -> tuple[str, dict[str, Any], bytes]:
-    """Request id, payload without the signature, and its content for comparison; raises if unusable."""
+def _read_payload(payload: dict[str, Any], signature: str) -> tuple[str, dict[str, Any], bytes]:
+    """Request id, payload without the signature, and its content to compare; raises if unusable."""
     if payload.pop("signature") != signature or parse_reply(payload).status is ReplyStatus.PENDING:
         raise ValueError
-    # Without the time of sending: the same result sent anew is the same result.
-    told = {key: value for key, value in payload.items() if key != "createdAt"}
-    content = json.dumps(told, sort_keys=True, allow_nan=False).encode()
+    # Without the time of sending, so that a result sent again counts as the same.
+    lasting = {key: value for key, value in payload.items() if key != "createdAt"}
+    content = json.dumps(lasting, sort_keys=True, allow_nan=False).encode()
     request_id = payload["requestId"]
     if not isinstance(request_id, str) or not 0 < len(request_id.encode()) <= _MAX_ID_BYTES:
         raise ValueError
@@ -98,7 +98,7 @@ def _told(payload: dict[str, Any], signature: str) -> tuple[str, dict[str, Any],
 
 
 class Receiver:
-    """Takes bodies from the server. `keep` writes a notice to the journal, `wake` hurries its job on."""
+    """Takes bodies from the server. `keep` writes a notice to the journal, `wake` has its job run at once."""
 
     def __init__(
         self,
@@ -113,14 +113,14 @@ class Receiver:
         self._refusals, self._contradictions = _Counter(), _Counter()
 
     def read(self, body: bytes) -> WebhookNotice | None:
-        """The notice in `body`, None if it is to be refused. Quick; touches neither disk nor network."""
+        """The notice in `body`, None to refuse it. Fast; uses neither disk nor network."""
         return read_notice(body, self._credentials)
 
     def take(self, notice: WebhookNotice) -> bool:
-        """Keep a notice; True once it is on disk, whose sender may then forget it. False: refuse it.
+        """Store a notice; True once it is on disk, so that its sender need not retry. False: refuse it.
 
         Raises:
-            JournalError: it could not be kept; its sender should try again.
+            JournalError: it could not be stored; its sender should retry.
         """
         kept = self._keep(notice)
         if kept is NoticeOutcome.NEW:
@@ -131,19 +131,20 @@ class Receiver:
                 Event.WEBHOOK_CONFLICTING,
                 request_id=notice.request_id,
                 count=count,
-                hint="A genuine signature came with other content: has somebody read a webhook on its way?",
+                hint="A genuine signature was sent again with other content. Check who can read webhooks in"
+                " transit: proxies, their logs.",
             )
         return kept in (NoticeOutcome.NEW, NoticeOutcome.REPEATED)
 
     def refused(self) -> None:
-        """One more was refused; said in the log at most every ten seconds, with how many there were."""
+        """Count a refused webhook; logged at most every ten seconds, with the number since."""
         count = self._refusals.add()
         if count:
             log.warning(Event.WEBHOOK_REFUSED, count=count)
 
 
 class _Counter:
-    """Counts, and says the count now and then, so that a flood of webhooks is no flood of log lines."""
+    """Counts, and returns the count at most every ten seconds, so that webhooks can't flood the log."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

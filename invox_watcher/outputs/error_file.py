@@ -1,4 +1,4 @@
-"""What a job leaves behind for people: the facts in its transcript files, or its error file."""
+"""The error file: why a recording failed, for people and scripts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from invox_watcher.times import rfc3339
 
 
 def error_file(job: Job, failure: Failure) -> bytes:
-    """The file that lies beside a recording in failed/: JSON, in UTF-8."""
+    """The content of the error file next to a recording in failed/: JSON, UTF-8."""
     content = {
         "schema": "invox-watcher/error/1",
         "job_id": job.id,
