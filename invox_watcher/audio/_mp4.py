@@ -1,7 +1,7 @@
 """MP4, M4A, 3GP and QuickTime: the boxes of ISO/IEC 14496-12, by their headers only.
 
-An MP4 with audio only is an M4A, whatever its brand. A recorder writes the index (`moov`) last: a file without
-it is still being written, or was truncated. Fragmented files begin with a short `moov`.
+An MP4 with audio only is an M4A, whatever its brand. A recorder writes the index (`moov`) last: a file
+without it is still being written, or was truncated. Fragmented files begin with a short `moov`.
 """
 
 from __future__ import annotations

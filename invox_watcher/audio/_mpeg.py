@@ -1,4 +1,4 @@
-"""MPEG audio (ISO/IEC 11172-3, 13818-3): MP3, distinguished from layers I and II and from AAC in ADTS (13818-7).
+"""MPEG audio (ISO/IEC 11172-3, 13818-3): MP3, not layers I and II, nor AAC in ADTS (13818-7).
 
 There is no container, only consecutive frames, so it is recognised by several frames in a row. Lengths come
 from the encoder's Xing, Info or VBRI header if there is one, and are estimated otherwise.

@@ -91,9 +91,14 @@ def job_called(text: str, journal: Journal) -> Job:
 
 def fields_of(job: Job) -> dict[str, Any]:
     """The fields of a job, except its failure and what is internal to the daemon; its size after its path."""
-    hidden = ("id", "path", "identity", "payload", "refusal", "failure")
-    rest = {name: value for name, value in vars(job).items() if name not in hidden}
-    return {"id": job.id, "path": job.path, "size_bytes": job.size_bytes} | rest
+    internal = ("identity", "payload", "refusal", "failure")
+    shown: dict[str, Any] = {}
+    for name, value in vars(job).items():
+        if name not in internal:
+            shown[name] = value
+        if name == "path":
+            shown["size_bytes"] = job.size_bytes
+    return shown
 
 
 def json_of(job: Job) -> dict[str, Any]:

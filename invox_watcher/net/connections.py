@@ -83,7 +83,7 @@ class Exchange:
                 self._shut_down()
 
     def finish(self) -> None:
-        """Let go of the socket; the connection itself may live on for the next exchange."""
+        """Close the socket; the connection itself may live on for the next exchange."""
         with self._lock:
             self._close_handle()
 

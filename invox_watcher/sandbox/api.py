@@ -1,4 +1,4 @@
-"""The vendor's three calls as its public pages tell them: a token, a presigned URL, and the result."""
+"""The vendor's three calls as its public pages describe them: a token, a presigned URL, and the result."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ class Api:
 
 
 async def read_body(request: Request) -> bytes:
-    """The request's body. Raises RefusedError where it is too long."""
+    """The request's body. Raises RefusedError if it is too long."""
     body = bytearray()
     async for chunk in request.stream():
         body += chunk

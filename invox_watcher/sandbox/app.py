@@ -20,9 +20,9 @@ from invox_watcher.sandbox.storage import Storage
 from invox_watcher.sandbox.webhooks import Webhooks
 
 OnAnswer = Callable[[str, int | None], None]
-"""Told of each of the vendor's calls: the operation, and the HTTP status, None if no answer was given.
+"""Called for each of the vendor's calls: the operation, and the HTTP status, None if there was no answer.
 
-And of each try to deliver a webhook: "webhook", and the receiver's status in the same way.
+And for each attempt to deliver a webhook: "webhook", and the receiver's status in the same way.
 """
 
 _OPERATIONS: dict[str, faults.Operation] = {
@@ -47,7 +47,7 @@ def create_app(
     async def refused(_request: Request, error: Exception) -> Response:
         if isinstance(error, RefusedError):
             return replies.api_error(shape, error.status, error.message, error.error_type)
-        return Response(status_code=400)  # the client left; nobody reads it
+        return Response(status_code=400)  # the client has disconnected
 
     routes = Starlette(
         routes=[

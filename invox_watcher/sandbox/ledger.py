@@ -33,13 +33,13 @@ class Count(StrEnum):
     UPLOADS = "uploads"  # complete
     UPLOAD_ATTEMPTS = "upload_attempts"  # arrived at storage, refused and broken ones included
     STATUS_CALLS = "status_calls"  # arrived, whatever the answer
-    WEBHOOKS_SENT = "webhooks_sent"  # tries, whatever came of them
-    WEBHOOKS_DELIVERED = "webhooks_delivered"  # tries that met a 2xx
+    WEBHOOKS_SENT = "webhooks_sent"  # attempts, successful or not
+    WEBHOOKS_DELIVERED = "webhooks_delivered"  # attempts answered with 2xx
 
 
 @dataclass(frozen=True)
 class Segment:
-    """One stretch of speech. `speaker` counts from 0, None where it is not known."""
+    """One stretch of speech. `speaker` counts from 0, None if unknown."""
 
     start_seconds: float
     end_seconds: float
@@ -127,7 +127,7 @@ class Ledger:
             self._counts[what] += 1
 
     def issue_token(self, lifetime_seconds: float) -> str:
-        """A new token, good for so many seconds."""
+        """A new token, valid for that many seconds."""
         token = secrets.token_urlsafe(32)
         with self._lock:
             self._counts[Count.TOKENS] += 1

@@ -31,7 +31,7 @@ _THROTTLED_BUFFER_BYTES = 16384
 def serve(settings: SandboxSettings, on_ready: Callable[[str], None]) -> None:
     """Run in the foreground until SIGINT or SIGTERM; `on_ready` gets the base URL once it listens.
 
-    Every call is logged. Raises OSError where the port is taken, ModuleNotFoundError as `recognizer` does.
+    Every call is logged. Raises OSError if the port is in use, ModuleNotFoundError as `recognizer` does.
     """
     with _listening(settings) as listener, _running(settings, _log_answer) as app:
         base_url = _base_url(listener)
@@ -42,7 +42,7 @@ def serve(settings: SandboxSettings, on_ready: Callable[[str], None]) -> None:
 class Sandbox:
     """A sandbox in a background thread, for as long as the `with` block runs.
 
-    Raises OSError where the port is taken, ModuleNotFoundError as `recognizer` does.
+    Raises OSError if the port is in use, ModuleNotFoundError as `recognizer` does.
     """
 
     def __init__(self, settings: SandboxSettings) -> None:
@@ -78,7 +78,7 @@ class Sandbox:
         return stats
 
     def fault(self, rule: Mapping[str, Any]) -> None:
-        """Ask for a fault; see `faults`. Raises ValueError where there is no such fault."""
+        """Ask for a fault; see `faults`. Raises ValueError if there is no such fault."""
         self._control("POST", "/sandbox/faults", json.dumps(rule))
 
     def clear_faults(self) -> None:
@@ -86,7 +86,7 @@ class Sandbox:
         self._control("DELETE", "/sandbox/faults")
 
     def webhook_body(self, request_id: str) -> bytes:
-        """The request's webhook as it was made last, sent or not. Raises ValueError where there is none."""
+        """The request's webhook as it was made last, sent or not. Raises ValueError if there is none."""
         return self._control("GET", f"/sandbox/webhooks/{request_id}")
 
     def send_webhook(self, request_id: str) -> dict[str, Any]:

@@ -46,7 +46,7 @@ class SandboxSettings:
     vouches for; None trusts what the system trusts. `webhook_status_endpoint`: whether the status call
     answers for a request that named a callback URL, or never knows it (404); the vendor's pages don't say.
 
-    Raises ValueError where the secret's length makes no AES key for the layout `raw`.
+    Raises ValueError if the secret's length is not valid for an AES key in the layout `raw`.
     """
 
     data_directory: Path

@@ -376,7 +376,7 @@ def test_somebody_else_is_told_to_ask_as_the_right_user(api: Sandbox) -> None:
                     timeout=30,
                 )
                 assert run.returncode == 77, command
-                assert "Ask as root, or as the daemon's user." in run.stderr
+                assert "Run this as root or as the daemon's user." in run.stderr
             assert status(clinic)["running"] is True
         finally:
             kill(clinic)

@@ -157,7 +157,7 @@ def test_a_recording_written_and_closed_is_offered_at_once(intake: Intake) -> No
     candidate = intake.claimed["smith.wav"]
     assert candidate.mime_type == "audio/wav"
     assert candidate.duration_seconds == pytest.approx(0.5)
-    assert candidate.size_bytes == len(wav(0.5))
+    assert candidate.identity.size_bytes == len(wav(0.5))
     assert candidate.refusal is None
 
 

@@ -352,8 +352,8 @@ def test_37_an_upload_of_unknown_fate_is_waited_for_as_long_as_a_job_may_take(tm
 NONSENSE = [
     ({"do": "html"}, "not a JSON object (text/html"),
     ({"do": "truncate", "declared": "half"}, "not a JSON object (application/json"),
-    ({"do": "truncate", "declared": "whole"}, "broke off its reply"),
-    ({"do": "huge", "bytes": 64 << 20}, "too large: more than 32 MiB"),
+    ({"do": "truncate", "declared": "whole"}, "was cut short"),
+    ({"do": "huge", "bytes": 64 << 20}, "exceeds 32 MiB"),
 ]
 MISSING = [
     ("token", "accessToken", "has none of accessToken, access_token, token"),

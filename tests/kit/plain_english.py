@@ -14,20 +14,30 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "invox_watcher"
 LONG = 20  # characters above which a string is a sentence rather than a key
 
-# "where" is right of a place, and of what is treated as one.
+# "where" is right of a place, and of what is treated as one; these patterns are of its use for "if".
 _A_PLACE = (
     r"(?:cases?|places?|situations?|folders?|director(?:y|ies)|hosts?|lines?|points?|systems?|spots?)\b"
 )
-_NO_PLACE = rf"\b(?!{_A_PLACE})\w+[,;:.)]? where"
+_WHERE = rf"\b(?!{_A_PLACE})\w+[,;:.)]? where"
+_IS_NOT = r"(?:is|was|has|are) (?:no|not|missing|needed|taken|wrong|set)"
+_HAS = r"(?:has|had|wants|can't|did|does|didn't|doesn't|said|says|asked)"
+# "is no folder" for "is not a folder". What is fine: "there is no folder", "it is no longer there", …
+_FINE = (
+    r"longer|more|less|different|better|greater|worse|one|good|problem|need|way|reason|point|doubt|use|such"
+)
+_IS_NO = rf"(?!there|what)\w+ (?:is|are|was|were) no (?!(?:{_FINE}|limit|exception|guarantee|match)\b)\w+"
+_A_LOG = r"(?:log|journal|status|command|check|page|daemon|event|metric|code)s?"
+_A_SHARE = r"(?:share|mount|inbox|network|API|journal|daemon|disk)s?"
+_A_FILE = r"(?:it|file|recording|folder|everything|letter|transcript|made|one)"
 
 # A space stands for any white space. Patterns in lower case match any case. An exception that is good English
 # goes into the pattern, with a line in GOOD of tests/unit/test_plain_english.py.
 _PLAIN_WORD_FOR = {
     r"(?:None|True|False|[A-Z]\w+Error) where": "if",
     r"Raises [^.`]{1,60} where": "if",
-    rf"{_NO_PLACE} (?:there (?:is|are|was)|none|nothing|not)": "if there is, if none",
-    rf"{_NO_PLACE} (?:it|that|one|this|they) (?:is|was|has|are) (?:no|not|missing|needed|taken|wrong|set)": "if",
-    rf"{_NO_PLACE} (?:it|that|one|they) (?:has|had|wants|can't|did|does|didn't|doesn't|said|says|asked)": "if",
+    rf"{_WHERE} (?:there (?:is|are|was)|none|nothing|not)": "if there is, if none",
+    rf"{_WHERE} (?:it|that|one|this|they) {_IS_NOT}": "if",
+    rf"{_WHERE} (?:it|that|one|they) {_HAS}": "if",
     r"Where (?:there|that|this|none|nothing|one)\b[^.?!:]{3,60}, \w+": "If",
     r"anew": "again; reopen, reload",
     r"whoever|whomever": "any process, the caller",
@@ -46,16 +56,15 @@ _PLAIN_WORD_FOR = {
     r"looks? (?:again|anew)|looked through every": "check again, scan",
     r"(?:is|are|was|were|be) ill(?!-)": "failing",
     r"(?:is|are|was|were|be|stays?) away(?! from)": "unavailable",
-    r"(?:share|mount|inbox|network|API|journal|daemon|disk)s? (?:is|are|was|were) gone": "unavailable",
+    rf"{_A_SHARE} (?:is|are|was|were) gone": "unavailable",
     r"(?:stat|file's) facts": "stat",
     r"told of|tells? (?:of|nothing|at once)|says? of": "reported, logged",
-    r"(?:log|journal|status|command|check|page|daemon|event|metric|code)s? (?:says|say|tells|tell)": "shows, reports",
+    rf"{_A_LOG} (?:says|say|tells|tell)": "shows, reports",
     r"stand(?:s|ing)? still": "stalled",
-    r"(?!there|what)\w+ (?:is|are|was|were) no (?!longer|more|less|different|better|worse|one\b|good)"
-    r"(?!problem|need|way|reason|point|doubt|use\b|such|limit|substitute|exception|guarantee|match)\w+": "is not a",
+    _IS_NO: "is not a",
     r"no regular file": "not a regular file",
     r"defects?": "internal error, bug",
-    r"0 well|all (?:is|was) well": "success",
+    r"0 well": "0 success",
     r"gives? (?:the|a) command|give it as": "run",
     r"may be given again": "repeatable",
     r"(?:make|makes|made) room": "free up space",
@@ -64,7 +73,7 @@ _PLAIN_WORD_FOR = {
     r"(?:known|here|waits|waited) for longest": "oldest",
     r"next of kin": "closest equivalent",
     r"has got": "has",
-    r"(?:it|file|recording|folder|everything|letter|transcript|made|one) lies (?:in|beside|there|on)": "is",
+    rf"{_A_FILE} lies (?:in|beside|there|on)": "is",
     r"(?:comes|came) of (?:it|them|that|this)": "results",
     r"at a stand": "stopped",
     r"hasten(?:s|ed)?": "expedite",
@@ -78,8 +87,8 @@ _PLAIN_WORD_FOR = {
 
 
 def _compiled(pattern: str) -> re.Pattern[str]:
-    fixed = re.sub(r"\\.|\[[^]]*\]", "", pattern)
-    anywhere = re.IGNORECASE if fixed == fixed.lower() else re.NOFLAG
+    literal = re.sub(r"\\.|\[[^]]*\]", "", pattern)
+    anywhere = re.IGNORECASE if literal == literal.lower() else re.NOFLAG
     return re.compile(rf"(?<!\w)(?:{pattern})(?!\w)".replace(" ", r"\s+"), anywhere)
 
 

@@ -90,13 +90,13 @@ NOT_TAKEN = {
     "sound.wma": ("WMA", "Convert"),
     "sound.w64": ("Wave64", "Convert"),
     "sound.ra": ("RealMedia", "Convert"),
-    "film.mp4": ("MP4 video", "sound alone"),
-    "film.mov": ("QuickTime video", "sound alone"),
-    "film.webm": ("WebM video", "sound alone"),
-    "film.mkv": ("Matroska video", "sound alone"),
-    "film.ogv": ("Ogg video", "sound alone"),
-    "film.avi": ("AVI video", "sound alone"),
-    "film.wmv": ("WMV video", "sound alone"),
+    "film.mp4": ("MP4 video", "audio track"),
+    "film.mov": ("QuickTime video", "audio track"),
+    "film.webm": ("WebM video", "audio track"),
+    "film.mkv": ("Matroska video", "audio track"),
+    "film.ogv": ("Ogg video", "audio track"),
+    "film.avi": ("AVI video", "audio track"),
+    "film.wmv": ("WMV video", "audio track"),
 }
 PICTURES = {"photo.jpg": "JPEG image", "photo.png": "PNG image"}
 WITHOUT_DURATION = {"piped.flac", "live.webm"}  # by ffprobe
@@ -191,7 +191,7 @@ def test_a_program_and_an_office_document(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("data", [b"RIF", b"R", b"fLa", b"Ogg", b"\0\0\0\x20ft", b"ID", b"\x1a\x45", b"#!A"])
 def test_the_first_bytes_of_a_recording_are_waited_for(data: bytes) -> None:
-    assert (look(data).format, look(data).completeness) == ("the beginning of a recording", UNFINISHED)
+    assert (look(data).format, look(data).completeness) == ("beginning of a recording", UNFINISHED)
 
 
 def test_a_short_note_is_not_waited_for() -> None:
@@ -250,7 +250,7 @@ def test_space_reserved_for_the_rest_does_not_make_it_whole(
 
 def test_zeros_are_a_recording_to_come() -> None:
     info = look(bytes(100_000))
-    assert (info.format, info.completeness) == ("nothing but zeros so far", UNFINISHED)
+    assert (info.format, info.completeness) == ("only zeros so far", UNFINISHED)
 
 
 def patched(data: bytes, *changes: tuple[int, bytes]) -> bytes:

@@ -124,7 +124,7 @@ def test_a_sparse_terabyte_is_answered_at_once(
 def test_a_header_that_goes_on_beyond_the_budget_is_given_up() -> None:
     entry = b"\xae\x40\xb4" + b"\xec\x80" * 90  # a track of 90 empty elements
     info = assert_harmless(EBML_HEAD + b"\x16\x54\xae\x6b\x01" + b"\xff" * 7 + entry * 100)
-    assert (info.format, info.container) == ("a header without end", None)
+    assert (info.format, info.container) == ("endless header", None)
 
 
 def test_durations_that_cannot_be_are_not_believed(sample: Callable[[str], bytes]) -> None:

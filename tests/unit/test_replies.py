@@ -133,13 +133,10 @@ class TestSegments:
 
 
 NONSENSE: list[tuple[object, str]] = [
-    (["secret words"], "the reply is a list where an object was expected"),
-    (None, "the reply is missing or null where an object was expected"),
-    ("secret words", "the reply is a string where an object was expected"),
-    *[
-        (sent, "the reply has neither a status nor words nor an error message")
-        for sent in ({}, {"transcription": []})
-    ],
+    (["secret words"], "expected an object, got a list"),
+    (None, "expected an object, got missing or null"),
+    ("secret words", "expected an object, got a string"),
+    *[(sent, "it has no status, no words and no error message") for sent in ({}, {"transcription": []})],
     ({"status": "COMPLETED"}, "the status is COMPLETED, but `transcription` is missing or null, not a list"),
     (
         {"status": "COMPLETED", "transcription": "secret words"},
@@ -160,7 +157,7 @@ NONSENSE: list[tuple[object, str]] = [
 def test_a_reply_that_makes_no_sense_says_where_and_no_words(payload: object, what: str) -> None:
     with pytest.raises(ApiUnavailableError) as caught:
         parse_reply(payload)
-    assert caught.value.message == f"The API's reply makes no sense: {what}."
+    assert caught.value.message == f"Invalid reply from the API: {what}."
     assert caught.value.code == "api_protocol"
     assert caught.value.retry_can_help
 
