@@ -1,4 +1,4 @@
-"""What is delivered, as bytes: transcripts in each format, and error files. Pure functions."""
+"""The delivered files as bytes: transcripts in each format, and error files. Pure functions."""
 
 from __future__ import annotations
 

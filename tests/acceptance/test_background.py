@@ -377,7 +377,7 @@ def test_another_user_is_told_which_user_to_be(api: Sandbox) -> None:
                     timeout=30,
                 )
                 assert run.returncode == 77, command
-                assert "Ask as root, or as the daemon's user." in run.stderr
+                assert "Run this as root or as the daemon's user." in run.stderr
             assert status(clinic)["running"] is True
         finally:
             kill(clinic)

@@ -139,7 +139,7 @@ def test_an_untrusted_certificate_is_its_own_finding(
         tmp_path / "clinic", server.url, api={"base_url": server.url, "ca_bundle": str(broken)}
     )
     found = troubles(in_order(distrusting))
-    assert "no certificates can be read" in found["api.ca_bundle"]
+    assert "can't load certificates" in found["api.ca_bundle"]
 
 
 def test_a_server_without_tls(tmp_path: Path, api: Sandbox) -> None:
@@ -158,7 +158,7 @@ def test_a_proxy_that_is_not_there(tmp_path: Path, api: Sandbox) -> None:
         shown.stdout,
         re.MULTILINE,
     )
-    assert "failed   API: The proxy can't be reached: Connection refused." in shown.stdout
+    assert "failed   API: Can't reach the proxy: Connection refused." in shown.stdout
     assert "secret-word" not in shown.stdout + shown.stderr
     assert shown.returncode == 69
 
@@ -281,7 +281,7 @@ def test_a_file_in_place_of_the_inbox(clinic: Clinic) -> None:
     clinic.inbox.rmdir()
     clinic.inbox.write_text("")
     assert complaints(clinic) == [f"failed   folders.inbox: {clinic.inbox} is not a folder"]
-    assert "Move it away" in clinic.run("check").stdout
+    assert "Move that file elsewhere" in clinic.run("check").stdout
 
 
 def test_a_link_in_place_of_the_inbox_is_not_followed(clinic: Clinic, tmp_path: Path) -> None:

@@ -92,7 +92,15 @@ def test_help_and_version_go_to_standard_output() -> None:
     assert (shown.returncode, shown.stderr) == (0, "")
     for command in COMMANDS:
         assert re.search(rf"^    {command} ", shown.stdout, re.MULTILINE)
-    for status in ("0 well", "1 some", "64 usage", "69 API", "75 try", "77 permission", "78 configuration"):
+    for status in (
+        "0 success",
+        "1 a recording",
+        "64 usage",
+        "69 API",
+        "75 try",
+        "77 permission",
+        "78 configuration",
+    ):
         assert status in " ".join(shown.stdout.split())
     first, second = run("--version").stdout.splitlines()
     assert first == f"invox-watcher {__version__}"
@@ -327,7 +335,7 @@ def test_output_that_can_not_be_written_is_75(tmp_path: Path, api: Sandbox, comm
     assert clinic.once() == 0
     full = in_shell(clinic, f"{command} > /dev/full")
     assert full.returncode == 75
-    assert full.stderr == "invox-watcher: standard output can't be written: No space left on device\n"
+    assert full.stderr == "invox-watcher: can't write to standard output: No space left on device\n"
 
 
 def test_an_error_that_can_not_be_printed_is_only_lost(tmp_path: Path, api: Sandbox) -> None:

@@ -53,7 +53,7 @@ def test_check_makes_no_state_directory_of_unclear_owner(clinic: Clinic) -> None
     (clinic.root / "state").rmdir()
     refused = clinic.run("check")
     assert refused.returncode == 78
-    assert f"there is no {clinic.root / 'state'}" in refused.stderr
+    assert f"{clinic.root / 'state'}" in refused.stderr
     assert f"install -d -m 700 -o nobody {clinic.root / 'state'}" in refused.stderr
     assert list(clinic.root.iterdir()) == [clinic.config]
     # A container in which all is root's.

@@ -152,7 +152,7 @@ def test_show_says_what_is_no_longer_there(clinic: Clinic) -> None:
     (clinic.outbox / "ward 3/smith.srt").unlink()
     job_id = ids(clinic)["ward 3/smith.wav"]
     shown = clinic.run("show", job_id).stdout
-    assert f"{clinic.outbox}/ward 3/smith.srt  (no longer there)\n" in shown
+    assert f"{clinic.outbox}/ward 3/smith.srt  (no longer exists)\n" in shown
     assert f"{clinic.outbox}/ward 3/smith.json\n" in shown
     files = json.loads(clinic.run("show", job_id, "--json").stdout)["files"]
     assert [file["path"] for file in files if not file["present"]] == [f"{clinic.outbox}/ward 3/smith.srt"]
@@ -179,7 +179,7 @@ def test_show_says_why_a_recording_failed(looked_at: Clinic) -> None:
     for name, value in (
         ("failed_at_stage", "claimed"),
         ("code", "not_audio"),
-        ("hint", "This is not a sound"),
+        ("hint", "This is not an audio"),
         ("retry_can_help", "no"),
     ):
         assert re.search(rf"^{name} +{value}", shown, re.MULTILINE)
@@ -280,7 +280,7 @@ def test_a_user_without_permission_is_told_which_user_to_be() -> None:
                 refused = as_nobody(clinic, *command)
                 assert refused.returncode == 77, (command, refused.stderr)
                 assert f"{state / 'journal.sqlite'} can't be read: Permission denied" in refused.stderr
-                assert "Ask as root, or as the daemon's user." in refused.stderr
+                assert "Run this as root or as the daemon's user." in refused.stderr
 
 
 @pytest.mark.needs("root")
@@ -294,9 +294,9 @@ def test_a_folder_that_may_not_be_read_is_no_internal_error(api: Sandbox) -> Non
         clinic.failed.chmod(0)
         refused = as_nobody(clinic, "retry", "--all")
         assert refused.returncode == 77
-        assert f"{clinic.failed / 'letter.wav'} can't be looked at" in refused.stderr
+        assert f"Can't access {clinic.failed / 'letter.wav'}:" in refused.stderr
         assert "Traceback" not in refused.stderr
-        assert "Ask as root" in refused.stderr
+        assert "Run this as root" in refused.stderr
 
 
 def test_hostile_names_are_printed_as_harmless_text(tmp_path: Path, api: Sandbox) -> None:

@@ -73,7 +73,7 @@ def test_it_succeeds(finished: Finished) -> None:
 def test_with_webhooks_it_succeeds_too(tmp_path: Path) -> None:
     done = run([*DEMO, "--webhook"], tmp_path, timeout=110)
     assert (done.returncode, done.stderr) == (0, "")
-    assert "ok  every result came by webhook, and was confirmed by asking once" in done.stdout
+    assert "ok  every result came by webhook, and was confirmed by one poll" in done.stdout
 
 
 @pytest.mark.slow
@@ -106,8 +106,8 @@ def test_it_shows_results_a_failure_and_no_second_upload(
     reason = finished.printed.partition("Why it failed: ")[2]
     assert "invox-demo/failed/letter.wav.error.json" in reason
     assert "code: not_audio" in reason
-    assert re.search(r"copy of round\.mp3 +identified +the same content", finished.printed)
-    assert "6 upload addresses and 6 uploads for 8 files" in finished.printed
+    assert re.search(r"copy of round\.mp3 +identified +same content", finished.printed)
+    assert "6 upload URLs and 6 uploads for 8 files" in finished.printed
 
 
 @pytest.mark.slow
@@ -127,7 +127,7 @@ def test_it_shows_where_everything_lies(finished: Finished) -> None:
 
 @pytest.mark.slow
 def test_the_commands_it_ends_with_can_be_pasted(finished: Finished) -> None:
-    block = finished.printed.partition("Look at it:\n")[2].partition("\n\n")[0]
+    block = finished.printed.partition("Inspect the recordings:\n")[2].partition("\n\n")[0]
     assert len(block.splitlines()) == 3
     again = finished.printed.partition("will fail again):\n")[2].partition("\n\n")[0]
     assert len(again.splitlines()) == 1
@@ -205,9 +205,9 @@ def test_in_a_terminal_progress_is_live_and_ctrl_c_stops(finished: Finished, tmp
         terminal.read_until(lambda seen: re.search(r"round\.mp3 +MP3 +done +━+ +\d+ kB", seen))
         terminal.press(b"\x03")
         assert terminal.end() == 130
-    assert "Removed what an earlier demo left in invox-demo." in terminal.seen
+    assert "Removed the files of an earlier demo from invox-demo." in terminal.seen
     # Nothing after it: recognition was under way, and its library complains where it is unloaded at work.
-    assert terminal.seen.rstrip().endswith("Stopped. What was made lies in invox-demo.")
+    assert terminal.seen.rstrip().endswith("Stopped. The files of the demo are in invox-demo.")
     assert "Traceback" not in terminal.seen
     found = re.search(r"A daemon \(process (\d+)\)", terminal.seen)
     assert found is not None
@@ -239,7 +239,7 @@ def test_what_a_person_put_into_an_earlier_demo_is_left_alone(
     before = sorted(folder.rglob("*"))
     refused = run(DEMO, tmp_path)
     assert refused.returncode == 78
-    assert f"no demo has put there: {name}" in refused.stderr
+    assert f"a file that is not from a demo: {name}" in refused.stderr
     assert sorted(folder.rglob("*")) == before
 
 
@@ -325,9 +325,9 @@ def test_a_successful_demo_is_reported_as_one(tmp_path: Path) -> None:
         (lambda o: without(o, "failed/letter.wav.error.json"), "letter.wav: there is no"),
         (lambda o: with_job(o, a_job("a.wav", State.WAITING)), "a.wav: it is waiting, not done"),
         (lambda o: with_job(o, a_job("copy.wav", State.DONE)), "did not come from a.wav"),
-        (lambda o: with_uploads(o, ("aa", 1), ("aa", 1)), "a.wav: the API got it 2 times"),
-        (lambda o: with_uploads(o, ("aa", 1), ("bb", 1)), "letter.wav: the API got it 1 times"),
-        (lambda o: dataclasses.replace(o, daemon_status=-9), "it ended with status -9"),
+        (lambda o: with_uploads(o, ("aa", 1), ("aa", 1)), "a.wav: the API received it 2 times"),
+        (lambda o: with_uploads(o, ("aa", 1), ("bb", 1)), "letter.wav: the API received it 1 times"),
+        (lambda o: dataclasses.replace(o, daemon_status=-9), "it exited with status -9"),
     ],
 )
 def test_a_broken_promise_is_named_and_fails_the_demo(

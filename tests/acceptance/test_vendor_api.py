@@ -647,7 +647,7 @@ class TestPresignedUrl:
                 assert api.presign("audio/wav").url == url
             else:
                 error = failure_of(lambda: api.presign("audio/wav"))
-                assert (error.code, "encryption" in error.message) == ("api_protocol", True)
+                assert (error.code, "unencrypted" in error.message) == ("api_protocol", True)
         trusting.close()
 
     def test_is_hidden_from_repr(self) -> None:

@@ -343,8 +343,8 @@ def test_37_an_uncertain_upload_is_waited_for_for_the_full_time(tmp_path: Path) 
 NONSENSE = [
     ({"do": "html"}, "not a JSON object (text/html"),
     ({"do": "truncate", "declared": "half"}, "not a JSON object (application/json"),
-    ({"do": "truncate", "declared": "whole"}, "broke off its reply"),
-    ({"do": "huge", "bytes": 64 << 20}, "too large: more than 32 MiB"),
+    ({"do": "truncate", "declared": "whole"}, "was cut short"),
+    ({"do": "huge", "bytes": 64 << 20}, "exceeds 32 MiB"),
 ]
 MISSING = [
     ("token", "accessToken", "has none of accessToken, access_token, token"),

@@ -164,7 +164,7 @@ class TestVariables:
     def test_an_unfinished_one(self, write: Write, value: str) -> None:
         path = write(MINIMAL.replace("${INVOX_APP_ID}", f"'{value}'"))
         assert problem(path) == (
-            "line 4: credentials.app_id: holds an unfinished ${…}: write ${NAME}, or $${ for a literal ${"
+            "line 4: credentials.app_id: has an incomplete ${…}: write ${NAME}, or $${ for a literal ${"
         )
 
 
@@ -202,15 +202,15 @@ WRONG_VALUES = [
     ("watch:\n  ignore: [a, 3]", "9: watch.ignore[1]: must be text: put it in quotes"),
     (
         "watch: {settle_seconds: 400}",
-        "8: watch.settle_seconds: must not be more than patience_seconds (300), but is 400",
+        "8: watch.settle_seconds: must not be greater than patience_seconds (300), but is 400",
     ),
     (
         "polling:\n  first_seconds: 90",
-        "9: polling.first_seconds: must not be more than max_seconds (60), but is 90",
+        "9: polling.first_seconds: must not be greater than max_seconds (60), but is 90",
     ),
     (
         "retry:\n  max_seconds: 3\n  base_seconds: 3.5",
-        "10: retry.base_seconds: must not be more than max_seconds (3), but is 3.5",
+        "10: retry.base_seconds: must not be greater than max_seconds (3), but is 3.5",
     ),
     ("polling:\n  max_seconds: 31536001", "9: polling.max_seconds: must be less than or equal to 31536000"),
     (
@@ -238,13 +238,13 @@ WRONG_VALUES = [
         "as in [/usr/local/bin/notify-ward]",
     ),
     ("outputs:\n  formats: []", "9: outputs.formats: must not be empty"),
-    ("outputs:\n  formats: [srt, srt]", "9: outputs.formats: must not name anything twice"),
+    ("outputs:\n  formats: [srt, srt]", "9: outputs.formats: must not contain duplicates"),
     ("outputs:\n  formats: [srt,\n    doc]", "10: outputs.formats[1]: must be 'json', 'srt', 'vtt' or 'txt'"),
     (
         "outputs:\n  speaker_names: {0: Doctor}",
         "9: outputs.speaker_names: a key here is not text: put it in quotes",
     ),
-    ("outputs:\n  speaker_names: [a]", "9: outputs.speaker_names: must be a mapping of keys to values"),
+    ("outputs:\n  speaker_names: [a]", "9: outputs.speaker_names: must be a mapping (key: value)"),
     ("http:\n  listen: 8787", "9: http.listen: must be text: put it in quotes"),
     (
         "http:\n  listen: here",
@@ -256,20 +256,20 @@ WRONG_VALUES = [
     ),
     ("state:\n  directory: var/lib", "9: state.directory: must be an absolute path, starting with /"),
     ("state:\n  directory: ~/state", "9: state.directory: must be an absolute path, starting with /"),
-    ('state:\n  directory: "/a\\0b"', "9: state.directory: must not hold control characters"),
+    ('state:\n  directory: "/a\\0b"', "9: state.directory: must not contain control characters"),
     ("state:\n  directory: 5", "9: state.directory: must be a path: put it in quotes"),
     (
         "logging:\n  level: 2026-99-99",
-        "9: logging.level: is nothing YAML can read as a value: put it in quotes if it is text",
+        "9: logging.level: is not a value that YAML can read: put it in quotes if it is text",
     ),
     (
         "logging:\n  level: !!python/name:os.system x",
-        "9: logging.level: is nothing YAML can read as a value: put it in quotes if it is text",
+        "9: logging.level: is not a value that YAML can read: put it in quotes if it is text",
     ),
     ("logging: !secret {level: info}", "8: logging: has a YAML tag (!…): write the plain value"),
     (
         "watch: {ignore: &a [*a]}",
-        "8: watch.ignore[0]: refers to another value by *name: write the value itself",
+        "8: watch.ignore[0]: uses a YAML alias (*name): write the value itself",
     ),
     ("wacth: {}", "8: wacth: is not a known key: did you mean watch?"),
     (
@@ -308,14 +308,14 @@ WRONG_KEYS = [
     ),
     (
         "base_url: http://127.0.0.1.example.com",
-        "must be https: over plain http anyone on the way could read tokens and patients' words "
-        "(plain http is accepted for this machine only, such as http://127.0.0.1:8080)",
+        "must be https: with plain http anyone on the network could read tokens and patients' words "
+        "(plain http is accepted for this machine only, for example http://127.0.0.1:8080)",
     ),
     (
         "base_url: https://me:hunter2@api.example.com",
-        "must not hold a user name or password: those belong under credentials",
+        "must not contain a user name or password: those belong under credentials",
     ),
-    ("base_url: https://api.example.com?key=hunter2", "must not hold a query (?) or a fragment (#)"),
+    ("base_url: https://api.example.com?key=hunter2", "must not contain a query (?) or a fragment (#)"),
     ("base_url:", "has no value, for example https://api.example.com"),
     ("version: 2025-11-01", "must be text: put it in quotes"),
     ("presign_path: oauth", "must be the path of a URL, starting with /"),
@@ -420,26 +420,26 @@ class TestWhatIsWrong:
     def test_a_mode_without_quotes(self, write: Write, mode: str) -> None:
         assert problem(write(f"{MINIMAL}  mode: {mode}\n")) == (
             'line 8: folders.mode: must be in quotes, for example "0700": '
-            "without them YAML may read another number"
+            "unquoted, YAML may read it as another number"
         )
 
     @pytest.mark.parametrize("mode", ["0999", "0070", "rwx", ""])
     def test_a_mode_that_is_none(self, write: Write, mode: str) -> None:
         assert problem(write(f"{MINIMAL}  mode: '{mode}'\n")) == (
-            "line 8: folders.mode: must be three or four octal digits that give the owner full access, "
+            "line 8: folders.mode: must be three or four octal digits with full access for the owner, "
             'for example "0700"'
         )
 
     def test_a_key_given_twice(self, write: Write) -> None:
         path = write(with_section("upload:\n  workers: 2\n  # more\n  workers: 3"))
-        assert problem(path) == "line 11: upload.workers: is given twice; the first is in line 9"
+        assert problem(path) == "line 11: upload.workers: duplicate key; first defined in line 9"
 
     def test_what_must_be_there(self, write: Write) -> None:
         assert problems(write("watch: {}\nfolders: {mode: '0700'}\n"), ENVIRON) == [
-            "credentials.app_id: is missing. Give it in one of three ways: `app_id: ${VARIABLE}` with that "
+            "credentials.app_id: is missing. Set it in one of three ways: `app_id: ${VARIABLE}` with that "
             "environment variable; `app_id_file: /path/to/file`; or systemd's "
             "`LoadCredential=app_id:/path/to/file`",
-            "credentials.api_key: is missing. Give it in one of three ways: `api_key: ${VARIABLE}` with that "
+            "credentials.api_key: is missing. Set it in one of three ways: `api_key: ${VARIABLE}` with that "
             "environment variable; `api_key_file: /path/to/file`; or systemd's "
             "`LoadCredential=api_key:/path/to/file`",
             "api.base_url: is missing, for example https://api.example.com",
@@ -493,7 +493,7 @@ UNREADABLE = [
     (b"credentials:\n  api_key: !hunter2!x\n", "line 2: is not valid YAML: found undefined tag handle"),
     (b"api: 1\n---\napi: 2\n", "line 2: is not valid YAML: but found another document"),
     (b"api:\n  base_url: \xff\n", "line 2: is not UTF-8 text"),
-    (b"api:\n\n  base_url: \x01\n", "line 3: holds the control character U+0001"),
+    (b"api:\n\n  base_url: \x01\n", "line 3: contains the control character U+0001"),
     (b"[" * 3000, "is nested too deeply"),
 ]
 
@@ -506,7 +506,7 @@ class TestFilesThatAreNoConfiguration:
     def test_there_is_no_file(self, tmp_path: Path) -> None:
         path = tmp_path / "none.yaml"
         assert problem(path) == (
-            "there is no such file. Name another with --config FILE or $INVOX_WATCHER_CONFIG, or write one: "
+            "no such file. Give another path with --config FILE or $INVOX_WATCHER_CONFIG, or create it: "
             f"invox-watcher config example > {path}"
         )
 
@@ -553,21 +553,21 @@ class TestCredentials:
         assert said(f"{file}/bytes") == f"{at}app_id_file: {tmp_path}/bytes is not UTF-8 text"
         assert said(f"{file}/blank") == f"{at}app_id_file: is empty"
         assert said(f"{file}/two_lines") == (
-            f"{at}app_id_file: holds a line break or a control character: it must be one line"
+            f"{at}app_id_file: contains a line break or a control character: it must be one line"
         )
         assert said("app_id_file: here/app_id") == (
             f"{at}app_id_file: must be an absolute path, starting with /"
         )
         assert said(
             f"{{app_id: hunter2, app_id_file: {tmp_path}/blank}}".strip("{}").replace(", ", "\n  ")
-        ) == ("line 6: credentials.app_id_file: app_id is given as well: keep one of the two")
+        ) == ("line 6: credentials.app_id_file: app_id is set as well: remove one of the two")
 
     def test_a_file_beside_the_variable_of_the_example(self, write: Write, tmp_path: Path) -> None:
         text = (
             f"{self.WITHOUT}credentials:\n  api_key: k\n  app_id: ${{NOT_SET}}\n  app_id_file: {tmp_path}/a\n"
         )
         assert problem(write(text), {}) == (
-            "line 6: credentials.app_id_file: app_id is given as well: keep one of the two"
+            "line 6: credentials.app_id_file: app_id is set as well: remove one of the two"
         )
 
     @pytest.mark.parametrize("section", ["", "credentials: {app_id: '${NOT_SET}', api_key_file: /none}\n"])

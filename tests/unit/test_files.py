@@ -57,7 +57,7 @@ def test_no_folder_may_lie_inside_the_inbox(tmp_path: Path, name: str) -> None:
     (tmp_path / "inbox").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "inbox")
     for inside in (tmp_path / "inbox" / name, tmp_path / "link" / name):
-        with pytest.raises(FolderError, match=rf"folders\.{name}: .* lies inside"):
+        with pytest.raises(FolderError, match=rf"folders\.{name}: .* inside"):
             folders_below(tmp_path, **{name: inside}).prepare()
 
 
@@ -65,7 +65,7 @@ def test_a_folder_that_is_a_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "done").write_text("")
     with pytest.raises(FolderError, match=r"folders\.done: .*/done is not a folder") as caught:
         folders_below(tmp_path).prepare()
-    assert "Move it away" in caught.value.hint
+    assert "Move that file elsewhere" in caught.value.hint
 
 
 # ---- claim -------------------------------------------------------------------------------------------------
@@ -136,7 +136,7 @@ def test_a_claimed_link_is_not_read(folders: Folders, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", ["../x.wav", "a/../../x.wav", "/etc/passwd", "a//b", "", ".", "a\0b"])
 def test_a_path_that_would_leave_its_folder_is_not_followed(folders: Folders, path: str) -> None:
-    with pytest.raises(StorageError, match="would leave its folder"):
+    with pytest.raises(StorageError, match="leads outside its folder"):
         folders.publish(JOB, folders.outbox, path, b"{}")
 
 

@@ -71,7 +71,7 @@ def test_patience_counts_from_change_overdue_from_sight() -> None:
 def test_waiting_for_capacity_does_not_make_a_file_overdue() -> None:
     tracker = Tracker(settle_seconds=2, patience_seconds=10)
     tracker.see("a", snapshot(1), now=0)
-    tracker.wait_for_room("a")
+    tracker.hold("a")
     tracker.see("a", snapshot(2), now=100)
     assert not tracker.overdue("a", 101)
 
@@ -80,13 +80,13 @@ def test_files_without_capacity_return_in_their_order() -> None:
     tracker = Tracker(settle_seconds=2, patience_seconds=10)
     for path in "abc":
         tracker.see(path, snapshot(), now=0)
-        tracker.wait_for_room(path)
+        tracker.hold(path)
     tracker.forget("b")
-    assert tracker.pop_waiting() == "a"
-    tracker.wait_for_room("a", first=True)
-    assert tracker.pop_waiting() == "a"
+    assert tracker.pop_held() == "a"
+    tracker.hold("a", first=True)
+    assert tracker.pop_held() == "a"
     tracker.forget("a")
-    assert tracker.pop_waiting() == "c"
+    assert tracker.pop_held() == "c"
 
 
 def test_a_file_held_open_is_examined_soon_then_less_often() -> None:
@@ -102,10 +102,10 @@ def test_a_file_held_open_is_examined_soon_then_less_often() -> None:
 
 def test_a_file_with_an_error_waits_for_the_next_rescan() -> None:
     tracker = Tracker(settle_seconds=2, patience_seconds=10)
-    tracker.trouble("unknown", now=0)
-    assert tracker.count(Stage.TROUBLED) == 1
+    tracker.mark_error("unknown", now=0)
+    assert tracker.count(Stage.ERROR) == 1
     assert tracker.pop_due(1000) is None
-    tracker.retry_troubled(1000)
+    tracker.retry_errors(1000)
     assert tracker.pop_due(1000) == "unknown"
 
 
@@ -120,9 +120,9 @@ def test_counts_and_due_times_stay_true(steps: list[tuple[str, int, int]]) -> No
         elif action == 2:
             tracker.pop_due(now)
         elif action == 3:
-            tracker.trouble(path, now)
+            tracker.mark_error(path, now)
         elif path in tracker.paths():
-            (tracker.settle, tracker.hold_unfinished, tracker.wait_for_room)[action - 4](path)
+            (tracker.settle, tracker.hold_unfinished, tracker.hold)[action - 4](path)
         assert sum(tracker.count(stage) for stage in Stage) == len(tracker.paths())
         assert all(tracker.count(stage) >= 0 for stage in Stage)
     end = len(steps) + 10
