@@ -39,6 +39,7 @@ from invox_watcher.processing import (
     Pipeline,
     PollingPolicy,
     ProcessingOptions,
+    Single,
 )
 from invox_watcher.retention import Ages, Retention
 
@@ -286,14 +287,19 @@ def pipeline_of(
             on_duplicate=config.intake.on_duplicate,
             formats=config.outputs.formats,
             speaker_names=config.outputs.speaker_names,
-            polling=PollingPolicy(
-                **config.polling.model_dump(),
-                callback_url=config.webhook.public_url if config.webhook.enabled else None,
-                confirm=config.webhook.confirm,
-            ),
+            polling=polling_policy_of(config),
         ),
         stop=stop,
         clock=clock,
+    )
+
+
+def polling_policy_of(config: Config) -> PollingPolicy:
+    """How results are polled for, or arrive by webhook."""
+    return PollingPolicy(
+        **config.polling.model_dump(),
+        callback_url=config.webhook.public_url if config.webhook.enabled else None,
+        confirm=config.webhook.confirm,
     )
 
 
@@ -319,6 +325,24 @@ def engine_of(
         on_room=on_room,
         on_crash=on_crash,
         clock=clock,
+    )
+
+
+def single_of(
+    config: Config,
+    client: HttpClient,
+    *,
+    stop: threading.Event,
+    on_request: Callable[[str], None],
+    on_call: Callable[[ApiCall], None] | None = None,
+) -> Single:
+    """What one recording needs that is transcribed without folders and journal."""
+    return Single(
+        api=api_of(config, client, on_call=on_call),
+        polling=polling_policy_of(config),
+        backoff=Backoff(config.retry.base_seconds, config.retry.max_seconds),
+        stop=stop,
+        on_request=on_request,
     )
 
 

@@ -74,6 +74,10 @@ def check(options: argparse.Namespace) -> ExitStatus:
     config = config_of(options)
     require_owner(config)
     act_as_owner(config)
+    if options.trial is not None:
+        from invox_watcher.cli._transcribe import try_one  # noqa: PLC0415 - see `run`
+
+        return try_one(config, options.trial)
     found = checks.findings(config, config_file(options))
     ending = next((finding.status for finding in found if finding.status), ExitStatus.OK)
     if options.json:
