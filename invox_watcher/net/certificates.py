@@ -1,4 +1,4 @@
-"""What a server's certificate says of itself, trusted or not: for a person who has to find out what is wrong."""
+"""What a server's certificate says of itself, trusted or not, for a person who looks for the fault."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def described_certificate(url: str, timeout_seconds: float) -> str | None:
         with tempfile.NamedTemporaryFile("w", suffix=".pem") as file:
             file.write(pem)
             file.flush()
-            # The one parser of certificates in the standard library; `getpeercert` has none for untrusted ones.
+            # The only parser in the standard library: `getpeercert` returns nothing for untrusted ones.
             found: dict[str, Any] = ssl._ssl._test_decode_cert(file.name)  # type: ignore[attr-defined]
     except (OSError, ValueError, AttributeError):
         return None

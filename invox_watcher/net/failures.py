@@ -101,9 +101,7 @@ def translated(error: Exception, where: str) -> ApiError:
 
 
 # What is wrong with a certificate, by OpenSSL's code (x509_vfy.h): the sentence's end, and what to do.
-_OWN_AUTHORITY = (
-    "If it is from an authority of your own, or from a proxy that inspects TLS, set api.ca_bundle."
-)
+_OWN_AUTHORITY = "If it is from an authority of your own, or a proxy that inspects TLS, set api.ca_bundle."
 _CERTIFICATE_FAULTS = {
     9: ("is not valid yet", "Check this machine's clock."),
     10: ("has expired", "Check this machine's clock; if it is right, the certificate has to be renewed."),
