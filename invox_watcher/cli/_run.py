@@ -67,7 +67,7 @@ def status(options: argparse.Namespace) -> ExitStatus:
     return ending
 
 
-def check(options: argparse.Namespace) -> ExitStatus:
+def check(options: argparse.Namespace) -> int:
     """Try everything that a run needs."""
     from invox_watcher.diagnostics import check as checks  # noqa: PLC0415 - see `run`
 

@@ -335,5 +335,5 @@ def _protocol_error(reply: HttpReply, what: str) -> ApiUnavailableError:
         f"The reply of {reply.where} {what}.",
         code="api_protocol",
         status=reply.status,
-        hint="It will not pass by itself: `invox-watcher check --try FILE` shows the fields of each reply.",
+        hint="It will not pass by itself. `invox-watcher check --try FILE` shows the fields of each reply.",
     )

@@ -26,6 +26,21 @@ _QUOTE_LENGTH = 200
 _GATEWAY_MESSAGES = frozenset({"missing authentication token", "forbidden"})
 _PERMISSION = "batch-transcribe"
 _CHECK = "`invox-watcher check --try FILE` shows each request and reply."
+_VERSION_HINT = "Check api.version: which version is the account on? null sends none."
+_GET_HINTS = {"api.status_path": " With {request_id} in that path, the request is a GET."}
+# Statuses of a token request that are about its form: method, not acceptable, media type, content.
+_NOT_OF_CREDENTIALS = frozenset({405, 406, 411, 415, 422})
+_OF_CREDENTIALS = (
+    "client",
+    "credential",
+    "secret",
+    "password",
+    "unauthorized",
+    "api key",
+    "apikey",
+    "app id",
+)
+_MISSING = ("required", "missing", "field", "parameter", "must have")
 
 
 def complaint(reply: HttpReply) -> dict[str, Any]:
@@ -101,7 +116,7 @@ def call_failure(
     if status in (404, 405) or is_unknown_path(reply):
         hint = (
             f"There seems to be nothing under this path. Check {setting} and"
-            f" api.base_url{_header_hint(reply)}. {_CHECK}"
+            f" api.base_url{_header_hint(reply)}.{_GET_HINTS.get(setting, '')} {_CHECK}"
         )
         return ApiRefusedError(message, code="not_found", status=status, hint=hint)
     if status == 401:
@@ -132,21 +147,13 @@ def token_failure(reply: HttpReply, *, secrets: tuple[str, ...], max_seconds: fl
         return _from_elsewhere(reply, "Asking for a token")
     if status in _TRANSIENT or status >= 500:
         return unavailable(reply, message, max_seconds)
-    if status in (404, 405) or is_unknown_path(reply):
-        hint = (
-            "There seems to be nothing under this path. Check api.token (url, method) and"
-            f" api.base_url{_header_hint(reply)}. {_CHECK}"
-        )
-        return ApiRefusedError(message, code="token_not_found", status=status, hint=hint)
-    if status in (406, 415, 422):
-        hint = f"The API wants another kind of request: check api.token.form, .json and .headers. {_CHECK}"
-        return ApiRefusedError(message, code="token_request", status=status, hint=hint)
-    if status == 400 and "version" in said.lower():
-        hint = _request_hint(said, "api.token")
-        return ApiRefusedError(message, code="token_request", status=status, hint=hint)
+    if status == 404 or is_unknown_path(reply):
+        return ApiRefusedError(message, code="token_not_found", status=status, hint=_token_path_hint(reply))
+    if status in _NOT_OF_CREDENTIALS or (status == 400 and not _is_about_credentials(said)):
+        return ApiRefusedError(message, code="token_request", status=status, hint=_token_hint(reply, said))
     hint = (
-        "Check credentials.app_id and credentials.api_key. If they are right, the API may want them"
-        " in another way: api.token (url, method, headers, form, json), or another header: api.headers."
+        "Check credentials.app_id and credentials.api_key. If they are right, the API may want them in another"
+        " way: check api.token.headers, api.token.json, api.token.form; or a further header: api.headers."
     )
     return ApiRefusedError(message, code="credentials", status=status, hint=hint)
 
@@ -179,14 +186,50 @@ def storage_failure(reply: HttpReply, max_seconds: float) -> ApiError:
 
 
 def _request_hint(said: str, setting: str) -> str:
-    if "version" in said.lower():
-        return "Check api.version: which version is the account on? null sends none."
-    if "mime" in said.lower() or "type" in said.lower():
+    text = said.lower()
+    if "version" in text:
+        return _VERSION_HINT
+    if "mime" in text or "type" in text:
         return "Check api.mime_types: which types does the account take?"
+    if setting == "api.presign_path" and any(word in text for word in _MISSING):
+        return (
+            "The API wants a further field in the request for an upload address: set it in"
+            f" api.presign_fields. Check api.version and api.headers too. {_CHECK}"
+        )
     return (
         f"The API wants something else in the request: check {setting}, api.version, api.headers and, for an"
         f" upload, api.mime_types and api.presign_fields. {_CHECK}"
     )
+
+
+def _is_about_credentials(said: str) -> bool:
+    return any(word in said.lower() for word in _OF_CREDENTIALS)
+
+
+def _token_path_hint(reply: HttpReply) -> str:
+    keys = "api.token.url, api.token.method and api.base_url"
+    if _is_forbidden(reply):
+        return (
+            "API Gateway answers so if it misses a header, or if there is nothing under this path. Check"
+            f" api.headers, {keys}. {_CHECK}"
+        )
+    return f"There seems to be nothing under this path. Check {keys}. {_CHECK}"
+
+
+def _token_hint(reply: HttpReply, said: str) -> str:
+    """Which key of the token request is the likeliest: it comes first."""
+    text = said.lower()
+    if reply.status == 405:
+        return f"The API wants another method: check api.token.method, then api.token.url. {_CHECK}"
+    if "version" in text:
+        return _VERSION_HINT
+    if "header" in text:
+        keys = "api.token.headers, api.token.json and api.token.form"
+    elif reply.status == 400:
+        keys = "api.token.form, api.token.json and api.token.headers"
+    else:
+        keys = "api.token.json, api.token.form and api.token.headers"
+    return f"The API wants another kind of request: check {keys}. {_CHECK}"
 
 
 def _is_from_elsewhere(reply: HttpReply) -> bool:
@@ -196,8 +239,11 @@ def _is_from_elsewhere(reply: HttpReply) -> bool:
 
 def _header_hint(reply: HttpReply) -> str:
     """API Gateway says "Forbidden" for a path that it does not know as for a key that it misses."""
-    text = complaint(reply).get("message")
-    return ", or a header is missing: api.headers" if str(text).strip().lower() == "forbidden" else ""
+    return ", or a header is missing: api.headers" if _is_forbidden(reply) else ""
+
+
+def _is_forbidden(reply: HttpReply) -> bool:
+    return str(complaint(reply).get("message")).strip().lower() == "forbidden"
 
 
 def _from_elsewhere(reply: HttpReply, doing: str) -> ApiRefusedError:

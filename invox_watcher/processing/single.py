@@ -26,6 +26,8 @@ from invox_watcher.processing.backoff import Backoff
 from invox_watcher.processing.polling import PollingPolicy, first_poll_delay, next_poll_delay
 from invox_watcher.times import utc_now
 
+_MOST_UNUSABLE = 3  # replies in a row that are no answer: a person waits, and should see why
+
 
 @dataclass(frozen=True)
 class Single:
@@ -76,9 +78,14 @@ def poll_single(
     """Poll until there is a transcript or an error.
 
     An API that has never heard of the request is believed only for an `uncertain` upload, and not at once.
+
+    Raises:
+        ApiError: the API refuses to say, or says nothing usable several times in a row.
+        RecordingError: no result within `polling.deadline_seconds`.
+        StoppedError: `stop` was set.
     """
     began = time.monotonic()
-    faults = 0
+    faults = unusable = 0
     policy = single.polling
     delay = first_poll_delay(
         duration_seconds, None, first_seconds=policy.first_seconds, max_seconds=policy.max_seconds
@@ -89,19 +96,27 @@ def poll_single(
             reply = single.api.result(request_id, duration_seconds=duration_seconds)
             if reply.status is not ReplyStatus.PENDING:
                 return SingleResult(request_id, reply, None, utc_now())
-            faults = 0
-        except RequestUnknownError:
-            if uncertain and waited >= policy.unknown_seconds:
+            faults = unusable = 0
+        except RequestUnknownError as error:
+            # A 404 about the path will not change; one about the request may, if storage has acknowledged it.
+            if (uncertain or error.code != RequestUnknownError.code) and waited >= policy.unknown_seconds:
                 raise
-        except ApiUnavailableError:
+        except ApiUnavailableError as error:
             faults += 1
+            unusable = unusable + 1 if error.code == "api_protocol" else 0
+            if unusable >= _MOST_UNUSABLE:
+                raise
         if waited >= policy.deadline_seconds:
             raise RecordingError(
-                f"No result after {waited / 3600:.1f} hours (polling.deadline_seconds).",
+                f"No result after {_length(waited)} (polling.deadline_seconds).",
                 code="deadline",
                 hint=f"Request id {request_id}: ask the vendor about it.",
             )
         delay = next_poll_delay(waited, first_seconds=policy.first_seconds, max_seconds=policy.max_seconds)
         if faults:
             delay = max(delay, single.backoff.delay_seconds(faults))
-    raise StoppedError(f"Stopped. The request id is {request_id}.")
+    raise StoppedError("Stopped before the result arrived.")
+
+
+def _length(seconds: float) -> str:
+    return f"{seconds / 3600:.1f} hours" if seconds >= 3600 else f"{seconds:.0f} s"
