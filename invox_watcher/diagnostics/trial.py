@@ -28,8 +28,8 @@ _NAMES = {
     "upload": "uploading the recording",
     "result": "asking for the result",
 }
-# A field or header as programs call them. Long runs of digits are values.
-_IDENTIFIER = re.compile(r"[A-Za-z_$:][A-Za-z_$.:-]*\d{0,3}[A-Za-z_$.:-]*")
+# A field or header as programs call them: other digits inside of a name make it a value.
+_IDENTIFIER = re.compile(r"(?:s3|md5|sha\d+|base64|oauth2|mp[34]|v\d|[a-z_$.:-])+\d{0,3}", re.IGNORECASE)
 # A result may have words of the transcript as names: of its fields only those made of these words are shown.
 _RESULT_WORDS = frozenset(
     """

@@ -152,8 +152,9 @@ def token_failure(reply: HttpReply, *, secrets: tuple[str, ...], max_seconds: fl
     if status in _NOT_OF_CREDENTIALS or (status == 400 and not _is_about_credentials(said)):
         return ApiRefusedError(message, code="token_request", status=status, hint=_token_hint(reply, said))
     hint = (
-        "Check credentials.app_id and credentials.api_key. If they are right, the API may want them in another"
-        " way: check api.token.headers, api.token.json, api.token.form; or a further header: api.headers."
+        "Check credentials.app_id and credentials.api_key. If they are right, the API may want them in"
+        " another way: check api.token.headers, api.token.json and api.token.form, or a further header:"
+        " api.headers."
     )
     return ApiRefusedError(message, code="credentials", status=status, hint=hint)
 

@@ -1,4 +1,4 @@
-"""Readings of the vendor's API whose cause is the set-up, and the keys of the configuration that each needs."""
+"""Readings of the vendor's API that need other keys of the configuration, and which."""
 
 from __future__ import annotations
 
@@ -94,14 +94,19 @@ def clinic_with(folder: Path, api: Sandbox, keys: Keys) -> Clinic:
     """A clinic with these keys in its configuration."""
     sections: dict[str, dict[str, Any]] = {}
     for key, value in keys.items():
-        if isinstance(value, str):
-            value = value.replace("{api_url}", api.api_url).replace("{token_url}", api.token_url)
         section, *parts = key.split(".")
         place = sections.setdefault(section, {})
         for part in parts[:-1]:
             place = place.setdefault(part, {})
-        place[parts[-1]] = value
+        place[parts[-1]] = _told(value, api)
     sections["api"] = {"base_url": api.base_url} | sections.get("api", {})
     clinic = Clinic(folder, api.base_url, **sections)
     clinic.config.chmod(0o600)
     return clinic
+
+
+def _told(value: Any, api: Sandbox) -> Any:
+    """The value with the addresses that a vendor would tell with the credentials."""
+    if not isinstance(value, str):
+        return value
+    return value.replace("{api_url}", api.api_url).replace("{token_url}", api.token_url)
