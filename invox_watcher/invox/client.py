@@ -57,7 +57,7 @@ class ApiRequest:
 
 @dataclass(frozen=True)
 class ApiCall:
-    """A request and what came of it: a reply, or an error if there was none."""
+    """A request and its outcome: a reply, or an error if there was none."""
 
     request: ApiRequest
     seconds: float
@@ -94,7 +94,7 @@ class InvoxApi:
         on_call: Callable[[ApiCall], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`on_call` hears of every call, with all that was sent and received."""
+        """`on_call` gets every call, with all that was sent and received."""
         self._client = client
         self._options = options
         self._base_url = options.base_url.rstrip("/")

@@ -19,7 +19,7 @@ from invox_watcher.errors import (
 from invox_watcher.net import HttpReply, media_type, read_object, retry_after_seconds
 
 _TRANSIENT = frozenset({408, 425, 429})
-# S3 says 400 if a connection stalled or broke off, which is no fault of the recording.
+# S3 says 400 if a connection stalled or was interrupted; the recording is not at fault.
 _TRANSIENT_STORAGE_CODES = frozenset({"RequestTimeout", "IncompleteBody"})
 _QUOTE_LENGTH = 200
 # What AWS API Gateway answers with 403 for a path that it does not know.

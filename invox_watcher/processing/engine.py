@@ -210,7 +210,7 @@ class Engine:
             return
         try:
             following = self._pipeline.advance(job)
-        except Exception as error:  # noqa: BLE001 - a defect in one step must not take the others down
+        except Exception as error:  # noqa: BLE001 - a bug in one step must not take the others down
             if job.asks_api:
                 self._record_api_error(error)
             after_error = self._after_error(job, error)

@@ -83,7 +83,7 @@ RULES: dict[type[Exception], Rule] = {
     NotPermittedError: Rule(Action.FAIL),
     InvoxError: Rule(Action.FAIL),
     OSError: Rule(Action.RETRY, blames_files=True),  # if a file is closed when its share is unavailable
-    Exception: Rule(Action.RETRY),  # a defect in one step must not take the others down
+    Exception: Rule(Action.RETRY),  # a bug in one step must not take the others down
 }
 
 

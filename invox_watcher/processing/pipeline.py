@@ -16,7 +16,7 @@ Final replies, from `poll`, `reconcile` and `reuse` alike, go through `accept`, 
 What can't be processed goes through `fail`, which leads to failing; a recording that was removed from
 processing/, through `vanish`. Before words count, `verify` compares the recording with what was hashed.
 
-Each step begins from what the journal says and ends with a guarded journal write, so that a step that was
+Each step begins from what is in the journal and ends with a guarded journal write, so that a step that was
 killed anywhere is simply taken again. *When* a step is taken is up to `engine`; what an error means for the
 job, to `faults`.
 """

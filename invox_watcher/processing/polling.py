@@ -235,7 +235,7 @@ class ResultPoller:
     def is_overdue(self, job: Job, waiting: Waiting) -> bool:
         """Whether a job that is pending has waited for as long as any may.
 
-        What the wall clock says of the time before a restart may be a clock that was set, or a host that was
+        The waiting time from before a restart is by the wall clock, which may have been set, or the host was
         off: so in this run, too, it must have been polled for as long as a result usually takes.
         """
         deadline = self._policy.deadline_seconds

@@ -12,7 +12,7 @@ _FOLLOW_SECONDS = 2.0
 
 
 def reuse(context: Context, job: Job) -> Next:
-    """Wait until the earlier job has its transcript; if it gets none, this job goes on by itself.
+    """Wait until the earlier job has its transcript; if it gets none, this job continues on its own.
 
     Raises:
         RecordingError: duplicates are to fail.
