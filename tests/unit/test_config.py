@@ -308,8 +308,8 @@ WRONG_KEYS = [
     ),
     (
         "base_url: http://127.0.0.1.example.com",
-        "must be https: with plain http anyone on the network could read tokens and patients' words "
-        "(plain http is accepted for this machine only, for example http://127.0.0.1:8080)",
+        "must be https: with plain http anyone on the network could read tokens and patients' "
+        "words (plain http is accepted for this machine only, for example http://127.0.0.1:8080)",
     ),
     (
         "base_url: https://me:hunter2@api.example.com",
@@ -336,8 +336,8 @@ WRONG_VENDOR_KEYS = [
     ),
     (
         "token: {url: 'http://evil.example/x'}",
-        "token.url: must be https: with plain http anyone on the network could read tokens and patients' words "
-        "(plain http is accepted for this machine only, for example http://127.0.0.1:8080)",
+        "token.url: must be https: with plain http anyone on the network could read tokens and patients' "
+        "words (plain http is accepted for this machine only, for example http://127.0.0.1:8080)",
     ),
     (
         "token: {url: 'https://a.example/x?k=hunter2'}",
