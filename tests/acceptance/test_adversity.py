@@ -105,7 +105,7 @@ def test_folders_moved_with_jobs_under_way_are_refused(tmp_path: Path, api: Sand
     clinic.config.write_text(moved)
     refused = clinic.run("run", "--once")
     assert refused.returncode == 78
-    assert f"recordings under way lie in {clinic.processing}, not in {tmp_path / 'new'}" in refused.stderr
+    assert f"recordings under way are in {clinic.processing}, not in {tmp_path / 'new'}" in refused.stderr
     clinic.config.write_text(before)
     assert clinic.once() == 0
     assert clinic.files(clinic.done) == ["smith.wav"]
