@@ -236,7 +236,7 @@ def test_a_missing_result_is_given_up_and_retry_asks_first(tmp_path: Path, api: 
     assert clinic.once() == 1
     reason = json.loads((clinic.failed / "smith.wav.error.json").read_text())
     assert reason["code"] == "deadline"
-    assert {event["status"] for event in clinic.events("api_status_unknown")} == {"QUEUED"}
+    assert {event["status"] for event in clinic.events("api_status_unknown")} == {"ON_HOLD"}
 
     api.clear_faults()
     assert clinic.run("retry", "--all").returncode == 0

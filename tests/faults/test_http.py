@@ -390,10 +390,10 @@ def test_38_words_come_from_the_vtt_if_segments_are_missing(clinic: Clinic, api:
 
 
 def test_38_an_unknown_status_is_named_and_waited_out(clinic: Clinic, api: Sandbox) -> None:
-    api.fault({"on": "status", "do": "unknown_status", "value": "QUEUED"})
+    api.fault({"on": "status", "do": "unknown_status", "value": "ON_HOLD"})
     assert clinic.once() == 0
     assert_done(clinic, "smith.wav")
-    assert [event["status"] for event in clinic.events("api_status_unknown")] == ["QUEUED"]
+    assert [event["status"] for event in clinic.events("api_status_unknown")] == ["ON_HOLD"]
 
 
 # ---- 39: redirections --------------------------------------------------------------------------------------
