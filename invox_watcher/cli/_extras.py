@@ -38,7 +38,7 @@ def sandbox(options: argparse.Namespace) -> ExitStatus:
     from invox_watcher.sandbox.settings import SandboxSettings  # noqa: PLC0415
 
     root: Path = options.folder.absolute()
-    settings = SandboxSettings(data_directory=root / "sandbox", port=options.port)
+    settings = SandboxSettings(data_directory=root / "sandbox", port=options.port, readings=options.readings)
     webhook = {"listen": _WEBHOOK_LISTEN, "webhook_url": f"http://{_WEBHOOK_LISTEN}/webhook"}
 
     def ready(base_url: str) -> None:

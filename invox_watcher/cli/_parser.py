@@ -59,6 +59,38 @@ class _Version(argparse.Action):
         parser.exit()
 
 
+class _Readings(argparse.Action):
+    """Collects the sandbox's readings, and refuses those that don't exist or contradict each other."""
+
+    def __call__(
+        self,
+        _parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        _option: str | None = None,
+    ) -> None:
+        from invox_watcher.sandbox.readings import named  # noqa: PLC0415 - an extra
+
+        chosen = (*getattr(namespace, self.dest), *values.split(","))
+        try:
+            named(chosen)
+        except ValueError as error:
+            raise argparse.ArgumentError(self, str(error)) from None
+        setattr(namespace, self.dest, chosen)
+
+
+class _ListReadings(argparse.Action):
+    """Prints every reading of the sandbox with what differs in it."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_rest: object) -> None:
+        from invox_watcher.sandbox.readings import READINGS  # noqa: PLC0415 - an extra
+
+        width = max(map(len, READINGS))
+        for name, reading in READINGS.items():
+            print(f"{name:{width}}  {reading.summary}")
+        parser.exit()
+
+
 class _Commands:
     """Adds commands to a parser, each with the options that many have."""
 
@@ -211,11 +243,17 @@ def _add_extras(commands: _Commands) -> None:
     completion.add_argument("shell", choices=_SHELLS)
     sandbox = commands.add(
         "sandbox", "run a stand-in for the vendor's API, to try things on", call="_extras:sandbox",
-        config=False, examples=["sandbox", "sandbox --folder /tmp/trial --port 9000"],
+        config=False,
+        examples=["sandbox", "sandbox --folder /tmp/trial --port 9000", "sandbox --reading paths-v1,gzip"],
     )  # fmt: skip
     _add_folder(sandbox)
     sandbox.add_argument("--port", type=int, default=8788, help="where it listens (default: %(default)s)")
     _add_webhook(sandbox)
+    sandbox.add_argument(
+        "--reading", dest="readings", action=_Readings, default=(), metavar="NAME[,NAME...]",
+        help="behave as another reading of the vendor's pages (repeatable)",
+    )  # fmt: skip
+    sandbox.add_argument("--list-readings", action=_ListReadings, nargs=0, help="print the readings and exit")
     demo = commands.add(
         "demo", "see real speech become transcripts, with nothing to set up", call="_extras:demo",
         config=False, examples=["demo", "demo --webhook"],

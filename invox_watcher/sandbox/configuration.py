@@ -23,12 +23,14 @@ def client_configuration(
 ) -> str:
     """YAML that points the daemon at the sandbox at `base_url`, with its folders under `root`.
 
+    It has no key that only the sandbox's reading needs: finding those is what a reading is for.
+
     The daemon listens on `listen`, an address and port; None for not at all, because its usual port may be
     that of a daemon that runs already. With `webhook_url` it has its results sent there.
     """
     credentials = {"app_id": settings.app_id, "api_key": settings.api_key}
     keys: dict[str, Any] = {
-        "api": {"base_url": base_url},
+        "api": {"base_url": base_url + settings.reading.stage},
         "credentials": credentials,
         "folders": {"root": str(root)},
         "state": {"directory": str(root / "state")},

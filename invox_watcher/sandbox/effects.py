@@ -17,19 +17,19 @@ from typing import Any, assert_never
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response, StreamingResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from invox_watcher.sandbox import faults, replies
-from invox_watcher.sandbox.settings import ReplyShape
+from invox_watcher.sandbox import faults
+from invox_watcher.sandbox.replies import Replies, storage_error
 
 _CHUNK_BYTES = 65536
 
 
 async def apply(
-    fault: faults.CallFault, scope: Scope, receive: Receive, send: Send, *, app: ASGIApp, shape: ReplyShape
+    fault: faults.CallFault, scope: Scope, receive: Receive, send: Send, *, app: ASGIApp, replies: Replies
 ) -> None:
     """Serve one request as this fault has it."""
     match fault:
         case faults.Status() | faults.Html() | faults.Redirect() | faults.Huge():
-            await _substitute(fault, shape)(scope, receive, send)
+            await _substitute(fault, replies)(scope, receive, send)
         case faults.Reset():
             await _reset(scope, receive)
         case faults.CloseAfterBytes():
@@ -51,7 +51,7 @@ async def apply(
             await _truncate(await _captured(app, scope, receive), fault, send)
         case faults.MissingField() | faults.UnknownStatus() | faults.ErrorResult():
             reply = await _captured(app, scope, receive)
-            await reply.edited(_edit(fault, shape)).send(send)
+            await reply.edited(_edit(fault, replies)).send(send)
         case _:
             assert_never(fault)
 
@@ -95,11 +95,11 @@ async def _captured(app: ASGIApp, scope: Scope, receive: Receive) -> _Reply:
 
 
 def _substitute(
-    fault: faults.Status | faults.Html | faults.Redirect | faults.Huge, shape: ReplyShape
+    fault: faults.Status | faults.Html | faults.Redirect | faults.Huge, replies: Replies
 ) -> Response:
     match fault:
         case faults.Status():
-            return _status(fault, shape)
+            return _status(fault, replies)
         case faults.Html():
             return HTMLResponse("<!DOCTYPE html><html><title>Sign in</title><p>Please sign in.</p></html>")
         case faults.Redirect():
@@ -108,7 +108,7 @@ def _substitute(
             return StreamingResponse(_huge_json(fault.bytes), media_type="application/json")
 
 
-def _status(fault: faults.Status, shape: ReplyShape) -> Response:
+def _status(fault: faults.Status, replies: Replies) -> Response:
     response: Response
     if isinstance(fault.body, dict):
         response = JSONResponse(fault.body, fault.status)
@@ -116,9 +116,9 @@ def _status(fault: faults.Status, shape: ReplyShape) -> Response:
         response = Response(fault.body, fault.status, media_type="text/plain")
     elif fault.on == "upload":
         code = {403: "AccessDenied", 503: "SlowDown"}.get(fault.status, "InternalError")
-        response = replies.storage_error(fault.status, code, "This fault was asked for.")
+        response = storage_error(fault.status, code, "This fault was asked for.")
     else:
-        response = replies.api_error(shape, fault.status, "This fault was asked for.")
+        response = replies.error(fault.status, "This fault was asked for.")
     if fault.content_type is not None:
         response.headers["Content-Type"] = fault.content_type
     if fault.retry_after is not None:
@@ -208,12 +208,12 @@ async def _truncate(reply: _Reply, fault: faults.Truncate, send: Send) -> None:
 
 
 def _edit(
-    fault: faults.MissingField | faults.UnknownStatus | faults.ErrorResult, shape: ReplyShape
+    fault: faults.MissingField | faults.UnknownStatus | faults.ErrorResult, replies: Replies
 ) -> Callable[[dict[str, Any]], dict[str, Any]]:
     match fault:
         case faults.MissingField():
             return lambda body: {name: value for name, value in body.items() if name != fault.field}
         case faults.UnknownStatus():
-            return lambda body: body | {shape.state_field: fault.value}
+            return lambda body: body | replies.state(fault.value)
         case faults.ErrorResult():
-            return lambda _body: replies.error_result_body(shape, fault.message)
+            return lambda _body: replies.failure(fault.message)

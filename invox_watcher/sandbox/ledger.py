@@ -5,7 +5,6 @@ The event loop and the recognition thread both write here, so every access holds
 
 from __future__ import annotations
 
-import secrets
 import threading
 import time
 import uuid
@@ -29,6 +28,9 @@ class Count(StrEnum):
     """What is counted; the values are the keys of `GET /sandbox/stats`."""
 
     TOKENS = "tokens"  # issued
+    TOKEN_CALLS = "token_calls"  # arrived, whatever the answer
+    PRESIGN_CALLS = "presign_calls"  # the same
+    UNKNOWN_PATHS = "unknown_paths"  # calls of what is neither the API nor the sandbox's own
     PRESIGNS = "presigns"  # granted
     UPLOADS = "uploads"  # complete
     UPLOAD_ATTEMPTS = "upload_attempts"  # arrived at storage, refused and broken ones included
@@ -120,28 +122,31 @@ class Ledger:
         self._counts: Counter[Count] = Counter()
         self._token_ends: dict[str, float] = {}
         self._records: dict[str, Record] = {}
+        self._stored: Counter[str] = Counter()  # by the content's SHA-256
+        self._acknowledged: Counter[str] = Counter()
 
     def count(self, what: Count) -> None:
         """Count one more."""
         with self._lock:
             self._counts[what] += 1
 
-    def issue_token(self, lifetime_seconds: float) -> str:
-        """A new token, good for so many seconds."""
-        token = secrets.token_urlsafe(32)
+    def issue_token(self, token: str, lifetime_seconds: float, *, only_this: bool = False) -> None:
+        """Let this token be good for so many seconds; `only_this` ends all others."""
         with self._lock:
             self._counts[Count.TOKENS] += 1
+            if only_this:
+                self._token_ends.clear()
             self._token_ends[token] = time.monotonic() + lifetime_seconds
-        return token
 
     def accepts_token(self, token: str) -> bool:
         """Whether the token was issued here and is still good."""
         with self._lock:
             return time.monotonic() < self._token_ends.get(token, 0.0)
 
-    def open_record(self, mime_type: str, callback_url: str | None) -> Record:
-        """A new request that waits for its upload."""
-        record = Record(str(uuid.uuid4()), mime_type, callback_url, datetime.now(UTC))
+    def open_record(self, mime_type: str, callback_url: str | None, *, odd_id: bool = False) -> Record:
+        """A new request that waits for its upload; with `odd_id` its id has to be escaped in a URL."""
+        request_id = f"job#{uuid.uuid4()}+é %2B?=" if odd_id else str(uuid.uuid4())
+        record = Record(request_id, mime_type, callback_url, datetime.now(UTC))
         with self._lock:
             self._counts[Count.PRESIGNS] += 1
             self._records[record.id] = record
@@ -164,10 +169,16 @@ class Ledger:
         """Note a complete upload; a second one starts the request over."""
         with self._lock:
             self._counts[Count.UPLOADS] += 1
+            self._stored[upload.sha256] += 1
             before = self._records[request_id]
             record = replace(before, uploads=before.uploads + 1, upload=upload, result=None)
             self._records[request_id] = record
             return record
+
+    def acknowledged(self, upload: Upload) -> None:
+        """Note that storage has answered this upload with a 2xx."""
+        with self._lock:
+            self._acknowledged[upload.sha256] += 1
 
     def recognized(self, request_id: str, upload: Upload, result: Result) -> None:
         """Note the result, unless another upload has taken this one's place meanwhile."""
@@ -191,10 +202,19 @@ class Ledger:
             self._records[request_id] = replace(record, webhook_attempts=attempts)
 
     def stats(self) -> dict[str, Any]:
-        """The counts and every request, oldest first, ready for JSON."""
+        """The counts, every request, oldest first, and every recording by its SHA-256, ready for JSON.
+
+        A recording's uploads are counted over all its requests: those that storage has, and those that it
+        has acknowledged with a 2xx.
+        """
         with self._lock:
             counts = {what.value: self._counts[what] for what in Count}
-            return counts | {"requests": [_summary(record) for record in self._records.values()]}
+            recordings = {
+                sha256: {"stored": stored, "acknowledged": self._acknowledged[sha256]}
+                for sha256, stored in self._stored.items()
+            }
+            requests = [_summary(record) for record in self._records.values()]
+            return counts | {"requests": requests, "recordings": recordings}
 
 
 def _summary(record: Record) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import http
 import http.client
 import json
 import signal
@@ -12,8 +13,11 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import quote
 
+import h11
 import uvicorn
+from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from invox_watcher import events
@@ -21,7 +25,7 @@ from invox_watcher.sandbox.app import OnAnswer, create_app
 from invox_watcher.sandbox.ledger import Ledger
 from invox_watcher.sandbox.recognition import Recognition
 from invox_watcher.sandbox.settings import SandboxSettings
-from invox_watcher.sandbox.speech import recognizer
+from invox_watcher.sandbox.speech import recognizer, refuse
 
 _START_SECONDS = 10
 _STOP_SECONDS = 10
@@ -33,14 +37,17 @@ def serve(settings: SandboxSettings, on_ready: Callable[[str], None]) -> None:
 
     Every call is logged. Raises OSError where the port is taken, ModuleNotFoundError as `recognizer` does.
     """
-    with _listening(settings) as listener, _running(settings, _log_answer) as app:
-        base_url = _base_url(listener)
+    with _listening(settings) as listeners, _running(settings, listeners, _log_answer) as app:
+        base_url = _base_url(listeners[0])
         server = _Server(app, lambda: on_ready(base_url))
-        server.run(sockets=[listener])
+        server.run(sockets=listeners)
 
 
 class Sandbox:
     """A sandbox in a background thread, for as long as the `with` block runs.
+
+    `base_url` is where its own paths are, `api_url` what a client is to have as its base URL, `token_url`
+    the whole address of the token endpoint.
 
     Raises OSError where the port is taken, ModuleNotFoundError as `recognizer` does.
     """
@@ -48,24 +55,31 @@ class Sandbox:
     def __init__(self, settings: SandboxSettings) -> None:
         self.settings = settings
         self.base_url = ""
+        self.token_url = ""
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack:
-            listener = stack.enter_context(_listening(self.settings))
-            app = stack.enter_context(_running(self.settings, lambda _operation, _status: None))
+            listeners = stack.enter_context(_listening(self.settings))
+            app = stack.enter_context(_running(self.settings, listeners, lambda _operation, _status: None))
             started = threading.Event()
             server = _Server(app, started.set)
             thread = threading.Thread(
-                target=server.run, kwargs={"sockets": [listener]}, name="sandbox", daemon=True
+                target=server.run, kwargs={"sockets": listeners}, name="sandbox", daemon=True
             )
             stack.callback(_stop, server, thread)
             thread.start()
             if not started.wait(_START_SECONDS):
                 raise RuntimeError("the sandbox did not start")
-            self.base_url = _base_url(listener)
+            self.base_url = _base_url(listeners[0])
+            self.token_url = _token_url(self.settings, listeners)
             self._stack = stack.pop_all()
         return self
+
+    @property
+    def api_url(self) -> str:
+        """The base URL with the stage, if the reading has one."""
+        return self.base_url + self.settings.reading.stage
 
     def __exit__(
         self, _type: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
@@ -87,11 +101,11 @@ class Sandbox:
 
     def webhook_body(self, request_id: str) -> bytes:
         """The request's webhook as it was made last, sent or not. Raises ValueError where there is none."""
-        return self._control("GET", f"/sandbox/webhooks/{request_id}")
+        return self._control("GET", _webhook_path(request_id))
 
     def send_webhook(self, request_id: str) -> dict[str, Any]:
         """Send that webhook once, now: the attempt, as `stats` has it. Raises ValueError as above."""
-        attempt: dict[str, Any] = json.loads(self._control("POST", f"/sandbox/webhooks/{request_id}"))
+        attempt: dict[str, Any] = json.loads(self._control("POST", _webhook_path(request_id)))
         return attempt
 
     def _control(self, method: str, path: str, body: str | None = None) -> bytes:
@@ -106,11 +120,22 @@ class Sandbox:
 
 
 class Connection(H11Protocol):
-    """Uvicorn's HTTP/1.1 connection, which lets the application reach its transport: see `effects`."""
+    """Uvicorn's HTTP/1.1 connection, which lets the application reach its transport and send 1xx.
+
+    See `effects` and `wire`.
+    """
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self.app_state = self.app_state | {"transport": transport}
+        self.app_state = self.app_state | {"transport": transport, "interim": self._send_interim}
+
+    def _send_interim(self, status: int) -> None:
+        """Send an informational response (RFC 9110, section 15.2) before the final one."""
+        if not self.transport.is_closing():
+            event = h11.InformationalResponse(
+                status_code=status, headers=[], reason=http.HTTPStatus(status).phrase
+            )
+            self.transport.write(self.conn.send(event))
 
 
 class _Server(uvicorn.Server):
@@ -157,15 +182,29 @@ class _Server(uvicorn.Server):
 
 
 @contextlib.contextmanager
-def _running(settings: SandboxSettings, on_answer: OnAnswer) -> Iterator[Any]:
+def _running(
+    settings: SandboxSettings, listeners: list[socket.socket], on_answer: OnAnswer
+) -> Iterator[ASGIApp]:
     ledger = Ledger()
-    recognition = Recognition(recognizer(settings.recognizer), ledger)
+    recognize = refuse if settings.reading.always_fails else recognizer(settings.recognizer)
+    recognition = Recognition(recognize, ledger)
+    token_port = listeners[-1].getsockname()[1] if settings.reading.token_port == "own" else None
     with contextlib.closing(recognition):
-        yield create_app(settings, recognition, ledger, on_answer)
+        yield create_app(settings, recognition, ledger, on_answer, token_port=token_port)
 
 
 @contextlib.contextmanager
-def _listening(settings: SandboxSettings) -> Iterator[socket.socket]:
+def _listening(settings: SandboxSettings) -> Iterator[list[socket.socket]]:
+    """The socket of the API and, if the reading has one, that of the token endpoint."""
+    ports = [settings.port]
+    if settings.reading.token_port == "own":
+        ports.append(settings.port and settings.port + 1)
+    with contextlib.ExitStack() as stack:
+        yield [stack.enter_context(_listener(settings, port)) for port in ports]
+
+
+@contextlib.contextmanager
+def _listener(settings: SandboxSettings, port: int) -> Iterator[socket.socket]:
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     # The protocol by name: asyncio turns Nagle's delays (40 ms an answer) off only where it is given.
     with socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
@@ -174,10 +213,19 @@ def _listening(settings: SandboxSettings) -> Iterator[socket.socket]:
             # Else the kernel takes megabytes in at once, and the client sees no slowness.
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _THROTTLED_BUFFER_BYTES)
         try:
-            listener.bind((settings.host, settings.port))
+            listener.bind((settings.host, port))
         except OSError as error:
-            raise OSError(error.errno, f"{settings.host}:{settings.port}: {error.strerror}") from None
+            raise OSError(error.errno, f"{settings.host}:{port}: {error.strerror}") from None
         yield listener
+
+
+def _webhook_path(request_id: str) -> str:
+    return f"/sandbox/webhooks/{quote(request_id, safe='')}"
+
+
+def _token_url(settings: SandboxSettings, listeners: list[socket.socket]) -> str:
+    reading = settings.reading
+    return _base_url(listeners[-1]) + reading.stage + reading.token_path
 
 
 def _base_url(listener: socket.socket) -> str:

@@ -5,9 +5,15 @@ What the vendor's pages leave open or contradict is a choice here, so that a cli
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
+
+from invox_watcher.sandbox import readings
+from invox_watcher.sandbox.readings import Reading, ReplyShape
+
+__all__ = ["Recognizer", "ReplyShape", "SandboxSettings"]
 
 Recognizer = Literal["auto", "speech", "none"]
 
@@ -15,23 +21,10 @@ _RAW_SECRET_BYTES = (16, 24, 32)
 
 
 @dataclass(frozen=True)
-class ReplyShape:
-    """The names the sandbox's replies use, where the vendor's type, example and prose disagree.
-
-    `token_field` also decides the lifetime's name: `expiresIn`, `expires_in`, or none with a bare `token`.
-    `speaker_field` `speakerId` has values like `Speaker_00`, `speaker` like `"0"`; None names no speaker.
-    """
-
-    token_field: Literal["accessToken", "access_token", "token"] = "accessToken"  # noqa: S105 - a field's name
-    state_field: Literal["processingStatus", "transcriptionStatus"] = "processingStatus"
-    speaker_field: Literal["speakerId", "speaker"] | None = "speakerId"
-    message_field: Literal["message", "messsage"] = "message"
-    vtt: bool = True
-
-
-@dataclass(frozen=True)
 class SandboxSettings:
     """One sandbox. `port` 0 takes any free port; uploads are kept in `data_directory`.
+
+    `readings` are names of `readings.READINGS`; the fields that they change must have their defaults here.
 
     `recognizer`: `speech` needs the `sandbox` extra, `auto` uses it where it is installed, `none` answers
     at once with sentences made from the content's SHA-256. `unuploaded_status` is the answer for a request
@@ -46,7 +39,8 @@ class SandboxSettings:
     vouches for; None trusts what the system trusts. `webhook_status_endpoint`: whether the status call
     answers for a request that named a callback URL, or never knows it (404); the vendor's pages don't say.
 
-    Raises ValueError where the secret's length makes no AES key for the layout `raw`.
+    Raises ValueError for readings that don't exist or contradict each other or these settings, and where
+    the secret's length makes no AES key for the layout `raw`.
     """
 
     data_directory: Path
@@ -61,7 +55,7 @@ class SandboxSettings:
     unuploaded_status: Literal["unknown", "pending"] = "unknown"
     upload_bytes_per_second: int | None = None
     reply_shape: ReplyShape = field(default_factory=ReplyShape)
-    app_secret: str = "sandbox-secret-of-32-characters!"  # noqa: S105 - opens nothing but the sandbox
+    app_secret: str = "sandbox-secret-of-32-characters!"
     signature_layout: Literal["raw", "salted"] = "raw"
     webhook_delay_seconds: float = 0
     webhook_timeout_seconds: float = 5
@@ -70,7 +64,19 @@ class SandboxSettings:
     webhook_repeats: int = 1
     webhook_ca: Path | None = None
     webhook_status_endpoint: Literal["answers", "unknown"] = "answers"
+    readings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.signature_layout == "raw" and len(self.app_secret.encode()) not in _RAW_SECRET_BYTES:
+        if self.reading.aes_layout == "raw" and len(self.app_secret.encode()) not in _RAW_SECRET_BYTES:
             raise ValueError("app_secret: the layout raw needs 16, 24 or 32 bytes; change it, or use salted")
+
+    @functools.cached_property
+    def reading(self) -> Reading:
+        """How this sandbox behaves: its readings, and what its other settings say of the same."""
+        chosen = Reading(
+            shape=self.reply_shape,
+            before_upload=self.unuploaded_status,
+            callback_jobs=self.webhook_status_endpoint,
+            aes_layout=self.signature_layout,
+        )
+        return readings.combined([readings.named(self.readings), chosen])

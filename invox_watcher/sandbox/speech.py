@@ -45,6 +45,11 @@ def recognizer(choice: Recognizer) -> Recognize:
     return _not_installed
 
 
+def refuse(_path: Path, _sha256: str) -> tuple[Segment, ...]:
+    """A recognizer that never understands anything. Raises UndecodableError."""
+    raise UndecodableError("The audio has too little speech to be transcribed.")
+
+
 def _from_digest(_path: Path, sha256: str) -> tuple[Segment, ...]:
     mark = sha256[:12]
     return (

@@ -6,29 +6,25 @@ Delays, retries and repeats are the sandbox's settings; faults on "webhook" drop
 from __future__ import annotations
 
 import asyncio
-import base64
-import hashlib
-import json
-import secrets
+import contextlib
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
 import h11
-from Crypto.Cipher import AES
-from Crypto.Util.Padding import pad
 
-from invox_watcher.sandbox import faults, replies
+from invox_watcher.sandbox import faults, signing
 from invox_watcher.sandbox.ledger import Ledger, Result, Upload, WebhookAttempt
+from invox_watcher.sandbox.replies import Replies
 from invox_watcher.sandbox.settings import SandboxSettings
 
 _MOST_AT_ONCE = 64
 _CHUNK_BYTES = 65536
-_SALT_BYTES = 8
-_SALTED_KEY_BYTES = 32
+_EVENT_NAME = "transcription.finished"
+_TEST_BODY = b'{"eventName":"webhook.test"}'
 
 
 class Webhooks:
@@ -46,6 +42,8 @@ class Webhooks:
         Raises OSError where `webhook_ca` can't be read or holds no certificate.
         """
         self._settings = settings
+        self._reading = settings.reading
+        self._replies = Replies(settings.reading)
         self._ledger = ledger
         self._rules = rules
         self._on_attempt = on_attempt
@@ -83,18 +81,36 @@ class Webhooks:
         self._ledger.webhook_made(request_id, body)
         if isinstance(fault, faults.Drop):
             return
+        if not await self._passes_test(url):
+            return
         for _ in range(self._settings.webhook_repeats):
             await self._deliver(request_id, url, body)
 
     def _body(self, request_id: str, result: Result) -> bytes:
-        settings = self._settings
-        signed = f"{settings.app_id}~{settings.api_key}".encode()
-        seal = _raw if settings.signature_layout == "raw" else _salted
-        signature = base64.b64encode(seal(signed, settings.app_secret.encode())).decode()
-        content = replies.webhook_body(
-            settings.reply_shape, request_id, result, signature=signature, created_at=int(time.time())
-        )
-        return json.dumps(content, ensure_ascii=False).encode()
+        """The webhook as it goes out, signed as the reading has it."""
+        settings, signatures = self._settings, self._reading.webhook_signatures
+        content = self._replies.webhook(request_id, result)
+        if signatures in ("aes", "both"):
+            seal = signing.LAYOUTS[self._reading.aes_layout]
+            content["signature"] = seal(f"{settings.app_id}~{settings.api_key}", settings.app_secret)
+        content["createdAt"] = self._replies.created_at(time.time())
+        if signatures in ("request", "both"):
+            content = {"eventName": _EVENT_NAME} | content
+            signature = signing.request_signature(content, settings.app_secret, settings.api_key)
+            content["requestSignature"] = signature
+        return signing.stringify(content).encode()
+
+    async def _passes_test(self, url: str) -> bool:
+        """POST to the address what only tests it, if the reading does so; whether a webhook may follow."""
+        if self._reading.webhook_test == "none":
+            return True
+        status_code = None
+        with contextlib.suppress(TimeoutError, OSError, ValueError, h11.RemoteProtocolError):
+            async with self._places, asyncio.timeout(self._settings.webhook_timeout_seconds):
+                status_code = await self._post(url, _TEST_BODY)
+        if self._reading.webhook_test == "ignored":
+            return True
+        return status_code is not None and 200 <= status_code < 300
 
     async def _deliver(self, request_id: str, url: str, body: bytes) -> None:
         """Send it until the receiver takes it, or all tries are used up."""
@@ -113,7 +129,7 @@ class Webhooks:
             at = datetime.now(UTC)
             try:
                 async with asyncio.timeout(self._settings.webhook_timeout_seconds):
-                    status_code = await _post(url, body, self._tls)
+                    status_code = await self._post(url, body)
             except TimeoutError:
                 error = f"no whole answer within {self._settings.webhook_timeout_seconds} s"
             except (OSError, ValueError, h11.RemoteProtocolError) as failure:
@@ -123,9 +139,17 @@ class Webhooks:
         self._on_attempt(status_code)
         return attempt
 
+    async def _post(self, url: str, body: bytes) -> int:
+        if self._reading.webhook_chunked:
+            length = ("Transfer-Encoding", "chunked")
+        else:
+            length = ("Content-Length", str(len(body)))
+        headers = [("Content-Type", self._reading.webhook_content_type), length]
+        return await _post(url, body, headers, self._tls)
 
-async def _post(url: str, body: bytes, tls: ssl.SSLContext) -> int:
-    """POST JSON over a connection of its own, and read the whole answer; its status. Follows nothing.
+
+async def _post(url: str, body: bytes, headers: Sequence[tuple[str, str]], tls: ssl.SSLContext) -> int:
+    """POST over a connection of its own, and read the whole answer; its status. Follows nothing.
 
     Raises OSError, ValueError for a host name that can be none, and h11.RemoteProtocolError where the
     answer is no HTTP or breaks off.
@@ -133,12 +157,7 @@ async def _post(url: str, body: bytes, tls: ssl.SSLContext) -> int:
     parts = urlsplit(url)
     secure = parts.scheme == "https"
     port = parts.port or (443 if secure else 80)
-    headers = [
-        ("Host", parts.netloc.rpartition("@")[2]),
-        ("Content-Type", "application/json"),
-        ("Content-Length", str(len(body))),
-        ("Connection", "close"),
-    ]
+    headers = [("Host", parts.netloc.rpartition("@")[2]), *headers, ("Connection", "close")]
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     client = h11.Connection(h11.CLIENT)
     message = [h11.Request(method="POST", target=target, headers=headers), h11.Data(body), h11.EndOfMessage()]
@@ -161,27 +180,3 @@ async def _status(client: h11.Connection, reader: asyncio.StreamReader) -> int:
             status = event.status_code
         elif isinstance(event, h11.EndOfMessage):
             return status
-
-
-def _raw(plain: bytes, secret: bytes) -> bytes:
-    """The layout of the guide's C#, Java and Python examples: IV, then ciphertext, the secret as the key."""
-    iv = secrets.token_bytes(AES.block_size)
-    return iv + _encrypted(plain, secret, iv)
-
-
-def _salted(plain: bytes, secret: bytes) -> bytes:
-    """The layout of the guide's TypeScript example, CryptoJS with a passphrase: see openssl-enc(1).
-
-    Key and IV come from EVP_BytesToKey(3) with MD5 and one round.
-    """
-    salt = secrets.token_bytes(_SALT_BYTES)
-    derived, digest = b"", b""
-    while len(derived) < _SALTED_KEY_BYTES + AES.block_size:
-        digest = hashlib.md5(digest + secret + salt, usedforsecurity=False).digest()
-        derived += digest
-    key, iv = derived[:_SALTED_KEY_BYTES], derived[_SALTED_KEY_BYTES:]
-    return b"Salted__" + salt + _encrypted(plain, key, iv)
-
-
-def _encrypted(plain: bytes, key: bytes, iv: bytes) -> bytes:
-    return AES.new(key, AES.MODE_CBC, iv=iv).encrypt(pad(plain, AES.block_size))

@@ -131,6 +131,8 @@ def test_the_whole_cycle_gives_a_transcript_of_the_bytes_that_were_sent(tmp_path
     request = stats.pop("requests")[0]
     assert stats.pop("status_calls") >= 2
     assert (stats.pop("webhooks_sent"), stats.pop("webhooks_delivered")) == (0, 0)
+    assert stats.pop("recordings") == {sha256: {"stored": 1, "acknowledged": 1}}
+    assert (stats.pop("token_calls"), stats.pop("presign_calls"), stats.pop("unknown_paths")) == (1, 1, 0)
     assert stats == {"tokens": 1, "presigns": 1, "uploads": 1, "upload_attempts": 1}
     assert request["sha256"] == sha256
     assert (request["bytes"], request["uploads"], request["status"]) == (len(content), 1, "COMPLETED")

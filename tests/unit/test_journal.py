@@ -24,9 +24,7 @@ from invox_watcher.recording import FileIdentity
 BEGAN = datetime(2026, 11, 23, 18, 0, 0, 123456, tzinfo=UTC)
 SHA = "5" * 64
 DEADLINE = Failure(State.WAITING, Reason("deadline", "No result.", "Retry."), retry_can_help=False)
-REPORTED = Failure(
-    State.WAITING, Reason("transcription_failed", "None.", "Listen."), retry_can_help=True
-)
+REPORTED = Failure(State.WAITING, Reason("transcription_failed", "None.", "Listen."), retry_can_help=True)
 
 
 @pytest.fixture

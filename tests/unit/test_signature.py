@@ -53,7 +53,7 @@ class Vector:
 
 
 def read_vectors() -> list[Vector]:
-    files = sorted(VECTORS_FOLDER.glob("*.json"))
+    files = sorted(set(VECTORS_FOLDER.glob("*.json")) - set(VECTORS_FOLDER.glob("request_signature_*")))
     return [Vector(**fields) for file in files for fields in json.loads(file.read_text(encoding="utf-8"))]
 
 
