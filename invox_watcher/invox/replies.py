@@ -70,13 +70,14 @@ def parse_reply(
     spoken = has_words(words, vtt)
     stated = [one_line(str(body[key])) for key in _STATUS_KEYS if body.get(key) not in (None, "")]
     status, unknown = _status(stated, spoken=spoken, failed=bool(_message(body, ("errorMessage",))))
-    if pushed and not stated and isinstance(body.get("transcription"), Sequence):
+    listed = isinstance(body.get("transcription"), Sequence)
+    if pushed and not stated and listed and status is ReplyStatus.PENDING:
         status = ReplyStatus.COMPLETED
     if status is not ReplyStatus.COMPLETED:
         return TranscriptionReply(status, None, message, payload, unknown)
     repairs: list[str] = []
     segments = segments_of(words, vtt, duration_seconds, repairs)
-    if not segments and not isinstance(body.get("transcription"), Sequence):
+    if not segments and not listed:
         repairs.append(f"the state is COMPLETED, but `transcription` is {kind_of(body.get('transcription'))}")
     return TranscriptionReply(status, Transcript(segments), message, payload, None, tuple(repairs))
 
