@@ -64,7 +64,8 @@ _BEFORE_DELIVERY = {State.FAILING, State.VANISHED}
 TRANSITIONS: dict[State, frozenset[State]] = {
     State.CLAIMED: frozenset({State.IDENTIFIED} | _BEFORE_DELIVERY),
     State.IDENTIFIED: frozenset(
-        {State.IDENTIFIED, State.CLAIMED, State.UPLOADING, State.TRANSCRIBED} | _BEFORE_DELIVERY
+        {State.IDENTIFIED, State.CLAIMED, State.UPLOADING, State.WAITING, State.TRANSCRIBED}
+        | _BEFORE_DELIVERY
     ),
     State.UPLOADING: frozenset(
         {State.UPLOADING, State.CLAIMED, State.IDENTIFIED, State.WAITING, State.TRANSCRIBED}
@@ -121,7 +122,7 @@ class Job:
     refused_urls: int = 0
     changed_uploads: int = 0  # how often it was no longer what had been hashed
     uploaded_bytes: int = 0  # progress of a running upload, for display only
-    uploaded_at: datetime | None = None
+    uploaded_at: datetime | None = None  # when storage acknowledged it, be it for an earlier job
     completed_at: datetime | None = None
     delivered_by: str | None = None  # polling, webhook, reuse
     filed_as: str | None = None  # the reserved path in outbox/, done/ or failed/, with any suffix

@@ -83,6 +83,7 @@ class Daemon:
         """
         self._stop = threading.Event()
         self._blocked: InvoxError | None = None
+        self._held_up_by: InvoxError | None = None  # what ended `run --once` early
         self._journal_fault: InvoxError | None = None
         self._stranded: set[str] = set()  # claims that broke off; only the inbox's thread uses it
         self._crash = on_crash
@@ -151,6 +152,7 @@ class Daemon:
             api=api_of(config, self._client),
             rules=ProcessingOptions(
                 on_duplicate=config.intake.on_duplicate,
+                mime_types=config.api.mime_types,
                 formats=config.outputs.formats,
                 speaker_names=config.outputs.speaker_names,
                 asking=PollingPolicy(
@@ -271,8 +273,8 @@ class Daemon:
         """Whether nothing is left to do, or something keeps us from doing it."""
         status = self._inbox.status  # before the engine's: what was taken in between is then counted there
         health = self._engine.health
-        self._blocked = self._blocked or health.api or health.storage
-        if self._blocked is not None:
+        self._held_up_by = self._held_up_by or self._blocked or health.api or health.storage
+        if self._held_up_by is not None:
             return True
         settled = status.scans and not status.settling and not status.refused_now
         return bool(settled) and not self._engine.in_flight
@@ -280,8 +282,8 @@ class Daemon:
     @property
     def exit_status(self) -> ExitStatus:
         """How it went once it is `drained`: OK, SOME_FAILED, UNAVAILABLE, PERMISSION or TRY_LATER."""
-        if self._blocked is not None:
-            return self._blocked.exit_status
+        if self._held_up_by is not None:
+            return self._held_up_by.exit_status
         if self._engine.failed:
             return ExitStatus.SOME_FAILED
         status = self._inbox.status

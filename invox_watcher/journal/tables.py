@@ -121,6 +121,7 @@ notices = sa.Table(
     sa.Column("content_sha256", sa.String, nullable=False),
     sa.Column("payload", sa.Text, nullable=False),
     sa.Column("at", _Time, nullable=False),
+    sa.Column("covers_body", sa.Boolean, nullable=False, default=False),  # whether its signature does
 )
 # Every genuine signature that ever came, and what it came with.
 signatures = sa.Table(

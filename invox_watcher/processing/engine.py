@@ -50,6 +50,7 @@ API_FAULTS = (ApiUnavailableError, ApiRefusedError, UploadUncertainError)
 # Faults that may mean no more than that a share is away; OSError where a file is closed only then.
 _FILES_ARE_MISSING = (StorageError, RecordingVanishedError, OSError)
 _MISSED_SECONDS = 1.0
+_SET_UP_TRIES = 4  # a fault of the set-up is waited for as after so many attempts
 
 
 @dataclass(frozen=True)
@@ -255,6 +256,8 @@ class Engine:
     def _report(self, error: Exception | None) -> None:
         """Tell the breaker how a step that asks the API ended."""
         with self._lock:
+            if error is not None and error is self._api_fault:
+                return  # one purchase of a token, for which several jobs waited
             if isinstance(error, API_FAULTS):
                 refused = isinstance(error, ApiRefusedError)
                 opened = self._breaker.fault(
@@ -316,20 +319,22 @@ class Engine:
         return self._pipeline.vanish(job) if certain else Next(job, _MISSED_SECONDS)
 
     def _try_again(self, job: Job, error: InvoxError) -> Next:
-        """Come back later. While the breaker is open no attempt is spent: the API is ill, not the job.
+        """Come back later. While the breaker is open, or if the set-up is wrong, no attempt is spent.
 
         One that may have been paid for is spent all the same.
         """
+        of_set_up = _is_of_set_up(job, error)
         with self._lock:
-            spent = not self._breaker.is_open or isinstance(error, UploadUncertainError)
+            spent = not (self._breaker.is_open or of_set_up) or isinstance(error, UploadUncertainError)
         attempts = job.attempts + spent
         must_end = job.state in NEVER_GIVE_UP or (job.state in _PAID_FOR and isinstance(error, StorageError))
-        if attempts >= self._max_attempts and not must_end:
+        if spent and attempts >= self._max_attempts and not must_end:
             return self._pipeline.fail(job, error)
         if spent:
             job = self._journal.update(job, attempts=attempts)
         asked = getattr(error, "retry_after_seconds", None) or 0.0
-        delay = max(self._backoff.delay_seconds(max(attempts, 1)), asked)
+        tries = max(attempts, _SET_UP_TRIES if of_set_up else 1)
+        delay = max(self._backoff.delay_seconds(tries), asked)
         log.info(
             Event.STEP_RETRY, job=job.id, state=job.state, code=error.code, error=error.message,
             attempt=attempts, after_seconds=round(delay, 1),
@@ -350,6 +355,13 @@ class Engine:
                 return
         log.info(Event.STORAGE_RECOVERED)
         self._on_room()
+
+
+def _is_of_set_up(job: Job, error: InvoxError) -> bool:
+    """Whether the fault is no recording's: before the upload the API hears of nothing but its type."""
+    return isinstance(error, ApiRefusedError) or (
+        job.state is State.IDENTIFIED and error.code == "api_protocol"
+    )
 
 
 def _asks_api(job: Job) -> bool:

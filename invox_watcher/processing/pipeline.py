@@ -19,14 +19,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
+from invox_watcher.audio import current_mime_type
 from invox_watcher.errors import (
+    ApiRefusedError,
     FolderBlockedError,
     InvoxError,
     JournalError,
     RecordingChangingError,
     RecordingError,
     RecordingVanishedError,
-    RequestUnknownError,
     StoppedError,
     StorageError,
     TranscriptionFailedError,
@@ -49,6 +50,8 @@ from invox_watcher.times import rfc3339, seconds_since, utc_now
 _HASH_BLOCK_BYTES = 1 << 20
 _FOLLOW_SECONDS = 2.0
 _URL_REFUSALS = 3
+_MOST_UPLOADS = 3  # whose last byte went out, and of which the API then knows nothing
+_SHOWN_REPAIRS = 5
 _VOIDS = 6
 _PROGRESS_SECONDS = 1.0
 # The inbox sees at once what comes back to it: a journal that refuses must not keep us spinning.
@@ -69,6 +72,7 @@ class ProcessingOptions:
     """What the configuration says about the way of a recording; see config.example.yaml for each."""
 
     on_duplicate: Literal["reuse", "process", "fail"] = "reuse"
+    mime_types: Sequence[str] = ()  # that the account takes now
     formats: Sequence[OutputFormat] = ("json", "srt")
     speaker_names: Mapping[str, str] = dataclasses.field(default_factory=dict)
     asking: PollingPolicy = dataclasses.field(default_factory=PollingPolicy)
@@ -175,7 +179,8 @@ class Pipeline:
         if job.original_id is None and job.request_id is None:
             return self._upload(job)
         if job.original_id is None:  # an earlier job of this content was given up: ask about its upload first
-            return Next(self._journal.move(job, State.UPLOADING, detail={"request_id": job.request_id}))
+            known = State.WAITING if self._results.is_expected(job) else State.UPLOADING
+            return Next(self._journal.move(job, known, detail={"request_id": job.request_id}))
         if self._rules.on_duplicate == "fail":
             raise RecordingError(
                 f"The same recording has been taken before, as job {job.original_id}.",
@@ -194,7 +199,7 @@ class Pipeline:
             return Next(job, _FOLLOW_SECONDS)
         return self._accept(
             job,
-            parse_reply(payload),
+            parse_reply(payload, duration_seconds=job.duration_seconds, pushed=True),
             "reuse",
             request_id=original.request_id,
             uploaded_at=original.uploaded_at,
@@ -202,7 +207,7 @@ class Pipeline:
 
     def _upload(self, job: Job) -> Next:
         assert job.mime_type is not None  # noqa: S101 - what has none was refused at the claim
-        mime_type = job.mime_type
+        mime_type = current_mime_type(job.mime_type, self._rules.mime_types)
         with self._folders.open_recording(job.id, job.path) as file:
             job = self._still_identified(job, file)
             presigned = self._api.presign(mime_type, self._rules.asking.callback_url)
@@ -211,7 +216,9 @@ class Pipeline:
                 job,
                 State.UPLOADING,
                 request_id=presigned.request_id,
+                mime_type=mime_type,
                 uploaded_bytes=0,
+                uploaded_at=None,
                 detail={"request_id": presigned.request_id},
             )
             log.info(Event.UPLOAD_STARTED, job=job.id, request_id=presigned.request_id, bytes=job.size_bytes)
@@ -226,6 +233,8 @@ class Pipeline:
                 )
             except UploadUncertainError:
                 log.warning(Event.UPLOAD_UNCERTAIN, job=job.id, request_id=job.request_id)
+                with contextlib.suppress(JournalError):  # `_upload_again` counts them by it
+                    self._journal.update(job, uploaded_bytes=job.size_bytes)
                 raise  # the job stays in state uploading, whose step asks before anything is sent again
             except UploadUrlRefusedError as error:
                 return self._again_with_new_url(job, error)
@@ -283,7 +292,12 @@ class Pipeline:
 
     def _again_with_new_url(self, job: Job, error: UploadUrlRefusedError) -> Next:
         refusals = job.refused_urls + 1
-        job = self._journal.move(job, State.IDENTIFIED, request_id=None, refused_urls=refusals)
+        of_set_up = refusals >= _URL_REFUSALS and not self._api.has_stored(job.mime_type or "")
+        job = self._journal.move(
+            job, State.IDENTIFIED, request_id=None, refused_urls=0 if of_set_up else refusals
+        )
+        if of_set_up:
+            raise ApiRefusedError(error.message, code=error.code, hint=error.hint, status=error.status)
         if refusals >= _URL_REFUSALS:
             raise RecordingError(
                 f"Storage refused {refusals} presigned URLs: {error.message}",
@@ -318,19 +332,25 @@ class Pipeline:
         return Next(job, min(self._results.next_poll_delay(waited), patience - waited))
 
     def _upload_again(self, job: Job) -> Next:
+        lost = job.uploaded_bytes == job.size_bytes
+        before = sum(entry.detail.get("upload") == "lost" for entry in self._journal.history(job.id))
+        if lost and before + 1 >= _MOST_UPLOADS:
+            raise RecordingError(
+                f"It was uploaded {before + 1} times, and each time storage did not confirm it and the API"
+                " did not know of it.",
+                code="upload_lost",
+                hint="Ask the vendor about its storage. `invox-watcher retry` asks once more before it sends"
+                " anything.",
+            )
         self._results.forget(job)
-        return Next(self._journal.move(job, State.IDENTIFIED, request_id=None, detail={"upload": "lost"}))
+        detail = {"upload": "lost" if lost else "broken_off"}
+        return Next(self._journal.move(job, State.IDENTIFIED, request_id=None, detail=detail))
 
     # ---- waiting → transcribed ---------------------------------------------------------------------------
 
     def _look(self, job: Job) -> Next:
         answer = self._results.ask(job)
-        if answer is None:
-            raise RecordingError(
-                "The API took the recording but has nothing under its request id.",
-                code=RequestUnknownError.code,
-                hint="`invox-watcher retry` asks once more and then sends it again.",
-            )
+        assert answer is not None  # noqa: S101 - what storage has acknowledged is pending until its deadline
         if answer.is_final:
             return self._accept_answer(job, answer)
         waited = self._results.waited_seconds(job)
@@ -356,6 +376,11 @@ class Pipeline:
                 f"The API could not transcribe it: {reply.error_message or 'no reason given'}",
                 hint="Listen to it: is there speech in it? `invox-watcher retry` sends it once more.",
             )
+        if reply.repairs:
+            log.warning(
+                Event.REPLY_REPAIRED, job=job.id, count=len(reply.repairs),
+                repairs=list(reply.repairs[:_SHOWN_REPAIRS]),
+            )  # fmt: skip
         job = self._names.for_outputs(
             self._check_recording(job),
             self._rules.formats,

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from invox_watcher.errors import ApiRejectedError, RequestUnknownError
+from invox_watcher.errors import ApiError, ApiRefusedError, ApiRejectedError, RequestUnknownError
+from invox_watcher.events import Event, log
 from invox_watcher.invox import InvoxApi, ReplyStatus, TranscriptionReply, parse_reply
 from invox_watcher.job import Job, State
 from invox_watcher.journal import Journal
@@ -45,6 +46,10 @@ def next_poll_delay(waited_seconds: float, *, first_seconds: float, max_seconds:
 _UNCERTAIN_FLOOR_SECONDS = 600.0
 _UNCERTAIN_FACTOR = 3.0
 _PENDING = TranscriptionReply(ReplyStatus.PENDING, None, None, {})
+_UNKNOWN_HINT = (
+    "Storage has taken the recording, so it is waited for until polling.deadline_seconds. If that is so for"
+    " each recording, check api.status_path."
+)
 
 
 @dataclass(frozen=True)
@@ -91,62 +96,84 @@ class ResultPoller:
         self._waiting_since: dict[str, float] = {}
         self._asked_since: dict[str, float] = {}
         self._denied_since: dict[str, float] = {}
+        self._reported: set[str] = set()  # jobs of which it was logged that the API does not know them
+        self._answered = False  # whether any question about a result has been answered
         # Whether the API has answered for a job whose result it sent; None where that is not known yet.
         self._api_answers: bool | None = None
 
     def ask(self, job: Job) -> PollOutcome | None:
-        """What there is under the request id; None once the API has denied to know it for long enough."""
+        """What there is under the request id; None once the API has denied to know it for long enough.
+
+        That is believed only of an upload of unknown fate: what storage has acknowledged is pending.
+        """
         assert job.request_id is not None  # noqa: S101 - written with the states that ask
         self._asked_since.setdefault(job.id, self._clock())
-        kept = self._journal.notice(job.request_id) if self._asking.callback_url else None
-        if kept is None:
+        stored = self._journal.notice(job.request_id) if self._asking.callback_url else None
+        if stored is None:
             reply = self._ask_api(job, job.request_id)
-            if reply is None and self._may_come_by_webhook_only():
+            if reply is None and (job.state is State.WAITING or self._may_come_by_webhook_only()):
                 reply = _PENDING
             return None if reply is None else PollOutcome(reply, "polling")
-        payload, at = kept
-        notice = PollOutcome(parse_reply(payload), "webhook", asked_api=self._asking.confirm != "never")
-        if self._asking.confirm == "never":
-            return notice
-        reply = self._ask_api(job, job.request_id, rejected_is_denied=self._asking.confirm == "auto")
+        pushed = parse_reply(stored.payload, duration_seconds=job.duration_seconds, pushed=True)
+        if self._asking.confirm == "never" or (stored.covers_body and self._asking.confirm == "auto"):
+            return PollOutcome(pushed, "webhook", asked_api=False)
+        reply = self._ask_api(job, job.request_id)
         if reply is not None and reply.status is not ReplyStatus.PENDING:
             self._api_answers = True
             return PollOutcome(reply, "webhook")
-        if self._asking.confirm == "auto" and self._is_not_answering(job, reply, at):
-            return notice
+        if self._asking.confirm == "auto" and self._is_not_answering(job, reply, stored.at):
+            return PollOutcome(pushed, "webhook")
+        if reply is None and job.state is State.WAITING:
+            reply = _PENDING
         return None if reply is None else PollOutcome(reply, "webhook")
 
     def _is_not_answering(self, job: Job, reply: TranscriptionReply | None, notified_at: datetime) -> bool:
         """Whether the API doesn't answer for jobs whose result it sends: it denies them, or says "pending".
 
         Not believed quickly, since a moment's denial must not open the way for a webhook's own words; but
-        once it has denied one job for long, and never answered for any, it is how this account works.
+        once it has done so with one job for long, and never answered for any, it is how this account works.
         """
-        denied = reply is None or (job.id in self._denied_since and self._api_answers is False)
-        if denied and self._api_answers is None:
+        never_answers = self._api_answers is False
+        denied = reply is None or (job.id in self._denied_since and never_answers)
+        patience = self._asking.unknown_seconds if never_answers else self.patience_seconds(job)
+        overdue = (utc_now() - notified_at).total_seconds() >= patience
+        if (denied or overdue) and self._api_answers is None:
             self._api_answers = False
-        return denied or (utc_now() - notified_at).total_seconds() >= self.patience_seconds(job)
+        return denied or overdue
 
     def _may_come_by_webhook_only(self) -> bool:
         """Whether an API that denies a job may be one that only ever sends such jobs' results."""
         expected = self._asking.callback_url is not None and self._asking.confirm != "always"
         return expected and self._api_answers is not True
 
-    def _ask_api(
-        self, job: Job, request_id: str, *, rejected_is_denied: bool = False
-    ) -> TranscriptionReply | None:
+    def _ask_api(self, job: Job, request_id: str) -> TranscriptionReply | None:
+        """The API's reply; None once it has denied to know the request for long enough.
+
+        Some APIs reject a question about a request whose result they send: that is a denial, too.
+        """
         try:
-            reply = self._api.result(request_id)
-        except (RequestUnknownError, ApiRejectedError) as error:
-            if isinstance(error, ApiRejectedError) and not rejected_is_denied:
-                raise
-            # Its books may be behind its storage, or a part of it restarting: one denial is not believed.
-            denied_since = self._denied_since.setdefault(job.id, self._clock())
-            if self._clock() - denied_since >= self._asking.unknown_seconds:
-                return None
-            return _PENDING
+            reply = self._api.result(request_id, duration_seconds=job.duration_seconds)
+        except RequestUnknownError as error:
+            if error.code == "not_found" and job.state is State.WAITING and not self._answered:
+                raise _of_set_up(error) from None
+            return self._denied(job)
+        except ApiRejectedError as error:
+            if self._asking.callback_url is None:
+                raise error if self._answered else _of_set_up(error) from None
+            return self._denied(job)
+        self._answered = True
         self._denied_since.pop(job.id, None)
         return reply
+
+    def _denied(self, job: Job) -> TranscriptionReply | None:
+        # Its books may be behind its storage, or a part of it restarting: one denial is not believed.
+        denied_since = self._denied_since.setdefault(job.id, self._clock())
+        if self._clock() - denied_since < self._asking.unknown_seconds:
+            return _PENDING
+        if self._asking.callback_url is None and job.state is State.WAITING and job.id not in self._reported:
+            self._reported.add(job.id)
+            log.warning(Event.REQUEST_UNKNOWN, job=job.id, request_id=job.request_id, hint=_UNKNOWN_HINT)
+        return None
 
     # ---- when --------------------------------------------------------------------------------------------
 
@@ -167,6 +194,13 @@ class ResultPoller:
         self._waiting_since.pop(job.id, None)
         self._asked_since.pop(job.id, None)
         self._denied_since.pop(job.id, None)
+        self._reported.discard(job.id)
+
+    def is_expected(self, job: Job) -> bool:
+        """Whether storage has acknowledged the upload, and its deadline has not passed."""
+        if job.uploaded_at is None:
+            return False
+        return (utc_now() - job.uploaded_at).total_seconds() < self._asking.deadline_seconds
 
     def waited_seconds(self, job: Job) -> float:
         """How long this job has been waiting. After a restart the wall clock is believed, forwards only."""
@@ -207,3 +241,9 @@ class ResultPoller:
         # Where webhooks are expected, one that had to be asked for tells how long we waited, not the API.
         by = "polling" if self._asking.callback_url is None else "webhook"
         return self._journal.transcription_ratios(by)
+
+
+def _of_set_up(error: ApiError) -> ApiRefusedError:
+    """An answer that leaves open whether any question will ever be answered as things are set up."""
+    code = "not_found" if isinstance(error, RequestUnknownError) else "rejected"
+    return ApiRefusedError(error.message, code=code, hint=error.hint, status=error.status)
