@@ -54,7 +54,8 @@ def test_the_webhook_itself_is_taken_where_the_rule_says_so(
 
 def test_always_means_that_no_word_is_taken_from_a_webhook(tmp_path: Path) -> None:
     with sandbox(tmp_path / "api", webhook_status_endpoint="unknown") as api:
-        clinic = webhook_clinic(tmp_path / "clinic", api, confirm="always")
+        polling = {"first_seconds": 0.1, "max_seconds": 0.5, "unknown_seconds": 0.3, "deadline_seconds": 1}
+        clinic = webhook_clinic(tmp_path / "clinic", api, confirm="always", polling=polling)
         daemon = clinic.start()
         write_wav(clinic.inbox / "smith.wav")
         wait_for("it is given up", lambda: "smith.wav" in clinic.files(clinic.failed))
