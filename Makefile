@@ -1,64 +1,74 @@
-# Everything happens in .venv; only packages of the system that are missing are installed outside of it.
+# Everything happens in .venv; outside of it, only missing Debian packages are installed.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-# What the tests run besides Python: Debian packages, each with a program that is there if it is installed.
-TEST_PACKAGES := strace:strace ffmpeg:ffmpeg openssl:openssl nginx:nginx nodejs:node npm:npm default-jdk-headless:javac
-# What the fault tests run besides: file systems, servers, another clock.
+# Debian packages, each with a program that exists if it is installed. The tests need these besides Python:
+TEST_PACKAGES := strace:strace ffmpeg:ffmpeg openssl:openssl
+# The vendor's guide has clients in Node and Java; docs/nginx.conf is for nginx.
+CLIENT_PACKAGES := nodejs:node npm:npm default-jdk-headless:javac nginx:nginx openssl:openssl
+# The fault tests mount file systems, start servers and set another clock.
 FAULT_PACKAGES := faketime:faketime sshfs:sshfs openssh-server:sshd openssh-client:ssh-keygen \
 	bindfs:bindfs ntfs-3g:lowntfs-3g samba:smbd smbclient:smbclient e2fsprogs:mkfs.ext4
-# What reads our metrics and our log.
+# Programs that read our metrics and our log.
 MONITORING_PACKAGES := prometheus:prometheus curl:curl jq:jq
-# What boots a Debian in a container, and freezes a thread in it.
+# These boot a Debian in a container, and freeze a thread in it.
 SYSTEMD_PACKAGES := debootstrap:debootstrap systemd-container:systemd-nspawn strace:strace bindfs:bindfs
-# More than a small machine has cores: for most of its time a test waits for what it has started.
+# More workers than a small machine has cores: most of the time a test waits for a process that it started.
 AT_ONCE := -n 3 --dist loadfile
-# The client of the vendor's TypeScript example, which opens the stand-in API's signatures.
+# What `make test` leaves to the other targets.
+ANYWHERE := not needs and not systemd and not clients
+# The library of the guide's TypeScript example, which opens the stand-in API's signatures.
 CRYPTO_JS := crypto-js@4.2.0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-quick test-faults test-long test-monitoring test-systemd check clean
-.PHONY: packages fault-packages monitoring-packages systemd-packages
+.PHONY: help demo test test-unit test-quick test-clients test-faults test-long test-monitoring test-systemd
+.PHONY: check clean packages client-packages fault-packages monitoring-packages systemd-packages
 
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 21
 
 demo: $(VENV)/.demo-installed ## see real speech become transcripts; under a minute
 	@$(BIN)/invox-watcher demo
 
-test: check $(VENV)/.node-installed ## all checks, and all tests that any user can run anywhere
-	$(BIN)/pytest $(AT_ONCE) -m 'not needs and not systemd'
+test: check | packages ## all checks, and every test that any user can run; under ten minutes
+	$(BIN)/pytest $(AT_ONCE) -m '$(ANYWHERE)'
 
-test-quick: $(VENV)/.test-installed $(VENV)/.node-installed ## the same without the slow ones
-	$(BIN)/pytest $(AT_ONCE) -m 'not needs and not systemd and not slow'
+test-unit: $(VENV)/.test-installed ## the unit tests: no process, no server; under a minute
+	$(BIN)/pytest $(AT_ONCE) tests/unit
+
+test-quick: $(VENV)/.test-installed | packages ## `make test` without the checks and the slow tests
+	$(BIN)/pytest $(AT_ONCE) -m '$(ANYWHERE) and not slow'
+
+test-clients: $(VENV)/.test-installed $(VENV)/.node-installed | client-packages ## webhooks with clients in Node and Java, and nginx
+	$(BIN)/pytest $(AT_ONCE) -m clients
 
 test-faults: $(VENV)/.test-installed | packages fault-packages ## as root: every fault of docs/reliability.md
 	@[ "$$(id -u)" -eq 0 ] || { echo "This mounts file systems: run it as root." >&2; exit 1; }
 	$(BIN)/pytest $(AT_ONCE) tests/faults
 
-test-long: $(VENV)/.test-installed ## faults in any order, a thousand times; over an hour
+test-long: $(VENV)/.test-installed ## random faults in random order, a thousand times; over an hour
 	$(BIN)/pytest -s tests/faults/test_any_order.py --hypothesis-profile=long --timeout=0
 
-test-monitoring: $(VENV)/.test-installed | monitoring-packages ## Prometheus scrapes the daemon, and its alerts fire
+test-monitoring: $(VENV)/.test-installed | monitoring-packages ## a real Prometheus scrapes the daemon and fires its alerts
 	$(BIN)/pytest -m needs tests/acceptance/test_prometheus.py tests/acceptance/test_events_page.py
 
-test-systemd: $(VENV)/.test-installed | systemd-packages monitoring-packages ## as root: installed on a real systemd, and what else needs root
+test-systemd: $(VENV)/.test-installed | systemd-packages monitoring-packages ## as root: the service on a real systemd, and other tests that need root
 	@[ "$$(id -u)" -eq 0 ] || { echo "This boots a Debian in a container: run it as root." >&2; exit 1; }
 	$(BIN)/pytest -m 'systemd or needs' --ignore tests/faults
 
-check: $(VENV)/.test-installed ## style, types, and who may import whom
+check: $(VENV)/.test-installed ## style, types, and the import contracts
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-clean: ## remove .venv and all that was built; what a demo left stays
+clean: ## remove .venv and build files; keeps what `make demo` wrote
 	rm -rf $(VENV) build dist *.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find bench invox_watcher tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# Shell code that installs Debian packages, or names them and fails where it may not.
+# Shell code that installs Debian packages, or names them and fails if it may not.
 define install_packages
 	if ! command -v apt-get >/dev/null; then \
 		echo "Install these with your system's package manager, then call make again: $(1)" >&2; exit 1; \
@@ -73,8 +83,8 @@ define install_packages
 	$$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $(1)
 endef
 
-# Shell code that installs those of the packages $(1) whose program is missing. Debian keeps servers in a
-# folder that not every user's PATH has, and starts them: the tests start their own.
+# Shell code that installs those of the packages $(1) whose program is missing. Debian installs servers to
+# /usr/sbin, which is not on every user's PATH, and starts them: the tests start their own.
 define install_missing
 	missing=; PATH="$$PATH:/usr/sbin:/sbin"; \
 	for pair in $(1); do \
@@ -93,6 +103,9 @@ endef
 packages:
 	@$(call install_missing,$(TEST_PACKAGES))
 
+client-packages:
+	@$(call install_missing,$(CLIENT_PACKAGES))
+
 fault-packages:
 	@$(call install_missing,$(FAULT_PACKAGES))
 
@@ -102,7 +115,7 @@ monitoring-packages:
 systemd-packages:
 	@$(call install_missing,$(SYSTEMD_PACKAGES))
 
-# Debian and Ubuntu keep what `python3 -m venv` needs in a package of its own.
+# Debian and Ubuntu have a separate package for what `python3 -m venv` needs.
 $(VENV)/.made:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 		echo "This needs Python 3.11 or later; $(PYTHON) is not." >&2; \
@@ -121,6 +134,6 @@ $(VENV)/.test-installed: $(VENV)/.made pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[sandbox,dev]'
 	@touch $@ $(VENV)/.demo-installed
 
-$(VENV)/.node-installed: $(VENV)/.made Makefile | packages
+$(VENV)/.node-installed: $(VENV)/.made Makefile | client-packages
 	npm install --prefix $(VENV)/node --no-save --no-package-lock --ignore-scripts --no-audit --no-fund $(CRYPTO_JS)
 	@touch $@

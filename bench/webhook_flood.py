@@ -15,8 +15,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.acceptance.test_webhooks import _peak_kib, webhook_clinic
-from tests.kit.clinic import Clinic, sandbox, stop, wait_for, write_wav
+from tests.kit.clinic import Clinic, peak_kib, sandbox, stop, wait_for
+from tests.kit.recordings import write_wav
+from tests.kit.webhook_clinic import webhook_clinic
 
 RATE = 2000
 CONNECTIONS = 40
@@ -94,7 +95,7 @@ def main(seconds: float = 30.0) -> None:
         daemon = clinic.start()
         host, _, port = clinic.events("listening")[0]["address"].rpartition(":")
         in_peace = _fifty(clinic, 300)
-        asked, memory = api.stats()["status_calls"], _peak_kib(daemon.pid)
+        asked, memory = api.stats()["status_calls"], peak_kib(daemon.pid)
         queue: multiprocessing.Queue[dict[str, int]] = multiprocessing.Queue()
         attacker = multiprocessing.Process(target=_attacker, args=(host, int(port), seconds, queue))
         attacker.start()
@@ -103,7 +104,7 @@ def main(seconds: float = 30.0) -> None:
         counts = queue.get()
         attacker.join()
         asked_under_attack = api.stats()["status_calls"] - asked
-        grown = _peak_kib(daemon.pid) - memory
+        grown = peak_kib(daemon.pid) - memory
         status = stop(daemon)
     rows = [
         ("forged webhooks offered", f"{counts.pop('offered') / seconds:.0f} a second for {seconds:.0f} s")

@@ -1,14 +1,18 @@
-"""From the configuration to the parts: which arguments each of them gets, and what is prepared on the disk.
+"""From the configuration to finished parts: one function builds each, and `assemble` all that a daemon needs.
 
-`daemon` puts the parts together, and `check` and the commands use single ones.
+`check` and the commands use single ones. Nothing else in the package takes the configuration apart.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 from invox_watcher.config import Config
+from invox_watcher.delivery import Commands, Hooks
 from invox_watcher.errors import FolderError
 from invox_watcher.files import (
     LOCK_FILE,
@@ -19,11 +23,96 @@ from invox_watcher.files import (
     prepare_state,
     unusable,
 )
+from invox_watcher.heartbeat import StallDetector
 from invox_watcher.host import Locks
 from invox_watcher.inbox import Inbox
-from invox_watcher.invox import ApiCall, ApiOptions, InvoxApi, TokenRequest
-from invox_watcher.journal import Journal
+from invox_watcher.invox import ApiCall, ApiOptions, Credentials, InvoxApi, Receiver, TokenRequest
+from invox_watcher.job import State
+from invox_watcher.journal import AuditLog, Journal
 from invox_watcher.net import HttpClient
+from invox_watcher.processing import (
+    Backoff,
+    Clock,
+    Engine,
+    Intake,
+    JournalMonitor,
+    Pipeline,
+    PollingPolicy,
+    ProcessingOptions,
+)
+from invox_watcher.retention import Ages, Retention
+
+_JOURNAL_CHECK_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a daemon consists of, built and not yet started. `close` releases what they hold open."""
+
+    stop: threading.Event  # set to end whatever runs in a thread
+    folders: Folders
+    journal: Journal
+    client: HttpClient
+    inbox: Inbox
+    intake: Intake
+    engine: Engine
+    folder_monitor: FolderMonitor
+    journal_monitor: JournalMonitor
+    stall_detector: StallDetector
+    housekeeping: Mapping[str, Callable[[threading.Event], None]]  # for a thread each, by its name
+    receiver: Receiver | None  # of webhooks
+    address: tuple[str, int] | None  # where to listen
+    disks: Mapping[str, Path]  # the folders whose disks are measured, by name
+    close: Callable[[], None]
+
+
+def assemble(
+    config: Config, folders: Folders, *, patience_seconds: float, on_crash: Callable[[], None], clock: Clock
+) -> Parts:
+    """All parts by one configuration, on `folders` that `claim_folders` has claimed.
+
+    `patience_seconds`: how long a part may make no progress. `on_crash` is called when a thread of the engine
+    dies.
+
+    Raises:
+        FolderError, JournalError: the configuration names something that can't be used.
+    """
+    stop = threading.Event()
+    with ExitStack() as opened:
+        audit = AuditLog(config.state.directory)
+        opened.callback(audit.close)
+        journal = journal_of(config, audit)
+        opened.callback(journal.close)
+        folder_monitor = folder_monitor_of(config, folders, journal)
+        journal_monitor = JournalMonitor(journal, min(_JOURNAL_CHECK_SECONDS, patience_seconds / 4))
+        gates = (folder_monitor, journal_monitor)
+        client = client_of(config)
+        opened.callback(client.close)
+        inbox = inbox_of(config, folders)
+        pipeline = pipeline_of(config, folders, journal, client, stop=stop, clock=clock)
+        engine = engine_of(
+            config, pipeline, journal, folder_monitor, on_room=inbox.wake, on_crash=on_crash, clock=clock
+        )
+        return Parts(
+            stop=stop,
+            folders=folders,
+            journal=journal,
+            client=client,
+            inbox=inbox,
+            intake=Intake(folders, pipeline, engine, inbox, gates=gates, stop=stop),
+            engine=engine,
+            folder_monitor=folder_monitor,
+            journal_monitor=journal_monitor,
+            stall_detector=StallDetector(patience_seconds),
+            housekeeping=housekeeping_of(config, folders, journal, audit, folder_monitor),
+            receiver=receiver_of(config, journal, engine),
+            address=config.http.address,
+            disks=named_folders(folders) | {"state": config.state.directory},
+            close=opened.pop_all().close,
+        )
+
+
+# ---- folders and state directory ---------------------------------------------------------------------------
 
 
 def folders_of(config: Config) -> Folders:
@@ -41,6 +130,92 @@ def folders_of(config: Config) -> Folders:
 def named_folders(folders: Folders) -> dict[str, Path]:
     """The five folders by name."""
     return {name: getattr(folders, name) for name in ("inbox", "processing", "outbox", "done", "failed")}
+
+
+def locked_by(config: Config) -> list[Path]:
+    """What a daemon with this configuration locks for itself alone.
+
+    The folder of recordings under way, too: two journals over the same folders would take each other's.
+    """
+    return [config.state.directory / LOCK_FILE, config.folders.processing]
+
+
+def claim_folders(config: Config, locks: Locks) -> Folders:
+    """The folders and the state directory, created if they are missing, and locked by `locks`.
+
+    Raises:
+        FolderError, JournalError: one can't be used, or another daemon uses it.
+    """
+    folders, directory = folders_of(config), config.state.directory
+    prepare_state(directory, folders.inbox)
+    try:
+        locks.hold(directory / LOCK_FILE)
+    except OSError as error:
+        raise unusable(directory, error) from None
+    check_mounted(directory, named_folders(folders).values())
+    folders.prepare()
+    try:
+        locks.hold(folders.processing)
+    except OSError as error:
+        raise unusable(folders.processing, error) from None
+    return folders
+
+
+def folder_monitor_of(config: Config, folders: Folders, journal: Journal) -> FolderMonitor:
+    """The monitor of these folders, which the state directory records as the daemon's from now on.
+
+    Raises:
+        FolderError: recordings under way are elsewhere, or the state directory can't be written.
+        FoldersGoneError: a folder is unavailable.
+    """
+    monitor, directory = FolderMonitor(named_folders(folders)), config.state.directory
+    under_way = [job.id for job in journal.active()]
+    left = left_behind(directory, folders.processing, under_way)
+    if left is not None:
+        raise FolderError(
+            f"folders.processing: recordings under way are in {left}, not in {folders.processing}",
+            hint=f"Run with the previous folders until these are done, or move everything that is in {left}.",
+        )
+    try:
+        monitor.remember(directory)
+    except OSError as error:
+        raise unusable(directory, error) from None
+    return monitor
+
+
+def journal_of(config: Config, audit: AuditLog) -> Journal:
+    """The journal in the state directory; it marks jobs that end in a state with a command.
+
+    Raises:
+        JournalError: it can't be used.
+    """
+    return Journal(
+        config.state.directory,
+        hooks_after=commands_of(config).states,
+        on_transition=audit.record_transition,
+    )
+
+
+def inbox_of(config: Config, folders: Folders) -> Inbox:
+    """The watched inbox that the configuration describes."""
+    return Inbox(
+        folders.inbox,
+        **config.watch.model_dump(),
+        max_size_bytes=config.intake.max_size_mib << 20,
+        accepted_mime_types=config.api.mime_types,
+    )
+
+
+# ---- the API -----------------------------------------------------------------------------------------------
+
+
+def client_of(config: Config) -> HttpClient:
+    """The HTTP client that the configuration describes."""
+    return HttpClient(
+        connect_timeout_seconds=config.api.connect_timeout_seconds,
+        ca_bundle=str(config.api.ca_bundle) if config.api.ca_bundle else None,
+        proxy=config.api.proxy,
+    )
 
 
 def api_of(
@@ -77,75 +252,96 @@ def api_of(
     )
 
 
-def client_of(config: Config) -> HttpClient:
-    """The HTTP client that the configuration describes."""
-    return HttpClient(
-        connect_timeout_seconds=config.api.connect_timeout_seconds,
-        ca_bundle=str(config.api.ca_bundle) if config.api.ca_bundle else None,
-        proxy=config.api.proxy,
+def receiver_of(config: Config, journal: Journal, engine: Engine) -> Receiver | None:
+    """The receiver of webhooks; None if there are to be none."""
+    secret = config.credentials.app_secret
+    if not config.webhook.enabled or secret is None:
+        return None
+    credentials = Credentials(
+        app_id=config.credentials.app_id.get_secret_value(),
+        api_key=config.credentials.api_key.get_secret_value(),
+        app_secret=secret.get_secret_value(),
+    )
+    return Receiver(credentials, record=journal.record_notice, wake=engine.expedite)
+
+
+# ---- processing --------------------------------------------------------------------------------------------
+
+
+def pipeline_of(
+    config: Config,
+    folders: Folders,
+    journal: Journal,
+    client: HttpClient,
+    *,
+    stop: threading.Event,
+    clock: Clock,
+) -> Pipeline:
+    """The steps of a recording, as the configuration wants them."""
+    return Pipeline(
+        folders=folders,
+        journal=journal,
+        api=api_of(config, client),
+        options=ProcessingOptions(
+            on_duplicate=config.intake.on_duplicate,
+            mime_types=config.api.mime_types,
+            formats=config.outputs.formats,
+            speaker_names=config.outputs.speaker_names,
+            polling=PollingPolicy(
+                **config.polling.model_dump(),
+                callback_url=config.webhook.public_url if config.webhook.enabled else None,
+                confirm=config.webhook.confirm,
+            ),
+        ),
+        stop=stop,
+        clock=clock,
     )
 
 
-def locked_by(config: Config) -> list[Path]:
-    """What a daemon with this configuration holds for itself alone.
-
-    Also where the recordings are: two journals over the same folders would each take the other's.
-    """
-    return [config.state.directory / LOCK_FILE, config.folders.processing]
-
-
-def claim_folders(config: Config, locks: Locks) -> Folders:
-    """The folders and the state directory, made where they are missing, and held by `locks`.
-
-    Raises:
-        FolderError, JournalError: one can't be used, or another daemon uses it.
-    """
-    folders = folders_of(config)
-    directory = prepare_state(config)
-    try:
-        locks.hold(directory / LOCK_FILE)
-    except OSError as error:
-        raise unusable(directory, error) from None
-    check_mounted(directory, named_folders(folders).values())
-    folders.prepare()
-    try:
-        locks.hold(folders.processing)
-    except OSError as error:
-        raise unusable(folders.processing, error) from None
-    return folders
-
-
-def move_in(config: Config, folders: Folders, presence: FolderMonitor, journal: Journal) -> None:
-    """Remember that the daemon works with these folders from now on, if it may.
-
-    Raises:
-        FolderError: recordings under way lie elsewhere, or the state directory can't be written.
-    """
-    under_way = [job.id for job in journal.active()]
-    left = left_behind(config.state.directory, folders.processing, under_way)
-    if left is not None:
-        raise FolderError(
-            f"folders.processing: recordings under way lie in {left}, not in {folders.processing}",
-            hint=f"Run with the folders as they were until these are done, or move all that is in {left}.",
-        )
-    try:
-        presence.remember(config.state.directory)
-    except OSError as error:
-        raise unusable(config.state.directory, error) from None
-
-
-def inbox_of(config: Config, folders: Folders) -> Inbox:
-    """The watched inbox that the configuration describes."""
-    watch = config.watch
-    return Inbox(
-        folders.inbox,
-        mode=watch.mode,
-        recursive=watch.recursive,
-        settle_seconds=watch.settle_seconds,
-        rescan_seconds=watch.rescan_seconds,
-        polling_seconds=watch.polling_seconds,
-        patience_seconds=watch.patience_seconds,
-        ignore=watch.ignore,
-        max_size_bytes=config.intake.max_size_mib << 20,
-        accepted_mime_types=config.api.mime_types,
+def engine_of(
+    config: Config,
+    pipeline: Pipeline,
+    journal: Journal,
+    folder_monitor: FolderMonitor,
+    *,
+    on_room: Callable[[], None],
+    on_crash: Callable[[], None],
+    clock: Clock,
+) -> Engine:
+    """The engine, with its threads not yet started."""
+    return Engine(
+        pipeline=pipeline,
+        journal=journal,
+        upload_workers=config.upload.workers,
+        max_in_flight=config.intake.max_in_flight,
+        max_attempts=config.retry.max_attempts,
+        backoff=Backoff(config.retry.base_seconds, config.retry.max_seconds),
+        unavailable=folder_monitor.unavailable,
+        on_room=on_room,
+        on_crash=on_crash,
+        clock=clock,
     )
+
+
+# ---- what is finished --------------------------------------------------------------------------------------
+
+
+def commands_of(config: Config) -> Commands:
+    """The operator's commands."""
+    return Commands(**config.hooks.model_dump())
+
+
+def housekeeping_of(
+    config: Config, folders: Folders, journal: Journal, audit: AuditLog, folder_monitor: FolderMonitor
+) -> dict[str, Callable[[threading.Event], None]]:
+    """What the configuration wants done with finished recordings, by the name of the thread that does it."""
+    commands, finished = commands_of(config), journal.finished
+    finished.cancel_hooks(commands.states)
+    ages = Ages(**config.retention.model_dump())
+    wanted: dict[str, Callable[[threading.Event], None]] = {}
+    if commands.states:
+        filed = {State.DONE: folders.done, State.FAILED: folders.failed}
+        wanted["hooks"] = Hooks(commands, finished, filed, folders.outbox).run
+    if ages:
+        wanted["retention"] = Retention(ages, finished, folders, audit, folder_monitor.unavailable).run
+    return wanted

@@ -1,30 +1,30 @@
-"""Every error of the daemon, drawn as one tree, each with a code, a hint and whether retrying can help.
+"""Every error of the package as one tree, each with a code, a hint and whether retrying can help.
 
     InvoxError
-    ├── ConfigurationError      the configuration can't be used; lists everything wrong with it
+    ├── ConfigurationError      the configuration is invalid; lists everything wrong with it
     ├── FolderError             a folder can't be used: missing, not writable, nested wrongly
-    ├── NotPermittedError       it is somebody else's
-    ├── StorageError            the file system refused; nothing was moved
-    │   ├── DiskFullError           full, over quota, or read-only: it would refuse any recording
-    │   ├── FoldersGoneError        a share is away, or left its empty mount point
-    │   └── FolderBlockedError      a file or a link stands where a folder is needed
+    ├── NotPermittedError       the current user lacks permission
+    ├── StorageError            a file operation failed; nothing was moved
+    │   ├── DiskFullError           full, over quota, or read-only: affects every recording
+    │   ├── FoldersGoneError        a share is unavailable, or not mounted
+    │   └── FolderBlockedError      a file or a symbolic link has the name of a required folder
     ├── JournalError            the journal is locked, corrupt, or another daemon holds it
     ├── StaleStateError         a guarded journal write found the job in another state
-    ├── StoppedError            the daemon is stopping; the step was given up cleanly
-    ├── RecordingChangingError  somebody still writes to the recording that we hold
+    ├── StoppedError            the daemon is stopping; the step was cancelled cleanly
+    ├── RecordingChangingError  a process is still writing to the claimed recording
     ├── RecordingError          this recording can't be transcribed as it is → failed/
-    │   └── RecordingVanishedError  its file is gone
-    └── ApiError                the vendor's API, as seen through `api`
-        ├── ApiUnavailableError     network, 408, 425, 429, 5xx, a reply that makes no sense: try later
+    │   └── RecordingVanishedError  its file no longer exists
+    └── ApiError                the vendor's API
+        ├── ApiUnavailableError     network, 408, 425, 429, 5xx, an unusable reply: try later
         ├── ApiRefusedError         401 with a fresh token, 403, TLS, 407: the operator must act
-        ├── ApiRejectedError        the API says that this request is wrong (400, 413, …)
-        ├── RequestUnknownError     404: the API has nothing under this request id
+        ├── ApiRejectedError        the API rejected this request as invalid (400, 413, …)
+        ├── RequestUnknownError     404: the API does not know this request id
         ├── UploadUrlRefusedError   storage refused the presigned URL: expired or not accepted
-        ├── UploadUncertainError    all bytes went out but no answer came
+        ├── UploadUncertainError    all bytes were sent but no response arrived
         └── TranscriptionFailedError  the API tried and reported ERROR
 
-No message holds a token, a presigned URL, a secret or a word of a transcript: what is shown to an operator
-is written where the facts are known, never copied from a library's exception.
+No message contains a token, a presigned URL, a secret or a word of a transcript: messages are written at the
+raise site, never copied from a library's exception.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class ExitStatus(IntEnum):
 
     OK = 0
     SOME_FAILED = 1
-    NOT_RUNNING = 3  # of `status`, by the Linux Standard Base's rules for init scripts
+    NOT_RUNNING = 3  # for `status`, as the Linux Standard Base specifies for init scripts
     USAGE = 64
     UNAVAILABLE = 69
     SOFTWARE = 70
@@ -50,7 +50,7 @@ class ExitStatus(IntEnum):
 
 @dataclass(frozen=True)
 class Reason:
-    """Why something is not done: a stable machine-readable code, a sentence, and what a person can do."""
+    """Why something was not done: a stable machine-readable code, a sentence, and what to do about it."""
 
     code: str
     message: str
@@ -58,9 +58,9 @@ class Reason:
 
 
 class InvoxError(Exception):
-    """The root. `code` is stable and machine-readable, `hint` tells a person what to do.
+    """The root. `code` is stable and machine-readable, `hint` is what the operator can do.
 
-    `retry_can_help` says whether an operator's `retry` of the recording may succeed.
+    `retry_can_help`: whether `invox-watcher retry` may succeed for this recording.
     """
 
     code: str = "error"
@@ -88,7 +88,7 @@ class InvoxError(Exception):
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing wrong with a configuration: the key's path, its line (1-based, None if unknown), and what."""
+    """One configuration problem: the key's path, its line (1-based, None if unknown), and a message."""
 
     path: str
     line: int | None
@@ -100,7 +100,7 @@ class Problem:
 
 
 class ConfigurationError(InvoxError):
-    """The configuration can't be used. `problems` holds everything that is wrong, not just the first."""
+    """The configuration is invalid. `problems` lists every problem, not just the first."""
 
     code = "configuration"
     exit_status = ExitStatus.CONFIGURATION
@@ -120,15 +120,15 @@ class FolderError(InvoxError):
 
 
 class NotPermittedError(InvoxError):
-    """It is somebody else's."""
+    """The current user lacks permission."""
 
     code = "not_permitted"
-    hint = "Ask as root, or as the daemon's user."
+    hint = "Run this as root or as the daemon's user."
     exit_status = ExitStatus.PERMISSION
 
 
 class StorageError(InvoxError):
-    """The file system refused (permission, I/O error, …). Nothing was moved; retrying can help."""
+    """A file operation failed (permission, I/O error, …). Nothing was moved; retrying can help."""
 
     code = "storage"
     retry_can_help = True
@@ -136,27 +136,27 @@ class StorageError(InvoxError):
 
 
 class DiskFullError(StorageError):
-    """Full, over quota, or read-only: no recording's fault, so the intake pauses."""
+    """Full, over quota, or read-only: affects every recording, so the intake pauses."""
 
     code = "disk_full"
-    hint = "Make room on that file system; work goes on by itself."
+    hint = "Free up space on that file system; processing resumes automatically."
 
 
 class FoldersGoneError(StorageError):
-    """A folder can't be reached: no recording's fault, so none is given up for it."""
+    """A folder is unavailable: not caused by any recording, so none is failed for it."""
 
     code = "folders_unavailable"
-    hint = "Nothing is lost: work goes on by itself once the share is mounted and answers."
+    hint = "Nothing is lost: processing resumes automatically once the share is mounted and responds."
 
 
 class FolderBlockedError(StorageError):
-    """A file or a link stands where a folder is needed."""
+    """A file or a symbolic link has the name of a required folder."""
 
     code = "folder_blocked"
 
 
 class JournalError(InvoxError):
-    """The journal can't be used now; no recording is taken."""
+    """The journal is unavailable; no recording is claimed."""
 
     code = "journal"
     retry_can_help = True
@@ -164,42 +164,42 @@ class JournalError(InvoxError):
 
 
 class StaleStateError(InvoxError):
-    """A guarded write changed no row: someone else moved the job on, so this attempt ends."""
+    """A guarded write changed no row: another thread has advanced the job, so this attempt ends."""
 
     code = "stale_state"
 
 
 class StoppedError(InvoxError):
-    """The daemon is stopping; the job stays where it is and goes on after the restart."""
+    """The daemon is stopping; the job keeps its state and continues after the restart."""
 
     code = "stopped"
     retry_can_help = True
 
 
 class RecordingChangingError(InvoxError):
-    """The recording changed after it was taken: its writer is not done with it. Look again later."""
+    """The recording changed after it was claimed: it is still being written. Check again later."""
 
     code = "still_changing"
-    hint = "Does the device, or the copy, write to the file after it has closed it?"
+    hint = "Check whether the device or the copying program writes to the file again after closing it."
     retry_can_help = True
 
 
 class RecordingError(InvoxError):
-    """This recording can't be transcribed as it is. `code` names why: `truncated`, `not_audio`, …"""
+    """This recording can't be transcribed as it is. `code` is the reason: `truncated`, `not_audio`, …"""
 
     code = "recording"
     exit_status = ExitStatus.SOME_FAILED
 
 
 class RecordingVanishedError(RecordingError):
-    """The recording's file is gone from where we put it."""
+    """The recording's file is no longer where the daemon put it."""
 
     code = "vanished"
-    hint = "Someone removed the file from processing/. Put the recording into the inbox again."
+    hint = "The file was removed from processing/. Copy the recording to the inbox again."
 
 
 class ApiError(InvoxError):
-    """Something about the vendor's API. `status` is the HTTP status, None if there was no answer."""
+    """An error of the vendor's API. `status` is the HTTP status, None if there was no response."""
 
     code = "api"
     exit_status = ExitStatus.UNAVAILABLE
@@ -212,10 +212,10 @@ class ApiError(InvoxError):
 
 
 class ApiUnavailableError(ApiError):
-    """A transient fault: try again later, after `retry_after_seconds` where the server said so."""
+    """A transient fault: try again later, after `retry_after_seconds` if the server sent that."""
 
     code = "api_unavailable"
-    hint = "As a rule this passes by itself. Ask the vendor if it lasts."
+    hint = "Usually temporary. Contact the vendor if it persists."
     retry_can_help = True
 
     def __init__(
@@ -232,7 +232,7 @@ class ApiUnavailableError(ApiError):
 
 
 class ApiRefusedError(ApiError):
-    """A fault of set-up (credentials, permission, TLS, proxy): no recording is to blame."""
+    """A setup fault (credentials, permission, TLS, proxy), not caused by any recording."""
 
     code = "api_refused"
     retry_can_help = True
@@ -240,14 +240,14 @@ class ApiRefusedError(ApiError):
 
 
 class ApiRejectedError(ApiError):
-    """The API says that this very request is wrong; sending it again will not help."""
+    """The API rejected this request as invalid; sending it again will not help."""
 
     code = "api_rejected"
     exit_status = ExitStatus.SOME_FAILED
 
 
 class RequestUnknownError(ApiError):
-    """The API has nothing under this request id (404, `transcriptionNotFound`)."""
+    """The API does not know this request id (404, `transcriptionNotFound`)."""
 
     code = "request_unknown"
     retry_can_help = True
@@ -261,15 +261,15 @@ class UploadUrlRefusedError(ApiError):
 
 
 class UploadUncertainError(ApiError):
-    """All bytes went out but no answer came: the upload may have arrived, so ask before sending again."""
+    """All bytes were sent but no response arrived: ask the API whether it has the upload before resending."""
 
     code = "upload_uncertain"
-    hint = "Is the line stable? Nothing is sent twice: the API is asked first whether it has the recording."
+    hint = "Check the network connection. Nothing is sent twice: the API is first asked for the recording."
     retry_can_help = True
 
 
 class TranscriptionFailedError(ApiError):
-    """The API took the recording and reported ERROR. A fresh try by the operator may help."""
+    """The API accepted the recording and reported ERROR. `invox-watcher retry` may help."""
 
     code = "transcription_failed"
     retry_can_help = True

@@ -1,8 +1,7 @@
-"""Structured logging: every event's name in one enum, redaction, and a JSON and a console renderer.
+"""The vocabulary of the log: the name of every event, and `log`, which logs them.
 
-A log line is an event with fields, never a sentence: `events.log.info(Event.UPLOADED, job=…, bytes=…)`.
-What must not be logged is stopped here as well as where it arises: fields that carry secrets or words are
-dropped by name, URLs lose their query, and names of recordings are hashed unless the operator asks for them.
+A log line is an event with fields, never a sentence: `log.info(Event.UPLOADED, job=…, bytes=…)`.
+docs/events.md explains each of them.
 """
 
 from __future__ import annotations
@@ -33,6 +32,7 @@ class Event(StrEnum):
     RELOAD_FAILED = "reload_failed"
     FOLDERS_UNAVAILABLE = "folders_unavailable"
     FOLDERS_AVAILABLE = "folders_available"
+    JOURNAL_MIGRATED = "journal_migrated"
     # the inbox
     WATCHING = "watching"
     WATCH_LIMIT = "watch_limit"
@@ -98,7 +98,7 @@ _subscriber: Observer | None = None
 
 
 def subscribe(observer: Observer) -> None:
-    """From now on `observer`, and no other, hears every event with its fields, whatever level is logged.
+    """From now on call `observer`, and no other, with every event and its fields, whatever level is logged.
 
     It is called in the thread where the event arises, before anything is redacted: it must be quick, and must
     neither raise nor keep the fields.
@@ -108,6 +108,6 @@ def subscribe(observer: Observer) -> None:
 
 
 def notify(event: Event, fields: Mapping[str, Any]) -> None:
-    """Let the subscriber, if there is one, know of an event; called by the log's first processor."""
+    """Call the subscriber, if there is one; the log's first processor does this."""
     if _subscriber is not None:
         _subscriber(event, fields)

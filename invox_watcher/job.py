@@ -1,4 +1,4 @@
-"""What the journal knows of one recording: `Job` (frozen), its `State`, the legal transitions; and `Notice`.
+"""What the journal knows of one recording: `Job` (frozen), its `State`, and the legal transitions.
 
     claimed ──► identified ──► uploading ──► waiting ──► transcribed ──► delivered ──► done
        │            │ ▲            │  │          │             ▲
@@ -6,8 +6,8 @@
        │            └────────────────────────────┼─────────────┘ (same content as an earlier recording)
        └──► failing ◄────────────────────────────┘   failing ──► failed      any of them ──► vanished
 
-Each state says what is *known on disk*, so that a kill between two steps needs no second way of working:
-the step of that state is simply taken again.
+Each state says what is *known on disk*, so that a kill between two steps needs no second code path: the
+step of that state is simply taken again. What the rest of the package asks about a state are its properties.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from invox_watcher.recording import FileIdentity
 
 
 class State(StrEnum):
-    """Where a recording stands."""
+    """How far a recording has come; `processing.pipeline` has the step that each state leads to."""
 
     CLAIMED = "claimed"  # its file is in processing/, nothing else is known
     IDENTIFIED = "identified"  # its SHA-256 is known, and whether an earlier job has the same content
@@ -34,7 +34,7 @@ class State(StrEnum):
     DONE = "done"  # the recording is in done/
     FAILING = "failing"  # the reason is in the journal; the recording still has to move
     FAILED = "failed"  # the recording and its error file are in failed/
-    VANISHED = "vanished"  # the file was taken away from processing/ by someone else
+    VANISHED = "vanished"  # another program removed the file from processing/
 
     @property
     def is_final(self) -> bool:
@@ -47,6 +47,11 @@ class State(StrEnum):
         return self in (State.CLAIMED, State.IDENTIFIED)
 
     @property
+    def is_polled(self) -> bool:
+        """Whether its step asks the API about the request id."""
+        return self in (State.UPLOADING, State.WAITING)
+
+    @property
     def may_be_paid_for(self) -> bool:
         """Whether the API may have the recording already."""
         return self in (State.UPLOADING, State.WAITING, State.TRANSCRIBED)
@@ -55,6 +60,16 @@ class State(StrEnum):
     def must_end(self) -> bool:
         """Whether only filing is left, which is never given up: transcript or reason is already safe."""
         return self in (State.DELIVERED, State.FAILING)
+
+    @property
+    def is_given_up(self) -> bool:
+        """Whether the recording has no transcript and gets none."""
+        return self in (State.FAILING, State.FAILED, State.VANISHED)
+
+    @property
+    def has_upload(self) -> bool:
+        """Whether there is an upload to show, under way or complete."""
+        return self.may_be_paid_for or self in (State.DELIVERED, State.DONE)
 
 
 FINAL = frozenset({State.DONE, State.FAILED, State.VANISHED})
@@ -94,9 +109,9 @@ class Failure:
 
 @dataclass(frozen=True)
 class Payload:
-    """What is uploaded where that is not the recording itself; `path` lies in the job's processing folder."""
+    """What is uploaded: the recording, or a file prepared from it."""
 
-    path: str
+    path: str  # relative to the job's folder in processing/
     size_bytes: int
     sha256: str
     mime_type: str
@@ -115,6 +130,8 @@ class Job:
     mime_type: str | None = None  # in the API's words
     duration_seconds: float | None = None
     refusal: Failure | None = None  # why the intake already knows that it can't be transcribed
+    predecessor_id: str | None = None  # the failed job that this one is a retry of
+    payload: Payload | None = None  # what is uploaded instead of the recording
     sha256: str | None = None
     original_id: str | None = None  # the earlier job with the same content
     request_id: str | None = None
@@ -123,6 +140,9 @@ class Job:
     changed_uploads: int = 0  # how often it was no longer what had been hashed
     uploaded_bytes: int = 0  # progress of a running upload, for display only
     uploaded_at: datetime | None = None  # when storage acknowledged it, be it for an earlier job
+    polled_at: datetime | None = None  # the last poll after which the result was still pending
+    waited_seconds: float = 0.0  # for the result, until `polled_at`
+    denied_seconds: float = 0.0  # how long the API has denied the request id by then
     completed_at: datetime | None = None
     delivered_by: str | None = None  # polling, webhook, reuse
     filed_as: str | None = None  # the reserved path in outbox/, done/ or failed/, with any suffix
@@ -135,8 +155,23 @@ class Job:
         return self.identity.size_bytes
 
     @property
+    def upload(self) -> Payload:
+        """What is to be sent to the API. Only for a job that is identified and has a MIME type."""
+        if self.payload is not None:
+            return self.payload
+        assert self.sha256 is not None and self.mime_type is not None  # noqa: S101, PT018 - see above
+        return Payload(self.path, self.size_bytes, self.sha256, self.mime_type)
+
+    @property
+    def asks_api(self) -> bool:
+        """Whether its next step calls the API."""
+        if self.state is State.IDENTIFIED:
+            return self.original_id is None and self.request_id is None
+        return self.state.is_polled
+
+    @property
     def transcription_seconds(self) -> float | None:
-        """From the end of the upload until the result was here; None where another job's result was taken."""
+        """From the end of the upload until the result was here; None if another job's result was reused."""
         if self.uploaded_at is None or self.completed_at is None or self.delivered_by == "reuse":
             return None
         return round(max((self.completed_at - self.uploaded_at).total_seconds(), 0.0), 3)

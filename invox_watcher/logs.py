@@ -1,8 +1,7 @@
-"""Structured logging: every event's name in one enum, redaction, and a JSON and a console renderer.
+"""Where the log goes and what its lines look like: sink, redaction, a JSON and a console renderer.
 
-A log line is an event with fields, never a sentence: `events.log.info(Event.UPLOADED, job=…, bytes=…)`.
-What must not be logged is stopped here as well as where it arises: fields that carry secrets or words are
-dropped by name, URLs lose their query, and names of recordings are hashed unless the operator asks for them.
+What must not be logged is stopped here as well as where it arises: fields that may carry secrets or words are
+redacted by name, URLs lose their query, and names of recordings are hashed unless the operator asks for them.
 """
 
 from __future__ import annotations
@@ -36,6 +35,7 @@ _URL_QUERY = re.compile(r"(https?://[^\s?#'\"]*)[?#][^\s'\"]*", re.IGNORECASE)
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 _STDERR = 2
+_PACKAGE = os.path.dirname(__file__) + os.sep
 
 
 def configure(
@@ -48,7 +48,7 @@ def configure(
 ) -> None:
     """Send all events to `file`, else to `stream` (standard error by default); silence libraries' loggers.
 
-    `file` is appended to, and opened anew by each call: one that was renamed is let go of. Libraries are
+    `file` is appended to, and reopened by each call, so that a renamed one is released. Libraries are
     silenced because urllib3 at level debug prints presigned URLs with their signatures.
 
     Raises:
@@ -68,8 +68,8 @@ def configure(
     ]
     structlog.configure(
         processors=processors,
-        wrapper_class=structlog.make_filtering_bound_logger(0),  # what is not logged is observed all the same
-        logger_factory=structlog.WriteLoggerFactory(_Undaunted(sink)),  # type: ignore[arg-type]
+        wrapper_class=structlog.make_filtering_bound_logger(0),  # the subscriber gets what is not logged, too
+        logger_factory=structlog.WriteLoggerFactory(_LossyStream(sink)),  # type: ignore[arg-type]
         cache_logger_on_first_use=False,
     )
     for library in ("urllib3", "requests", "watchdog", "uvicorn", "asyncio", "sqlalchemy"):
@@ -89,7 +89,7 @@ def hash_names_with(key: bytes) -> None:
 def hashed_name(name: str) -> str:
     """A 12-digit stand-in for a recording's name, the same in every line of an installation's logs.
 
-    Whoever has the log but not the key can't try out names on it (RFC 7693, keyed BLAKE2b).
+    Without the key, names can't be tried out on a log (RFC 7693, keyed BLAKE2b).
     """
     text = name.encode("utf-8", "surrogateescape")
     return hashlib.blake2b(text, key=_names_key, digest_size=6).hexdigest()
@@ -98,8 +98,19 @@ def hashed_name(name: str) -> str:
 def where(error: BaseException) -> str:
     """Type and place of an exception: its text may quote a name, an address or a word."""
     frames = traceback.extract_tb(error.__traceback__)
-    place = f" at {frames[-1].filename.rpartition('/')[2]}:{frames[-1].lineno}" if frames else ""
-    return f"{type(error).__name__}{place}"
+    at = f" at {place(frames[-1].filename, frames[-1].lineno)}" if frames else ""
+    return f"{type(error).__name__}{at}"
+
+
+def place(file: str, line: int | None) -> str:
+    """A line of source: `processing/engine.py:12` in this package, `socket.py:12` in a library."""
+    name = file.removeprefix(_PACKAGE) if is_ours(file) else os.path.basename(file)
+    return f"{name}:{line}"
+
+
+def is_ours(file: str) -> bool:
+    """Whether a source file belongs to this package."""
+    return file.startswith(_PACKAGE)
 
 
 def printable(value: object) -> str:
@@ -107,12 +118,12 @@ def printable(value: object) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(value))
 
 
-class _Undaunted:
-    """A stream that loses lines rather than stop the work when its disk is full or its reader is gone."""
+class _LossyStream:
+    """A stream that loses lines rather than stop the daemon if its disk is full or its reader has ended."""
 
     def __init__(self, stream: TextIO | _LogFile) -> None:
         self._stream = stream
-        self._cut_off = False  # the last line: the next one must not go on where it ends
+        self._cut_off = False  # the last line: the next one must not continue it
 
     def write(self, line: str) -> None:
         cut_off, self._cut_off = self._cut_off, False
@@ -134,8 +145,8 @@ class _Undaunted:
 class _LogFile:
     """A file that lines are appended to, each in one write.
 
-    Once open, its descriptor is never closed, only led to another file: a thread in the middle of a line
-    would write it into whatever got that number next.
+    Once open, its descriptor is never closed, only redirected: a thread in the middle of a line would write
+    the rest into whatever file got that number next.
     """
 
     def __init__(self) -> None:
@@ -147,7 +158,7 @@ class _LogFile:
         if self._descriptor == -1:
             self._descriptor = new
             return
-        if os.path.sameopenfile(self._descriptor, _STDERR):  # so it is for a daemon without a terminal
+        if os.path.sameopenfile(self._descriptor, _STDERR):  # as for a daemon without a terminal
             os.dup2(new, _STDERR)
         os.dup2(new, self._descriptor, inheritable=False)
         os.close(new)
@@ -158,7 +169,7 @@ class _LogFile:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def flush(self) -> None:
-        """Nothing is held back."""
+        """Nothing is buffered."""
 
 
 _log_file = _LogFile()

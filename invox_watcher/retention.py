@@ -1,7 +1,7 @@
-"""Deletes what is finished once it is old enough: recordings, transcripts and the journal's memory of them.
+"""Deletes what is finished once it is old enough: recordings, transcripts and their entries in the journal.
 
-Only what the journal knows as its own, and only as it was filed or delivered: a file that was changed since
-stays. Off unless the configuration says otherwise; every deletion is in the audit log.
+Only files that the journal knows, and only if they are as they were filed or delivered: a file that was
+changed since is kept. Off by default; every deletion is in the audit log.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ _EVERY_SECONDS = 3600.0
 
 @dataclass(frozen=True)
 class Ages:
-    """After how many days what is deleted; None for never. See config.example.yaml, `retention`."""
+    """After how many days each is deleted; None for never. See config.example.yaml, `retention`."""
 
-    done_days: int | None = None
-    failed_days: int | None = None
-    transcripts_days: int | None = None
-    journal_days: int | None = None
+    done_days: int | None
+    failed_days: int | None
+    transcripts_days: int | None
+    journal_days: int | None
 
     def __bool__(self) -> bool:
         return any(days is not None for days in vars(self).values())
 
 
 class Retention:
-    """Looks once an hour for what is old enough; `run` is a thread's work."""
+    """Checks once an hour what is old enough; `run` is the body of a thread."""
 
     def __init__(
         self,
@@ -46,14 +46,14 @@ class Retention:
         finished: Finished,
         folders: Folders,
         audit: AuditLog,
-        gone: Callable[[], InvoxError | None],
+        unavailable: Callable[[], InvoxError | None],
     ) -> None:
-        """`gone` looks whether the folders are there, and says what is wrong if they are not."""
+        """`unavailable` checks the folders and returns why one of them can't be reached, if so."""
         self._ages = ages
         self._finished = finished
         self._folders = folders
         self._audit = audit
-        self._gone = gone
+        self._unavailable = unavailable
 
     def run(self, stop: threading.Event) -> None:
         """Delete what is due, now and every hour, until `stop` is set."""
@@ -93,7 +93,7 @@ class Retention:
         delete: Callable[[Job], None],
         stop: threading.Event,
     ) -> None:
-        """`delete` every job that is `due`, batch by batch: one that is deleted is due no more."""
+        """`delete` every job that is `due`, batch by batch; a job that is deleted is no longer due."""
         refused: set[str] = set()
         while days is not None:
             jobs = due(utc_now() - timedelta(days=days), refused)
@@ -104,15 +104,14 @@ class Retention:
                     delete(job)
                 except FoldersGoneError:
                     raise
-                except StorageError as error:  # it is tried again in an hour; the others must not wait for it
+                except StorageError as error:  # retried in an hour; the others must not wait
                     refused.add(job.id)
                     log.error(Event.RETENTION_REFUSED, code=error.code, error=error.message, hint=error.hint)
             if not jobs:
                 return
 
     def _delete_recording(self, job: Job, root: Path) -> None:
-        seen = job.identity
-        self._delete(job, root, job.filed_as or job.path, seen)
+        self._delete(job, root, job.filed_as or job.path, job.identity)
         if root == self._folders.failed:
             self._delete_outputs(job, root)
         self._finished.mark_deleted(job, "recording")
@@ -130,8 +129,8 @@ class Retention:
             self._audit.write("deleted", job.id, folder=root.name, name=path)
 
         became = self._folders.delete(root, path, unchanged, account)
-        if became is Deletion.GONE and (gone := self._gone()) is not None:
-            raise gone  # its share is: then it says nothing that the file is not there
+        if became is Deletion.GONE and (unavailable := self._unavailable()) is not None:
+            raise unavailable  # the whole folder is missing, not just this file
         if became is Deletion.CHANGED:
             log.warning(Event.RETENTION_KEPT, job=job.id, folder=root.name, name=path)
 

@@ -1,14 +1,4 @@
-"""What the journal knows of one recording: `Job` (frozen), its `State`, the legal transitions; and `Notice`.
-
-    claimed ──► identified ──► uploading ──► waiting ──► transcribed ──► delivered ──► done
-       │            │ ▲            │  │          │             ▲
-       │            │ └────────────┘  └──────────┼─────────────┤ (asked after a crash: already there)
-       │            └────────────────────────────┼─────────────┘ (same content as an earlier recording)
-       └──► failing ◄────────────────────────────┘   failing ──► failed      any of them ──► vanished
-
-Each state says what is *known on disk*, so that a kill between two steps needs no second way of working:
-the step of that state is simply taken again.
-"""
+"""The wall clock, and times as people and scripts read them."""
 
 from __future__ import annotations
 
@@ -21,7 +11,7 @@ def utc_now() -> datetime:
 
 
 def seconds_since(moment: datetime) -> float:
-    """How long ago that was by the wall clock; 0 where it has been set back."""
+    """How long ago that was by the wall clock; 0 if the clock has been set back since."""
     return max((utc_now() - moment).total_seconds(), 0.0)
 
 

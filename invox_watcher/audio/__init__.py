@@ -1,4 +1,4 @@
-"""What a file is: its format, its duration, and whether it is whole. Reads headers, never all of a file."""
+"""Identifies audio: format, duration, and whether a file is complete. Reads headers, never a whole file."""
 
 from __future__ import annotations
 

@@ -22,12 +22,12 @@ _CODECS = {"OPUS": "Opus", "VORBIS": "Vorbis"}
 class _Element:
     id: int
     start: int
-    size: int | None  # None: up to the end of what is around it
+    size: int | None  # None: up to the end of the enclosing element
 
 
 @dataclass
 class _Segment:
-    """What was found in the segment's head."""
+    """What was found in the segment's header."""
 
     timestamp_scale: int = 1_000_000
     duration: float | None = None
@@ -36,7 +36,7 @@ class _Segment:
 
 
 def read_ebml(reader: Reader, _head: bytes) -> AudioInfo | None:
-    """WebM with its codec, Matroska and video as what they are, or None."""
+    """WebM with its codec, Matroska or video, or None."""
     ebml = _element(reader, 0)
     if ebml is None or ebml.id != _EBML or ebml.size is None:
         return None
@@ -60,7 +60,7 @@ def read_ebml(reader: Reader, _head: bytes) -> AudioInfo | None:
 
 
 def _completeness(reader: Reader, segment: _Element) -> Completeness:
-    if segment.size is None:  # streamed; also what writers put there until they are done
+    if segment.size is None:  # streamed; also the placeholder until a writer has finished
         return Completeness.UNKNOWN
     if segment.size == 0 or segment.start + segment.size > reader.size:
         return Completeness.UNFINISHED
@@ -68,7 +68,7 @@ def _completeness(reader: Reader, segment: _Element) -> Completeness:
 
 
 def _element(reader: Reader, offset: int) -> _Element | None:
-    """The element at `offset`: an id with its length marker kept, a size with it removed."""
+    """The element at `offset`: its id with the length marker, its size without it."""
     header = reader.at(offset, 12)
     id_length = _vint_length(header, 0)
     size_length = _vint_length(header, id_length)

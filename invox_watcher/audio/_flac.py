@@ -1,4 +1,4 @@
-"""FLAC (RFC 9639), also behind an ID3v2 tag. It is whole if it ends with the frame of the last sample."""
+"""FLAC (RFC 9639), also after an ID3v2 tag. It is complete if it ends with the frame of the last sample."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class _StreamInfo:
 
 @dataclass(frozen=True)
 class _LastFrame:
-    data: bytes  # from its header to the end of the sound
+    data: bytes  # from its header to the end of the audio
     end_sample: int
 
 
@@ -38,7 +38,7 @@ def read_flac(reader: Reader, head: bytes) -> AudioInfo | None:
     if reader.at(start, 4) != b"fLaC":
         return None
     block = reader.at(start + 4, 38)
-    if len(block) < 38 or block[0] & 0x7F != 0:  # the first metadata block has to be STREAMINFO
+    if len(block) < 38 or block[0] & 0x7F != 0:  # the first metadata block must be STREAMINFO
         return uploadable("FLAC", "flac", Completeness.UNFINISHED)
     stream = parse_stream_info(block[4:])
     frames_start = _frames_start(reader, start + 4)
@@ -81,8 +81,8 @@ def _completeness(stream: _StreamInfo, last: _LastFrame | None) -> Completeness:
         return Completeness.UNKNOWN
     if last.end_sample < stream.total_samples:
         return Completeness.UNFINISHED
-    # A frame ends with its own CRC-16, which brings the running value to zero; zeros behind it keep it there.
-    # (Where that CRC's last byte is zero, one file in 256, the file looks whole a byte too early.)
+    # A frame ends with its own CRC-16, which brings the running value to zero; zeros after it keep it there.
+    # (If that CRC's last byte is zero, in one file of 256, the file looks complete one byte too early.)
     values = list(_crc16.steps(last.data))
     if values[-1] == 0:
         return Completeness.WHOLE
@@ -111,7 +111,7 @@ def _agreed_bits(header: bytes) -> tuple[int, int, int]:
 
 
 def _frame_end_sample(header: bytes, stream: _StreamInfo) -> int | None:
-    """The number of the sample after this frame; None if this is no frame header (RFC 9639, 9.1)."""
+    """The number of the sample after this frame; None if this is not a frame header (RFC 9639, 9.1)."""
     size_code, rate_code = big(header, 2, 1) >> 4, big(header, 2, 1) & 0x0F
     leading_ones = 8 - (big(header, 4, 1) ^ 0xFF).bit_length()
     if size_code == 0 or leading_ones in (1, 8):
@@ -128,7 +128,7 @@ def _frame_end_sample(header: bytes, stream: _StreamInfo) -> int | None:
 
 
 def _block_size(header: bytes, offset: int, code: int) -> tuple[int, int]:
-    """How many samples, and how many bytes at `offset` say so."""
+    """The number of samples, and of the bytes at `offset` that encode it."""
     match code:
         case 1:
             return 192, 0

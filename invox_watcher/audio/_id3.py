@@ -1,4 +1,4 @@
-"""Tags around the sound: ID3v2 in front (id3.org, "ID3 tag version 2.4.0"), ID3v1 and APEv2 behind."""
+"""Tags around the audio: ID3v2 before it (id3.org, "ID3 tag version 2.4.0"), ID3v1 and APEv2 after it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _APE_HAS_HEADER = 1 << 31
 
 
 def audio_start(reader: Reader, head: bytes) -> int:
-    """Where the sound begins behind any ID3v2 tags; can lie behind the file's end."""
+    """The position of the audio after any ID3v2 tags; may be beyond the end of the file."""
     offset = 0
     if not head.startswith(b"ID3"):
         return offset
@@ -19,14 +19,14 @@ def audio_start(reader: Reader, head: bytes) -> int:
         if tag[:3] != b"ID3":
             break
         size = 0
-        for byte in tag[6:10]:  # 7 bits each, so that no size looks like a frame of sound
+        for byte in tag[6:10]:  # 7 bits each, so that no size looks like an audio frame
             size = size << 7 | byte & 0x7F
         offset += 10 + size + (10 if big(tag, 5, 1) & _HAS_FOOTER else 0)
     return offset
 
 
 def audio_end(reader: Reader) -> int:
-    """Where the sound ends before an ID3v1 and an APEv2 tag."""
+    """The position where the audio ends, before any ID3v1 and APEv2 tags."""
     end = reader.size
     if reader.at(end - 128, 3) == b"TAG":
         end -= 128

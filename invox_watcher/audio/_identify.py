@@ -1,9 +1,9 @@
-"""Says what a recording is by its own bytes: format, duration, whether it is all there, what to do if not.
+"""Identifies a recording by its content: format, duration, whether it is complete, and what to do if not.
 
-The readers are our own and read headers only. Whether a file is complete needs the containers walked anyway,
-the duration falls out of the same walk. PyAV would put 100 MB of C parsers before hostile bytes, inside the
-daemon; puremagic and filetype misname several of these formats; tinytag and mutagen lack some, and mutagen is
-GPL. Names of files play no part: an MP3 called `.wav` is an MP3.
+The readers are our own and read headers only. To tell whether a file is complete, its container must be
+walked anyway, which also gives the duration. PyAV would expose 100 MB of C parsers inside the daemon to
+hostile input; puremagic and filetype misidentify several of these formats; tinytag and mutagen lack some, and
+mutagen is GPL. File names are ignored: an MP3 called `.wav` is an MP3.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from invox_watcher.audio._ogg import read_ogg
 from invox_watcher.audio._reader import BudgetSpentError, Reader
 from invox_watcher.audio._riff import read_wave
 
-# From the surest mark to the vaguest; each answers None for what it does not know.
+# From the most reliable signature to the vaguest; each returns None for what it does not recognise.
 _READERS = (
     read_wave,
     read_flac,
@@ -38,7 +38,7 @@ _READERS = (
 _HEAD_BYTES = 4096
 _TAIL_BYTES = 512
 
-# The vendor's words first, then IANA's: see the list of accepted types in the API's description.
+# The vendor's spellings first, then IANA's: see the list of accepted types in the API's description.
 _MIME_TYPES = {
     "wav": ("audio/wav", "audio/x-wav"),
     "mp3": ("audio/mp3", "audio/mpeg"),
@@ -50,26 +50,26 @@ _MIME_TYPES = {
 
 
 def identify(file: BinaryIO, size_bytes: int) -> AudioInfo:
-    """What `file` is, judged by its first `size_bytes` bytes.
+    """Identify `file` by its first `size_bytes` bytes.
 
     Reads at most 1 MiB in at most 2,000 reads, however large the file is; open it with `buffering=0`, or the
-    buffer reads more. No content makes it raise, only the disk (OSError). Moves the file's position.
+    buffer reads more. Raises only OSError, whatever the content. Moves the file's position.
     """
     reader = Reader(file, size_bytes)
     try:
         head = reader.at(0, _HEAD_BYTES)
         if not head:
-            return not_audio("empty file", "The file is empty. Record or copy it again.")
+            return not_audio("empty file", "The file is empty. Record it or copy it again.")
         for read in _READERS:
             if (info := read(reader, head)) is not None:
                 return _doubt_zeros(reader, info)
     except BudgetSpentError:
-        return not_audio("a header without end", HINT_NOT_AUDIO)
+        return not_audio("endless header", HINT_NOT_AUDIO)
     return not_audio("unknown data", HINT_NOT_AUDIO)
 
 
 def mime_type(container: str, accepted: Sequence[str]) -> str | None:
-    """The type to announce for an `AudioInfo.container`, out of those `accepted`; None if none fits."""
+    """The MIME type for an `AudioInfo.container`, out of those `accepted`; None if none fits."""
     return _first_accepted(_MIME_TYPES.get(container, ()), accepted)
 
 
@@ -85,7 +85,7 @@ def _first_accepted(words: Sequence[str], accepted: Sequence[str]) -> str | None
 
 
 def _doubt_zeros(reader: Reader, info: AudioInfo) -> AudioInfo:
-    # A copy into preallocated space has the final header and size early on; silence looks the same.
+    # A copy into preallocated space has the final header and size from the start; silence looks the same.
     if info.completeness is Completeness.WHOLE and info.declared_bytes is not None:
         tail = reader.at(max(0, info.declared_bytes - _TAIL_BYTES), min(_TAIL_BYTES, info.declared_bytes))
         if not any(tail):

@@ -1,25 +1,25 @@
-"""What is known of a recording: `AudioInfo`, its `Completeness`, and the three kinds of answers."""
+"""What is known about a recording: `AudioInfo`, its `Completeness`, and the three kinds of results."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
 
-HINT_UNFINISHED = "The file is incomplete by its own header. Copy it, or export it from the recorder, again."
-HINT_CONVERT = "Convert it to WAV, MP3, M4A or FLAC and put the result into the inbox."
-HINT_VIDEO = "Save its sound alone, as WAV, MP3 or M4A, and put that into the inbox."
+HINT_UNFINISHED = "The file is incomplete according to its header. Copy or export it from the recorder again."
+HINT_CONVERT = "Convert it to WAV, MP3, M4A or FLAC and copy the result to the inbox."
+HINT_VIDEO = "Save only its audio track, as WAV, MP3 or M4A, and copy that to the inbox."
 HINT_DICTATION = "Export it from the dictation device or its software as WAV or MP3."
-HINT_NOT_AUDIO = "This is not a sound recording. Put the recording itself into the inbox."
+HINT_NOT_AUDIO = "This is not an audio recording. Copy the recording itself to the inbox."
 
 _LONGEST_SECONDS = 30 * 86400.0
 
 
 class Completeness(StrEnum):
-    """Whether a file is all there, as far as its container can tell."""
+    """Whether a file is complete, as far as its container shows."""
 
-    WHOLE = "whole"  # the container itself says that all of it is here
-    UNFINISHED = "unfinished"  # the header waits to be completed, or declares more than the file holds
-    UNKNOWN = "unknown"  # the container cannot say
+    WHOLE = "whole"  # complete according to the container
+    UNFINISHED = "unfinished"  # the header is incomplete, or declares more than the file contains
+    UNKNOWN = "unknown"  # the container does not show it
 
 
 @dataclass(frozen=True)
@@ -27,12 +27,12 @@ class AudioInfo:
     """What a file is. Sizes are bytes from the start of the file, durations seconds."""
 
     format: str  # for a person: "WAV (A-law)", "Ogg Opus", "PDF document"
-    container: str | None  # wav, mp3, m4a, flac, ogg, webm; None for what the API does not take
-    duration_seconds: float | None  # as declared, or estimated where nothing is declared
+    container: str | None  # wav, mp3, m4a, flac, ogg, webm; None for what the API does not accept
+    duration_seconds: float | None  # as declared, otherwise estimated
     completeness: Completeness
-    declared_bytes: int | None  # how long the file has to be by its own account
+    declared_bytes: int | None  # the file's length according to its header
     is_audio: bool
-    hint: str  # what to do where it can't be taken; empty if nothing is wrong
+    hint: str  # what to do if it can't be transcribed; empty if nothing is wrong
 
 
 def uploadable(
@@ -43,7 +43,7 @@ def uploadable(
     duration_seconds: float | None = None,
     declared_bytes: int | None = None,
 ) -> AudioInfo:
-    """A recording in a container that the API takes."""
+    """A recording in a container that the API accepts."""
     return AudioInfo(
         format=format,
         container=container,
@@ -62,7 +62,7 @@ def refused(
     *,
     duration_seconds: float | None = None,
 ) -> AudioInfo:
-    """Sound, perhaps with pictures, but in a format that the API does not take."""
+    """Audio or video in a format that the API does not accept."""
     return AudioInfo(format, None, _plausible(duration_seconds), completeness, None, True, hint)
 
 
@@ -74,12 +74,12 @@ def not_audio(
 
 
 def seconds(count: float, per_second: float) -> float | None:
-    """`count` units at `per_second`; None where a header says zero or less."""
+    """`count` units at `per_second`; None if a header declares zero or less."""
     return count / per_second if count >= 0 and per_second > 0 else None
 
 
 def _plausible(duration_seconds: float | None) -> float | None:
-    # A header can claim any number, even none (NaN), and others plan by it.
+    # A header can contain any number, even NaN, and other code relies on it.
     if duration_seconds is None or not 0 <= duration_seconds <= _LONGEST_SECONDS:
         return None
     return duration_seconds

@@ -1,4 +1,4 @@
-"""What is known by its first bytes alone: formats that are not taken, files without sound, and text."""
+"""Formats recognised by their first bytes alone: unsupported audio, other files, and text."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _MAGICS = (
     _Magic("RealMedia", b".RMF", hint=HINT_CONVERT),
     _Magic("Wave64", b"riff\x2e\x91\xcf\x11", hint=HINT_CONVERT),
     _Magic("big-endian WAV", b"RIFX", hint=HINT_CONVERT),
-    _Magic("MIDI", b"MThd", hint="It holds notes, not sound. Put the recording itself into the inbox."),
+    _Magic("MIDI", b"MThd", hint="It contains notes, not sound. Copy the recording itself to the inbox."),
     _Magic("DS2 (encrypted)", b"\x03enc", hint=HINT_DICTATION),
     _Magic("AVI video", b"AVI ", 8, HINT_VIDEO, b"RIFF"),
     _Magic("Flash video", b"FLV\x01", hint=HINT_VIDEO),
@@ -61,11 +61,11 @@ _MAGICS = (
     _Magic("Linux program", b"\x7fELF"),
     _Magic("Windows program", b"MZ"),
 )
-# ASF, with the identifier of the kind of stream within its head (ASF specification, sections 10.1 and 10.4).
+# ASF, with the identifier of the stream type in its header (ASF specification, sections 10.1 and 10.4).
 _ASF = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
 _ASF_VIDEO = bytes.fromhex("c0ef19bc4d5bcf11a8fd00805f5c442b")
 _DICTATION = {b"dss": "DSS", b"ds2": "DS2"}
-# The first bytes of every kind of sound, for files that hold no more than these yet.
+# The first bytes of every audio format, for files that contain no more than these yet.
 _AUDIO_BEGINNINGS = (
     *(
         b"RIFF",
@@ -90,7 +90,7 @@ _BYTE_ORDER_MARKS = {b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}
 
 
 def read_magic(_reader: Reader, head: bytes) -> AudioInfo | None:
-    """What a fixed mark at a fixed place says, or None."""
+    """A format with a fixed signature at a fixed position, or None."""
     if head.startswith(_ASF):
         return refused("WMV video", HINT_VIDEO) if _ASF_VIDEO in head else refused("WMA")
     # The first byte is the header's length in blocks of 512 bytes; 2, 3, 6 and 7 have been seen.
@@ -104,20 +104,20 @@ def read_magic(_reader: Reader, head: bytes) -> AudioInfo | None:
 
 
 def read_zeros(_reader: Reader, head: bytes) -> AudioInfo | None:
-    """Space that was reserved, for a whole file or for its header, and not yet written to; or None."""
+    """Space reserved for a whole file or its header, and not yet written; or None."""
     if any(head[:_BEGINNING_BYTES]):
         return None
-    format = "a header still to be written" if any(head) else "nothing but zeros so far"
+    format = "header not written yet" if any(head) else "only zeros so far"
     return not_audio(format, HINT_UNFINISHED, Completeness.UNFINISHED)
 
 
 def read_beginning(reader: Reader, head: bytes) -> AudioInfo | None:
-    """A file too short to say more than that a recording could begin like this, or None."""
+    """A file so short that it could be the beginning of a recording, or None."""
     if reader.size > _BEGINNING_BYTES:
         return None
     first_box = head[:1] == b"\0" and b"ftyp".startswith(head[4:8])
     if first_box or any(magic.startswith(head[: len(magic)]) for magic in _AUDIO_BEGINNINGS):
-        return not_audio("the beginning of a recording", HINT_UNFINISHED, Completeness.UNFINISHED)
+        return not_audio("beginning of a recording", HINT_UNFINISHED, Completeness.UNFINISHED)
     return None
 
 

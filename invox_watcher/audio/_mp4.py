@@ -1,7 +1,7 @@
 """MP4, M4A, 3GP and QuickTime: the boxes of ISO/IEC 14496-12, by their headers only.
 
-An MP4 that holds sound alone is an M4A, whatever its brand. The index (`moov`) is what a recorder writes
-last: a file without it is still being written, or was cut off. Fragmented files begin with a short `moov`.
+An MP4 with audio only is an M4A, whatever its brand. A recorder writes the index (`moov`) last: a file
+without it is still being written, or was truncated. Fragmented files begin with a short `moov`.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ _UNKNOWN_DURATIONS = (0, 0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF)
 @dataclass(frozen=True)
 class _Box:
     type: bytes
-    start: int  # of what is in it
+    start: int  # of its content
     end: int
     open_ended: bool = False  # a size of 0: up to the end of the file
 
 
 @dataclass
 class _File:
-    """What the walk over the outermost boxes found."""
+    """The result of walking the top-level boxes."""
 
     moov: _Box | None = None
     has_mdat: bool = False
@@ -56,12 +56,12 @@ class _File:
     last_moof: _Box | None = None
     has_mfra: bool = False
     end: int = 0  # of the last box
-    walked: bool = True  # False: more boxes than we look at
+    walked: bool = True  # False: too many boxes
 
 
 @dataclass
 class _Movie:
-    """What `moov` says."""
+    """The content of `moov`."""
 
     handlers: set[bytes] = field(default_factory=set)
     codec: str = ""
@@ -72,7 +72,7 @@ class _Movie:
 
 
 def read_mp4(reader: Reader, head: bytes) -> AudioInfo | None:
-    """M4A with its codec; MP4 video, 3GP, QuickTime and pictures as what they are; or None."""
+    """M4A with its codec; MP4 video, 3GP, QuickTime or an image; or None."""
     if not _looks_like_boxes(head):
         return None
     brand = head[8:12] if head[4:8] == b"ftyp" else _QUICKTIME
@@ -109,7 +109,7 @@ def _looks_like_boxes(head: bytes) -> bool:
 def _completeness(reader: Reader, file: _File, movie: _Movie) -> Completeness:
     if file.end > reader.size or file.moov is None:
         return Completeness.UNFINISHED
-    if movie.fragmented:  # whether another fragment follows is known only from the index behind the last one
+    if movie.fragmented:  # only the index after the last fragment shows whether another one follows
         if file.last_moof is None:
             return Completeness.UNFINISHED
         return Completeness.WHOLE if file.has_mfra else Completeness.UNKNOWN
@@ -138,7 +138,7 @@ def _walk(reader: Reader) -> _File:
 
 
 def _boxes(reader: Reader, start: int, end: int) -> Iterator[_Box]:
-    """The boxes between two positions; ends at what is no box, such as zeros behind the last one."""
+    """The boxes between two positions; ends at anything that is not a box, such as trailing zeros."""
     while end - start >= 8:
         header = reader.at(start, 16)
         size, kind, payload = big(header, 0, 4), header[4:8], start + 8

@@ -1,7 +1,7 @@
-"""MPEG audio (ISO/IEC 11172-3, 13818-3): MP3, told from layers I and II and from AAC in ADTS (13818-7).
+"""MPEG audio (ISO/IEC 11172-3, 13818-3): MP3, not layers I and II, nor AAC in ADTS (13818-7).
 
-There is no container, only frames one after the other, so that a few frames in a row are what is looked for.
-Lengths come from the encoder's Xing, Info or VBRI header where there is one, and are estimated otherwise.
+There is no container, only consecutive frames, so it is recognised by several frames in a row. Lengths come
+from the encoder's Xing, Info or VBRI header if there is one, and are estimated otherwise.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _SYNC = re.compile(rb"(?=\xff[\xe2-\xff])")
 _NAMES = {0: "AAC (ADTS)", 1: "MP3", 2: "MP2", 3: "MP1"}  # by the header's two bits of layer
 _ADTS, _LAYER_3, _LAYER_1 = 0, 1, 3
 _MPEG_1 = 3
-_KBITS = {  # by "is it MPEG-1" and layer bits; index 0 is a free bit rate, which nobody uses
+_KBITS = {  # by "is it MPEG-1" and layer bits; index 0 is a free bit rate, not used in practice
     (True, 3): (0, 32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
     (True, 2): (0, 32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
     (True, 1): (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
@@ -46,17 +46,17 @@ class _Frame(NamedTuple):
 
 
 class _Lengths(NamedTuple):
-    """What the encoder noted in the first frame; None where it noted nothing."""
+    """The encoder's header in the first frame; None if there is none."""
 
     frames: int | None
     size: int | None
 
 
 def read_mpeg(reader: Reader, head: bytes) -> AudioInfo | None:
-    """MP3, or another format of MPEG audio frames that is not taken, or None."""
+    """MP3, or another, unsupported format of MPEG audio frames, or None."""
     start = audio_start(reader, head)
     window = reader.at(start, _WINDOW_BYTES)
-    if start and (len(window) < 4 or not any(window)):  # an ID3v2 tag and no sound yet
+    if start and (len(window) < 4 or not any(window)):  # an ID3v2 tag without audio yet
         return uploadable("MP3", "mp3", Completeness.UNFINISHED)
     frames = _find_frames(window, file_ends=start + len(window) >= reader.size)
     if not frames:
@@ -76,13 +76,13 @@ def read_mpeg(reader: Reader, head: bytes) -> AudioInfo | None:
 
 
 def _find_frames(window: bytes, *, file_ends: bool) -> list[_Frame]:
-    """The first run of frames long enough to be no accident, up to the window's end."""
+    """The first run of frames long enough not to be a coincidence, up to the end of the window."""
     for match in _SYNC.finditer(window, 0, _SEARCHED_BYTES):
         if len(_run(window, match.start(), _FRAMES_TO_BE_SURE)) == _FRAMES_TO_BE_SURE:
             return _run(window, match.start(), len(window))
     run = _run(window, 0, _FRAMES_TO_BE_SURE)
     if file_ends and run and run[0].layer == _LAYER_3 and run[-1].offset + run[-1].size + 4 > len(window):
-        return run  # as many as a short file can hold
+        return run  # as many as a short file can contain
     return []
 
 
@@ -124,12 +124,12 @@ def _parse_adts(header: bytes, offset: int) -> _Frame | None:
 
 
 def _noted_lengths(frame: bytes) -> _Lengths:
-    """The Xing or Info header, whose place depends on the side information, or Fraunhofer's VBRI."""
+    """The Xing or Info header, whose position depends on the side information, or Fraunhofer's VBRI."""
     if frame[36:40] == b"VBRI":
         return _Lengths(big(frame, 50, 4), big(frame, 46, 4))
     mpeg_1, mono, crc_bytes = frame[1] >> 3 & 3 == _MPEG_1, frame[3] >> 6 == 3, 0 if frame[1] & 1 else 2
     after_side_info = 4 + (17 if mpeg_1 == mono else 32 if mpeg_1 else 9)
-    for offset in (after_side_info, after_side_info + crc_bytes):  # writers differ about counting the CRC
+    for offset in (after_side_info, after_side_info + crc_bytes):  # writers differ on whether the CRC counts
         if frame[offset : offset + 4] in (b"Xing", b"Info"):
             flags = big(frame, offset + 4, 4)
             values = offset + 8
@@ -141,7 +141,7 @@ def _noted_lengths(frame: bytes) -> _Lengths:
 
 def _completeness(lengths: _Lengths, held_bytes: int, frames: list[_Frame]) -> Completeness:
     last = frames[-1]
-    if lengths.frames == 0:  # a place kept for what the encoder knows at the end
+    if lengths.frames == 0:  # a placeholder, filled in at the end
         return Completeness.UNFINISHED
     if lengths.size:
         return Completeness.WHOLE if lengths.size <= held_bytes else Completeness.UNFINISHED

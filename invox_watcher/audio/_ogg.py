@@ -1,4 +1,4 @@
-"""Ogg (RFC 3533) with Opus (RFC 7845), Vorbis, FLAC or Speex. The last page says how long it is."""
+"""Ogg (RFC 3533) with Opus (RFC 7845), Vorbis, FLAC or Speex. The last page gives the length."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from invox_watcher.audio._reader import Reader, little
 
 _CAPTURE = b"OggS"
 _TAIL_BYTES = 2 * (27 + 255 + 255 * 255)  # the longest page, twice
-_FIRST_PAGE_BYTES = 27 + 255 + 64  # a header and what tells the codec
+_FIRST_PAGE_BYTES = 27 + 255 + 64  # a header and the codec's signature
 _MAX_STREAMS = 16
 _FIRST, _LAST = 2, 4
 _NO_GRANULE = (1 << 64) - 1
@@ -61,7 +61,7 @@ def read_ogg(reader: Reader, head: bytes) -> AudioInfo | None:
         codec = codec or _codec(packet, page.serial)
         offset += page.end
     if codec is None:
-        if reader.size - offset < _FIRST_PAGE_BYTES:  # the first pages may not all be here yet
+        if reader.size - offset < _FIRST_PAGE_BYTES:  # some of the first pages may still be missing
             return uploadable("Ogg", "ogg", Completeness.UNFINISHED)
         return not_audio("Ogg without a known audio codec")
     completeness, granule = _ending(reader, codec.serial)
@@ -101,7 +101,7 @@ def _codec(packet: bytes, serial: int) -> _Codec | None:
 
 
 def _ending(reader: Reader, serial: int) -> tuple[Completeness, int | None]:
-    """Completeness by the last page, and the last position noted for the stream `serial`."""
+    """Completeness by the last page, and the last position of the stream `serial`."""
     tail_start = max(0, reader.size - _TAIL_BYTES)
     tail = reader.at(tail_start, _TAIL_BYTES)
     completeness: Completeness | None = None
@@ -119,7 +119,7 @@ def _ending(reader: Reader, serial: int) -> tuple[Completeness, int | None]:
 def _last_page_completeness(tail: bytes, offset: int, page: _Page | None) -> Completeness:
     if page is None or page.end > len(tail):
         return Completeness.UNFINISHED
-    if page.end < len(tail):  # the start of another page, or something else behind the last one
+    if page.end < len(tail):  # the start of another page, or other data after the last one
         return Completeness.UNFINISHED if _CAPTURE.startswith(tail[page.end :][:4]) else Completeness.UNKNOWN
     if not page.flags & _LAST:
         return Completeness.UNKNOWN

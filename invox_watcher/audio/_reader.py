@@ -1,4 +1,4 @@
-"""Positioned reads under a budget, so that no file costs more than a fixed effort; integers from bytes."""
+"""Positioned reads with a budget, so that the cost per file is limited; integers from bytes."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ MAX_READS = 2000
 
 
 class BudgetSpentError(Exception):
-    """The file makes its reader jump about for ever. Never leaves the package."""
+    """The file makes its reader seek endlessly. Never leaves the package."""
 
 
 class Reader:
-    """Bytes of a file by position, cut at the `size` it had when it was looked at."""
+    """Bytes of a file by position, up to the `size` that it had when opened."""
 
     def __init__(self, file: BinaryIO, size_bytes: int) -> None:
         self._file = file
@@ -22,7 +22,7 @@ class Reader:
         self.size = size_bytes
 
     def at(self, offset: int, length: int) -> bytes:
-        """`length` bytes from `offset`; fewer, or none, where the file ends. Raises BudgetSpentError."""
+        """`length` bytes from `offset`; fewer, or none, at the end of the file. Raises BudgetSpentError."""
         length = min(length, self.size - offset)
         if offset < 0 or length <= 0:
             return b""

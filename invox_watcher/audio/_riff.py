@@ -1,4 +1,4 @@
-"""WAV and its kin: RIFF/WAVE with any codec, Broadcast WAV (EBU Tech 3285), RF64 and BW64 (EBU Tech 3306).
+"""WAV and variants: RIFF/WAVE with any codec, Broadcast WAV (EBU Tech 3285), RF64 and BW64 (EBU Tech 3306).
 
 Chunk layout and format tags are those of Microsoft's "Multimedia Programming Interface" and `mmreg.h`.
 """
@@ -27,7 +27,7 @@ _CODECS = {
 _EXTENSIBLE = 0xFFFE
 _CONSTANT_RATE = frozenset({0x0001, 0x0003, 0x0006, 0x0007})
 _IN_DS64 = 0xFFFFFFFF
-# What writers to a pipe leave as a length, for ever: most of them, SoX, and those afraid of the sign bit.
+# Lengths that writers to a pipe leave in the header: most writers, SoX, and those avoiding the sign bit.
 _ENDLESS = frozenset({0xFFFFFFFF, 0x7FFFF000, 0x7FFFFFFF})
 _MAX_CHUNKS = 500
 # Writers are known to count the RIFF header itself (8 bytes) or a padding byte that they do not write.
@@ -41,7 +41,7 @@ class _Chunk:
 
 
 def read_wave(reader: Reader, head: bytes) -> AudioInfo | None:
-    """WAV with its codec, or None if this is another RIFF file or none at all."""
+    """WAV with its codec, or None if this is another RIFF file or something else."""
     tag, form = head[:4], head[8:12]
     if tag not in _TAGS or not b"WAVE".startswith(form):
         return None
@@ -69,7 +69,7 @@ def read_wave(reader: Reader, head: bytes) -> AudioInfo | None:
 
 
 def _chunks_until_data(reader: Reader) -> tuple[dict[bytes, _Chunk], bool]:
-    """The first chunk of each name up to and with `data`, and whether all of them were looked at."""
+    """The first chunk of each name up to and including `data`, and whether all of them were read."""
     chunks: dict[bytes, _Chunk] = {}
     offset = 12
     for _ in range(_MAX_CHUNKS):
@@ -85,7 +85,7 @@ def _chunks_until_data(reader: Reader) -> tuple[dict[bytes, _Chunk], bool]:
 
 
 def _completeness(file_size: int, riff_size: int, data_start: int, data_size: int) -> Completeness:
-    if data_size == 0:  # where the writer starts from, to be patched at the end
+    if data_size == 0:  # initial value, patched at the end
         return Completeness.UNFINISHED
     if data_size in _ENDLESS:
         return Completeness.UNKNOWN
@@ -94,7 +94,7 @@ def _completeness(file_size: int, riff_size: int, data_start: int, data_size: in
     if data_end > file_size:
         return Completeness.UNFINISHED
     if riff_size == 0 or riff_size in _ENDLESS or riff_size + 8 < data_end or 0 < missing <= _SLOPPY_BYTES:
-        return Completeness.UNKNOWN  # all the sound is here, but the two lengths contradict each other
+        return Completeness.UNKNOWN  # all the audio is there, but the two lengths contradict each other
     return Completeness.UNFINISHED if missing > 0 else Completeness.WHOLE
 
 
@@ -121,7 +121,7 @@ def _duration(
     rate, bytes_per_second = little(wave_format, 4, 4), little(wave_format, 8, 4)
     if _codec(wave_format) in _CONSTANT_RATE:
         return seconds(held_bytes, rate * little(wave_format, 12, 2))
-    if b"fact" in chunks:  # the number of samples, which compressed formats can't be asked for otherwise
+    if b"fact" in chunks:  # the number of samples, which can't be computed for compressed formats
         samples = little(reader.at(chunks[b"fact"].start, 4), 0, 4)
         if 0 < samples < _IN_DS64:
             return seconds(samples, rate)

@@ -1,4 +1,4 @@
-"""The command line: `main`, and a module for each group of commands."""
+"""The command line: `main`, and one module per group of commands."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the commands share: the configuration, the journal, a job by what a person types, times and JSON."""
+"""What the commands share: configuration, journal, looking up a job, times and JSON."""
 
 from __future__ import annotations
 
@@ -23,57 +23,57 @@ _SHOWN_IDS = 5
 
 
 class UsageError(InvoxError):
-    """What was asked for can't be done, whatever the state of things: the person has to ask otherwise."""
+    """The command line is wrong: the same command can never succeed."""
 
     code = "usage"
     exit_status = ExitStatus.USAGE
 
 
 def config_of(options: argparse.Namespace, *, credentials: bool = True) -> Config:
-    """The configuration; without `credentials` for commands that need none of them.
+    """The configuration; without `credentials` for commands that don't need them.
 
     Raises:
-        ConfigurationError: it can't be used.
+        ConfigurationError: it is invalid.
     """
     return loader_of(options, credentials=credentials)()
 
 
 def loader_of(options: argparse.Namespace, *, credentials: bool = True) -> Callable[[], Config]:
-    """What loads the configuration, now and again, wherever the process has gone meanwhile."""
+    """A function that loads the configuration, also later and after a change of directory."""
     return partial(load, config_file(options), credentials=credentials)
 
 
 def state_directory_of(options: argparse.Namespace) -> Path:
-    """The state directory, also by a configuration with mistakes in it, which are then told.
+    """The state directory, even if the configuration has errors, which are then printed.
 
     Raises:
-        ConfigurationError: it does not say which.
+        ConfigurationError: the errors leave it unclear which directory is meant.
     """
     try:
         return config_of(options, credentials=False).state.directory
     except ConfigurationError as error:
-        error.hint = "Mend it first: where the daemon's state is, and so whether it runs, is not clear."
+        error.hint = "Fix it first: without a state directory it is unknown whether a daemon is running."
         directory = state_directory(config_file(options))
         if directory is None:
             raise
-        error.hint = f"That has to be mended before the next start. The state directory is {directory}."
+        error.hint = f"Fix it before the next start. Continuing with the state directory {directory}."
         complain(error)
         return directory
 
 
 def config_file(options: argparse.Namespace) -> Path:
-    """Where the configuration is."""
+    """The path of the configuration."""
     path: Path = options.config or Path(os.environ.get(CONFIG_VARIABLE) or DEFAULT_CONFIG)
     return path.absolute()
 
 
 def journal_of(config: Config) -> Journal:
-    """The journal that is there; JournalError where none is."""
+    """The existing journal. Raises JournalError if there is none."""
     return Journal(config.state.directory, create=False)
 
 
 def job_called(text: str, journal: Journal) -> Job:
-    """The one job with that id, or whose id, or its second half, begins so.
+    """The one job whose id, or the second half of its id, begins with `text`.
 
     Raises:
         UsageError: there is none, or more than one.
@@ -82,25 +82,30 @@ def job_called(text: str, journal: Journal) -> Job:
         return job
     found = journal.find(text, limit=_SHOWN_IDS + 1)
     if not found:
-        raise UsageError(f"No job has the id {text}.", hint="`invox-watcher jobs --all` lists them.")
+        raise UsageError(f"No job has the id {text}.", hint="List all ids with `invox-watcher jobs --all`.")
     if len(found) > 1:
         ids = [job.id for job in found[:_SHOWN_IDS]] + ["…"] * (len(found) > _SHOWN_IDS)
-        raise UsageError(f"More than one id begins with {text}.", hint=f"Which one? {', '.join(ids)}")
+        raise UsageError(f"More than one id begins with {text}.", hint=f"Give one of {', '.join(ids)}")
     return found[0]
 
 
-def facts_of(job: Job) -> dict[str, Any]:
-    """What is known of a job, but for its failure and what only the daemon can use."""
+def fields_of(job: Job) -> dict[str, Any]:
+    """The fields of a job, except its failure and what is internal to the daemon; its size after its path."""
     internal = ("identity", "payload", "refusal", "failure")
-    known = {name: value for name, value in vars(job).items() if name not in internal}
-    return known | {"size_bytes": job.size_bytes}
+    shown: dict[str, Any] = {}
+    for name, value in vars(job).items():
+        if name not in internal:
+            shown[name] = value
+        if name == "path":
+            shown["size_bytes"] = job.size_bytes
+    return shown
 
 
 def json_of(job: Job) -> dict[str, Any]:
     """A job for scripts: times in UTC as RFC 3339."""
     fields = {
         name: rfc3339(value) if isinstance(value, datetime) else value
-        for name, value in facts_of(job).items()
+        for name, value in fields_of(job).items()
     }
     return fields | {"failure": _failure_of(job)}
 
@@ -108,11 +113,11 @@ def json_of(job: Job) -> dict[str, Any]:
 def _failure_of(job: Job) -> dict[str, Any] | None:
     if job.failure is None:
         return None
-    facts: dict[str, Any] = dataclasses.asdict(job.failure)
-    reason: dict[str, Any] = facts.pop("reason")
-    return reason | facts
+    failure: dict[str, Any] = dataclasses.asdict(job.failure)
+    reason: dict[str, Any] = failure.pop("reason")
+    return reason | failure
 
 
 def local(time: datetime) -> str:
-    """The time here, with its offset from UTC: `2026-11-23 19:50:56+01:00`."""
+    """The local time, with its offset from UTC: `2026-11-23 19:50:56+01:00`."""
     return time.astimezone().isoformat(sep=" ", timespec="seconds")

@@ -1,4 +1,4 @@
-"""`explain`: why a file would, or would not, be taken now."""
+"""`explain`: how a file would be handled."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from invox_watcher.logs import printable
 
 
 def explain(options: argparse.Namespace) -> ExitStatus:
-    """Print each decision about one file, and what follows."""
+    """Print each decision about one file, and the result."""
     found = explained(options.file, config_of(options, credentials=False))
     if options.json:
         print(json.dumps(_as_json(found), indent=2))

@@ -1,4 +1,4 @@
-"""`config`, `completion`, `sandbox`, `demo`: what needs no configuration."""
+"""`config`, `completion`, `sandbox`, `demo`: the commands that need no configuration."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def config(options: argparse.Namespace) -> ExitStatus:
 
 
 def completion(options: argparse.Namespace) -> ExitStatus:
-    """Print a script that teaches a shell to complete our commands."""
+    """Print a script that completes invox-watcher's commands in a shell."""
     print(shtab.complete(build(), shell=options.shell))
     return ExitStatus.OK
 
 
 def sandbox(options: argparse.Namespace) -> ExitStatus:
-    """Run the stand-in API until Ctrl-C."""
+    """Run the simulated API until Ctrl-C."""
     from invox_watcher.sandbox.configuration import client_configuration  # noqa: PLC0415 - an extra
     from invox_watcher.sandbox.server import serve  # noqa: PLC0415
     from invox_watcher.sandbox.settings import SandboxSettings  # noqa: PLC0415
@@ -45,10 +45,10 @@ def sandbox(options: argparse.Namespace) -> ExitStatus:
         written = root / "config.yaml"
         extra = webhook if options.webhook else {}
         written.write_text(client_configuration(settings, base_url, root, **extra))
-        print(f"The stand-in API listens on {base_url}. Its configuration, in {written}:\n")
+        print(f"The simulated API listens on {base_url}. A configuration for it, in {written}:\n")
         print(written.read_text())
         print(f"In another terminal:  invox-watcher run --config {written}")
-        print(f"Then put a recording into {root / 'inbox'}. Ctrl-C stops the sandbox.", flush=True)
+        print(f"Then copy a recording to {root / 'inbox'}. Ctrl-C stops the sandbox.", flush=True)
 
     root.mkdir(parents=True, exist_ok=True)
     logs.configure(format="console")
@@ -62,7 +62,7 @@ def sandbox(options: argparse.Namespace) -> ExitStatus:
 
 
 def demo(options: argparse.Namespace) -> ExitStatus:
-    """Show recordings become transcripts."""
+    """Transcribe real recordings with the simulated API."""
     from invox_watcher.demo import run_demo  # noqa: PLC0415 - an extra
 
     return run_demo(options.folder.absolute(), webhook=options.webhook)

@@ -1,4 +1,4 @@
-"""On whose behalf root gives a command: what it makes has to be the daemon's, which may be another user's."""
+"""Commands run as root: the files that they create must belong to the daemon's user."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from invox_watcher.host import User
 
 
 def act_as_owner(config: Config) -> None:
-    """As root, be the user that the state directory belongs to, from now on and for good.
+    """As root, switch to the owner of the state directory, permanently.
 
     Raises:
-        NotPermittedError: this root may not.
+        NotPermittedError: this root lacks the capability, as in some containers.
     """
     owner = _other_owner(config)
     if owner is None:
         return
     uid, gid, groups = owner.st_uid, owner.st_gid, []
-    with suppress(KeyError):  # it has no name, as in a container
+    with suppress(KeyError):  # a user without a name, as in a container
         entry = pwd.getpwuid(uid)
         gid, groups = entry.pw_gid, os.getgrouplist(entry.pw_name, entry.pw_gid)
     try:
@@ -32,16 +32,16 @@ def act_as_owner(config: Config) -> None:
         os.setresuid(uid, uid, uid)
     except OSError as error:
         raise NotPermittedError(
-            f"state.directory belongs to {User.of(uid).name}; acting as that user: {error.strerror}",
-            hint="Give the command as that user.",
+            f"state.directory belongs to {User.of(uid).name}; can't switch to that user: {error.strerror}",
+            hint="Run the command as that user.",
         ) from None
 
 
 def require_owner(config: Config) -> None:
-    """As root, don't guess whose the state directory is to be.
+    """As root, don't guess the owner of a missing state directory.
 
     Raises:
-        FolderError: it is missing, and nothing says that all is root's.
+        FolderError: it is missing, and not all the folders belong to root.
     """
     directory = config.state.directory
     if os.geteuid() != 0 or os.path.lexists(directory):
@@ -54,13 +54,13 @@ def require_owner(config: Config) -> None:
         return
     user = next((User.of(uid).name for uid in sorted(owners - {0})), "USER")
     raise FolderError(
-        f"state.directory: there is no {directory}, and the daemon of another user could not use root's",
-        hint=f"Make it for the user that the daemon runs as: install -d -m 700 -o {user} {directory}",
+        f"state.directory: {directory} does not exist, and the daemon's user could not use one owned by root",
+        hint=f"Create it, owned by the daemon's user: install -d -m 700 -o {user} {directory}",
     )
 
 
 def for_its_owner(load: Callable[[], Config], command: str) -> Callable[[], Config]:
-    """`load` for `command`, which is refused to root where the state directory is another user's."""
+    """`load` for `command`, refused for root if the state directory belongs to another user."""
 
     def checked() -> Config:
         config = load()
@@ -69,8 +69,8 @@ def for_its_owner(load: Callable[[], Config], command: str) -> Callable[[], Conf
             user = User.of(owner.st_uid).name
             how = f"setpriv --reuid={user} --clear-groups" if user.isdigit() else f"runuser -u {user}"
             raise NotPermittedError(
-                f"state.directory belongs to {user}, who could not change what a daemon of root's makes.",
-                hint=f"Give the command as that user: {how} -- invox-watcher {command}",
+                f"state.directory belongs to {user}, who could not modify files created by root.",
+                hint=f"Run the command as that user: {how} -- invox-watcher {command}",
             )
         return config
 
@@ -78,9 +78,9 @@ def for_its_owner(load: Callable[[], Config], command: str) -> Callable[[], Conf
 
 
 def _other_owner(config: Config) -> os.stat_result | None:
-    """The state directory's facts where we are root and it is another user's."""
-    with suppress(OSError):  # missing, or unusable, which is told by those who use it
-        facts = os.stat(config.state.directory)
-        if os.geteuid() == 0 and facts.st_uid != 0:
-            return facts
+    """The state directory's stat, if this is root and it belongs to another user."""
+    with suppress(OSError):  # missing or unusable, which is reported when it is used
+        status = os.stat(config.state.directory)
+        if os.geteuid() == 0 and status.st_uid != 0:
+            return status
     return None

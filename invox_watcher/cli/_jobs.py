@@ -1,4 +1,4 @@
-"""`jobs`: recordings as a table on a terminal, as plain lines elsewhere, as JSON for scripts."""
+"""`jobs`: recordings as a table on a terminal, as plain lines otherwise, as JSON for scripts."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from invox_watcher.times import utc_now
 
 @dataclass(frozen=True)
 class Query:
-    """Which recordings are asked for."""
+    """Which recordings to list."""
 
     states: frozenset[State]
     since: datetime | None = None
@@ -34,7 +34,7 @@ class Query:
     limit: int | None = None
 
     def find(self, journal: Journal) -> list[Job]:
-        """The recordings, the oldest first."""
+        """The recordings, oldest first."""
         in_journal = None if self.name else self.limit
         jobs = journal.jobs(self.states, since=self.since, limit=in_journal)
         if self.name is None:
@@ -48,30 +48,28 @@ class Query:
 
 
 def jobs(options: argparse.Namespace) -> ExitStatus:
-    """List recordings, once or again and again."""
+    """List recordings, once or continuously."""
     query = _query(options)
     config = config_of(options, credentials=False)
     console = Console()
     terminal = console.is_terminal and not console.is_dumb_terminal
     if options.watch and not terminal:
-        raise UsageError(
-            "--watch needs a terminal.", hint="For scripts there is `invox-watcher jobs --json`."
-        )
+        raise UsageError("--watch needs a terminal.", hint="In scripts, use `invox-watcher jobs --json`.")
 
-    def outlook() -> DaemonStatus:
+    def status() -> DaemonStatus:
         return query_daemon(config.state.directory / LOCK_FILE, config.http.address)
 
     with closing(journal_of(config)) as journal:
         if options.watch:
-            _watch.watch(console, journal, query.find, outlook, with_ended=not _narrowed(options))
+            _watch.watch(console, journal, query.find, status, with_ended=not _narrowed(options))
             return ExitStatus.OK
         found = query.find(journal)
         if options.json:
-            _print_json(found, journal, outlook)
+            _print_json(found, journal, status)
         elif found and terminal:
-            seen = outlook()
-            rows = _table.shown(found, journal, seen)
-            console.print(_table.table(rows, seen, width=console.width, now=utc_now()))
+            current = status()
+            rows = _table.shown(found, journal, current)
+            console.print(_table.table(rows, current, width=console.width, now=utc_now()))
         elif found:
             _print_lines(found)
         elif not _narrowed(options):
@@ -94,7 +92,7 @@ def _query(options: argparse.Namespace) -> Query:
 
 
 def _narrowed(options: argparse.Namespace) -> bool:
-    """Whether anything but the recordings under way was asked for."""
+    """Whether something other than the recordings in progress was requested."""
     return bool(options.all or options.state or options.since or options.name)
 
 
@@ -104,13 +102,13 @@ def _print_lines(jobs: Sequence[Job]) -> None:
         print(f"{job.id}  {job.state:<11}  {local(job.received_at)}  {printable(job.path)}{reason}")
 
 
-def _print_json(jobs: Sequence[Job], journal: Journal, ask_daemon: Callable[[], DaemonStatus]) -> None:
-    """Each job with what only the running daemon knows of it; null where that is not known."""
-    outlook = ask_daemon() if any(job.state in ACTIVE for job in jobs) else DaemonStatus(None)
+def _print_json(jobs: Sequence[Job], journal: Journal, query: Callable[[], DaemonStatus]) -> None:
+    """Each job, with what only the running daemon knows about it; null if unknown."""
+    status = query() if any(job.state in ACTIVE for job in jobs) else DaemonStatus(None)
     rows: list[dict[str, Any]] = []
-    for row in _table.shown(jobs, journal, outlook):
-        known = outlook.asked and row.job.state in ACTIVE
-        next_seconds = outlook.due_seconds.get(row.job.id, 0.0) if known else None
+    for row in _table.shown(jobs, journal, status):
+        known = status.asked and row.job.state in ACTIVE
+        next_seconds = status.due_seconds.get(row.job.id, 0.0) if known else None
         rate = round(row.bytes_per_second) if row.bytes_per_second else None
         rows.append(json_of(row.job) | {"upload_bytes_per_second": rate, "next_step_seconds": next_seconds})
     print(json.dumps(rows, indent=2))

@@ -1,6 +1,6 @@
-"""The command line: parse, call, print, exit status. With `demo`, the only package that prints.
+"""The entry point: parse, call, print, exit status. Only this package and `demo` print.
 
-Each command is a function of a module of its own, imported only when it is called: `--help` needs none.
+Commands are imported only when they are called: `--help` needs none of them.
 """
 
 from __future__ import annotations
@@ -18,30 +18,30 @@ from invox_watcher.errors import ExitStatus, InvoxError, NotPermittedError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; return its exit status. Every error of ours is one message on standard error."""
+    """Run one command; return its exit status. An InvoxError is one message on standard error."""
     _streams.open_closed()
     try:
         with _streams.printing():
             options = build().parse_args(arguments)
-            logs.configure(format="console", level="warning")  # standard output is for what is asked for
+            logs.configure(format="console", level="warning")  # standard output is for results
             return _call(options)
     except InvoxError as error:
         _streams.complain(error)
         return int(error.exit_status)
     except PermissionError as error:
-        what = error.filename or "Something"
-        refused = NotPermittedError(f"{what} can't be looked at or changed: {error.strerror}")
+        what = error.filename or "a file"
+        refused = NotPermittedError(f"Can't access {what}: {error.strerror}")
         _streams.complain(refused)
         return int(refused.exit_status)
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        _streams.discard(sys.stdout)  # nobody reads on: not an error
+        _streams.discard(sys.stdout)  # the reader closed the pipe: not an error
         return 0
-    except Exception as error:  # noqa: BLE001 - its text may quote a name, an address or a word
+    except Exception as error:  # noqa: BLE001 - its text may quote a name, a URL or a transcript
         with _streams.losing(sys.stderr):
             traceback.print_tb(error.__traceback__)
-            print(f"invox-watcher: a defect: {type(error).__name__}", file=sys.stderr)
+            print(f"invox-watcher: internal error: {type(error).__name__}", file=sys.stderr)
         return int(ExitStatus.SOFTWARE)
 
 

@@ -1,4 +1,4 @@
-"""What can be typed: every command with its options, its help, and examples of it."""
+"""The command line's grammar: every command with its options, help and examples."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ _HELP_COLUMNS = 80
 _DEMO_FOLDER = Path("invox-demo")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _STATUSES = """\
-exit status: 0 well; 1 some recording failed, or would not be taken; 3 not running (status); 64 usage;
-69 API unavailable; 70 a defect; 75 try later; 77 permission; 78 configuration"""
+exit status: 0 success; 1 a recording failed, or would not be processed; 3 not running (status);
+64 usage; 69 API unavailable; 70 internal error; 75 try later; 77 permission; 78 configuration"""
 
 
 class _Parser(argparse.ArgumentParser):
-    """argparse's own exit status for a wrong command line is 2; the contract says EX_USAGE."""
+    """argparse's own exit status for a wrong command line is 2; the documented one is EX_USAGE."""
 
     def error(self, message: str) -> NoReturn:
         self.print_usage(sys.stderr)
@@ -40,15 +40,15 @@ class _Parser(argparse.ArgumentParser):
 
 
 class _Help(argparse.RawDescriptionHelpFormatter):
-    """Texts as they are, and room for the longest name of a command."""
+    """Texts unchanged, and columns wide enough for the longest command name."""
 
     def __init__(self, prog: str) -> None:
         super().__init__(prog)
-        self._action_max_length = 14  # argparse's own reckoning forgets how far commands are indented
+        self._action_max_length = 14  # argparse's own calculation ignores the indentation of commands
 
 
 class _Version(argparse.Action):
-    """Prints what a report of a fault should begin with."""
+    """Prints the versions that belong in a bug report."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_rest: object) -> None:
         from invox_watcher.journal import SQLITE_VERSION  # noqa: PLC0415 - nothing else here needs it
@@ -92,7 +92,7 @@ class _ListReadings(argparse.Action):
 
 
 class _Commands:
-    """Adds commands to a parser, each with the options that many have."""
+    """Adds commands to a parser, with the options that many share."""
 
     def __init__(self, parser: argparse.ArgumentParser) -> None:
         self._commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
@@ -108,7 +108,7 @@ class _Commands:
         config: bool = True,
         as_json: bool = False,
     ) -> argparse.ArgumentParser:
-        """A command that is `call`, a module of this package and a function in it: `_jobs:jobs`."""
+        """Add a command; `call` is a module of this package and a function in it: `_jobs:jobs`."""
         lines = [f"  invox-watcher {example}" for example in examples]
         parser: argparse.ArgumentParser = self._commands.add_parser(
             name,
@@ -123,7 +123,7 @@ class _Commands:
                     "--config",
                     type=_path,
                     metavar="FILE",
-                    help=f"the configuration (default: ${CONFIG_VARIABLE}, else {DEFAULT_CONFIG})",
+                    help=f"the configuration file (default: ${CONFIG_VARIABLE}, else {DEFAULT_CONFIG})",
                 ),
                 shtab.FILE,
             )
@@ -134,11 +134,12 @@ class _Commands:
 
 
 def build() -> argparse.ArgumentParser:
-    """The parser; `command` of what it parses says what to call."""
+    """The parser; `command` of its result is what to call."""
     parser = _Parser(
         prog="invox-watcher",
-        description="Takes dictations from an inbox through Invox Medical's API to an outbox.",
-        epilog=f"Each command has a --help of its own, with examples.\n\n{_STATUSES}",
+        description="Watches a folder for dictations, has each transcribed by the Invox Medical API, and "
+        "writes\nthe transcripts to an output folder.",
+        epilog=f"Each command has its own --help, with examples.\n\n{_STATUSES}",
         formatter_class=_Help,
     )
     parser.add_argument(
@@ -155,22 +156,22 @@ def build() -> argparse.ArgumentParser:
 def _add_daemon(commands: _Commands) -> None:
     run = commands.add(
         "run", "watch the inbox, in the foreground", call="_run:run", examples=["run", "run --once"],
-        more="SIGTERM or Ctrl-C stops it within seconds; SIGHUP makes it read its configuration anew.",
+        more="SIGTERM or Ctrl-C stops it within seconds; SIGHUP reloads the configuration.",
     )  # fmt: skip
-    run.add_argument("--once", action="store_true", help="take what is in the inbox, finish it, and exit")
+    run.add_argument("--once", action="store_true", help="process what is in the inbox, then exit")
     commands.add(
         "start", "watch the inbox as a daemon, on hosts without systemd", call="_run:start",
-        more="Returns once it is ready, or says why it is not.", examples=["start"],
+        more="Returns once it is ready, or reports why it is not.", examples=["start"],
     )  # fmt: skip
-    commands.add("stop", "stop the daemon, and wait until it is gone", call="_run:stop", examples=["stop"])
+    commands.add("stop", "stop the daemon, and wait until it has exited", call="_run:stop", examples=["stop"])
     commands.add(
-        "status", "is the daemon running, and what has it done?", call="_run:status", as_json=True,
+        "status", "show whether the daemon is running, and its counts", call="_run:status", as_json=True,
         examples=["status", "status --json"],
     )  # fmt: skip
     commands.add(
-        "check", "find what is wrong before the first recording", call="_run:check", as_json=True,
-        more="Tries configuration, folders, journal, addresses, programs, clock, credentials and API, and "
-        "says what to do.\nRun it as the daemon's user. Folders that are missing are made.",
+        "check", "check the setup before the first recording", call="_run:check", as_json=True,
+        more="Checks configuration, folders, journal, addresses, programs, clock, credentials and API, and "
+        "reports what to do.\nRun it as the daemon's user. Missing folders are created.",
         examples=["check", "check --json", "check --config /etc/invox-watcher/ward3.yaml"],
     )  # fmt: skip
 
@@ -178,55 +179,63 @@ def _add_daemon(commands: _Commands) -> None:
 def _add_listing(commands: _Commands) -> None:
     jobs = commands.add(
         "jobs", "list recordings under way", call="_jobs:jobs", as_json=True,
-        more="With --since or --name and no state: finished ones too.",
+        more="With --since or --name and no state, finished ones are listed too.",
         examples=[
             "jobs --watch", "jobs --failed --since 3d", "jobs --name 'ward3/*' --limit 20",
             "jobs --state waiting --state uploading --json",
         ],
     )  # fmt: skip
-    jobs.add_argument("--all", action="store_true", help="those that are finished as well")
+    jobs.add_argument("--all", action="store_true", help="include finished recordings")
     jobs.add_argument(
         "--state", action="append", choices=[str(state) for state in State], default=[], metavar="STATE",
-        help="those in this state; may be given again (%(choices)s)",
+        help="only recordings in this state (repeatable; one of %(choices)s)",
     )  # fmt: skip
     for state in (State.FAILED, State.DONE):
         jobs.add_argument(
-            f"--{state}", action="append_const", dest="state", const=str(state), help=f"as --state {state}"
+            f"--{state}",
+            action="append_const",
+            dest="state",
+            const=str(state),
+            help=f"same as --state {state}",
         )
     jobs.add_argument(
         "--since", type=_moment, metavar="WHEN",
-        help="those received since then: 90m, 2h, 3d, 1w ago, or 2026-11-23, or 2026-11-23T18:00Z",
+        help="only recordings received since then: 90m, 2h, 3d or 1w ago, 2026-11-23, or 2026-11-23T18:00Z",
     )  # fmt: skip
     jobs.add_argument(
-        "--name", type=_glob, metavar="GLOB", help="those whose path in the inbox, or its last part, fits"
+        "--name",
+        type=_glob,
+        metavar="GLOB",
+        help="only recordings whose path in the inbox, or file name, matches",
     )
     jobs.add_argument("--limit", type=_positive, metavar="N", help="only the newest N")
-    jobs.add_argument("--watch", action="store_true", help="go on showing them, until Ctrl-C")
+    jobs.add_argument("--watch", action="store_true", help="update the list continuously, until Ctrl-C")
     show = commands.add(
-        "show", "the life of one recording", call="_show:show", as_json=True,
+        "show", "show everything about one recording", call="_show:show", as_json=True,
         examples=["show 20261123t185056-9f2c41d07ab3", "show 9f2c", "show 9f2c --json"],
     )  # fmt: skip
     _add_id(show)
     explain = commands.add(
-        "explain", "why a file would, or would not, be taken now", call="_explain:explain", as_json=True,
-        more="Moves and changes nothing. A file that has to be quiet first is watched for a moment.\n"
-        "Exit status: 0 it would be taken; 1 not, or not yet.",
+        "explain", "explain how a file would be handled", call="_explain:explain", as_json=True,
+        more="Moves and changes nothing. If the file must be unchanged for a while, it is watched for some "
+        "seconds.\nExit status: 0 it would be processed; 1 not, or not yet.",
         examples=["explain /srv/dictation/inbox/ward3/smith.wav", "explain letter.wav --json"],
     )  # fmt: skip
     _completed(
-        explain.add_argument("file", type=_path, metavar="FILE", help="in the inbox or elsewhere"), shtab.FILE
+        explain.add_argument("file", type=_path, metavar="FILE", help="a file in the inbox or elsewhere"),
+        shtab.FILE,
     )
 
 
 def _add_repair(commands: _Commands) -> None:
     retry = commands.add(
-        "retry", "put failed recordings into the inbox again", call="_retry:retry",
-        more="Nothing that is there is overwritten: a name that is taken gets a number.",
+        "retry", "return failed recordings to the inbox", call="_retry:retry",
+        more="Never overwrites a file: if a name is in use, the recording gets a numbered one.",
         examples=["retry 9f2c", "retry 9f2c 41d0", "retry --code transcription_failed", "retry --all"],
     )  # fmt: skip
     retry.add_argument("id", nargs="*", type=_text, metavar="ID", help=_ID_HELP)
     retry.add_argument("--all", action="store_true", help="every recording in the failed folder")
-    retry.add_argument("--code", metavar="CODE", help="those in the failed folder that failed with this code")
+    retry.add_argument("--code", metavar="CODE", help="every recording in the failed folder with this code")
 
 
 def _add_extras(commands: _Commands) -> None:
@@ -242,12 +251,14 @@ def _add_extras(commands: _Commands) -> None:
     )  # fmt: skip
     completion.add_argument("shell", choices=_SHELLS)
     sandbox = commands.add(
-        "sandbox", "run a stand-in for the vendor's API, to try things on", call="_extras:sandbox",
+        "sandbox", "run a simulated API, for trials", call="_extras:sandbox",
         config=False,
         examples=["sandbox", "sandbox --folder /tmp/trial --port 9000", "sandbox --reading paths-v1,gzip"],
     )  # fmt: skip
     _add_folder(sandbox)
-    sandbox.add_argument("--port", type=int, default=8788, help="where it listens (default: %(default)s)")
+    sandbox.add_argument(
+        "--port", type=int, default=8788, help="the port to listen on (default: %(default)s)"
+    )
     _add_webhook(sandbox)
     sandbox.add_argument(
         "--reading", dest="readings", action=_Readings, default=(), metavar="NAME[,NAME...]",
@@ -255,7 +266,7 @@ def _add_extras(commands: _Commands) -> None:
     )  # fmt: skip
     sandbox.add_argument("--list-readings", action=_ListReadings, nargs=0, help="print the readings and exit")
     demo = commands.add(
-        "demo", "see real speech become transcripts, with nothing to set up", call="_extras:demo",
+        "demo", "transcribe real speech with a simulated API, without any setup", call="_extras:demo",
         config=False, examples=["demo", "demo --webhook"],
     )  # fmt: skip
     _add_folder(demo)
@@ -267,7 +278,7 @@ def _described(help: str, more: str) -> str:
     return "\n".join(textwrap.fill(part, _HELP_COLUMNS) for part in (sentence, *more.splitlines()))
 
 
-_ID_HELP = "the job's id as `jobs` prints it, or the beginning of it or of its second half"
+_ID_HELP = "a job's id as shown by `jobs`, or the beginning of it or of its second half"
 
 
 def _add_id(parser: argparse.ArgumentParser) -> None:
@@ -276,7 +287,7 @@ def _add_id(parser: argparse.ArgumentParser) -> None:
 
 def _add_folder(parser: argparse.ArgumentParser) -> None:
     folder = parser.add_argument(
-        "--folder", type=_path, default=_DEMO_FOLDER, help="where everything lies (default: ./%(default)s)"
+        "--folder", type=_path, default=_DEMO_FOLDER, help="the folder to use (default: ./%(default)s)"
     )
     _completed(folder, shtab.DIRECTORY)
 
@@ -285,12 +296,12 @@ def _add_webhook(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--webhook",
         action="store_true",
-        help="have the results sent to the daemon instead of asking for them",
+        help="have results sent to the daemon instead of polling for them",
     )
 
 
 def _completed(argument: argparse.Action, how: Any) -> None:
-    argument.complete = how  # type: ignore[attr-defined] # where shtab looks for it
+    argument.complete = how  # type: ignore[attr-defined] # read by shtab
 
 
 def _text(text: str) -> str:
@@ -310,14 +321,14 @@ def _positive(text: str) -> int:
 
 
 def _moment(text: str) -> datetime:
-    """`2h`, a date, or a time as in RFC 3339; without a zone it is of this place."""
+    """`2h`, a date, or a time as in RFC 3339; without a zone it is local."""
     try:
         if match := re.fullmatch(r"(\d+)([smhdw])", text, re.ASCII):
             return datetime.now(UTC) - timedelta(**{_UNITS[match[2]]: int(match[1])})
         return datetime.fromisoformat(text).astimezone(UTC)
     except (ValueError, OverflowError):
         raise argparse.ArgumentTypeError(
-            "must be such as 90m, 2h, 3d, 2026-11-23, 2026-11-23T18:00Z"
+            "must look like 90m, 2h, 3d, 2026-11-23 or 2026-11-23T18:00Z"
         ) from None
 
 

@@ -1,4 +1,4 @@
-"""`retry`: failed recordings go back into the inbox."""
+"""`retry`: move failed recordings back into the inbox."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from invox_watcher.logs import printable
 
 
 def retry(options: argparse.Namespace) -> ExitStatus:
-    """Put back what was asked for; one that can't be put back keeps none of the others from it."""
+    """Move the chosen recordings back; if one can't be moved, the others still are."""
     if bool(options.id) + options.all + bool(options.code) != 1:
         options.parser.error("give one of: ids, --all, --code CODE")
     config = config_of(options, credentials=False)
@@ -41,9 +41,9 @@ def retry(options: argparse.Namespace) -> ExitStatus:
         print(f"{job.id}: back in the inbox as {printable(name)}{_doubt(job)}")
     if not jobs:
         why = f" with code {printable(options.code)}" if options.code else ""
-        print(f"No failed recording{why} lies in the failed folder.")
+        print(f"There is no failed recording{why} in the failed folder.")
     elif back and holder_of(config.state.directory / LOCK_FILE) is None:
-        print("No daemon is running: they wait in the inbox until one is started.")
+        print("No daemon is running: they stay in the inbox until it is started.")
     return ending
 
 
@@ -51,12 +51,12 @@ def _named(ids: list[str], journal: Journal) -> list[Job]:
     jobs = list({job.id: job for job in (job_called(text, journal) for text in ids)}.values())
     for job in jobs:
         if job.state is not State.FAILED:
-            raise UsageError(f"{job.id} is {job.state}, not failed.", hint="Nothing was put back.")
+            raise UsageError(f"{job.id} is {job.state}, not failed.", hint="Nothing was moved.")
     return jobs
 
 
 def _in_failed(journal: Journal, config: Config, code: str | None) -> list[Job]:
-    """What lies in the failed folder: of jobs that had the same file, one after another, the last."""
+    """The jobs whose recording is in the failed folder: of several jobs of the same file, the last."""
     failed = [job for job in journal.jobs([State.FAILED]) if _lies_in_failed(job, config)]
     latest = {job.filed_as: job for job in failed}.values()
     return [
@@ -69,10 +69,10 @@ def _lies_in_failed(job: Job, config: Config) -> bool:
 
 
 def _doubt(job: Job) -> str:
-    """A word where the same recording will fail again."""
+    """A note if the same recording will fail again."""
     failure = job.failure
     return (
-        f" (as it is it will fail again: {failure.reason.code})"
+        f" (it will fail again unless it is fixed: {failure.reason.code})"
         if failure and not failure.retry_can_help
         else ""
     )

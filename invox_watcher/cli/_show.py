@@ -1,4 +1,4 @@
-"""`show`: the life of one recording, moment by moment, what took how long, and where its files are."""
+"""`show`: the history of one recording, how long each stage took, and the paths of its files."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from datetime import datetime
 from typing import Any
 
 from invox_watcher.assembly import folders_of
-from invox_watcher.cli._common import config_of, facts_of, job_called, journal_of, json_of, local
-from invox_watcher.diagnostics import timeline as life
+from invox_watcher.cli._common import config_of, fields_of, job_called, journal_of, json_of, local
+from invox_watcher.diagnostics import timeline
 from invox_watcher.diagnostics.display import duration
 from invox_watcher.diagnostics.timeline import FileLocation, StageDurations
 from invox_watcher.errors import ExitStatus
@@ -23,13 +23,14 @@ from invox_watcher.times import rfc3339
 
 
 def show(options: argparse.Namespace) -> ExitStatus:
-    """Print all that is known of one recording."""
+    """Print everything that is known about one recording."""
     config = config_of(options, credentials=False)
     with closing(journal_of(config)) as journal:
         job = job_called(options.id, journal)
         history = journal.history(job.id)
-    took = life.durations(job, history)
-    files = life.whereabouts(job, history, folders_of(config))
+        outputs = journal.finished.outputs(job.id)
+    took = timeline.durations(job, history)
+    files = timeline.whereabouts(job, outputs, folders_of(config))
     if options.json:
         print(json.dumps(_as_json(job, history, took, files), indent=2))
     else:
@@ -52,7 +53,7 @@ def _as_json(
 def _print(
     job: Job, history: Sequence[HistoryEntry], took: StageDurations, files: Sequence[FileLocation]
 ) -> None:
-    for name, value in (facts_of(job) | _reason(job.failure)).items():
+    for name, value in (fields_of(job) | _reason(job.failure)).items():
         if value not in (None, 0, ""):
             print(f"{name:<17} {printable(local(value) if isinstance(value, datetime) else value)}")
     print()
@@ -66,11 +67,11 @@ def _print(
     if files:
         print()
     for file in files:
-        print(f"{file.what:<10}  {printable(file.path)}" + ("" if file.present else "  (no longer there)"))
+        print(f"{file.what:<10}  {printable(file.path)}" + ("" if file.present else "  (no longer exists)"))
 
 
 def _with_gaps(history: Sequence[HistoryEntry]) -> Iterator[tuple[HistoryEntry, float | None]]:
-    """Each moment, and how many seconds after the one before it came."""
+    """Each entry, with the seconds since the previous one."""
     before: datetime | None = None
     for moment in history:
         yield moment, None if before is None else (moment.at - before).total_seconds()
@@ -82,12 +83,12 @@ def _exactly(seconds: float) -> str:
 
 
 def _inline(value: object) -> str:
-    """A detail in one line; of outputs the names, their hashes are in the JSON."""
+    """A detail on one line; of outputs only the names, the hashes are in the JSON."""
     return printable(", ".join(value) if isinstance(value, list | dict) else value)
 
 
 def _reason(failure: Failure | None) -> dict[str, str]:
-    """Why a recording failed, in the words of its error file; nothing where it did not."""
+    """Why a recording failed, with the keys of its error file; empty if it did not."""
     if failure is None:
         return {}
     return {
@@ -95,5 +96,5 @@ def _reason(failure: Failure | None) -> dict[str, str]:
         "code": failure.reason.code,
         "message": failure.reason.message,
         "hint": failure.reason.hint,
-        "retry_can_help": "yes" if failure.retry_can_help else "no, unless what the hint says is done first",
+        "retry_can_help": "yes" if failure.retry_can_help else "no, unless you follow the hint first",
     }

@@ -1,4 +1,4 @@
-"""The standard streams as a command finds them: closed, on a full disk, without a reader. And complaints."""
+"""Standard streams in any condition: closed, on a full disk, without a reader. And error messages."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 def open_closed() -> None:
-    """Open what is closed to nowhere: else the lock or the journal would be opened as it, and written to."""
+    """Open closed streams to /dev/null: else the lock or journal would get that descriptor, and output."""
     for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         try:
             os.fstat(number)
@@ -32,11 +32,11 @@ def open_closed() -> None:
 
 @contextmanager
 def printing() -> Iterator[None]:
-    """Print what a command prints, down to the last byte: at exit nobody could say any more what went wrong.
+    """Flush a command's output at the end of the block, while an error can still be reported.
 
     Raises:
         StorageError: standard output can't be written.
-        BrokenPipeError: nobody reads it any more.
+        BrokenPipeError: the reader closed the pipe.
     """
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr] # names may not be UTF-8
@@ -49,11 +49,11 @@ def printing() -> Iterator[None]:
         if error.filename is not None or error.errno not in _FULL:
             raise
         discard(sys.stdout)
-        raise StorageError(f"standard output can't be written: {error.strerror}") from None
+        raise StorageError(f"can't write to standard output: {error.strerror}") from None
 
 
 def complain(error: InvoxError, about: str = "") -> None:
-    """Print what is wrong, and with what, on standard error."""
+    """Print an error on standard error, prefixed by what it is about."""
     lines = f"invox-watcher: {about}{error.message}".splitlines()
     lines += [f"  {error.hint}"] if error.hint else []
     with losing(sys.stderr):
@@ -63,7 +63,7 @@ def complain(error: InvoxError, about: str = "") -> None:
 
 @contextmanager
 def losing(stream: TextIO) -> Iterator[None]:
-    """Lose what can't be written to `stream`: the exit status says enough."""
+    """Ignore what can't be written to `stream`: the exit status is enough."""
     try:
         yield
     except OSError:
@@ -71,7 +71,7 @@ def losing(stream: TextIO) -> Iterator[None]:
 
 
 def discard(stream: TextIO) -> None:
-    """Drop what is still to be written to `stream`, and all that follows."""
+    """Discard what is buffered for `stream`, and everything that follows."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, stream.fileno())
     os.close(nowhere)

@@ -1,4 +1,4 @@
-"""Recordings as a table on a terminal, for `jobs` once and for `jobs --watch` again and again."""
+"""Recordings as a table on a terminal, for `jobs` and `jobs --watch`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from invox_watcher.job import ACTIVE, FINAL, Job, State
 from invox_watcher.journal import Journal
 from invox_watcher.logs import printable
 
-# Below this width the upload is told in numbers alone.
+# Below this width the upload is shown as numbers only.
 _WIDE = 110
 _SOON_SECONDS = 0.5
 _ENDED = (State.DONE, State.FAILED, State.VANISHED)
@@ -25,15 +25,15 @@ _ENDED = (State.DONE, State.FAILED, State.VANISHED)
 
 @dataclass(frozen=True)
 class Shown:
-    """A recording to show; `bytes_per_second` of an upload under way, None where that is not known."""
+    """A recording to show; `bytes_per_second` of an upload in progress, None if unknown."""
 
     job: Job
     bytes_per_second: float | None
 
 
-def shown(jobs: Iterable[Job], journal: Journal, outlook: DaemonStatus) -> list[Shown]:
-    """The jobs with the rate of each upload, averaged over all of that upload."""
-    return [Shown(job, _rate(job, journal) if outlook.daemon else None) for job in jobs]
+def shown(jobs: Iterable[Job], journal: Journal, status: DaemonStatus) -> list[Shown]:
+    """The jobs with the average rate of each upload since it began."""
+    return [Shown(job, _rate(job, journal) if status.daemon else None) for job in jobs]
 
 
 def _rate(job: Job, journal: Journal) -> float | None:
@@ -44,8 +44,8 @@ def _rate(job: Job, journal: Journal) -> float | None:
     return job.uploaded_bytes / seconds if seconds > 0 else None
 
 
-def table(rows: Iterable[Shown], outlook: DaemonStatus, *, width: int, now: datetime) -> Table:
-    """One line a recording, no wider than `width` columns."""
+def table(rows: Iterable[Shown], status: DaemonStatus, *, width: int, now: datetime) -> Table:
+    """One line per recording, no wider than `width` columns."""
     wide = width >= _WIDE
     made = display.plain_table()
     made.width = width
@@ -65,7 +65,7 @@ def table(rows: Iterable[Shown], outlook: DaemonStatus, *, width: int, now: date
             Text(printable(job.path), overflow="ellipsis"),
             display.size(job.size_bytes),
             _upload(row, wide=wide),
-            Text(_next(job, outlook), overflow="ellipsis"),
+            Text(_next(job, status), overflow="ellipsis"),
         )
     return made
 
@@ -80,20 +80,22 @@ def totals(counts: Mapping[State, int], rows: Iterable[Shown]) -> str:
     return f"{sum(under_way.values())} under way{f' ({inside})' if inside else ''}, {ended}"
 
 
-def standing(outlook: DaemonStatus) -> Text:
-    """Whether there is a daemon, and what stands in its way."""
-    if outlook.daemon is None:
-        return Text("No daemon is running: nothing moves before one is started.", "red")
-    if not outlook.asked:
-        return Text(f"The daemon is running; {outlook.silence}, so what comes next is not known.", "yellow")
-    if outlook.problems:
-        return Text(printable(f"Not ready: {' '.join(outlook.problems.values())}"), "yellow")
+def standing(status: DaemonStatus) -> Text:
+    """Whether a daemon is running, and what is wrong with it."""
+    if status.daemon is None:
+        return Text("No daemon is running: recordings wait until one is started.", "red")
+    if not status.asked:
+        return Text(
+            f"The daemon is running; {status.unreachable_because}, so the next steps are unknown.", "yellow"
+        )
+    if status.problems:
+        return Text(printable(f"Not ready: {' '.join(status.problems.values())}"), "yellow")
     return Text("The daemon is ready.", "green")
 
 
 def _upload(row: Shown, *, wide: bool) -> RenderableType:
     job = row.job
-    if job.state not in (State.UPLOADING, State.WAITING, State.TRANSCRIBED, State.DELIVERED, State.DONE):
+    if not job.state.has_upload:
         return ""
     percent = f"{100 * job.uploaded_bytes // max(job.size_bytes, 1)} %"
     rate = f" {display.size(row.bytes_per_second)}/s" if row.bytes_per_second else ""
@@ -102,16 +104,16 @@ def _upload(row: Shown, *, wide: bool) -> RenderableType:
     return Text(percent + rate)
 
 
-def _next(job: Job, outlook: DaemonStatus) -> str:
-    """When something happens to the recording, or why nothing will."""
+def _next(job: Job, status: DaemonStatus) -> str:
+    """When the recording's next step is due, or why there is none."""
     if job.state in FINAL:
         return job.failure.reason.code if job.failure else ""
     failing = f"{job.failure.reason.code}, " if job.failure else ""
     again = f"try {job.attempts + 1} " if job.attempts else ""
-    if outlook.daemon is None:
+    if status.daemon is None:
         return f"{failing}stopped"
-    if not outlook.asked:
+    if not status.asked:
         return f"{failing}{again}?".strip()
-    left = outlook.due_seconds.get(job.id, 0.0)
+    left = status.due_seconds.get(job.id, 0.0)
     when = f"in {display.duration(left)}" if left > _SOON_SECONDS else "now"
     return f"{failing}{again}{when}"

@@ -1,4 +1,4 @@
-"""`jobs --watch`: the table again each second, with totals and what stands in the way, until Ctrl-C."""
+"""`jobs --watch`: the table, updated every second, with totals and the daemon's problems, until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from invox_watcher.journal import Journal
 from invox_watcher.times import utc_now
 
 _EVERY_SECONDS = 1.0
-# The table's heading, two lines below it, what was cut off, and the line that the cursor is in.
+# The table's heading, the two lines below the table, the count of hidden rows, and the cursor's line.
 _OTHER_LINES = 6
 
 
@@ -28,21 +28,21 @@ def watch(
     console: Console,
     journal: Journal,
     find: Callable[[Journal], Sequence[Job]],
-    ask: Callable[[], DaemonStatus],
+    query: Callable[[], DaemonStatus],
     *,
     with_ended: bool,
 ) -> None:
-    """Show what `find` finds until Ctrl-C or SIGTERM; `with_ended`: and what has ended meanwhile."""
+    """Show what `find` finds until Ctrl-C or SIGTERM; `with_ended`: also what has ended since the start."""
     stop = threading.Event()
 
     def on_signal(number: int, frame: FrameType | None) -> None:
-        if stop.is_set():  # asked twice: whatever it is in the middle of
+        if stop.is_set():  # the second signal: stop at once
             signal.default_int_handler(number, frame)
-        stop.set()  # an exception could be lost in a callback of a library
+        stop.set()  # an exception could get lost in a library's callback
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, on_signal)
-    view = _View(console, journal, find, ask, with_ended=with_ended)
+    view = _View(console, journal, find, query, with_ended=with_ended)
     with suppress(KeyboardInterrupt), Live(console=console, auto_refresh=False) as live:
         while not stop.is_set():
             live.update(view.now(), refresh=True)
@@ -50,21 +50,21 @@ def watch(
 
 
 class _View:
-    """What is to be seen at a moment; keeps what it saw last for when the journal can't be read."""
+    """The current view; keeps the last one, to be shown if the journal can't be read."""
 
     def __init__(
         self,
         console: Console,
         journal: Journal,
         find: Callable[[Journal], Sequence[Job]],
-        ask: Callable[[], DaemonStatus],
+        query: Callable[[], DaemonStatus],
         *,
         with_ended: bool,
     ) -> None:
         self._console = console
         self._journal = journal
         self._find = find
-        self._ask = ask
+        self._query = query
         self._with_ended = with_ended
         self._began = utc_now()
         self._before = {job.id for job in journal.jobs(ACTIVE)}
@@ -72,26 +72,26 @@ class _View:
         self._counts: Mapping[State, int] = {}
 
     def now(self) -> Group:
-        """The table, the totals, and how the daemon does."""
-        outlook = self._ask()
-        standing = _table.standing(outlook)
+        """The table, the totals, and the daemon's status."""
+        status = self._query()
+        standing = _table.standing(status)
         try:
             jobs = [*self._find(self._journal), *self._ended()]
-            self._rows = _table.shown(jobs, self._journal, outlook)
+            self._rows = _table.shown(jobs, self._journal, status)
             self._counts = self._journal.counts()
         except JournalError as error:
             standing = Text(error.message, "red")
         room = max(self._console.height - _OTHER_LINES, 1)
         rows, left_out = self._rows[:room], len(self._rows[room:])
         return Group(
-            _table.table(rows, outlook, width=self._console.width, now=utc_now()),
+            _table.table(rows, status, width=self._console.width, now=utc_now()),
             Text(f"… and {left_out} more" if left_out else "", "dim"),
             Text(_table.totals(self._counts, self._rows)),
             standing,
         )
 
     def _ended(self) -> list[Job]:
-        """What has ended since the watch began, the last one first."""
+        """The jobs that ended since the start, the latest first."""
         if not self._with_ended:
             return []
         came = self._journal.jobs(FINAL, since=self._began, limit=self._console.height)

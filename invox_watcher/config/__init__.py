@@ -1,4 +1,4 @@
-"""The configuration file: schema, loading, example."""
+"""The configuration file: schema, loading, example file."""
 
 from __future__ import annotations
 

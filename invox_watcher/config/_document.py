@@ -1,7 +1,7 @@
-"""Reads the configuration file into plain data, remembering the line of every key and what is wrong with it.
+"""Reads the configuration file into plain data, with the line of every key and the problems found.
 
-The file is composed into YAML nodes and built from them, because only nodes know their lines and show a key
-that is given twice. `${VAR}` is replaced after parsing, so a variable's content can never become YAML.
+The file is composed into YAML nodes first, because only nodes have line numbers and reveal duplicate keys.
+`${VAR}` is replaced after parsing, so a variable's content can never become YAML.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from invox_watcher.errors import ConfigurationError, Problem
 
 KeyPath = tuple[str | int, ...]
 
-# `$${` is a literal `${`; `${NAME}` a variable; any other `${` was not finished.
+# `$${` is a literal `${`; `${NAME}` a variable; any other `${` is incomplete.
 _VARIABLE = re.compile(r"\$(?P<literal>\$\{)|\$\{(?:(?P<name>[A-Za-z_][A-Za-z0-9_]*)\})?")
-# PyYAML quotes names of anchors and tags in its messages, and a secret that begins with * or ! is one.
+# PyYAML quotes names of anchors and tags in its messages; a secret that begins with * or ! looks like one.
 _QUOTED_BY_YAML = re.compile(r" ?(['\"])(?![<\\])[^'\"]{2,}\1")
 _TAG = "tag:yaml.org,2002:"
 
 
 class Problems:
-    """What is wrong with one file: at most one problem per key, and none below a key that has one."""
+    """The problems of one file: at most one per key, and none below a key that has one."""
 
     def __init__(self) -> None:
         self.lines: dict[KeyPath, int] = {}
@@ -36,30 +36,30 @@ class Problems:
         return bool(self._problems)
 
     def settled(self, path: KeyPath) -> bool:
-        """Whether this key, or a section it belongs to, has been reported already."""
+        """Whether this key, or a section that contains it, has been reported already."""
         return any(path[:length] in self._settled for length in range(1, len(path) + 1))
 
     def add(self, path: KeyPath, message: str) -> None:
-        """Report a key whose value can't be used, unless that was done already."""
+        """Report a key whose value is invalid, unless it has been reported already."""
         if not self.settled(path):
             self._settled.add(path)
             self.note(path, message, self._line(path))
 
     def forgive(self, section: str) -> None:
-        """Forget what was reported in one section."""
+        """Drop the problems reported in one section."""
         self._problems = [one for one in self._problems if one.path.split(".")[0] != section]
         self._settled = {path for path in self._settled if path[:1] != (section,)}
 
     def note(self, path: KeyPath, message: str, line: int | None) -> None:
-        """Report something beside the key's value, which may still be wrong in its own right."""
+        """Report a problem other than the key's value, which may have a problem of its own."""
         self._problems.append(Problem(_dotted(path), line, message))
 
     def withdraw(self, path: KeyPath) -> None:
-        """Take back what was reported about a key: it turned out to be beside the point."""
+        """Withdraw what was reported about a key: it turned out not to matter."""
         self._problems = [problem for problem in self._problems if problem.path != _dotted(path)]
 
     def in_order(self) -> list[Problem]:
-        """All problems in the order of the file; those without a line come first."""
+        """All problems by line; those without a line come first."""
         return sorted(self._problems, key=lambda problem: problem.line or 0)
 
     def _line(self, path: KeyPath) -> int | None:
@@ -69,10 +69,10 @@ class Problems:
 
 
 def read_document(path: Path, environ: Mapping[str, str], problems: Problems) -> dict[str, object]:
-    """The file's content with its variables expanded; what is wrong in single keys goes to `problems`.
+    """The file's content with its variables expanded; problems with single keys are added to `problems`.
 
-    A value that can't be built is reported, and what stands in its place then has no meaning. Raises
-    ConfigurationError where there is no mapping of keys to work with: unreadable, not YAML, empty.
+    An invalid value is reported and replaced by a meaningless one. Raises ConfigurationError if the file as a
+    whole is unusable: unreadable, not YAML, empty.
     """
     root = _compose(path)
     if root is None:
@@ -90,7 +90,7 @@ def _compose(path: Path) -> yaml.Node | None:
     except FileNotFoundError:
         raise _unusable(
             path,
-            "there is no such file. Name another with --config FILE or $INVOX_WATCHER_CONFIG, or write one: "
+            "no such file. Give another path with --config FILE or $INVOX_WATCHER_CONFIG, or create it: "
             f"invox-watcher config example > {path}",
         ) from None
     except OSError as error:
@@ -100,7 +100,7 @@ def _compose(path: Path) -> yaml.Node | None:
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         character = f"U+{ord(text[error.position]):04X}"
-        raise _unusable(path, f"holds the control character {character}", line) from None
+        raise _unusable(path, f"contains the control character {character}", line) from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         what = _QUOTED_BY_YAML.sub("", error.problem or error.context or "syntax error")
@@ -132,7 +132,7 @@ class _Builder:
             key = key_node.value
             here = (*path, key)
             if key in result:
-                message = f"is given twice; the first is in line {self._problems.lines[here]}"
+                message = f"duplicate key; first defined in line {self._problems.lines[here]}"
                 self._problems.note(here, message, line)
                 continue
             self._problems.lines[here] = line
@@ -142,7 +142,7 @@ class _Builder:
     def _value(self, node: yaml.Node, path: KeyPath) -> object:
         self._problems.lines.setdefault(path, node.start_mark.line + 1)
         if id(node) in self._seen:
-            self._problems.add(path, "refers to another value by *name: write the value itself")
+            self._problems.add(path, "uses a YAML alias (*name): write the value itself")
             return None
         self._seen.add(id(node))
         if isinstance(node, yaml.ScalarNode):
@@ -158,7 +158,7 @@ class _Builder:
         try:
             value = self._constructor.construct_object(node)
         except (yaml.YAMLError, ValueError):
-            self._problems.add(path, "is nothing YAML can read as a value: put it in quotes if it is text")
+            self._problems.add(path, "is not a value that YAML can read: put it in quotes if it is text")
             return node.value
         return self._expanded(value, path) if isinstance(value, str) else value
 
@@ -168,7 +168,7 @@ class _Builder:
             if match["literal"]:
                 return "${"
             if name is None:
-                self._problems.add(path, "holds an unfinished ${…}: write ${NAME}, or $${ for a literal ${")
+                self._problems.add(path, "has an incomplete ${…}: write ${NAME}, or $${ for a literal ${")
             elif name not in self._environ:
                 self._problems.add(
                     path,
@@ -181,5 +181,5 @@ class _Builder:
 
 
 def _dotted(path: KeyPath) -> str:
-    """`("api", "mime_types", 0)` as people write it: `api.mime_types[0]`."""
+    """`("api", "mime_types", 0)` as `api.mime_types[0]`."""
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).removeprefix(".")

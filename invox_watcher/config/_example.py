@@ -1,4 +1,4 @@
-"""Writes the commented example configuration from the schema's own descriptions, defaults and examples."""
+"""Writes the commented example configuration from the schema's descriptions, defaults and examples."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 _HEAD = """\
-# Configuration of invox-watcher: every key there is, with its default. Keys that are left out have the
-# value shown here. `invox-watcher check` says what is wrong with a configuration.
+# Configuration of invox-watcher: every key, with its default. An omitted key has the value shown here.
+# `invox-watcher check` reports what is wrong with a configuration.
 #
-# ${NAME} in a text is replaced by that environment variable; $${ stands for a literal ${.
+# ${NAME} in a text is replaced by the environment variable NAME; write $${ for a literal ${.
 """
 _WIDTH = 106
 
 
 def render(model: type[BaseModel]) -> str:
-    """The example file of a model whose fields are sections; loads as it is once its variables are set."""
+    """The example file of a model whose fields are sections; valid as it is once its variables are set."""
     parts = [_HEAD]
     for section, field in model.model_fields.items():
         parts.append("\n".join(_section(section, field, indent="")) + "\n")

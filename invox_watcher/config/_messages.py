@@ -1,6 +1,6 @@
-"""Says in an administrator's words what pydantic found wrong with a value, without repeating the value.
+"""Turns pydantic's errors into messages for an administrator, without the value itself.
 
-No value is shown at all: after `${VAR}` any of them may be a secret that went to the wrong key.
+No value is ever shown: with `${VAR}`, any of them may be a secret in the wrong key.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ _WRONG_TYPE = {
     "string_unicode": "is not valid UTF-8 text",
     "path_type": "must be a path: put it in quotes",
     "tuple_type": "must be a list, for example [a, b]",
-    "dict_type": "must be a mapping of keys to values",
+    "dict_type": "must be a mapping (key: value)",
     "model_type": "must be a section with keys below it",
     "string_too_short": "must not be empty",
 }
 
 
 def explained(error: ErrorDetails, model: type[BaseModel]) -> tuple[KeyPath, str]:
-    """The key that one pydantic error of `model` is about, and what to say about it."""
+    """The key of one pydantic error of `model`, and the message for it."""
     path = tuple(part for part in error["loc"] if part != "[key]")
     context = error.get("ctx", {})
     kind, given = error["type"], error["input"]
@@ -64,14 +64,14 @@ def _for_example(path: KeyPath, model: type[BaseModel]) -> str:
 
 
 def _fields(path: KeyPath, model: type[BaseModel]) -> Mapping[str, Any]:
-    """The fields below a section of the model; none where there is no section."""
+    """The fields of a section of the model; empty if there is no such section."""
     for part in path:
         field = model.model_fields.get(str(part))
         section = field.annotation if field is not None else None
         if not (isinstance(section, type) and issubclass(section, BaseModel)):
             return {}
         model = section
-    return model.model_fields
+    return {field.alias or name: field for name, field in model.model_fields.items()}
 
 
 def _is_bool(value: object) -> bool:

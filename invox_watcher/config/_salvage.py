@@ -1,4 +1,4 @@
-"""One section of a configuration file that may be wrong in all else."""
+"""Reads one section of a configuration file that is otherwise invalid."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from invox_watcher.config._document import Problems, read_document
 
 
 def salvaged(name: str, path: Path, environ: Mapping[str, str], model: type[BaseModel]) -> BaseModel | None:
-    """The section `name` of `model`, without unknown keys; None where it is not clear what is meant.
+    """The section `name` of `model`, without unknown keys; None if it is ambiguous.
 
-    Raises ConfigurationError where the file can't be read at all.
+    Raises ConfigurationError if the file can't be read at all.
     """
     problems = Problems()
     given = read_document(path, environ, problems)
@@ -22,14 +22,14 @@ def salvaged(name: str, path: Path, environ: Mapping[str, str], model: type[Base
     section = given.get(name) or {}
     assert isinstance(kind, type)  # noqa: S101 - every section is a model
     assert issubclass(kind, BaseModel)  # noqa: S101
-    ill = any(problem.path.partition(".")[0] == name for problem in problems.in_order())
-    if ill or not isinstance(section, dict):
+    invalid = any(problem.path.partition(".")[0] == name for problem in problems.in_order())
+    if invalid or not isinstance(section, dict):
         return None
     known = {key: value for key, value in section.items() if key in kind.model_fields}
-    # What is not named has its default, unless a key that is misspelt or misplaced may be meant to name it.
-    strange = (given.keys() - model.model_fields.keys()) | (section.keys() - known.keys())
-    meant = [name, *(key for key in kind.model_fields if key not in known)]
-    if len(meant) > 1 and any(get_close_matches(str(key).lower(), meant, cutoff=0.5) for key in strange):
+    # An omitted key has its default, unless an unknown key may be a misspelling of it.
+    unknown = (given.keys() - model.model_fields.keys()) | (section.keys() - known.keys())
+    omitted = [name, *(key for key in kind.model_fields if key not in known)]
+    if len(omitted) > 1 and any(get_close_matches(str(key).lower(), omitted, cutoff=0.5) for key in unknown):
         return None
     try:
         return kind.model_validate(known)

@@ -1,6 +1,6 @@
-"""Finds the credentials: in the file (usually as `${VAR}`), in a file of their own, or from systemd.
+"""Finds the credentials: in the configuration (usually as `${VAR}`), in separate files, or from systemd.
 
-What is said about a credential names its key and where it was looked for, never its value.
+Messages about a credential name its key and its source, never its value.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ _SECTION = "credentials"
 def with_credentials(
     section: Mapping[str, object], names: Iterable[str], environ: Mapping[str, str], problems: Problems
 ) -> dict[str, object]:
-    """The section with every credential of `names` in place; "" where one is missing and was reported.
+    """The section with every credential of `names` filled in; "" for a missing one, which is reported.
 
-    A credential written in the configuration wins over systemd's, which is only looked at (a file of the
-    credential's name in $CREDENTIALS_DIRECTORY, see systemd.exec(5)) where the configuration has none.
+    A credential in the configuration takes precedence over systemd's, which is read (from the file of that
+    name in $CREDENTIALS_DIRECTORY, see systemd.exec(5)) only if the configuration has none.
     """
     found = dict(section)
     for name in names:
         value, file = section.get(name), section.get(f"{name}_file")
         if value is not None and file is not None:
-            problems.withdraw((_SECTION, name))  # such as a variable that is not set: the example has one
-            problems.add((_SECTION, f"{name}_file"), f"{name} is given as well: keep one of the two")
+            problems.withdraw((_SECTION, name))  # such as the example's variable, not set
+            problems.add((_SECTION, f"{name}_file"), f"{name} is set as well: remove one of the two")
         elif value is not None:
             _check(value, name, problems)
         else:
@@ -38,7 +38,7 @@ def with_credentials(
 def _from_elsewhere(name: str, file: object, environ: Mapping[str, str], problems: Problems) -> str:
     if file is not None:
         key = f"{name}_file"
-        # What is no absolute path is reported where all paths are.
+        # A path that is not absolute is reported by the schema, as all paths are.
         usable = isinstance(file, str) and os.path.isabs(file) and file.isprintable()
         return (
             _read(Path(str(file)), key, problems) if usable and not problems.settled((_SECTION, key)) else ""
@@ -48,7 +48,7 @@ def _from_elsewhere(name: str, file: object, environ: Mapping[str, str], problem
         return _read(Path(directory, name), name, problems)
     problems.add(
         (_SECTION, name),
-        f"is missing. Give it in one of three ways: `{name}: ${{VARIABLE}}` with that environment variable; "
+        f"is missing. Set it in one of three ways: `{name}: ${{VARIABLE}}` with that environment variable; "
         f"`{name}_file: /path/to/file`; or systemd's `LoadCredential={name}:/path/to/file`",
     )
     return ""
@@ -72,6 +72,6 @@ def _check(secret: object, key: str, problems: Problems) -> None:
     if secret == "":
         problems.add((_SECTION, key), "is empty")
     elif isinstance(secret, str) and not secret.isprintable():
-        problems.add((_SECTION, key), "holds a line break or a control character: it must be one line")
+        problems.add((_SECTION, key), "contains a line break or a control character: it must be one line")
     elif isinstance(secret, str) and secret != secret.strip():
         problems.add((_SECTION, key), "begins or ends with a space")

@@ -1,7 +1,8 @@
-"""The kinds of values that the schema knows, each with the message for a value that is not of its kind."""
+"""The types of the schema's values, each with the message for an invalid value."""
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,7 +20,7 @@ def _absolute(path: Path) -> Path:
     if not path.is_absolute():
         raise ValueError("must be an absolute path, starting with /")
     if not str(path).isprintable():
-        raise ValueError("must not hold control characters")
+        raise ValueError("must not contain control characters")
     return path
 
 
@@ -33,13 +34,13 @@ def _readable(path: Path) -> Path:
 
 def _printable(text: str) -> str:
     if not text.isprintable() or text != text.strip():
-        raise ValueError("must not hold line breaks or control characters, nor begin or end with a space")
+        raise ValueError("must not contain line breaks or control characters, nor begin or end with a space")
     return text
 
 
 def _unique(items: tuple[str, ...]) -> tuple[str, ...]:
     if len(set(items)) < len(items):
-        raise ValueError("must not name anything twice")
+        raise ValueError("must not contain duplicates")
     return items
 
 
@@ -64,18 +65,26 @@ def _api_url(text: str) -> str:
     parts = _url(text)
     if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
         raise ValueError(
-            "must be https: over plain http anyone on the way could read tokens and patients' words "
-            "(plain http is accepted for this machine only, such as http://127.0.0.1:8080)"
+            "must be https: with plain http anyone on the network could read tokens and patients' words "
+            "(plain http is accepted for this machine only, for example http://127.0.0.1:8080)"
         )
     if parts.username is not None or parts.password is not None:
-        raise ValueError("must not hold a user name or password: those belong under credentials")
+        raise ValueError("must not contain a user name or password: those belong under credentials")
     if "?" in text or "#" in text:
-        raise ValueError("must not hold a query (?) or a fragment (#)")
+        raise ValueError("must not contain a query (?) or a fragment (#)")
     return text.rstrip("/")
 
 
 def _token_url(text: str) -> str:
     return _url_path(text) if text.startswith("/") else _api_url(text)
+
+
+def _json_object(fields: Mapping[str, Any]) -> Mapping[str, Any]:
+    try:
+        json.dumps(fields, allow_nan=False)
+    except (TypeError, ValueError):  # a date, .inf
+        raise ValueError("holds a value that JSON does not have: put it in quotes") from None
+    return MappingProxyType(dict(fields))
 
 
 def _url_path(text: str) -> str:
@@ -86,7 +95,7 @@ def _url_path(text: str) -> str:
 
 def _mime_type(text: str) -> str:
     if not re.fullmatch(r" ?[a-z0-9.+-]+/[a-z0-9.+-]+", text):  # the vendor has an example with a blank
-        raise ValueError("must be a type such as audio/wav")
+        raise ValueError("must be a MIME type such as audio/wav")
     return text
 
 
@@ -98,21 +107,23 @@ def _proxy_url(text: str) -> str:
 def _callback_url(text: str) -> str:
     parts = _url(text)
     if parts.username is not None or parts.password is not None or "#" in text:
-        raise ValueError("must not hold a user name, a password or a fragment (#)")
+        raise ValueError("must not contain a user name, a password or a fragment (#)")
     return text
 
 
 def _command(words: tuple[str, ...]) -> tuple[str, ...]:
     if not words or not words[0].startswith("/"):
-        raise ValueError("must begin with the absolute path of a program, as in [/usr/local/bin/notify-ward]")
+        raise ValueError(
+            "must begin with the absolute path of a program, for example [/usr/local/bin/notify-ward]"
+        )
     return words
 
 
 def ordered(model: BaseModel, low: str, high: str) -> None:
-    """Raise an error about key `low` if its value is more than that of `high`."""
+    """Raise an error about key `low` if its value is greater than that of `high`."""
     first, second = getattr(model, low), getattr(model, high)
     if first > second:
-        message = f"must not be more than {high} ({second:g}), but is {first:g}"
+        message = f"must not be greater than {high} ({second:g}), but is {first:g}"
         raise PydanticCustomError("out_of_order", "{message}", {"message": message, "key": low})
 
 
@@ -130,7 +141,7 @@ CallbackUrl = Annotated[str, AfterValidator(_callback_url)]
 SomeUnique = AfterValidator(_some_and_unique)
 Unique = AfterValidator(_unique)
 Command = Annotated[tuple[Text, ...], Field(strict=False), AfterValidator(_command)]
-JsonObject = Annotated[Mapping[Text, Any], AfterValidator(lambda fields: MappingProxyType(dict(fields)))]
+JsonObject = Annotated[Mapping[Text, Any], AfterValidator(_json_object)]
 Names = Annotated[Mapping[Text, Text], AfterValidator(lambda names: MappingProxyType(dict(names)))]
 
 

@@ -1,7 +1,7 @@
-"""The configuration: one schema gives types, defaults, checks, the example file and the JSON schema.
+"""Loads the configuration, and prints its example file and JSON schema.
 
-`load` reports everything that is wrong at once, each problem with its key and its line. What it returns can't
-be changed, and shows no secret when printed.
+`load` reports all problems at once, each with its key and line. The result is immutable, and shows no secret
+when printed.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ from invox_watcher.errors import ConfigurationError
 def load(path: Path, environ: Mapping[str, str] = os.environ, *, credentials: bool = True) -> Config:
     """The configuration in the file at `path`, with `${VAR}` and credentials resolved from `environ`.
 
-    Without `credentials` they are not looked for, and what is wrong with them is no problem: for commands
-    that an administrator gives in a shell that has none.
+    Without `credentials` they are neither read nor checked: for commands that an administrator runs in a
+    shell without them.
 
-    Raises ConfigurationError with every problem of the file, those of the credentials included.
+    Raises ConfigurationError with every problem of the file, including those of the credentials.
     """
     problems = Problems()
     given = read_document(path, environ, problems)
-    # A section whose keys are all commented out is null to YAML, and means its defaults.
+    # A section with all keys commented out is null in YAML, and has its defaults.
     data: dict[str, object] = {key: {} for key in Config.model_fields} | {
         key: {} if value is None else value for key, value in given.items()
     }
     if not credentials:
         problems.forgive("credentials")
-        data["credentials"] = dict.fromkeys(REQUIRED_CREDENTIALS, "not looked for")
+        data["credentials"] = dict.fromkeys(REQUIRED_CREDENTIALS, "not read")
     elif isinstance(data["credentials"], dict):
         webhook = data["webhook"]
         enabled = isinstance(webhook, dict) and webhook.get("enabled") is True
@@ -51,7 +51,7 @@ def load(path: Path, environ: Mapping[str, str] = os.environ, *, credentials: bo
         config = Config.model_validate(data)
     except ValidationError as error:
         for detail in error.errors(include_url=False):
-            if detail["type"] != "default_factory_not_called":  # only says that another key is wrong
+            if detail["type"] != "default_factory_not_called":  # a consequence of another invalid key
                 problems.add(*explained(detail, Config))
     if config is None or problems:
         raise ConfigurationError(str(path), problems.in_order())
@@ -59,9 +59,9 @@ def load(path: Path, environ: Mapping[str, str] = os.environ, *, credentials: bo
 
 
 def state_directory(path: Path, environ: Mapping[str, str] = os.environ) -> Path | None:
-    """`state.directory` of a file that may be wrong in all else; None where it is not clear what is meant.
+    """`state.directory` of a file that is otherwise invalid; None if it is ambiguous.
 
-    Raises ConfigurationError where the file can't be read at all.
+    Raises ConfigurationError if the file can't be read at all.
     """
     state = salvaged("state", path, environ, Config)
     return state.directory if isinstance(state, StateSection) else None
@@ -73,7 +73,7 @@ def example_yaml() -> str:
 
 
 def json_schema() -> dict[str, Any]:
-    """The JSON schema (draft 2020-12) of the configuration file, for editors that check while one types."""
+    """The JSON schema (draft 2020-12) of the configuration file, for editors that validate while you type."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **Config.model_json_schema(),

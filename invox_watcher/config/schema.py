@@ -1,8 +1,4 @@
-"""The configuration: one schema gives types, defaults, checks, the example file and the JSON schema.
-
-`load` reports everything that is wrong at once, each problem with its key and its line. What it returns can't
-be changed, and shows no secret when printed.
-"""
+"""The configuration's schema: types, defaults and descriptions; also of the example and the JSON schema."""
 
 from __future__ import annotations
 
@@ -48,7 +44,7 @@ _LISTEN = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+):(\d{1,5})")
 
 
 def _not_required(*names: str) -> Callable[[dict[str, Any]], None]:
-    """Keys that `load` can fill from elsewhere may be left out of the file."""
+    """Keys that `load` can fill from another source may be omitted from the file."""
 
     def edit(schema: dict[str, Any]) -> None:
         schema["required"] = [name for name in schema["required"] if name not in names]
@@ -83,13 +79,13 @@ class TokenSection(Section):
 
 class ApiSection(Section):
     base_url: ApiUrl = Field(
-        description="Required. Where the API is, without the paths below. The vendor gives this address with "
+        description="Required. The base URL of the API, without the paths below. The vendor provides it with "
         "the credentials. It must be https, except on this machine.",
         examples=["https://api.example.com"],
     )
     version: Text | None = Field(
         "2025-11-01",
-        description="Sent as X-Invox-Medical-Api-Version; null sends none. Keep it in quotes.",
+        description="Sent as X-Invox-Medical-Api-Version; null sends no such header. Keep the quotes.",
     )
     headers: Names = Field(
         {},
@@ -126,25 +122,27 @@ class ApiSection(Section):
             "audio/webm",
         ),
         json_schema_extra={"minItems": 1},
-        description="The types the API accepts, in the vendor's words. A recording of another type "
-        "is filed in failed/ without an upload.",
+        description="The MIME types that the API accepts, as the vendor spells them. A recording of another "
+        "type is moved to failed/ without an upload.",
     )
     connect_timeout_seconds: Seconds = Field(
-        10, description="How long connecting may take, for the API and for the storage it uploads to."
+        10,
+        description="Timeout for connecting to the API and to the storage that recordings are uploaded to.",
     )
     read_timeout_seconds: Seconds = Field(
-        60, description="How long one request may take as a whole; for an upload, how long nothing may move."
+        60,
+        description="Timeout for one request as a whole; for an upload, the longest time without progress.",
     )
     ca_bundle: ReadableFile | None = Field(
         None,
-        description="PEM file with the certificate authorities to trust instead of the usual ones, for "
-        "networks that inspect TLS. Variables such as REQUESTS_CA_BUNDLE are not read.",
+        description="PEM file of the certificate authorities to trust instead of the public ones, for "
+        "networks that inspect TLS. Environment variables such as REQUESTS_CA_BUNDLE are ignored.",
         examples=["/etc/ssl/certs/hospital-ca.pem"],
     )
     proxy: ProxyUrl | None = Field(
         None,
         repr=False,  # may hold a password
-        description="Proxy for all requests. Variables such as HTTPS_PROXY are not read.",
+        description="Proxy for all requests. Environment variables such as HTTPS_PROXY are ignored.",
         examples=["http://proxy.example.com:3128"],
     )
 
@@ -160,21 +158,21 @@ class CredentialsSection(Section):
     app_id: SecretStr = Field(description="The APP Id.", examples=["${INVOX_APP_ID}"])
     app_id_file: AbsolutePath | None = Field(
         None,
-        description="Instead of app_id: a file that holds it in one line.",
+        description="Instead of app_id: a file that contains it, on one line.",
         examples=["/etc/invox-watcher/app_id"],
     )
     api_key: SecretStr = Field(description="The API Key.", examples=["${INVOX_API_KEY}"])
     api_key_file: AbsolutePath | None = Field(
         None,
-        description="Instead of api_key: a file that holds it in one line.",
+        description="Instead of api_key: a file that contains it, on one line.",
         examples=["/etc/invox-watcher/api_key"],
     )
     app_secret: SecretStr | None = Field(
-        None, description="The APP Secret, for webhooks only.", examples=["${INVOX_APP_SECRET}"]
+        None, description="The APP Secret, needed only for webhooks.", examples=["${INVOX_APP_SECRET}"]
     )
     app_secret_file: AbsolutePath | None = Field(
         None,
-        description="Instead of app_secret: a file that holds it in one line.",
+        description="Instead of app_secret: a file that contains it, on one line.",
         examples=["/etc/invox-watcher/app_secret"],
     )
 
@@ -189,64 +187,66 @@ def _folder(name: str, what: str) -> Any:
 
 class FoldersSection(Section):
     root: AbsolutePath = Field(
-        description="Required. The parent of the five folders below. On one file "
-        "system a recording moves between them in one step; where one is elsewhere it is copied, verified "
-        "and then removed. For the outbox that makes no difference.",
+        description="Required. The parent of the five folders below. Within one file system a recording is "
+        "moved by a rename; to another one it is copied, verified and then removed. The outbox may be on any "
+        "file system.",
         examples=["/srv/dictation"],
     )
-    inbox: AbsolutePath = _folder("inbox", "Where recordings arrive.")
-    processing: AbsolutePath = _folder("processing", "Where a recording stays while it is worked on.")
-    outbox: AbsolutePath = _folder("outbox", "Where transcripts are put.")
-    done: AbsolutePath = _folder("done", "Where recordings go whose transcript is in the outbox.")
+    inbox: AbsolutePath = _folder("inbox", "New recordings.")
+    processing: AbsolutePath = _folder("processing", "Recordings in progress.")
+    outbox: AbsolutePath = _folder("outbox", "Transcripts.")
+    done: AbsolutePath = _folder("done", "Recordings whose transcript has been written to the outbox.")
     failed: AbsolutePath = _folder(
-        "failed", "Where recordings go that can't be transcribed, with the reason."
+        "failed", "Recordings that could not be transcribed, each with an error file."
     )
     mode: str = Field(
         "0700",
-        description="Permissions of the folders the daemon makes, octal, in quotes; its files get the same "
-        "without the x bits. '2770' lets a group read and write on a share.",
+        description="Permissions of folders that the daemon creates, octal, in quotes; files get the same "
+        "without the x bits. With '2770' a group can read and write on a share.",
     )
 
     @field_validator("mode", mode="before")
     @classmethod
     def _octal(cls, value: object) -> object:
         if not isinstance(value, str):
-            message = 'must be in quotes, for example "0700": without them YAML may read another number'
+            message = 'must be in quotes, for example "0700": unquoted, YAML may read it as another number'
             raise ValueError(message)  # noqa: TRY004 - the kind of error that pydantic collects
         if not re.fullmatch(r"[0-7]?7[0-7]{2}", value):
             raise ValueError(
-                'must be three or four octal digits that give the owner full access, for example "0700"'
+                'must be three or four octal digits with full access for the owner, for example "0700"'
             )
         return value
 
     @property
     def directory_mode(self) -> int:
-        """The permission bits for a folder."""
+        """The permission bits of a folder."""
         return int(self.mode, 8)
 
 
 class WatchSection(Section):
     mode: Literal["auto", "native", "polling"] = Field(
         "auto",
-        description="How new files are noticed. auto: by the kernel's events on a local file system, by "
-        "polling on network and FUSE mounts.",
+        description="How new files are detected. native: by the kernel's events (inotify). auto: native on "
+        "local file systems, polling on network and FUSE mounts.",
     )
-    recursive: bool = Field(True, description="Whether folders inside the inbox are watched as well.")
+    recursive: bool = Field(True, description="Whether subfolders of the inbox are watched as well.")
     settle_seconds: Seconds = Field(
-        2, description="How long a file must be unchanged before it is taken, where nothing surer says so."
+        2,
+        description="How long a file must be unchanged before it is processed, unless it is certain to be "
+        "complete earlier.",
     )
     rescan_seconds: Seconds = Field(
-        60, description="How often the whole inbox is looked through, in case an event was lost."
+        60, description="How often the whole inbox is scanned, in case an event was lost."
     )
-    polling_seconds: Seconds = Field(5, description="How often the inbox is looked through when polling.")
+    polling_seconds: Seconds = Field(5, description="How often the inbox is scanned when polling.")
     patience_seconds: Seconds = Field(
         300,
-        description="How long a quiet file whose own header says it is unfinished, or that is empty, is left "
-        "alone before it is filed as failed.",
+        description="How long a file that is empty, or incomplete according to its header, may remain "
+        "unchanged before it is moved to failed/.",
     )
     ignore: Annotated[tuple[Text, ...], Field(strict=False), Unique] = Field(
         (),
-        description="File name patterns to leave alone, added to the built-in ones (.DS_Store, *.part, …).",
+        description="File name patterns to ignore, in addition to the built-in ones (.DS_Store, *.part, …).",
         examples=[["*.bak", "draft-*"]],
     )
 
@@ -260,22 +260,24 @@ class IntakeSection(Section):
     max_in_flight: int = Field(
         256,
         ge=1,
-        description="How many recordings may be in processing at once; the others wait in the inbox.",
+        description="How many recordings may be in progress at once; the others wait in the inbox.",
     )
     max_size_mib: int = Field(
-        4096, ge=1, description="Recordings larger than this many MiB are filed in failed/ unread."
+        4096,
+        ge=1,
+        description="Recordings larger than this many MiB are moved to failed/ without being read.",
     )
     on_duplicate: Literal["reuse", "process", "fail"] = Field(
         "reuse",
         description="What to do with a recording whose content was transcribed before. reuse: deliver the "
-        "earlier transcript under the new name, without an upload. process: have it transcribed again. fail: "
-        "file it in failed/.",
+        "earlier transcript under the new name, without an upload. process: transcribe it again. fail: move "
+        "it to failed/.",
     )
 
 
 class UploadSection(Section):
     workers: int = Field(
-        4, ge=1, le=64, description="How many recordings are read and uploaded at the same moment."
+        4, ge=1, le=64, description="How many recordings are read and uploaded at the same time."
     )
     headers: Names = Field(
         {},
@@ -288,17 +290,17 @@ class UploadSection(Section):
 class PollingSection(Section):
     first_seconds: Seconds = Field(
         2,
-        description="How long after the upload to ask first, until earlier recordings give an estimate.",
+        description="How long after the upload to poll first, until earlier recordings provide an estimate.",
     )
-    max_seconds: Seconds = Field(60, description="The longest time between two questions for one recording.")
+    max_seconds: Seconds = Field(60, description="The longest time between two polls for one recording.")
     deadline_seconds: Seconds = Field(
-        86400, description="A recording without an answer after this time is filed in failed/."
+        86400, description="A recording without a result after this time is moved to failed/."
     )
 
     unknown_seconds: Seconds = Field(
         30,
-        description="How long the API may say that it has nothing under a request id until that is believed: "
-        "it may learn of an upload a while after its storage.",
+        description="How long the API may answer that it does not know a request id before the upload is "
+        "treated as lost: the API may learn of an upload later than its storage.",
     )
 
     @model_validator(mode="after")
@@ -312,7 +314,7 @@ class RetrySection(Section):
     max_attempts: int = Field(
         8,
         ge=1,
-        description="How often one step of a recording is tried before it is filed in failed/. "
+        description="How often one step of a recording is attempted before it is moved to failed/. "
         "Attempts during an outage of the API don't count.",
     )
     base_seconds: Seconds = Field(1, description="The delay before the second attempt; it doubles with each.")
@@ -339,26 +341,26 @@ class OutputsSection(Section):
 
 class WebhookSection(Section):
     enabled: bool = Field(
-        False, description="Whether the API is asked to send results here as soon as they are ready."
+        False, description="Whether to have the API send results as soon as they are ready."
     )
     public_url: CallbackUrl | None = Field(
         None,
-        description="The address under which the API reaches this daemon: that of a web server with TLS that "
-        "passes requests on to /webhook at http.listen. Needed if enabled.",
+        description="The URL at which the API reaches this daemon: a web server with TLS that forwards "
+        "requests to /webhook at http.listen. Required if enabled.",
         examples=["https://dictation.example.com/webhook"],
     )
     confirm: Literal["auto", "always", "never"] = Field(
         "auto",
-        description="Whether a result that was sent here is fetched from the API once more. The signature of "
-        "a webhook says who made it, but does not cover its text. auto: ask the API, and believe the webhook "
-        "only if the API does not answer for such jobs. always: never take text from a webhook. never: don't "
-        "ask; see docs/webhooks.md for what that can't protect against.",
+        description="Whether a result received by webhook is fetched from the API again. A webhook's "
+        "signature proves who sent it, but does not cover its text. auto: fetch it, and use the webhook's "
+        "text only if the API does not return results for such jobs. always: never use a webhook's text. "
+        "never: don't fetch it; see docs/webhooks.md for the risks.",
     )
 
     @model_validator(mode="after")
     def _reachable(self) -> WebhookSection:
         if self.enabled and self.public_url is None:
-            message = "is needed when webhook.enabled is true"
+            message = "is required if webhook.enabled is true"
             raise PydanticCustomError("incomplete", "{message}", {"message": message, "key": "public_url"})
         return self
 
@@ -366,7 +368,7 @@ class WebhookSection(Section):
 class HttpSection(Section):
     listen: str | None = Field(
         "127.0.0.1:8787",
-        description="Address of /webhook, /healthz, /readyz and /metrics; null for none. IPv6 as "
+        description="Address of /webhook, /healthz, /readyz and /metrics; null turns the server off. IPv6 as "
         "'[::1]:8787'.",
     )
 
@@ -390,43 +392,44 @@ class HttpSection(Section):
 class StateSection(Section):
     directory: AbsolutePath = Field(
         Path("/var/lib/invox-watcher"),
-        description="Where the journal is kept. On a local disk; a network share is refused.",
+        description="The folder of the journal. It must be on a local disk; a network share is refused.",
     )
 
 
 class LoggingSection(Section):
     format: Literal["json", "console"] = Field(
-        "json", description="json: one object per line. console: for people."
+        "json", description="json: one object per line. console: for reading in a terminal."
     )
     level: Level = Field("info", description="The least important events to log.")
     filenames: Literal["hashed", "plain"] = Field(
         "hashed",
-        description="Whether logs show recordings' names, which may name patients, or hashes of them.",
+        description="How logs show the names of recordings, which may contain patients' names: hashed or as "
+        "they are.",
     )
     file: AbsolutePath | None = Field(
         None,
-        description="A file to log to instead of standard error. It is opened anew upon SIGHUP, for log "
-        "rotation. `start` without one logs to invox-watcher.log in the state directory.",
+        description="A file to log to instead of standard error. SIGHUP reopens it, for log rotation. "
+        "Without one, `start` logs to invox-watcher.log in the state directory.",
         examples=["/var/log/invox-watcher/daemon.log"],
     )
 
 
 class RetentionSection(Section):
     done_days: Days | None = Field(
-        None, description="Delete recordings from done/ after so many days; null keeps them."
+        None, description="Delete recordings from done/ after this many days; null keeps them."
     )
     failed_days: Days | None = Field(
-        None, description="Delete recordings from failed/, with their error files, after so many days."
+        None, description="Delete recordings from failed/, with their error files, after this many days."
     )
     transcripts_days: Days | None = Field(
         None,
-        description="Delete transcripts from the outbox, and what the journal holds of their words, after so "
-        "many days. A file that was changed since it was delivered stays.",
+        description="Delete transcripts from the outbox, and their text from the journal, after this many "
+        "days. A file that was changed after its delivery is kept.",
     )
     journal_days: Days | None = Field(
         None,
-        description="Forget finished recordings in the journal after so many days. A copy of one that is "
-        "forgotten is sent again.",
+        description="Delete finished recordings from the journal after this many days. A copy of such a "
+        "recording is then uploaded again.",
     )
 
     @model_validator(mode="after")
@@ -441,11 +444,11 @@ class HooksSection(Section):
     on_done: Command | None = Field(
         None,
         description="A command to run after each recording that is done: a program and its arguments, "
-        "without a shell. It finds the job in environment variables and as JSON on its standard input.",
+        "without a shell. The job is passed in environment variables and as JSON on standard input.",
         examples=[["/usr/local/bin/notify-ward", "--quiet"]],
     )
     on_failed: Command | None = Field(
-        None, description="A command to run after each recording that failed or vanished."
+        None, description="A command to run after each recording that has failed or vanished."
     )
     timeout_seconds: Seconds = Field(60, description="How long a command may run before it is killed.")
 
@@ -457,33 +460,36 @@ class Config(Section):
 
     api: ApiSection = Field(description="The vendor's API.")
     credentials: CredentialsSection = Field(
-        description="Each credential is given in one of three ways: as a value, which should be ${VARIABLE}; "
-        "in a file of its own (the _file keys); or as a systemd credential of that name "
+        description="Each credential is set in one of three ways: as a value, which should be ${VARIABLE}; "
+        "in a separate file (the _file keys); or as a systemd credential of that name "
         "(LoadCredential=app_id:/path), with no key here."
     )
     folders: FoldersSection = Field(
-        description="Where recordings and transcripts are. All paths are absolute."
+        description="The folders of recordings and transcripts. All paths are absolute."
     )
     watch: WatchSection = Field(default_factory=WatchSection, description="How the inbox is watched.")
-    intake: IntakeSection = Field(default_factory=IntakeSection, description="Which recordings are taken.")
-    upload: UploadSection = Field(default_factory=UploadSection, description="How much is done at once.")
+    intake: IntakeSection = Field(
+        default_factory=IntakeSection, description="Which recordings are processed."
+    )
+    upload: UploadSection = Field(default_factory=UploadSection, description="Concurrent uploads.")
     polling: PollingSection = Field(
-        default_factory=PollingSection, description="When the API is asked for a result."
+        default_factory=PollingSection, description="When the API is polled for a result."
     )
     retry: RetrySection = Field(
-        default_factory=RetrySection, description="What happens after faults that may pass."
+        default_factory=RetrySection, description="How temporary failures are retried."
     )
     outputs: OutputsSection = Field(
-        default_factory=OutputsSection, description="What is put into the outbox."
+        default_factory=OutputsSection, description="What is written to the outbox."
     )
     webhook: WebhookSection = Field(
         default_factory=WebhookSection,
-        description="Results that the API sends: sooner there than by asking.",
+        description="Results sent by the API; they arrive earlier than by polling.",
     )
-    http: HttpSection = Field(default_factory=HttpSection, description="The daemon's own small web server.")
-    state: StateSection = Field(default_factory=StateSection, description="What survives a restart.")
+    http: HttpSection = Field(default_factory=HttpSection, description="The daemon's built-in web server.")
+    state: StateSection = Field(default_factory=StateSection, description="Data that survives a restart.")
     retention: RetentionSection = Field(
-        default_factory=RetentionSection, description="How long what is finished is kept. Off by default."
+        default_factory=RetentionSection,
+        description="When finished recordings and transcripts are deleted. Off by default.",
     )
     hooks: HooksSection = Field(
         default_factory=HooksSection, description="Your own commands, run after a recording."

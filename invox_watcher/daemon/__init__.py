@@ -1,1 +1,1 @@
-"""The daemon as a whole: its parts, its process, and how it is started and stopped in the background."""
+"""The daemon: its parts at work, its process, and how it is started and stopped in the background."""

@@ -1,7 +1,6 @@
-"""`start`, `stop` and `status` for hosts without systemd: a process that detaches itself, by python-daemon.
+"""`start`, for hosts without systemd: a daemon that detaches itself, by python-daemon.
 
-What is wrong before the daemon is ready, `start` says as if it had been run in the foreground. `stop` and
-`status` are for any daemon on the state directory, whoever started it.
+It waits until the daemon is ready, and reports what goes wrong before that as `run` would.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ import fcntl
 import json
 import os
 import select
+import signal
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -19,7 +19,7 @@ from typing import IO, Any, NoReturn
 from daemon import DaemonContext
 
 from invox_watcher.config import Config
-from invox_watcher.daemon.control import _IGNORED, _pid
+from invox_watcher.daemon.control import in_brackets
 from invox_watcher.daemon.process import Process, log_file_refused
 from invox_watcher.errors import ExitStatus, InvoxError, JournalError
 from invox_watcher.files import LOCK_FILE, prepare_state
@@ -28,30 +28,32 @@ from invox_watcher.host import Holder, holder_of
 PID_FILE = "invox-watcher.pid"
 LOG_FILE = "invox-watcher.log"
 _START_SECONDS = 60.0
+# They come from a terminal, which the daemon no longer has. python-daemon's default would also take SIGTERM,
+# which is `Process`'s.
+_IGNORED: Mapping[int, None] = dict.fromkeys((signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU))
 
 
 class _NotStartedError(InvoxError):
     """The daemon that was started has ended, or is not ready; `exit_status` is its own."""
 
-    def __init__(self, word: Mapping[str, Any]) -> None:
-        super().__init__(word["message"], code=word["code"], hint=word["hint"])
-        self.exit_status = ExitStatus(word["status"])
-
-
-# ---- start -------------------------------------------------------------------------------------------------
+    def __init__(self, outcome: Mapping[str, Any]) -> None:
+        super().__init__(outcome["message"], code=outcome["code"], hint=outcome["hint"])
+        self.exit_status = ExitStatus(outcome["status"])
 
 
 def start(load: Callable[[], Config]) -> Holder | None:
-    """Start a daemon with the configuration that `load` gives, and wait until it is ready: who it is now.
+    """Start a daemon with the configuration that `load` gives, wait until it is ready, return its process.
 
     Raises:
         InvoxError: it could not be started, or is not ready after a minute; `exit_status` says which.
     """
     config = _with_log_file(load())
-    lock = prepare_state(config) / LOCK_FILE
+    directory = config.state.directory
+    prepare_state(directory, config.folders.inbox)
+    lock = directory / LOCK_FILE
     if (holder := holder_of(lock)) is not None:
         raise JournalError(
-            f"A daemon is running on {config.state.directory} already{_pid(holder)}.",
+            f"A daemon is already running on {directory}{in_brackets(holder)}.",
             code="already_running",
             hint="`invox-watcher stop` stops it.",
         )
@@ -60,22 +62,22 @@ def start(load: Callable[[], Config]) -> Holder | None:
         child = os.fork()
         if child == 0:
             os.close(reading)
-            _live(lambda: _with_log_file(load()), config.state.directory, errors, _Report(writing))
+            _run(lambda: _with_log_file(load()), directory, errors, _Report(writing))
     os.close(writing)
-    os.waitpid(child, 0)  # it ends at once: what lives on is its child's child
-    with os.fdopen(reading, "rb") as answer:
-        _raise_unless_ready(answer, config)
+    os.waitpid(child, 0)  # it exits at once: the daemon is its child's child
+    with os.fdopen(reading, "rb") as report:
+        _raise_unless_ready(report, config)
     return holder_of(lock)
 
 
 def _with_log_file(config: Config) -> Config:
-    """Without a terminal a log needs a file."""
+    """The configuration with a log file, which is needed without a terminal."""
     file = config.logging.file or config.state.directory / LOG_FILE
     return config.model_copy(update={"logging": config.logging.model_copy(update={"file": file})})
 
 
 def _open_log(config: Config) -> IO[bytes]:
-    """The log as standard error, for what Python itself has to say."""
+    """The log as standard error, for messages of Python itself."""
     file = config.logging.file
     assert file is not None  # noqa: S101 - see `_with_log_file`
     try:
@@ -84,8 +86,8 @@ def _open_log(config: Config) -> IO[bytes]:
         raise log_file_refused(file, error) from None
 
 
-def _live(load: Callable[[], Config], directory: Path, errors: IO[bytes], report: _Report) -> NoReturn:
-    """The life of the daemon, from detaching to its end."""
+def _run(load: Callable[[], Config], directory: Path, errors: IO[bytes], report: _Report) -> NoReturn:
+    """The daemon, from detaching to its exit."""
     ending = ExitStatus.SOFTWARE
     context = DaemonContext(
         detach_process=True,
@@ -99,58 +101,58 @@ def _live(load: Callable[[], Config], directory: Path, errors: IO[bytes], report
     )
     try:
         with context:
-            errors.close()  # it is standard error now, and must not keep a file that is rotated away
+            errors.close()  # it is standard error now, and must not keep a rotated file open
             ending = Process(load).run(on_ready=report.ready)
     except InvoxError as error:
         ending = error.exit_status
         report.failed(error)
-    except BaseException:  # noqa: BLE001 - the end of the process: nobody above could handle it
+    except BaseException:  # noqa: BLE001 - the process ends: no caller could handle it
         sys.excepthook(*sys.exc_info())
     finally:
         sys.stderr.flush()
-        os._exit(ending)  # not by `sys.exit`: above is the command that has started us
+        os._exit(ending)  # not by `sys.exit`: the callers are those of the command that was forked
 
 
 class _Report:
-    """Tells the command that waits for it what became of the daemon: one word over a pipe, then silence."""
+    """Reports to the waiting command how the start went, over a pipe, and once."""
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
-        self._said = False
+        self._sent = False
 
     def ready(self) -> None:
-        self._say({})
+        self._send({})
 
     def failed(self, error: InvoxError) -> None:
         status = int(error.exit_status)
-        self._say({"message": error.message, "code": error.code, "hint": error.hint, "status": status})
+        self._send({"message": error.message, "code": error.code, "hint": error.hint, "status": status})
 
-    def _say(self, word: Mapping[str, Any]) -> None:
-        if not self._said:
-            self._said = True
-            with suppress(BrokenPipeError):  # nobody waits any more
-                os.write(self.descriptor, json.dumps(word).encode())
+    def _send(self, outcome: Mapping[str, Any]) -> None:
+        if not self._sent:
+            self._sent = True
+            with suppress(BrokenPipeError):  # the command no longer waits
+                os.write(self.descriptor, json.dumps(outcome).encode())
             os.close(self.descriptor)
 
 
-def _raise_unless_ready(answer: IO[bytes], config: Config) -> None:
+def _raise_unless_ready(report: IO[bytes], config: Config) -> None:
     hint = f"See {config.logging.file}."
-    late = not select.select([answer], [], [], _START_SECONDS)[0]
+    late = not select.select([report], [], [], _START_SECONDS)[0]
     if late:
-        message = f"The daemon is not ready after {_START_SECONDS:g} s; it goes on trying."
+        message = f"The daemon is not ready after {_START_SECONDS:g} s; it is still starting."
         raise _NotStartedError({"message": message, "code": "late", "hint": hint, "status": 75})
-    word = answer.read()
-    if not word:
-        message = "The daemon ended before it was ready."
+    outcome = report.read()
+    if not outcome:
+        message = "The daemon exited before it was ready."
         raise _NotStartedError({"message": message, "code": "died", "hint": hint, "status": 70})
-    if failure := json.loads(word):
+    if failure := json.loads(outcome):
         raise _NotStartedError(failure)
 
 
 class _PidFile:
-    """The file that says the daemon's process id to other programs: locked for its life, then removed.
+    """The file that holds the daemon's process id for other programs: locked while it runs, then removed.
 
-    One that is left over from a daemon that was killed is not locked, whatever process has that id now.
+    One left behind by a daemon that was killed is not locked, whatever process has that id now.
     """
 
     def __init__(self, path: Path) -> None:
@@ -167,7 +169,7 @@ class _PidFile:
             except BlockingIOError:
                 os.close(self._descriptor)
                 raise JournalError(
-                    f"A daemon holds {self._path}.", code="already_running", hint="Stop it first."
+                    f"Another daemon has {self._path} locked.", code="already_running", hint="Stop it first."
                 ) from None
             except FileNotFoundError:
                 pass

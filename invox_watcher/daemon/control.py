@@ -1,8 +1,4 @@
-"""`start`, `stop` and `status` for hosts without systemd: a process that detaches itself, by python-daemon.
-
-What is wrong before the daemon is ready, `start` says as if it had been run in the foreground. `stop` and
-`status` are for any daemon on the state directory, whoever started it.
-"""
+"""`stop` and `status`: for any daemon on a state directory, however it was started."""
 
 from __future__ import annotations
 
@@ -21,26 +17,21 @@ from invox_watcher.job import State
 from invox_watcher.journal import Journal
 
 _STOP_SECONDS = 30.0
-# A terminal that the daemon no longer has; python-daemon would also take SIGTERM, which is `Process`'s.
-_IGNORED: Mapping[int, None] = dict.fromkeys((signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU))
 
 
 @dataclass(frozen=True)
 class DaemonStanding:
-    """What there is on a state directory: the daemon, None if there is none, and the journal's counts."""
+    """The daemon on a state directory, None if none is running, and the journal's counts."""
 
     daemon: Holder | None
     jobs: Mapping[State, int]
 
 
-# ---- stop, status ------------------------------------------------------------------------------------------
-
-
 def stop(directory: Path) -> Holder | None:
-    """Stop the daemon on this state directory, wait until it is gone: which it was, None if there was none.
+    """Stop the daemon on this state directory and wait until it has exited; None if none was running.
 
     Raises:
-        InvoxError: it may not be stopped, can't be seen from here, or has not ended after half a minute.
+        InvoxError: it may not be stopped, can't be seen from here, or did not exit within half a minute.
     """
     lock = directory / LOCK_FILE
     holder = holder_of(lock)
@@ -50,42 +41,44 @@ def stop(directory: Path) -> Holder | None:
         raise InvoxError(
             f"A daemon is running on {directory}, but its process can't be seen from here.",
             code="out_of_sight",
-            hint="Is it in a container, or just starting? Stop it there, or try again.",
+            hint="It may run in a container, or be starting. Stop it there, or try again.",
         )
     try:
         process = os.pidfd_open(holder.pid)
     except ProcessLookupError:
         return holder
     try:
-        # Asked again now that its id can't be given to another process unnoticed.
+        # Checked again, now that its process id can't be reused unnoticed.
         if holder_of(lock) == holder:
             signal.pidfd_send_signal(process, signal.SIGTERM)
         ended = select.select([process], [], [], _STOP_SECONDS)[0]
     except PermissionError:
-        raise NotPermittedError(f"The daemon{_pid(holder)} is not yours to stop.") from None
+        raise NotPermittedError(f"You may not stop the daemon{in_brackets(holder)}.") from None
     finally:
         os.close(process)
     if not ended:
         raise JournalError(
-            f"The daemon{_pid(holder)} has not ended after {_STOP_SECONDS:g} s; it goes on stopping.",
+            f"The daemon{in_brackets(holder)} did not exit within {_STOP_SECONDS:g} s;"
+            " it is still shutting down.",
             code="stopping",
-            hint="Ask again with `invox-watcher status`. If need be, kill it: nothing is lost by that.",
+            hint="Check again with `invox-watcher status`. If necessary, kill it: nothing is lost.",
         )
     return holder
 
 
 def status(directory: Path) -> DaemonStanding:
-    """Whether a daemon is running on this state directory, and what is in the journal.
+    """Whether a daemon is running on this state directory, and what the journal counts.
 
     Raises:
         InvoxError: the state directory may not be read.
     """
     holder = holder_of(directory / LOCK_FILE)
     jobs: Mapping[State, int] = {}
-    with suppress(JournalError):  # it has not run yet, or just now holds the journal for long
+    with suppress(JournalError):  # there is none yet, or it is locked for now
         jobs = Journal(directory, create=False).counts()
     return DaemonStanding(holder, jobs)
 
 
-def _pid(holder: Holder) -> str:
+def in_brackets(holder: Holder) -> str:
+    """` (pid 123)`, to follow "the daemon"; nothing if its process can't be seen from here."""
     return f" (pid {holder.pid})" if holder.pid is not None else ""

@@ -1,14 +1,16 @@
-"""The daemon as a process: signals, log, reloading, what the service manager hears, the exit status.
+"""The daemon as a process: signals, log, reload, service manager, exit status.
 
-The main thread only waits, and now and then looks whether everything gets on. SIGTERM and SIGINT end it, the
-second one at once. Upon SIGHUP it opens its log anew and goes on by the configuration as it is now; where
-that can't be used, by the one it has.
+The main thread only waits, and every second checks whether all parts make progress. SIGTERM and SIGINT end
+it, the second one at once. On SIGHUP it reopens its log and reloads its configuration; if the new one can't
+be used, it keeps the one it has.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
 import queue
+import resource
 import signal
 import threading
 from collections.abc import Callable
@@ -18,69 +20,80 @@ from pathlib import Path
 from types import FrameType
 
 from invox_watcher import events, logs
-from invox_watcher.assembly import claim_folders, locked_by
+from invox_watcher.assembly import assemble, claim_folders, locked_by
 from invox_watcher.config import Config
 from invox_watcher.daemon.daemon import Daemon
+from invox_watcher.daemon.readiness import Readiness
+from invox_watcher.daemon.serving import server_of
 from invox_watcher.errors import ExitStatus, FolderError, InvoxError
 from invox_watcher.events import Event, log
+from invox_watcher.files import names_key
 from invox_watcher.heartbeat import PATIENCE_SECONDS
 from invox_watcher.host import Locks, Notifier
 from invox_watcher.logs import where
-from invox_watcher.processing import Clock
+from invox_watcher.processing import Clock, Since
 from invox_watcher.web import Counters
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-_LOOK_SECONDS = 1.0
+_CHECK_SECONDS = 1.0
 _DRAINED_CHECK_SECONDS = 0.1
 _READY_CHECK_SECONDS = 0.02
 # A new part must not meet an old one that still works, and a name server may keep a thread for a while.
 _RELOAD_STOP_SECONDS = 25.0
+_PR_SET_DUMPABLE = 4  # <linux/prctl.h>
 
 
 class Process:
     """This process as a daemon. `load` gives the configuration as it is now."""
 
     def __init__(self, load: Callable[[], Config], *, clock: Clock | None = None) -> None:
-        """Build what the configuration names; nothing is taken or sent before `run`.
+        """Build what the configuration names; no recording is taken or sent before `run`.
 
         Raises:
             InvoxError: the configuration is wrong, or names something that can't be used.
         """
-        # Held back until there is somebody in `run` to hear them. Not in the threads that `run` starts, whose
-        # children, the operator's commands, would inherit that.
+        # Held back until `run` handles them. Not in the threads that `run` starts, whose children, the
+        # operator's commands, would inherit that.
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        os.umask(0o077)
+        _keep_memory_private()
         # What wakes the main thread: an event's lock is not to be taken in a signal handler.
         self._awake: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._signals = 0
         self._reload_asked = False
         self._crashed = False
         self._ready = False
-        self._troubled_since: datetime | None = None
+        self._not_ready_since = Since()
         self._ended_before = (0, 0)  # done and failed by earlier configurations
-        self._load, self._clock = load, clock
-        self._meter = Counters()
-        events.subscribe(self._meter.record)
-        self._service = Notifier()
+        self._load, self._clock = load, clock or Clock()
+        self._counters = Counters()
+        events.subscribe(self._counters.record)
+        self._notifier = Notifier()
         self._locks = Locks()
         self._config = load()
         configure_log(self._config)
         self._daemon = self._build(self._config)
 
     def _build(self, config: Config) -> Daemon:
-        return Daemon(
-            config,
-            locks=self._locks,
-            meter=self._meter,
-            patience_seconds=self._service.watchdog_seconds or PATIENCE_SECONDS,
-            on_crash=self._crash,
-            clock=self._clock,
+        folders = claim_folders(config, self._locks)
+        logs.hash_names_with(names_key(config.state.directory))
+        patience_seconds = self._notifier.watchdog_seconds or PATIENCE_SECONDS
+        parts = assemble(
+            config, folders, patience_seconds=patience_seconds, on_crash=self._crash, clock=self._clock
         )
+        readiness = Readiness(parts)
+        try:
+            server = server_of(parts, readiness, self._counters, on_crash=self._crash)
+        except BaseException:
+            parts.close()
+            raise
+        return Daemon(parts, readiness, server, on_crash=self._crash)
 
     def run(self, *, once: bool = False, on_ready: Callable[[], None] = lambda: None) -> ExitStatus:
         """Work until a signal comes; with `once`, until the inbox is empty and nothing is under way.
 
-        `on_ready` is called when the watch stands, and again after each reload. Returns the exit status: OK
-        after a signal; with `once` also SOME_FAILED, UNAVAILABLE, PERMISSION or TRY_LATER; SOFTWARE where a
+        `on_ready` is called when the inbox is watched, and again after each reload. Returns the exit status:
+        OK after a signal; with `once` also SOME_FAILED, UNAVAILABLE, PERMISSION or TRY_LATER; SOFTWARE if a
         thread died.
 
         Raises:
@@ -90,7 +103,7 @@ class Process:
         signal.signal(signal.SIGINT, self._on_stop)
         signal.signal(signal.SIGHUP, signal.SIG_IGN if once else self._on_hangup)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-        threading.excepthook = _log_defect
+        threading.excepthook = _log_internal_error
         log.info(Event.STARTED, pid=os.getpid(), once=once)
         try:
             self._daemon.start()
@@ -110,16 +123,16 @@ class Process:
             if self._reload_asked and self._ready:
                 self._reload_asked = False
                 self._reload()
-            self._look_after()
+            self._report()
             if not self._ready and self._daemon.watches:
                 self._ready = True
-                self._service.ready()
+                self._notifier.ready()
                 on_ready()
-            self._wait(_LOOK_SECONDS if self._ready else _READY_CHECK_SECONDS)
+            self._wait(_CHECK_SECONDS if self._ready else _READY_CHECK_SECONDS)
 
     def _drain(self) -> None:
         while not self._must_end and not self._daemon.drained:
-            self._look_after()
+            self._report()
             self._wait(_DRAINED_CHECK_SECONDS)
 
     @property
@@ -127,16 +140,16 @@ class Process:
         return self._crashed or self._signals > 0
 
     def _wait(self, seconds: float) -> None:
-        # A short-tempered watchdog wants to be fed more often.
-        watchdog_seconds = self._service.watchdog_seconds or PATIENCE_SECONDS
+        # A watchdog with a short timeout must be fed more often.
+        watchdog_seconds = self._notifier.watchdog_seconds or PATIENCE_SECONDS
         with suppress(queue.Empty):
             self._awake.get(timeout=min(seconds, watchdog_seconds / 4))
 
-    def _look_after(self) -> None:
-        """Tell the service manager how it goes; the watchdog only if every part gets on."""
+    def _report(self) -> None:
+        """Send the service manager the status, and feed its watchdog if every part makes progress."""
         if self._daemon.check_progress():
-            self._service.feed()
-        self._service.status(self._status())
+            self._notifier.feed()
+        self._notifier.status(self._status())
 
     def _status(self) -> str:
         tally, (done, failed) = self._daemon.tally, self._ended_before
@@ -144,22 +157,25 @@ class Process:
             f"{tally.under_way:,} under way, {done + tally.done:,} done, {failed + tally.failed:,} failed"
             " since start"
         )
-        problems = self._daemon.problems()
-        if not problems:
-            self._troubled_since = None
+        readiness = self._daemon.readiness
+        found = readiness.reasons()
+        since = self._not_ready_since.update(found)
+        if since is None:
             return f"Watching {self._config.folders.inbox}: {counts}"
-        now = datetime.now().astimezone()
-        since = self._troubled_since = self._troubled_since or now
-        time = f"{since:%H:%M}" if since.date() == now.date() else f"{since:%Y-%m-%d %H:%M}"
-        what = "API unavailable" if self._daemon.api_is_away else "Not ready"
-        return f"{what} since {time}: {' '.join(problems.values())} Trying again: {counts}"
+        since, today = since.astimezone(), datetime.now().astimezone().date()
+        time = f"{since:%H:%M}" if since.date() == today else f"{since:%Y-%m-%d %H:%M}"
+        what = "API unavailable" if readiness.api_is_unavailable else "Not ready"
+        sentences = " ".join(reason.message for reason in found)
+        return f"{what} since {time}: {sentences} Retrying: {counts}"
 
     # ---- signals -----------------------------------------------------------------------------------------
 
     def _on_stop(self, number: int, _frame: FrameType | None) -> None:
         self._signals += 1
         if self._signals > 1:
-            os._exit(128 + number)  # asked twice: at once. Whatever was under way goes on after the restart.
+            os._exit(
+                128 + number
+            )  # the second signal: at once. What was under way is resumed after the restart.
         self._awake.put(None)
 
     def _on_hangup(self, _number: int, _frame: FrameType | None) -> None:
@@ -173,14 +189,14 @@ class Process:
     # ---- reloading ---------------------------------------------------------------------------------------
 
     def _reload(self) -> None:
-        """Go on by the configuration as it is now; where it can't be used, by the one we have."""
+        """Use the configuration as it is now; if it can't be used, keep the one we have."""
         log.info(Event.RELOADING)
-        self._service.reloading()
+        self._notifier.reloading()
         self._ready = False
         try:
-            configure_log(self._config)  # opened anew, whatever comes of the rest
+            configure_log(self._config)  # reopened, however the rest ends
             config = self._load()
-            # What can be seen to be wrong beforehand interrupts nothing.
+            # What can be found wrong beforehand must interrupt nothing.
             claim_folders(config, self._locks)
             configure_log(config)
             self._exchange_for(config)
@@ -197,9 +213,9 @@ class Process:
         if not self._daemon.stop(_RELOAD_STOP_SECONDS):
             self._crash()
             raise InvoxError(
-                f"A thread has not ended within {_RELOAD_STOP_SECONDS:g} s: the daemon ends.",
+                f"A thread did not end within {_RELOAD_STOP_SECONDS:g} s: the daemon exits.",
                 code="reload_stuck",
-                hint="Start it again: that is as good as a reload.",
+                hint="Start it again: it then uses the new configuration.",
             )
         tally, (done, failed) = self._daemon.tally, self._ended_before
         self._ended_before = done + tally.done, failed + tally.failed
@@ -230,17 +246,17 @@ class Process:
 
     def _shut_down(self) -> None:
         log.info(Event.STOPPING)
-        self._service.stopping()
+        self._notifier.stopping()
         self._daemon.stop()
         self._locks.close()
         log.info(Event.STOPPED)
 
 
 def configure_log(config: Config) -> None:
-    """Log as `config` says; a log file is opened anew.
+    """Log as `config` says; a log file is reopened.
 
     Raises:
-        FolderError: the log file can't be written. Then the log goes on as it was.
+        FolderError: the log file can't be written. Then the log stays as it was.
     """
     logging = config.logging
     try:
@@ -252,15 +268,22 @@ def configure_log(config: Config) -> None:
 
 
 def log_file_refused(file: Path | None, error: OSError) -> FolderError:
-    """The error to raise where the log's file can't be opened."""
+    """The error to raise if the log's file can't be opened."""
     return FolderError(
         f"logging.file: can't write {file}: {error.strerror}",
         code="log_file",
-        hint="Its folder has to exist, and the daemon's user has to be allowed to write in it.",
+        hint="Its folder must exist, and the daemon's user must be allowed to write there.",
     )
 
 
-def _log_defect(raised: threading.ExceptHookArgs) -> None:
-    """Of a thread of a library too, whose exception Python would print with its text."""
+def _log_internal_error(raised: threading.ExceptHookArgs) -> None:
+    """Also for a thread of a library, whose exception Python would print with its text."""
     if raised.exc_value is not None and raised.thread is not None:
         log.error(Event.INTERNAL_ERROR, thread=raised.thread.name, error=where(raised.exc_value))
+
+
+def _keep_memory_private() -> None:
+    """Leave no core dump, and let no other process of this user read this one's: it has credentials."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    # The limit does not apply if cores are piped to a program, see core(5); this does, see prctl(2).
+    ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, ctypes.c_ulong(0))

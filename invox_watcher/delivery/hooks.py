@@ -1,6 +1,6 @@
-"""Your own commands after a recording: run once it is filed, one at a time, and never in its way.
+"""The operator's own commands, run after a recording is filed, one at a time, without delaying it.
 
-What is due is in the journal, so a command whose turn was interrupted by a kill or a stop is run again.
+What is due is in the journal, so a command that was interrupted by a kill or a stop is run again.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from invox_watcher.job import Job, State
 from invox_watcher.journal import Finished
 from invox_watcher.times import rfc3339
 
-# Not the daemon's whole environment: the credentials may be there.
+# Not the daemon's whole environment, which may contain the credentials.
 _PASSED_ON = ("PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ")
-_LOOK_SECONDS = 1.0
+_POLL_SECONDS = 1.0
 _STOP_SECONDS = 2.0
-_TURN_SECONDS = 0.05
+_EXIT_POLL_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
 class Commands:
     """What to run, as a program and its arguments; None for nothing."""
 
-    on_done: Sequence[str] | None = None
-    on_failed: Sequence[str] | None = None  # also for recordings that vanished
-    timeout_seconds: float = 60.0
+    on_done: Sequence[str] | None
+    on_failed: Sequence[str] | None  # also for recordings that vanished
+    timeout_seconds: float
 
     @property
     def states(self) -> frozenset[State]:
@@ -51,31 +51,31 @@ class Commands:
 
 
 class Hooks:
-    """Runs what is due until it is stopped; `run` is a thread's work."""
+    """Runs the commands that are due until it is stopped; `run` is the body of a thread."""
 
     def __init__(
         self, commands: Commands, finished: Finished, folders: Mapping[State, Path], outbox: Path
     ) -> None:
-        """`folders` says where the recordings of each final state lie."""
+        """`folders`: where the recordings of each final state are filed."""
         self._commands = commands
         self._finished = finished
         self._folders = folders
         self._outbox = outbox
-        self._ran: set[str] = set()  # but not yet in the journal, which may refuse for a while
+        self._ran: set[str] = set()  # but not yet recorded, because the journal could not be written
 
     def run(self, stop: threading.Event) -> None:
-        """Run every command that is due, and look for more, until `stop` is set."""
+        """Run every command that is due, and poll the journal for more, until `stop` is set."""
         while not stop.is_set():
-            with contextlib.suppress(JournalError):  # said by whoever needs it more
+            with contextlib.suppress(JournalError):  # the journal's own check reports it
                 for job in self._finished.hooks_due():
                     if job.id in self._ran or self._has_run(job, stop):
                         self._ran.add(job.id)
                         self._finished.hook_ran(job)
                         self._ran.discard(job.id)
-            stop.wait(_LOOK_SECONDS)
+            stop.wait(_POLL_SECONDS)
 
     def _has_run(self, job: Job, stop: threading.Event) -> bool:
-        """Run the command of `job`; False where the daemon stopped before it ended."""
+        """Run the command of `job`; False if the daemon stopped before the command exited."""
         if job.state not in self._commands.states:  # the configuration has changed since
             return True
         command = list(self._commands.after(job.state))
@@ -103,16 +103,16 @@ class Hooks:
         return True
 
     def _ending(self, process: subprocess.Popen[bytes], facts: bytes, stop: threading.Event) -> str | None:
-        """Wait for the end; what was wrong with it, "" for nothing. None where the daemon stopped first."""
+        """Wait for its exit; return what failed, "" if nothing did. None if the daemon stopped first."""
         left = self._commands.timeout_seconds
         pending: bytes | None = facts
         while True:
             try:
-                process.communicate(pending, timeout=min(left, _LOOK_SECONDS))
+                process.communicate(pending, timeout=min(left, _POLL_SECONDS))
                 break
             except subprocess.TimeoutExpired:
                 pending = None
-                left -= _LOOK_SECONDS
+                left -= _POLL_SECONDS
             if stop.is_set():
                 _end(process)
                 return None
@@ -122,7 +122,7 @@ class Hooks:
         return _wrong_with(process.returncode)
 
     def _facts(self, job: Job) -> dict[str, object]:
-        """What a command learns: the names of its environment variables in lower case, without the prefix."""
+        """What a command is given: its environment variables' names in lower case, without the prefix."""
         folder = self._folders.get(job.state)
         return {
             "job": job.id,
@@ -146,7 +146,7 @@ class Hooks:
 
 
 def _environment(facts: Mapping[str, object]) -> dict[bytes, bytes]:
-    """The daemon's plain variables, and each fact as INVOX_WATCHER_…; lists one entry a line."""
+    """The daemon's plain variables, and each fact as INVOX_WATCHER_…; lists have one entry per line."""
     passed_on = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
     named = {
         f"INVOX_WATCHER_{name.upper()}": "\n".join(value) if isinstance(value, list) else str(value)
@@ -157,7 +157,7 @@ def _environment(facts: Mapping[str, object]) -> dict[bytes, bytes]:
 
 
 def _wrong_with(status: int) -> str:
-    """What a process's `returncode` says is wrong; "" for nothing."""
+    """What a process's `returncode` says has failed; "" if nothing has."""
     if status >= 0:
         return f"ended with status {status}" if status else ""
     names = {number.value: f" ({number.name})" for number in signal.Signals}  # not those for real time
@@ -165,29 +165,29 @@ def _wrong_with(status: int) -> str:
 
 
 def _end(process: subprocess.Popen[bytes]) -> bool:
-    """End the command and all that it has started; False where the command may not be killed, and goes on."""
+    """Kill the command and all that it has started; False if it may not be killed and still runs."""
     _signal_group(process, signal.SIGTERM)
     give_up = time.monotonic() + _STOP_SECONDS
     while not _has_ended(process) and time.monotonic() < give_up:
-        time.sleep(_TURN_SECONDS)
-    # Whether or not the command itself has ended: what it has started may have ignored the first signal.
+        time.sleep(_EXIT_POLL_SECONDS)
+    # Even if the command itself has exited: its children may have ignored the first signal.
     _signal_group(process, signal.SIGKILL)
     if process.stdin is not None:
         process.stdin.close()
     try:
         process.wait(_STOP_SECONDS)
     except subprocess.TimeoutExpired:
-        # It has become another user, or hangs in the kernel. It is no zombie once it ends.
+        # It runs as another user, or hangs in the kernel. The thread reaps it once it exits.
         threading.Thread(target=process.wait, name="hook-left", daemon=True).start()
         return False
     return True
 
 
 def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):  # PermissionError: they are another user's
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # PermissionError: another user's
         os.killpg(process.pid, number)
 
 
 def _has_ended(process: subprocess.Popen[bytes]) -> bool:
-    """Whether it has, without reaping it: its number, which is its group's too, stays its own."""
+    """Whether it has exited, without reaping it: its process id, which is also its group's, stays in use."""
     return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None

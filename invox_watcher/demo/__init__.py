@@ -1,4 +1,4 @@
-"""`invox-watcher demo`: the main job against the embedded sandbox, and what came of it."""
+"""`invox-watcher demo`: the whole workflow with the built-in sandbox, and its result."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The demo: real speech in six formats goes through a real daemon and the stand-in API, before one's eyes.
+"""The demo: a real daemon and the simulated API transcribe real speech in six formats, shown live.
 
-`stage` builds the tree and starts the daemon, `live` shows what happens, `verdict` says how it ended.
+`stage` creates the folders and starts the daemon, `live` shows the progress, `verdict` the result.
 """
 
 from __future__ import annotations
@@ -24,33 +24,33 @@ from invox_watcher.sandbox.settings import SandboxSettings
 
 # The largest recording, 4.3 MB, takes nine seconds.
 _UPLOAD_BYTES_PER_SECOND = 500_000
-_INTERRUPTED = 130  # as shells and the command line have it
+_INTERRUPTED = 130  # 128 + SIGINT, as in shells
 
 
 def run_demo(folder: Path, *, webhook: bool) -> ExitStatus:
-    """Run the demo in `folder`, made anew; return OK if everything ended as promised, else SOME_FAILED.
+    """Run the demo in `folder`, newly created; return OK if everything ended as expected, else SOME_FAILED.
 
-    With `webhook` the stand-in API sends the results; else the daemon asks for them.
+    With `webhook` the simulated API sends the results; else the daemon polls for them.
 
     SIGINT, SIGTERM and SIGHUP stop daemon and sandbox and end the process, with status 130.
 
     Raises:
         ExtraMissingError: the `sandbox` extra is not installed.
-        FolderError: `folder` holds something that no demo made, or is in use, or can't be written.
-        DaemonEndedError: the daemon ended before its work was done.
+        FolderError: `folder` contains files that no demo created, is in use, or is not writable.
+        DaemonEndedError: the daemon exited before all recordings were finished.
     """
     console = Console(markup=False, highlight=False, emoji=False, soft_wrap=True)
     stage.require_extra()
     if stage.prepare(folder):
-        console.print(f"Removed what an earlier demo left in {stage.shown(folder)}.\n")
+        console.print(f"Removed the files of an earlier demo from {stage.shown(folder)}.\n")
     try:
         with _interruptible() as stop:
             return _play(console, folder, stop, webhook=webhook)
     except KeyboardInterrupt:
-        console.print(f"\nStopped. What was made lies in {stage.shown(folder)}.")
+        console.print(f"\nStopped. The files of the demo are in {stage.shown(folder)}.")
         sys.stdout.flush()
-        # A recognition under way can't be interrupted, and native code that is unloaded while it works
-        # prints errors over the last line, or crashes.
+        # A running recognition can't be interrupted; native code that is unloaded meanwhile prints errors
+        # over the last line, or crashes.
         os._exit(_INTERRUPTED)
 
 
@@ -61,16 +61,16 @@ def _play(console: Console, folder: Path, stop: threading.Event, *, webhook: boo
         upload_bytes_per_second=_UPLOAD_BYTES_PER_SECOND,
     )
     with tempfile.TemporaryDirectory() as workshop, Sandbox(settings) as sandbox:
-        console.print("Cutting real speech into recordings of six formats …")
+        console.print("Preparing recordings of real speech in six formats …")
         exhibits = stage.make_exhibits(Path(workshop))
         stage.write_marker(folder, exhibits)
         stage.write_configuration(folder, settings, sandbox.base_url, webhook=webhook)
         with stage.running_daemon(folder) as daemon:
             console.print(
                 f"A daemon (process {daemon.pid}) watches {stage.shown(folder / 'inbox')}.\n"
-                f"A stand-in for the vendor's API listens on {sandbox.base_url}\n"
-                f"and takes {_UPLOAD_BYTES_PER_SECOND // 1000} kB a second, slowly enough to watch.\n"
-                "Dropping recordings into the inbox:\n"
+                f"A simulated API listens on {sandbox.base_url}; uploads are limited\n"
+                f"to {_UPLOAD_BYTES_PER_SECOND // 1000} kB/s, so that you can watch them.\n"
+                "Copying recordings to the inbox:\n"
             )
             jobs = live.watch(console, folder, exhibits, daemon, stop)
         calls = sandbox.stats()
@@ -80,9 +80,9 @@ def _play(console: Console, folder: Path, stop: threading.Event, *, webhook: boo
 
 @contextlib.contextmanager
 def _interruptible() -> Iterator[threading.Event]:
-    """Let SIGTERM and SIGHUP end the block as Ctrl-C does, so that the daemon never outlives the demo.
+    """Have SIGTERM and SIGHUP end the block as Ctrl-C does, so that the daemon never outlives the demo.
 
-    The event is set, too: an exception that is raised in a callback of a library gets lost.
+    The event is set too, because an exception raised in a library's callback gets lost.
     """
     stop = threading.Event()
 

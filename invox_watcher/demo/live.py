@@ -1,6 +1,6 @@
-"""Shows what happens to each recording while it happens: a live table, or plain lines where no terminal is.
+"""Shows the progress of each recording: a live table, or plain lines without a terminal.
 
-Everything shown comes from the journal, read as `invox-watcher jobs` reads it; the demo has no inside view.
+Everything shown comes from the journal, as in `invox-watcher jobs`.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ def watch(
     daemon: subprocess.Popen[bytes],
     stop: threading.Event,
 ) -> dict[str, Job]:
-    """Drop the exhibits in, show what becomes of them, and return their jobs, by path, as they are then.
+    """Copy the exhibits to the inbox, show their progress, and return their final jobs by path.
 
     Ends when all are done or failed, or after two minutes.
 
     Raises:
-        DaemonEndedError: it ended before.
+        DaemonEndedError: the daemon exited earlier.
         KeyboardInterrupt: `stop` was set.
     """
     _await_journal(folder, daemon)
@@ -75,7 +75,7 @@ def _await_journal(folder: Path, daemon: subprocess.Popen[bytes]) -> None:
 
 
 def _its_turn(exhibit: Exhibit, jobs: dict[str, Job]) -> bool:
-    """A copy waits until the daemon knows the content of what it is a copy of."""
+    """A copy waits until the daemon knows the content of the original."""
     if exhibit.copy_of is None:
         return True
     original = jobs.get(exhibit.copy_of)
@@ -117,7 +117,7 @@ def _table(console: Console, dropped: Sequence[str], jobs: Sequence[Job], now: d
 
 
 class _Lines:
-    """One line for each new moment in the history of each recording."""
+    """One line for each new entry in the history of each recording."""
 
     def __init__(self, console: Console, journal: Journal) -> None:
         self._console = console
@@ -143,7 +143,7 @@ def _remark(job: Job, state: State) -> str:
     if state is State.CLAIMED:
         return f"{printable(job.format or 'unknown')}, {display.size(job.size_bytes)}"
     if state is State.IDENTIFIED and job.original_id is not None:
-        return "the same content as another: no upload"
+        return "same content as another recording: no upload"
     if state is State.FAILING and job.failure is not None:
         return f"{job.failure.reason.code}: no upload"
     if state is State.WAITING:

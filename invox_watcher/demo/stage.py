@@ -1,4 +1,4 @@
-"""What the demo plays with: its folder, its exhibits (recordings and a letter), a daemon as a real process.
+"""The demo's folder, its exhibits (recordings and a letter), and a daemon as a real process.
 
 A marker file in the folder lists the content of every exhibit, so that a later demo removes nothing else.
 """
@@ -51,14 +51,14 @@ class ExtraMissingError(InvoxError):
 
 
 class DaemonEndedError(InvoxError):
-    """The demo's daemon ended before its work was done."""
+    """The demo's daemon exited before all recordings were finished."""
 
     code = "daemon_ended"
 
 
 @dataclass(frozen=True)
 class Exhibit:
-    """One file for the inbox. `path` is relative to it; `copy_of` is the path of one of equal content."""
+    """One file for the inbox. `path` is relative to it; `copy_of` is the path of one with equal content."""
 
     path: str
     source: Path
@@ -75,7 +75,7 @@ class _Cut:
     seconds: float
 
 
-# Cut at the reader's pauses, so that no sentence is torn.
+# Cut at the reader's pauses, so that sentences stay whole.
 _CUTS = (
     _Cut("ward 3/Dr Müller/round.mp3", _TWO_CITIES, 0.0, 13.1),
     _Cut("ward 3/Dr Müller/note.m4a", _TWO_CITIES, 13.1, 7.8),
@@ -89,10 +89,10 @@ _COPIED, _COPY = "ward 3/Dr Müller/round.mp3", "copy of round.mp3"
 
 
 def require_extra() -> None:
-    """Raise ExtraMissingError where speech recognition or the decoder is not installed."""
+    """Raise ExtraMissingError if speech recognition or the decoder is not installed."""
     if not (importlib.util.find_spec("av") and importlib.util.find_spec("moonshine_voice")):
         raise ExtraMissingError(
-            "The demo needs the extra `sandbox`: speech recognition and a decoder.",
+            "The demo needs the extra `sandbox`, with speech recognition and a decoder.",
             hint="Install it: pip install 'invox-watcher[sandbox]'",
         )
 
@@ -101,41 +101,41 @@ def require_extra() -> None:
 
 
 def prepare(folder: Path) -> bool:
-    """Make `folder`, or empty it where all that is in it comes from a demo; True if there was anything.
+    """Create `folder`, or empty it if everything in it is from a demo; True if it was not empty.
 
-    Raises FolderError, with nothing removed, where it holds something else, is in use, or can't be written.
+    Raises FolderError, with nothing removed, if it contains anything else, is in use, or is not writable.
     """
     try:
         filled = folder.exists() and any(folder.iterdir())
         if filled:
-            _require_ours(folder)
+            _require_demo(folder)
             shutil.rmtree(folder)
         folder.mkdir(parents=True, exist_ok=True)
         write_marker(folder, ())
     except OSError as error:
         raise FolderError(
-            f"Can't use {shown(folder)}: {error.strerror}.", hint=f"Make it usable, {_elsewhere()}"
+            f"Can't use {shown(folder)}: {error.strerror}.", hint=f"Fix that, {_elsewhere()}"
         ) from None
     return filled
 
 
-def _require_ours(folder: Path) -> None:
+def _require_demo(folder: Path) -> None:
     foreign = _foreign(folder)
     if foreign is not None:
         raise FolderError(
-            f"{shown(folder)} holds what no demo has put there: {printable(foreign)}",
-            hint=f"Move it away, {_elsewhere()}",
+            f"{shown(folder)} contains a file that is not from a demo: {printable(foreign)}",
+            hint=f"Move it elsewhere, {_elsewhere()}",
         )
     if _in_use(folder):
         raise FolderError(f"A daemon is running in {shown(folder)}.", hint=f"Stop it first, {_elsewhere()}")
 
 
 def _elsewhere() -> str:
-    return f"or take another folder: {invocation()} demo --folder DIRECTORY"
+    return f"or use another folder: {invocation()} demo --folder DIRECTORY"
 
 
 def _foreign(folder: Path) -> str | None:
-    """The first entry below `folder` that no demo has made, None if there is none."""
+    """The first entry below `folder` that no demo created, None if there is none."""
     try:
         exhibits = frozenset(json.loads((folder / _MARKER).read_text())["exhibits"])
     except (OSError, ValueError, KeyError, TypeError):
@@ -144,12 +144,12 @@ def _foreign(folder: Path) -> str | None:
         return min(strange)
     for name in FOLDERS:
         for path in (folder / name).rglob("*"):
-            if not _is_ours(path, name, exhibits):
+            if not _is_from_demo(path, name, exhibits):
                 return str(path.relative_to(folder))
     return None
 
 
-def _is_ours(path: Path, where: str, exhibits: frozenset[str]) -> bool:
+def _is_from_demo(path: Path, where: str, exhibits: frozenset[str]) -> bool:
     """Whether `path`, in the folder `where`, is an exhibit or what the daemon wrote; folders don't count."""
     if path.is_symlink():
         return False
@@ -170,18 +170,18 @@ def _in_use(folder: Path) -> bool:
 
 
 def write_marker(folder: Path, exhibits: Sequence[Exhibit]) -> None:
-    """Say in `folder` that a demo made it, and what it put there."""
-    note = "Made by `invox-watcher demo`, which removes this folder when it is run again."
+    """Mark `folder` as made by a demo, with the content of its exhibits."""
+    note = "Created by `invox-watcher demo`, which removes this folder when it is run again."
     content = {"note": note, "exhibits": sorted({exhibit.sha256 for exhibit in exhibits})}
     (folder / _MARKER).write_text(json.dumps(content, indent=2) + "\n")
 
 
 def write_configuration(folder: Path, settings: SandboxSettings, base_url: str, *, webhook: bool) -> None:
-    """Write the daemon's configuration: the sandbox's, and asking sooner."""
+    """Write the daemon's configuration: the sandbox's, with more frequent polling."""
     listen = _free_address() if webhook else None
     url = f"http://{listen}/webhook" if webhook else None
     keys = yaml.safe_load(client_configuration(settings, base_url, folder, listen=listen, webhook_url=url))
-    keys["polling"] = {"first_seconds": 1, "max_seconds": 3}  # the stand-in answers sooner than the vendor
+    keys["polling"] = {"first_seconds": 1, "max_seconds": 3}  # the sandbox is faster than the vendor
     (folder / CONFIGURATION).write_text(yaml.safe_dump(keys, sort_keys=False, allow_unicode=True))
 
 
@@ -194,7 +194,7 @@ def _free_address() -> str:
 
 
 def make_exhibits(workshop: Path) -> list[Exhibit]:
-    """Make the files for the inbox in `workshop`, in the order in which they are to be dropped."""
+    """Create the files for the inbox in `workshop`, in the order in which to copy them there."""
     samples = speech_samples()
     for cut in _CUTS:
         target = workshop / cut.path
@@ -213,10 +213,10 @@ def _exhibit(workshop: Path, path: str, *, is_audio: bool = True) -> Exhibit:
 
 
 def drop(folder: Path, exhibit: Exhibit) -> str:
-    """Put one exhibit into the inbox, whole at once; return its path there."""
+    """Copy one exhibit to the inbox atomically; return its path there."""
     target = folder / "inbox" / exhibit.path
     target.parent.mkdir(parents=True, exist_ok=True)
-    # Never half a recording: an interrupted demo would leave what the next one takes for somebody's own.
+    # Never a partial file: after an interruption the next demo would take it for one of the user's own.
     shutil.copyfile(exhibit.source, folder / _DROPPING)
     os.replace(folder / _DROPPING, target)
     return exhibit.path
@@ -232,12 +232,12 @@ def _sha256(path: Path) -> str:
 
 @contextlib.contextmanager
 def running_daemon(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """The daemon as a process of its own, asked to stop when the block ends."""
+    """The daemon as a separate process, stopped at the end of the block."""
     command = [sys.executable, "-m", "invox_watcher", "run", "--config", str(folder / CONFIGURATION)]
-    # In a process group of its own: Ctrl-C is for the demo, which then stops the daemon once, not twice.
+    # In its own process group: Ctrl-C reaches only the demo, which then stops the daemon once, not twice.
     with (
         open(folder / LOG, "wb") as log,
-        subprocess.Popen(  # noqa: S603 - our own interpreter
+        subprocess.Popen(  # noqa: S603 - this interpreter
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, process_group=0
         ) as daemon,
     ):
@@ -249,15 +249,15 @@ def running_daemon(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     daemon.wait(_STOP_SECONDS)
             finally:
-                daemon.kill()  # does nothing to a process that has been waited for
+                daemon.kill()  # has no effect once the process has been waited for
 
 
 def require_running(daemon: subprocess.Popen[bytes], folder: Path) -> None:
-    """Raise DaemonEndedError where the daemon is no longer there."""
+    """Raise DaemonEndedError if the daemon has exited."""
     if daemon.poll() is not None:
         raise DaemonEndedError(
-            f"The daemon ended by itself, with status {daemon.returncode}.",
-            hint=f"Its log says why: {shown(folder / LOG)}",
+            f"The daemon exited unexpectedly, with status {daemon.returncode}.",
+            hint=f"See its log: {shown(folder / LOG)}",
         )
 
 
@@ -265,13 +265,13 @@ def require_running(daemon: subprocess.Popen[bytes], folder: Path) -> None:
 
 
 def shown(path: Path) -> str:
-    """`path` as a person at this terminal would type it: relative where it lies below, harmless to print."""
+    """`path` as to be typed in this terminal: relative if it is below the current folder; safe to print."""
     here = Path.cwd()
     return printable(path.relative_to(here) if path.is_relative_to(here) and path != here else path)
 
 
 def invocation() -> str:
-    """How this program is called from here: by its name if that finds it, else by its path."""
+    """How to call this program from here: by its name if it is on the PATH, else by its path."""
     beside = Path(sys.executable).with_name("invox-watcher")
     if not beside.exists():
         return shlex.join([sys.executable, "-m", "invox_watcher"])

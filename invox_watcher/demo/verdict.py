@@ -1,4 +1,4 @@
-"""Shows what the demo has left behind, says whether everything ended as promised, and what to try next."""
+"""Shows the files of the demo, whether everything ended as expected, and what to try next."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from invox_watcher.logs import printable
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a demo ended: `jobs` by path, `calls` as `/sandbox/stats` gives them, the daemon's exit status."""
+    """The result of a demo: `jobs` by path, `calls` from `/sandbox/stats`, the daemon's exit status."""
 
     folder: Path
     exhibits: Sequence[Exhibit]
@@ -33,7 +33,7 @@ class Outcome:
 
 
 def report(console: Console, outcome: Outcome) -> ExitStatus:
-    """Print everything; return OK if all promises were kept, else SOME_FAILED."""
+    """Print everything; return OK if every expectation was met, else SOME_FAILED."""
     _show_tree(console, outcome.folder)
     _show_transcript(console, outcome)
     _show_failure(console, outcome)
@@ -43,7 +43,7 @@ def report(console: Console, outcome: Outcome) -> ExitStatus:
     return ExitStatus.SOME_FAILED if broken else ExitStatus.OK
 
 
-# ---- what lies where ---------------------------------------------------------------------------------------
+# ---- the files ---------------------------------------------------------------------------------------------
 
 
 def _show_tree(console: Console, folder: Path) -> None:
@@ -85,13 +85,13 @@ def _show_failure(console: Console, outcome: Outcome) -> None:
 def _show_calls(console: Console, outcome: Outcome) -> None:
     calls = outcome.calls
     console.print(
-        f"\nThe API counted {calls['presigns']} upload addresses and {calls['uploads']} uploads "
+        f"\nThe API counted {calls['presigns']} upload URLs and {calls['uploads']} uploads "
         f"for {len(outcome.jobs)} files."
     )
     if outcome.webhook:
         console.print(
             f"It sent {calls['webhooks_delivered']} results by webhook, "
-            f"and was asked {calls['status_calls']} times, to confirm them."
+            f"and was polled {calls['status_calls']} times, to confirm them."
         )
 
 
@@ -104,11 +104,11 @@ def _quote(console: Console, lines: Iterable[str]) -> None:
         console.print(f"  {printable(line)}".rstrip())
 
 
-# ---- whether it ended well ---------------------------------------------------------------------------------
+# ---- whether it ended as expected --------------------------------------------------------------------------
 
 
 def _show_promises(console: Console, outcome: Outcome) -> bool:
-    """Print each promise and whether it was kept; True if any was broken."""
+    """Print each expectation and whether it was met; True if any was not."""
     console.print()
     broken = False
     for promise, problems in _promises(outcome):
@@ -131,16 +131,16 @@ def _promises(outcome: Outcome) -> Iterator[tuple[str, list[str]]]:
     copies = [exhibit for exhibit in spoken if exhibit.copy_of]
     others = [exhibit for exhibit in outcome.exhibits if not exhibit.is_audio]
     yield (
-        f"{len(spoken)} recordings are in done/, the words spoken in them in outbox/",
+        f"{len(spoken)} recordings are in done/, their transcripts in outbox/",
         [problem for exhibit in spoken for problem in _transcript_problems(outcome, exhibit)],
     )
     yield (
-        f"{len(others)} file that is not a recording is in failed/, the reason beside it",
+        f"{len(others)} file that is not a recording is in failed/, with an error file",
         [problem for exhibit in others for problem in _failure_problems(outcome, exhibit)],
     )
     if outcome.webhook:
         yield (
-            "every result came by webhook, and was confirmed by asking once",
+            "every result came by webhook, and was confirmed by one poll",
             _webhook_problems(outcome, len(originals)),
         )
     yield (
@@ -153,7 +153,7 @@ def _promises(outcome: Outcome) -> Iterator[tuple[str, list[str]]]:
         + [problem for exhibit in others for problem in _upload_problems(outcome, exhibit, 0)],
     )
     status = outcome.daemon_status
-    yield "the daemon stopped when asked to", [f"it ended with status {status}"] if status else []
+    yield "the daemon stopped on request", [f"it exited with status {status}"] if status else []
 
 
 def _transcript_problems(outcome: Outcome, exhibit: Exhibit) -> Iterator[str]:
@@ -174,11 +174,11 @@ def _failure_problems(outcome: Outcome, exhibit: Exhibit) -> Iterator[str]:
 def _place_problems(outcome: Outcome, exhibit: Exhibit, state: State) -> Iterator[str]:
     job = outcome.jobs.get(exhibit.path)
     if job is None or job.state is not state:
-        yield f"{exhibit.path}: it is {job.state if job else 'not taken'}, not {state}"
+        yield f"{exhibit.path}: it is {job.state if job else 'not claimed'}, not {state}"
     if not (outcome.folder / state / exhibit.path).is_file():
         yield f"{exhibit.path}: it is not in {state}/"
     if (outcome.folder / "inbox" / exhibit.path).exists():
-        yield f"{exhibit.path}: it is in the inbox"
+        yield f"{exhibit.path}: it is still in the inbox"
 
 
 def _upload_problems(outcome: Outcome, exhibit: Exhibit, expected: int) -> Iterator[str]:
@@ -186,7 +186,7 @@ def _upload_problems(outcome: Outcome, exhibit: Exhibit, expected: int) -> Itera
         request["uploads"] for request in outcome.calls["requests"] if request["sha256"] == exhibit.sha256
     )
     if uploads != expected:
-        yield f"{exhibit.path}: the API got it {uploads} times"
+        yield f"{exhibit.path}: the API received it {uploads} times"
 
 
 def _copy_problems(outcome: Outcome, exhibit: Exhibit) -> Iterator[str]:
@@ -211,22 +211,22 @@ def _show_next(console: Console, outcome: Outcome) -> None:
     quoted = shlex.quote(shown(folder))
     failed = next((job.id for job in outcome.jobs.values() if job.state is State.FAILED), "ID")
     done = next((job.id for job in outcome.jobs.values() if job.state is State.DONE), "ID")
-    console.print(f"\nEverything lies in {shown(folder)}, the daemon's log in {shown(folder / LOG)}")
+    console.print(f"\nAll files are in {shown(folder)}, the daemon's log is {shown(folder / LOG)}")
     _commands(
         console,
-        "Look at it:",
+        "Inspect the recordings:",
         f"export INVOX_WATCHER_CONFIG={shlex.quote(str(folder / CONFIGURATION))}",
         f"{program} jobs --all",
         f"{program} show {done}",
     )
     _commands(
         console,
-        "Put the letter into the inbox again (it is still a letter, and will fail again):",
+        "Retry the letter (it is still not a recording, and will fail again):",
         f"{program} retry {failed}",
     )
     _commands(
         console,
-        "Try a recording of your own, with these in three terminals:",
+        "Try your own recording, with these commands in three terminals:",
         f"{program} sandbox --folder {quoted}",
         f"{program} run --config {quoted}/{CONFIGURATION}",
         f"cp RECORDING {quoted}/inbox/",

@@ -1,6 +1,6 @@
-"""Asks the running daemon how it does: what stands in its way, and when each job's next step is due.
+"""Asks the running daemon for its status: what keeps it from working, and when each job's next step is due.
 
-Only its engine knows that, so it is asked over `http.listen` on this machine; nothing is written down for it.
+Only its engine knows that, so it is asked over `http.listen` on this machine; it is stored nowhere.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from invox_watcher.host import Holder, holder_of
 
 _PATIENCE_SECONDS = 2.0
 _MAX_BYTES = 1 << 20
-_EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - to be asked, not listened on
+_EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - to connect to, not to listen on
 
 
 @dataclass(frozen=True)
 class DaemonStatus:
-    """What the daemon on a state directory says; `daemon` is None where there is none."""
+    """The status of the daemon on a state directory; `daemon` is None if none is running."""
 
     daemon: Holder | None
-    problems: Mapping[str, str] | None = None  # code → sentence; None where it could not be asked
+    problems: Mapping[str, str] | None = None  # code → sentence; None if it could not be asked
     due_seconds: Mapping[str, float] = field(default_factory=dict)  # by job id, without steps under way
-    silence: str = ""  # why it could not be asked
+    unreachable_because: str = ""  # why it could not be asked, as a clause
 
     @property
     def asked(self) -> bool:
@@ -45,12 +45,12 @@ def query_daemon(lock: Path, address: tuple[str, int] | None) -> DaemonStatus:
     if holder is None:
         return DaemonStatus(None)
     if address is None or address[1] == 0:
-        return DaemonStatus(holder, silence="it has no address to be asked at (http.listen)")
+        return DaemonStatus(holder, unreachable_because="it has no address to ask (http.listen)")
     try:
         problems = _texts(_get(address, "/readyz")["problems"])
         due = {str(job_id): float(left) for job_id, left in _get(address, "/due")["due_seconds"].items()}
     except (OSError, http.client.HTTPException, ValueError, LookupError, TypeError, AttributeError):
-        return DaemonStatus(holder, silence="it does not answer on http.listen")
+        return DaemonStatus(holder, unreachable_because="it does not answer on http.listen")
     return DaemonStatus(holder, problems, due)
 
 

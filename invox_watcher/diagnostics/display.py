@@ -1,6 +1,6 @@
-"""How a recording looks on a terminal: the cells of a live table, and quantities in words.
+"""Formats recordings for a terminal: the cells of a live table, sizes and durations.
 
-For `demo` and `jobs`, which show different columns of the same things.
+For `demo` and `jobs`, which show different columns of the same data.
 """
 
 from __future__ import annotations
@@ -15,29 +15,28 @@ from rich.text import Text
 from invox_watcher.job import FINAL, Job, State
 
 _STYLES = {State.DONE: "green", State.FAILED: "red", State.FAILING: "red", State.VANISHED: "red"}
-_NOTHING_SENT = (State.CLAIMED, State.IDENTIFIED, State.VANISHED)
 
 
 def plain_table() -> Table:
-    """A table without lines, as narrow as what is in it."""
+    """A table without lines, as narrow as its content."""
     return Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
 
 
 def state(job: Job) -> Text:
-    """Where the recording stands, in the colour of it."""
+    """The recording's state, coloured."""
     return Text(job.state, _STYLES.get(job.state, "cyan"))
 
 
 def upload(job: Job, beside: str | None = None) -> RenderableType:
-    """How much of the recording went out: a bar and, beside it, that number or what is given.
+    """How much of the recording was sent: a bar and, next to it, the number or `beside`.
 
-    Words where nothing is sent, nothing where nothing was sent yet.
+    A text if nothing will be sent, empty if nothing has been sent yet.
     """
     if job.state in (State.FAILING, State.FAILED):
         return Text(f"none: {job.failure.reason.code if job.failure else ''}", "red")
     if job.original_id is not None:
         return Text("none: a copy", "green")
-    if job.state in _NOTHING_SENT:
+    if not job.state.has_upload:
         return ""
     beside = size(job.uploaded_bytes) if beside is None else beside
     cell = Table.grid(expand=True, padding=(0, 1, 0, 0))
@@ -69,6 +68,6 @@ def duration(seconds: float) -> str:
 
 
 def age_seconds(job: Job, now: datetime) -> float:
-    """How long ago it was taken; of one that has ended, how long it took."""
+    """The time since it was claimed; for a finished one, how long it took."""
     end = job.updated_at if job.state in FINAL else now
     return max((end - job.received_at).total_seconds(), 0.0)

@@ -1,6 +1,6 @@
-"""Why a file would, or would not, be taken now: each decision of the daemon, made again by the same code.
+"""Explains how a file would be handled: each decision of the daemon, repeated with the same code.
 
-Nothing is moved or changed. Whether a file stays as it is can only be seen by watching it for a while.
+Nothing is moved or changed. To find out whether a file is unchanged, it is watched for a while.
 """
 
 from __future__ import annotations
@@ -36,33 +36,33 @@ from invox_watcher.inbox import (
 from invox_watcher.job import ACTIVE, Job, State
 from invox_watcher.journal import Journal
 
-# A person waits for this; the daemon, as long as it takes.
+# Limited because a person waits for it.
 _LONGEST_WATCH_SECONDS = 10.0
 _BLOCK_BYTES = 1 << 20
 
 
 class Verdict(StrEnum):
-    """What would become of the file, the better first."""
+    """What would happen to the file, best first."""
 
-    TAKEN = "taken"  # taken, and a transcript made of it
+    TAKEN = "taken"  # processed and transcribed
     LATER = "later"  # not yet
-    FAILED = "failed"  # taken, and filed in failed/
-    LEFT = "left"  # left where it is
+    FAILED = "failed"  # moved to failed/
+    LEFT = "left"  # ignored
 
 
 _SUMMARIES = {
-    Verdict.TAKEN: "It would be taken.",
-    Verdict.LATER: "It would not be taken yet.",
-    Verdict.FAILED: "It would be filed in failed/.",
-    Verdict.LEFT: "It would not be taken.",
+    Verdict.TAKEN: "The file would be processed.",
+    Verdict.LATER: "The file would not be processed yet.",
+    Verdict.FAILED: "The file would be moved to failed/.",
+    Verdict.LEFT: "The file would be ignored.",
 }
 
 
 @dataclass(frozen=True)
 class Step:
-    """One decision: `verdict` says what would become of the file by this one alone.
+    """One decision: `verdict` is what would happen to the file because of this one alone.
 
-    `note`: it is worth knowing, whatever the verdict.
+    `note`: worth knowing, whatever the verdict.
     """
 
     about: str
@@ -74,7 +74,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Explanation:
-    """Every decision about a file, and what follows from all of them."""
+    """Every decision about a file, and the result of all of them."""
 
     file: Path
     steps: tuple[Step, ...]
@@ -88,28 +88,28 @@ class Explanation:
     def summary(self) -> str:
         """The verdict in a sentence."""
         if self.verdict is Verdict.TAKEN and any(step.note and step.about == "daemon" for step in self.steps):
-            return "It would be taken, but see above."
+            return "The file would be processed, but see above."
         return _SUMMARIES[self.verdict]
 
 
 def explain(file: Path, config: Config, *, sleep: Callable[[float], None] = time.sleep) -> Explanation:
-    """What the daemon of `config` would do with `file`, and why.
+    """How the daemon with `config` would handle `file`, and why.
 
-    A file that has to be quiet first is watched for `watch.settle_seconds`, ten seconds at most.
+    If the file must be unchanged for a while, it is watched for `watch.settle_seconds`, at most ten seconds.
 
     Raises:
-        NotPermittedError: this user may not look at it.
+        NotPermittedError: this user has no access to it.
         JournalError: the journal can't be read.
     """
     try:
         steps = tuple(_Examination(file, config, sleep).steps())
     except PermissionError as error:
-        raise NotPermittedError(f"{file} can't be looked at: {error.strerror}") from None
+        raise NotPermittedError(f"Can't access {file}: {error.strerror}") from None
     return Explanation(file, steps)
 
 
 class _Examination:
-    """One look at one file, by one configuration."""
+    """One file, examined with one configuration."""
 
     def __init__(self, file: Path, config: Config, sleep: Callable[[float], None]) -> None:
         # The last component is not resolved: a link is never followed.
@@ -123,7 +123,7 @@ class _Examination:
         self._candidate: Candidate | None = None
 
     def steps(self) -> Iterator[Step]:
-        """Every decision, in the daemon's order; those after one that leaves the file are not made."""
+        """Every decision, in the daemon's order; ends after one that ignores the file."""
         for folder, place in named_folders(folders_of(self._config)).items():
             real = Path(os.path.realpath(place))
             if folder != "inbox" and self._file.is_relative_to(real):
@@ -147,7 +147,9 @@ class _Examination:
         except OSError as error:
             if error.errno not in (errno.ELOOP, errno.ENOTDIR):
                 raise
-            yield Step("kind", Verdict.LEFT, "A folder on the way to it is a link, which is not followed.")
+            yield Step(
+                "kind", Verdict.LEFT, "A folder in its path is a symbolic link; links are not followed."
+            )
             return
         with open(fd, "rb", buffering=0):
             if self._inside:
@@ -161,8 +163,8 @@ class _Examination:
 
     def _place(self) -> Step:
         if self._inside:
-            return Step("place", Verdict.TAKEN, f"It lies in the inbox, as {self._path}.")
-        says = f"It is not in the inbox. If it were put there, as {self._path}, this would become of it:"
+            return Step("place", Verdict.TAKEN, f"In the inbox, as {self._path}.")
+        says = f"Not in the inbox. If it were copied there as {self._path}, it would be handled like this:"
         return Step("place", Verdict.TAKEN, says, note=True)
 
     def _elsewhere(self, folder: str, path: str) -> Step:
@@ -173,8 +175,8 @@ class _Examination:
             return _missing(job)
         if job is None and stat.S_ISDIR(mode):
             return _not_a_file("folder")
-        known = f"It is of {_told(job)}" if job else "The journal does not know it."
-        says = f"It lies in {folder}/: nothing is taken from there. {known}"
+        known = f"It belongs to {_summary(job)}" if job else "It is not in the journal."
+        says = f"In {folder}/, from which nothing is processed. {known}"
         return Step("place", Verdict.LEFT, says, _way_out(folder, path, job))
 
     def _job_of(self, folder: str, path: str) -> Job | None:
@@ -200,11 +202,13 @@ class _Examination:
         pattern = Filter(watch.ignore).why_ignored(self._path)
         if pattern is not None:
             hint = "Rename it." if pattern not in watch.ignore else "Rename it, or change watch.ignore."
-            return Step("name", Verdict.LEFT, f"Names like this are left alone: {pattern}", hint)
+            return Step("name", Verdict.LEFT, f"Names like this are ignored: {pattern}", hint)
         if "/" in self._path and not watch.recursive:
-            says = "It lies in a subfolder, and watch.recursive is false."
-            return Step("name", Verdict.LEFT, says, "Move it up.")
-        return Step("name", Verdict.TAKEN, "Nothing in the ignore list fits its name.")
+            says = "In a subfolder of the inbox, and watch.recursive is false."
+            return Step(
+                "name", Verdict.LEFT, says, "Move it to the inbox itself, or set watch.recursive: true."
+            )
+        return Step("name", Verdict.TAKEN, "The name matches no pattern in the ignore list.")
 
     def _open(self) -> int:
         root = self._inbox if self._inside else self._file.parent
@@ -221,20 +225,20 @@ class _Examination:
         folders = [self._inbox, *(self._inbox / above for above in Path(self._path).parents)]
         blocked = next((one for one in folders if not user.may(one, os.R_OK | os.X_OK)), None)
         if blocked is not None:
-            yield self._forbidden(user, "look into its folder", blocked)
+            yield self._forbidden(user, "read its folder", blocked)
         elif not user.may_take_from(self._file.parent, owner):
             yield self._forbidden(user, "move it out of its folder", self._file.parent)
         elif not user.may(self._file, os.R_OK):
             yield self._forbidden(user, "read it", self._file)
         else:
-            yield Step("permission", Verdict.TAKEN, f"{user.name}, the daemon's user, may read and move it.")
+            yield Step("permission", Verdict.TAKEN, f"The daemon's user {user.name} can read and move it.")
 
     def _forbidden(self, user: User, what: str, path: Path) -> Step:
         return Step(
             "permission",
             Verdict.LEFT,
-            f"{user.name}, the daemon's user, may not {what}: {path} is {owner_of(path)}.",
-            f"Give it to {user.name}, or to a group of that user with the rights needed; `check` finds more.",
+            f"The daemon's user {user.name} can't {what}: {path} is {owner_of(path)}.",
+            f"Change its owner to {user.name}, or give a group of that user access. See also `check`.",
         )
 
     def _daemons_user(self) -> User:
@@ -246,11 +250,9 @@ class _Examination:
     def _watch(self) -> Step:
         watch, type_ = self._config.watch, mount_of(str(self._inbox)).type
         if self._polled:
-            how = f"The inbox, on {type_}, is looked through every {watch.polling_seconds:g} s."
+            how = f"The inbox ({type_}) is polled every {watch.polling_seconds:g} s."
         else:
-            how = (
-                f"The kernel tells of it at once ({type_}); a rescan comes every {watch.rescan_seconds:g} s."
-            )
+            how = f"Detected by kernel events ({type_}), with a rescan every {watch.rescan_seconds:g} s."
         return Step("watch", Verdict.TAKEN, how)
 
     @property
@@ -263,19 +265,22 @@ class _Examination:
     def _content(self, fd: int) -> Step:
         watch = self._config.watch
         if not self._inside:
-            judgement, how = self._judge(fd, settled=True, local=False), "whole, as far as that can be seen"
+            judgement, how = (
+                self._judge(fd, settled=True, local=False),
+                "complete, as far as can be determined",
+            )
         else:
             local = self._daemon_sees_writers(fd)
-            judgement, how = self._judge(fd, settled=False, local=local), "whole, and nobody writes to it"
+            judgement, how = self._judge(fd, settled=False, local=local), "complete, and not open for writing"
             if judgement.outcome is Outcome.SETTLING:
                 judgement, how = self._judge_quiet(fd, local), f"unchanged for {watch.settle_seconds:g} s"
         self._candidate = found = judgement.candidate
         if found is None:
             return self._not_yet(fd, judgement)
         if found.refusal is not None:
-            says = f"{found.refusal.message} It would be filed in failed/ ({found.refusal.code})."
+            says = f"{found.refusal.message} It would be moved to failed/ ({found.refusal.code})."
             return Step("content", Verdict.FAILED, says, found.refusal.hint)
-        length = "of unknown length" if found.duration_seconds is None else f"{found.duration_seconds:.1f} s"
+        length = "unknown length" if found.duration_seconds is None else f"{found.duration_seconds:.1f} s"
         return Step("content", Verdict.TAKEN, f"{found.format}, {length}, sent as {found.mime_type}: {how}.")
 
     def _judge(self, fd: int, *, settled: bool, local: bool, patient: bool = False) -> Judgement:
@@ -290,23 +295,24 @@ class _Examination:
         return self._judge(fd, settled=quiet and wanted <= _LONGEST_WATCH_SECONDS, local=local)
 
     def _daemon_sees_writers(self, fd: int) -> bool:
-        """Whether the daemon could ask the kernel who writes: on a local disk, and about its own files."""
-        facts, user = os.fstat(fd), self._daemons_user()
-        here = facts.st_dev == os.stat(self._inbox).st_dev and not mount_of(str(self._inbox)).remote
-        return here and self._config.watch.mode != "polling" and user.uid in (0, facts.st_uid)
+        """Whether the kernel can report writers to the daemon: on a local disk, for files that it owns."""
+        status, user = os.fstat(fd), self._daemons_user()
+        here = status.st_dev == os.stat(self._inbox).st_dev and not mount_of(str(self._inbox)).remote
+        return here and self._config.watch.mode != "polling" and user.uid in (0, status.st_uid)
 
     def _not_yet(self, fd: int, judgement: Judgement) -> Step:
         watch = self._config.watch
         if judgement.outcome is Outcome.OPEN:
-            return Step("content", Verdict.LATER, "A process has it open for writing.", "`fuser` names it.")
+            hint = "Find the process with `fuser -v`."
+            return Step("content", Verdict.LATER, "A process has it open for writing.", hint)
         if judgement.outcome is Outcome.SETTLING:
-            says = f"It has to be unchanged for {watch.settle_seconds:g} s first (watch.settle_seconds)."
-            return Step("content", Verdict.LATER, says, "Ask again in a while.")
+            says = f"It must be unchanged for {watch.settle_seconds:g} s first (watch.settle_seconds)."
+            return Step("content", Verdict.LATER, says, "Try again in a moment.")
         given_up = self._judge(fd, settled=True, patient=True, local=False).candidate
         code = given_up.refusal.code if given_up and given_up.refusal else "truncated"
         hint = given_up.refusal.hint if given_up and given_up.refusal else ""
         says = f"It is {judgement.reason}. After {watch.patience_seconds:g} s without a change "
-        says += f"(watch.patience_seconds) it would be filed in failed/ ({code})."
+        says += f"(watch.patience_seconds) it would be moved to failed/ ({code})."
         return Step("content", Verdict.LATER, says, hint)
 
     def _same_content(self, fd: int) -> Iterator[Step]:
@@ -315,17 +321,17 @@ class _Examination:
         with suppress(_NoJournalError), closing(self._journal()) as journal:
             earlier = journal.original(_sha256(fd))
             if earlier is None:
-                yield Step("duplicate", Verdict.TAKEN, "The journal knows no recording of the same content.")
+                yield Step("duplicate", Verdict.TAKEN, "The journal has no recording with the same content.")
                 return
-            same = f"The same content came before, as {earlier.path} (job {earlier.id})"
+            same = f"Same content as the earlier recording {earlier.path} (job {earlier.id})"
             verdict, then = {
-                "fail": (Verdict.FAILED, "it would be filed in failed/ (duplicate), by intake.on_duplicate"),
+                "fail": (Verdict.FAILED, "it would be moved to failed/ (intake.on_duplicate: fail)"),
                 "reuse": (Verdict.TAKEN, "it would get the same transcript, without an upload"),
-                "process": (Verdict.TAKEN, "it would be transcribed again, by intake.on_duplicate"),
+                "process": (Verdict.TAKEN, "it would be transcribed again (intake.on_duplicate: process)"),
             }[self._config.intake.on_duplicate]
             yield Step("duplicate", verdict, f"{same}: {then}.", note=verdict is Verdict.TAKEN)
 
-    # ---- is there a daemon, and room ---------------------------------------------------------------------
+    # ---- is there a daemon, and capacity -----------------------------------------------------------------
 
     def _daemon(self) -> Iterator[Step]:
         limit = self._config.intake.max_in_flight
@@ -333,11 +339,11 @@ class _Examination:
             counts = journal.counts()
             under_way = sum(counts.get(state, 0) for state in ACTIVE)
             if under_way >= limit:
-                says = f"{under_way} recordings are under way, as many as may be (intake.max_in_flight)."
-                yield Step("room", Verdict.LATER, says, "It is taken when one of them is done.")
-        outlook = query_daemon(self._config.state.directory / LOCK_FILE, self._config.http.address)
-        well = outlook.daemon is not None and not outlook.problems
-        yield Step("daemon", Verdict.TAKEN, _standing(outlook), note=not well)
+                says = f"{under_way} recordings are under way, which is the limit (intake.max_in_flight)."
+                yield Step("room", Verdict.LATER, says, "It is processed once one of them is finished.")
+        status = query_daemon(self._config.state.directory / LOCK_FILE, self._config.http.address)
+        ready = status.daemon is not None and not status.problems
+        yield Step("daemon", Verdict.TAKEN, _standing(status), note=not ready)
 
     def _journal(self) -> Journal:
         try:
@@ -354,38 +360,40 @@ class _NoJournalError(Exception):
 
 def _missing(job: Job | None) -> Step:
     """No such file; `job` had one of that name."""
-    known = f" One of that name came before, as {_told(job)}" if job else ""
-    return Step("kind", Verdict.LEFT, f"There is no such file.{known}")
+    known = f" A file of that name was processed before, as {_summary(job)}" if job else ""
+    return Step("kind", Verdict.LEFT, f"No such file.{known}")
 
 
 def _not_a_file(kind: str) -> Step:
-    says = f"It is no regular file but: {kind}. Those are left alone."
-    return Step("kind", Verdict.LEFT, says, "Name a file in it." if kind == "folder" else "")
+    says = f"Not a regular file ({kind}); ignored."
+    return Step("kind", Verdict.LEFT, says, "Give a file in it." if kind == "folder" else "")
 
 
 def _way_out(folder: str, path: str, job: Job | None) -> str:
-    """How a file comes out of one of our folders, where nothing else sees to it."""
+    """How to get a file out of one of the daemon's folders, if the daemon won't move it."""
     if folder == "failed" and job is not None:
-        return f"To try again: invox-watcher retry {job.id}"
+        return f"To retry it: invox-watcher retry {job.id}"
     if folder == "processing" and (job is None or job.state not in ACTIVE):
         if "/" in path:
             return "The next start of the daemon returns it to the inbox."
-        return "It has not come there by the daemon, which leaves it there. Move it into the inbox."
+        return "It was not put there by the daemon, which ignores it. Move it to the inbox."
     return ""
 
 
-def _standing(outlook: DaemonStatus) -> str:
-    if outlook.daemon is None:
-        return "No daemon is running: nothing happens before one is started."
-    if outlook.problems:
-        return f"The daemon is running, but: {' '.join(outlook.problems.values())}"
-    return "The daemon is running." if outlook.asked else f"The daemon is running; {outlook.silence}."
+def _standing(status: DaemonStatus) -> str:
+    if status.daemon is None:
+        return "No daemon is running: recordings wait until one is started."
+    if status.problems:
+        return f"The daemon is running, but: {' '.join(status.problems.values())}"
+    return (
+        "The daemon is running." if status.asked else f"The daemon is running; {status.unreachable_because}."
+    )
 
 
-def _told(job: Job) -> str:
+def _summary(job: Job) -> str:
     """A job in half a sentence."""
     why = f": {job.failure.reason.message}" if job.failure else "."
-    return f"job {job.id}, which is {job.state}{why}"
+    return f"job {job.id} ({job.state}){why}"
 
 
 def _sha256(fd: int) -> str:

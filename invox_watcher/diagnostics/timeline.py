@@ -1,9 +1,9 @@
-"""The life of one recording as its journal tells it: how long each part took, and where its files are now."""
+"""The history of one recording, evaluated: how long each stage took, and where its files are now."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -15,17 +15,17 @@ from invox_watcher.journal import HistoryEntry
 
 @dataclass(frozen=True)
 class StageDurations:
-    """Seconds; None for what has not come, or did not come, to pass."""
+    """Seconds; None for a stage that has not ended, or that was skipped."""
 
-    settle: float | None  # from when the inbox first saw it to when it was taken
+    settle: float | None  # from when it was first seen in the inbox until it was claimed
     upload: float | None  # the last upload, from its request id to storage's answer
-    transcription: float | None  # from then until we had the transcript, our waiting to look included
-    total: float | None  # from when it was taken to its end
+    transcription: float | None  # from then until the result was polled
+    total: float | None  # from the claim to its end
 
 
 @dataclass(frozen=True)
 class FileLocation:
-    """A file of the recording: where it ought to be, and whether it is there."""
+    """A file of the recording: where it should be, and whether it is there."""
 
     what: str  # recording, transcript, error
     path: Path
@@ -33,7 +33,7 @@ class FileLocation:
 
 
 def durations(job: Job, history: Sequence[HistoryEntry]) -> StageDurations:
-    """How long the parts of this job took."""
+    """How long the stages of this job took."""
     settle = next((moment.detail.get("waited_seconds") for moment in history), None)
     upload = None
     sent_at = next((moment.at for moment in history[::-1] if moment.state is State.WAITING), None)
@@ -50,8 +50,8 @@ def upload_began(history: Sequence[HistoryEntry]) -> datetime | None:
     return latest.at if latest is not None and latest.state is State.UPLOADING else None
 
 
-def whereabouts(job: Job, history: Sequence[HistoryEntry], folders: Folders) -> list[FileLocation]:
-    """Where the recording is, and what was made of it."""
+def whereabouts(job: Job, outputs: Iterable[str], folders: Folders) -> list[FileLocation]:
+    """Where the recording is, and its `outputs`, which are paths: its transcripts, or its error file."""
     found = []
     filed_as = job.filed_as or job.path
     if job.state in ACTIVE:
@@ -61,9 +61,8 @@ def whereabouts(job: Job, history: Sequence[HistoryEntry], folders: Folders) -> 
     elif job.state is State.FAILED:
         found.append(("recording", folders.failed / filed_as))
         found.append(("error", folders.failed / (filed_as + ERROR_SUFFIX)))
-    delivered = next((moment for moment in history[::-1] if moment.state is State.DELIVERED), None)
-    for path in delivered.detail.get("outputs", ()) if delivered else ():
-        found.append(("transcript", folders.outbox / path))
+    if job.state is not State.FAILED:
+        found += [("transcript", folders.outbox / path) for path in outputs]
     return [FileLocation(what, path, os.path.lexists(path)) for what, path in found]
 
 

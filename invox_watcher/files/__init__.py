@@ -1,4 +1,10 @@
-"""Everything that renames, writes, fsyncs or deletes below the folders; nothing else in the package does."""
+"""The only package that renames, writes, fsyncs or deletes in the folders: claim, publish, file away.
+
+Three rules hold everywhere. A file is moved by one rename that never overwrites; only to another file system
+is it copied, verified and then removed. Whatever must survive a power cut is fsynced, the file first and then
+the folders that name it. Every path is walked from the tree's root, component by component and without
+following links, so that replacing a folder by a link at any moment has no effect.
+"""
 
 from __future__ import annotations
 

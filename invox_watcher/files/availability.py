@@ -1,6 +1,6 @@
-"""Are the folders there? A share that is away, that hangs, or that left its empty mount point is waited for.
+"""Are the folders available? A share that is not mounted, or that hangs, is waited for.
 
-As long as one is missing, what is not found in it says nothing about a recording.
+As long as one is unavailable, what is not found in it says nothing about a recording.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from invox_watcher.errors import FoldersGoneError, InvoxError
+from invox_watcher.errors import FoldersGoneError, InvoxError, Reason
 from invox_watcher.events import Event, log
 from invox_watcher.files.durable import replace_durably
 from invox_watcher.host import Place, is_beneath, mount_of, open_root
@@ -25,9 +25,9 @@ _TURN_SECONDS = 0.5
 
 
 def check_mounted(directory: Path, folders: Iterable[Path]) -> None:
-    """Refuse to start on the empty mount points of shares that the folders lay on last time.
+    """Refuse to start on the empty mount points of shares that the folders were on last time.
 
-    `directory` is the state directory, in which `FolderMonitor.remember` wrote that down.
+    `directory` is the state directory, where `FolderMonitor.remember` recorded that.
 
     Raises:
         FoldersGoneError: a share is not mounted, or doesn't answer.
@@ -48,7 +48,7 @@ def check_mounted(directory: Path, folders: Iterable[Path]) -> None:
 
 
 def left_behind(directory: Path, processing: Path, job_ids: Iterable[str]) -> Path | None:
-    """A folder of the last start, other than `processing`, in which recordings of these jobs still lie."""
+    """A folder of the last start, other than `processing`, that still holds recordings of these jobs."""
     missing = [job_id for job_id in job_ids if not (processing / job_id).exists()]
     for folder in map(Path, _remembered(directory / _FILENAME)):
         if any((folder / job_id).is_dir() for job_id in missing):
@@ -64,23 +64,26 @@ def _remembered(file: Path) -> dict[str, str]:
 
 
 class FolderMonitor:
-    """Looks after the folders given by name; `watch` runs in a thread, the rest may be called from any."""
+    """Watches whether folders are available, each given by name, and is a gate that is closed if one isn't.
+
+    `watch` runs in a thread of its own, the rest may be called from any.
+    """
 
     def __init__(self, folders: Mapping[str, Path], *, clock: Callable[[], float] = time.monotonic) -> None:
-        """The folders as they lie now.
+        """The folders as they are now.
 
         Raises:
-            FoldersGoneError: one is not there.
+            FoldersGoneError: one is unavailable.
         """
         self._folders = {name: os.path.abspath(folder) for name, folder in folders.items()}
         self._places: dict[str, Place] = {}
         self._clock = clock
         self._problem: InvoxError | None = None
-        if (gone := self.unavailable()) is not None:
-            raise gone
+        if (problem := self.unavailable()) is not None:
+            raise problem
 
     def remember(self, directory: Path) -> None:
-        """Write down where the folders lie, and on which mounts: for `check_mounted` and `left_behind`.
+        """Record where the folders are, and on which mounts, for `check_mounted` and `left_behind`.
 
         Raises:
             OSError: it can't be written.
@@ -91,7 +94,7 @@ class FolderMonitor:
             replace_durably(directory / _FILENAME, content.encode(), 0o600)
 
     def unavailable(self) -> InvoxError | None:
-        """Look now: what is wrong with the first folder that is not there; None if all are."""
+        """Check now: what is wrong with the first unavailable folder; None if all are available."""
         for name, folder in self._folders.items():
             try:
                 descriptor, self._places[name] = open_root(folder, self._places.get(name))
@@ -100,23 +103,23 @@ class FolderMonitor:
             os.close(descriptor)
         return None
 
-    @property
-    def problem(self) -> InvoxError | None:
-        """What `watch` found last; it never blocks."""
-        return self._problem
+    def closed(self) -> Reason | None:
+        """What is unavailable by the last check of `watch`; None if nothing is. Never blocks."""
+        problem = self._problem  # `watch` may change it meanwhile
+        return problem.reason if problem is not None else None
 
     def watch(self, stop: threading.Event) -> None:
-        """Look again and again until `stop` is set, and notice too when a look doesn't end."""
+        """Check every few seconds until `stop` is set, and notice too if a check doesn't end."""
         while not stop.is_set():
-            # In a thread of its own: on a share whose server hangs, a look may take for ever.
-            look = threading.Thread(
-                target=lambda: self._found(self.unavailable()), name="folders-look", daemon=True
+            # In a thread of its own: on a share whose server hangs, a check may never return.
+            check = threading.Thread(
+                target=lambda: self._found(self.unavailable()), name="folders-check", daemon=True
             )
             began = self._clock()
-            look.start()
-            while look.is_alive() and not stop.is_set():
-                look.join(_TURN_SECONDS)
-                if look.is_alive() and self._clock() - began >= _SILENT_SECONDS:
+            check.start()
+            while check.is_alive() and not stop.is_set():
+                check.join(_TURN_SECONDS)
+                if check.is_alive() and self._clock() - began >= _SILENT_SECONDS:
                     self._found(FoldersGoneError("A folder does not answer.", code="folders_silent"))
             stop.wait(_EVERY_SECONDS)
 

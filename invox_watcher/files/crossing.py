@@ -1,7 +1,7 @@
-"""Moving a recording to another file system, where no rename leads: copy, verify, fsync, rename, remove.
+"""Moves a recording to another file system: copy, verify, fsync, rename, remove.
 
-Killed anywhere, the same move is simply made again: a part of a copy is overwritten, a whole one recognised.
-For the moment between the rename and the removal the recording is in both places, never in none.
+Killed at any point, the move is simply repeated: a partial copy is overwritten, a complete one recognised.
+Between the rename and the removal the recording is in both places, never in none.
 """
 
 from __future__ import annotations
@@ -19,35 +19,37 @@ from invox_watcher.heartbeat import beat
 
 PART_PREFIX, _PART_SUFFIX = ".invox-watcher-", ".part"  # hidden, and on the inbox's built-in ignore list
 _BLOCK_BYTES = 1 << 20
-# What a disk may be as slow as that is still at work: an fsync of a whole recording is one long silence.
+# The slowest disk that does not count as stalled: an fsync of a whole recording reports no progress.
 _SLOWEST_BYTES_PER_SECOND = 4 << 20
-_COARSEST_TIMES_NS = 2_000_000_000  # FAT keeps times to two seconds
+_COARSEST_TIMES_NS = 2_000_000_000  # FAT stores times with a resolution of two seconds
 
 
 def is_part(name: str) -> bool:
-    """Whether a file of that name is a copy that was not finished."""
+    """Whether a file of that name is an incomplete copy."""
     return name.startswith(PART_PREFIX) and name.endswith(_PART_SUFFIX)
 
 
 def is_copy_of(copy: os.stat_result, size_bytes: int, mtime_ns: int) -> bool:
-    """Whether `copy` may be what a crossing made of a file with that size and time."""
+    """Whether `copy` may be a copy, made here, of a file with that size and time."""
     return copy.st_size == size_bytes and abs(copy.st_mtime_ns - mtime_ns) < _COARSEST_TIMES_NS
 
 
 def cross(folder: int, name: str, new_folder: int, new_name: str) -> None:
     """Move `name` in the folder `folder` to `new_name` in `new_folder`, both given as descriptors.
 
+    After an error the file is still in `folder`.
+
     Raises:
         FileExistsError: another file has the new name.
-        RecordingChangingError: it was written to meanwhile; it is still where it was.
-        OSError, StorageError: the disk refused, or gave back other bytes than were written; likewise.
+        RecordingChangingError: it was modified during the copy.
+        OSError, StorageError: it could not be copied, or the copy differs.
     """
     with _open(folder, name) as source:
         before = os.fstat(source.fileno())
         if not stat.S_ISREG(before.st_mode):
             raise OSError(errno.EINVAL, "not a regular file")
         if not _has_crossed(source, new_folder, new_name):
-            # Named after the file that moves, so that every attempt at it uses the same one.
+            # Named after the file, so that every attempt uses the same name.
             part = f"{PART_PREFIX}{before.st_dev:x}-{before.st_ino:x}{_PART_SUFFIX}"
             try:
                 _copy(source, before, new_folder, part)
@@ -68,7 +70,7 @@ def _open(folder: int, name: str) -> FileIO:
 
 
 def _has_crossed(source: FileIO, new_folder: int, new_name: str) -> bool:
-    """Whether a killed attempt has left a whole copy; FileExistsError where another file has the name."""
+    """Whether a killed attempt has left a complete copy; FileExistsError if another file has the name."""
     try:
         there = os.stat(new_name, dir_fd=new_folder, follow_symlinks=False)
     except FileNotFoundError:
@@ -94,11 +96,12 @@ def _copy(source: FileIO, before: os.stat_result, new_folder: int, part: str) ->
         os.utime(copy.fileno(), ns=(before.st_atime_ns, before.st_mtime_ns))
         beat(before.st_size / _SLOWEST_BYTES_PER_SECOND)
         os.fsync(copy.fileno())
-        # Out of the cache, so that what is verified is what the disk has.
+        # Dropped from the cache, so that the verification reads from the disk.
         os.posix_fadvise(copy.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         if _sha256(copy) != digest.hexdigest():
             raise StorageError(
-                "A copied recording does not read back as it was written.", code="copy_differs"
+                "The copy of a recording differs from what was written: the target disk may be faulty.",
+                code="copy_differs",
             )
 
 
@@ -121,4 +124,4 @@ def _check_unchanged(folder: int, name: str, before: os.stat_result) -> None:
     now = os.stat(name, dir_fd=folder, follow_symlinks=False)
     same = ("st_dev", "st_ino", "st_size", "st_mtime_ns")
     if any(getattr(now, part) != getattr(before, part) for part in same):
-        raise RecordingChangingError("The recording changed while it was copied to another file system.")
+        raise RecordingChangingError("The recording changed while being copied to another file system.")

@@ -1,7 +1,7 @@
-"""The file system's side of `files`: names are walked without following links, writes made durable.
+"""File system primitives: walk names without following links, make writes durable.
 
-Every function here works with the descriptor of a folder and a name in it, so that a folder swapped for a
-link while we work leads nowhere.
+Every function here takes the descriptor of a folder and a name in it, so that replacing a folder by a link at
+any moment has no effect.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _one_at_a_time = threading.Lock()
 
 @contextmanager
 def storage(doing: str) -> Iterator[None]:
-    """Turn what the file system says into ours. The message names a folder, never a recording."""
+    """Translate OSError into StorageError. The message names a folder, never a recording."""
     try:
         yield
     except FileExistsError:
@@ -40,15 +40,15 @@ def storage(doing: str) -> Iterator[None]:
         elif error.errno in (errno.ENOTDIR, errno.ELOOP):
             kind = FolderBlockedError
         elif error.errno in (errno.EACCES, errno.EPERM):
-            hint = "The daemon's user must be able to write in all five folders and in those inside them."
+            hint = "The daemon's user needs write permission in all five folders and their subfolders."
         raise kind(f"{doing}: {error.strerror}", hint=hint) from None
 
 
 @contextmanager
 def parent(root: Path, path: str, create_mode: int | None = None) -> Iterator[tuple[int, str]]:
-    """A descriptor of the folder that holds `root`/`path`, reached without following links, and the name.
+    """A descriptor of the folder of `root`/`path`, reached without following links, and the file's name.
 
-    With `create_mode`, folders that are missing below `root` are created with that mode and made durable.
+    With `create_mode`, missing folders below `root` are created with that mode and made durable.
     """
     *folders, name = _components(path)
     current = os.open(root, FOLDER)
@@ -67,20 +67,20 @@ def parent(root: Path, path: str, create_mode: int | None = None) -> Iterator[tu
 def _components(path: str) -> list[str]:
     parts = path.split("/")
     if any(part in ("", ".", "..") or "\0" in part for part in parts):
-        raise StorageError("A path of the journal would leave its folder; it is not followed.")
+        raise StorageError("A path in the journal leads outside its folder; refused.")
     return parts
 
 
 def make_folder(folder: int, name: str, mode: int) -> None:
-    """Make the folder `name` in `folder` if it is not there, and its name durable in any case.
+    """Create the folder `name` in `folder` if it is missing, and make its name durable in any case.
 
-    One that is there may be a killed attempt's, which did not come to its fsync.
+    An existing one may be from an attempt that was killed before its fsync.
     """
     with suppress(FileExistsError):
         os.mkdir(name, dir_fd=folder)
         made = os.open(name, FOLDER, dir_fd=folder)
         try:
-            # Under a shared folder the kernel hands the group on by this bit, which chmod would take away.
+            # In a shared folder this inherited bit passes on the group; chmod would drop it.
             os.fchmod(made, mode | (os.fstat(made).st_mode & stat.S_ISGID))
         finally:
             os.close(made)
@@ -88,10 +88,10 @@ def make_folder(folder: int, name: str, mode: int) -> None:
 
 
 def make_root(root: Path, mode: int) -> None:
-    """Make the folder `root`, and those above it, if they are missing; their names are durable in any case.
+    """Create the folder `root` and those above it if they are missing; make their names durable in any case.
 
-    fsync of a folder vouches for the names in it, not for its own: without this, a power cut could take a
-    whole tree away with all that was fsynced in it.
+    fsync of a folder covers the names in it, not its own: without this, a power cut could remove a whole tree
+    with everything that was fsynced in it.
     """
     if not root.exists():
         root.mkdir(parents=True)
@@ -101,12 +101,12 @@ def make_root(root: Path, mode: int) -> None:
     for above in root.parents:
         if above.stat().st_dev != device:  # the root of a file system has no name on it
             break
-        with suppress(PermissionError):  # what we may not read, we have not made
+        with suppress(PermissionError):  # a folder that can't be read was not created here
             fsync_folder(above)
 
 
 def replace_durably(path: Path, content: bytes, mode: int) -> None:
-    """Make `path` hold `content`: after a power cut either what it held before, or this."""
+    """Replace the content of `path` atomically: after a power cut it is either the old or the new."""
     folder = os.open(path.parent.resolve(), FOLDER)
     try:
         temporary = f".{path.name}.tmp"
@@ -119,7 +119,7 @@ def replace_durably(path: Path, content: bytes, mode: int) -> None:
 
 def write_durably(folder: int, name: str, content: bytes, mode: int) -> None:
     """Write a file and fsync it; its name is not durable yet."""
-    # A temporary of a killed attempt is ours by its name: truncated and written again.
+    # A temporary file of a killed attempt has the same name: it is truncated and written again.
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
     with os.fdopen(os.open(name, flags, mode, dir_fd=folder), "wb") as file:
         os.fchmod(file.fileno(), mode)
@@ -129,17 +129,17 @@ def write_durably(folder: int, name: str, content: bytes, mode: int) -> None:
 
 
 def rename_new(folder: int, name: str, new_folder: int, new_name: str) -> None:
-    """Rename, failing with FileExistsError where the new name is taken (Linux renameat2(2))."""
+    """Rename, failing with FileExistsError if the new name is in use (Linux renameat2(2))."""
     arguments = (folder, os.fsencode(name), new_folder, os.fsencode(new_name), _RENAME_NOREPLACE)
     if _libc.renameat2(*arguments) == 0:
         return
     code = ctypes.get_errno()
     if code not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
         raise OSError(code, os.strerror(code))
-    # A file system without RENAME_NOREPLACE (some FUSE and network ones). We are the only daemon on this
-    # tree, so what is left open is the instant between the look and the rename, for other programs.
+    # A file system without RENAME_NOREPLACE (some FUSE and network ones). This is the only daemon on this
+    # tree, so the only race left is with other programs, between the check and the rename.
     with _one_at_a_time:
-        # Like the system call: that the file is gone comes before that its new name is taken.
+        # Like the system call: a missing file is reported before a new name in use.
         os.stat(name, dir_fd=folder, follow_symlinks=False)
         try:
             os.stat(new_name, dir_fd=new_folder, follow_symlinks=False)
@@ -150,8 +150,8 @@ def rename_new(folder: int, name: str, new_folder: int, new_name: str) -> None:
 
 
 def exists(root: Path, path: str) -> bool:
-    """Whether anything, a link too, has the name `root`/`path`."""
-    with storage(f"looking into {root.name}/"):
+    """Whether anything, including a link, has the name `root`/`path`."""
+    with storage(f"reading {root.name}/"):
         try:
             with parent(root, path) as (folder, name):
                 os.stat(name, dir_fd=folder, follow_symlinks=False)

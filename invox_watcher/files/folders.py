@@ -1,10 +1,4 @@
-"""The only module that renames, fsyncs or deletes: claim, publish, file away; and the names that come of it.
-
-Three rules hold everywhere. A file changes its place by one rename that never overwrites; only where a folder
-is on another file system it is copied, verified and then removed. What must survive a power cut is fsynced,
-the file first and then the folders that name it. Every path is walked from the tree's root, component by
-component and without following links, so that a folder swapped for a link while we work leads nowhere.
-"""
+"""The five folders: claim, publish, file away, delete. The rules that hold here are those of the package."""
 
 from __future__ import annotations
 
@@ -26,29 +20,29 @@ from invox_watcher.files.names import ERROR_SUFFIX, numbered, output_path
 from invox_watcher.recording import FileIdentity
 
 APART_HINT = (
-    "Recordings are copied there, verified and then removed, which takes longer and room for both. Put the "
-    "folders on one file system, under one mount (bind mounts of the same one count as two)."
+    "Recordings are copied there, verified and then removed, which is slower and needs space for both. To "
+    "avoid it, put the folders on one file system and one mount (bind mounts count as separate)."
 )
-# Always the same name, so that the probe of a killed start is cleared away by the next one.
+# Always the same name, so that the next start removes the probe of a killed one.
 _PROBE = ".invox-watcher.tmp"
 _NEW_PROBE = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Deletion(StrEnum):
-    """What became of a file that was to be deleted."""
+    """The outcome of a deletion."""
 
     DELETED = "deleted"
     GONE = "gone"
-    CHANGED = "changed"  # somebody has written to it, or put another in its place: it stays
+    CHANGED = "changed"  # it was modified or replaced, so it is kept
 
 
 class NameTakenError(Exception):
-    """The name to publish or file under belongs to another file: the caller reserves the next one."""
+    """Another file has the name to publish or file under: the caller reserves the next one."""
 
 
 @dataclass(frozen=True)
 class Folders:
-    """The five folders, and what may happen between them. Paths given are relative and POSIX."""
+    """The five folders, and the moves between them. Path arguments are relative and POSIX."""
 
     inbox: Path
     processing: Path
@@ -59,51 +53,51 @@ class Folders:
 
     @property
     def file_mode(self) -> int:
-        """The mode of files that we write: the folders' without the right to search."""
+        """The mode of new files: that of folders without the x bits."""
         return self.directory_mode & 0o666
 
     def prepare(self) -> None:
-        """Create what is missing and check what is there.
+        """Create missing folders and check existing ones.
 
         Raises:
-            FolderError: a folder can't be written, is a link, or lies inside another one.
+            FolderError: a folder is not writable, is a symbolic link, or is inside another one.
         """
         for name, folder in self._named():
-            if folder.is_symlink():  # none is ever followed: somebody might change where it leads
+            if folder.is_symlink():  # links are never followed: their target might be changed
                 raise FolderError(
                     f"folders.{name}: {folder} is a symbolic link",
-                    hint=f"Name the folder itself in the configuration: {name}: {folder.resolve()}",
+                    hint=f"Set the folder itself in the configuration: {name}: {folder.resolve()}",
                 )
             try:
                 make_root(folder, self.directory_mode)
                 _probe_writable(folder)
             except OSError as error:
-                if (obstacle := _in_the_way_of(folder)) is not None:
+                if (obstacle := _obstacle_of(folder)) is not None:
                     raise FolderError(
                         f"folders.{name}: {obstacle} is not a folder",
-                        hint="Move it away, or name another folder in the configuration.",
+                        hint="Move that file elsewhere, or configure another folder.",
                     ) from None
                 raise FolderError(
-                    f"folders.{name}: can't write in {folder}: {error.strerror}",
-                    hint=f"Create it and give it to the daemon's user: install -d -m 700 -o USER {folder}",
+                    f"folders.{name}: can't write to {folder}: {error.strerror}",
+                    hint=f"Create it, owned by the daemon's user: install -d -m 700 -o USER {folder}",
                 ) from None
         for (name, folder), (other_name, other) in itertools.permutations(self._named(), 2):
             if folder.resolve().is_relative_to(other.resolve()):
                 raise FolderError(
-                    f"folders.{name}: {folder} is, or lies inside, folders.{other_name}",
-                    hint="Put the folders side by side under folders.root.",
+                    f"folders.{name}: {folder} is the same as, or inside, folders.{other_name}",
+                    hint="Use separate folders next to each other, for example all in folders.root.",
                 )
 
     def apart(self) -> list[str]:
-        """The folders that no rename leads to from processing/, so that recordings have to be copied.
+        """The folders that can't be reached from processing/ by a rename, so that recordings are copied.
 
-        Tried out, since bind mounts of one file system count as two.
+        Found by trying, since bind mounts of one file system count as two.
         """
         found = []
         for name, folder in self._named():
-            if name in ("processing", "outbox"):  # outputs are written in their place
+            if name in ("processing", "outbox"):  # outputs are written directly to the outbox
                 continue
-            with durable.storage(f"trying out {folder.name}/"):
+            with durable.storage(f"testing {folder.name}/"):
                 probe = self.processing / _PROBE
                 os.close(os.open(probe, _NEW_PROBE, 0o600))
                 try:
@@ -128,15 +122,15 @@ class Folders:
 
     # ---- claim -------------------------------------------------------------------------------------------
 
-    def claim(self, job_id: str, path: str, seen: FileIdentity) -> bool:
-        """Move inbox/`path` to processing/`job_id`/`path`. False where it is gone or no longer what was seen.
+    def claim(self, job_id: str, path: str, expected: FileIdentity) -> bool:
+        """Move inbox/`path` to processing/`job_id`/`path`. False if it is gone, or not the `expected` file.
 
         Raises:
-            StorageError: the disk refused; the recording is still in the inbox.
+            StorageError: it could not be moved; the recording is still in the inbox.
         """
         with durable.storage("moving a recording from inbox/ to processing/"):
             try:
-                if self._move(self.inbox, path, self.processing / job_id, path, seen) == seen:
+                if self._move(self.inbox, path, self.processing / job_id, path, expected) == expected:
                     return True
             except (FileNotFoundError, RecordingChangingError):
                 pass
@@ -148,10 +142,10 @@ class Folders:
         return False
 
     def unclaim(self, job_id: str) -> list[str]:
-        """Move every file under processing/`job_id` back into the inbox; return their names there.
+        """Return every file in processing/`job_id` to the inbox; return their names there.
 
-        A name that is taken by now gets a suffix. Empty folders and unfinished copies are removed: what they
-        were copied from is still in the inbox.
+        If a name is in use by now, the file gets a numbered one. Empty folders and incomplete copies are
+        removed: the originals of copies are still in the inbox.
         """
         returned = []
         with durable.storage("returning to the inbox"):
@@ -169,7 +163,7 @@ class Folders:
         return returned
 
     def processing_ids(self) -> list[str]:
-        """The folders in processing/: one per job, whether or not the journal knows it."""
+        """The folders in processing/: one per job, including jobs unknown to the journal."""
         with durable.storage("reading processing/"):
             return sorted(entry.name for entry in os.scandir(self.processing) if entry.is_dir())
 
@@ -199,24 +193,24 @@ class Folders:
     # ---- publish -----------------------------------------------------------------------------------------
 
     def outputs_free(self, filed_as: str, formats: Sequence[str]) -> bool:
-        """Whether no name of the set is taken: every output in the outbox and the recording in done/."""
+        """Whether all names of the set are free: every output in the outbox and the recording in done/."""
         names = [(self.outbox, output_path(filed_as, suffix)) for suffix in formats]
         return not any(durable.exists(root, path) for root, path in [*names, (self.done, filed_as)])
 
     def failure_free(self, filed_as: str) -> bool:
-        """Whether failed/ has neither a recording nor an error file of that name."""
+        """Whether failed/ contains neither a recording nor an error file of that name."""
         return not any(durable.exists(self.failed, path) for path in (filed_as, filed_as + ERROR_SUFFIX))
 
     def publish(self, job_id: str, root: Path, path: str, content: bytes) -> None:
-        """Make `root`/`path` appear with `content`, whole or not at all; harmless when it is there already.
+        """Write `root`/`path` atomically; does nothing if it exists with this `content`.
 
         Raises:
             NameTakenError: a file with other content has that name.
-            StorageError: the disk refused; nothing is visible.
+            StorageError: it could not be written; nothing is visible.
         """
         temporary = f".{job_id}{PurePosixPath(path).suffix}.tmp"
         with (
-            durable.storage(f"writing in {root.name}/"),
+            durable.storage(f"writing to {root.name}/"),
             durable.parent(root, path, self.directory_mode) as (folder, name),
         ):
             try:
@@ -233,8 +227,8 @@ class Folders:
             os.fsync(folder)
 
     def retract(self, root: Path, path: str, content: bytes) -> None:
-        """Take `root`/`path` away again if it is ours: a later file of its set found its name taken."""
-        with durable.storage(f"writing in {root.name}/"), durable.parent(root, path) as (folder, name):
+        """Remove `root`/`path` if it has this `content`: the name of another file of its set is in use."""
+        with durable.storage(f"writing to {root.name}/"), durable.parent(root, path) as (folder, name):
             if durable.holds(folder, name, content):
                 os.unlink(name, dir_fd=folder)
                 os.fsync(folder)
@@ -242,16 +236,23 @@ class Folders:
     # ---- file away ---------------------------------------------------------------------------------------
 
     def file_away(
-        self, job_id: str, path: str, root: Path, filed_as: str, seen: FileIdentity, *, exactly: bool = False
+        self,
+        job_id: str,
+        path: str,
+        root: Path,
+        filed_as: str,
+        expected: FileIdentity,
+        *,
+        exactly: bool = False,
     ) -> str:
         """Move the recording from processing/ to `root`/`filed_as`, clear its folder; return its name there.
 
-        Harmless when a killed attempt has moved it already. If another file took the name since it was
-        reserved, the recording gets the next suffix: nothing is ever overwritten.
+        Safe to repeat after a killed attempt. If another file took the name after it was reserved, the
+        recording gets the next numbered one: nothing is ever overwritten.
 
         Raises:
-            RecordingVanishedError: it is neither here nor there.
-            NameTakenError: it was to get `exactly` that name.
+            RecordingVanishedError: it is in neither folder.
+            NameTakenError: `exactly` that name was required.
         """
         with durable.storage(f"moving a recording to {root.name}/"):
             for candidate in numbered(filed_as):
@@ -262,8 +263,8 @@ class Folders:
                         raise NameTakenError(candidate) from None
                     continue
                 except FileNotFoundError:
-                    settled = self._filed_as(root, filed_as, seen)
-                    if settled is not None:  # the killed attempt may not have come to it
+                    settled = self._filed_as(root, filed_as, expected)
+                    if settled is not None:  # the killed attempt may have ended before this
                         self._make_names_durable(root, settled)
                         with suppress(FileNotFoundError):
                             self._make_names_durable(self.processing / job_id, path)
@@ -275,28 +276,29 @@ class Folders:
                 return candidate
         raise AssertionError("numbered() never ends")
 
-    def _filed_as(self, root: Path, filed_as: str, seen: FileIdentity) -> str | None:
-        """Under which name a killed attempt has moved the recording that was `seen`; None if it has not."""
+    def _filed_as(self, root: Path, filed_as: str, expected: FileIdentity) -> str | None:
+        """The name to which a killed attempt has moved the `expected` recording; None if it has not."""
         with suppress(FileNotFoundError):
             for candidate in numbered(filed_as):
                 there = self._status(root, candidate)
-                same = (there.st_dev, there.st_ino) == (seen.device, seen.inode)
-                if same or crossing.is_copy_of(there, seen.size_bytes, seen.mtime_ns):
+                same = (there.st_dev, there.st_ino) == (expected.device, expected.inode)
+                if same or crossing.is_copy_of(there, expected.size_bytes, expected.mtime_ns):
                     return candidate
         return None
 
     def move_back(self, job_id: str, filed_as: str, error_file_sha256: str | None) -> str:
-        """Drop the error file of failed/`filed_as`, move it into the inbox; return its name there.
+        """Delete the error file of failed/`filed_as`, move the recording to the inbox; return its new name.
 
-        In this order, since a kill in between must not leave an error file without a recording. What has its
-        name but not that SHA-256 is somebody else's, and where the recording can't be moved, it is put back.
+        In this order, since a kill in between must not leave an error file without a recording. A file of
+        that name with another SHA-256 is not the daemon's and is kept. If the recording can't be moved, the
+        error file is restored.
 
         Raises:
             RecordingVanishedError: it is no longer in failed/.
-            StorageError: the disk refused; the recording is still in failed/.
+            StorageError: it could not be moved; the recording is still in failed/.
         """
         with durable.storage("returning to the inbox"), suppress(FileNotFoundError):
-            self._status(self.failed, filed_as)  # first: of one that is gone, nothing is dropped
+            self._status(self.failed, filed_as)  # first: without a recording nothing is deleted
             reason = self._drop_error_file(filed_as + ERROR_SUFFIX, error_file_sha256)
             try:
                 for candidate in numbered(filed_as):
@@ -310,7 +312,7 @@ class Folders:
                 raise
         raise RecordingVanishedError(
             "The recording is no longer in failed/.",
-            hint="Was it put back before? See `invox-watcher jobs --all`.",
+            hint="It may have been retried before: see `invox-watcher jobs --all`.",
         )
 
     def _drop_error_file(self, path: str, sha256: str | None) -> bytes | None:
@@ -326,9 +328,9 @@ class Folders:
     def delete(
         self, root: Path, path: str, unchanged: FileIdentity | str, before: Callable[[], None]
     ) -> Deletion:
-        """Delete `root`/`path` if it is what was filed there; call `before` once that is certain.
+        """Delete `root`/`path` if it is unchanged since it was filed; call `before` once that is certain.
 
-        `unchanged` is a recording's identity, of which size and time must be the same, or a file's SHA-256.
+        `unchanged` is a recording's identity, whose size and time must be the same, or a file's SHA-256.
         """
         with durable.storage(f"deleting in {root.name}/"):
             try:
@@ -340,7 +342,7 @@ class Folders:
                         same = crossing.is_copy_of(status, unchanged.size_bytes, unchanged.mtime_ns)
                     if not same:
                         return Deletion.CHANGED
-                    before()  # which may take its time
+                    before()  # may take a while
                     if FileIdentity.of(
                         os.stat(name, dir_fd=folder, follow_symlinks=False)
                     ) != FileIdentity.of(status):
@@ -354,11 +356,11 @@ class Folders:
     # ---- the parts ---------------------------------------------------------------------------------------
 
     def _move(
-        self, root: Path, path: str, new_root: Path, new_path: str, seen: FileIdentity | None = None
+        self, root: Path, path: str, new_root: Path, new_path: str, expected: FileIdentity | None = None
     ) -> FileIdentity | None:
-        """Move a file; where to another file system, only if it is the one that was `seen`.
+        """Move a file; to another file system only if it is the `expected` one.
 
-        With `seen`, returns what it was that moved, or would have; else it may be gone from there already.
+        With `expected`, returns the identity of the file that was found, moved or not.
         """
         if new_root.parent == self.processing:
             new_root.mkdir(mode=self.directory_mode, exist_ok=True)
@@ -373,13 +375,13 @@ class Folders:
                 if error.errno != errno.EXDEV:
                     raise
                 before = FileIdentity.of(os.stat(name, dir_fd=folder, follow_symlinks=False))
-                if seen is None or before == seen:
+                if expected is None or before == expected:
                     crossing.cross(folder, name, new_folder, new_name)
                 return before
             # The new name first: a power cut between the two leaves both, never neither.
             os.fsync(new_folder)
             os.fsync(folder)
-            if seen is None:
+            if expected is None:
                 return None
             return FileIdentity.of(os.stat(new_name, dir_fd=new_folder, follow_symlinks=False))
 
@@ -392,7 +394,7 @@ class Folders:
             return os.stat(name, dir_fd=folder, follow_symlinks=False)
 
     def _remove_job_folder(self, job_id: str) -> None:
-        """Remove processing/`job_id` and the empty folders in it; one that still holds a file stays."""
+        """Remove processing/`job_id` and the empty folders in it; one that still contains a file is kept."""
         top = self.processing / job_id
         with suppress(OSError):
             for _path, folders, _names, descriptor in os.fwalk(top, topdown=False):
@@ -402,8 +404,8 @@ class Folders:
             os.rmdir(top)
 
 
-def _in_the_way_of(folder: Path) -> Path | None:
-    """What has the name of `folder`, or of one above it, and is no folder."""
+def _obstacle_of(folder: Path) -> Path | None:
+    """What has the name of `folder`, or of one above it, but is not a folder."""
     found = (place for place in (folder, *folder.parents) if os.path.lexists(place))
     nearest = next(found)
     return None if os.path.isdir(nearest) else nearest

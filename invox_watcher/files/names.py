@@ -1,4 +1,4 @@
-"""The names that a recording and what comes of it get: numbered where one is taken, never too long."""
+"""The names of recordings and their outputs: numbered if a name is in use, never too long."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Iterator
 
 ERROR_SUFFIX = ".error.json"
 _NAME_MAX_BYTES = 255
-_EXTENSION_MAX_BYTES = 64  # a stem must always have room beside it
+_EXTENSION_MAX_BYTES = 64  # leaves space for a stem
 
 
 def numbered(path: str) -> Iterator[str]:
-    """`ward/smith.wav`, `ward/smith-2.wav`, `ward/smith-3.wav`, …: each with room for every suffix we add."""
+    """`ward/smith.wav`, `ward/smith-2.wav`, `ward/smith-3.wav`, …: each short enough for every suffix."""
     folder, name = os.path.split(path)
     stem, extension = os.path.splitext(name)
     extension = _shortened(extension, _EXTENSION_MAX_BYTES)
@@ -25,7 +25,7 @@ def numbered(path: str) -> Iterator[str]:
 
 
 def numbered_folders(path: str) -> Iterator[str]:
-    """`ward/smith.wav`, `ward-2/smith.wav`, …: for when something that is no folder has the folder's name."""
+    """`ward/smith.wav`, `ward-2/smith.wav`, …: for when a file has the folder's name."""
     first, slash, rest = path.partition("/")
     yield path
     for number in itertools.count(2):

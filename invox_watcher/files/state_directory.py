@@ -1,7 +1,4 @@
-"""From the configuration to the parts: which arguments each of them gets, and what is prepared on the disk.
-
-`daemon` puts the parts together, and `check` and the commands use single ones.
-"""
+"""The state directory: where the journal, the audit log, the lock and the key for hashed names are kept."""
 
 from __future__ import annotations
 
@@ -9,7 +6,6 @@ import os
 import secrets
 from pathlib import Path
 
-from invox_watcher.config import Config
 from invox_watcher.errors import FolderError
 from invox_watcher.files.durable import make_root, replace_durably
 from invox_watcher.host import mount_of
@@ -18,14 +14,13 @@ LOCK_FILE = "lock"
 _NAMES_KEY_FILE, _NAMES_KEY_BYTES = "names.key", 32
 
 
-def prepare_state(config: Config) -> Path:
-    """The state directory, made where it is missing.
+def prepare_state(directory: Path, inbox: Path) -> None:
+    """Create the state directory if it is missing, and check that it can be used beside this inbox.
 
     Raises:
-        FolderError: it can't be made or written, or lies inside the inbox or on a network share.
+        FolderError: it can't be created or written, or is inside the inbox or on a network share.
     """
-    directory = config.state.directory
-    if directory.resolve().is_relative_to(config.folders.inbox.resolve()):
+    if directory.resolve().is_relative_to(inbox.resolve()):
         raise FolderError(
             f"state.directory: {directory} lies inside the inbox",
             hint="Put it elsewhere, by default /var/lib/invox-watcher.",
@@ -38,14 +33,13 @@ def prepare_state(config: Config) -> Path:
     mount = mount_of(os.path.realpath(directory))
     if mount.remote:
         raise FolderError(
-            f"state.directory: {directory} lies on {mount.type}, where the journal's locks may not hold",
-            hint="Put it on a local disk, by default /var/lib/invox-watcher. The folders may lie on a share.",
+            f"state.directory: {directory} lies on {mount.type}, where the journal's locks may not work",
+            hint="Put it on a local disk, by default /var/lib/invox-watcher. The folders may be on a share.",
         )
-    return directory
 
 
 def names_key(directory: Path) -> bytes:
-    """The key with which this installation hashes names in its log; made at the first start.
+    """The key with which this installation hashes names in its log; created at the first start.
 
     Raises:
         FolderError: the state directory can't be written.
@@ -62,7 +56,8 @@ def names_key(directory: Path) -> bytes:
 
 
 def unusable(directory: Path, error: OSError) -> FolderError:
+    """The error to raise if the state directory can't be written."""
     return FolderError(
         f"state.directory: can't write in {directory}: {error.strerror}",
-        hint=f"Create it and give it to the daemon's user: install -d -m 700 -o USER {directory}",
+        hint=f"Create it for the daemon's user: install -d -m 700 -o USER {directory}",
     )

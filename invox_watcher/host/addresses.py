@@ -1,4 +1,4 @@
-"""Addresses, as far as they say which machine is meant."""
+"""Which machine an address belongs to."""
 
 from __future__ import annotations
 

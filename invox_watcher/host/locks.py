@@ -1,4 +1,4 @@
-"""Who works on a folder: a lock that ends with its process, however that ends, and in it who holds it."""
+"""Locks on folders: released when their process ends, however it ends. A locked file names its process."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 from invox_watcher.errors import JournalError, NotPermittedError
 from invox_watcher.times import rfc3339, utc_now
 
-# Whoever asks `holder_of` holds the lock for a moment, and must not keep a daemon from starting.
+# `holder_of` takes the lock for a moment, which must not keep a daemon from starting.
 _TRIES, _TRY_SECONDS = 4, 0.05
 
 _Identity = tuple[int, int]  # device and inode
@@ -22,21 +22,21 @@ _Identity = tuple[int, int]  # device and inode
 
 @dataclass(frozen=True)
 class Holder:
-    """The process that holds a lock. `pid` is None where it can't be seen from here: in another container."""
+    """The process that holds a lock. `pid` is None if it can't be seen from here: from another container."""
 
     pid: int | None
     since: datetime | None
 
 
 class Locks:
-    """The locks of this process, by file: one that is held already is not taken again."""
+    """The locks of this process, by file: one that it already holds is not taken again."""
 
     def __init__(self) -> None:
         self._held: dict[_Identity, int] = {}  # the descriptors
         self._known: dict[Path, _Identity] = {}
 
     def hold(self, path: Path) -> None:
-        """Hold `path`, a folder or a file, for this process alone. In a file goes who holds it.
+        """Lock `path`, a folder or a file, for this process alone. A file then says which process that is.
 
         Raises:
             JournalError: another process holds it.
@@ -45,8 +45,8 @@ class Locks:
         flags = os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT
         descriptor = os.open(path, flags | os.O_CLOEXEC, 0o600)
         try:
-            facts = os.fstat(descriptor)
-            identity = self._known[path] = (facts.st_dev, facts.st_ino)
+            stat = os.fstat(descriptor)
+            identity = self._known[path] = (stat.st_dev, stat.st_ino)
             if identity not in self._held:
                 _take(descriptor, path)
                 if not path.is_dir():
@@ -59,17 +59,17 @@ class Locks:
                 os.close(descriptor)
 
     def keep(self, paths: Iterable[Path]) -> None:
-        """Let go of all but those of `paths`."""
+        """Release all but those of `paths`."""
         for identity in self._held.keys() - {self._known.get(path) for path in paths}:
             os.close(self._held.pop(identity))
 
     def close(self) -> None:
-        """Let go of all."""
+        """Release all."""
         self.keep(())
 
 
 def holder_of(path: Path) -> Holder | None:
-    """Who holds the lock `path`, a file; None if nobody does.
+    """The process that holds the lock `path`, a file; None if no process does.
 
     Raises:
         NotPermittedError: it may not be read.
@@ -100,7 +100,7 @@ def _take(descriptor: int, path: Path) -> None:
     raise JournalError(
         f"Another daemon is running on {folder}.",
         code="already_running",
-        hint="Stop it first, or give this one a state.directory and folders of its own.",
+        hint="Stop it first, or use another state.directory and other folders.",
     )
 
 
@@ -109,7 +109,7 @@ def _this_process() -> str:
 
 
 def _named_in(text: str) -> Holder:
-    """What `_this_process` wrote, if that process is there: another one may have its number by now."""
+    """The process that `_this_process` recorded, if it still runs: another one may have its number by now."""
     with suppress(ValueError):
         pid, started, since = text.split()
         if _started(int(pid)) == started:

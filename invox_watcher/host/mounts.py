@@ -1,4 +1,4 @@
-"""Where a folder lies: on which mount, whether that is a network share, and whether it is still the same.
+"""Which mount a folder is on, whether that is a network share, and whether it is still the same.
 
 The source is `/proc/self/mountinfo`, see proc_pid_mountinfo(5).
 """
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 MOUNTINFO = "/proc/self/mountinfo"
 
-# File systems that other machines write to without the kernel here knowing: no inotify, no leases.
+# File systems that other machines write to without this kernel's knowledge: no inotify, no leases.
 _REMOTE = frozenset(
     {"9p", "acfs", "afs", "beegfs", "ceph", "cifs", "coda", "davfs", "drvfs", "fuse", "fuseblk", "gfs2"}
     | {"glusterfs", "gpfs", "lustre", "ncpfs", "nfs", "nfs4", "ocfs2", "orangefs", "panfs", "prl_fs"}
@@ -36,7 +36,7 @@ class Mount:
 
 @dataclass(frozen=True)
 class Place:
-    """A folder as it was found: which file system, which inode, which mount."""
+    """A folder as it was found: its file system, inode and mount."""
 
     device: int
     inode: int
@@ -44,7 +44,7 @@ class Place:
 
 
 def mount_of(path: str, mountinfo: str = MOUNTINFO) -> Mount:
-    """The mount that `path` (absolute, without links) lies on; type `unknown` where there is no /proc."""
+    """The mount that `path` (absolute, without links) is on; type `unknown` if there is no /proc."""
     best = Mount("/", "unknown")
     try:
         with open(mountinfo, "rb") as table:
@@ -64,14 +64,14 @@ def mount_of(path: str, mountinfo: str = MOUNTINFO) -> Mount:
 
 
 def open_root(root: str, before: Place | None) -> tuple[int, Place]:
-    """Open the folder `root` and say where it lies now; `before` is where it lay last time.
+    """Open the folder `root` and return its place, too; `before` is its place last time.
 
-    A share that comes back may have another device number, and an inbox may become a mount point while we
-    run: both are the inbox. But where a mount is missing that was there before, what is left is the empty
-    mount point, and that is not the inbox.
+    A share that comes back may have another device number, and an inbox may become a mount point while the
+    daemon runs: both are the inbox. But if a mount is missing that was there before, what remains is the
+    empty mount point, which is not the inbox.
 
     Raises:
-        OSError: the folder can't be opened; ENODEV if the share that it lay on is not mounted.
+        OSError: the folder can't be opened; ENODEV if the share that it was on is not mounted.
     """
     fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -81,15 +81,15 @@ def open_root(root: str, before: Place | None) -> tuple[int, Place]:
         raise
 
 
-def _place_of(root: str, facts: os.stat_result, before: Place | None) -> Place:
-    if before is not None and facts.st_dev == before.device:
-        return Place(facts.st_dev, facts.st_ino, before.mount)
+def _place_of(root: str, stat: os.stat_result, before: Place | None) -> Place:
+    if before is not None and stat.st_dev == before.device:
+        return Place(stat.st_dev, stat.st_ino, before.mount)
     mount = mount_of(os.path.realpath(root))
     if before is not None and not is_beneath(mount.point, before.mount.point):
         raise OSError(errno.ENODEV, f"{before.mount.point} is not mounted")
-    return Place(facts.st_dev, facts.st_ino, mount)
+    return Place(stat.st_dev, stat.st_ino, mount)
 
 
 def is_beneath(path: str, folder: str) -> bool:
-    """Whether `path` is `folder` or lies in it."""
+    """Whether `path` is `folder` or inside it."""
     return path == folder or path.startswith(folder.rstrip("/") + "/")

@@ -1,8 +1,4 @@
-"""What Prometheus reads: what the daemon has done, counted from its events, and how things stand right now.
-
-Names and units follow https://prometheus.io/docs/practices/naming/. No label can hold a name or an id: except
-for HTTP statuses, all values of labels are written in the code.
-"""
+"""Probes of a disk that may hang: each in a thread of its own, waited for as long as its caller likes."""
 
 from __future__ import annotations
 
@@ -18,7 +14,7 @@ T = TypeVar("T")
 
 
 class Probe(Generic[T]):
-    """One question to a disk, asked in a thread of its own: one that hangs holds up nobody."""
+    """One question to a disk, asked in a thread of its own: a disk that hangs delays no other work."""
 
     def __init__(self, name: str, ask: Callable[[], T]) -> None:
         self.name = name
@@ -27,11 +23,11 @@ class Probe(Generic[T]):
         self._asked: Future[T | None] | None = None
 
     def begin(self) -> None:
-        """Ask, unless the last time still waits for its answer."""
+        """Ask, unless the last question has no answer yet."""
         if self._asked is None or self._asked.done():
             self._asked = Future()
             threading.Thread(
-                target=self._run, args=(self._asked,), name=f"look-{self.name}", daemon=True
+                target=self._run, args=(self._asked,), name=f"probe-{self.name}", daemon=True
             ).start()
 
     def wait(self, give_up: float) -> None:
@@ -47,6 +43,6 @@ class Probe(Generic[T]):
             asked.set_result(self._ask())
         except (OSError, InvoxError):
             asked.set_result(None)
-        except BaseException as error:  # whoever waits must hear of it, whatever it is
+        except BaseException as error:  # `wait` raises it in the thread that waits
             asked.set_exception(error)
             raise

@@ -1,4 +1,4 @@
-"""The service manager's side, as sd_notify(3) describes it: ready, reloading, stopping, status, watchdog.
+"""Messages to the service manager, see sd_notify(3): ready, reloading, stopping, status, watchdog.
 
 Messages are datagrams to the socket that $NOTIFY_SOCKET names. Without one nothing is sent.
 """
@@ -18,10 +18,10 @@ _SEND_SECONDS = 1.0
 
 
 class Notifier:
-    """The manager that started this process, if one did. A manager that is gone is no error."""
+    """Notifies the manager that started this process, if any. A manager that has ended is no error."""
 
     def __init__(self, environ: MutableMapping[str, str] = os.environ) -> None:
-        """Take what is meant for this process out of `environ`: its children are no services."""
+        """Remove what is meant for this process from `environ`: its children are no services."""
         self._address = environ.pop(_NOTIFY, "")
         self.watchdog_seconds = _watchdog_seconds(environ)
         self._feed_at = 0.0
@@ -32,7 +32,7 @@ class Notifier:
         self._send("READY=1")
 
     def reloading(self) -> None:
-        """Reloading, until `ready`. The time tells the manager that this answers its own wish."""
+        """Reloading, until `ready`. By the time the manager knows that this is the reload it asked for."""
         self._send(f"RELOADING=1\nMONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
 
     def stopping(self) -> None:
@@ -47,7 +47,7 @@ class Notifier:
             self._send(f"STATUS={line}")
 
     def feed(self) -> None:
-        """Feed the watchdog, where there is one and it is time to: twice as often as it demands."""
+        """Feed the watchdog, if there is one and it is time: twice as often as it demands."""
         now = time.monotonic()
         if self.watchdog_seconds is not None and now >= self._feed_at:
             self._feed_at = now + self.watchdog_seconds / 2
@@ -67,7 +67,7 @@ class Notifier:
 
 
 def _watchdog_seconds(environ: MutableMapping[str, str]) -> float | None:
-    """How long the manager's watchdog waits; None where it has none for us, see sd_watchdog_enabled(3)."""
+    """The timeout of the manager's watchdog for this process, or None; see sd_watchdog_enabled(3)."""
     microseconds, pid = environ.pop(_WATCHDOG, ""), environ.pop(_WATCHDOG_PID, "")
     if not (microseconds.isascii() and microseconds.isdigit() and int(microseconds) > 0):
         return None

@@ -1,6 +1,6 @@
-"""May a user read a file, or work in a folder? For oneself the kernel says, for others the mode does.
+"""May a user read a file, or work in a folder? For the process's own user the kernel decides, else the mode.
 
-For another user access control lists and security modules are not looked at.
+For another user, access control lists and security modules are not evaluated.
 """
 
 from __future__ import annotations
@@ -43,31 +43,31 @@ class User:
         """Whether this user may do what `wanted` says, of os.R_OK, os.W_OK and os.X_OK.
 
         Raises:
-            OSError: this process can't look at it.
+            OSError: this process can't examine it.
         """
-        facts = os.stat(path)
+        found = os.stat(path)
         if self.uid == os.geteuid():
             return os.access(path, wanted, effective_ids=True)
         if self.uid == 0:
             return True
-        shift = 6 if facts.st_uid == self.uid else 3 if facts.st_gid in self.groups else 0
-        return (stat.S_IMODE(facts.st_mode) >> shift) & wanted == wanted or has_acl(path)
+        shift = 6 if found.st_uid == self.uid else 3 if found.st_gid in self.groups else 0
+        return (stat.S_IMODE(found.st_mode) >> shift) & wanted == wanted or has_acl(path)
 
     def may_take_from(self, folder: str | os.PathLike[str], owner: int) -> bool:
         """Whether this user may move a file of `owner` out of `folder`.
 
-        Where the folder is sticky, as /tmp is, only with a file, or a folder, of one's own; see inode(7).
+        In a sticky folder, such as /tmp, only if the file or the folder is the user's own; see inode(7).
 
         Raises:
-            OSError: this process can't look at it.
+            OSError: this process can't examine it.
         """
-        facts = os.stat(folder)
-        sticky = facts.st_mode & stat.S_ISVTX and self.uid not in (0, owner, facts.st_uid)
+        found = os.stat(folder)
+        sticky = found.st_mode & stat.S_ISVTX and self.uid not in (0, owner, found.st_uid)
         return not sticky and self.may(folder, os.W_OK | os.X_OK)
 
 
 def has_acl(path: str | os.PathLike[str]) -> bool:
-    """Whether an access control list says more about `path` than its mode."""
+    """Whether `path` has an access control list besides its mode."""
     try:
         return _ACL in os.listxattr(path)
     except OSError:
@@ -78,14 +78,14 @@ def owner_of(path: str | os.PathLike[str]) -> str:
     """`invox:clinic rw-r-----`: owner, group and mode, for a person.
 
     Raises:
-        OSError: it can't be looked at.
+        OSError: it can't be examined.
     """
-    facts = os.stat(path)
+    found = os.stat(path)
     try:
-        group = grp.getgrgid(facts.st_gid).gr_name
+        group = grp.getgrgid(found.st_gid).gr_name
     except KeyError:
-        group = str(facts.st_gid)
-    return f"{_name(facts.st_uid)}:{group} {stat.filemode(facts.st_mode)[1:]}"
+        group = str(found.st_gid)
+    return f"{_name(found.st_uid)}:{group} {stat.filemode(found.st_mode)[1:]}"
 
 
 def _name(uid: int) -> str:

@@ -1,4 +1,4 @@
-"""Watches the inbox, waits until a recording is complete, and offers it. Knows nothing of jobs."""
+"""Watches the inbox, waits until a recording is complete, and offers it. Independent of jobs."""
 
 from __future__ import annotations
 

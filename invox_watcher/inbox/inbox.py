@@ -1,7 +1,7 @@
-"""The loop that turns what happens in the inbox folder into candidates, each offered until it is taken.
+"""The loop that finds candidates in the inbox folder, and offers each until it is accepted.
 
-The rescan is the truth; the kernel's events are hints that make it fast. One thread does everything, and
-sleeps on a queue until a hint, a wake-up or the next due look.
+Rescans are authoritative; the kernel's events are hints that make detection fast. One thread does everything,
+and sleeps on a queue until a hint, a wake-up or the next scheduled check.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Literal
 
-from invox_watcher.errors import InvoxError, RecordingVanishedError
+from invox_watcher.errors import InvoxError, Reason, RecordingVanishedError
 from invox_watcher.events import Event, log
 from invox_watcher.heartbeat import beat
 from invox_watcher.host import Place, open_root
@@ -29,12 +29,16 @@ from invox_watcher.inbox.screening import Candidate, Judgement, Outcome, Screeni
 from invox_watcher.inbox.stability import Snapshot, Stage, Tracker
 from invox_watcher.inbox.tree import Filter, NotAFileError, kind_of, open_file, walk
 
-# The longest sleep: how soon a dead watch, a folder that is gone, or a stop without `wake` is seen.
+# The longest sleep: the delay until a dead watch, a missing folder, or a stop without `wake` is noticed.
 _TURN_SECONDS = 1.0
-# So many hints at once are likely to have come with others that were lost.
+# With this many hints at once, others have probably been lost.
 _FLOOD = 1000
 _AFTER_FLOOD_SECONDS = 1.0
-_HINT_OVERFLOW = "A rescan finds what was lost. If it happens often, raise fs.inotify.max_queued_events."
+_HINT_OVERFLOW = "A rescan finds the missed files. If it happens often, raise fs.inotify.max_queued_events."
+
+_UNAVAILABLE = Reason(
+    "inbox_unavailable", "The inbox can't be read.", "Does it exist, and may the daemon's user read it?"
+)
 
 Take = Callable[[Candidate], bool]
 
@@ -46,15 +50,15 @@ class _Signal(Enum):
 
 @dataclass(frozen=True)
 class InboxStatus:
-    """How the inbox stands. It is drained when `scans >= 1 and settling == refused_now == 0`."""
+    """The state of the inbox. It is drained when `scans >= 1 and settling == refused_now == 0`."""
 
     scans: int  # full scans completed
-    settling: int  # files not yet quiet for long enough
-    unfinished: int  # quiet but not whole, held open, or growing without end
-    refused_now: int  # waiting because `take` said that there is no room
-    troubled: int  # files and folders that could not be read, or not taken; the next rescan tries again
-    oldest: float | None  # when, on the monotonic clock, what is here for longest was first seen
-    available: bool  # the folder is there
+    settling: int  # files not yet unchanged for long enough
+    unfinished: int  # unchanged but incomplete, still open for writing, or growing without end
+    refused_now: int  # complete, but held until `take` accepts files again
+    troubled: int  # files and folders that could not be read or claimed; retried at the next rescan
+    oldest: float | None  # when the oldest known file or folder was first seen, on the monotonic clock
+    available: bool  # the folder is accessible
     watching: Literal["native", "polling"]
 
 
@@ -62,7 +66,7 @@ class Inbox:
     """Watches the folder `root`.
 
     `mode` is `auto` (poll network and FUSE mounts, watch others), `native` or `polling`. A file is complete
-    when it is whole and provably closed, or unchanged for `settle_seconds`; what is unfinished is refused
+    when it is whole and provably closed, or unchanged for `settle_seconds`; an incomplete file is refused
     once it has been unchanged for `patience_seconds`.
     """
 
@@ -91,39 +95,43 @@ class Inbox:
         self._tracker = Tracker(settle_seconds=settle_seconds, patience_seconds=patience_seconds)
         self._reports = Reports()
         self._queue: queue.SimpleQueue[Hint | _Signal] = queue.SimpleQueue()
-        self._hints: dict[Hint, None] = {}  # in the order they came
+        self._hints: dict[Hint, None] = {}  # in order of arrival
         self._watch = Watch(
             mode=mode,
             recursive=recursive,
             put=self._queue.put,
             on_overflow=lambda: self._queue.put(_Signal.OVERFLOW),
         )
-        self._closed: dict[str, float] = {}  # folders that can't be read, and since when
+        self._unreadable: dict[str, float] = {}  # folders that can't be read, and since when
         self._place: Place | None = None
-        self._gone = False
-        self._room = True
+        self._unavailable = False
+        self._accepting = True
         self._scans = 0
         self._next_scan = clock()
         self._status = self._current_status()
 
     @property
     def status(self) -> InboxStatus:
-        """How things stood a moment ago; may be read from any thread."""
+        """The latest status; may be read from any thread."""
         return self._status
 
+    def closed(self) -> Reason | None:
+        """Why no recording can be found now; None if the inbox can be read. From any thread."""
+        return None if self._status.available else _UNAVAILABLE
+
     def wake(self) -> None:
-        """There is room again, or the stop event was set: look now. From any thread."""
+        """Check at once: there is capacity again, or the stop event was set. From any thread."""
         self._queue.put(_Signal.WAKE)
 
     def run(self, take: Take, stop: threading.Event) -> None:
-        """Offer every complete file to `take` until `stop` is set (seen at once after `wake`, else in 1 s).
+        """Offer every complete file to `take` until `stop` is set (within 1 s, or at once after `wake`).
 
-        `take` moves the file away and returns True, or returns False if there is no room now: then the file
-        is offered again after `wake` or at the next rescan. An OSError or InvoxError that it raises is
-        logged, and the file offered again at the next rescan; any other exception ends the run.
+        `take` moves the file out of the inbox and returns True, or returns False if there is no capacity:
+        then the file is offered again after `wake` or at the next rescan. An OSError or InvoxError that it
+        raises is logged, and the file offered again at the next rescan; any other exception ends the run.
 
         Raises:
-            InvoxError: `watch_died`, if a thread of the watch is dead.
+            InvoxError: `watch_died`, if a thread of the watch has died.
         """
         try:
             while not stop.is_set():
@@ -142,17 +150,17 @@ class Inbox:
         try:
             root_fd, place = open_root(self._root, self._place)
         except OSError as error:
-            self._note_gone(error)
+            self._note_unavailable(error)
             return
         try:
-            self._note_present(place)
+            self._note_available(place)
             if self._clock() >= self._next_scan:
                 self._scan(root_fd, stop)
             self._follow_hints(root_fd, take, stop)
-            self._look_at_due(root_fd, take, stop)
+            self._check_due(root_fd, take, stop)
             self._watch.judge_silence(self._clock())
-        except _GoneError as gone:
-            self._note_gone(gone.error)
+        except _InboxUnavailableError as unavailable:
+            self._note_unavailable(unavailable.error)
         finally:
             os.close(root_fd)
 
@@ -162,12 +170,12 @@ class Inbox:
         return (
             now >= self._next_scan
             or (due is not None and now >= due)
-            or (self._room and self._tracker.count(Stage.WAITING) > 0)
+            or (self._accepting and self._tracker.count(Stage.HELD) > 0)
         )
 
     def _sleep(self) -> None:
         moments = [self._next_scan, self._watch.verdict_due]
-        if not self._gone:
+        if not self._unavailable:
             moments.append(self._tracker.next_due())
         left = min(moment for moment in moments if moment is not None) - self._clock()
         count, overflow = 0, False
@@ -178,7 +186,7 @@ class Inbox:
                 if isinstance(item, Hint):
                     self._hints[item] = None
                 elif item is _Signal.WAKE:
-                    self._room = True
+                    self._accepting = True
                 else:
                     overflow = True
                 item = self._queue.get_nowait()
@@ -190,75 +198,75 @@ class Inbox:
             self._watch.expect_silence()
             self._next_scan = min(self._next_scan, self._clock() + _AFTER_FLOOD_SECONDS)
 
-    def _note_gone(self, error: OSError) -> None:
+    def _note_unavailable(self, error: OSError) -> None:
         self._next_scan = self._clock() + min(self._polling_seconds, self._rescan_seconds)
-        if not self._gone:
-            self._gone = True
+        if not self._unavailable:
+            self._unavailable = True
             self._watch.close()
             log.warning(
                 Event.INBOX_UNAVAILABLE,
                 **cause_of(error),
-                hint="Is it there, and may the daemon's user read it?",
+                hint="Check that the folder exists and that the daemon's user can read it.",
             )
 
-    def _note_present(self, place: Place) -> None:
-        # The watch comes before the scan: what appears in between is then seen twice, not never.
+    def _note_available(self, place: Place) -> None:
+        # Watch first, then scan: a file that appears in between is then seen twice rather than missed.
         try:
             new_watch = self._watch.follow(self._root, place)
         except (FileNotFoundError, NotADirectoryError) as error:
-            raise _GoneError(error) from None
+            raise _InboxUnavailableError(error) from None
         self._place = place
-        if new_watch or self._gone:
+        if new_watch or self._unavailable:
             self._next_scan = self._clock()
-        if self._gone:
-            self._gone = False
+        if self._unavailable:
+            self._unavailable = False
             log.info(Event.INBOX_AVAILABLE)
         if new_watch:
-            self._status = self._current_status()  # known before the first scan, which may take long
+            self._status = self._current_status()  # available before the first scan, which may take long
 
     # ---- finding files ----
 
     def _scan(self, root_fd: int, stop: threading.Event) -> None:
         seen: set[str] = set()
         new: list[str] = []
-        closed_before, self._closed = self._closed, {}
+        unreadable_before, self._unreadable = self._unreadable, {}
 
         def unreadable(folder: str, error: OSError) -> None:
             seen.add(folder)
-            self._note_closed(folder, error, closed_before.get(folder))
+            self._note_unreadable(folder, error, unreadable_before.get(folder))
 
         found = walk(root_fd, "", recursive=self._recursive, names=self._names, on_unreadable=unreadable)
         try:
-            for path, facts in found:
+            for path, status in found:
                 if stop.is_set():
                     return
                 seen.add(path)
-                if self._notice(path, facts):
+                if self._notice(path, status):
                     new.append(path)
         except OSError as error:
-            raise _GoneError(error) from None
+            raise _InboxUnavailableError(error) from None
         now = self._clock()
         for path in self._tracker.paths() - seen:
-            self._tracker.look_now(path, now)
-        self._tracker.retry_troubled(now)
+            self._tracker.check_now(path, now)
+        self._tracker.retry_errors(now)
         self._reports.keep(seen | self._tracker.paths())
         self._watch.rescanned(new, now)
-        self._room = True
+        self._accepting = True
         self._scans += 1
         self._next_scan = now + (self._rescan_seconds if self._watch.native else self._polling_seconds)
         self._status = self._current_status()
 
-    def _note_closed(self, folder: str, error: OSError, since: float | None = None) -> None:
+    def _note_unreadable(self, folder: str, error: OSError, since: float | None = None) -> None:
         self._reports.unreadable(folder, error)
-        self._closed.setdefault(folder, self._clock() if since is None else since)
+        self._unreadable.setdefault(folder, self._clock() if since is None else since)
 
-    def _notice(self, path: str, facts: os.stat_result) -> bool:
+    def _notice(self, path: str, status: os.stat_result) -> bool:
         beat()
-        if not stat.S_ISREG(facts.st_mode):
-            self._reports.skipped(path, kind_of(facts.st_mode))
+        if not stat.S_ISREG(status.st_mode):
+            self._reports.skipped(path, kind_of(status.st_mode))
             return False
-        at_once = self._watch.sees_every_writer(facts.st_dev)
-        return self._tracker.see(path, Snapshot.of(facts), self._clock(), look_now=at_once)
+        at_once = self._watch.sees_every_writer(status.st_dev)
+        return self._tracker.see(path, Snapshot.of(status), self._clock(), check_now=at_once)
 
     def _follow_hints(self, root_fd: int, take: Take, stop: threading.Event) -> None:
         hints, self._hints = self._hints, {}
@@ -270,30 +278,30 @@ class Inbox:
             if self._names.why_ignored(hint.path, folder=hint.folder) is not None:
                 continue
             if not hint.folder:
-                self._look(root_fd, hint.path, take)
+                self._check(root_fd, hint.path, take)
             elif self._recursive and not _within(hint.path, folders):
                 found = walk(
                     root_fd,
                     hint.path,
                     recursive=True,
                     names=self._names,
-                    on_unreadable=self._note_closed,
+                    on_unreadable=self._note_unreadable,
                 )
-                for path, facts in found:
-                    self._notice(path, facts)
+                for path, status in found:
+                    self._notice(path, status)
 
-    # ---- looking at one file ----
+    # ---- checking one file ----
 
-    def _look_at_due(self, root_fd: int, take: Take, stop: threading.Event) -> None:
-        while self._room and not stop.is_set() and (path := self._tracker.pop_waiting()) is not None:
-            self._look(root_fd, path, take)
+    def _check_due(self, root_fd: int, take: Take, stop: threading.Event) -> None:
+        while self._accepting and not stop.is_set() and (path := self._tracker.pop_held()) is not None:
+            self._check(root_fd, path, take)
         while not stop.is_set() and (path := self._tracker.pop_due(self._clock())) is not None:
-            if self._room:
-                self._look(root_fd, path, take)
+            if self._accepting:
+                self._check(root_fd, path, take)
             else:
-                self._tracker.wait_for_room(path)
+                self._tracker.hold(path)
 
-    def _look(self, root_fd: int, path: str, take: Take) -> None:
+    def _check(self, root_fd: int, path: str, take: Take) -> None:
         beat()
         try:
             fd = open_file(root_fd, path)
@@ -305,11 +313,11 @@ class Inbox:
             self._note_unopened(path, error)
             return
         try:
-            facts = os.fstat(fd)
+            status = os.fstat(fd)
             now = self._clock()
-            self._tracker.see(path, Snapshot.of(facts), now)
-            if not self._room:
-                self._tracker.wait_for_room(path)
+            self._tracker.see(path, Snapshot.of(status), now)
+            if not self._accepting:
+                self._tracker.hold(path)
                 return
             judgement = judge(
                 path,
@@ -317,7 +325,7 @@ class Inbox:
                 self._rules,
                 settled=self._tracker.settled(path, now),
                 patient=self._tracker.patient(path, now),
-                local=self._watch.sees_every_writer(facts.st_dev),
+                local=self._watch.sees_every_writer(status.st_dev),
             )
         except OSError as error:
             self._note_unopened(path, error)
@@ -355,22 +363,22 @@ class Inbox:
         except (FileNotFoundError, RecordingVanishedError):
             self._forget(path)
         except (OSError, InvoxError) as error:
-            self._tracker.trouble(path, self._clock())
+            self._tracker.mark_error(path, self._clock())
             self._reports.not_taken(path, error)
         else:
             if taken:
                 self._forget(path)
             else:
-                self._room = False
-                self._tracker.wait_for_room(path, first=True)
+                self._accepting = False
+                self._tracker.hold(path, first=True)
 
     def _note_unopened(self, path: str, error: OSError) -> None:
-        # Gone, or a folder on the way is gone or became a link: nothing of ours any more.
+        # The file is gone, or a folder above it is gone or has become a link: nothing to process.
         if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO):
             self._forget(path)
             return
         self._reports.unreadable(path, error)
-        self._tracker.trouble(path, self._clock())
+        self._tracker.mark_error(path, self._clock())
 
     def _forget(self, path: str) -> None:
         self._tracker.forget(path)
@@ -378,21 +386,21 @@ class Inbox:
 
     def _current_status(self) -> InboxStatus:
         oldest = self._tracker.oldest()
-        known = [*self._closed.values(), *([] if oldest is None else [oldest])]
+        known = [*self._unreadable.values(), *([] if oldest is None else [oldest])]
         return InboxStatus(
             scans=self._scans,
             settling=self._tracker.count(Stage.SETTLING),
             unfinished=self._tracker.count(Stage.UNFINISHED),
-            refused_now=self._tracker.count(Stage.WAITING),
-            troubled=self._tracker.count(Stage.TROUBLED) + len(self._closed),
+            refused_now=self._tracker.count(Stage.HELD),
+            troubled=self._tracker.count(Stage.ERROR) + len(self._unreadable),
             oldest=min(known, default=None),
-            available=self._place is not None and not self._gone,
+            available=self._place is not None and not self._unavailable,
             watching="native" if self._watch.native else "polling",
         )
 
 
-class _GoneError(Exception):
-    """The inbox folder itself can't be read; `error` says why."""
+class _InboxUnavailableError(Exception):
+    """The inbox folder itself can't be read; `error` is the reason."""
 
     def __init__(self, error: OSError) -> None:
         super().__init__(str(error))
@@ -400,6 +408,6 @@ class _GoneError(Exception):
 
 
 def _within(path: str, folders: Collection[str]) -> bool:
-    """Whether one of `folders` lies above `path`."""
+    """Whether `path` is inside one of `folders`."""
     steps = path.split("/")
     return any("/".join(steps[:depth]) in folders for depth in range(1, len(steps)))

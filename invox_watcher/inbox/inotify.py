@@ -1,7 +1,7 @@
-"""Hints from the kernel (inotify, by watchdog) that something changed in the inbox; never the whole truth.
+"""Hints from the kernel (inotify, by watchdog) that something changed in the inbox; never complete.
 
-Lost on the way are events past a full queue, and those of folders that the kernel's limits kept from being
-watched: the rescan finds what they were about.
+Events are lost if the queue overflows, and in folders that could not be watched because of the kernel's
+limits. The rescan finds those files.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from watchdog.observers.inotify_c import CallbackId, InotifyConstants, InotifyEv
 from watchdog.observers.inotify_move_event_grouper import InotifyMoveEventGrouper
 from watchdog.utils import BaseThread
 
-# Only what can complete a file. Without the filter our own reading would raise events (open, close); a file
-# that grows is looked at when it is due. Created is there for what is moved in, which is never "closed".
+# Only events that can complete a file. Without the filter our own reads would raise events (open, close); a
+# file that grows is checked when it is due. "Created" covers files moved in, which are never "closed".
 _EVENTS: list[type[FileSystemEvent]] = [
     *(FileClosedEvent, FileCreatedEvent, FileMovedEvent),
     *(DirCreatedEvent, DirMovedEvent),
 ]
-# After a file was moved out, watchdog holds back every event behind it to see whether the other half of a
-# move follows. Each claim moves a file out, and both halves of a move come in one read: its half a second
-# would be the latency of the whole inbox.
+# After a file was moved out, watchdog delays every later event, in case the other half of the move follows.
+# Each claim moves a file out, and both halves of a move come in one read: its default of half a second would
+# be the latency of the whole inbox.
 InotifyMoveEventGrouper.delay = 0.002
 
 
@@ -46,8 +46,8 @@ def _forget(group: InotifyWatchGroup, wd: WatchDescriptor) -> None:
         del group._active_callbacks_by_path[path]
 
 
-# A folder that is moved away keeps its old path in watchdog's books. If another one of that name comes and
-# goes, watchdog's own way to forget the first raises KeyError, in its thread or in the one that closes it.
+# watchdog keeps the old path of a folder that was moved out. If another one of that name is created and
+# deleted, its own removal of the first raises KeyError, in its thread or in the one that closes it.
 InotifyWatchGroup._remove_watch_internally = _forget  # type: ignore[assignment,method-assign]
 
 _STOP_SECONDS = 5.0
@@ -74,7 +74,7 @@ class Notifier:
     def __init__(
         self, root: str, *, recursive: bool, put: Callable[[Hint], None], on_overflow: Callable[[], None]
     ) -> None:
-        # Said of every `mkdir -p`, harmless, and with the names of all folders in it.
+        # Raised for every `mkdir -p`; harmless, and it quotes the names of all folders in it.
         warnings.filterwarnings("ignore", message="Callback with id", category=RuntimeWarning)
         before = set(threading.enumerate())
         self._observer = InotifyObserver()
@@ -82,14 +82,14 @@ class Notifier:
             self._observer.schedule(_Handler(root, put), root, recursive=recursive, event_filter=_EVENTS)
             self._observer.start()
             overflow = _Overflow(on_overflow)
-            # Of a lost event watchdog tells its handlers nothing, so this listens beside it.
+            # watchdog does not notify its handlers of lost events, so this adds a callback of its own.
             self._observer._inotify_fd.add_callback(
                 os.fsencode(root), _NOTHING_MORE, overflow, CallbackId(id(overflow))
             )
         except BaseException:
             self._observer.stop()
             raise
-        # The reader, the emitter and the dispatcher: without any one of them the watch is deaf.
+        # The reader, the emitter and the dispatcher: without any one of them no event arrives.
         self._threads = [
             thread
             for thread in threading.enumerate()
@@ -97,7 +97,7 @@ class Notifier:
         ]
 
     def state(self) -> Literal["alive", "ended", "died"]:
-        """`ended`: by itself, as the folder was deleted. `died`: a thread is dead that nobody stopped."""
+        """`ended`: stopped because the folder was deleted. `died`: a thread ended unexpectedly."""
         dead = [thread for thread in self._threads if not thread.is_alive()]
         if any(thread.should_keep_running() for thread in dead):
             return "died"
@@ -111,7 +111,7 @@ class Notifier:
 
 
 class _Overflow:
-    """What inotify calls beside watchdog's own callback; of all it says only the overflow matters."""
+    """An additional inotify callback, next to watchdog's own, for overflows only."""
 
     def __init__(self, on_overflow: Callable[[], None]) -> None:
         self._on_overflow = on_overflow

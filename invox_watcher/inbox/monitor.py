@@ -1,4 +1,4 @@
-"""Watched or polled? Chooses by file system, falls back where watching fails, notices a deaf watch."""
+"""Decides between watching and polling: by file system, on failure, and if a watch misses events."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from invox_watcher.inbox.inotify import Hint, Notifier
 
 Mode = Literal["auto", "native", "polling"]
 
-# How long after a rescan found a new file its event may still come.
+# How long the event for a new file may lag behind the rescan that found it.
 _GRACE_SECONDS = 1.0
 _MISSES_ALLOWED = 3
 
@@ -31,7 +31,7 @@ class Watch:
         self._on_overflow = on_overflow
         self._place: Place | None = None
         self._notifier: Notifier | None = None
-        self._deaf = False
+        self._unreliable = False
         self._misses = 0
         self._heard = False
         self._suspects: set[str] = set()
@@ -44,33 +44,35 @@ class Watch:
         return self._notifier is not None
 
     def sees_every_writer(self, device: int) -> bool:
-        """Whether the kernel here knows of all who write to files on `device`: then leases can be believed.
+        """Whether this kernel knows every process that writes to files on `device`: then leases are reliable.
 
-        Not so on a network or FUSE mount, nor where the operator or experience says that events don't come.
+        False on a network or FUSE mount, with `polling`, and after events were missed.
         """
         place = self._place
-        if place is None or self._deaf or self._mode == "polling":
+        if place is None or self._unreliable or self._mode == "polling":
             return False
         return device == place.device and not place.mount.remote
 
     def follow(self, root: str, place: Place) -> bool:
-        """Make sure that the folder at `place` is being watched; True if the watch had to be set up (again).
+        """Make sure that the folder at `place` is watched; True if the watch was set up or set up again.
 
         Raises:
-            FileNotFoundError: the folder is gone.
-            InvoxError: `watch_died`, if a thread of the watch is dead.
+            FileNotFoundError: the folder does not exist.
+            InvoxError: `watch_died`, if a thread of the watch has died.
         """
         state = self._notifier.state() if self._notifier is not None else "alive"
         if self._place == place and state == "alive":
             return False
         if self._place == place and state == "died":
             raise InvoxError(
-                "A thread that watches the inbox has died.",
+                "The thread that watches the inbox has died.",
                 code="watch_died",
-                hint="Restart the daemon; set watch.mode: polling if it happens again.",
+                hint="Restart the daemon. If it happens again, set watch.mode: polling.",
             )
         self.close()
-        if not self._deaf and (self._mode == "native" or (self._mode == "auto" and not place.mount.remote)):
+        if not self._unreliable and (
+            self._mode == "native" or (self._mode == "auto" and not place.mount.remote)
+        ):
             self._notifier = self._start(root)
         self._place = place
         self._log_watching(place)
@@ -87,11 +89,11 @@ class Watch:
         self._silence_expected = True
 
     def expect_silence(self) -> None:
-        """So much happened at once that events were probably lost: the next rescan proves nothing."""
+        """Events were probably lost in a burst: don't judge the watch by the next rescan."""
         self._silence_expected = True
 
     def hear(self, hint: Hint) -> None:
-        """An event came for a file, or for a folder and all that is in it."""
+        """Record an event for a file, or for a folder with everything in it."""
         self._heard = True
         if hint.folder:
             self._suspects = {path for path in self._suspects if not path.startswith(hint.path + "/")}
@@ -99,7 +101,7 @@ class Watch:
             self._suspects.discard(hint.path)
 
     def rescanned(self, new: Collection[str], now: float) -> None:
-        """A full scan found `new` files: unless events for them come soon, the watch has missed them."""
+        """Record the `new` files of a full scan: unless events for them follow, the watch missed them."""
         if self._silence_expected or not self.native:
             self._silence_expected = False
             return
@@ -110,7 +112,7 @@ class Watch:
             self._acquit()
 
     def judge_silence(self, now: float) -> None:
-        """Once the grace is over: log what events should have shown; after repeated misses, poll."""
+        """After the grace period: log missed events, and start polling if it has happened repeatedly."""
         if self.verdict_due is None or now < self.verdict_due:
             return
         self.verdict_due = None
@@ -123,11 +125,11 @@ class Watch:
         if self._misses >= _MISSES_ALLOWED and self._place is not None:
             place = self._place
             self.close()
-            self._deaf, self._place = True, place
+            self._unreliable, self._place = True, place
             self._log_watching(place, reason="events were missed repeatedly")
 
     def _acquit(self) -> None:
-        # Only a watch that was heard since is known to work; one that had nothing to say is not.
+        # Only a watch that has delivered an event since is known to work.
         if self._heard:
             self._misses, self._heard = 0, False
 
@@ -146,7 +148,8 @@ class Watch:
                 Event.WATCH_LIMIT,
                 code=errno.errorcode.get(error.errno or 0, "unknown"),
                 reason=os.strerror(error.errno or 0),
-                hint="The inbox is polled. Raise fs.inotify.max_user_watches or max_user_instances (sysctl).",
+                hint="The inbox is polled instead. Raise fs.inotify.max_user_watches or max_user_instances"
+                " with sysctl.",
             )
             return None
 

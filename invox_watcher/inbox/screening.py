@@ -1,4 +1,4 @@
-"""The decision about one file: not yet, or a `Candidate`, with the reason if it can't be transcribed."""
+"""The decision about one file: not yet, or a `Candidate`, with a reason if it can't be transcribed."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _MIB = 1024 * 1024
 
 @dataclass(frozen=True)
 class Candidate:
-    """A file that is complete, as it was when it was judged; or one that will never be, with a `refusal`."""
+    """A complete file, as it was when judged; or one that can't be transcribed, with a `refusal`."""
 
     path: str  # relative to the inbox, POSIX; bytes that are not UTF-8 as surrogate escapes
     identity: FileIdentity
     format: str  # for a person: "WAV (PCM)"; "unknown" if it was not read
-    mime_type: str | None  # in the API's words; None with a refusal
+    mime_type: str | None  # as the API spells it; None with a refusal
     duration_seconds: float | None
     # Why it can't be transcribed; codes: empty, too_large, truncated, not_audio, unsupported_format,
     # not_accepted, hard_link.
@@ -32,17 +32,17 @@ class Candidate:
 
 
 class Outcome(StrEnum):
-    """What is to be done with a file now."""
+    """What to do with a file now."""
 
     READY = "ready"  # offer it
-    SETTLING = "settling"  # it has not been unchanged for long enough
-    UNFINISHED = "unfinished"  # it is empty, or its container says that more is to come
-    OPEN = "open"  # a process has it open for writing
+    SETTLING = "settling"  # not yet unchanged for long enough
+    UNFINISHED = "unfinished"  # empty, or incomplete according to its header
+    OPEN = "open"  # open for writing
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """The outcome for one file; `candidate` is there if it is ready, else `reason` says what is missing."""
+    """The outcome for one file; with `candidate` if it is ready, else with `reason`."""
 
     outcome: Outcome
     candidate: Candidate | None = None
@@ -51,7 +51,7 @@ class Judgement:
 
 @dataclass(frozen=True)
 class ScreeningRules:
-    """What the account and the operator allow."""
+    """What the account and the configuration allow."""
 
     max_size_bytes: int
     accepted_mime_types: Sequence[str]
@@ -62,34 +62,34 @@ def judge(
 ) -> Judgement:
     """Decide about the file behind `fd`, opened read-only; `path` only names it in the candidate.
 
-    `settled` and `patient`: it has been unchanged for the settle time, for the patience. `local`: it lies on
-    a file system where the kernel knows of every writer.
+    `settled` and `patient`: it has been unchanged for `settle_seconds`, for `patience_seconds`. `local`: all
+    writers on its file system are known to this kernel.
 
     Raises:
         OSError: its content can't be read.
     """
-    facts = os.fstat(fd)
+    status = os.fstat(fd)
     writer = writer_of(fd) if local else Writer.UNKNOWN
     if writer is Writer.OPEN:
         return Judgement(Outcome.OPEN, reason="open for writing")
     if not settled and writer is not Writer.NONE:
         return Judgement(Outcome.SETTLING)
-    if (refusal := _refuse_unread(facts, rules)) is not None:
-        # Some servers rename by link and unlink: a second name, too, may be gone in a moment.
-        return _ready(path, facts, refusal=refusal) if settled else Judgement(Outcome.SETTLING)
-    if facts.st_size == 0:
+    if (refusal := _refuse_unread(status, rules)) is not None:
+        # Some servers rename by link and unlink: a second name may disappear in a moment.
+        return _ready(path, status, refusal=refusal) if settled else Judgement(Outcome.SETTLING)
+    if status.st_size == 0:
         unfinished = Reason("empty", "The file is empty.", "Record or copy it again.")
-        return _unfinished(path, facts, unfinished, settled=settled, patient=patient, reason="empty")
+        return _unfinished(path, status, unfinished, settled=settled, patient=patient, reason="empty")
     with os.fdopen(fd, "rb", buffering=0, closefd=False) as file:
-        info = identify(file, facts.st_size)
+        info = identify(file, status.st_size)
     if info.completeness is Completeness.UNFINISHED:
         unfinished = Reason(
             "truncated",
             f"The recording ({info.format}) is incomplete and has not changed for a long time.",
-            info.hint or "Copy it again from the device.",
+            info.hint or "Copy it from the device again.",
         )
         return _unfinished(
-            path, facts, unfinished, info=info, settled=settled, patient=patient, reason="incomplete"
+            path, status, unfinished, info=info, settled=settled, patient=patient, reason="incomplete"
         )
     if not settled and info.completeness is not Completeness.WHOLE:
         return Judgement(Outcome.SETTLING)
@@ -97,20 +97,20 @@ def judge(
     refusal = _refuse_read(info, mime_type)
     if refusal is not None and not settled:
         return Judgement(Outcome.SETTLING)
-    return _ready(path, facts, info=info, mime_type=mime_type, refusal=refusal)
+    return _ready(path, status, info=info, mime_type=mime_type, refusal=refusal)
 
 
-def _refuse_unread(facts: os.stat_result, rules: ScreeningRules) -> Reason | None:
-    if facts.st_nlink > 1:
+def _refuse_unread(status: os.stat_result, rules: ScreeningRules) -> Reason | None:
+    if status.st_nlink > 1:
         return Reason(
             "hard_link",
-            f"The file has {facts.st_nlink} names (hard links), so it may belong to someone else.",
+            f"The file has {status.st_nlink} hard links, so it may belong to another user.",
             "Put a copy of the recording into the inbox, not a link.",
         )
-    if facts.st_size > rules.max_size_bytes:
+    if status.st_size > rules.max_size_bytes:
         return Reason(
             "too_large",
-            f"The file has {facts.st_size / _MIB:.0f} MiB; the limit is {rules.max_size_bytes / _MIB:g} MiB.",
+            f"The file is {status.st_size / _MIB:.0f} MiB; the limit is {rules.max_size_bytes / _MIB:g} MiB.",
             "Split or compress the recording, or raise intake.max_size_mib.",
         )
     return None
@@ -118,21 +118,24 @@ def _refuse_unread(facts: os.stat_result, rules: ScreeningRules) -> Reason | Non
 
 def _refuse_read(info: AudioInfo, mime_type: str | None) -> Reason | None:
     if not info.is_audio:
-        return Reason("not_audio", f"This is not a recording but: {info.format}.", info.hint)
+        return Reason("not_audio", f"Not an audio recording: {info.format}.", info.hint)
     if info.container is None:
-        return Reason("unsupported_format", f"The API does not take this format: {info.format}.", info.hint)
+        return Reason(
+            "unsupported_format", f"The API does not support this format: {info.format}.", info.hint
+        )
     if mime_type is None:
         return Reason(
             "not_accepted",
             f"This account does not accept this format: {info.format}.",
-            info.hint or "Convert the recording, or add its type to api.mime_types if the account takes it.",
+            info.hint
+            or "Convert the recording, or add its type to api.mime_types if the account accepts it.",
         )
     return None
 
 
 def _unfinished(
     path: str,
-    facts: os.stat_result,
+    status: os.stat_result,
     refusal: Reason,
     *,
     info: AudioInfo | None = None,
@@ -141,13 +144,13 @@ def _unfinished(
     reason: str,
 ) -> Judgement:
     if patient:
-        return _ready(path, facts, info=info, refusal=refusal)
+        return _ready(path, status, info=info, refusal=refusal)
     return Judgement(Outcome.UNFINISHED if settled else Outcome.SETTLING, reason=reason)
 
 
 def _ready(
     path: str,
-    facts: os.stat_result,
+    status: os.stat_result,
     *,
     info: AudioInfo | None = None,
     mime_type: str | None = None,
@@ -155,7 +158,7 @@ def _ready(
 ) -> Judgement:
     candidate = Candidate(
         path=path,
-        identity=FileIdentity.of(facts),
+        identity=FileIdentity.of(status),
         format=info.format if info else "unknown",
         mime_type=mime_type,
         duration_seconds=info.duration_seconds if info else None,

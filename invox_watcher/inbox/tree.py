@@ -1,7 +1,7 @@
-"""The inbox as a tree of names: which are looked at, how they are listed, and how a file is opened safely.
+"""The inbox as a tree of names: which are ignored, how they are listed, and how a file is opened safely.
 
 Every path is relative to the inbox and is walked component by component from a descriptor of the inbox, never
-through a link, so that a folder swapped for a link while we work leads nowhere.
+through a link, so that replacing a folder by a link at any moment has no effect.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from invox_watcher.heartbeat import beat
 
-# What copying, syncing and desktop software leaves about. A leading dot covers .DS_Store, ._x.wav, .Trash-0,
+# What copying, syncing and desktop software leaves behind. A leading dot covers .DS_Store, ._x.wav, .Trash-0,
 # .syncthing.x.tmp, .~lock.x# and rsync's temporary names. A trailing slash means: folders only.
 IGNORED = (
     *(".*", "~$*", "*.part", "*.partial", "*.filepart", "*.crdownload", "*.download", "*.tmp", "*.swp"),
@@ -34,7 +34,7 @@ _KINDS = {
 
 
 class NotAFileError(Exception):
-    """The name is not that of a regular file; `kind` says what it is."""
+    """Not a regular file; `kind` is what it is instead."""
 
     def __init__(self, kind: str) -> None:
         super().__init__(kind)
@@ -42,7 +42,7 @@ class NotAFileError(Exception):
 
 
 class Filter:
-    """Which names are looked at at all: not those on the ignore list.
+    """The ignore list.
 
     Globs are matched, regardless of case, against the name and against the path relative to the inbox; a
     `*` also matches a slash.
@@ -52,7 +52,7 @@ class Filter:
         self._globs = [_glob(pattern) for pattern in (*IGNORED, *ignore)]
 
     def why_ignored(self, path: str, *, folder: bool = False) -> str | None:
-        """The glob that keeps `path` from being looked at, None if none does."""
+        """The glob that matches `path` or a folder above it, None if none does."""
         steps = path.split("/")
         for depth in range(1, len(steps) + 1):
             reason = self.why_skipped("/".join(steps[:depth]), folder=folder or depth < len(steps))
@@ -61,7 +61,7 @@ class Filter:
         return None
 
     def why_skipped(self, path: str, *, folder: bool) -> str | None:
-        """As `why_ignored`, but for the last component alone: for a walk, which has checked the others."""
+        """Like `why_ignored`, but for the last component alone: for a walk, which has checked the others."""
         folded = path.casefold()
         name = folded.rpartition("/")[2]
         for pattern, matches, only_folders in self._globs:
@@ -75,7 +75,7 @@ def _glob(pattern: str) -> tuple[str, Callable[[str], object], bool]:
 
 
 def kind_of(mode: int) -> str:
-    """What a file mode stands for, in words: `regular file`, `FIFO`, `symbolic link`, …"""
+    """The type in a file mode, in words: `regular file`, `FIFO`, `symbolic link`, …"""
     return _KINDS.get(stat.S_IFMT(mode), "regular file" if stat.S_ISREG(mode) else "special file")
 
 
@@ -83,13 +83,13 @@ def open_file(root_fd: int, path: str) -> int:
     """Open a regular file beneath the inbox for reading, without following any link and without blocking.
 
     Raises:
-        NotAFileError: the name is that of something else.
-        OSError: it can't be opened; ENOENT or ENOTDIR if it, or a folder on the way, is gone.
+        NotAFileError: it is not a regular file.
+        OSError: it can't be opened; ENOENT or ENOTDIR if it, or a folder above it, does not exist.
     """
     folder, _, name = path.rpartition("/")
     folder_fd = open_folder(root_fd, folder)
     try:
-        # Asked before opening, because opening a FIFO or a device can have effects of its own.
+        # Checked before opening, because opening a FIFO or a device can have side effects.
         _require_file(os.stat(name, dir_fd=folder_fd, follow_symlinks=False).st_mode)
         fd = os.open(name, _FILE_FLAGS, dir_fd=folder_fd)
     finally:
@@ -131,8 +131,8 @@ def walk(
 ) -> Iterator[tuple[str, os.stat_result]]:
     """Every name beneath the folder `start` that is not a folder and not ignored, with its own (l)stat.
 
-    Folders in the order of their names, files before subfolders. A subfolder that vanishes meanwhile is
-    passed over; one that can't be read is reported to `on_unreadable`; only `""` itself raises OSError.
+    Folders sorted by name, files before subfolders. A subfolder that vanishes during the walk is skipped; one
+    that can't be read is reported to `on_unreadable`; only `""` itself raises OSError.
     """
     folders = [start]
     while folders:
@@ -149,14 +149,14 @@ def walk(
             on_unreadable(folder, error)
             continue
         inner = []
-        for path, facts in found:
-            is_folder = stat.S_ISDIR(facts.st_mode)
+        for path, status in found:
+            is_folder = stat.S_ISDIR(status.st_mode)
             if names.why_skipped(path, folder=is_folder) is not None:
                 continue
             if is_folder:
                 inner.append(path)
             else:
-                yield path, facts
+                yield path, status
         if recursive:
             folders.extend(reversed(inner))
 
@@ -169,10 +169,10 @@ def _list(root_fd: int, folder: str) -> list[tuple[str, os.stat_result]]:
             for entry in entries:
                 beat()
                 try:
-                    facts = entry.stat(follow_symlinks=False)
+                    status = entry.stat(follow_symlinks=False)
                 except FileNotFoundError:
                     continue
-                found.append((f"{folder}/{entry.name}" if folder else entry.name, facts))
+                found.append((f"{folder}/{entry.name}" if folder else entry.name, status))
     finally:
         os.close(fd)
     return sorted(found, key=lambda item: item[0])

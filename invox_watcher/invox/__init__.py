@@ -1,4 +1,4 @@
-"""The vendor's API and webhooks, in the vendor's words."""
+"""The vendor's API and webhooks; nothing outside this package knows the vendor's formats."""
 
 from __future__ import annotations
 

@@ -26,6 +26,7 @@ from invox_watcher.events import Event, log
 from invox_watcher.host import is_loopback
 from invox_watcher.invox.failures import (
     call_failure,
+    is_html,
     is_unknown_path,
     set_up_failure,
     storage_failure,
@@ -200,7 +201,12 @@ class InvoxApi:
             raise self._failure(reply, "Asking for a result", "api.status_path")
         if reply.status == 204 or not reply.body.strip():
             return PENDING
-        answer = parse_reply(read_json(reply), duration_seconds=duration_seconds)
+        try:
+            answer = parse_reply(read_json(reply), duration_seconds=duration_seconds)
+        except ApiUnavailableError:
+            if reply.status == 202:  # accepted, whatever its body says
+                return PENDING
+            raise
         if answer.unknown_status is not None:
             log.warning(Event.API_STATUS_UNKNOWN, request_id=request_id, status=answer.unknown_status)
         return answer
@@ -223,7 +229,7 @@ class InvoxApi:
         """
         token = self._tokens.get()
         reply = self._send_with(token, name, method, path, request)
-        dead = reply.status == 403 and self._tokens.was_accepted(token) and not is_unknown_path(reply)
+        dead = reply.status == 403 and self._tokens.was_accepted(token)
         if reply.status == 401 or dead:
             token = self._tokens.instead_of(token)
             reply = self._send_with(token, name, method, path, request)
@@ -276,6 +282,8 @@ class InvoxApi:
         ahead = timedelta(seconds=self.clock_ahead_seconds or 0.0)
         found = read_token(reply.body, request, now=datetime.now(UTC) - ahead)
         if found is None:
+            if is_html(reply):
+                raise _protocol_error(reply, "is a web page (api.base_url, api.token.url, api.proxy)")
             where = request.field or "one of the usual places"
             raise _protocol_error(reply, f"has no token in {where} (api.token.field)")
         value, lifetime_seconds = found

@@ -43,7 +43,8 @@ def quoted(reply: HttpReply, secrets: tuple[str, ...]) -> str:
     """
     said = complaint(reply)
     named = (said.get("error"), said.get("error_description"))
-    text = said.get("message") or said.get("messsage")  # the second is the vendor's spelling
+    # The second is the vendor's spelling, the third that of API Gateway's authorizers.
+    text = said.get("message") or said.get("messsage") or said.get("Message")
     if not isinstance(text, str):
         text = ": ".join(part for part in named if isinstance(part, str))
     for secret in secrets:
@@ -56,7 +57,9 @@ def quoted(reply: HttpReply, secrets: tuple[str, ...]) -> str:
 
 def is_html(reply: HttpReply) -> bool:
     """Whether a web page was sent: by a filter, a proxy's login or a gateway, not by the API."""
-    return "html" in media_type(reply).lower() or reply.body.lstrip()[:9].lower().startswith(b"<!doctype")
+    return "html" in media_type(reply).lower() or reply.body.lstrip()[:9].lower().startswith(
+        (b"<!doctype", b"<html")
+    )
 
 
 def is_unknown_path(reply: HttpReply) -> bool:
@@ -86,12 +89,13 @@ def call_failure(
 ) -> ApiError:
     """What a status outside 2xx of an API request means. `setting` is the key that holds the path."""
     status = reply.status
-    message = f"{doing}: {reply.where} answered {status}{quoted(reply, secrets)}."
-    if is_html(reply) and 400 <= status < 500:
+    said = quoted(reply, secrets)
+    message = f"{doing}: {reply.where} answered {status}{said}."
+    if _is_from_elsewhere(reply):
         return _from_elsewhere(reply, doing)
     if status in _TRANSIENT or status >= 500:
         return unavailable(reply, message, max_seconds)
-    if status == 403 and _PERMISSION in message.lower():
+    if status == 403 and _PERMISSION in said.lower():
         hint = "The API key needs the permission BATCH-TRANSCRIBE. Ask the account's administrator."
         return ApiRefusedError(message, code="forbidden", status=status, hint=hint)
     if status in (404, 405) or is_unknown_path(reply):
@@ -115,15 +119,16 @@ def call_failure(
         )
         return ApiRefusedError(message, code="forbidden", status=status, hint=hint)
     if 400 <= status < 500:
-        return ApiRejectedError(message, status=status, hint=_request_hint(message, setting))
+        return ApiRejectedError(message, status=status, hint=_request_hint(said, setting))
     return ApiUnavailableError(message, code="api_protocol", status=status, hint=_CHECK)
 
 
 def token_failure(reply: HttpReply, *, secrets: tuple[str, ...], max_seconds: float) -> ApiError:
     """What a status outside 2xx of the token request means: never a recording's fault."""
     status = reply.status
-    message = f"Asking for a token: {reply.where} answered {status}{quoted(reply, secrets)}."
-    if is_html(reply) and 400 <= status < 500:
+    said = quoted(reply, secrets)
+    message = f"Asking for a token: {reply.where} answered {status}{said}."
+    if _is_from_elsewhere(reply):
         return _from_elsewhere(reply, "Asking for a token")
     if status in _TRANSIENT or status >= 500:
         return unavailable(reply, message, max_seconds)
@@ -135,6 +140,9 @@ def token_failure(reply: HttpReply, *, secrets: tuple[str, ...], max_seconds: fl
         return ApiRefusedError(message, code="token_not_found", status=status, hint=hint)
     if status in (406, 415, 422):
         hint = f"The API wants another kind of request: check api.token.form, .json and .headers. {_CHECK}"
+        return ApiRefusedError(message, code="token_request", status=status, hint=hint)
+    if status == 400 and "version" in said.lower():
+        hint = _request_hint(said, "api.token")
         return ApiRefusedError(message, code="token_request", status=status, hint=hint)
     hint = (
         "Check credentials.app_id and credentials.api_key. If they are right, the API may want them"
@@ -170,15 +178,20 @@ def storage_failure(reply: HttpReply, max_seconds: float) -> ApiError:
     return ApiUnavailableError(message, code="api_protocol", status=status, hint=_CHECK)
 
 
-def _request_hint(message: str, setting: str) -> str:
-    if "version" in message.lower():
+def _request_hint(said: str, setting: str) -> str:
+    if "version" in said.lower():
         return "Check api.version: which version is the account on? null sends none."
-    if "mime" in message.lower() or "type" in message.lower():
+    if "mime" in said.lower() or "type" in said.lower():
         return "Check api.mime_types: which types does the account take?"
     return (
         f"The API wants something else in the request: check {setting}, api.version, api.headers and, for an"
         f" upload, api.mime_types and api.presign_fields. {_CHECK}"
     )
+
+
+def _is_from_elsewhere(reply: HttpReply) -> bool:
+    """Whether a web page came in place of an answer. A server's own page for 404 or 405 is about the path."""
+    return is_html(reply) and 400 <= reply.status < 500 and reply.status not in (404, 405)
 
 
 def _header_hint(reply: HttpReply) -> str:

@@ -64,38 +64,54 @@ def parse_reply(
     Raises:
         ApiUnavailableError: `api_protocol`, the body is neither an object nor a list.
     """
-    body = _unwrapped(payload)
-    words, vtt = next((body[key] for key in _WORDS_KEYS if body.get(key)), None), body.get("vttTranscription")
+    levels = _levels(payload)
+    body = {key: value for level in levels for key, value in level.items() if value not in (None, "", [])}
+    vtt = body.get("vttTranscription")
+    found = [body[key] for key in _WORDS_KEYS if body.get(key)]
+    words = next((value for value in found if has_words(value, None)), found[0] if found else None)
     message = _message(body)
     spoken = has_words(words, vtt)
-    stated = [one_line(str(body[key])) for key in _STATUS_KEYS if body.get(key) not in (None, "")]
+    stated = [text for level in levels for key in _STATUS_KEYS if (text := _stated(level.get(key)))]
     status, unknown = _status(stated, spoken=spoken, failed=bool(_message(body, ("errorMessage",))))
-    listed = isinstance(body.get("transcription"), Sequence)
-    if pushed and not stated and listed and status is ReplyStatus.PENDING:
+    listed = [level["transcription"] for level in levels if level.get("transcription") is not None]
+    has_list = any(isinstance(value, list) for value in listed)
+    if pushed and not stated and has_list and status is ReplyStatus.PENDING:
         status = ReplyStatus.COMPLETED
     if status is not ReplyStatus.COMPLETED:
         return TranscriptionReply(status, None, message, payload, unknown)
     repairs: list[str] = []
     segments = segments_of(words, vtt, duration_seconds, repairs)
-    if not segments and not listed:
-        repairs.append(f"the state is COMPLETED, but `transcription` is {kind_of(body.get('transcription'))}")
+    if not segments and not has_list:
+        kind = kind_of(listed[0] if listed else None)
+        repairs.append(f"the state is COMPLETED, but `transcription` is {kind}")
     return TranscriptionReply(status, Transcript(segments), message, payload, None, tuple(repairs))
 
 
-def _unwrapped(payload: object) -> Mapping[str, Any]:
-    """The object with the fields, which may lie one level down: `{"data": {…}}`."""
+def _levels(payload: object) -> list[Mapping[str, Any]]:
+    """The object, and the one in it that has the fields if its own words are missing: `{"data": {…}}`.
+
+    A wrapper may have a state of its own: `{"status": "success", "data": {…}}`, so the states of both count.
+    """
     if isinstance(payload, list):
-        return {"transcription": payload}
+        return [{"transcription": payload}]
     if not isinstance(payload, Mapping):
         raise ApiUnavailableError(
             f"The API's reply is {kind_of(payload)}; an object was expected.",
             code="api_protocol",
             hint="Check api.status_path; `invox-watcher check --try FILE` shows the replies.",
         )
-    if _KNOWN_KEYS.isdisjoint(payload):
-        inner = [value for value in payload.values() if isinstance(value, Mapping)]
-        return next((value for value in inner if not _KNOWN_KEYS.isdisjoint(value)), payload)
-    return payload
+    own = (payload.get(key) for key in (*_WORDS_KEYS, "vttTranscription"))
+    if any(value and not isinstance(value, Mapping) for value in own):
+        return [payload]
+    inner = [value for value in payload.values() if isinstance(value, Mapping)]
+    return [payload, *(value for value in inner if not _KNOWN_KEYS.isdisjoint(value))][:2]
+
+
+def _stated(value: object) -> str:
+    """A state as it was sent, on one line; "" for none, as a boolean or the HTTP status once more."""
+    if value is None or isinstance(value, bool | Mapping) or value in range(200, 300):
+        return ""
+    return one_line(str(value)) if isinstance(value, str | int | float) else kind_of(value)
 
 
 def _status(stated: Sequence[str], *, spoken: bool, failed: bool) -> tuple[ReplyStatus, str | None]:
@@ -114,7 +130,7 @@ def _status(stated: Sequence[str], *, spoken: bool, failed: bool) -> tuple[Reply
 
 
 def _meaning(stated: str) -> ReplyStatus | None:
-    text = stated.strip().lower()
+    text = stated.lower()
     if text in _COMPLETED:
         return ReplyStatus.COMPLETED
     if text in _FAILED:

@@ -61,8 +61,11 @@ def _ordered(payload: Mapping[str, Any]) -> list[tuple[str, Any]]:
 
 
 def _index(key: str) -> tuple[int, int]:
-    is_index = key.isascii() and key.isdigit() and str(int(key)) == key and int(key) <= _LARGEST_INDEX
-    return (0, int(key)) if is_index else (1, 0)
+    if key.isascii() and key.isdigit() and len(key) <= len(str(_LARGEST_INDEX)):
+        number = int(key)
+        if str(number) == key and number <= _LARGEST_INDEX:
+            return 0, number
+    return 1, 0
 
 
 def _number(value: float) -> str:

@@ -20,9 +20,10 @@ _END_KEYS = ("end", "endTime", "end_time")
 _SPEAKER_KEYS = ("speakerName", "speakerId", "speaker")
 _LONGEST_SECONDS = 360_000  # 100 hours: captions show hours with two digits
 _CLOCK = re.compile(r"(?:(\d+):)?(\d{1,2}):(\d{1,2}(?:\.\d+)?)")
-_CUE_TIMES = re.compile(r"\s*([\d:.,]+)\s+-->\s+([\d:.,]+)")
+_CUE_TIMES = re.compile(r"\s*([\d:.,]+)\s*-->\s*([\d:.,]+)")
 _VOICE = re.compile(r"<v(?:\.[^\s>]*)?\s+([^>]*)>")
-_TAG = re.compile(r"</?[a-zA-Z0-9:.][^>]*>")
+# WebVTT's own tags and times only: "<7 mg, >10 ml" are words.
+_TAG = re.compile(r"</?(?:c|i|b|u|v|ruby|rt|lang)(?:[.\s][^>]*)?>|<[\d:]+\.\d{3}>")
 # Beyond ten times the recording's length, times can only be in another unit.
 _MILLISECONDS_FACTOR = 10
 _MILLISECONDS_SLACK_SECONDS = 5.0
@@ -96,13 +97,16 @@ def _of_list(items: Sequence[object], repairs: list[str]) -> list[_Timed]:
         if isinstance(text, int | float) and not isinstance(text, bool):
             repairs.append(f"{where}.text is a number")
             text = str(text)
-        if text is None or not isinstance(text, str):
+        if not isinstance(text, str):
             if text is not None:
                 repairs.append(f"{where}.text is {kind_of(text)}: left out")
+            elif not any(key in item for key in _TEXT_KEYS):
+                repairs.append(f"{where} has no text: left out")
             continue
         if text.strip():
             start, end = (_number(first_of(item, keys)) for keys in (_START_KEYS, _END_KEYS))
-            found.append(_Timed(text.strip(), start, end, _speaker(first_of(item, _SPEAKER_KEYS))))
+            speaker = next(filter(None, (_speaker(item.get(key)) for key in _SPEAKER_KEYS)), None)
+            found.append(_Timed(text.strip(), start, end, speaker))
     return found
 
 

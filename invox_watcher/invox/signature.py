@@ -1,7 +1,7 @@
-"""Is this webhook signature genuine? Says so for both layouts that the vendor's guide shows.
+"""Verifies webhook signatures, in both layouts that the vendor's guide shows.
 
-The check encrypts what it expects under the IV or the salt that the signature brings, and compares. Nothing
-is ever decrypted and no padding parsed, so there is no padding oracle.
+The check encrypts the expected text with the signature's own IV or salt, and compares. Nothing is ever
+decrypted and no padding parsed, so there is no padding oracle.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from enum import StrEnum
 from Crypto.Cipher import AES
 from Crypto.Util.Padding import pad
 
-_HEAD_BYTES = 16  # an IV; or the mark and the salt
+_HEAD_BYTES = 16  # an IV; or the marker and the salt
 _SALTED_MARK = b"Salted__"
 _SALTED_KEY_BYTES = 32
 
@@ -27,10 +27,10 @@ class Layout(StrEnum):
 
 
 def usable_layouts(app_secret: str) -> frozenset[Layout]:
-    """The layouts that a signature under this secret can have.
+    """The layouts that a signature with this secret can have.
 
-    Raw needs 16, 24 or 32 bytes of UTF-8. The empty secret, which everybody knows, and one that is not
-    Unicode text can have none.
+    Raw needs 16, 24 or 32 bytes of UTF-8. None for an empty secret, which anyone could guess, and for one
+    that is not valid Unicode.
     """
     try:
         size_bytes = len(app_secret.encode())
@@ -42,13 +42,13 @@ def usable_layouts(app_secret: str) -> frozenset[Layout]:
 
 
 def is_genuine(*, signature: str, app_id: str, api_key: str, app_secret: str) -> bool:
-    """Whether whoever made this signature (base64) knew the app secret. Never raises, whatever it is given.
+    """Whether this signature (base64) was made with the app secret. Never raises, whatever the arguments.
 
-    It tells nothing about the body that it came with, nor whether it was used before.
+    It proves nothing about the body that it came with, nor that it was not used before.
 
-    What the time tells: the early ways out depend on the received text, which its sender knows; on the length
-    of `APP_ID~API_KEY`, which every genuine signature shows; and on whether the secret fits the raw layout.
-    After them the work is the same for all signatures of one layout, wherever they are wrong.
+    Timing: the early returns depend on the received text, which its sender knows; on the length of
+    `APP_ID~API_KEY`, which every genuine signature reveals; and on whether the secret fits the raw layout.
+    After them the work is the same for all signatures of one layout, wherever they differ.
     """
     if not all(isinstance(text, str) for text in (signature, app_id, api_key, app_secret)):
         return False
@@ -60,7 +60,7 @@ def is_genuine(*, signature: str, app_id: str, api_key: str, app_secret: str) ->
     if received is None:
         return False
     head = received[:_HEAD_BYTES]
-    # One random IV in 2^64 looks salted. It is refused, and the result is polled for instead.
+    # One random IV in 2^64 looks salted. That webhook is refused, and its result polled for instead.
     layout = Layout.SALTED if head.startswith(_SALTED_MARK) else Layout.RAW
     if layout not in usable_layouts(app_secret):
         return False
@@ -72,14 +72,14 @@ def is_genuine(*, signature: str, app_id: str, api_key: str, app_secret: str) ->
 
 
 def _decoded(signature: str, size_bytes: int) -> bytes | None:
-    """The bytes of canonical base64 (RFC 4648, section 4) of exactly that many; else None."""
+    """Decode canonical base64 (RFC 4648, section 4) of exactly `size_bytes` bytes; None for anything else."""
     if len(signature) != (size_bytes + 2) // 3 * 4:
         return None
     try:
         decoded = base64.b64decode(signature, validate=True)
     except ValueError:
         return None
-    # Strict decoding still takes stray bits at the end, and some Pythons take padding too many.
+    # Strict decoding still accepts stray bits at the end, and some Python versions accept excess padding.
     canonical = base64.b64encode(decoded).decode() == signature
     return decoded if canonical and len(decoded) == size_bytes else None
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import math
+import re
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -23,6 +23,7 @@ _LIFETIME_KEYS = ("expiresIn", "expires_in", "lifetime")
 _EXPIRY_KEYS = ("expiresAt", "expires_at", "expiration", "expires", "exp")
 # Beyond this a lifetime is in milliseconds. If it is not, a token is only renewed too early.
 _LONGEST_LIFETIME_SECONDS = 864_000
+_PLACEHOLDER = re.compile(r"\{(app_id|api_key|base64)\}")
 _EPOCH_MILLISECONDS = 1e11  # as seconds, the year 5138
 _EPOCH_SECONDS = 1e9  # 2001; less is a lifetime
 
@@ -59,9 +60,7 @@ def placeholders(app_id: str, api_key: str) -> dict[str, str]:
 def filled(value: Any, credentials: Mapping[str, str]) -> Any:
     """`value`, a text or a JSON value with texts in it, with the placeholders filled in."""
     if isinstance(value, str):
-        for name, secret in credentials.items():
-            value = value.replace(f"{{{name}}}", secret)
-        return value
+        return _PLACEHOLDER.sub(lambda found: credentials[found[1]], value)
     if isinstance(value, Mapping):
         return {key: filled(item, credentials) for key, item in value.items()}
     if isinstance(value, Sequence):
@@ -102,8 +101,8 @@ def _levels(payload: object) -> list[Mapping[str, Any]]:
 def _usual(payload: object) -> object:
     if isinstance(payload, str):
         return payload
-    levels = _levels(payload)
-    return next((level[key] for level in levels for key in _TOKEN_KEYS if level.get(key)), None)
+    found = (level.get(key) for level in _levels(payload) for key in _TOKEN_KEYS)
+    return next((value for value in found if isinstance(value, str) and _is_one_word(value)), None)
 
 
 def _lifetime_seconds(payload: object, token: str, now: datetime) -> float | None:
@@ -145,7 +144,7 @@ def _jwt_seconds(token: str, now: datetime) -> float | None:
         issued = claims.get("iat")
         began = float(issued) if issued is not None else now.timestamp()
         left = float(claims["exp"]) - began
-    except (ValueError, binascii.Error, RecursionError, LookupError, TypeError, AttributeError):
+    except (ValueError, RecursionError, LookupError, TypeError, AttributeError, OverflowError):
         return None
     return left if math.isfinite(left) and left > 0 else None
 

@@ -60,11 +60,12 @@ _MAX_TEST_BYTES = 1024
 _LOGGED_EVERY_SECONDS = 10.0
 _UNUSABLE = (ValueError, RecursionError, AttributeError, LookupError, TypeError, InvoxError)
 
-Refusal = Literal["no_signature", "signature", "request_signature"]
+Refusal = Literal["no_signature", "signature", "request_signature", "unknown_request"]
 _REFUSAL_HINTS: dict[Refusal, str] = {
     "no_signature": "It has no signature: a test of the address, or not from the vendor.",
     "signature": "Its `signature` does not fit credentials.app_id, .api_key and .app_secret.",
     "request_signature": "Its `requestSignature` does not fit credentials.app_secret and .api_key.",
+    "unknown_request": "It is genuine, but not the result of a request of this daemon.",
 }
 
 
@@ -130,10 +131,14 @@ def _signed_body(body: bytes, credentials: Credentials) -> WebhookNotice | None:
         )
         if not genuine:
             return None
-        signature_sha256 = hashlib.sha256(str(payload[request_signature.FIELD]).encode()).hexdigest()
-        request_id, result, content = _result_in(payload)
     except _UNUSABLE:
         return None
+    signature_sha256 = hashlib.sha256(payload[request_signature.FIELD].encode()).hexdigest()
+    try:
+        request_id, result, content = _result_in(payload)
+    except _UNUSABLE:
+        unusable_sha256 = hashlib.sha256(body).hexdigest()
+        return WebhookNotice("", {}, signature_sha256, unusable_sha256, covers_body=True)
     content_sha256 = hashlib.sha256(content).hexdigest()
     return WebhookNotice(request_id, result, signature_sha256, content_sha256, covers_body=True)
 
@@ -196,7 +201,8 @@ class Receiver:
     def refused(self, body: bytes | None) -> None:
         """One more was refused; logged at most every ten seconds, with how many there were."""
         if count := self._refusals.add():
-            kind = refusal_of(body)
+            genuine = body is not None and self.read(body) is not None
+            kind: Refusal = "unknown_request" if genuine else refusal_of(body)
             log.warning(Event.WEBHOOK_REFUSED, count=count, code=kind, hint=_REFUSAL_HINTS[kind])
 
 

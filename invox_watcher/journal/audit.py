@@ -1,6 +1,6 @@
-"""The audit log of custody: what became of each recording, one line a step, never changed afterwards.
+"""The audit log: what happened to each recording, one line per step, never changed afterwards.
 
-Unlike the daemon's log it names recordings, for it is what an account of a patient's words is made from.
+Unlike the daemon's log it names recordings: with it an operator can account for every patient's dictation.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ FILENAME = "audit.jsonl"
 class AuditLog:
     """Appends to `audit.jsonl` in the state directory. Safe for several threads.
 
-    Each line is a JSON object with `at` (RFC 3339, UTC), `what`, `job`, and the facts of that step.
-    A step that a kill interrupted may be written twice; none is missing.
+    Each line is a JSON object with `at` (RFC 3339, UTC), `what`, `job`, and the fields of that step.
+    A step that was killed may be logged twice; none is missing.
     """
 
     def __init__(self, directory: Path) -> None:
-        """Raises JournalError where the file can't be written."""
+        """Raises JournalError if the file can't be written."""
         self._path = directory / FILENAME
         self._lock = threading.Lock()
         try:
@@ -38,10 +38,10 @@ class AuditLog:
             raise self._refused(error.strerror) from None
 
     def write(self, what: str, job_id: str, **facts: Any) -> None:
-        """Append one line, on disk when this returns.
+        """Append one line; it is on disk when this returns.
 
         Raises:
-            JournalError: it can't be written; then the step must not count as taken.
+            JournalError: it can't be written; the step must then not be recorded in the journal either.
         """
         entry = {"at": rfc3339(utc_now()), "what": what, "job": job_id} | facts
         line = json.dumps(entry, ensure_ascii=True).encode() + b"\n"  # lone surrogates are escaped as well
@@ -52,13 +52,13 @@ class AuditLog:
                 if written == len(line):
                     os.fdatasync(self._descriptor)
                     return
-                os.write(self._descriptor, b"\n")  # ends what a full disk has cut off
+                os.write(self._descriptor, b"\n")  # ends the line that a full disk has cut off
             except OSError as error:
                 raise self._refused(error.strerror) from None
-        raise self._refused("it took only a part of a line")
+        raise self._refused("only a part of a line was written")
 
     def record_transition(self, was: State | None, job: Job, detail: Mapping[str, Any]) -> None:
-        """What the journal is about to say of `job`, as the steps of custody that it stands for."""
+        """Log the steps that a state write of the journal, which is about to be committed, stands for."""
         name = job.filed_as or job.path
         if was is None:
             self.write("received", job.id, name=job.path, bytes=job.size_bytes, format=job.format)
@@ -77,17 +77,17 @@ class AuditLog:
 
     def close(self) -> None:
         """Close the file."""
-        with self._lock:  # a late writer must not find another file under the same number
+        with self._lock:  # a late writer must not write to another file under the same number
             descriptor, self._descriptor = self._descriptor, -1
         os.close(descriptor)
 
     def _opened(self) -> int:
-        """The file, made where it is missing, its name on disk."""
+        """The file, created if it is missing, with its name on disk."""
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         descriptor = os.open(self._path, flags, 0o600)
         try:
             size = os.fstat(descriptor).st_size
-            if size and os.pread(descriptor, 1, size - 1) != b"\n":  # the end of a killed attempt
+            if size and os.pread(descriptor, 1, size - 1) != b"\n":  # a write was killed
                 os.write(descriptor, b"\n")
             fsync_folder(self._path.parent)
         except OSError:
@@ -96,7 +96,7 @@ class AuditLog:
         return descriptor
 
     def _follow(self) -> None:
-        """Go on in a new file where ours was moved away or deleted: nobody would look for a line in that."""
+        """Continue in a new file if ours was moved away or deleted, as logrotate does."""
         ours = os.fstat(self._descriptor)
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(ours, os.stat(self._path, follow_symlinks=False)):
@@ -108,5 +108,5 @@ class AuditLog:
         return JournalError(
             f"The audit log {self._path} can't be written: {reason}",
             code="audit_log",
-            hint="Is the disk full, or has its owner changed? No step is taken that can't be accounted for.",
+            hint="Is the disk full, or has its owner changed? Nothing is processed without an audit log.",
         )

@@ -1,7 +1,7 @@
 """The durable journal: one row per recording, its history, and the replies that were paid for.
 
-Every state write names the state it expects (`UPDATE … WHERE id = ? AND state = ?`); where no row changes,
-someone else has moved the job on and `StaleStateError` ends the attempt. Each write is one transaction, on
+Every state write names the state it expects (`UPDATE … WHERE id = ? AND state = ?`); if no row changes,
+another thread has moved the job on and `StaleStateError` ends the attempt. Each write is one transaction, on
 disk when the call returns.
 """
 
@@ -21,26 +21,31 @@ from typing import Any, Protocol
 import sqlalchemy as sa
 
 from invox_watcher.errors import JournalError, StaleStateError
+from invox_watcher.events import Event, log
 from invox_watcher.invox import NoticeOutcome, WebhookNotice
 from invox_watcher.job import ACTIVE, TRANSITIONS, Job, State
 from invox_watcher.journal.finished import Finished
+from invox_watcher.journal.migrations import Copies, migrate, require_current
 from invox_watcher.journal.sqlite import DAMAGED, FILENAME, HINTS, connect, require_file
 from invox_watcher.journal.tables import FIELDS as _FIELDS
-from invox_watcher.journal.tables import JOB_COLUMNS, columns_of, job_of, row_of
+from invox_watcher.journal.tables import HOOK, JOB_COLUMNS, DeliveryState, columns_of, job_of, row_of
+from invox_watcher.journal.tables import deliveries as _deliveries
 from invox_watcher.journal.tables import history as _history
 from invox_watcher.journal.tables import jobs as _jobs
-from invox_watcher.journal.tables import metadata as _metadata
 from invox_watcher.journal.tables import notices as _notices
+from invox_watcher.journal.tables import outputs as _outputs
 from invox_watcher.journal.tables import replies as _replies
 from invox_watcher.journal.tables import signatures as _signatures
 from invox_watcher.journal.tables import taken as _taken
+from invox_watcher.recording import FileIdentity
 from invox_watcher.times import utc_now
 
-_SCHEMA_VERSION = 2
 _RATIO_SAMPLES = 20
 # Without a transcript, now and for good.
 _GIVEN_UP = (State.FAILING, State.FAILED, State.VANISHED)
-# The one failure after which asking again under the same request id can't help.
+# Where the outputs lie that are written with a move to these states.
+_OUTPUT_FOLDERS = {State.DELIVERED: "outbox", State.FAILED: "failed"}
+# The one failure after which polling the same request id again can't help.
 _ANSWERED_WITH_ERROR = "transcription_failed"
 _NO_REQUEST: dict[str, Any] = {"request_id": None, "uploaded_at": None}
 
@@ -64,18 +69,18 @@ class StoredNotice:
 
 
 class TransitionListener(Protocol):
-    """Told of every state write before it counts; what it raises makes the write undone."""
+    """Called with every state write before its commit; if it raises, the write is rolled back."""
 
     def __call__(self, was: State | None, job: Job, detail: Mapping[str, Any]) -> None:
-        """`job` is as it is about to be; `was` is the state that it had, None for a new one."""
+        """`job` is what it is about to be; `was` is the state that it had, None for a new one."""
 
 
 class NameReservedError(Exception):
-    """Another job under way has reserved the name: the caller tries the next one."""
+    """Another job under way has reserved the name; the caller tries the next one."""
 
 
 class _UncertainError(JournalError):
-    """A write failed, perhaps only in its very last fsync: then it is in the journal all the same."""
+    """A write failed, perhaps only in its very last fsync: then it is in the journal nevertheless."""
 
 
 class Journal:
@@ -89,13 +94,13 @@ class Journal:
         hooks_after: Collection[State] = (),
         on_transition: TransitionListener | None = None,
     ) -> None:
-        """Open the journal in `directory`; with `create`, make it where it is missing.
+        """Open the journal in `directory`; with `create`, make it if it is missing, convert it if it is old.
 
-        Jobs that end in a state of `hooks_after` are marked for a command to be run; see `finished`.
+        For jobs that end in a state of `hooks_after` a delivery to the hook is due; see `finished`.
 
         Raises:
             JournalError: it is missing, corrupt, locked, not writable, or of another version.
-            NotPermittedError: it is to be there, and may not be read.
+            NotPermittedError: it exists, and may not be read.
         """
         self.path = directory / FILENAME
         self._hooks_after = frozenset(hooks_after)
@@ -114,28 +119,35 @@ class Journal:
         sa.event.listen(
             self._engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE")
         )
+        if create:
+            self._prepare()
+        else:
+            with self._transaction() as connection:
+                require_current(connection, self.path)
+        self._copies = Copies(directory)
+
+    def _prepare(self) -> None:
         with self._transaction() as connection:
-            self._check_version(connection)
-            if create:
-                self._check_whole(connection)
-                _metadata.create_all(connection)
-                connection.exec_driver_sql(f"PRAGMA user_version = {_SCHEMA_VERSION}")
+            self._check_whole(connection)
+            migration = migrate(connection, self.path)
+        if migration is not None:
+            log.info(Event.JOURNAL_MIGRATED, version=migration.version, copy=str(migration.copy))
 
     def close(self) -> None:
         """Close every connection."""
         self._engine.dispose()
 
     def check(self) -> None:
-        """One transaction that changes nothing.
+        """Run one transaction that changes nothing.
 
         Raises:
-            JournalError: no other would work now either.
+            JournalError: no other transaction would work now either.
         """
         with self._transaction() as connection:
             connection.execute(sa.select(_jobs.c.id).limit(1))
 
     def verify(self) -> None:
-        """Read every page, as each start of the daemon does.
+        """Read every page, as the daemon does at each start.
 
         Raises:
             JournalError: it is damaged.
@@ -146,11 +158,16 @@ class Journal:
     # ---- writing -----------------------------------------------------------------------------------------
 
     def add(self, job: Job, *, waited_seconds: float | None = None) -> None:
-        """A new row: the recording is claimed, so long after the inbox first saw it."""
+        """A new row: the recording is claimed, `waited_seconds` after it was first seen in the inbox.
+
+        If it is the file of a job that failed, or whose recording was removed from processing/, the row names
+        that job as its predecessor.
+        """
         detail = {"size_bytes": job.size_bytes, "format": job.format, "waited_seconds": waited_seconds}
         try:
             with self._transaction() as connection:
-                connection.execute(_jobs.insert().values(row_of(job)))
+                predecessor = _predecessor(connection, job.id, _is_file(job.identity))
+                connection.execute(_jobs.insert().values(row_of(job) | {"predecessor_id": predecessor}))
                 _append_history(connection, job.id, job.state, detail)
                 if self._on_transition:
                     self._on_transition(None, job, {})
@@ -165,53 +182,65 @@ class Journal:
         *,
         reserve: str | None = None,
         reply: object = None,
+        outputs: Mapping[str, str] | None = None,
         detail: Mapping[str, Any] | None = None,
         **changes: Any,
     ) -> Job:
         """Move `job` from the state it has to `to`, with `changes` to its other fields; return the new job.
 
-        `reserve` is a name that no other job under way may hold; it is given back when the job moves on.
-        `reply` is what the API sent, kept for `reuse` and for publishing after a crash.
+        `reserve` is a name that no other job under way may hold; the next move releases it. `reply` is what
+        the API sent, kept for `reuse` and for publishing after a crash. `outputs` are the files that were
+        written for the job: path → SHA-256, in outbox/ for `delivered`, in failed/ for `failed`.
 
         Raises:
             StaleStateError: the row is no longer in `job.state`.
             NameReservedError: another job holds the name.
         """
         if to not in TRANSITIONS[job.state]:
-            raise AssertionError(f"no way leads from {job.state} to {to}")
+            raise AssertionError(f"no transition leads from {job.state} to {to}")
+        told = dict(detail or {}) if outputs is None else {**(detail or {}), "outputs": outputs}
         with self._transaction() as connection:
-            ours = {"reserved": _key(reserve), "hook_due": to in self._hooks_after}
-            moved = self._write(connection, job, state=to, **ours, **changes)
+            moved = self._write(connection, job, state=to, reserved=_key(reserve), **changes)
             if reply is not None:
                 connection.execute(_replies.delete().where(_replies.c.job_id == job.id))
                 connection.execute(_replies.insert().values(job_id=job.id, reply=json.dumps(reply)))
-            _append_history(connection, job.id, to, detail or {})
+            _add_outputs(connection, job.id, to, outputs or {})
+            if to in self._hooks_after:
+                _add_hook(connection, job.id)
+            _append_history(connection, job.id, to, told)
             if self._on_transition:
-                self._on_transition(job.state, moved, detail or {})
+                self._on_transition(job.state, moved, told)
+        if to is State.DONE:
+            self._copies.discard_after(job)
         return moved
 
     def update(self, job: Job, **changes: Any) -> Job:
-        """Change fields of `job` without moving it; guarded like `move`, but not a moment of its history."""
+        """Change fields of `job` without moving it; guarded like `move`, but without a history entry."""
         with self._transaction() as connection:
             return self._write(connection, job, **changes)
 
     def identify(self, job: Job, sha256: str, *, follow: bool, **changes: Any) -> Job:
         """Move `job` from claimed to identified. With `follow`, name the earlier job of the same content.
 
-        Look and write are one transaction, so of two recordings with the same content exactly one finds none.
-        If an earlier job of this content was given up while the API may still have had it, the new one takes
-        over its request id, and the time of its upload if storage acknowledged that: see `Job.uploaded_at`.
+        Query and write are one transaction, so of two recordings with the same content exactly one finds
+        none. If an earlier job of this content was given up while the API may still have had it, the new one
+        takes over its request id, and the time of its upload if storage acknowledged that: see
+        `Job.uploaded_at`.
+
+        A failed job of this content whose recording has not come back before is the predecessor.
         """
         with self._transaction() as connection:
             original = self._original(connection, job.id, sha256) if follow else None
             changes |= {"sha256": sha256, "original_id": original}
             changes |= _NO_REQUEST if original else self._abandoned_request(connection, sha256)
+            known = connection.execute(sa.select(_jobs.c.predecessor_id).where(_jobs.c.id == job.id)).scalar()
+            changes["predecessor_id"] = known or _predecessor(connection, job.id, _jobs.c.sha256 == sha256)
             moved = self._write(connection, job, state=State.IDENTIFIED, **changes)
             _append_history(connection, job.id, moved.state, {"sha256": sha256, "original_id": original})
         return moved
 
     def follow_again(self, job: Job) -> Job:
-        """The original failed: follow another job of the same content, or none and so go on oneself."""
+        """The original failed: follow another job of the same content, or none and be uploaded itself."""
         sha256 = job.sha256 or ""
         with self._transaction() as connection:
             original = self._original(connection, job.id, sha256)
@@ -222,7 +251,7 @@ class Journal:
         query = sa.select(_jobs.c.id).where(
             _jobs.c.sha256 == sha256,
             _jobs.c.id != job_id,
-            # A follower counts as soon as it has the words itself: the first may be forgotten by now.
+            # A follower counts as soon as it has the words itself: the first may be deleted by now.
             _jobs.c.original_id.is_(None) | _jobs.c.id.in_(sa.select(_replies.c.job_id)),
             _jobs.c.transcripts_deleted_at.is_(None),
             _jobs.c.state.not_in([State.CLAIMED, *_GIVEN_UP])
@@ -252,10 +281,11 @@ class Journal:
         return dataclasses.replace(job, **{name: changes[name] for name in changes if name in _FIELDS})
 
     def record_notice(self, notice: WebhookNotice) -> NoticeOutcome:
-        """Write a webhook down, once; say what it is to us.
+        """Store a webhook, once, and return how it relates to what is known.
 
-        A signature counts for the content that it first came with, whatever became of that; and of a
-        request's webhooks the first one counts, unless only a later one has a signature over its body.
+        A signature is valid only for the content that it first came with, whatever the outcome was; and of
+        several webhooks for a request the first one counts, unless only a later one has a signature over its
+        body.
         """
         with self._transaction() as connection:
             if self._claims_other_content(connection, notice):
@@ -339,14 +369,14 @@ class Journal:
             return {row[0]: row[1] for row in connection.execute(query)}
 
     def history(self, job_id: str) -> list[HistoryEntry]:
-        """The life of one recording, moment by moment."""
+        """The history of one recording, the oldest entry first."""
         query = sa.select(_history).where(_history.c.job_id == job_id).order_by(_history.c.id)
         with self._transaction() as connection:
             rows = connection.execute(query).all()
         return [HistoryEntry(row.at, State(row.state), json.loads(row.detail)) for row in rows]
 
     def reply(self, job_id: str) -> object | None:
-        """What the API answered for that job, as it was sent; None where there is no answer yet."""
+        """What the API answered for that job, as it was sent; None if there is no answer yet."""
         query = sa.select(_replies.c.reply).where(_replies.c.job_id == job_id)
         with self._transaction() as connection:
             text = connection.execute(query).scalar()
@@ -360,7 +390,7 @@ class Journal:
         return None if row is None else StoredNotice(json.loads(row.payload), row.at, row.covers_body)
 
     def transcription_ratios(self, delivered_by: str) -> list[float]:
-        """Seconds the API took per second of recording, our waiting to look included: the latest jobs."""
+        """Seconds until the result was polled per second of recording, of the latest jobs."""
         query = (
             sa.select(_jobs.c.uploaded_at, _jobs.c.completed_at, _jobs.c.duration_seconds)
             .where(_jobs.c.delivered_by == delivered_by, _jobs.c.duration_seconds > 0)
@@ -385,7 +415,7 @@ class Journal:
 
     @contextmanager
     def _transaction(self) -> Iterator[sa.Connection]:
-        """One transaction; what SQLite says becomes ours, without the values that were to be written."""
+        """One transaction. SQLite's errors become ours, without the values that were to be written."""
         try:
             with self._engine.begin() as connection:
                 yield connection
@@ -395,25 +425,17 @@ class Journal:
             raise self._unusable(getattr(error, "orig", None) or error) from None
 
     def _unusable(self, error: BaseException) -> JournalError:
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the rest says more than we need
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the primary code; the rest is detail
         kind = _UncertainError if code == sqlite3.SQLITE_IOERR else JournalError
         return kind(
             f"The journal {self.path} can't be used: {error}",
-            hint=HINTS.get(code, "No recording is taken until it can."),
+            hint=HINTS.get(code, "No recording is taken until this is fixed."),
         )
 
     def _check_whole(self, connection: sa.Connection) -> None:
-        """Read every page: a damaged one is better found before a recording is taken than in the middle."""
+        """Read every page: damage is better found before a recording is taken than during its processing."""
         if connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one() != "ok":
             raise JournalError(f"The journal {self.path} can't be used.", hint=DAMAGED)
-
-    def _check_version(self, connection: sa.Connection) -> None:
-        found = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
-        if found not in (0, _SCHEMA_VERSION):
-            raise JournalError(
-                f"{self.path} has version {found}; this release reads version {_SCHEMA_VERSION}.",
-                hint="Run the release that wrote it, or let that one drain and move the file away.",
-            )
 
 
 def _append_history(connection: sa.Connection, job_id: str, state: State, detail: Mapping[str, Any]) -> None:
@@ -421,6 +443,40 @@ def _append_history(connection: sa.Connection, job_id: str, state: State, detail
     connection.execute(_history.insert().values(job_id=job_id, at=utc_now(), state=state, detail=text))
 
 
+def _add_outputs(connection: sa.Connection, job_id: str, state: State, outputs: Mapping[str, str]) -> None:
+    for path, sha256 in outputs.items():
+        values = {"job_id": job_id, "folder": _OUTPUT_FOLDERS[state], "path": path, "sha256": sha256}
+        connection.execute(_outputs.insert().values(values))
+
+
+def _add_hook(connection: sa.Connection, job_id: str) -> None:
+    values = {
+        "job_id": job_id,
+        "target": HOOK,
+        "state": DeliveryState.DUE,
+        "attempts": 0,
+        "due_at": utc_now(),
+    }
+    connection.execute(_deliveries.insert().values(values))
+
+
+def _is_file(identity: FileIdentity) -> sa.ColumnElement[bool]:
+    """Jobs of the very same file: a rename changes none of this."""
+    columns = dataclasses.asdict(identity).items()
+    return sa.and_(*(_jobs.c[name] == value for name, value in columns))
+
+
+def _predecessor(connection: sa.Connection, job_id: str, same: sa.ColumnElement[bool]) -> str | None:
+    """The latest of the jobs that are the `same` and ended without a transcript, and had no successor yet."""
+    later = _jobs.alias("later")
+    has_successor = sa.exists().where(later.c.predecessor_id == _jobs.c.id)
+    query = sa.select(_jobs.c.id).where(
+        same, _jobs.c.id != job_id, _jobs.c.state.in_([State.FAILED, State.VANISHED]), ~has_successor
+    )
+    found: str | None = connection.execute(query.order_by(_taken.desc())).scalars().first()
+    return found
+
+
 def _key(name: str | None) -> bytes | None:
-    """Names that differ only in case or Unicode form are one name on the shares that transcripts go to."""
+    """Names that differ only in case or Unicode form are the same on the shares that transcripts go to."""
     return None if name is None else os.fsencode(unicodedata.normalize("NFC", name).casefold())

@@ -7,17 +7,18 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Any
 
 import sqlalchemy as sa
 
 from invox_watcher.errors import Reason
-from invox_watcher.job import Failure, Job, State
+from invox_watcher.job import Failure, Job, Payload, State
 from invox_watcher.recording import FileIdentity
 
 
 class _Stored(sa.TypeDecorator[Any]):
-    """A column whose values are `encode`d on their way in and `decode`d on their way out; NULL is None."""
+    """A column whose values pass through `encode` when written and `decode` when read; NULL is None."""
 
     impl = sa.String
     cache_ok = True
@@ -54,14 +55,35 @@ def _decode_failure(value: str) -> Failure:
     return Failure(**fields | {"stage": State(fields["stage"]), "reason": reason})
 
 
-# RFC 3339 text sorts, reads well in a shell, and keeps its zone.
+def _encode_payload(value: Payload) -> str:
+    return json.dumps(dataclasses.asdict(value))
+
+
+def _decode_payload(value: str) -> Payload:
+    return Payload(**json.loads(value))
+
+
+# RFC 3339 text sorts, reads well in a shell, and keeps its time zone.
 _Time = _Stored(_encode_time, datetime.fromisoformat)
 # Names that are not UTF-8 are surrogate escapes in Python, which no text column takes.
 _Name = _Stored(os.fsencode, os.fsdecode, sa.LargeBinary)
 # Inodes of network file systems fill all 64 bits, and times in nanoseconds more; integer columns hold 63.
 _BigNumber = _Stored(str, int)
 _Failure = _Stored(_encode_failure, _decode_failure, sa.Text)
+_Payload = _Stored(_encode_payload, _decode_payload, sa.Text)
 _State = _Stored(str, State)
+
+
+class DeliveryState(StrEnum):
+    """Where a delivery stands."""
+
+    DUE = "due"
+    SENT = "sent"
+    CANCELLED = "cancelled"  # the configuration does not want it any more
+
+
+# The target that is the operator's command; see `delivery.hooks`.
+HOOK = "hook"
 
 metadata = sa.MetaData()
 jobs = sa.Table(
@@ -72,7 +94,7 @@ jobs = sa.Table(
     sa.Column("path", _Name, nullable=False),
     sa.Column("size_bytes", sa.BigInteger, nullable=False),
     sa.Column("device", _BigNumber, nullable=False),
-    sa.Column("inode", _BigNumber, nullable=False),
+    sa.Column("inode", _BigNumber, nullable=False, index=True),
     sa.Column("mtime_ns", _BigNumber, nullable=False),
     sa.Column("received_at", _Time, nullable=False),
     sa.Column("format", sa.Text),
@@ -92,12 +114,17 @@ jobs = sa.Table(
     sa.Column("filed_as", _Name),
     sa.Column("failure", _Failure),
     sa.Column("updated_at", _Time, nullable=False),
-    # What no two jobs under way may both intend to write: see `Journal.move`.
+    # A name that no two jobs under way may both intend to write: see `Journal.move`.
     sa.Column("reserved", sa.LargeBinary, unique=True),
-    sa.Column("hook_due", sa.Boolean, nullable=False, default=False, index=True),
-    # When retention deleted what had been filed or delivered.
+    # When retention deleted the recording, and its transcripts.
     sa.Column("recording_deleted_at", _Time),
     sa.Column("transcripts_deleted_at", _Time),
+    # Defaults in the database, too: they filled the rows that were there when the columns were added.
+    sa.Column("polled_at", _Time),
+    sa.Column("waited_seconds", sa.Float, nullable=False, server_default=sa.text("0")),
+    sa.Column("denied_seconds", sa.Float, nullable=False, server_default=sa.text("0")),
+    sa.Column("predecessor_id", sa.String, index=True),
+    sa.Column("payload", _Payload),
 )
 history = sa.Table(
     "history",
@@ -107,6 +134,27 @@ history = sa.Table(
     sa.Column("at", _Time, nullable=False),
     sa.Column("state", sa.String, nullable=False),
     sa.Column("detail", sa.Text, nullable=False),
+)
+# The files that were written for a job: its transcripts in outbox/, or its error file in failed/.
+outputs = sa.Table(
+    "outputs",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("job_id", sa.String, nullable=False, index=True),
+    sa.Column("folder", sa.String, nullable=False),  # outbox or failed
+    sa.Column("path", _Name, nullable=False, index=True),  # below that folder
+    sa.Column("sha256", sa.String, nullable=False),
+)
+# What leaves for other targets than the outbox: one row per job and target.
+deliveries = sa.Table(
+    "deliveries",
+    metadata,
+    sa.Column("job_id", sa.String, primary_key=True),
+    sa.Column("target", sa.String, primary_key=True),
+    sa.Column("state", sa.String, nullable=False, index=True),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("due_at", _Time),
+    sa.Column("receipt", sa.Text),
 )
 replies = sa.Table(
     "replies",
@@ -121,16 +169,24 @@ notices = sa.Table(
     sa.Column("content_sha256", sa.String, nullable=False),
     sa.Column("payload", sa.Text, nullable=False),
     sa.Column("at", _Time, nullable=False),
-    sa.Column("covers_body", sa.Boolean, nullable=False, default=False),  # whether its signature does
+    # Whether its signature covers the payload.
+    sa.Column("covers_body", sa.Boolean, nullable=False, server_default=sa.text("0")),
 )
-# Every genuine signature that ever came, and what it came with.
+# Every genuine signature that was ever received, and the content that it came with.
 signatures = sa.Table(
     "signatures",
     metadata,
     sa.Column("sha256", sa.String, primary_key=True),
     sa.Column("content_sha256", sa.String, nullable=False),
 )
-# In which order recordings were taken; the times can't tell, for a clock may be set back.
+# Which release made a journal of which version, or converted it to that.
+releases = sa.Table(
+    "releases",
+    metadata,
+    sa.Column("version", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("release", sa.Text, nullable=False),
+)
+# In which order recordings were taken; the times can't tell, because a clock may be set back.
 taken = (
     sa.select(sa.func.min(history.c.id)).where(history.c.job_id == jobs.c.id).correlate(jobs)
 ).scalar_subquery()

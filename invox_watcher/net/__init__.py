@@ -1,4 +1,4 @@
-"""HTTP: one client, one deadline for each exchange, one place where library errors become ours."""
+"""HTTP: one client, one deadline for each exchange, one place that translates library errors."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""One HTTP exchange: one deadline over all of it, abort, no redirects, a bounded reply.
+"""HTTP exchanges: one deadline for each as a whole, abort, no redirects, a bounded reply.
 
-What requests, urllib3, ssl and socket can raise becomes one of our errors here and nowhere else: a library's
-exception may quote a presigned URL or a header, and is never chained.
+What requests, urllib3, ssl and socket raise is translated into the package's errors here and nowhere else: a
+library's exception may quote a presigned URL or a header, and is never chained.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _ERROR_BODY_BYTES = 16 * 1024
 
 @dataclass(frozen=True)
 class HttpReply:
-    """A whole reply. `where` is the host, for messages; header names are looked up in any case."""
+    """A complete reply. `where` is the host, for messages; header names are case-insensitive."""
 
     status: int
     where: str
@@ -71,7 +71,7 @@ def read_json(reply: HttpReply) -> Any:
         " where JSON was expected.",
         code="api_protocol",
         status=reply.status,
-        hint="Check that api.base_url and the paths below it lead to the API, not to a login page.",
+        hint="Check that api.base_url and the api.*_path keys point to the API, not to a login page.",
     )
 
 
@@ -99,15 +99,15 @@ def media_type(reply: HttpReply) -> str:
 
 
 class HttpClient:
-    """Makes exchanges, from any thread. Nothing of the environment (proxies, .netrc, CA files) is used.
+    """Makes exchanges, from any thread. The environment (proxies, .netrc, CA files) is ignored.
 
-    It stands on requests' transport adapter, without a Session: a Session adds cookies, environment and
-    redirects, and reads the body of a 3xx unbounded even where redirects are off. The adapter's pools are
-    urllib3's, which are made for threads.
+    Uses requests' transport adapter without a Session: a Session adds cookies, environment and redirects,
+    and reads the body of a 3xx unbounded even with redirects off. The adapter's pools are urllib3's, which
+    are thread-safe.
 
-    A deadline covers a whole exchange. Two waits cannot be cut short by it or by `abort_all`: looking up the
-    host's name, for which the operating system offers no way, and one attempt to connect, which takes at
-    most `connect_timeout_seconds` for each address of the host.
+    A deadline covers a whole exchange. It and `abort_all` cannot interrupt two waits: resolving the host
+    name, which the operating system does not allow, and one attempt to connect, which takes at most
+    `connect_timeout_seconds` for each address of the host.
     """
 
     def __init__(
@@ -142,8 +142,8 @@ class HttpClient:
     ) -> HttpReply:
         """Send a request and return the whole reply, whatever its status, except 3xx and 407.
 
-        For requests that may be sent twice: where a kept connection turns out to be dead, the request is
-        sent again at once over a new one. Raises ApiUnavailableError (`network`, `timeout`, `api_protocol`),
+        For idempotent requests: if a pooled connection turns out to be closed, the request is sent again
+        at once over a new one. Raises ApiUnavailableError (`network`, `timeout`, `api_protocol`),
         ApiRefusedError (`tls`, `proxy`, `redirected`, `bad_url`), StoppedError.
         """
         with self._watchdog.over(Exchange(url, deadline_seconds, deadline_seconds)) as exchange:
@@ -167,11 +167,11 @@ class HttpClient:
         silence_seconds: float,
         on_progress: Callable[[int], None] | None = None,
     ) -> HttpReply:
-        """PUT exactly `size_bytes` of `file` from where it stands, in constant memory, never chunked.
+        """PUT exactly `size_bytes` of `file` from its current position, in constant memory, never chunked.
 
         Always over a new connection. `silence_seconds` bounds the time in which nothing moves;
         `on_progress` hears how many bytes were handed over. A 2xx is returned without its body; of an
-        error's body the first 16 KiB. Beyond what `post` raises:
+        error's body the first 16 KiB. Beyond what `call` raises:
         - ApiUnavailableError `upload_interrupted`, StoppedError: not all bytes went out: it did not arrive;
         - UploadUncertainError: all bytes went out, and no answer came, or none that says no for certain;
         - RecordingError `changed_during_upload`: the file ended early; StorageError: it can't be read.
@@ -196,17 +196,17 @@ class HttpClient:
         raise failure
 
     def abort_all(self) -> None:
-        """End every exchange under way at once, and refuse further ones: both raise StoppedError."""
+        """End every exchange in progress at once, and refuse new ones: both raise StoppedError."""
         self._watchdog.end_all()
 
     def close(self) -> None:
-        """Abort what is under way, then let go of connections and the watchdog's thread."""
+        """Abort every exchange, then close the connections and stop the watchdog's thread."""
         self._watchdog.end_all()
         self._watchdog.close()
         self._kept.close()
 
     def _perform(self, adapter: Adapter, plan: _Plan) -> HttpReply:
-        """The boundary: one request and its reply; every failure is one of ours."""
+        """The boundary: one request and its reply; every failure is one of `errors`."""
         exchange = plan.exchange
         failure: Exception | None = None
         beat(exchange.silence_seconds)
@@ -215,10 +215,10 @@ class HttpClient:
         except LIBRARY_ERRORS as error:
             failure = translated(error, exchange.where)
         beat()
-        # Asked even if all seems well: cut short by us, a reply without a length looks complete.
+        # Also checked on success: a reply without a length looks complete if we cut it short.
         failure = exchange.ending() or failure
         if failure is not None:
-            raise failure  # outside the handler, so that nothing leads back to the library's exception
+            raise failure  # outside the handler, so that the library's exception is not chained
         return reply
 
     def _talk(self, adapter: Adapter, plan: _Plan) -> HttpReply:
@@ -241,31 +241,38 @@ class HttpClient:
 
     def _read(self, response: requests.Response, plan: _Plan) -> bytes:
         if isinstance(plan.body, _BoundedReader):
-            # The status decides about an upload; a body that stalls or breaks must not undo that.
+            # An upload's outcome is its status; a body that stalls or is cut short must not change that.
             return b"" if response.ok else _read_some(response, _ERROR_BODY_BYTES)
         chunks, size = [], 0
         for chunk in response.raw.stream(_READ_BYTES, decode_content=False):
             size += len(chunk)
             if size > self._max_reply_bytes:
-                raise ApiUnavailableError(
-                    f"The reply of {plan.exchange.where} is too large: more than"
-                    f" {self._max_reply_bytes / _MIB:g} MiB.",
-                    code="api_protocol",
-                    status=response.status_code,
-                )
+                raise _too_large(response.status_code, plan.exchange.where, self._max_reply_bytes)
             chunks.append(chunk)
-        return _decoded(b"".join(chunks), response, self._max_reply_bytes)
+        return _decoded(b"".join(chunks), response, plan.exchange.where, self._max_reply_bytes)
 
 
-def _decoded(body: bytes, response: requests.Response, max_bytes: int) -> bytes:
+def _decoded(body: bytes, response: requests.Response, where: str, max_bytes: int) -> bytes:
     """The body without its compression, which some gateways apply although none was asked for."""
     if response.headers.get("Content-Encoding", "").strip().lower() not in ("gzip", "x-gzip", "deflate"):
         return body
     try:
         # 32: a gzip or a zlib header, whichever is there (zlib manual, inflateInit2).
-        return zlib.decompressobj(zlib.MAX_WBITS | 32).decompress(body, max_bytes)
+        unpacker = zlib.decompressobj(zlib.MAX_WBITS | 32)
+        unpacked = unpacker.decompress(body, max_bytes)
     except zlib.error:
         return body  # some say so and send it plain
+    if unpacker.unconsumed_tail:
+        raise _too_large(response.status_code, where, max_bytes)
+    return unpacked
+
+
+def _too_large(status: int, where: str, max_bytes: int) -> ApiUnavailableError:
+    return ApiUnavailableError(
+        f"The reply of {where} is too large: more than {max_bytes / _MIB:g} MiB.",
+        code="api_protocol",
+        status=status,
+    )
 
 
 def _is_definite_no(reply: HttpReply) -> bool:
@@ -284,7 +291,7 @@ def _read_some(response: requests.Response, limit_bytes: int) -> bytes:
 
 @dataclass(frozen=True)
 class _Plan:
-    """What is to be sent in an exchange."""
+    """What to send in an exchange."""
 
     exchange: Exchange
     method: str
@@ -293,24 +300,24 @@ class _Plan:
     body: bytes | _BoundedReader | None = field(repr=False)
 
     def prepared(self) -> requests.PreparedRequest:
-        """The request as requests wants it, its length always declared."""
+        """The request as a requests object, always with a declared length."""
         always = {"User-Agent": f"invox-watcher/{__version__}", "Accept-Encoding": "identity"}
         data = self.body if isinstance(self.body, bytes) else None
         request = requests.Request(
             self.method, self.url, headers={**always, **self.headers}, data=data
         ).prepare()
         if isinstance(self.body, _BoundedReader):
-            # Set here, because requests chunks a body that it can't measure, and one of zero bytes too.
+            # Set here, because requests chunks a body whose length it can't determine, or that is empty.
             request.headers["Content-Length"] = str(self.body.size_bytes)
             request.body = self.body  # type: ignore[assignment]  # urllib3 takes anything that reads
         return request
 
 
 class _BoundedReader:
-    """Reads exactly the bytes that were promised, and knows how many were handed to the network.
+    """Reads exactly the declared number of bytes, and counts how many were handed to the network.
 
-    A file that has grown is cut at the promise. One that has shrunk ends the exchange at once: the receiver
-    would wait for the rest until the deadline.
+    A file that has grown is cut at the declared length. One that has shrunk ends the exchange at once, since
+    the receiver would wait for the rest until the deadline.
     """
 
     def __init__(
@@ -330,7 +337,7 @@ class _BoundedReader:
         self.handed_over = False
 
     def read(self, size: int) -> bytes:
-        """The next block. Being asked for it means that the one before was taken by the kernel."""
+        """The next block. A call means that the kernel has accepted the previous one."""
         self.handed_over = self._left_bytes == 0
         beat(self._silence_seconds)
         if self._pending_bytes:
@@ -346,18 +353,18 @@ class _BoundedReader:
         return block
 
     def _read_file(self, size: int) -> bytes:
-        trouble = 0
+        failure = 0
         try:
             block = self._file.read(size)
-        except OSError as error:  # must not pass for a fault of the network
-            trouble = error.errno or errno.EIO
-        if trouble:
-            raise StorageError(f"The recording can't be read: {os.strerror(trouble)}.", code="read_failed")
+        except OSError as error:  # must not be mistaken for a network error
+            failure = error.errno or errno.EIO
+        if failure:
+            raise StorageError(f"Can't read the recording: {os.strerror(failure)}.", code="read_failed")
         if not block:
             raise RecordingError(
-                f"The recording became shorter while it was uploaded: {self._left_bytes} bytes are missing.",
+                f"The recording became shorter during the upload: {self._left_bytes} bytes are missing.",
                 code="changed_during_upload",
-                hint="Something still writes to the file. Put it into the inbox again once it is finished.",
+                hint="A program is still writing to the file. Copy it to the inbox again once complete.",
             )
         return block
 
@@ -371,9 +378,9 @@ def _refuse_redirect_or_proxy(status: int, where: str) -> None:
 
 def _upload_failure(error: InvoxError, where: str, *, handed_over: bool) -> InvoxError:
     if isinstance(error, ApiError) and error.status is not None:
-        return error  # there was an answer
+        return error  # there was a response
     if handed_over:
-        return _uncertain(f"The answer of {where} is missing. {error.message}")
+        return _uncertain(f"{where} did not respond. {error.message}")
     return _interrupted(error.message) if isinstance(error, ApiUnavailableError) else error
 
 
@@ -383,9 +390,9 @@ def _uncertain(why: str) -> UploadUncertainError:
 
 def _interrupted(why: str) -> ApiUnavailableError:
     return ApiUnavailableError(
-        f"The upload broke off before all bytes were sent. {why}",
+        f"The upload was interrupted before all bytes were sent. {why}",
         code="upload_interrupted",
-        hint="Is the line stable?",
+        hint="Check the network connection if this happens often.",
     )
 
 
@@ -399,9 +406,9 @@ def _check_ca_bundle(ca_bundle: str | None) -> None:
         )
     except OSError:
         raise ApiRefusedError(
-            f"api.ca_bundle: no certificates can be read from {ca_bundle}.",
+            f"api.ca_bundle: can't load certificates from {ca_bundle}.",
             code="tls",
-            hint="It has to be a PEM file, or a folder made by `openssl rehash`, that the daemon may read.",
+            hint="It must be a PEM file, or a folder prepared with `openssl rehash`, readable by the daemon.",
         ) from None
 
 

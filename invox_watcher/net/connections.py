@@ -1,6 +1,7 @@
-"""requests' transport made to obey: one deadline over a whole exchange, abort, and errors in our words.
+"""requests' transport with one deadline over a whole exchange, and a way to abort it from another thread.
 
-A timeout per read lets a peer that sends one byte a second go on for ever: a watchdog shuts the socket down.
+With a timeout per read alone, a peer that sends one byte a second never times out: a watchdog shuts down the
+socket.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import contextlib
 import errno
 import http.client
 import os
+import re
 import socket
 import ssl
 import threading
@@ -24,10 +26,11 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from invox_watcher.errors import ApiUnavailableError, StoppedError
 from invox_watcher.net.failures import host_of, stopped
 
-# urllib3 sends a file in blocks of 16 KiB; larger ones cost memory per upload and save system calls.
+# urllib3's default is 16 KiB; larger blocks cost memory per upload and save system calls.
 _BLOCK_BYTES = 256 * 1024
-# Half of a block: enough to keep a line busy while the next block is read.
+# Half a block: enough to keep the connection busy while the next block is read.
 _UNSENT_BYTES = 128 * 1024
+_ORIGIN = re.compile(r"https?://[^/?#]*")
 
 
 class _End(Enum):
@@ -36,7 +39,7 @@ class _End(Enum):
 
 
 class Exchange:
-    """One exchange under way: how long it may take, the socket it runs over, and who ended it early."""
+    """One exchange in progress: how long it may take, its socket, and what ended it early."""
 
     def __init__(self, url: str, deadline_seconds: float, silence_seconds: float) -> None:
         self.where = host_of(url)
@@ -52,7 +55,7 @@ class Exchange:
 
     @contextlib.contextmanager
     def in_this_thread(self) -> Iterator[None]:
-        """Make this the exchange that connections used by this thread report their sockets to."""
+        """Have connections used by this thread register their sockets with this exchange."""
         _running.exchange = self
         try:
             yield
@@ -60,16 +63,16 @@ class Exchange:
             _running.exchange = None
 
     def watch(self, fileno: int, *, kept: bool) -> None:
-        """Take note of the socket that the exchange runs over from now on.
+        """Register the socket that the exchange uses from now on.
 
         A duplicate of the descriptor is kept, because a shutdown ends the connection under all of its
         descriptors: the TLS layer detaches the socket that it wraps, and http.client closes its own early.
         And SSLSocket.shutdown drops the TLS layer first: a block that another thread is sending at that
-        moment would go out in the clear.
+        moment would be sent unencrypted.
         """
         with self._lock:
             if kept and self._handle is not None:
-                return  # opened by this very exchange
+                return  # opened by this exchange
             self._close_handle()
             self._handle = socket.socket(fileno=os.dup(fileno))
             self.on_kept_connection = kept
@@ -77,32 +80,32 @@ class Exchange:
                 self._shut_down()
 
     def end(self, why: _End) -> None:
-        """Shut the connection down, whatever waits on it; later sockets too."""
+        """Shut down the connection and any that the exchange opens later."""
         with self._lock:
             if self.ended_by is None:
                 self.ended_by = why
                 self._shut_down()
 
     def finish(self) -> None:
-        """Let go of the socket; the connection itself may live on for the next exchange."""
+        """Close the socket; the connection itself may live on for the next exchange."""
         with self._lock:
             self._close_handle()
 
     def ending(self) -> StoppedError | ApiUnavailableError | None:
-        """The error to raise if the exchange was ended from our side."""
+        """The error to raise if `end` was called."""
         if self.ended_by is _End.STOP:
             return stopped()
         if self.ended_by is _End.DEADLINE:
             return ApiUnavailableError(
-                f"The exchange with {self.where} took longer than {self._deadline_seconds:g} s.",
+                f"The request to {self.where} took longer than {self._deadline_seconds:g} s.",
                 code="timeout",
-                hint="Is the line, or the API, that slow?",
+                hint="Check the network. If the API is known to be slow, raise api.read_timeout_seconds.",
             )
         return None
 
     def _shut_down(self) -> None:
         if self._handle is not None:
-            with contextlib.suppress(OSError):  # the peer was faster
+            with contextlib.suppress(OSError):  # already closed by the peer
                 self._handle.shutdown(socket.SHUT_RDWR)
 
     def _close_handle(self) -> None:
@@ -127,7 +130,7 @@ _running = _Running()
 
 
 class Watchdog:
-    """Ends each exchange at its deadline, or all of them at once; one thread for all."""
+    """Ends each exchange at its deadline, or all of them at once, on one thread."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -139,7 +142,7 @@ class Watchdog:
 
     @contextlib.contextmanager
     def over(self, exchange: Exchange) -> Iterator[Exchange]:
-        """Watch over `exchange` for the time of the block. StoppedError after `end_all`."""
+        """Watch `exchange` for the duration of the block. Raises StoppedError after `end_all`."""
         with self._changed:
             if self._stopped:
                 raise stopped()
@@ -191,7 +194,7 @@ class _Response(http.client.HTTPResponse):
 
 
 class _PlainConnection(HTTPConnection):
-    """A connection that tells the exchange of its thread about its socket."""
+    """A connection that registers its socket with its thread's exchange."""
 
     response_class = _Response
 
@@ -204,10 +207,10 @@ class _PlainConnection(HTTPConnection):
     def connect(self) -> None:
         super().connect()
         if (exchange := _running.exchange) is not None:
-            # urllib3 would hold every block that is sent to the connect timeout.
+            # urllib3 would apply the connect timeout to every block that is sent.
             self.timeout = exchange.silence_seconds
             self.sock.settimeout(self.timeout)
-            # The kernel would take megabytes at once: what we call sent should be about what is.
+            # The kernel would buffer megabytes: keep the reported progress close to what was really sent.
             self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
 
     def request(self, method: str, url: str, *args: Any, **kwargs: Any) -> None:
@@ -215,10 +218,10 @@ class _PlainConnection(HTTPConnection):
         if exchange is not None:
             if self.sock is not None:
                 exchange.watch(self.sock.fileno(), kept=True)
-            if url.startswith("/"):
-                # As it was given, byte for byte: requests and urllib3 tidy escapes and dots, and a signature
-                # may cover them.
-                url = exchange.target
+            # As it was given, byte for byte: requests and urllib3 tidy escapes and dots, and a signature may
+            # cover them. A proxy for plain http is given the host as well.
+            host = _ORIGIN.match(url)
+            url = (host[0] if host else "") + exchange.target
         super().request(method, url, *args, **kwargs)
 
 
@@ -229,8 +232,8 @@ class _TlsConnection(_PlainConnection, HTTPSConnection):
         try:
             super().request(method, url, *args, **kwargs)
         except ssl.SSLEOFError:
-            # What a broken pipe is called here. After one of those urllib3 still looks for a reply: storage
-            # that refuses an upload says so and hangs up, however much is still to be sent.
+            # TLS's form of a broken pipe, after which urllib3 still reads the reply: storage that refuses an
+            # upload answers and closes the connection before it has read all of it.
             raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE)) from None
 
 
@@ -246,7 +249,7 @@ _POOLS = {"http": _PlainPool, "https": _TlsPool}
 
 
 class Adapter(HTTPAdapter):
-    """requests' transport over our connections. urllib3 retries nothing: that is the caller's to decide."""
+    """requests' transport over these connections. urllib3 retries nothing: the caller decides."""
 
     def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **options: Any) -> None:
         super().init_poolmanager(connections, maxsize, block, blocksize=_BLOCK_BYTES, **options)

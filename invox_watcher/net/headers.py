@@ -1,8 +1,4 @@
-"""The vendor's API in the vendor's words: token, presigned URL, upload, result.
-
-The README says which parts of it are assumptions ("What to check against your account"); each of them is an
-argument here. Each method raises the errors of `errors` and nothing else.
-"""
+"""Times in HTTP headers: `Retry-After`, `Date`."""
 
 from __future__ import annotations
 
@@ -12,9 +8,9 @@ from email.utils import parsedate_to_datetime
 
 
 def retry_after_seconds(header: str | None, *, now: datetime, max_seconds: float) -> float | None:
-    """What a `Retry-After` header asks for (RFC 9110 §10.2.3: seconds or a date), clamped to 0…max_seconds.
+    """The delay in a `Retry-After` header (RFC 9110 §10.2.3: seconds or a date), clamped to 0…max_seconds.
 
-    None where there is no header or it can't be read: the caller's own backoff then holds.
+    None if there is no header or it can't be parsed: the caller's own backoff then applies.
     """
     if header is None:
         return None

@@ -1,15 +1,16 @@
-"""What is delivered, as bytes: transcripts in each format, and error files. Pure functions."""
+"""The delivered files as bytes: transcripts in each format, and error files. Pure functions."""
 
 from __future__ import annotations
 
 from invox_watcher.outputs.delivery import Delivery, Source
-from invox_watcher.outputs.error_file import error_file
+from invox_watcher.outputs.error_file import FailureReport, render_error
 from invox_watcher.outputs.formats import OutputFormat, render
 
 __all__ = [
     "Delivery",
+    "FailureReport",
     "OutputFormat",
     "Source",
-    "error_file",
     "render",
+    "render_error",
 ]

@@ -1,11 +1,8 @@
-"""Turns a transcript into the files of the outbox: JSON, SRT, VTT and TXT, as bytes.
+"""SRT and VTT: a transcript as captions, at most two lines to a cue.
 
-Pure functions; the same `Delivery` always gives the same bytes, so files can be written again after a crash.
-All files are UTF-8 without a byte order mark and have LF line ends, which every SRT player of today reads.
-
-SRT and VTT are written here and not by a library, because those at hand change the words: pysubs2 1.8 takes
-`{unclear}` for an ASS tag and leaves it out, and does not escape `<` and `&` in VTT; srt has had no release
-since 2023. What takes thought, where lines and cues break, none of them does.
+Not by a library, because those available change the words: pysubs2 1.8 takes `{unclear}` for an ASS tag and
+drops it, and does not escape `<` and `&` in VTT; srt has had no release since 2023. None of them decides
+where lines and cues break, which is the hard part.
 """
 
 from __future__ import annotations
@@ -22,17 +19,19 @@ LINE_LENGTH = 42  # characters; with two lines to a cue the limits of common cap
 LINES_PER_CUE = 2
 _MOST_WORDS = LINES_PER_CUE * (LINE_LENGTH // 2 + 1)  # words of one letter
 _LONGEST_LABEL = 24  # leaves room for words beside the speaker
-_READABLE_MS = 833  # 5/6 of a second, the least that captioning guidelines give a cue, where there is room
-_SHORTEST_MS = 40  # one video frame, where the next cue leaves no more
+_READABLE_MS = (
+    833  # 5/6 of a second, the minimum in captioning guidelines, unless the next cue begins earlier
+)
+_SHORTEST_MS = 40  # one video frame, the minimum in any case
 _SRT_MARKS = str.maketrans("<>{}", "‹›()")
 _CLAUSE_END = re.compile(r"[.,;:!?…–—。、,;:!?]['\"’”»)\]]*$")
 
 
 def srt(segments: Sequence[Segment]) -> str:
-    """SubRip: number, times, at most two lines, a blank line. Each cue names its speaker: players may jump.
+    """SubRip: number, times, at most two lines, a blank line. Each cue names its speaker: players may seek.
 
-    The format has no escapes, and players drop what is between < and > or { and }: "BP <120 and >80" became
-    "BP 80". So those are written as their next of kin, and `-->`, the mark of a line of times, as an arrow.
+    The format has no escapes, and players drop text between < and > or { and }: "BP <120 and >80" becomes
+    "BP 80". So those are replaced by similar characters, and `-->`, which marks a line of times, by an arrow.
     """
     cues = _timed([cue for segment in segments for cue in _cues(segment, prefix(segment.speaker))])
     return "".join(
@@ -57,7 +56,7 @@ class _Cue:
 
 
 def _cues(segment: Segment, prefix: str) -> list[_Cue]:
-    """The segment as cues that fit, each with the share of its time that its share of the words has."""
+    """Split the segment into cues that fit; each gets time in proportion to its share of the words."""
     words = [piece for word in clean(segment.text).split(" ") for piece in _pieces(word)]
     if len(prefix) > _LONGEST_LABEL:
         prefix = f"{prefix[: _LONGEST_LABEL - 3].rstrip()}…: "
@@ -77,7 +76,7 @@ def _cues(segment: Segment, prefix: str) -> list[_Cue]:
 
 
 def _parts(words: list[str], prefix: str) -> Iterator[list[str]]:
-    """The words of each cue: up to the last clause end in the second half of what fits, else even parts."""
+    """The words of each cue: up to the last clause end in the second half of what fits, else equal parts."""
     while words:
         fits = min(len(words), _MOST_WORDS)
         while len(_wrapped(words[:fits], prefix)) > LINES_PER_CUE:
@@ -92,7 +91,7 @@ def _parts(words: list[str], prefix: str) -> Iterator[list[str]]:
 
 
 def _wrapped(words: Sequence[str], prefix: str) -> list[str]:
-    """Lines of at most LINE_LENGTH characters, the first of them beginning with the prefix."""
+    """Lines of at most LINE_LENGTH characters; the first begins with the prefix."""
     lines = [prefix.rstrip()] if prefix else []
     for word in words:
         if lines and len(lines[-1]) + 1 + len(word) <= LINE_LENGTH:
@@ -107,7 +106,7 @@ def _pieces(word: str) -> list[str]:
 
 
 def _timed(cues: list[_Cue]) -> list[_Cue]:
-    """The cues in order of time, none overlapping the next, each long enough to read where there is room."""
+    """The cues sorted by time, without overlaps, each long enough to read if the next one allows it."""
     ordered = sorted(cues, key=lambda cue: cue.start_ms)
     result: list[_Cue] = []
     free_from = 0
@@ -146,7 +145,7 @@ def prefix(speaker: str | None) -> str:
 
 
 def clean(text: str) -> str:
-    """The text on one line: single spaces, no control characters, no words that can't be seen."""
+    """The text on one line: single spaces, no control characters, no invisible words."""
     kinds = {c: unicodedata.category(c) for c in set(text)}
     shown = (
         "\N{REPLACEMENT CHARACTER}" if kinds[c] == "Cs" else " " if kinds[c] == "Cc" else c for c in text

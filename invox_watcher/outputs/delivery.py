@@ -1,12 +1,4 @@
-"""Turns a transcript into the files of the outbox: JSON, SRT, VTT and TXT, as bytes.
-
-Pure functions; the same `Delivery` always gives the same bytes, so files can be written again after a crash.
-All files are UTF-8 without a byte order mark and have LF line ends, which every SRT player of today reads.
-
-SRT and VTT are written here and not by a library, because those at hand change the words: pysubs2 1.8 takes
-`{unclear}` for an ASS tag and leaves it out, and does not escape `<` and `&` in VTT; srt has had no release
-since 2023. What takes thought, where lines and cues break, none of them does.
-"""
+"""What is delivered for one recording: `Delivery`, the input of every output format."""
 
 from __future__ import annotations
 
@@ -31,7 +23,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Delivery:
-    """All that the output files of one recording say. Times are aware datetimes."""
+    """Everything that the output files of one recording contain. Times are aware datetimes."""
 
     job_id: str
     request_id: str | None

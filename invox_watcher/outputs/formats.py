@@ -1,11 +1,7 @@
-"""Turns a transcript into the files of the outbox: JSON, SRT, VTT and TXT, as bytes.
+"""Renders a transcript in each output format: JSON, SRT, VTT and TXT, as bytes.
 
 Pure functions; the same `Delivery` always gives the same bytes, so files can be written again after a crash.
-All files are UTF-8 without a byte order mark and have LF line ends, which every SRT player of today reads.
-
-SRT and VTT are written here and not by a library, because those at hand change the words: pysubs2 1.8 takes
-`{unclear}` for an ASS tag and leaves it out, and does not escape `<` and `&` in VTT; srt has had no release
-since 2023. What takes thought, where lines and cues break, none of them does.
+All files are UTF-8 without a byte order mark, with LF line ends, which every current SRT player reads.
 """
 
 from __future__ import annotations
@@ -25,7 +21,7 @@ OutputFormat = Literal["json", "srt", "vtt", "txt"]
 def render(delivery: Delivery, format: OutputFormat, speaker_names: Mapping[str, str]) -> bytes:
     """The content of one output file. A transcript without words gives an empty SRT and TXT.
 
-    `speaker_names` maps labels (`Speaker_00`) to what people read in SRT, VTT and TXT; JSON keeps the labels.
+    `speaker_names` maps labels (`Speaker_00`) to the names shown in SRT, VTT and TXT; JSON keeps the labels.
     """
     if format == "json":
         return transcript_json(delivery)
@@ -38,7 +34,7 @@ def render(delivery: Delivery, format: OutputFormat, speaker_names: Mapping[str,
 
 
 def _txt(segments: Sequence[Segment]) -> str:
-    """A paragraph for each turn of a speaker, and the line breaks that the API put into its text."""
+    """One paragraph for each turn of a speaker, with the line breaks of the API's text."""
     paragraphs = []
     for speaker, turn in groupby(segments, key=lambda segment: segment.speaker):
         words = " ".join("\n".join(map(clean, segment.text.splitlines())) for segment in turn)

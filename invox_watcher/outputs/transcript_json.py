@@ -1,12 +1,4 @@
-"""Turns a transcript into the files of the outbox: JSON, SRT, VTT and TXT, as bytes.
-
-Pure functions; the same `Delivery` always gives the same bytes, so files can be written again after a crash.
-All files are UTF-8 without a byte order mark and have LF line ends, which every SRT player of today reads.
-
-SRT and VTT are written here and not by a library, because those at hand change the words: pysubs2 1.8 takes
-`{unclear}` for an ASS tag and leaves it out, and does not escape `<` and `&` in VTT; srt has had no release
-since 2023. What takes thought, where lines and cues break, none of them does.
-"""
+"""The transcript as JSON: the recording, its segments, and the API's reply unchanged."""
 
 from __future__ import annotations
 
@@ -51,7 +43,7 @@ def transcript_json(delivery: Delivery) -> bytes:
 
 
 def _finite(value: Any) -> Any:
-    """The value with null for NaN and infinity, which Python's JSON reads and writes but JSON lacks."""
+    """The value with null for NaN and infinity, which Python's JSON parser accepts but JSON does not have."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from invox_watcher.processing.backoff import Backoff
+from invox_watcher.processing.context import ProcessingOptions
 from invox_watcher.processing.engine import Engine
+from invox_watcher.processing.gates import Gate, JournalMonitor, Since, reasons
+from invox_watcher.processing.intake import Intake
 from invox_watcher.processing.lanes import Clock
-from invox_watcher.processing.pipeline import Pipeline, ProcessingOptions
+from invox_watcher.processing.pipeline import Pipeline
 from invox_watcher.processing.polling import PollingPolicy
 from invox_watcher.processing.recovery import recover, return_stranded
 
@@ -13,9 +16,14 @@ __all__ = [
     "Backoff",
     "Clock",
     "Engine",
+    "Gate",
+    "Intake",
+    "JournalMonitor",
     "Pipeline",
     "PollingPolicy",
     "ProcessingOptions",
+    "Since",
+    "reasons",
     "recover",
     "return_stranded",
 ]

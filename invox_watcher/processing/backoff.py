@@ -1,4 +1,4 @@
-"""Delay and deadline arithmetic, pure: how long until the next try, the next look, the next probe.
+"""Delay and deadline arithmetic, pure: how long until the next attempt, and the next probe.
 
 No function here reads a clock or sleeps; times are seconds of the caller's monotonic clock.
 """
@@ -20,16 +20,16 @@ class Backoff:
     max_seconds: float
 
     def delay_seconds(self, attempt: int, *, chance: Callable[[], float] = random.random) -> float:
-        """The delay before try `attempt` + 1, for `attempt` ≥ 1. The floor keeps a crowd from spinning."""
+        """The delay after `attempt` failed attempts. The floor keeps many jobs from spinning."""
         ceiling = min(self.max_seconds, self.base_seconds * 2.0 ** min(max(attempt, 1) - 1, 60))
         return ceiling * (0.5 + 0.5 * chance())
 
 
 @dataclass
 class Breaker:
-    """Stops calls to an API that is ill: open after repeated faults, then one probe at a time, then a ramp.
+    """Stops calls to a failing API: open after repeated faults, then one probe at a time, then a ramp.
 
-    `admit` says how long a call has to wait (0: it may go now); `success` and `fault` say how calls ended.
+    `admit` returns how long a call has to wait (0: it may start now); `success` and `fault` report its end.
     A call may take hours (an upload), so nothing waits for one to end: while open, each delay lets one probe
     pass, and after the first success calls are let through at a rate that doubles with each further one.
     Not thread-safe: its owner holds a lock.
@@ -60,7 +60,7 @@ class Breaker:
         return 0.0
 
     def success(self, now: float) -> bool:
-        """A call came back well. True where this closed the breaker."""
+        """A call succeeded. True if this closed the breaker."""
         closed = self.is_open
         self._opened = self._faults = 0
         if closed:
@@ -70,9 +70,9 @@ class Breaker:
         return closed
 
     def fault(self, now: float, *, retry_after_seconds: float | None = None, at_once: bool = False) -> bool:
-        """A call failed. True where this opened the breaker, or opened it again after a failed probe.
+        """A call failed. True if this opened the breaker, or reopened it after a failed probe.
 
-        `at_once` opens it without counting: a fault of set-up will not go away by itself.
+        `at_once` opens it without counting: a wrong configuration does not fix itself.
         """
         self._faults += 1
         if self.is_open and not self._probing:  # a call from before it opened

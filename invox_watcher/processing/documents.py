@@ -1,10 +1,11 @@
-"""What a job leaves behind for people: the facts in its transcript files, or its error file."""
+"""From a job to what people get: the content of its transcript files, or of its error file."""
 
 from __future__ import annotations
 
 from invox_watcher.invox import parse_reply
-from invox_watcher.job import Job
-from invox_watcher.outputs import Delivery, Source
+from invox_watcher.job import Failure, Job
+from invox_watcher.outputs import Delivery, FailureReport, Source, render_error
+from invox_watcher.times import rfc3339
 
 
 def delivery_of(job: Job, payload: object) -> Delivery:
@@ -28,4 +29,24 @@ def delivery_of(job: Job, payload: object) -> Delivery:
         delivered_by=job.delivered_by or "",
         transcript=reply.transcript,
         api_reply=reply.raw,
+    )
+
+
+def error_file(job: Job, failure: Failure) -> bytes:
+    """The content of the error file of `job`, which goes into failed/ because of `failure`."""
+    return render_error(
+        FailureReport(
+            job_id=job.id,
+            request_id=job.request_id,
+            name=job.path,
+            size_bytes=job.size_bytes,
+            sha256=job.sha256,
+            format=job.format,
+            stage=failure.stage,
+            reason=failure.reason,
+            attempts=failure.attempts,
+            retry_can_help=failure.retry_can_help,
+            received_at=job.received_at,
+            failed_at=failure.at or rfc3339(job.updated_at),
+        )
     )

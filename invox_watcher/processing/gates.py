@@ -1,11 +1,17 @@
-"""May a recording go now, and if not, why? Everything that can hold the intake up answers by one protocol."""
+"""May a recording go now, and if not, why and since when? Whatever can hold recordings up is a gate."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import threading
+from collections.abc import Callable, Iterable
+from datetime import datetime
 from typing import Protocol
 
-from invox_watcher.errors import Reason
+from invox_watcher.errors import JournalError, Reason
+from invox_watcher.events import Event, log
+from invox_watcher.heartbeat import beat
+from invox_watcher.journal import Journal
+from invox_watcher.times import utc_now
 
 
 class Gate(Protocol):
@@ -19,3 +25,54 @@ def reasons(gates: Iterable[Gate]) -> list[Reason]:
     """Why nothing may pass now, one reason for each code; empty while all are open."""
     found = {reason.code: reason for gate in gates if (reason := gate.closed()) is not None}
     return list(found.values())
+
+
+class Since:
+    """Remembers since when there has been a reason, whichever it was."""
+
+    def __init__(self, *, now: Callable[[], datetime] = utc_now) -> None:
+        self._now = now
+        self._since: datetime | None = None
+
+    def update(self, found: Iterable[Reason]) -> datetime | None:
+        """Since when `found`, and what was given before, has not been empty; None if it is."""
+        self._since = (self._since or self._now()) if any(True for _ in found) else None
+        return self._since
+
+
+class JournalMonitor:
+    """A gate that is closed while the journal does not answer; `watch` runs in a thread of its own."""
+
+    def __init__(self, journal: Journal, check_seconds: float) -> None:
+        self._journal = journal
+        self._check_seconds = check_seconds
+        self._fault: JournalError | None = None
+
+    def closed(self) -> Reason | None:
+        """Why the journal can't be used, by the last check of `watch`; None if it can. Never blocks."""
+        fault = self._fault  # `watch` may change it meanwhile
+        return fault.reason if fault is not None else None
+
+    def watch(self, stop: threading.Event) -> None:
+        """Check again and again until `stop` is set: a recording may only be taken if the journal answers."""
+        while not stop.is_set():
+            self.check()
+            stop.wait(self._check_seconds)
+
+    def check(self) -> None:
+        """Ask the journal once, and log when it stops or begins to answer."""
+        before, self._fault = self._fault, self._ask()
+        if self._fault is None:
+            beat()
+            if before is not None:
+                log.info(Event.STORAGE_RECOVERED)
+        elif before is None:
+            fault = self._fault
+            log.error(Event.STORAGE_ERROR, code=fault.code, error=fault.message, hint=fault.hint)
+
+    def _ask(self) -> JournalError | None:
+        try:
+            self._journal.check()
+        except JournalError as error:
+            return error
+        return None

@@ -1,9 +1,4 @@
-"""Decides *when* to advance *which* job: due times, worker threads, the breaker, what a fault does to a job.
-
-Jobs lie in one of two heaps by due time: those that move a recording's bytes (hash, upload) have
-`upload.workers` threads, everything else has a few of its own, so that a gigabyte on a slow line never delays
-a transcript. A job that waits is an entry in a heap and costs no thread.
-"""
+"""Queues of jobs by due time, each for its own group of threads, and the clock that they go by."""
 
 from __future__ import annotations
 
@@ -17,19 +12,19 @@ from invox_watcher.job import Job
 
 
 class Clock:
-    """The time by which jobs are due, and how it is waited for; a test may let hours pass in a moment."""
+    """The time by which jobs are due, and how to wait for it; a test may make hours pass in a moment."""
 
     def __call__(self) -> float:
-        """Now, in seconds; only differences mean anything."""
+        """Now, in seconds; only differences have a meaning."""
         return time.monotonic()
 
     def wait(self, changed: threading.Condition, seconds: float | None) -> None:
-        """Wait until `changed`, which the caller holds, is notified, or for so many seconds."""
+        """Wait until `changed`, which the caller holds, is notified, or that many seconds have passed."""
         changed.wait(seconds)
 
 
 class _Entry(NamedTuple):
-    """A job in a lane. `held_back`: only by the breaker, or by the ramp after it."""
+    """A job in a lane. `held_back`: it waits only for the breaker, or for the ramp after it."""
 
     due: float
     order: int
@@ -38,7 +33,7 @@ class _Entry(NamedTuple):
 
 
 class Lane:
-    """Jobs by due time for one group of threads. `take` blocks until one is due or the lane is closed."""
+    """Jobs by due time for one group of threads."""
 
     place = None
 
@@ -52,12 +47,14 @@ class Lane:
         self._closed = False
 
     def put(self, job: Job, after_seconds: float, *, held_back: bool) -> None:
+        """Add a job that is due in `after_seconds`."""
         with self._changed:
             due = self._clock() + after_seconds
             heapq.heappush(self._heap, _Entry(due, next(self._order), job, held_back))
             self._changed.notify()
 
     def take(self) -> Job | None:
+        """Wait for a job that is due; None once the lane is closed."""
         with self._changed:
             while not self._closed:
                 wait = self._heap[0].due - self._clock() if self._heap else None
@@ -82,7 +79,7 @@ class Lane:
             return {job.id: max(due - now, 0.0) for due, _order, job, _held_back in self._heap}
 
     def expedite(self, request_id: str) -> bool:
-        """Make the job with that request id due now; False where it is not here."""
+        """Make the job with that request id due now; False if it is not here."""
         with self._changed:
             for place, entry in enumerate(self._heap):
                 if entry.job.request_id == request_id:
@@ -93,7 +90,7 @@ class Lane:
         return False
 
     def release(self) -> None:
-        """Make all that are held back due now."""
+        """Make all due now that are held back."""
         with self._changed:
             now = self._clock()
             self._heap = [entry._replace(due=now) if entry.held_back else entry for entry in self._heap]
@@ -101,6 +98,7 @@ class Lane:
             self._changed.notify_all()
 
     def close(self) -> None:
+        """Let every thread that waits in `take` go."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()

@@ -1,15 +1,15 @@
-"""What there is under a job's request id, and when to look again: by asking the API, or by its webhook.
+"""What there is under a job's request id, and when to poll again: from the API, or from its webhook.
 
-A webhook's signature does not cover its words, so by default a webhook is only the moment to ask, and the
-words are the API's. See docs/webhooks.md for the three ways of `webhook.confirm`.
+A webhook's signature does not cover its words, so by default a webhook is only the moment to poll, and the
+words are the API's. See docs/webhooks.md for the three values of `webhook.confirm`.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from enum import Enum, auto
 from typing import Literal
 
 from invox_watcher.errors import ApiError, ApiRefusedError, ApiRejectedError, RequestUnknownError
@@ -17,18 +17,30 @@ from invox_watcher.events import Event, log
 from invox_watcher.invox import InvoxApi, ReplyStatus, TranscriptionReply, parse_reply
 from invox_watcher.job import Job, State
 from invox_watcher.journal import Journal
-from invox_watcher.times import utc_now
+from invox_watcher.processing.waiting import Waiting, WaitingTimes
+from invox_watcher.times import seconds_since
 
-# A second look every quarter of the time already waited keeps a job's answer at most 25 % late.
+# Polling every quarter of the time already waited keeps a job's answer at most 25 % late.
 _POLL_FRACTION = 0.25
+# After an upload of unknown fate: how long its result may stay pending before it counts as never arrived.
+# Generous, since waiting costs minutes once in a crash, and a second upload costs money.
+_UNCERTAIN_FLOOR_SECONDS = 600.0
+_UNCERTAIN_FACTOR = 3.0
+_UNKNOWN_HINT = (
+    "Storage has acknowledged the upload, so the result stays pending until polling.deadline_seconds. If the"
+    " same happens to each recording, check api.status_path."
+)
+
+
+# ---- when ------------------------------------------------------------------------------------------------
 
 
 def first_poll_delay(
     duration_seconds: float | None, ratio: float | None, *, first_seconds: float, max_seconds: float
 ) -> float:
-    """When to ask first: the recording's length × the learned ratio, or `first_seconds` where unknown.
+    """When to poll first: the recording's length × the learned ratio, or `first_seconds` if unknown.
 
-    Never later than `max_seconds`, the cap between any two looks: a look too early costs one small request,
+    Never later than `max_seconds`, the cap between any two polls: polling too early costs one small request,
     and the ratio of short recordings is mostly the fixed cost of each.
     """
     if duration_seconds is None or ratio is None:
@@ -37,19 +49,96 @@ def first_poll_delay(
 
 
 def next_poll_delay(waited_seconds: float, *, first_seconds: float, max_seconds: float) -> float:
-    """How long until the next look at a result that has been pending for `waited_seconds`."""
+    """How long until the next poll for a result that has been pending for `waited_seconds`."""
     return min(max(waited_seconds * _POLL_FRACTION, min(first_seconds, max_seconds)), max_seconds)
 
 
-# After an upload of unknown fate: how long its result may stay pending before we hold that it never arrived.
-# Generous, since waiting costs minutes once in a crash, and a second upload costs money.
-_UNCERTAIN_FLOOR_SECONDS = 600.0
-_UNCERTAIN_FACTOR = 3.0
-_PENDING = TranscriptionReply(ReplyStatus.PENDING, None, None, {})
-_UNKNOWN_HINT = (
-    "Storage has taken the recording, so it is waited for until polling.deadline_seconds. If that is so for"
-    " each recording, check api.status_path."
-)
+# ---- webhook.confirm -------------------------------------------------------------------------------------
+
+
+class ApiAnswer(Enum):
+    """What the API says about a request id."""
+
+    FINAL = auto()  # a transcript or an error
+    PENDING = auto()
+    DENIED = auto()  # it knows no such request, but has not said so for long: not to be believed yet
+    UNKNOWN = auto()  # it has denied the request for `polling.unknown_seconds`
+
+
+class Decision(Enum):
+    """What to do about a job that waits."""
+
+    ASK_API = auto()
+    TAKE_API = auto()  # the API's reply counts
+    TAKE_WEBHOOK = auto()  # the webhook's words count
+    WAIT = auto()
+    GIVE_UP = auto()  # the API has nothing under the request id
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is known when `webhook.confirm` decides."""
+
+    api: ApiAnswer | None = None  # None: not asked yet
+    acknowledged: bool = False  # storage has acknowledged the upload: nothing else can come of a denial
+    webhook: bool = False  # whether one came
+    covers_body: bool = False  # whether its signature covers its words
+    webhook_is_old: bool = False  # it came so long ago that the API should have the result by now
+    api_answers: bool | None = None  # whether the API answers for jobs whose result it sends; None: not known
+
+
+def confirm_always(evidence: Evidence) -> Decision:
+    """Only the API's words count. So too if no webhook is expected."""
+    match evidence.api:
+        case None:
+            return Decision.ASK_API
+        case ApiAnswer.FINAL:
+            return Decision.TAKE_API
+        case ApiAnswer.UNKNOWN if not evidence.acknowledged:
+            return Decision.GIVE_UP
+        case _:
+            return Decision.WAIT
+
+
+def confirm_never(evidence: Evidence) -> Decision:
+    """A webhook's words count as soon as it comes."""
+    return Decision.TAKE_WEBHOOK if evidence.webhook else _without_webhook(evidence)
+
+
+def confirm_auto(evidence: Evidence) -> Decision:
+    """The API's words count, or the webhook's if the API doesn't answer for jobs whose result it sends.
+
+    Not believed quickly, since a moment's denial must not open the way for a webhook's own words; but once it
+    has denied one job for long, and never answered for any, it is how this account works. Words that are
+    covered by a signature need no confirmation.
+    """
+    if not evidence.webhook:
+        return _without_webhook(evidence)
+    if evidence.covers_body:
+        return Decision.TAKE_WEBHOOK
+    if evidence.api in (None, ApiAnswer.FINAL):
+        return confirm_always(evidence)
+    denied = evidence.api is ApiAnswer.UNKNOWN or (
+        evidence.api is ApiAnswer.DENIED and evidence.api_answers is False
+    )
+    return Decision.TAKE_WEBHOOK if denied or evidence.webhook_is_old else Decision.WAIT
+
+
+def _without_webhook(evidence: Evidence) -> Decision:
+    """An API that denies a job may be one that only ever sends such jobs' results."""
+    if evidence.api is ApiAnswer.UNKNOWN and evidence.api_answers is not True:
+        return Decision.WAIT
+    return confirm_always(evidence)
+
+
+_CONFIRM: dict[str, Callable[[Evidence], Decision]] = {
+    "auto": confirm_auto,
+    "always": confirm_always,
+    "never": confirm_never,
+}
+
+
+# ---- polling ---------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -66,184 +155,158 @@ class PollingPolicy:
 
 @dataclass(frozen=True)
 class PollOutcome:
-    """A reply, and by which way it came."""
+    """What a poll found: a final reply, or that it is pending, or (`is_unknown`) that nothing will come."""
 
-    reply: TranscriptionReply
+    reply: TranscriptionReply | None
     delivered_by: Literal["polling", "webhook"]
+    waiting: Waiting
+    is_unknown: bool = False
     asked_api: bool = True
-
-    @property
-    def is_final(self) -> bool:
-        """Whether there is a transcript or an error, and nothing more to wait for."""
-        return self.reply.status is not ReplyStatus.PENDING
 
 
 class ResultPoller:
-    """Asks about jobs that the API has, or may have. Safe for several threads, one per job at a time."""
+    """Polls for jobs that the API has, or may have. Safe for several threads, one per job at a time."""
 
     def __init__(
         self,
         journal: Journal,
         api: InvoxApi,
-        asking: PollingPolicy,
+        policy: PollingPolicy,
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._journal = journal
         self._api = api
-        self._asking = asking
-        self._clock = clock
-        self._waiting_since: dict[str, float] = {}
-        self._asked_since: dict[str, float] = {}
-        self._denied_since: dict[str, float] = {}
-        self._reported: set[str] = set()  # jobs of which it was logged that the API does not know them
-        self._answered = False  # whether any question about a result has been answered
-        # Whether the API has answered for a job whose result it sent; None where that is not known yet.
-        self._api_answers: bool | None = None
+        self._policy = policy
+        self._times = WaitingTimes(clock)
+        self._confirm = _CONFIRM["always" if policy.callback_url is None else policy.confirm]
+        self._api_answers: bool | None = None  # see `Evidence`
+        self._answered = False  # whether any poll was answered
+        self._reported: set[str] = set()  # jobs logged as unknown to the API
 
-    def ask(self, job: Job) -> PollOutcome | None:
-        """What there is under the request id; None once the API has denied to know it for long enough.
+    def poll(self, job: Job) -> PollOutcome:
+        """What there is under the request id of `job`."""
+        assert job.request_id is not None  # noqa: S101 - written with the states that are polled
+        self._times.begin_poll(job)
+        stored = self._journal.notice(job.request_id) if self._policy.callback_url else None
+        by: Literal["polling", "webhook"] = "polling" if stored is None else "webhook"
+        evidence, notice = Evidence(acknowledged=job.state is State.WAITING), None
+        if stored is not None:
+            notice = parse_reply(stored.payload, duration_seconds=job.duration_seconds, pushed=True)
+            evidence = replace(evidence, webhook=True, covers_body=stored.covers_body)
+        if self._confirm(evidence) is Decision.TAKE_WEBHOOK:
+            return PollOutcome(notice, by, self._times.end_poll(job), asked_api=False)
+        answer, reply, waiting = self._ask_api(job, job.request_id)
+        if stored is not None:
+            is_old = answer is not ApiAnswer.FINAL and self._is_old(job, seconds_since(stored.at))
+            self._learn(answer, webhook_is_old=is_old)
+            evidence = replace(evidence, webhook_is_old=is_old)
+        decision = self._confirm(replace(evidence, api=answer, api_answers=self._api_answers))
+        taken = {Decision.TAKE_API: reply, Decision.TAKE_WEBHOOK: notice}.get(decision)
+        return PollOutcome(taken, by, waiting, is_unknown=decision is Decision.GIVE_UP)
 
-        That is believed only of an upload of unknown fate: what storage has acknowledged is pending.
-        """
-        assert job.request_id is not None  # noqa: S101 - written with the states that ask
-        self._asked_since.setdefault(job.id, self._clock())
-        stored = self._journal.notice(job.request_id) if self._asking.callback_url else None
-        if stored is None:
-            reply = self._ask_api(job, job.request_id)
-            if reply is None and (job.state is State.WAITING or self._may_come_by_webhook_only()):
-                reply = _PENDING
-            return None if reply is None else PollOutcome(reply, "polling")
-        pushed = parse_reply(stored.payload, duration_seconds=job.duration_seconds, pushed=True)
-        if self._asking.confirm == "never" or (stored.covers_body and self._asking.confirm == "auto"):
-            return PollOutcome(pushed, "webhook", asked_api=False)
-        reply = self._ask_api(job, job.request_id)
-        if reply is not None and reply.status is not ReplyStatus.PENDING:
-            self._api_answers = True
-            return PollOutcome(reply, "webhook")
-        if self._asking.confirm == "auto" and self._is_not_answering(job, reply, stored.at):
-            return PollOutcome(pushed, "webhook")
-        if reply is None and job.state is State.WAITING:
-            reply = _PENDING
-        return None if reply is None else PollOutcome(reply, "webhook")
+    def _ask_api(self, job: Job, request_id: str) -> tuple[ApiAnswer, TranscriptionReply | None, Waiting]:
+        """What the API says. Some reject a question about a request whose result they send: a denial, too.
 
-    def _is_not_answering(self, job: Job, reply: TranscriptionReply | None, notified_at: datetime) -> bool:
-        """Whether the API doesn't answer for jobs whose result it sends: it denies them, or says "pending".
-
-        Not believed quickly, since a moment's denial must not open the way for a webhook's own words; but
-        once it has done so with one job for long, and never answered for any, it is how this account works.
-        """
-        never_answers = self._api_answers is False
-        denied = reply is None or (job.id in self._denied_since and never_answers)
-        patience = self._asking.unknown_seconds if never_answers else self.patience_seconds(job)
-        overdue = (utc_now() - notified_at).total_seconds() >= patience
-        if (denied or overdue) and self._api_answers is None:
-            self._api_answers = False
-        return denied or overdue
-
-    def _may_come_by_webhook_only(self) -> bool:
-        """Whether an API that denies a job may be one that only ever sends such jobs' results."""
-        expected = self._asking.callback_url is not None and self._asking.confirm != "always"
-        return expected and self._api_answers is not True
-
-    def _ask_api(self, job: Job, request_id: str) -> TranscriptionReply | None:
-        """The API's reply; None once it has denied to know the request for long enough.
-
-        Some APIs reject a question about a request whose result they send: that is a denial, too.
+        Raises:
+            ApiRefusedError: no poll was ever answered, and this answer is not about the request.
         """
         try:
             reply = self._api.result(request_id, duration_seconds=job.duration_seconds)
         except RequestUnknownError as error:
             if error.code == "not_found" and job.state is State.WAITING and not self._answered:
-                raise _of_set_up(error) from None
+                raise _of_set_up(error, "not_found") from None
             return self._denied(job)
         except ApiRejectedError as error:
-            if self._asking.callback_url is None:
-                raise error if self._answered else _of_set_up(error) from None
+            if self._policy.callback_url is None:
+                raise error if self._answered else _of_set_up(error, "rejected") from None
             return self._denied(job)
         self._answered = True
-        self._denied_since.pop(job.id, None)
-        return reply
+        pending = reply.status is ReplyStatus.PENDING
+        return ApiAnswer.PENDING if pending else ApiAnswer.FINAL, reply, self._times.end_poll(job)
 
-    def _denied(self, job: Job) -> TranscriptionReply | None:
+    def _denied(self, job: Job) -> tuple[ApiAnswer, None, Waiting]:
         # Its books may be behind its storage, or a part of it restarting: one denial is not believed.
-        denied_since = self._denied_since.setdefault(job.id, self._clock())
-        if self._clock() - denied_since < self._asking.unknown_seconds:
-            return _PENDING
-        if self._asking.callback_url is None and job.state is State.WAITING and job.id not in self._reported:
+        waiting = self._times.end_poll(job, denied=True)
+        if waiting.denied_seconds < self._policy.unknown_seconds:
+            return ApiAnswer.DENIED, None, waiting
+        polled_for = job.state is State.WAITING and self._policy.callback_url is None
+        if polled_for and job.id not in self._reported:
             self._reported.add(job.id)
             log.warning(Event.REQUEST_UNKNOWN, job=job.id, request_id=job.request_id, hint=_UNKNOWN_HINT)
-        return None
+        return ApiAnswer.UNKNOWN, None, waiting
+
+    def _is_old(self, job: Job, seconds: float) -> bool:
+        """Whether the API should have the result of a webhook that came so many seconds ago."""
+        never_answers = self._api_answers is False
+        return seconds >= (self._policy.unknown_seconds if never_answers else self.patience_seconds(job))
+
+    def _learn(self, answer: ApiAnswer, *, webhook_is_old: bool) -> None:
+        """Of a job whose webhook has come: does the API answer for those at all?"""
+        if answer is ApiAnswer.FINAL:
+            self._api_answers = True
+        elif self._api_answers is None and (answer is ApiAnswer.UNKNOWN or webhook_is_old):
+            self._api_answers = False
 
     # ---- when --------------------------------------------------------------------------------------------
 
-    def begin(self, job: Job) -> float:
-        """The API has the recording now: start to count, and say in how many seconds to look first."""
-        self._waiting_since[job.id] = self._clock()
-        if self._asking.callback_url is not None:  # the webhook is expected to come first, and wakes the job
-            return max(self._asking.max_seconds, job.duration_seconds or 0.0)
+    def start(self, job: Job) -> float:
+        """The API has the recording now: start to count, and return in how many seconds to poll first."""
+        self._times.start(job)
+        if self._policy.callback_url is not None:  # the webhook is expected to come first, and wakes the job
+            return max(self._policy.max_seconds, job.duration_seconds or 0.0)
         return first_poll_delay(
             job.duration_seconds,
             min(self._ratios(), default=None),
-            first_seconds=self._asking.first_seconds,
-            max_seconds=self._asking.max_seconds,
+            first_seconds=self._policy.first_seconds,
+            max_seconds=self._policy.max_seconds,
         )
 
     def forget(self, job: Job) -> None:
-        """Nothing more is asked about this job."""
-        self._waiting_since.pop(job.id, None)
-        self._asked_since.pop(job.id, None)
-        self._denied_since.pop(job.id, None)
+        """This job is no longer polled."""
+        self._times.forget(job)
         self._reported.discard(job.id)
 
     def is_expected(self, job: Job) -> bool:
         """Whether storage has acknowledged the upload, and its deadline has not passed."""
         if job.uploaded_at is None:
             return False
-        return (utc_now() - job.uploaded_at).total_seconds() < self._asking.deadline_seconds
+        return seconds_since(job.uploaded_at) < self._policy.deadline_seconds
 
-    def waited_seconds(self, job: Job) -> float:
-        """How long this job has been waiting. After a restart the wall clock is believed, forwards only."""
-        now = self._clock()
-        if job.id not in self._waiting_since:
-            began = job.uploaded_at if job.state is State.WAITING else None
-            earlier = max((utc_now() - began).total_seconds(), 0.0) if began else 0.0
-            self._waiting_since[job.id] = now - earlier
-        return now - self._waiting_since[job.id]
-
-    def is_overdue(self, job: Job) -> bool:
+    def is_overdue(self, job: Job, waiting: Waiting) -> bool:
         """Whether a job that is pending has waited for as long as any may.
 
         What the wall clock says of the time before a restart may be a clock that was set, or a host that was
-        off: so in this run, too, it must have been asked about for as long as a result usually takes.
+        off: so in this run, too, it must have been polled for as long as a result usually takes.
         """
-        asked = self._clock() - self._asked_since[job.id]
-        deadline = self._asking.deadline_seconds
-        return self.waited_seconds(job) >= deadline and asked >= min(self.patience_seconds(job), deadline)
+        deadline = self._policy.deadline_seconds
+        if waiting.waited_seconds < deadline:
+            return False
+        return waiting.polled_seconds >= min(self.patience_seconds(job), deadline)
 
-    def next_poll_delay(self, waited_seconds: float) -> float:
-        """In how many seconds to look again at a job that has been waiting for so long."""
+    def next_delay(self, waiting: Waiting) -> float:
+        """In how many seconds to poll again."""
         return next_poll_delay(
-            waited_seconds, first_seconds=self._asking.first_seconds, max_seconds=self._asking.max_seconds
+            waiting.waited_seconds,
+            first_seconds=self._policy.first_seconds,
+            max_seconds=self._policy.max_seconds,
         )
 
     def patience_seconds(self, job: Job) -> float:
         """How long an upload of unknown fate may stay pending before it counts as never arrived.
 
-        A job is expected to take as long as the recording lasts, or as the slowest of late took; where the
-        clock was set meanwhile that may be anything, and the deadline bounds it.
+        A job is expected to take as long as the recording lasts, or as the slowest of late took; if the clock
+        was set meanwhile that may be anything, and the deadline bounds it.
         """
         expected = (job.duration_seconds or 0.0) * max([1.0, *self._ratios()])
         patience = max(_UNCERTAIN_FLOOR_SECONDS, _UNCERTAIN_FACTOR * expected)
-        return min(patience, max(_UNCERTAIN_FLOOR_SECONDS, self._asking.deadline_seconds))
+        return min(patience, max(_UNCERTAIN_FLOOR_SECONDS, self._policy.deadline_seconds))
 
     def _ratios(self) -> list[float]:
-        # Where webhooks are expected, one that had to be asked for tells how long we waited, not the API.
-        by = "polling" if self._asking.callback_url is None else "webhook"
+        # If webhooks are expected, the time of one that had to be polled for says how long we waited.
+        by = "polling" if self._policy.callback_url is None else "webhook"
         return self._journal.transcription_ratios(by)
 
 
-def _of_set_up(error: ApiError) -> ApiRefusedError:
-    """An answer that leaves open whether any question will ever be answered as things are set up."""
-    code = "not_found" if isinstance(error, RequestUnknownError) else "rejected"
+def _of_set_up(error: ApiError, code: str) -> ApiRefusedError:
     return ApiRefusedError(error.message, code=code, hint=error.hint, status=error.status)

@@ -1,7 +1,7 @@
-"""At the start: bring the journal and processing/ together, so that every job is back on the normal path.
+"""At the start: make journal and processing/ agree, so that every job is back on the normal path.
 
-Nothing is processed here. A folder that no job under way owns goes back to the inbox; every job under way
-goes to the engine, whose next step of it is the one that was interrupted.
+Nothing is processed here. What lies in a folder that no job under way owns goes back to the inbox; every job
+under way goes to the engine, which takes the interrupted step again.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from invox_watcher.journal import Journal
 
 
 def recover(journal: Journal, folders: Folders) -> list[Job]:
-    """The jobs to go on with. One whose recording is gone is among them: its next step finds out and says so.
+    """The jobs under way. One whose recording is gone is among them: its next step finds out and logs it.
 
     Raises:
         StorageError, JournalError: the folders or the journal can't be used; nothing is lost by that.
@@ -26,7 +26,7 @@ def recover(journal: Journal, folders: Folders) -> list[Job]:
             try:
                 for path in folders.unclaim(job_id):
                     log.warning(Event.RETURNED, job=job_id, recording=path)
-            except StorageError as error:  # it stays where it is; the others must not wait for it
+            except StorageError as error:  # it stays where it is, and the others don't wait for it
                 log.error(Event.STORAGE_ERROR, job=job_id, code=error.code, error=error.message)
     if jobs:
         log.info(Event.RECOVERED, jobs=len(jobs))
@@ -34,10 +34,10 @@ def recover(journal: Journal, folders: Folders) -> list[Job]:
 
 
 def return_stranded(stranded: set[str], folders: Folders) -> None:
-    """Put back what claims had moved when their share went away, so that they could not at once; forget them.
+    """Return to the inbox what claims had moved before their share became unavailable; empty `stranded`.
 
     Raises:
-        StorageError: the share is still away.
+        StorageError: the share is still unavailable.
     """
     if stranded:
         for job_id in stranded.intersection(folders.processing_ids()):

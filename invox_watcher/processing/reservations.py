@@ -1,4 +1,4 @@
-"""Which name a recording and what comes of it get: one that is free on disk and reserved by no other job."""
+"""Names for a recording and its outputs: free on disk, and reserved by no other job."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ FOLDER_TRIES = 10
 
 
 class Reservations:
-    """Reserves names in the journal, with the state write that needs them, and lets go of them.
+    """Reserves names in the journal, with the state write that needs them, and releases them.
 
-    Look and reservation are one step: no job lets go of a name in between. Before, it is reserved; after,
-    the files that had it are there to be seen.
+    Whether a name is free on disk is checked under the lock that its release takes. Before its release a name
+    is reserved; afterwards the files that have it are on disk.
     """
 
     def __init__(self, folders: Folders, journal: Journal) -> None:
         self._folders = folders
         self._journal = journal
-        self._one_at_a_time = threading.Lock()
+        self._lock = threading.Lock()
 
-    def for_outputs(self, job: Job, formats: Sequence[OutputFormat], **changes: Any) -> Job:
+    def reserve_outputs(self, job: Job, formats: Sequence[OutputFormat], **changes: Any) -> Job:
         """Move `job` to `transcribed` with a name that is free in the outbox and in done/.
 
         Raises:
@@ -41,7 +41,7 @@ class Reservations:
 
         return self._reserve(job, State.TRANSCRIBED, _stem, free, **changes)
 
-    def for_failure(self, job: Job, **changes: Any) -> Job:
+    def reserve_failure(self, job: Job, **changes: Any) -> Job:
         """Move `job` to `failing` with a name that is free in failed/, for the recording and its error file.
 
         Raises:
@@ -49,16 +49,16 @@ class Reservations:
         """
         return self._reserve(job, State.FAILING, _without_error_suffix, self._folders.failure_free, **changes)
 
-    def let_go(self, job: Job, state: State, **changes: Any) -> Job:
-        """Move `job` to `state`, in which it needs no name any more."""
-        with self._one_at_a_time:
+    def release(self, job: Job, state: State, **changes: Any) -> Job:
+        """Move `job` to `state`, in which it needs no reserved name."""
+        with self._lock:
             return self._journal.move(job, state, **changes)
 
     def _reserve(
         self, job: Job, to: State, key: Callable[[str], str], free: Callable[[str], bool], **changes: Any
     ) -> Job:
         for path in itertools.islice(numbered_folders(job.path), FOLDER_TRIES):
-            with contextlib.suppress(FolderBlockedError), self._one_at_a_time:
+            with contextlib.suppress(FolderBlockedError), self._lock:
                 for name in numbered(path):
                     if free(name):
                         with contextlib.suppress(NameReservedError):
@@ -71,7 +71,7 @@ def _stem(name: str) -> str:
 
 
 def _without_error_suffix(name: str) -> str:
-    """A recording may be called like another one's error file."""
+    """A recording may have the name of another one's error file."""
     while name.endswith(ERROR_SUFFIX):
         name = name.removesuffix(ERROR_SUFFIX)
     return f"failed:{name}"

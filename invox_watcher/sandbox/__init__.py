@@ -1,4 +1,4 @@
-"""A stand-in for the vendor's API that a person can run and that tests use over real HTTP.
+"""A simulation of the vendor's API, to run by hand and to be used in tests over real HTTP.
 
-It shares no code with the client, so that one misunderstanding can't hide on both sides.
+It shares no code with the client, so that a misunderstanding can't be on both sides unnoticed.
 """

@@ -138,7 +138,7 @@ async def _huge_json(size_bytes: int) -> AsyncIterator[bytes]:
 
 
 async def _read(receive: Receive, count_bytes: int) -> None:
-    """Read the body until so many bytes are in, or it ends."""
+    """Read the body until that many bytes have arrived, or it ends."""
     while count_bytes > 0:
         message = await receive()
         count_bytes -= len(message.get("body", b""))
@@ -160,7 +160,7 @@ async def _wait_for_disconnect(receive: Receive) -> None:
 
 
 async def _reset(scope: Scope, receive: Receive) -> None:
-    """Close with RST instead of FIN: what socket(7) says of SO_LINGER with a time of zero."""
+    """Close with RST instead of FIN: SO_LINGER with a time of zero, see socket(7)."""
     transport: asyncio.Transport = scope["state"]["transport"]
     if not transport.is_closing():
         connection: socket.socket = transport.get_extra_info("socket")

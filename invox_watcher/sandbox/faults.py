@@ -2,7 +2,7 @@
 
     {"on": "upload", "do": "status", "status": 503, "retry_after": 2, "times": 3, "after": 1}
 
-`on` is the operation, `times` for how many requests the fault lasts (null: for ever), `after` how many it
+`on` is the operation, `times` for how many requests the fault lasts (null: forever), `after` how many it
 lets pass first. A request goes to the first fault that neither lets it pass nor is used up. With "webhook"
 for `on` it is the same with the webhooks that the sandbox sends.
 """
@@ -54,7 +54,7 @@ class Redirect(_CallFault):
 
 
 class Huge(_CallFault):
-    """200 with well-formed JSON of so many bytes, its length not declared."""
+    """200 with well-formed JSON of that many bytes, its length not declared."""
 
     do: Literal["huge"]
     bytes: int = Field(ge=100)
@@ -67,7 +67,7 @@ class Reset(_CallFault):
 
 
 class CloseAfterBytes(_CallFault):
-    """The connection is reset once so many bytes of the upload are in."""
+    """The connection is reset after that many bytes of the upload."""
 
     do: Literal["close_after_bytes"]
     on: Literal["upload"]
@@ -82,7 +82,7 @@ class Silence(_CallFault):
 
 
 class Latency(_Fault):
-    """The normal answer, but the request is looked at only after so many seconds; a webhook as late."""
+    """The normal answer, but the request is processed only after `seconds`; a webhook as late."""
 
     do: Literal["latency"]
     seconds: NonNegativeFloat
@@ -177,7 +177,7 @@ class FaultRules:
         self._rules.append(_Rule(fault))
 
     def clear(self) -> None:
-        """Forget all faults; those at work on a request go on."""
+        """Forget all faults; those already applied to a request continue."""
         self._rules.clear()
 
     @overload

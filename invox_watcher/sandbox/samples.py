@@ -26,7 +26,7 @@ def speech_samples() -> list[Path]:
     """People reading aloud: the opening of A Tale of Two Cities (44 s), and six lines by Beckett (10 s).
 
     The wheel's other recordings are chimes, or voices of which it is not certain that they are people's.
-    Raises ModuleNotFoundError where the `sandbox` extra is not installed.
+    Raises ModuleNotFoundError if the `sandbox` extra is not installed.
     """
     from moonshine_voice import get_assets_path  # noqa: PLC0415 - optional
 
@@ -52,6 +52,6 @@ def convert(source: Path, target: Path, *, start_seconds: float, seconds: float)
                 break
             position_seconds += frame.samples / frame.sample_rate
             if position_seconds > start_seconds:
-                frame.pts = None  # counted anew, so that the stretch starts at zero
+                frame.pts = None  # counted again, so that the stretch starts at zero
                 writer.mux(stream.encode(frame))
         writer.mux(stream.encode(None))

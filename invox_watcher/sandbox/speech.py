@@ -1,4 +1,4 @@
-"""What is said in a recording: real speech recognition where it is installed, stand-in sentences where not.
+"""What is said in a recording: real speech recognition if it is installed, else placeholder sentences.
 
 PyAV decodes whatever FFmpeg knows; Moonshine's tiny English model, in its wheel, does the recognizing.
 """
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 _INSTALL = "pip install 'invox-watcher[sandbox]'"
 _RATE = 16_000
 _LONGEST_SECONDS = 600
-# Moonshine's binding turns its input into Python floats in one go, with other threads at a stand: 60 ms for
-# a window, two seconds for ten minutes.
+# Moonshine's binding converts its input to Python floats at once, blocking other threads: 60 ms for a window,
+# two seconds for ten minutes.
 _WINDOW_SECONDS = 30
 _CUT_SEARCH_SECONDS = 10
 _CUT_FRAME_SECONDS = 0.1

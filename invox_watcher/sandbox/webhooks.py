@@ -39,7 +39,7 @@ class Webhooks:
     ) -> None:
         """`on_attempt` is told the receiver's HTTP status, None if there was none.
 
-        Raises OSError where `webhook_ca` can't be read or holds no certificate.
+        Raises OSError if `webhook_ca` can't be read or contains no certificate.
         """
         self._settings = settings
         self._reading = settings.reading
@@ -151,8 +151,8 @@ class Webhooks:
 async def _post(url: str, body: bytes, headers: Sequence[tuple[str, str]], tls: ssl.SSLContext) -> int:
     """POST over a connection of its own, and read the whole answer; its status. Follows nothing.
 
-    Raises OSError, ValueError for a host name that can be none, and h11.RemoteProtocolError where the
-    answer is no HTTP or breaks off.
+    Raises OSError, ValueError for an invalid host name, and h11.RemoteProtocolError if the answer is not
+    HTTP or is incomplete.
     """
     parts = urlsplit(url)
     secure = parts.scheme == "https"

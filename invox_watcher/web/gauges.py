@@ -1,7 +1,6 @@
-"""What Prometheus reads: what the daemon has done, counted from its events, and how things stand right now.
+"""What Prometheus reads of the present: is the daemon ready, what waits and where, how full are the disks?
 
-Names and units follow https://prometheus.io/docs/practices/naming/. No label can hold a name or an id: except
-for HTTP statuses, all values of labels are written in the code.
+Each scrape asks anew, and never takes longer than a second. Names and units are as in `metrics`.
 """
 
 from __future__ import annotations
@@ -25,72 +24,72 @@ from invox_watcher.job import ACTIVE, Job, State
 from invox_watcher.times import seconds_since
 from invox_watcher.web.metrics import Counters
 
-# Less than the ten seconds that Prometheus gives a scrape, and than a person waits.
-_LOOK_SECONDS = 1.0
+# Less than the ten seconds that Prometheus allows for a scrape.
+_PROBE_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
 class IntakeSnapshot:
-    """How things stand, as far as no disk has to be asked."""
+    """The daemon's status, as far as no disk has to be asked."""
 
     problems: Collection[str]  # codes of what keeps a recording from going through
-    api_is_away: bool  # nothing is sent to the API for now
-    takes: bool  # whether recordings are taken from the inbox
+    api_is_unavailable: bool  # nothing is sent to the API for now
+    paused: bool  # no recording is taken from the inbox
     inbox: InboxStatus
 
 
 class Gauges:
-    """Asks at each scrape how things stand; never for longer than a second, whatever a disk does."""
+    """Collects the values at each scrape, in at most a second, whatever a disk does."""
 
     def __init__(
         self,
         *,
-        standing: Callable[[], IntakeSnapshot],
+        snapshot: Callable[[], IntakeSnapshot],
         under_way: Callable[[], Sequence[Job]],
         folders: Mapping[str, Path],
     ) -> None:
-        """`under_way` asks the journal; `folders` says what to call the folders whose disks are measured."""
-        self._standing = standing
+        """`under_way` asks the journal; `folders` are those whose disks are measured, by name."""
+        self._snapshot = snapshot
         self._journal = Probe("journal", under_way)
         self._disks = {name: Probe(name, partial(os.statvfs, path)) for name, path in folders.items()}
 
     def collect(self) -> Iterator[Metric]:
-        """The metrics of this moment; what could not be found out in time is left out."""
-        looks: list[Probe[Any]] = [self._journal, *self._disks.values()]
-        for look in looks:
-            look.begin()
-        yield from _of_standing(self._standing())
-        give_up = time.monotonic() + _LOOK_SECONDS
-        for look in looks:
-            look.wait(give_up)
+        """The metrics of this moment; what did not answer in time is left out."""
+        probes: list[Probe[Any]] = [self._journal, *self._disks.values()]
+        for probe in probes:
+            probe.begin()
+        yield from _of_snapshot(self._snapshot())
+        give_up = time.monotonic() + _PROBE_SECONDS
+        for probe in probes:
+            probe.wait(give_up)
         if self._journal.answer is not None:
             yield from _of_journal(self._journal.answer)
-        yield from _of_disks({name: look.answer for name, look in self._disks.items()})
-        answered = {look.name: look.answer is not None for look in looks}
+        yield from _of_disks({name: disk.answer for name, disk in self._disks.items()})
+        answered = {probe.name: probe.answer is not None for probe in probes}
         yield _gauges(
-            "look_success", "Whether the journal, or a folder's disk, has answered.", "at", answered
+            "probe_success", "Whether the journal, or a folder's disk, answered in time.", "at", answered
         )
 
 
-def exposition(meter: Counters, gauges: Gauges) -> Callable[[], bytes]:
-    """What gives everything as text (`CONTENT_TYPE`); for one thread at a time."""
+def exposition(counters: Counters, gauges: Gauges) -> Callable[[], bytes]:
+    """A function that gives all metrics as text (`CONTENT_TYPE`); for one thread at a time."""
     registry = CollectorRegistry()
-    registry.register(meter.registry)
+    registry.register(counters.registry)
     registry.register(gauges)
     return lambda: prometheus_client.generate_latest(registry)
 
 
-def _of_standing(standing: IntakeSnapshot) -> Iterator[Metric]:
-    yield _gauge("ready", "Whether a recording could go through now.", not standing.problems)
-    problems = dict.fromkeys(standing.problems, 1)
+def _of_snapshot(snapshot: IntakeSnapshot) -> Iterator[Metric]:
+    yield _gauge("ready", "Whether a recording could go through now.", not snapshot.problems)
+    problems = dict.fromkeys(snapshot.problems, 1)
     yield _gauges("problem", "What keeps recordings from going through now.", "code", problems)
     yield _gauge(
         "breaker_open",
-        "Whether nothing but a probe now and then is sent to the API, because it is ill or refuses us.",
-        standing.api_is_away,
+        "Whether the API gets only a probe now and then, because it is unavailable or refuses the calls.",
+        snapshot.api_is_unavailable,
     )
-    yield _gauge("intake_paused", "Whether no recording is taken now.", not standing.takes)
-    yield from _of_inbox(standing.inbox)
+    yield _gauge("intake_paused", "Whether no recording is taken now.", snapshot.paused)
+    yield from _of_inbox(snapshot.inbox)
 
 
 def _of_inbox(inbox: InboxStatus) -> Iterator[Metric]:
@@ -99,13 +98,13 @@ def _of_inbox(inbox: InboxStatus) -> Iterator[Metric]:
     stages = {
         "settling": inbox.settling,
         "unfinished": inbox.unfinished,
-        "waiting": inbox.refused_now,
-        "troubled": inbox.troubled,
+        "held": inbox.refused_now,
+        "error": inbox.troubled,
     }
     yield _gauges("inbox_recordings", "Recordings in the inbox, by why they wait.", "stage", stages)
     yield _gauge(
         "inbox_oldest_seconds",
-        "For how long a recording has been in the inbox; 0 where none is.",
+        "For how long the oldest recording has been in the inbox; 0 if it is empty.",
         0.0 if inbox.oldest is None else time.monotonic() - inbox.oldest,
     )
 
@@ -113,10 +112,10 @@ def _of_inbox(inbox: InboxStatus) -> Iterator[Metric]:
 def _of_journal(under_way: Sequence[Job]) -> Iterator[Metric]:
     found = Counter(job.state for job in under_way)
     counts = {str(state): found[state] for state in State if state in ACTIVE}
-    yield _gauges("jobs", "Recordings under way, by the state that the journal says.", "state", counts)
+    yield _gauges("jobs", "Recordings under way, by their state in the journal.", "state", counts)
     yield _gauge(
         "jobs_oldest_seconds",
-        "For how long a recording has been under way; 0 where none is.",
+        "For how long the oldest job has been under way; 0 if there is none.",
         max((seconds_since(job.received_at) for job in under_way), default=0.0),
     )
 
@@ -125,7 +124,7 @@ def _of_disks(disks: Mapping[str, os.statvfs_result | None]) -> Iterator[Metric]
     known = {name: disk for name, disk in disks.items() if disk is not None}
     free = {name: disk.f_bavail * disk.f_frsize for name, disk in known.items()}
     size = {name: disk.f_blocks * disk.f_frsize for name, disk in known.items()}
-    yield _gauges("storage_free_bytes", "Room that is left on a folder's file system.", "folder", free)
+    yield _gauges("storage_free_bytes", "Free space on a folder's file system.", "folder", free)
     yield _gauges("storage_size_bytes", "Size of a folder's file system.", "folder", size)
 
 

@@ -1,4 +1,4 @@
-"""What Prometheus reads: what the daemon has done, counted from its events, and how things stand right now.
+"""What Prometheus reads of the past: what the daemon has done, counted from its events.
 
 Names and units follow https://prometheus.io/docs/practices/naming/. No label can hold a name or an id: except
 for HTTP statuses, all values of labels are written in the code.
@@ -17,9 +17,9 @@ from invox_watcher import __version__
 from invox_watcher.events import Event
 from invox_watcher.job import State
 
-WebhookAnswer = Literal["taken", "tested", "refused", "not_kept"]
+WebhookAnswer = Literal["taken", "tested", "refused", "not_stored"]
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-# A second series beside each counter and histogram, which nothing reads.
+# Otherwise there is a second series beside each counter and histogram, which nothing reads.
 prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
 
 _SETTLE_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200)
@@ -29,7 +29,7 @@ _TURNAROUND_BUCKETS = (2.5, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 
 
 
 class Counters:
-    """Counts what the daemon does. Safe for several threads; one for the process, whatever is reloaded."""
+    """Counts what the daemon does. Safe for several threads; one for the whole process, across reloads."""
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
@@ -40,37 +40,39 @@ class Counters:
         def histogram(name: str, meaning: str, buckets: Sequence[float]) -> Histogram:
             return Histogram(f"invox_watcher_{name}", meaning, buckets=buckets, registry=registry)
 
-        self._ended = counter("recordings_total", "Recordings that have come to an end, by how.", "state")
-        # Apart from the above, whose series are there from the start: what an alert watches must not appear
-        # with its first failure, since `increase` sees nothing in a series that begins at 1.
+        self._ended = counter(
+            "recordings_total", "Recordings that have ended, by their final state.", "state"
+        )
+        # Apart from the above, whose series exist from the start: a series that an alert watches must not
+        # appear with its first failure, since `increase` sees nothing in one that begins at 1.
         self._failures = counter(
             "failures_total", "Recordings that have failed, by the reason's code.", "code"
         )
-        self._uploaded = counter("uploaded_bytes_total", "Bytes of recordings that storage has taken.")
+        self._uploaded = counter("uploaded_bytes_total", "Bytes of recordings that storage has confirmed.")
         self._calls = counter(
-            "api_calls_total", "Calls of the API, by what was asked and the answer.", "call", "status"
+            "api_calls_total", "Calls of the API, by the kind of call and the answer.", "call", "status"
         )
-        self._webhooks = counter("webhooks_total", "Webhooks that came, by the answer.", "answer")
-        self._misses = counter("rescan_misses_total", "Files found by a rescan that the watch had not shown.")
-        self._hooks = counter("hooks_total", "Commands after a recording, by how they did.", "result")
-        self._kept = counter("retention_refused_total", "Deletions by retention that the disk refused.")
+        self._webhooks = counter("webhooks_total", "Webhooks received, by the answer.", "answer")
+        self._misses = counter("rescan_misses_total", "Files found by a rescan that the watch had missed.")
+        self._hooks = counter("hooks_total", "Commands run after a recording, by result.", "result")
+        self._kept = counter("retention_refused_total", "Deletions by retention that failed.")
         self._delivered = Gauge(
             "invox_watcher_last_delivery_timestamp_seconds",
             "When the last transcript was delivered (Unix time); 0 if none was since the start.",
             registry=registry,
         )
         self._settle = histogram(
-            "settle_seconds", "From a recording's first being seen to its being taken.", _SETTLE_BUCKETS
+            "settle_seconds", "From when a recording was first seen until it was taken.", _SETTLE_BUCKETS
         )
         self._upload = histogram("upload_seconds", "How long uploads took.", _UPLOAD_BUCKETS)
         self._transcription = histogram(
             "transcription_seconds",
-            "From the upload to the result's being here.",
+            "From the end of the upload until the result arrived.",
             _TRANSCRIPTION_BUCKETS,
         )
         self._turnaround = histogram(
             "turnaround_seconds",
-            "From a recording's being taken to its transcript's being delivered.",
+            "From when a recording was taken until its transcript was delivered.",
             _TURNAROUND_BUCKETS,
         )
         Info("invox_watcher_build", "What is running.", registry=registry).info(
@@ -80,7 +82,7 @@ class Counters:
         self._begin_at_zero()
 
     def _begin_at_zero(self) -> None:
-        """Have every series from the start that is known by then."""
+        """Create every series that is known from the start."""
         for state in (State.DONE, State.FAILED, State.VANISHED):
             self._ended.labels(state)
         for result in ("ran", "failed"):
@@ -106,7 +108,7 @@ class Counters:
             case Event.FAILED:
                 self._ended.labels(State.FAILED).inc()
                 self._failures.labels(fields["code"]).inc()
-            case Event.VANISHED if fields["state"] != State.DELIVERED:  # that one will be done all the same
+            case Event.VANISHED if fields["state"] != State.DELIVERED:  # that one still becomes done
                 self._ended.labels(State.VANISHED).inc()
             case Event.API_CALLED:
                 self._calls.labels(fields["call"], fields["status"]).inc()
@@ -120,5 +122,5 @@ class Counters:
                 self._misses.inc(fields["count"])
 
     def webhook(self, answer: WebhookAnswer) -> None:
-        """One more webhook. Not from an event: a flood of them is counted, but not logged one by one."""
+        """One more webhook. Not from an event: in a flood each is counted, but not each is logged."""
         self._webhooks.labels(answer).inc()

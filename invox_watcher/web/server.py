@@ -1,7 +1,7 @@
-"""The daemon's one small ASGI app: webhooks, metrics, is it alive, and could a recording go through now?
+"""The daemon's HTTP server, a small ASGI app: webhooks, metrics, liveness, readiness.
 
-Listens on `http.listen`, behind a web server with TLS where the internet may reach it. Answers say what is
-wrong in a code and a sentence, never a name or a secret, and refuse every webhook that is not taken alike.
+Listens on `http.listen`, behind a web server with TLS if the internet may reach it. Answers name problems by
+code and sentence, never a recording or a secret, and every webhook that is not accepted gets the same answer.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ _QUEUE = 128
 _MAX_CONNECTIONS = 512
 _BODY_SECONDS = 10.0
 _ALL_BODIES_BYTES = 32 << 20
-_LOOK_SECONDS = 10.0
-_LOOKS_AT_ONE_REQUEST = 6
+_CHECK_SECONDS = 10.0
+_CHECKS_OF_ONE_REQUEST = 6
 
 
 def create_app(
@@ -44,10 +44,10 @@ def create_app(
     on_webhook: Callable[[WebhookAnswer], None],
     receiver: Receiver | None,
 ) -> Starlette:
-    """The app. `problems` says what stands in the way now: code → sentence, empty where nothing does.
+    """The app. `problems` says what keeps recordings from going through now: code → sentence.
 
-    `due` says in how many seconds each job's next step is taken, by job id; `exposition` gives the text of
-    /metrics and may take a second. Without a `receiver` there is no /webhook; `on_webhook` hears each answer.
+    `due` says in how many seconds each job's next step is due, by job id; `exposition` gives the text of
+    /metrics and may take a second. Without a `receiver` there is no /webhook; `on_webhook` gets each answer.
     """
 
     async def healthz(_request: Request) -> JSONResponse:
@@ -75,7 +75,7 @@ def create_app(
 
 
 def _metrics(exposition: Callable[[], bytes]) -> Callable[[Request], Any]:
-    # However many ask, webhooks have all threads but one to themselves.
+    # However many scrapes come, all threads but one are left for webhooks.
     one_at_a_time = asyncio.Lock()
 
     async def metrics(_request: Request) -> Response:
@@ -94,28 +94,28 @@ def _webhook(receiver: Receiver, on_webhook: Callable[[WebhookAnswer], None]) ->
             notice = receiver.read(body) if body is not None else None
         if notice is not None:
             try:
-                # On disk before the sender is told that it may forget it.
+                # On disk before the sender gets an answer upon which it may forget it.
                 if await run_in_threadpool(receiver.take, notice):
                     on_webhook("taken")
                     return JSONResponse({"status": "taken"})
             except Exception as error:  # noqa: BLE001 - uvicorn's own word on it is not for our log
                 what = error.message if isinstance(error, InvoxError) else type(error).__name__
                 log.error(Event.WEBHOOK_NOT_STORED, error=what)
-                on_webhook("not_kept")
+                on_webhook("not_stored")
                 return JSONResponse({"status": "try again"}, status_code=503)
         if only_tests(body):  # nothing comes of it, but some senders send results only after a 2xx
             on_webhook("tested")
             return JSONResponse({"status": "nothing to take"})
         receiver.refused(body)
         on_webhook("refused")
-        # One answer for malformed, forged, too large, too slow and unknown: it tells nothing apart.
+        # One answer for malformed, forged, too large, too slow and unknown: it reveals nothing.
         return JSONResponse({"status": "refused"}, status_code=403)
 
     return webhook
 
 
 class _Bodies:
-    """Reads bodies, and bounds what all of those under way hold together. For one event loop."""
+    """Reads bodies, and limits how many bytes they hold in total. For one event loop."""
 
     def __init__(self) -> None:
         self._held_bytes = 0
@@ -130,7 +130,7 @@ class _Bodies:
             self._held_bytes -= len(body)
 
     async def _read(self, request: Request, body: bytearray) -> bytes | None:
-        # What is too large is read on, but not kept: a sender that is cut off would not see the answer.
+        # What is too large is read to its end and dropped: a sender that is cut off would not see the answer.
         refused = False
         with suppress(TimeoutError, ClientDisconnect):
             async with asyncio.timeout(_BODY_SECONDS):
@@ -146,45 +146,45 @@ class _Bodies:
         return None
 
 
-class _PatientForAWhile(H11Protocol):
-    """uvicorn's HTTP protocol, which alone would wait for ever for a head, or for an answer to be read."""
+class _BoundedH11Protocol(H11Protocol):
+    """uvicorn's HTTP protocol with limits: it would wait forever for a head, or for an answer to be read."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._seen: object = None
-        self._looks = 0
-        self._look = self.loop.call_later(_LOOK_SECONDS, self._drop_if_stuck)
+        self._last_cycle: object = None
+        self._checks = 0
+        self._next_check = self.loop.call_later(_CHECK_SECONDS, self._drop_if_stuck)
         if len(self.connections) > _MAX_CONNECTIONS:
             transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._look.cancel()
+        self._next_check.cancel()
         super().connection_lost(exc)
 
     def _drop_if_stuck(self) -> None:
-        """Drop a connection on which nothing began since the last look, and one whose request never ends."""
+        """Drop a connection on which nothing began since the last check, and one whose request never ends."""
         waiting = self.cycle is None or self.cycle.response_complete
-        self._looks = self._looks + 1 if self.cycle is self._seen else 0
-        if (waiting and self.cycle is self._seen) or self._looks >= _LOOKS_AT_ONE_REQUEST:
+        self._checks = self._checks + 1 if self.cycle is self._last_cycle else 0
+        if (waiting and self.cycle is self._last_cycle) or self._checks >= _CHECKS_OF_ONE_REQUEST:
             self.transport.abort()
             return
-        self._seen = self.cycle
-        self._look = self.loop.call_later(_LOOK_SECONDS, self._drop_if_stuck)
+        self._last_cycle = self.cycle
+        self._next_check = self.loop.call_later(_CHECK_SECONDS, self._drop_if_stuck)
 
 
 class Server:
     """The app on its socket, in a thread of its own."""
 
     def __init__(self, app: Starlette, host: str, port: int, *, on_crash: Callable[[], None]) -> None:
-        """Bind at once, so that a port that is taken is a clear error at the start.
+        """Bind at once, so that a port that is in use is a clear error at the start.
 
-        `on_crash` is called when the server ends without having been stopped.
+        `on_crash` is called if the server ends without having been stopped.
 
         Raises:
             FolderError: the address can't be listened on.
         """
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        # The protocol by name: asyncio turns Nagle's delays (40 ms an answer) off only where it is given.
+        # The protocol by name: only then asyncio turns off Nagle's delays (40 ms per answer).
         self._socket = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -194,11 +194,11 @@ class Server:
             raise FolderError(
                 f"http.listen: can't listen on {host}:{port}: {error.strerror}",
                 code="listen",
-                hint="Choose another port, or set http.listen to null to have none.",
+                hint="Choose another port, or turn the server off by http.listen: null.",
             ) from None
         config = uvicorn.Config(
             app,
-            http=_PatientForAWhile,
+            http=_BoundedH11Protocol,
             ws="none",
             lifespan="off",
             log_config=None,
@@ -213,7 +213,7 @@ class Server:
         self._thread = threading.Thread(target=self._run, name="server", daemon=True)
 
     def start(self) -> None:
-        """Begin to answer."""
+        """Start answering."""
         self._thread.start()
         host, port = self._socket.getsockname()[:2]
         log.info(Event.LISTENING, address=f"{host}:{port}")

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from invox_watcher.sandbox.server import Sandbox
-from tests.kit.clinic import Clinic, free_port, running, stop, wait_for, write_wav
+from tests.kit.clinic import Clinic, free_port, running, stop, wait_for
+from tests.kit.recordings import write_wav
 
 NO_OVERRIDE = "-dac_override,-dac_read_search"
 NOWHERE = "http://127.0.0.1:9"  # the discard port: nobody listens
@@ -44,7 +45,7 @@ def test_a_recording_restored_from_a_backup_is_uploaded_once(tmp_path: Path, api
 
 
 @pytest.mark.parametrize("blocked", ["outbox", "done"])
-def test_a_file_with_the_name_of_a_folder_blocks_nobody(clinic: Clinic, blocked: str) -> None:
+def test_a_file_with_the_name_of_a_folder_blocks_no_other(clinic: Clinic, blocked: str) -> None:
     (clinic.root / blocked).mkdir(exist_ok=True)
     (clinic.root / blocked / "ward3").write_text("not a folder")
     write_wav(clinic.inbox / "ward3" / "smith.wav", pitch=300)
@@ -94,7 +95,7 @@ def test_a_folder_that_becomes_a_link_costs_no_paid_recording(tmp_path: Path, ap
     assert api.stats()["uploads"] == 1
 
 
-def test_folders_moved_while_recordings_are_under_way_are_refused(tmp_path: Path, api: Sandbox) -> None:
+def test_folders_moved_with_jobs_under_way_are_refused(tmp_path: Path, api: Sandbox) -> None:
     clinic = claimed_while_the_api_is_away(tmp_path / "clinic")
     point_at(clinic, api)
     before = clinic.config.read_text()
@@ -119,7 +120,7 @@ def test_folders_inside_each_other_are_refused(tmp_path: Path, api: Sandbox, cla
     clinic = Clinic(root, api.base_url, folders={"root": str(root)} | places)
     result = clinic.run("check")
     assert result.returncode == 78
-    assert "lies inside" in result.stdout
+    assert "is the same as, or inside," in result.stdout
 
 
 def test_one_retry_for_one_file(clinic: Clinic) -> None:
@@ -134,7 +135,7 @@ def test_one_retry_for_one_file(clinic: Clinic) -> None:
     assert clinic.files(clinic.inbox) == ["letter.wav"]
 
 
-def test_an_unreadable_recording_is_said_once_and_tried_again(clinic: Clinic) -> None:
+def test_an_unreadable_recording_is_reported_once_and_retried(clinic: Clinic) -> None:
     path = write_wav(clinic.inbox / "smith.wav")
     path.chmod(0)
     write_wav(clinic.inbox / "jones.wav", pitch=300)
@@ -148,7 +149,7 @@ def test_an_unreadable_recording_is_said_once_and_tried_again(clinic: Clinic) ->
     assert len(clinic.events("inbox_unreadable")) == 1
 
 
-def test_a_folder_closed_to_the_daemon_is_not_passed_over(tmp_path: Path, api: Sandbox) -> None:
+def test_a_folder_closed_to_the_daemon_is_reported(tmp_path: Path, api: Sandbox) -> None:
     listen = f"127.0.0.1:{free_port()}"
     clinic = Clinic(tmp_path / "clinic", api.base_url, http={"listen": listen})
     closed = write_wav(clinic.inbox / "ward 3" / "smith.wav").parent
@@ -163,7 +164,7 @@ def test_a_folder_closed_to_the_daemon_is_not_passed_over(tmp_path: Path, api: S
 
     daemon = clinic.start(not_almighty(clinic.command("run")))
     troubled, oldest = (
-        'invox_watcher_inbox_recordings{stage="troubled"}',
+        'invox_watcher_inbox_recordings{stage="error"}',
         "invox_watcher_inbox_oldest_seconds",
     )
     wait_for("it is counted", lambda: metric(troubled) == 1)
@@ -227,9 +228,7 @@ def test_an_error_result_is_filed_and_retry_brings_it_back(clinic: Clinic, api: 
     assert api.stats()["uploads"] == 2  # the API had given its last word on the first one
 
 
-def test_a_result_that_never_comes_is_given_up_and_retry_asks_before_it_sends(
-    tmp_path: Path, api: Sandbox
-) -> None:
+def test_a_missing_result_is_given_up_and_retry_asks_first(tmp_path: Path, api: Sandbox) -> None:
     polling = {"first_seconds": 0.1, "max_seconds": 0.2, "deadline_seconds": 0.5}
     clinic = Clinic(tmp_path / "clinic", api.base_url, polling=polling)
     write_wav(clinic.inbox / "smith.wav")
@@ -247,7 +246,7 @@ def test_a_result_that_never_comes_is_given_up_and_retry_asks_before_it_sends(
     assert clinic.transcript("smith.json")["request_id"] == reason["request_id"]
 
 
-def test_a_copy_of_a_recording_that_was_given_up_asks_before_it_sends(tmp_path: Path, api: Sandbox) -> None:
+def test_a_copy_of_a_given_up_recording_asks_first(tmp_path: Path, api: Sandbox) -> None:
     polling = {"first_seconds": 0.1, "max_seconds": 0.2, "deadline_seconds": 2}
     clinic = Clinic(tmp_path / "clinic", api.base_url, polling=polling)
     write_wav(clinic.inbox / "smith.wav")

@@ -13,7 +13,8 @@ import pytest
 
 from invox_watcher.journal.audit import AuditLog
 from invox_watcher.sandbox.server import Sandbox
-from tests.kit.clinic import Clinic, running, wait_for, write_wav
+from tests.kit.clinic import Clinic, running, wait_for
+from tests.kit.recordings import write_wav
 
 STEPS = ["received", "claimed", "uploaded", "delivered", "filed"]
 
@@ -23,7 +24,7 @@ def entries(clinic: Clinic) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (clinic.root / "state" / "audit.jsonl").read_text().splitlines()]
 
 
-def test_the_custody_of_a_recording_can_be_read(clinic: Clinic, api: Sandbox) -> None:
+def test_the_audit_log_tells_the_history_of_a_recording(clinic: Clinic, api: Sandbox) -> None:
     content = write_wav(clinic.inbox / "ward 3" / "smith.wav").read_bytes()
     assert clinic.once() == 0
     received, claimed, uploaded, delivered, filed = entries(clinic)
@@ -85,7 +86,7 @@ def test_without_an_audit_log_nothing_is_taken(clinic: Clinic) -> None:
 
 
 @pytest.mark.parametrize("goes", ["moved", "deleted"])
-def test_a_log_that_is_moved_away_or_deleted_is_begun_anew(clinic: Clinic, goes: str) -> None:
+def test_a_moved_or_deleted_log_is_reopened(clinic: Clinic, goes: str) -> None:
     log = clinic.root / "state" / "audit.jsonl"
     with running(clinic):
         write_wav(clinic.inbox / "smith.wav")

@@ -21,7 +21,8 @@ import pytest
 
 from invox_watcher.host.locks import holder_of
 from invox_watcher.sandbox.server import Sandbox
-from tests.kit.clinic import Clinic, sandbox, wait_for, write_sparse_wav, write_wav
+from tests.kit.clinic import Clinic, sandbox, wait_for
+from tests.kit.recordings import write_sparse_wav, write_wav
 
 
 @pytest.fixture
@@ -96,7 +97,7 @@ def test_start_status_and_stop(clinic: Clinic) -> None:
     assert clinic.run("stop").stdout == "invox-watcher was not running.\n"
 
 
-def test_it_is_detached_and_keeps_nothing_of_who_started_it(clinic: Clinic, tmp_path: Path) -> None:
+def test_it_is_detached_and_inherits_nothing(clinic: Clinic, tmp_path: Path) -> None:
     script = f"exec 9>{tmp_path}/inherited; {' '.join(clinic.command('start'))}; echo over"
     run = subprocess.run(
         ["setsid", "sh", "-c", script], check=False, capture_output=True, text=True, timeout=30, cwd=tmp_path
@@ -152,7 +153,7 @@ def test_the_log_is_where_the_configuration_says(tmp_path: Path, api: Sandbox) -
         kill(clinic)
 
 
-def test_an_upload_under_way_goes_on_after_stop_and_start(tmp_path: Path) -> None:
+def test_an_upload_under_way_resumes_after_stop_and_start(tmp_path: Path) -> None:
     with sandbox(tmp_path / "api", upload_bytes_per_second=500_000) as api:
         clinic = Clinic(tmp_path / "clinic", api.base_url)
         clinic.log = clinic.root / "state" / "invox-watcher.log"
@@ -168,7 +169,7 @@ def test_an_upload_under_way_goes_on_after_stop_and_start(tmp_path: Path) -> Non
         assert api.stats()["uploads"] == 1
 
 
-def test_a_mistake_in_the_configuration_meanwhile_keeps_it_from_no_stop(clinic: Clinic) -> None:
+def test_stop_works_with_a_configuration_broken_meanwhile(clinic: Clinic) -> None:
     pid = start(clinic)
     with clinic.config.open("a") as config:
         config.write("nonsense: 1\n")
@@ -204,7 +205,7 @@ def test_a_second_start_is_refused(clinic: Clinic) -> None:
     pid = start(clinic)
     second = clinic.run("start")
     assert second.returncode == 75
-    assert f"is running on {clinic.root / 'state'} already (pid {pid})" in second.stderr
+    assert f"is already running on {clinic.root / 'state'} (pid {pid})" in second.stderr
     assert "invox-watcher stop" in second.stderr
     assert status(clinic)["pid"] == pid
     assert int(pid_file(clinic).read_text()) == pid
@@ -220,7 +221,7 @@ def test_many_starts_at_once_give_one_daemon(clinic: Clinic) -> None:
     assert len(clinic.events("started")) == 1
 
 
-def test_start_is_refused_beside_run_and_stop_and_status_know_it(clinic: Clinic) -> None:
+def test_start_is_refused_beside_run_and_stop_ends_it(clinic: Clinic) -> None:
     clinic.log = clinic.root / "run.log"
     daemon = clinic.start()
     try:
@@ -254,7 +255,7 @@ def test_after_a_kill_it_is_not_running_and_starts_again(clinic: Clinic) -> None
     assert start(clinic) != killed
 
 
-def test_a_process_that_got_the_number_meanwhile_is_left_alone(clinic: Clinic) -> None:
+def test_a_process_that_reuses_the_pid_is_left_alone(clinic: Clinic) -> None:
     start(clinic)
     kill(clinic)
     bystander = subprocess.Popen(["sleep", "60"])
@@ -284,7 +285,7 @@ def test_a_process_that_got_the_number_meanwhile_is_left_alone(clinic: Clinic) -
 # ---- what goes wrong ---------------------------------------------------------------------------------------
 
 
-def test_a_wrong_configuration_is_said_in_the_foreground(clinic: Clinic) -> None:
+def test_a_wrong_configuration_is_reported_at_once(clinic: Clinic) -> None:
     clinic.config.write_text("nonsense: 1")
     run = clinic.run("start")
     assert run.returncode == 78
@@ -292,7 +293,7 @@ def test_a_wrong_configuration_is_said_in_the_foreground(clinic: Clinic) -> None
     assert not clinic.log.exists()
 
 
-def test_a_folder_a_journal_and_a_port_that_cannot_be_used_are_said_in_the_foreground(
+def test_unusable_folders_journal_and_port_are_reported_at_once(
     clinic: Clinic, tmp_path: Path, api: Sandbox
 ) -> None:
     clinic.outbox.write_text("in the way")
@@ -318,7 +319,7 @@ def test_a_folder_a_journal_and_a_port_that_cannot_be_used_are_said_in_the_foreg
     assert not pid_file(clinic).exists()
 
 
-def test_a_log_that_cannot_be_written_is_said_in_the_foreground(tmp_path: Path, api: Sandbox) -> None:
+def test_a_log_that_cannot_be_written_is_reported_at_once(tmp_path: Path, api: Sandbox) -> None:
     file = tmp_path / "nowhere" / "the.log"
     clinic = Clinic(tmp_path / "clinic", api.base_url, logging={"file": str(file)})
     run = clinic.run("start")
@@ -326,7 +327,7 @@ def test_a_log_that_cannot_be_written_is_said_in_the_foreground(tmp_path: Path, 
     assert f"logging.file: can't write {file}: No such file or directory" in run.stderr
 
 
-def test_a_daemon_that_dies_before_it_is_ready_is_not_waited_for(clinic: Clinic) -> None:
+def test_start_does_not_wait_for_a_daemon_that_died(clinic: Clinic) -> None:
     """Its journal is locked, so that it waits half a minute; meanwhile it is killed."""
     assert clinic.run("run", "--once").returncode == 0
     with _locked(clinic.root / "state" / "journal.sqlite"):
@@ -335,7 +336,7 @@ def test_a_daemon_that_dies_before_it_is_ready_is_not_waited_for(clinic: Clinic)
         kill(clinic)
         message = starting.communicate(timeout=20)[1]
     assert starting.returncode == 70
-    assert "The daemon ended before it was ready." in message
+    assert "The daemon exited before it was ready." in message
     assert str(clinic.log) in message
 
 
@@ -347,18 +348,18 @@ def _locked(journal: Path) -> Iterator[None]:
 
 
 @pytest.mark.slow
-def test_a_daemon_that_does_not_stop_is_said_to_go_on_stopping(clinic: Clinic) -> None:
+def test_a_daemon_slow_to_stop_is_reported_as_still_stopping(clinic: Clinic) -> None:
     pid = start(clinic)
     os.kill(pid, signal.SIGSTOP)
     run = clinic.run("stop")
     assert run.returncode == 75
-    assert f"(pid {pid}) has not ended after 30 s" in run.stderr
+    assert f"(pid {pid}) did not exit within 30 s; it is still shutting down" in run.stderr
     os.kill(pid, signal.SIGCONT)
     wait_for("it ends", lambda: not alive(pid))
 
 
 @pytest.mark.needs("root", "setpriv")
-def test_somebody_else_is_told_to_ask_as_the_right_user(api: Sandbox) -> None:
+def test_another_user_is_told_which_user_to_be(api: Sandbox) -> None:
     with tempfile.TemporaryDirectory() as folder:  # others can't reach those of pytest
         clinic = Clinic(Path(folder, "clinic"), api.base_url)
         try:
@@ -376,7 +377,7 @@ def test_somebody_else_is_told_to_ask_as_the_right_user(api: Sandbox) -> None:
                     timeout=30,
                 )
                 assert run.returncode == 77, command
-                assert "Ask as root, or as the daemon's user." in run.stderr
+                assert "Run this as root or as the daemon's user." in run.stderr
             assert status(clinic)["running"] is True
         finally:
             kill(clinic)

@@ -21,8 +21,9 @@ from invox_watcher.sandbox.server import Sandbox
 from tests.faults.mounts import tmpfs
 from tests.faults.shares import bindfs
 from tests.kit import loopback
-from tests.kit.clinic import Clinic, free_port, running, sandbox, write_wav
+from tests.kit.clinic import Clinic, free_port, running, sandbox
 from tests.kit.commands import as_nobody, clinic_of_two, give, public_folder
+from tests.kit.recordings import write_wav
 
 TOKEN = b'{"accessToken": "t", "expiresIn": 7200}'
 
@@ -52,7 +53,7 @@ def troubles(clinic: Clinic) -> dict[str, str]:
     return {row["check"]: row["problem"] for row in checked(clinic)[1] if row["level"] != "ok"}
 
 
-def test_all_in_order_is_told_line_by_line(clinic: Clinic) -> None:
+def test_a_sound_setup_is_reported_line_by_line(clinic: Clinic) -> None:
     status, rows = checked(clinic)
     assert status == 0
     assert {row["level"] for row in rows} == {"ok"}
@@ -66,9 +67,9 @@ def test_all_in_order_is_told_line_by_line(clinic: Clinic) -> None:
         r"^ok       watch: by the kernel's events \(\w+, 1 of at most \d+ folders\)$", shown, re.MULTILINE
     )
     assert re.search(r"^ok       free space: .*state.directory: \d+\.\d GB free$", shown, re.MULTILINE)
-    assert "ok       journal: none yet: the first start makes it\n" in shown
+    assert "ok       journal: none yet: the first start creates it\n" in shown
     assert clinic.once() == 0
-    assert "ok       journal: whole; 0 under way, 0 done, 0 failed\n" in clinic.run("check").stdout
+    assert "ok       journal: intact; 0 under way, 0 done, 0 failed\n" in clinic.run("check").stdout
 
 
 def test_every_problem_says_what_to_do(tmp_path: Path, api: Sandbox) -> None:
@@ -81,7 +82,7 @@ def test_every_problem_says_what_to_do(tmp_path: Path, api: Sandbox) -> None:
     assert all(row["hint"] for row in ill)
 
 
-def test_check_tells_every_problem_and_the_first_ones_status(tmp_path: Path, api: Sandbox) -> None:
+def test_check_reports_every_problem_and_the_firsts_status(tmp_path: Path, api: Sandbox) -> None:
     wrong = {"app_id": "sandbox-app", "api_key": "not-the-key"}
     clinic = Clinic(tmp_path / "clinic", api.base_url, credentials=wrong)
     refused = clinic.run("check")
@@ -98,7 +99,7 @@ def test_check_tells_every_problem_and_the_first_ones_status(tmp_path: Path, api
     problems = {row["check"]: row["problem"] for row in rows}
     assert problems["configuration"] is None
     assert "folders.done" in problems["folders"]
-    assert "credentials" in problems["credentials"]
+    assert "answered 401" in problems["credentials"]
 
 
 # ---- the API -----------------------------------------------------------------------------------------------
@@ -121,7 +122,7 @@ def tls(tmp_path: Path) -> Iterator[tuple[Path, loopback.Server]]:
         yield pem, server
 
 
-def test_a_certificate_that_is_not_trusted_is_a_finding_of_its_own(
+def test_an_untrusted_certificate_is_its_own_finding(
     tmp_path: Path, tls: tuple[Path, loopback.Server]
 ) -> None:
     pem, server = tls
@@ -138,10 +139,10 @@ def test_a_certificate_that_is_not_trusted_is_a_finding_of_its_own(
         tmp_path / "clinic", server.url, api={"base_url": server.url, "ca_bundle": str(broken)}
     )
     found = troubles(in_order(distrusting))
-    assert "no certificates can be read" in found["api.ca_bundle"]
+    assert "can't load certificates" in found["api.ca_bundle"]
 
 
-def test_a_server_that_speaks_no_tls(tmp_path: Path, api: Sandbox) -> None:
+def test_a_server_without_tls(tmp_path: Path, api: Sandbox) -> None:
     url = api.base_url.replace("http:", "https:")
     assert list(troubles(in_order(Clinic(tmp_path / "clinic", url)))) == ["API certificate"]
 
@@ -157,7 +158,7 @@ def test_a_proxy_that_is_not_there(tmp_path: Path, api: Sandbox) -> None:
         shown.stdout,
         re.MULTILINE,
     )
-    assert "failed   API: The proxy can't be reached: Connection refused." in shown.stdout
+    assert "failed   API: Can't reach the proxy: Connection refused." in shown.stdout
     assert "secret-word" not in shown.stdout + shown.stderr
     assert shown.returncode == 69
 
@@ -167,7 +168,7 @@ def test_a_clock_that_differs_from_the_apis(tmp_path: Path, minutes: int, word: 
     date = format_datetime(datetime.now(UTC) + timedelta(minutes=minutes), usegmt=True)
     with loopback.serve(loopback.one_reply(200, TOKEN, Date=date)) as server:
         found = troubles(in_order(Clinic(tmp_path / "clinic", server.url)))
-    assert found == ({} if word is None else {"clock": f"this machine's is 7 minutes {word} the API's"})
+    assert found == ({} if word is None else {"clock": f"this machine's clock is 7 minutes {word} the API's"})
 
 
 # ---- this machine ------------------------------------------------------------------------------------------
@@ -190,7 +191,7 @@ def test_files_with_credentials_that_anyone_can_read(tmp_path: Path, api: Sandbo
     assert str(inline.config) in troubles(inline)["credentials files"]
 
 
-def test_an_address_that_is_taken(tmp_path: Path, api: Sandbox) -> None:
+def test_an_address_in_use(tmp_path: Path, api: Sandbox) -> None:
     port = free_port()
     listen = f"127.0.0.1:{port}"
     with socket.create_server(("127.0.0.1", port)):
@@ -205,7 +206,7 @@ def test_an_address_that_is_taken(tmp_path: Path, api: Sandbox) -> None:
         assert any(row["seen"] == f"{listen}: the daemon answers there" for row in rows)
 
 
-def test_an_address_that_is_nobodys_and_one_that_is_everybodys(tmp_path: Path, api: Sandbox) -> None:
+def test_an_address_of_no_interface_and_one_of_all(tmp_path: Path, api: Sandbox) -> None:
     foreign = in_order(
         Clinic(tmp_path / "clinic", api.base_url, http={"listen": "192.0.2.1:8787"})
     )  # RFC 5737
@@ -229,7 +230,7 @@ def test_folders_in_memory(tmp_path: Path, api: Sandbox) -> None:
         shown = clinic.run("check")
     assert shown.returncode == 0
     assert re.search(
-        r"^warning  folders.inbox: .* lies on tmpfs, which does not survive", shown.stdout, re.MULTILINE
+        r"^warning  folders.inbox: .* is on tmpfs, which does not survive", shown.stdout, re.MULTILINE
     )
 
 
@@ -247,7 +248,7 @@ def test_a_journal_that_is_damaged(tmp_path: Path) -> None:
 
 def test_the_journal_says_what_is_in_it(tmp_path: Path) -> None:
     shown = clinic_of_two(tmp_path).run("check").stdout
-    assert "ok       journal: whole; 0 under way, 1 done, 1 failed\n" in shown
+    assert "ok       journal: intact; 0 under way, 1 done, 1 failed\n" in shown
 
 
 def test_programs_of_hooks_and_the_log(tmp_path: Path, api: Sandbox) -> None:
@@ -276,14 +277,14 @@ def complaints(clinic: Clinic) -> list[str]:
     return [line for line in shown.splitlines() if line.startswith(("warning", "failed"))]
 
 
-def test_a_file_where_the_inbox_ought_to_be(clinic: Clinic) -> None:
+def test_a_file_in_place_of_the_inbox(clinic: Clinic) -> None:
     clinic.inbox.rmdir()
     clinic.inbox.write_text("")
     assert complaints(clinic) == [f"failed   folders.inbox: {clinic.inbox} is not a folder"]
-    assert "Move it away" in clinic.run("check").stdout
+    assert "Move that file elsewhere" in clinic.run("check").stdout
 
 
-def test_a_link_where_the_inbox_ought_to_be_leads_nowhere(clinic: Clinic, tmp_path: Path) -> None:
+def test_a_link_in_place_of_the_inbox_is_not_followed(clinic: Clinic, tmp_path: Path) -> None:
     clinic.inbox.rmdir()
     clinic.inbox.symlink_to(tmp_path / "nowhere")
     assert complaints(clinic) == [f"failed   folders.inbox: {clinic.inbox} is a symbolic link"]
@@ -311,7 +312,7 @@ def test_a_state_directory_and_a_log_that_can_not_be_made(tmp_path: Path, api: S
 # ---- the folders -------------------------------------------------------------------------------------------
 
 
-def test_the_kernels_limit_is_compared_with_the_number_of_folders(clinic: Clinic, tmp_path: Path) -> None:
+def test_the_watch_limit_is_compared_with_the_folders(clinic: Clinic, tmp_path: Path) -> None:
     for number in range(5):
         (clinic.inbox / f"ward {number}" / "deep").mkdir(parents=True)
     limits = tmp_path / "limits"
@@ -330,7 +331,7 @@ def test_polling_needs_no_watches(tmp_path: Path, api: Sandbox) -> None:
     clinic = in_order(Clinic(tmp_path / "clinic", api.base_url, watch={"mode": "polling"}))
     (watch,) = (row for row in checked(clinic)[1] if row["check"] == "watch")
     assert watch["level"] == "ok"
-    assert watch["seen"].endswith("is looked through every 5 s")
+    assert watch["seen"].endswith("is polled every 5 s")
 
 
 @pytest.mark.needs("root", "bindfs")
@@ -339,7 +340,7 @@ def test_native_watching_of_a_share(tmp_path: Path, api: Sandbox) -> None:
     with bindfs(tmp_path / "far", tmp_path / "near"):
         folders, watch = {"root": str(tmp_path / "near")}, {"mode": "native"}
         clinic = in_order(Clinic(tmp_path / "clinic", api.base_url, folders=folders, watch=watch))
-        assert "what others write goes unnoticed" in troubles(clinic)["watch"]
+        assert "files from other machines go unnoticed" in troubles(clinic)["watch"]
 
 
 @pytest.fixture
@@ -368,7 +369,7 @@ def test_every_folder_that_the_daemons_user_may_not_use(nobodys: Clinic) -> None
 
 
 @pytest.mark.needs("root")
-def test_a_folder_above_them_that_the_daemons_user_may_not_enter(nobodys: Clinic) -> None:
+def test_a_parent_folder_closed_to_the_daemons_user(nobodys: Clinic) -> None:
     above = nobodys.root / "closed"
     above.mkdir(mode=0o700)
     keys = yaml.safe_load(nobodys.config.read_text())
@@ -380,7 +381,7 @@ def test_a_folder_above_them_that_the_daemons_user_may_not_enter(nobodys: Clinic
 
 
 @pytest.mark.needs("root")
-def test_subfolders_and_recordings_that_the_daemons_user_may_not_use(nobodys: Clinic) -> None:
+def test_subfolders_and_recordings_closed_to_the_daemons_user(nobodys: Clinic) -> None:
     give(nobodys.inbox)
     recording = write_wav(nobodys.inbox / "smith.wav")
     recording.chmod(0o600)
@@ -398,7 +399,7 @@ def test_subfolders_and_recordings_that_the_daemons_user_may_not_use(nobodys: Cl
 
 
 @pytest.mark.needs("root")
-def test_a_subfolder_or_an_inbox_that_is_closed_is_not_called_well(nobodys: Clinic) -> None:
+def test_a_closed_subfolder_or_inbox_is_reported(nobodys: Clinic) -> None:
     give(nobodys.inbox)
     closed = write_wav(nobodys.inbox / "ward 3" / "smith.wav").parent
     for mode in (0o700, 0o744):  # the second: its names can be read, but nothing of them
@@ -413,7 +414,7 @@ def test_a_subfolder_or_an_inbox_that_is_closed_is_not_called_well(nobodys: Clin
 
 
 @pytest.mark.needs("root")
-def test_a_configuration_and_credentials_that_root_alone_can_read(api: Sandbox) -> None:
+def test_a_configuration_and_credentials_only_root_can_read(api: Sandbox) -> None:
     with public_folder() as folder:
         key = folder / "api_key"
         key.write_text("sandbox-key\n")
@@ -440,7 +441,7 @@ def test_a_file_in_the_state_directory_that_is_not_the_daemons(nobodys: Clinic) 
 
 
 @pytest.mark.needs("root")
-def test_a_user_without_rights_is_told_of_them_all(api: Sandbox) -> None:
+def test_a_user_without_rights_gets_every_problem(api: Sandbox) -> None:
     with public_folder() as public:
         clinic = Clinic(public / "clinic", api.base_url, state={"directory": str(public / "state")})
         (public / "state").mkdir()
@@ -453,7 +454,7 @@ def test_a_user_without_rights_is_told_of_them_all(api: Sandbox) -> None:
 
 
 @pytest.mark.needs("root", "mount")
-def test_a_disk_without_room(clinic: Clinic, tmp_path: Path) -> None:
+def test_a_full_disk(clinic: Clinic, tmp_path: Path) -> None:
     with tmpfs(tmp_path / "disk", size="64m") as disk:
         full = in_order(Clinic(tmp_path / "clinic", "http://127.0.0.1:1", folders={"root": str(disk)}))
         found = {row["check"]: row for row in checked(full)[1] if row["level"] == "failed"}

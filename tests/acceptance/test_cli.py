@@ -23,8 +23,9 @@ import yaml
 from invox_watcher import __version__
 from invox_watcher.cli._parser import build
 from invox_watcher.sandbox.server import Sandbox
-from tests.kit.clinic import Clinic, write_wav
+from tests.kit.clinic import Clinic
 from tests.kit.commands import QUICK, run
+from tests.kit.recordings import write_wav
 
 COMMANDS = (
     *("run", "start", "stop", "status", "check", "jobs", "show", "explain", "retry"),
@@ -73,7 +74,7 @@ def test_a_wrong_command_line_is_64_and_shows_the_usage(arguments: tuple[str, ..
     assert wrong.stderr.startswith("usage: invox-watcher")
 
 
-def test_what_was_typed_is_said_back_as_harmless_text(tmp_path: Path, api: Sandbox) -> None:
+def test_arguments_are_echoed_as_harmless_text(tmp_path: Path, api: Sandbox) -> None:
     clinic = Clinic(tmp_path / "clinic", api.base_url, watch=QUICK)
     assert clinic.once() == 0
     hostile = "\x1b[31mx\u202e"
@@ -91,7 +92,15 @@ def test_help_and_version_go_to_standard_output() -> None:
     assert (shown.returncode, shown.stderr) == (0, "")
     for command in COMMANDS:
         assert re.search(rf"^    {command} ", shown.stdout, re.MULTILINE)
-    for status in ("0 well", "1 some", "64 usage", "69 API", "75 try", "77 permission", "78 configuration"):
+    for status in (
+        "0 success",
+        "1 a recording",
+        "64 usage",
+        "69 API",
+        "75 try",
+        "77 permission",
+        "78 configuration",
+    ):
         assert status in " ".join(shown.stdout.split())
     first, second = run("--version").stdout.splitlines()
     assert first == f"invox-watcher {__version__}"
@@ -194,9 +203,7 @@ outputs:
 
 
 @pytest.mark.parametrize("command", [("run", "--once"), ("check",)])
-def test_everything_wrong_with_the_configuration_is_told_at_once(
-    tmp_path: Path, command: tuple[str, ...]
-) -> None:
+def test_every_problem_of_the_configuration_is_reported(tmp_path: Path, command: tuple[str, ...]) -> None:
     config = tmp_path / "config.yaml"
     config.write_text(WRONG)
     refused = run(*command, "--config", str(config))
@@ -229,7 +236,7 @@ def test_a_missing_credential_says_where_it_could_come_from(tmp_path: Path) -> N
         assert f"LoadCredential={name}:" in refused.stderr
 
 
-def test_the_configuration_is_found_by_option_variable_or_default_place(tmp_path: Path) -> None:
+def test_the_configuration_is_found_in_three_ways(tmp_path: Path) -> None:
     config = tmp_path / "config.yaml"
     config.write_text("")
     assert str(config) in run("check", "--config", str(config)).stderr
@@ -328,10 +335,10 @@ def test_output_that_can_not_be_written_is_75(tmp_path: Path, api: Sandbox, comm
     assert clinic.once() == 0
     full = in_shell(clinic, f"{command} > /dev/full")
     assert full.returncode == 75
-    assert full.stderr == "invox-watcher: standard output can't be written: No space left on device\n"
+    assert full.stderr == "invox-watcher: can't write to standard output: No space left on device\n"
 
 
-def test_a_complaint_that_can_not_be_written_is_only_lost(tmp_path: Path, api: Sandbox) -> None:
+def test_an_error_that_can_not_be_printed_is_only_lost(tmp_path: Path, api: Sandbox) -> None:
     clinic = Clinic(tmp_path / "clinic", api.base_url, watch=QUICK)
     assert in_shell(clinic, "invox jobs 2> /dev/full").returncode == 75
     clinic.config.write_text("")

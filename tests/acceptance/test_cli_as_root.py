@@ -41,7 +41,7 @@ def test_what_check_makes_is_the_daemons(clinic: Clinic) -> None:
 
 
 @pytest.mark.parametrize("command", [("run",), ("run", "--once"), ("start",)], ids=" ".join)
-def test_a_daemon_of_roots_is_refused_there(clinic: Clinic, command: tuple[str, ...]) -> None:
+def test_a_daemon_started_by_root_is_refused(clinic: Clinic, command: tuple[str, ...]) -> None:
     refused = clinic.run(*command)
     assert refused.returncode == 77
     assert "state.directory belongs to nobody" in refused.stderr
@@ -49,11 +49,11 @@ def test_a_daemon_of_roots_is_refused_there(clinic: Clinic, command: tuple[str, 
     assert not clinic.inbox.exists()
 
 
-def test_check_makes_no_state_directory_while_it_is_not_clear_whose(clinic: Clinic) -> None:
+def test_check_makes_no_state_directory_of_unclear_owner(clinic: Clinic) -> None:
     (clinic.root / "state").rmdir()
     refused = clinic.run("check")
     assert refused.returncode == 78
-    assert f"there is no {clinic.root / 'state'}" in refused.stderr
+    assert f"{clinic.root / 'state'}" in refused.stderr
     assert f"install -d -m 700 -o nobody {clinic.root / 'state'}" in refused.stderr
     assert list(clinic.root.iterdir()) == [clinic.config]
     # A container in which all is root's.
@@ -62,7 +62,7 @@ def test_check_makes_no_state_directory_while_it_is_not_clear_whose(clinic: Clin
     assert clinic.once() == 0
 
 
-def test_retry_puts_back_what_the_daemon_can_see(clinic: Clinic) -> None:
+def test_retry_by_root_keeps_the_daemons_user_as_owner(clinic: Clinic) -> None:
     ward = clinic.inbox / "ward9"
     for folder in (clinic.inbox, ward):
         folder.mkdir()

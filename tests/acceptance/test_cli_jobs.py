@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from invox_watcher.sandbox.server import Sandbox
-from tests.kit.clinic import Clinic, free_port, running, sandbox, wait_for, write_sparse_wav, write_wav
+from tests.kit.clinic import Clinic, free_port, running, sandbox, wait_for
 from tests.kit.commands import QUICK, as_nobody, clinic_of_two, give, ids, listed, public_folder, terminal
+from tests.kit.recordings import write_sparse_wav, write_wav
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +29,7 @@ def clinic(tmp_path: Path) -> Clinic:
     return clinic_of_two(tmp_path)
 
 
-def test_before_the_first_run_there_is_nothing_to_ask(tmp_path: Path, api: Sandbox) -> None:
+def test_before_the_first_run_there_are_no_jobs(tmp_path: Path, api: Sandbox) -> None:
     clinic = Clinic(tmp_path / "clinic", api.base_url)
     for command in (("jobs",), ("show", "an-id"), ("retry", "--all")):
         asked = clinic.run(*command)
@@ -37,7 +38,7 @@ def test_before_the_first_run_there_is_nothing_to_ask(tmp_path: Path, api: Sandb
     assert not (clinic.root / "state").exists()
 
 
-def test_jobs_lists_what_is_asked_for(looked_at: Clinic) -> None:
+def test_jobs_lists_what_its_options_select(looked_at: Clinic) -> None:
     assert looked_at.run("jobs").stdout == "Nothing under way. done: 1, failed: 1.\n"
     assert looked_at.run("jobs", "--json").stdout == "[]\n"
     everything = looked_at.run("jobs", "--all").stdout
@@ -100,7 +101,7 @@ def test_a_dumb_terminal_gets_plain_lines(looked_at: Clinic) -> None:
     assert re.search(r"^\S+  failed  .*  letter.wav  not_audio\r$", screen.raw, re.MULTILINE)
 
 
-def test_show_tells_the_life_of_one_recording(looked_at: Clinic) -> None:
+def test_show_prints_the_history_of_one_recording(looked_at: Clinic) -> None:
     job_id = ids(looked_at)["ward 3/smith.wav"]
     shown = looked_at.run("show", job_id)
     assert shown.returncode == 0
@@ -151,7 +152,7 @@ def test_show_says_what_is_no_longer_there(clinic: Clinic) -> None:
     (clinic.outbox / "ward 3/smith.srt").unlink()
     job_id = ids(clinic)["ward 3/smith.wav"]
     shown = clinic.run("show", job_id).stdout
-    assert f"{clinic.outbox}/ward 3/smith.srt  (no longer there)\n" in shown
+    assert f"{clinic.outbox}/ward 3/smith.srt  (no longer exists)\n" in shown
     assert f"{clinic.outbox}/ward 3/smith.json\n" in shown
     files = json.loads(clinic.run("show", job_id, "--json").stdout)["files"]
     assert [file["path"] for file in files if not file["present"]] == [f"{clinic.outbox}/ward 3/smith.srt"]
@@ -178,7 +179,7 @@ def test_show_says_why_a_recording_failed(looked_at: Clinic) -> None:
     for name, value in (
         ("failed_at_stage", "claimed"),
         ("code", "not_audio"),
-        ("hint", "This is not a sound"),
+        ("hint", "This is not an audio"),
         ("retry_can_help", "no"),
     ):
         assert re.search(rf"^{name} +{value}", shown, re.MULTILINE)
@@ -190,15 +191,15 @@ def test_show_says_why_a_recording_failed(looked_at: Clinic) -> None:
 def test_retry_brings_a_failed_recording_back(clinic: Clinic) -> None:
     job_id = ids(clinic)["letter.wav"]
     back = clinic.run("retry", job_id)
-    line = f"{job_id}: back in the inbox as letter.wav (as it is it will fail again: not_audio)"
-    waits = "No daemon is running: they wait in the inbox until one is started."
+    line = f"{job_id}: back in the inbox as letter.wav (it will fail again unless it is fixed: not_audio)"
+    waits = "No daemon is running: they stay in the inbox until it is started."
     assert (back.returncode, back.stdout) == (0, f"{line}\n{waits}\n")
     assert clinic.files(clinic.inbox) == ["letter.wav"]
     assert clinic.files(clinic.failed) == []
     again = clinic.run("retry", job_id)
     assert again.returncode == 1
     assert "no longer in failed/" in again.stderr
-    assert clinic.run("retry", "--all").stdout == "No failed recording lies in the failed folder.\n"
+    assert clinic.run("retry", "--all").stdout == "There is no failed recording in the failed folder.\n"
 
 
 def test_retry_all_brings_back_every_one_without_overwriting(clinic: Clinic) -> None:
@@ -222,7 +223,7 @@ def test_retry_takes_several_ids_and_parts_of_them(clinic: Clinic) -> None:
     refused = clinic.run("retry", known["page.wav"], done)
     assert refused.returncode == 64
     assert f"{done} is done, not failed." in refused.stderr
-    assert "Nothing was put back." in refused.stderr
+    assert "Nothing was moved." in refused.stderr
     assert clinic.files(clinic.inbox) == []
     (clinic.failed / "letter.wav").unlink()
     back = clinic.run("retry", known["letter.wav"], known["page.wav"][-12:], known["page.wav"])
@@ -236,14 +237,14 @@ def test_retry_by_code_takes_those_alone(clinic: Clinic) -> None:
     (clinic.inbox / "linked.wav").hardlink_to(write_wav(clinic.root / "of-somebody.wav"))
     assert clinic.once() == 1
     assert clinic.run("retry", "--code", "deadline").stdout == (
-        "No failed recording with code deadline lies in the failed folder.\n"
+        "There is no failed recording with code deadline in the failed folder.\n"
     )
     assert clinic.run("retry", "--code", "hard_link").returncode == 0
     assert clinic.files(clinic.inbox) == ["linked.wav"]
     assert "letter.wav" in clinic.files(clinic.failed)
 
 
-def test_retry_does_not_take_a_share_that_is_away_for_an_empty_folder(clinic: Clinic) -> None:
+def test_retry_does_not_mistake_an_absent_share_for_empty(clinic: Clinic) -> None:
     job_id = ids(clinic)["letter.wav"]
     mounts = clinic.root / "state" / "mounts.json"
     points = dict.fromkeys(json.loads(mounts.read_text()), str(clinic.root))  # as if a share had been there
@@ -256,7 +257,7 @@ def test_retry_does_not_take_a_share_that_is_away_for_an_empty_folder(clinic: Cl
         assert f"{clinic.root}, on which {clinic.failed} lies, is not mounted." in refused.stderr
 
 
-def test_what_can_not_be_asked_for_is_64(looked_at: Clinic) -> None:
+def test_wrong_arguments_are_64(looked_at: Clinic) -> None:
     for command in (("show", "nonsense"), ("retry", "nonsense")):
         unknown = looked_at.run(*command)
         assert unknown.returncode == 64
@@ -268,7 +269,7 @@ def test_what_can_not_be_asked_for_is_64(looked_at: Clinic) -> None:
 
 
 @pytest.mark.needs("root")
-def test_who_may_not_look_is_told_to_ask_as_somebody_else() -> None:
+def test_a_user_without_permission_is_told_which_user_to_be() -> None:
     with public_folder() as folder:
         clinic = clinic_of_two(folder)
         clinic.config.chmod(0o644)
@@ -279,11 +280,11 @@ def test_who_may_not_look_is_told_to_ask_as_somebody_else() -> None:
                 refused = as_nobody(clinic, *command)
                 assert refused.returncode == 77, (command, refused.stderr)
                 assert f"{state / 'journal.sqlite'} can't be read: Permission denied" in refused.stderr
-                assert "Ask as root, or as the daemon's user." in refused.stderr
+                assert "Run this as root or as the daemon's user." in refused.stderr
 
 
 @pytest.mark.needs("root")
-def test_a_folder_that_may_not_be_looked_into_is_no_defect(api: Sandbox) -> None:
+def test_a_folder_that_may_not_be_read_is_no_internal_error(api: Sandbox) -> None:
     with public_folder() as folder:
         clinic = Clinic(folder / "clinic", api.base_url, watch=QUICK)
         clinic.config.chmod(0o644)
@@ -293,9 +294,9 @@ def test_a_folder_that_may_not_be_looked_into_is_no_defect(api: Sandbox) -> None
         clinic.failed.chmod(0)
         refused = as_nobody(clinic, "retry", "--all")
         assert refused.returncode == 77
-        assert f"{clinic.failed / 'letter.wav'} can't be looked at" in refused.stderr
+        assert f"Can't access {clinic.failed / 'letter.wav'}:" in refused.stderr
         assert "Traceback" not in refused.stderr
-        assert "Ask as root" in refused.stderr
+        assert "Run this as root" in refused.stderr
 
 
 def test_hostile_names_are_printed_as_harmless_text(tmp_path: Path, api: Sandbox) -> None:
@@ -311,7 +312,7 @@ def test_hostile_names_are_printed_as_harmless_text(tmp_path: Path, api: Sandbox
         assert r"\x1b[31m\u202e\udcff" in shown.stdout
 
 
-def test_a_reader_that_leaves_is_no_error(looked_at: Clinic) -> None:
+def test_a_closed_pipe_is_no_error(looked_at: Clinic) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     with os.fdopen(writing, "w") as output:
@@ -321,7 +322,7 @@ def test_a_reader_that_leaves_is_no_error(looked_at: Clinic) -> None:
     assert (left.returncode, left.stderr) == (0, b"")
 
 
-def test_looking_needs_no_credentials(clinic: Clinic) -> None:
+def test_listing_needs_no_credentials(clinic: Clinic) -> None:
     job = ids(clinic)["letter.wav"]
     text = clinic.config.read_text().replace("sandbox-key", "${A_SECRET_OF_THE_SERVICE}")
     clinic.config.write_text(text)
@@ -391,7 +392,7 @@ def test_watching_shows_recordings_pass_until_ctrl_c(tmp_path: Path) -> None:
     assert screen.raw.rindex("\x1b[?25h") > screen.raw.rindex("\x1b[?25l")  # the cursor is back
 
 
-def test_watching_says_what_stands_in_the_way(tmp_path: Path) -> None:
+def test_watching_says_what_is_blocking(tmp_path: Path) -> None:
     with sandbox(tmp_path / "api") as api:
         http = {"listen": f"127.0.0.1:{free_port()}"}
         wrong = {"app_id": "sandbox-app", "api_key": "wrong"}
@@ -414,12 +415,10 @@ def test_watching_says_what_stands_in_the_way(tmp_path: Path) -> None:
             assert screen.ended() == 0
 
 
-def test_watching_without_an_address_says_so(tmp_path: Path, api: Sandbox) -> None:
+def test_watching_without_an_address_is_reported(tmp_path: Path, api: Sandbox) -> None:
     clinic = Clinic(tmp_path / "clinic", api.base_url)
     with running(clinic), terminal(clinic.command("jobs", "--watch")) as screen:
-        wait_for(
-            "a word", lambda: any("no address to be asked at (http.listen)" in line for line in screen.screen)
-        )
+        wait_for("a word", lambda: any("no address to ask (http.listen)" in line for line in screen.screen))
 
 
 def test_more_than_the_terminal_has_lines_for_is_counted(tmp_path: Path, api: Sandbox) -> None:

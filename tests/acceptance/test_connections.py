@@ -94,7 +94,7 @@ def test_what_the_standard_library_raises_becomes_ours(raised: Exception, code: 
     assert (error.code, SECRET in str(error)) == (code, False)
 
 
-def test_an_administrator_is_told_where_to_look_when_there_is_no_way_out() -> None:
+def test_an_unreachable_api_comes_with_a_hint() -> None:
     for raised in (OSError(113, SECRET), socket.gaierror(-2, SECRET)):
         hint = translated(raised, "api.example.com").hint
         assert "api.base_url" in hint

@@ -17,8 +17,9 @@ from typing import Any
 import pytest
 
 from invox_watcher.sandbox.server import Sandbox
-from tests.kit.clinic import Clinic, free_port, running, wait_for, write_sparse_wav, write_wav
+from tests.kit.clinic import Clinic, free_port, running, wait_for
 from tests.kit.commands import NOBODY, as_nobody, ids
+from tests.kit.recordings import write_sparse_wav, write_wav
 
 
 @pytest.fixture
@@ -53,19 +54,19 @@ def everything_below(folder: Path) -> list[tuple[str, int, int, int]]:
     return found
 
 
-def test_what_would_be_taken_is_taken(clinic: Clinic) -> None:
+def test_a_file_said_to_be_taken_is_taken(clinic: Clinic) -> None:
     recording = write_wav(clinic.inbox / "ward 3" / "smith.wav")
     before = everything_below(clinic.root)
     found = explained(clinic, recording)
     assert everything_below(clinic.root) == before
     assert found["verdict"] == "taken"
     says = {step["about"]: step["says"] for step in found["steps"]}
-    assert says["place"] == "It lies in the inbox, as ward 3/smith.wav."
+    assert says["place"] == "In the inbox, as ward 3/smith.wav."
     assert says["content"].startswith("WAV (PCM), 0.5 s, sent as audio/wav")
-    assert says["duplicate"] == "The journal knows no recording of the same content."
+    assert says["duplicate"] == "The journal has no recording with the same content."
     assert says["daemon"].startswith("No daemon is running")
     shown = clinic.run("explain", str(recording)).stdout
-    assert shown.splitlines()[-1] == "It would be taken, but see above."
+    assert shown.splitlines()[-1] == "The file would be processed, but see above."
     assert clinic.once() == 0
     assert clinic.files(clinic.done) == ["ward 3/smith.wav"]
 
@@ -76,10 +77,10 @@ def test_names_on_the_ignore_list_and_subfolders(tmp_path: Path, api: Sandbox) -
     for path, pattern in (("smith.wav.part", "*.part"), ("draft-1.wav", "draft-*")):
         found = explained(clinic, write_wav(clinic.inbox / path))
         assert found["verdict"] == "left"
-        assert reasons(found) == {"name": f"Names like this are left alone: {pattern}"}
+        assert reasons(found) == {"name": f"Names like this are ignored: {pattern}"}
         assert len(found["steps"]) == 2
     inner = explained(clinic, write_wav(clinic.inbox / "ward 3" / "smith.wav"))
-    assert reasons(inner) == {"name": "It lies in a subfolder, and watch.recursive is false."}
+    assert reasons(inner) == {"name": "In a subfolder of the inbox, and watch.recursive is false."}
     assert clinic.once() == 0
     assert clinic.files(clinic.done) == []
 
@@ -97,17 +98,17 @@ def test_what_is_no_regular_file(clinic: Clinic, tmp_path: Path) -> None:
     for name, kind in kinds.items():
         found = explained(clinic, clinic.inbox / name)
         assert found["verdict"] == "left"
-        assert f"but: {kind}." in reasons(found)["kind"]
+        assert f"({kind})" in reasons(found)["kind"]
 
 
-def test_a_file_that_is_not_there_and_what_came_under_its_name(clinic: Clinic) -> None:
+def test_a_missing_file_and_the_jobs_of_its_name(clinic: Clinic) -> None:
     missing = explained(clinic, clinic.inbox / "none.wav")
-    assert reasons(missing) == {"kind": "There is no such file."}
+    assert reasons(missing) == {"kind": "No such file."}
     write_wav(clinic.inbox / "smith.wav")
     assert clinic.once() == 0
     job_id = ids(clinic)["smith.wav"]
     gone = reasons(explained(clinic, clinic.inbox / "smith.wav"))["kind"]
-    assert gone == f"There is no such file. One of that name came before, as job {job_id}, which is done."
+    assert gone == f"No such file. A file of that name was processed before, as job {job_id} (done)."
 
 
 def test_files_in_the_other_folders_are_known_by_the_journal(clinic: Clinic) -> None:
@@ -117,45 +118,45 @@ def test_files_in_the_other_folders_are_known_by_the_journal(clinic: Clinic) -> 
     known = ids(clinic)
     done = explained(clinic, clinic.done / "ward 3" / "smith.wav")
     assert (
-        f"It lies in done/: nothing is taken from there. It is of job {known['ward 3/smith.wav']}"
+        f"In done/, from which nothing is processed. It belongs to job {known['ward 3/smith.wav']}"
         in (reasons(done)["place"])
     )
     for name in ("letter.wav", "letter.wav.error.json"):
         failed = explained(clinic, clinic.failed / name)
-        assert "which is failed: This is not a recording but: plain text." in reasons(failed)["place"]
+        assert "(failed): Not an audio recording: plain text." in reasons(failed)["place"]
         assert failed["steps"][0]["hint"].endswith(f"retry {known['letter.wav']}")
     (clinic.done / "foreign.wav").touch()
-    assert "does not know it" in reasons(explained(clinic, clinic.done / "foreign.wav"))["place"]
+    assert "is not in the journal" in reasons(explained(clinic, clinic.done / "foreign.wav"))["place"]
     for transcript in ("smith.json", "smith.srt"):
         delivered = reasons(explained(clinic, clinic.outbox / "ward 3" / transcript))["place"]
         assert (
-            f"It lies in outbox/: nothing is taken from there. It is of job {known['ward 3/smith.wav']}"
+            f"In outbox/, from which nothing is processed. It belongs to job {known['ward 3/smith.wav']}"
             in (delivered)
         )
     (clinic.outbox / "smith.json").touch()
-    assert "does not know it" in reasons(explained(clinic, clinic.outbox / "smith.json"))["place"]
+    assert "is not in the journal" in reasons(explained(clinic, clinic.outbox / "smith.json"))["place"]
 
 
-def test_folders_and_absent_files_are_not_told_of_as_files(clinic: Clinic) -> None:
+def test_folders_and_absent_files_are_not_described_as_files(clinic: Clinic) -> None:
     write_wav(clinic.inbox / "ward 3" / "smith.wav")
     assert clinic.once() == 0
     (clinic.inbox / "ward 3").mkdir(exist_ok=True)
     folders = (clinic.inbox, clinic.inbox / "ward 3" / "..", clinic.inbox / "ward 3", clinic.processing)
     for folder in (*folders, clinic.done / "ward 3", clinic.done / "ward 3" / ".."):
         found = explained(clinic, folder)
-        assert reasons(found) == {"kind": "It is no regular file but: folder. Those are left alone."}, folder
-        assert found["steps"][-1]["hint"] == "Name a file in it."
-    assert reasons(explained(clinic, clinic.done / "none.wav")) == {"kind": "There is no such file."}
+        assert reasons(found) == {"kind": "Not a regular file (folder); ignored."}, folder
+        assert found["steps"][-1]["hint"] == "Give a file in it."
+    assert reasons(explained(clinic, clinic.done / "none.wav")) == {"kind": "No such file."}
     (clinic.done / "ward 3" / "smith.wav").unlink()
     gone = reasons(explained(clinic, clinic.done / "ward 3" / "smith.wav"))["kind"]
-    assert gone.startswith("There is no such file. One of that name came before, as job ")
+    assert gone.startswith("No such file. A file of that name was processed before, as job ")
 
 
 def test_what_becomes_of_a_stray_file_in_processing(clinic: Clinic) -> None:
     alone = write_wav(clinic.processing / "alone.wav", pitch=300)
     stray = write_wav(clinic.processing / "20261123t185056-9f2c41d07ab3" / "stray.wav")
     hints = {file: explained(clinic, file)["steps"][-1]["hint"] for file in (alone, stray)}
-    assert hints[alone].endswith("which leaves it there. Move it into the inbox.")
+    assert hints[alone].endswith("which ignores it. Move it to the inbox.")
     assert hints[stray] == "The next start of the daemon returns it to the inbox."
     assert clinic.once() == 0
     assert clinic.files(clinic.processing) == ["alone.wav"]
@@ -170,7 +171,7 @@ def writer(file: Path) -> Iterator[None]:
         process.kill()
 
 
-def test_a_file_that_somebody_writes(clinic: Clinic) -> None:
+def test_a_file_being_written(clinic: Clinic) -> None:
     recording = write_wav(clinic.inbox / "smith.wav")
     with writer(recording):
         found = explained(clinic, recording)
@@ -197,13 +198,13 @@ def test_a_file_that_grows_is_watched_for_the_settle_time(tmp_path: Path, api: S
         stop.set()
         thread.join()
     assert growing["verdict"] == "later"
-    assert reasons(growing)["content"].startswith("It has to be unchanged for 0.5 s first")
+    assert reasons(growing)["content"].startswith("It must be unchanged for 0.5 s first")
     began = time.monotonic()
     quiet = explained(clinic, recording)
     assert quiet["verdict"] == "taken"
     assert time.monotonic() - began >= 0.5
     assert any("unchanged for 0.5 s" in step["says"] for step in quiet["steps"])
-    assert any("is looked through every 5 s" in step["says"] for step in quiet["steps"])
+    assert any("polled every 5 s" in step["says"] for step in quiet["steps"])
 
 
 def test_what_is_unfinished_or_no_recording(clinic: Clinic) -> None:
@@ -220,7 +221,7 @@ def test_what_is_unfinished_or_no_recording(clinic: Clinic) -> None:
     ):
         found = explained(clinic, clinic.inbox / name)
         assert found["verdict"] == verdict
-        assert f"filed in failed/ ({code})" in reasons(found)["content"]
+        assert f"moved to failed/ ({code})" in reasons(found)["content"]
     assert clinic.once() == 1
     assert clinic.files(clinic.inbox) == ["empty.wav", "half.wav"]
 
@@ -232,7 +233,7 @@ def test_size_and_type_against_the_configuration(tmp_path: Path, api: Sandbox) -
     small = explained(clinic, write_wav(clinic.inbox / "small.wav"))
     assert "(not_accepted)" in reasons(small)["content"]
     large = explained(clinic, write_sparse_wav(clinic.inbox / "large.wav", 3 << 20))
-    assert "The file has 3 MiB; the limit is 1 MiB." in reasons(large)["content"]
+    assert "The file is 3 MiB; the limit is 1 MiB." in reasons(large)["content"]
     assert {small["verdict"], large["verdict"]} == {"failed"}
 
 
@@ -241,7 +242,7 @@ def test_size_and_type_against_the_configuration(tmp_path: Path, api: Sandbox) -
     [
         ("reuse", "taken", "the same transcript, without an upload"),
         ("process", "taken", "transcribed again"),
-        ("fail", "failed", "filed in failed/ (duplicate)"),
+        ("fail", "failed", "moved to failed/ (intake.on_duplicate: fail)"),
     ],
 )
 def test_the_same_content(tmp_path: Path, api: Sandbox, rule: str, verdict: str, then: str) -> None:
@@ -251,7 +252,7 @@ def test_the_same_content(tmp_path: Path, api: Sandbox, rule: str, verdict: str,
     found = explained(clinic, write_wav(clinic.inbox / "again.wav"))
     assert found["verdict"] == verdict
     step = next(step for step in found["steps"] if step["about"] == "duplicate")
-    assert f"as first.wav (job {ids(clinic)['first.wav']}): it would" in step["says"]
+    assert f"recording first.wav (job {ids(clinic)['first.wav']}): it would" in step["says"]
     assert then in step["says"]
     clinic.once()
     place = {"taken": clinic.done, "failed": clinic.failed}[verdict]
@@ -261,13 +262,13 @@ def test_the_same_content(tmp_path: Path, api: Sandbox, rule: str, verdict: str,
 def test_a_file_outside_the_inbox_is_judged_as_if_it_were_there(clinic: Clinic, tmp_path: Path) -> None:
     good = explained(clinic, write_wav(tmp_path / "dock" / "smith.wav"))
     assert good["verdict"] == "taken"
-    assert good["steps"][0]["says"].startswith("It is not in the inbox. If it were put there, as smith.wav")
+    assert good["steps"][0]["says"].startswith("Not in the inbox. If it were copied there as smith.wav")
     (tmp_path / "dock" / "letter.wav").write_text("Dear colleague\n")
     assert explained(clinic, tmp_path / "dock" / "letter.wav")["verdict"] == "failed"
     assert explained(clinic, write_wav(tmp_path / "dock" / "smith.part"))["verdict"] == "left"
 
 
-def test_a_full_house_and_a_running_daemon(tmp_path: Path, api: Sandbox) -> None:
+def test_a_daemon_without_capacity_and_a_running_one(tmp_path: Path, api: Sandbox) -> None:
     keys: dict[str, Any] = {"intake": {"max_in_flight": 1}, "http": {"listen": f"127.0.0.1:{free_port()}"}}
     slow = {"first_seconds": 30, "max_seconds": 60}
     clinic = Clinic(tmp_path / "clinic", api.base_url, polling=slow, **keys)
@@ -276,12 +277,12 @@ def test_a_full_house_and_a_running_daemon(tmp_path: Path, api: Sandbox) -> None
         wait_for("the first is under way", lambda: clinic.files(clinic.inbox) == [])
         found = explained(clinic, write_wav(clinic.inbox / "second.wav", pitch=300))
         assert found["verdict"] == "later"
-        assert reasons(found)["room"].startswith("1 recordings are under way, as many as may be")
+        assert reasons(found)["room"].startswith("1 recordings are under way, which is the limit")
         assert found["steps"][-1]["says"] == "The daemon is running."
 
 
 @pytest.mark.needs("root")
-def test_what_the_daemons_user_may_not_take(clinic: Clinic, tmp_path: Path) -> None:
+def test_a_file_that_the_daemons_user_may_not_take(clinic: Clinic, tmp_path: Path) -> None:
     os.chown(clinic.root / "state", NOBODY, NOBODY)
     for folder in (clinic.root, clinic.inbox):
         os.chown(folder, NOBODY, NOBODY)
@@ -289,20 +290,20 @@ def test_what_the_daemons_user_may_not_take(clinic: Clinic, tmp_path: Path) -> N
     recording.chmod(0o600)
     found = explained(clinic, recording)
     assert found["verdict"] == "left"
-    assert f"may not read it: {recording} is root:root rw-------" in reasons(found)["permission"]
+    assert f"can't read it: {recording} is root:root rw-------" in reasons(found)["permission"]
     recording.chmod(0o644)
     assert "permission" not in reasons(explained(clinic, recording))
     closed = write_wav(clinic.inbox / "ward 3" / "smith.wav")
     closed.parent.chmod(0o755)
-    assert "may not move it out of its folder" in reasons(explained(clinic, closed))["permission"]
+    assert "can't move it out of its folder" in reasons(explained(clinic, closed))["permission"]
     closed.parent.chmod(0o1777)  # sticky: only with files of one's own
-    assert "may not move it out of its folder" in reasons(explained(clinic, closed))["permission"]
+    assert "can't move it out of its folder" in reasons(explained(clinic, closed))["permission"]
     closed.parent.chmod(0o700)
-    assert "may not look into its folder" in reasons(explained(clinic, closed))["permission"]
+    assert "can't read its folder" in reasons(explained(clinic, closed))["permission"]
 
 
 @pytest.mark.needs("root")
-def test_a_user_who_may_not_look_is_told_so(api: Sandbox) -> None:
+def test_a_user_who_may_not_look_gets_an_error(api: Sandbox) -> None:
     with tempfile.TemporaryDirectory() as public:
         os.chmod(public, 0o755)
         clinic = Clinic(Path(public, "clinic"), api.base_url)
@@ -310,4 +311,4 @@ def test_a_user_who_may_not_look_is_told_so(api: Sandbox) -> None:
         recording.chmod(0o600)
         refused = as_nobody(clinic, "explain", str(recording))
     assert refused.returncode == 77
-    assert f"{recording} can't be looked at: Permission denied" in refused.stderr
+    assert f"Can't access {recording}: Permission denied" in refused.stderr

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from invox_watcher.sandbox.server import Sandbox
-from tests.kit.clinic import Clinic, running, stop, wait_for, write_wav
+from tests.kit.clinic import Clinic, running, stop, wait_for
+from tests.kit.recordings import write_wav
 
 
 def hook(folder: Path, body: str) -> list[str]:
@@ -23,7 +24,7 @@ def hook(folder: Path, body: str) -> list[str]:
     return [str(script), "first argument"]
 
 
-def test_a_hook_learns_everything_about_its_job(tmp_path: Path, api: Sandbox) -> None:
+def test_a_hook_gets_every_field_of_its_job(tmp_path: Path, api: Sandbox) -> None:
     command = hook(tmp_path / "hook", 'env > "env-$INVOX_WATCHER_STATE"; cat > "job-$INVOX_WATCHER_STATE"')
     hooks = {"on_done": command, "on_failed": list(command)}
     clinic = Clinic(tmp_path / "clinic", api.base_url, hooks=hooks)
@@ -56,9 +57,7 @@ def test_a_hook_does_not_see_the_credentials(
     assert "sandbox-key" not in (tmp_path / "hook" / "env").read_text()
 
 
-def test_a_hook_that_fails_hangs_or_is_missing_is_logged_and_loses_nothing(
-    tmp_path: Path, api: Sandbox
-) -> None:
+def test_a_hook_that_fails_is_logged_and_loses_nothing(tmp_path: Path, api: Sandbox) -> None:
     for name, command, reason in (
         ("fails", hook(tmp_path / "fails", "exit 3"), "ended with status 3"),
         ("killed", hook(tmp_path / "killed", "kill -9 $$"), "killed by signal 9 (SIGKILL)"),
@@ -76,9 +75,7 @@ def test_a_hook_that_fails_hangs_or_is_missing_is_logged_and_loses_nothing(
         assert clinic.files(clinic.done) == ["smith.wav"]
 
 
-def test_what_a_hook_has_started_is_killed_with_it_even_if_it_ignores_the_first_signal(
-    tmp_path: Path, api: Sandbox
-) -> None:
+def test_children_of_a_hook_that_ignore_sigterm_are_killed(tmp_path: Path, api: Sandbox) -> None:
     command = hook(tmp_path / "hook", "(trap '' TERM; echo > begun; sleep 2; echo > lived_on) & sleep 60")
     clinic = Clinic(tmp_path / "clinic", api.base_url, hooks={"on_done": command, "timeout_seconds": 0.5})
     write_wav(clinic.inbox / "smith.wav")
@@ -90,9 +87,7 @@ def test_what_a_hook_has_started_is_killed_with_it_even_if_it_ignores_the_first_
 
 
 @pytest.mark.needs("root", "setpriv")
-def test_a_hook_that_may_not_be_killed_is_left_alone_and_holds_up_nothing(
-    tmp_path: Path, api: Sandbox
-) -> None:
+def test_a_hook_that_may_not_be_killed_delays_nothing(tmp_path: Path, api: Sandbox) -> None:
     command = hook(
         tmp_path / "hook",
         "[ -e pid ] && exit; echo $$ > pid; exec setpriv --reuid=65534 --clear-groups sleep 60",
@@ -135,7 +130,7 @@ def test_a_hook_that_was_interrupted_runs_again(tmp_path: Path, api: Sandbox) ->
     assert log.read_text().split() == ["begun", "begun", "ended"]
 
 
-def test_a_hook_holds_up_neither_work_nor_the_stop(tmp_path: Path, api: Sandbox) -> None:
+def test_a_hook_delays_neither_work_nor_the_stop(tmp_path: Path, api: Sandbox) -> None:
     command = hook(tmp_path / "hook", "touch begun; sleep 60")
     clinic = Clinic(tmp_path / "clinic", api.base_url, hooks={"on_done": command})
     daemon = clinic.start()
@@ -146,9 +141,7 @@ def test_a_hook_holds_up_neither_work_nor_the_stop(tmp_path: Path, api: Sandbox)
     assert stop(daemon) == 0
 
 
-def test_a_hook_that_was_taken_out_of_the_configuration_is_not_run_later(
-    tmp_path: Path, api: Sandbox
-) -> None:
+def test_a_hook_removed_from_the_configuration_never_runs(tmp_path: Path, api: Sandbox) -> None:
     command = hook(tmp_path / "hook", "echo begun >> log; sleep 60")
     clinic = Clinic(tmp_path / "clinic", api.base_url, hooks={"on_done": command})
     write_wav(clinic.inbox / "smith.wav")

@@ -157,7 +157,7 @@ def test_a_recording_written_and_closed_is_offered_at_once(intake: Intake) -> No
     candidate = intake.claimed["smith.wav"]
     assert candidate.mime_type == "audio/wav"
     assert candidate.duration_seconds == pytest.approx(0.5)
-    assert candidate.size_bytes == len(wav(0.5))
+    assert candidate.identity.size_bytes == len(wav(0.5))
     assert candidate.refusal is None
 
 
@@ -170,7 +170,7 @@ def test_recordings_that_follow_a_claim_are_not_held_up(intake: Intake) -> None:
     assert slowest < 0.3  # half a second where watchdog waits for the second half of a move
 
 
-def test_what_lay_there_before_the_start_is_offered_at_once(intake: Intake) -> None:
+def test_recordings_present_at_the_start_are_offered_at_once(intake: Intake) -> None:
     (intake.root / "old.wav").write_bytes(wav())
     os.utime(intake.root / "old.wav", (4e9, 4e9))  # a clock far ahead
     intake.start(settle_seconds=30)
@@ -184,7 +184,7 @@ def test_a_recording_moved_in_is_offered_at_once(intake: Intake, tmp_path: Path)
     eventually(lambda: "smith.wav" in intake.claimed, within=1)
 
 
-def test_an_upload_under_a_temporary_name_is_offered_once_under_its_own(intake: Intake) -> None:
+def test_a_temporary_name_is_offered_once_after_renaming(intake: Intake) -> None:
     intake.start_and_scan(settle_seconds=30)
     (intake.root / "smith.wav.part").write_bytes(wav())
     (intake.root / "smith.wav.part").rename(intake.root / "smith.wav")
@@ -192,7 +192,7 @@ def test_an_upload_under_a_temporary_name_is_offered_once_under_its_own(intake: 
     assert [candidate.path for candidate in intake.offers] == ["smith.wav"]
 
 
-def test_what_a_process_holds_open_is_not_taken_until_it_is_closed(intake: Intake) -> None:
+def test_a_file_held_open_is_not_offered_until_it_is_closed(intake: Intake) -> None:
     intake.start_and_scan(settle_seconds=0.1, patience_seconds=0.5)
     script = (
         "import sys, os\n"
@@ -265,7 +265,7 @@ def test_a_truncated_wav_is_refused_after_patience(intake: Intake) -> None:
     assert [(line["recording"], line["reason"]) for line in reports] == [("cut.wav", "incomplete")]
 
 
-def test_a_writer_that_never_stops_is_reported_and_holds_up_nobody(intake: Intake) -> None:
+def test_a_writer_that_never_stops_is_reported_once(intake: Intake) -> None:
     intake.start_and_scan(mode="polling", settle_seconds=0.3, patience_seconds=0.5)
     stop = threading.Event()
 
@@ -301,7 +301,7 @@ def test_a_writer_that_never_stops_is_reported_and_holds_up_nobody(intake: Intak
     ],
     ids=["empty", "text", "pdf", "amr", "flac without audio"],
 )
-def test_what_is_no_whole_recording_is_refused_with_a_reason(
+def test_an_incomplete_recording_is_refused_with_a_reason(
     intake: Intake, name: str, content: bytes, code: str
 ) -> None:
     intake.start_and_scan(settle_seconds=0.1, patience_seconds=0.3)
@@ -345,7 +345,7 @@ def test_a_rename_by_link_and_unlink_is_no_hard_link(intake: Intake) -> None:
 # ---- names and kinds of files ----
 
 
-def test_links_pipes_and_sockets_are_skipped_and_said_once(intake: Intake, tmp_path: Path) -> None:
+def test_links_pipes_and_sockets_are_skipped_and_reported_once(intake: Intake, tmp_path: Path) -> None:
     (tmp_path / "secret").write_bytes(wav())
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "x.wav").write_bytes(wav())
@@ -400,7 +400,7 @@ def test_any_name_is_found(intake: Intake, mode: str) -> None:
     assert {os.fsencode(path) for path in intake.claimed} == set(NAMES)
 
 
-def test_what_other_software_leaves_about_is_ignored(intake: Intake) -> None:
+def test_files_of_other_software_are_ignored(intake: Intake) -> None:
     ignored = [".DS_Store", "._x.wav", "THUMBS.DB", "x.wav.part", "x.filepart", "x.crdownload", "~$x.docx"]
     ignored += [
         ".syncthing.x.tmp",
@@ -444,7 +444,7 @@ def test_new_folders_filled_at_once_are_found(intake: Intake, tmp_path: Path) ->
     eventually(lambda: len(intake.claimed) == 30, within=3)
 
 
-def test_subfolders_are_left_alone_unless_asked_for(intake: Intake) -> None:
+def test_subfolders_are_left_alone_unless_configured(intake: Intake) -> None:
     (intake.root / "ward").mkdir()
     (intake.root / "ward" / "x.wav").write_bytes(wav())
     intake.start_and_scan(recursive=False)
@@ -470,7 +470,7 @@ def test_five_thousand_files_at_once_are_all_offered_once(intake: Intake, tmp_pa
 # ---- room, errors, stopping ----
 
 
-def test_what_finds_no_room_is_offered_again_after_wake(intake: Intake) -> None:
+def test_a_file_without_capacity_is_offered_again_after_wake(intake: Intake) -> None:
     intake.refuse_to_take = True
     for number in range(5):
         (intake.root / f"{number}.wav").write_bytes(wav())
@@ -484,7 +484,7 @@ def test_what_finds_no_room_is_offered_again_after_wake(intake: Intake) -> None:
     eventually(lambda: intake.status.refused_now == 0)
 
 
-def test_what_finds_no_room_is_offered_again_at_the_next_rescan(intake: Intake) -> None:
+def test_a_file_without_capacity_is_offered_again_at_a_rescan(intake: Intake) -> None:
     intake.refuse_to_take = True
     (intake.root / "x.wav").write_bytes(wav())
     intake.start_and_scan(rescan_seconds=0.3)
@@ -500,7 +500,7 @@ def test_what_finds_no_room_is_offered_again_at_the_next_rescan(intake: Intake) 
         (StorageError("processing/ is full", hint="Make room."), "processing/ is full", "Make room."),
     ],
 )
-def test_an_error_in_taking_is_said_once_and_tried_again(
+def test_a_failed_claim_is_reported_once_and_retried(
     intake: Intake, error: Exception, reason: str, hint: str | None
 ) -> None:
     intake.raises = error
@@ -514,7 +514,7 @@ def test_an_error_in_taking_is_said_once_and_tried_again(
     eventually(lambda: "x.wav" in intake.claimed)
 
 
-def test_any_other_error_in_taking_ends_the_run(intake: Intake) -> None:
+def test_any_other_error_of_a_claim_ends_the_run(intake: Intake) -> None:
     intake.raises = ZeroDivisionError("a bug")
     (intake.root / "x.wav").write_bytes(wav())
     intake.start()
@@ -531,7 +531,7 @@ def test_a_file_that_disappears_is_forgotten_silently(intake: Intake) -> None:
     assert intake.offers == []
 
 
-def test_an_unfinished_file_that_disappears_is_forgotten_at_the_next_rescan(intake: Intake) -> None:
+def test_an_unfinished_file_that_disappears_is_forgotten(intake: Intake) -> None:
     (intake.root / "x.wav").write_bytes(b"")
     intake.start_and_scan(settle_seconds=0.05, rescan_seconds=0.2)
     eventually(lambda: intake.status.unfinished == 1)
@@ -539,7 +539,7 @@ def test_an_unfinished_file_that_disappears_is_forgotten_at_the_next_rescan(inta
     eventually(lambda: intake.status.unfinished == 0)
 
 
-def test_a_stop_is_seen_at_once(intake: Intake) -> None:
+def test_a_stop_takes_effect_at_once(intake: Intake) -> None:
     intake.start_and_scan()
     started = time.monotonic()
     intake.stop()
@@ -569,7 +569,7 @@ def test_a_replaced_recording_is_offered_as_a_new_one(intake: Intake) -> None:
 # ---- the watch itself ----
 
 
-def test_local_folders_are_watched_and_polling_can_be_asked_for(intake: Intake) -> None:
+def test_local_folders_are_watched_and_polling_can_be_chosen(intake: Intake) -> None:
     intake.start_and_scan()
     assert intake.status.watching == "native"
     assert intake.logged(events.Event.WATCHING)[0]["mode"] == "native"
@@ -604,7 +604,7 @@ def test_a_dead_watch_ends_the_run(intake: Intake) -> None:
     assert intake.error.code == "watch_died"
 
 
-def test_a_deaf_watch_gives_way_to_polling(intake: Intake, tmp_path: Path) -> None:
+def test_a_watch_without_events_is_replaced_by_polling(intake: Intake, tmp_path: Path) -> None:
     # What another machine writes to a share that passes for a local folder looks the same.
     intake.start_and_scan(rescan_seconds=0.1, settle_seconds=0.05)
     deafen(intake)
@@ -691,7 +691,7 @@ def test_at_the_kernels_limits_recordings_are_still_found(
 
 
 @pytest.mark.parametrize("mode", ["native", "polling"])
-def test_a_folder_that_goes_away_is_waited_for(intake: Intake, tmp_path: Path, mode: str) -> None:
+def test_a_folder_that_becomes_unavailable_is_waited_for(intake: Intake, tmp_path: Path, mode: str) -> None:
     intake.start_and_scan(mode=mode, settle_seconds=0.05)
     intake.root.rename(tmp_path / "away")
     eventually(lambda: not intake.status.available)
@@ -705,7 +705,7 @@ def test_a_folder_that_goes_away_is_waited_for(intake: Intake, tmp_path: Path, m
     assert len(intake.logged(events.Event.INBOX_AVAILABLE)) == 1
 
 
-def test_a_folder_deleted_and_made_anew_is_watched_again(intake: Intake) -> None:
+def test_a_recreated_folder_is_watched_again(intake: Intake) -> None:
     intake.start_and_scan(settle_seconds=30)
     intake.root.rmdir()
     intake.root.mkdir()
@@ -715,7 +715,7 @@ def test_a_folder_deleted_and_made_anew_is_watched_again(intake: Intake) -> None
     assert intake.error is None
 
 
-def test_a_folder_that_is_not_there_yet_is_waited_for(intake: Intake) -> None:
+def test_a_missing_folder_is_waited_for(intake: Intake) -> None:
     intake.root.rmdir()
     intake.start()
     eventually(lambda: intake.logged(events.Event.INBOX_UNAVAILABLE))

@@ -14,7 +14,8 @@ from watchdog.events import FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
 
 from invox_watcher.sandbox.server import Sandbox
-from tests.kit.clinic import Clinic, stop, wait_for, write_sparse_wav, write_wav
+from tests.kit.clinic import Clinic, peak_kib, stop, wait_for
+from tests.kit.recordings import write_sparse_wav, write_wav
 
 FORMATS = {
     "wav": [],
@@ -149,19 +150,14 @@ def test_a_gigabyte_costs_no_memory(clinic: Clinic, api: Sandbox) -> None:
     daemon = clinic.start()
     write_wav(clinic.inbox / "warm up.wav")  # what the first job loads is not what a large one costs
     wait_for("the warm-up is done", lambda: clinic.files(clinic.done) == ["warm up.wav"])
-    idle = _peak_kib(daemon.pid)
+    idle = peak_kib(daemon.pid)
     write_sparse_wav(clinic.root / "big.wav", 1 << 30)
     os.rename(clinic.root / "big.wav", clinic.inbox / "big.wav")
     wait_for("the gigabyte is done", lambda: "big.wav" in clinic.files(clinic.done), seconds=100)
-    grown = _peak_kib(daemon.pid) - idle
+    grown = peak_kib(daemon.pid) - idle
     assert stop(daemon) == 0
     assert api.stats()["requests"][-1]["bytes"] == 1 << 30
     assert grown < 16 << 10, f"peak memory grew by {grown} KiB"
-
-
-def _peak_kib(pid: int) -> int:
-    status = Path(f"/proc/{pid}/status").read_text()
-    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
 
 
 class Appearances(FileSystemEventHandler):

@@ -32,7 +32,8 @@ from invox_watcher.sandbox.server import Sandbox
 from invox_watcher.web.gauges import Gauges, IntakeSnapshot, exposition
 from invox_watcher.web.metrics import Counters
 from tests.acceptance.test_retention import age
-from tests.kit.clinic import Clinic, free_port, running, stop, wait_for, write_wav
+from tests.kit.clinic import Clinic, free_port, running, stop, wait_for
+from tests.kit.recordings import write_wav
 from tests.kit.webhook_clinic import TAKEN, send, webhook_clinic
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
@@ -105,7 +106,7 @@ def ended(clinic: Clinic, **counts: int) -> bool:
 # ---- what is counted ---------------------------------------------------------------------------------------
 
 
-def test_a_recording_that_goes_through_is_counted_and_measured(clinic: Clinic) -> None:
+def test_a_finished_recording_is_counted_and_measured(clinic: Clinic) -> None:
     with running(clinic):
         before = scraped(clinic)
         size = write_wav(clinic.inbox / "smith.wav").stat().st_size
@@ -125,7 +126,7 @@ def test_a_recording_that_goes_through_is_counted_and_measured(clinic: Clinic) -
     assert abs(time.time() - changed["last_delivery_timestamp_seconds"]) < 20
 
 
-def test_the_wait_in_the_inbox_is_that_since_the_file_was_first_seen(clinic: Clinic) -> None:
+def test_the_wait_in_the_inbox_counts_from_the_first_sight(clinic: Clinic) -> None:
     with running(clinic):
         half, whole = write_wav(clinic.root / "whole.wav").read_bytes(), clinic.inbox / "slow.wav"
         whole.write_bytes(half[:3000])
@@ -139,7 +140,7 @@ def test_the_wait_in_the_inbox_is_that_since_the_file_was_first_seen(clinic: Cli
     assert now['inbox_recordings{stage="unfinished"}'] == now["inbox_oldest_seconds"] == 0
 
 
-def test_failures_have_their_code_and_duplicates_no_transcription(clinic: Clinic) -> None:
+def test_failures_count_by_code_and_duplicates_cost_nothing(clinic: Clinic) -> None:
     with running(clinic):
         write_wav(clinic.inbox / "smith.wav")
         wait_for("the first is done", lambda: ended(clinic, done=1))
@@ -163,7 +164,7 @@ def test_a_recording_that_vanishes_is_counted_once(clinic: Clinic, api: Sandbox)
         wait_for("it is closed", lambda: ended(clinic, done=0, failed=0, vanished=1))
 
 
-def test_what_is_below_the_logs_level_is_counted_all_the_same(tmp_path: Path, api: Sandbox) -> None:
+def test_events_below_the_logs_level_are_counted_too(tmp_path: Path, api: Sandbox) -> None:
     listen = {"listen": f"127.0.0.1:{free_port()}"}
     clinic = Clinic(tmp_path, api.base_url, watch=QUICK, http=listen, logging={"level": "error"})
     with clinic.log.open("ab") as log:
@@ -193,11 +194,11 @@ def test_webhooks_are_counted_by_the_answer_however_many_come(tmp_path: Path, ap
         now = scraped(clinic)
     assert now['webhooks_total{answer="refused"}'] == 40
     assert now['webhooks_total{answer="taken"}'] == 2
-    assert now['webhooks_total{answer="not_kept"}'] == 0
+    assert now['webhooks_total{answer="not_stored"}'] == 0
     assert now["turnaround_seconds_count"] == 1
 
 
-def test_commands_are_counted_by_how_they_did(tmp_path: Path, api: Sandbox) -> None:
+def test_commands_are_counted_by_outcome(tmp_path: Path, api: Sandbox) -> None:
     listen = {"listen": f"127.0.0.1:{free_port()}"}
     hooks = {"on_done": ["/bin/true"], "on_failed": ["/bin/false"]}
     clinic = Clinic(tmp_path / "clinic", api.base_url, watch=QUICK, http=listen, hooks=hooks)
@@ -214,7 +215,7 @@ def test_commands_are_counted_by_how_they_did(tmp_path: Path, api: Sandbox) -> N
         wait_for("all are counted", lambda: counts() == (1, 2))
 
 
-def test_what_retention_could_not_delete_is_counted(tmp_path: Path, api: Sandbox) -> None:
+def test_files_that_retention_could_not_delete_are_counted(tmp_path: Path, api: Sandbox) -> None:
     listen = {"listen": f"127.0.0.1:{free_port()}"}
     clinic = Clinic(tmp_path / "clinic", api.base_url, http=listen, retention={"done_days": 30})
     write_wav(clinic.inbox / "ward 3" / "smith.wav")
@@ -243,7 +244,7 @@ def test_a_reload_keeps_the_counts_and_the_series(clinic: Clinic) -> None:
 # ---- how things stand --------------------------------------------------------------------------------------
 
 
-def test_an_api_that_is_away_shows_and_then_does_not(clinic: Clinic, api: Sandbox) -> None:
+def test_an_unavailable_api_shows_until_it_is_back(clinic: Clinic, api: Sandbox) -> None:
     api.fault({"on": "token", "do": "status", "status": 503, "times": 1000})
     with running(clinic):
         assert scraped(clinic)["ready"] == 1
@@ -264,17 +265,17 @@ def test_an_api_that_is_away_shows_and_then_does_not(clinic: Clinic, api: Sandbo
     assert 'problem{code="api_unavailable"}' not in back
 
 
-def test_an_account_that_is_refused_pauses_the_intake(clinic: Clinic, api: Sandbox) -> None:
+def test_a_rejected_account_pauses_the_intake(clinic: Clinic, api: Sandbox) -> None:
     api.fault({"on": "token", "do": "status", "status": 401, "times": 1000})
     with running(clinic):
         write_wav(clinic.inbox / "smith.wav")
         wait_for("it pauses", lambda: scraped(clinic)["intake_paused"] == 1)
         assert list(ready(clinic)) == ["credentials"]
         write_wav(clinic.inbox / "jones.wav", pitch=500)
-        wait_for("one waits", lambda: scraped(clinic)['inbox_recordings{stage="waiting"}'] == 1)
+        wait_for("one waits", lambda: scraped(clinic)['inbox_recordings{stage="held"}'] == 1)
 
 
-def test_calls_without_an_answer_are_counted_by_what_came_instead(clinic: Clinic, api: Sandbox) -> None:
+def test_calls_without_an_answer_are_counted_by_their_error(clinic: Clinic, api: Sandbox) -> None:
     api.fault({"on": "token", "do": "reset", "times": 1})
     with running(clinic):
         write_wav(clinic.inbox / "smith.wav")
@@ -282,7 +283,7 @@ def test_calls_without_an_answer_are_counted_by_what_came_instead(clinic: Clinic
         assert scraped(clinic)['api_calls_total{call="token",status="network"}'] == 1
 
 
-def test_an_inbox_that_is_gone_shows(clinic: Clinic) -> None:
+def test_an_unavailable_inbox_shows(clinic: Clinic) -> None:
     with running(clinic):
         clinic.inbox.rename(clinic.root / "elsewhere")
         wait_for("it shows", lambda: "inbox_unavailable" in ready(clinic))
@@ -293,7 +294,7 @@ def test_an_inbox_that_is_gone_shows(clinic: Clinic) -> None:
         assert scraped(clinic)["intake_paused"] == 0
 
 
-def test_a_folder_that_is_gone_pauses_the_intake(clinic: Clinic) -> None:
+def test_an_unavailable_folder_pauses_the_intake(clinic: Clinic) -> None:
     with running(clinic):
         clinic.done.rename(clinic.root / "elsewhere")
         wait_for("it shows", lambda: list(ready(clinic)) == ["folders_unavailable"])
@@ -336,24 +337,24 @@ def test_the_watch_and_the_disks_are_there(tmp_path: Path, api: Sandbox) -> None
 # ---- a scrape never waits for long -------------------------------------------------------------------------
 
 
-def test_a_journal_that_is_held_is_left_out_and_comes_back(clinic: Clinic) -> None:
+def test_a_locked_journal_is_left_out_until_it_is_free(clinic: Clinic) -> None:
     with running(clinic):
-        assert scraped(clinic)['look_success{at="journal"}'] == 1
+        assert scraped(clinic)['probe_success{at="journal"}'] == 1
         holder = sqlite3.connect(clinic.root / "state" / "journal.sqlite", isolation_level=None)
         holder.execute("BEGIN EXCLUSIVE")
         began = time.monotonic()
         held = scraped(clinic)
         assert time.monotonic() - began < 5
-        assert held['look_success{at="journal"}'] == 0
+        assert held['probe_success{at="journal"}'] == 0
         assert not [name for name in held if name.startswith("jobs")]
         assert held["ready"] in (0, 1)
-        assert held['look_success{at="inbox"}'] == 1
+        assert held['probe_success{at="inbox"}'] == 1
         holder.close()
-        wait_for("it is there again", lambda: scraped(clinic)['look_success{at="journal"}'] == 1)
+        wait_for("it is there again", lambda: scraped(clinic)['probe_success{at="journal"}'] == 1)
         assert scraped(clinic)['jobs{state="waiting"}'] == 0
 
 
-def test_a_disk_that_hangs_holds_up_one_thread_and_no_scrape(tmp_path: Path) -> None:
+def test_a_hanging_disk_blocks_one_thread_and_no_scrape(tmp_path: Path) -> None:
     hangs, asked = threading.Event(), []
 
     def under_way() -> list[object]:
@@ -363,7 +364,7 @@ def test_a_disk_that_hangs_holds_up_one_thread_and_no_scrape(tmp_path: Path) -> 
 
     inbox = InboxStatus(1, 0, 0, 0, 0, None, available=True, watching="native")
     gauges = Gauges(
-        standing=lambda: IntakeSnapshot([], api_is_away=False, takes=True, inbox=inbox),
+        snapshot=lambda: IntakeSnapshot([], api_is_unavailable=False, paused=False, inbox=inbox),
         under_way=under_way,  # type: ignore[arg-type]
         folders={"inbox": tmp_path, "outbox": tmp_path / "nowhere"},
     )
@@ -373,41 +374,41 @@ def test_a_disk_that_hangs_holds_up_one_thread_and_no_scrape(tmp_path: Path) -> 
             began = time.monotonic()
             found = values(text().decode())
             assert time.monotonic() - began < 5
-            assert found['invox_watcher_look_success{at="journal"}'] == 0
-            assert found['invox_watcher_look_success{at="inbox"}'] == 1
-            assert found['invox_watcher_look_success{at="outbox"}'] == 0
+            assert found['invox_watcher_probe_success{at="journal"}'] == 0
+            assert found['invox_watcher_probe_success{at="inbox"}'] == 1
+            assert found['invox_watcher_probe_success{at="outbox"}'] == 0
         assert len(asked) == 1
     finally:
         hangs.set()
     asked[0].join()
-    assert values(text().decode())['invox_watcher_look_success{at="journal"}'] == 1
+    assert values(text().decode())['invox_watcher_probe_success{at="journal"}'] == 1
     assert len(asked) == 2
 
 
-def test_what_vanishes_after_its_transcript_was_delivered_has_ended_once() -> None:
-    meter = Counters()
-    meter.record(Event.VANISHED, {"state": State.DELIVERED})
-    meter.record(Event.DONE, {})
+def test_a_recording_vanished_after_its_delivery_counts_once() -> None:
+    counters = Counters()
+    counters.record(Event.VANISHED, {"state": State.DELIVERED})
+    counters.record(Event.DONE, {})
     ends = {
-        state: meter.registry.get_sample_value("invox_watcher_recordings_total", {"state": state})
+        state: counters.registry.get_sample_value("invox_watcher_recordings_total", {"state": state})
         for state in ("done", "failed", "vanished")
     }
     assert ends == {"done": 1, "failed": 0, "vanished": 0}
 
 
 def test_counting_from_many_threads_loses_nothing() -> None:
-    meter = Counters()
+    counters = Counters()
 
     def hear(_number: int) -> None:
         for _time in range(500):
-            meter.record(Event.DONE, {})
-            meter.record(Event.API_CALLED, {"call": "result", "status": "200"})
+            counters.record(Event.DONE, {})
+            counters.record(Event.API_CALLED, {"call": "result", "status": "200"})
 
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(hear, range(8)))
-    assert meter.registry.get_sample_value("invox_watcher_recordings_total", {"state": "done"}) == 4000
+    assert counters.registry.get_sample_value("invox_watcher_recordings_total", {"state": "done"}) == 4000
     labels = {"call": "result", "status": "200"}
-    assert meter.registry.get_sample_value("invox_watcher_api_calls_total", labels) == 4000
+    assert counters.registry.get_sample_value("invox_watcher_api_calls_total", labels) == 4000
 
 
 # ---- what it must not say ----------------------------------------------------------------------------------
@@ -455,9 +456,9 @@ def test_the_page_has_the_values_of_labels(page: str) -> None:
     for name, wanted in {
         "invox_watcher_recordings_total": {"done", "failed", "vanished"},
         "invox_watcher_jobs": set(ACTIVE),
-        "invox_watcher_webhooks_total": {"taken", "refused", "not_kept"},
+        "invox_watcher_webhooks_total": {"taken", "refused", "not_stored"},
         "invox_watcher_hooks_total": {"ran", "failed"},
-        "invox_watcher_inbox_recordings": {"settling", "unfinished", "waiting", "troubled"},
+        "invox_watcher_inbox_recordings": {"settling", "unfinished", "held", "error"},
         "invox_watcher_watch_mode": {"native", "polling"},
         "invox_watcher_storage_free_bytes": {"inbox", "processing", "outbox", "done", "failed", "state"},
         "invox_watcher_api_calls_total": {"token", "presign", "upload", "result", "network", "timeout"},
@@ -465,7 +466,7 @@ def test_the_page_has_the_values_of_labels(page: str) -> None:
         assert set(re.findall(r"`(\w+)`", rows[name])) == wanted, name
 
 
-def test_every_reason_for_not_being_ready_is_explained_and_no_other(page: str) -> None:
+def test_every_reason_for_not_being_ready_is_explained(page: str) -> None:
     assert set(_PROBLEM.findall(page.partition("## What has it done?")[0])) == possible_problems()
 
 
@@ -480,7 +481,11 @@ def possible_problems() -> set[str]:
     }
     codes = {kind.code for kind in kinds.values()} | {"inbox_unavailable", "stalled"}
     for path in Path(invox_watcher.__file__).parent.rglob("*.py"):
-        if path.name in ("lock.py", "background.py"):  # whose errors are about another daemon, at the start
+        if path.name in (
+            "locks.py",
+            "background.py",
+            "control.py",
+        ):  # whose errors are about another daemon, at the start
             continue
         for call in ast.walk(ast.parse(path.read_text())):
             if isinstance(call, ast.Call) and ast.unparse(call.func) in kinds:
@@ -506,7 +511,7 @@ def expressions() -> Iterator[str]:
     yield from (variable["query"]["query"] for variable in dashboard["templating"]["list"][1:])
 
 
-def test_the_rules_and_the_dashboard_name_every_metric_of_ours_and_no_other(page: str) -> None:
+def test_the_rules_and_the_dashboard_name_our_metrics(page: str) -> None:
     metrics = documented(page)
     known = set(metrics) | {f"{name}_bucket" for name, (kind, _) in metrics.items() if kind == "histogram"}
     queries = " ".join(expressions()).replace("invox_watcher_(jobs|inbox)_oldest_seconds", "")

@@ -16,7 +16,8 @@ import pytest
 import yaml
 
 from invox_watcher.sandbox.server import Sandbox
-from tests.kit.clinic import Clinic, free_port, running, sandbox, wait_for, write_wav
+from tests.kit.clinic import Clinic, free_port, running, sandbox, wait_for
+from tests.kit.recordings import write_wav
 
 ROOT = Path(__file__).parent.parent.parent
 RULES = ROOT / "docs" / "prometheus-alerts.yml"
@@ -128,7 +129,7 @@ def test_every_alert_is_tested() -> None:
     assert fired == {rule["alert"] for rule in yaml.safe_load(RULES.read_text())["groups"][0]["rules"]}
 
 
-def test_the_names_are_as_prometheus_wants_them(clinic: Clinic) -> None:
+def test_the_names_follow_the_rules_of_prometheus(clinic: Clinic) -> None:
     with running(clinic):
         write_wav(clinic.inbox / "smith.wav")
         (clinic.inbox / "letter.wav").write_text("Dear colleague")
@@ -138,7 +139,7 @@ def test_the_names_are_as_prometheus_wants_them(clinic: Clinic) -> None:
     assert promtool("check", "metrics", stdin=text) == ""
 
 
-def test_prometheus_scrapes_us_and_every_panel_has_something_to_show(clinic: Clinic, tmp_path: Path) -> None:
+def test_prometheus_scrapes_us_and_every_panel_has_data(clinic: Clinic, tmp_path: Path) -> None:
     with running(clinic), prometheus(tmp_path / "prometheus", address(clinic)) as server:
         (clinic.inbox / "letter.wav").write_text("Dear colleague")
         for number in range(3):
@@ -167,7 +168,7 @@ def _as_grafana_would(expression: str) -> str:
     return filled
 
 
-def test_an_alert_fires_when_the_api_goes_away_and_ends_when_it_is_back(tmp_path: Path) -> None:
+def test_an_alert_fires_while_the_api_is_unavailable(tmp_path: Path) -> None:
     port = free_port()
     listen = {"listen": f"127.0.0.1:{free_port()}"}
     clinic = Clinic(tmp_path / "clinic", f"http://127.0.0.1:{port}", watch=QUICK, http=listen)
@@ -190,7 +191,7 @@ def test_an_alert_fires_when_the_api_goes_away_and_ends_when_it_is_back(tmp_path
             wait_for("the alert ends", lambda: server.alerts("firing") == {}, seconds=60)
 
 
-def test_an_alert_fires_when_the_daemon_is_gone(clinic: Clinic, tmp_path: Path) -> None:
+def test_an_alert_fires_when_the_daemon_is_down(clinic: Clinic, tmp_path: Path) -> None:
     with ExitStack() as until_the_end:
         with running(clinic):
             server = until_the_end.enter_context(prometheus(tmp_path / "prometheus", address(clinic)))
@@ -198,7 +199,7 @@ def test_an_alert_fires_when_the_daemon_is_gone(clinic: Clinic, tmp_path: Path) 
 
 
 @pytest.mark.needs("curl")
-def test_the_pages_commands_say_how_it_is(clinic: Clinic, api: Sandbox) -> None:
+def test_the_pages_commands_work(clinic: Clinic, api: Sandbox) -> None:
     with running(clinic):
         assert curls(clinic) == [(0, '{"status":"alive"}'), (0, '{"status":"ready","problems":{}}')]
         api.fault({"on": "token", "do": "status", "status": 401, "times": 1000})

@@ -21,8 +21,9 @@ import yaml
 
 from invox_watcher.host.locks import holder_of
 from invox_watcher.sandbox.server import Sandbox
-from tests.kit.clinic import Clinic, free_port, sandbox, stop, wait_for, write_sparse_wav, write_wav
+from tests.kit.clinic import Clinic, free_port, sandbox, stop, wait_for
 from tests.kit.manager import managed, manager
+from tests.kit.recordings import write_sparse_wav, write_wav
 
 OUTCOMES = ("reloaded", "reload_refused", "reload_failed")
 
@@ -75,7 +76,7 @@ def answers(port: int) -> bool:
 # ---- a new configuration -----------------------------------------------------------------------------------
 
 
-def test_what_is_changed_holds_from_then_on_in_the_same_process(clinic: Clinic) -> None:
+def test_changes_apply_in_the_same_process(clinic: Clinic) -> None:
     with started(clinic) as daemon:
         passes(clinic, "smith", 440)
         change(clinic, "outputs", formats=["txt", "vtt"])
@@ -100,7 +101,7 @@ def test_the_port_is_changed_too(tmp_path: Path, api: Sandbox) -> None:
         assert not answers(second)
 
 
-def test_the_folders_are_changed_too_and_what_was_under_way_stays_there(clinic: Clinic) -> None:
+def test_the_folders_are_changed_and_jobs_under_way_stay(clinic: Clinic) -> None:
     with started(clinic) as daemon:
         change(clinic, "folders", inbox=str(clinic.root / "other"))
         assert reload(clinic, daemon)["event"] == "reloaded"
@@ -133,7 +134,7 @@ def test_many_recordings_under_way_and_many_reloads(clinic: Clinic, api: Sandbox
     assert api.stats()["uploads"] == len(names)
 
 
-def test_a_manager_hears_when_it_begins_and_when_it_ends(clinic: Clinic) -> None:
+def test_a_manager_is_notified_of_begin_and_end(clinic: Clinic) -> None:
     with manager() as systemd, managed(clinic, systemd) as daemon:
         (first,) = systemd.wait_for("READY")
         for broken in (False, True):
@@ -149,7 +150,7 @@ def test_a_manager_hears_when_it_begins_and_when_it_ends(clinic: Clinic) -> None
         assert [event["event"] for event in clinic.events(*OUTCOMES)] == ["reloaded", "reload_refused"]
 
 
-def test_commands_of_the_operator_can_be_signalled_before_and_after(tmp_path: Path, api: Sandbox) -> None:
+def test_hooks_start_with_no_signal_blocked(tmp_path: Path, api: Sandbox) -> None:
     masks = tmp_path / "masks"
     # Not by a shell, which may clear the mask itself.
     script = f"import signal; print(len(signal.pthread_sigmask(0, [])), file=open('{masks}', 'a'))"
@@ -167,7 +168,7 @@ def test_commands_of_the_operator_can_be_signalled_before_and_after(tmp_path: Pa
 # ---- the lock ----------------------------------------------------------------------------------------------
 
 
-def test_nobody_else_gets_in_while_it_reloads(clinic: Clinic) -> None:
+def test_no_other_daemon_takes_over_during_a_reload(clinic: Clinic) -> None:
     with started(clinic) as daemon:
         lock, free = clinic.root / "state" / "lock", []
         watching = threading.Event()
@@ -259,7 +260,7 @@ def test_a_state_directory_of_another_daemon_is_refused(tmp_path: Path, api: San
         passes(clinic, "smith", 440)
 
 
-def test_a_port_that_is_taken_leads_back_to_the_old_one(tmp_path: Path, api: Sandbox) -> None:
+def test_a_port_in_use_leads_back_to_the_old_one(tmp_path: Path, api: Sandbox) -> None:
     port = free_port()
     clinic = Clinic(tmp_path / "clinic", api.base_url, http={"listen": f"127.0.0.1:{port}"})
     with started(clinic) as daemon, socket.create_server(("127.0.0.1", 0)) as taken:
@@ -276,7 +277,7 @@ def test_a_port_that_is_taken_leads_back_to_the_old_one(tmp_path: Path, api: San
         )
 
 
-def test_where_the_old_one_cannot_be_had_back_it_ends(tmp_path: Path, api: Sandbox) -> None:
+def test_without_a_way_back_to_the_old_one_it_exits(tmp_path: Path, api: Sandbox) -> None:
     clinic = Clinic(tmp_path / "clinic", api.base_url)
     daemon = clinic.start()
     try:
@@ -353,7 +354,7 @@ def with_log_file(root: Path, api: Sandbox, file: Path) -> Clinic:
     return clinic
 
 
-def test_the_log_goes_to_its_file_and_nobody_else_reads_it(tmp_path: Path, api: Sandbox) -> None:
+def test_the_log_goes_to_its_private_file(tmp_path: Path, api: Sandbox) -> None:
     clinic = with_log_file(tmp_path / "clinic", api, tmp_path / "daemon.log")
     write_wav(clinic.inbox / "smith.wav")
     run = clinic.run("run", "--once")
@@ -363,7 +364,7 @@ def test_the_log_goes_to_its_file_and_nobody_else_reads_it(tmp_path: Path, api: 
 
 
 @pytest.mark.parametrize("broken", [False, True])
-def test_a_log_that_was_rotated_is_let_go_of(tmp_path: Path, api: Sandbox, *, broken: bool) -> None:
+def test_a_rotated_log_is_reopened(tmp_path: Path, api: Sandbox, *, broken: bool) -> None:
     clinic = with_log_file(tmp_path / "clinic", api, tmp_path / "daemon.log")
     log, rotated = clinic.log, tmp_path / "daemon.log.1"
     with (tmp_path / "stderr").open("wb") as stderr:
@@ -399,7 +400,7 @@ def _open_files(daemon: subprocess.Popen[bytes]) -> set[str]:
     return found
 
 
-def test_the_log_moves_with_the_configuration_and_back_to_standard_error(clinic: Clinic) -> None:
+def test_the_log_moves_with_the_configuration_and_back(clinic: Clinic) -> None:
     stderr, file = clinic.log, clinic.root / "moved.log"
     with started(clinic) as daemon:
         change(clinic, "logging", file=str(file))

@@ -12,7 +12,8 @@ import pytest
 
 from invox_watcher.sandbox.server import Sandbox
 from tests.acceptance.test_audit_log import entries
-from tests.kit.clinic import Clinic, running, wait_for, write_wav
+from tests.kit.clinic import Clinic, running, wait_for
+from tests.kit.recordings import write_wav
 
 
 def clinic_with_a_past(tmp_path: Path, api: Sandbox, days: float, **retention: Any) -> Clinic:
@@ -49,7 +50,7 @@ ALL = {
         ("journal_days", set()),
     ],
 )
-def test_what_is_old_enough_goes_and_is_accounted_for(
+def test_old_enough_files_are_deleted_and_recorded(
     tmp_path: Path, api: Sandbox, key: str, goes: set[str]
 ) -> None:
     clinic = clinic_with_a_past(tmp_path, api, days=30.01, **{key: 30})
@@ -68,7 +69,7 @@ def test_what_is_old_enough_goes_and_is_accounted_for(
     assert (jobs.strip() == "[]") == (key == "journal_days")
 
 
-def test_what_is_younger_stays_and_nothing_goes_by_default(tmp_path: Path, api: Sandbox) -> None:
+def test_younger_files_stay_and_nothing_is_deleted_by_default(tmp_path: Path, api: Sandbox) -> None:
     days = {"done_days": 30, "failed_days": 30, "transcripts_days": 30, "journal_days": 30}
     for name, age, retention in (("young", 29.9, days), ("default", 9999.0, {})):
         clinic = clinic_with_a_past(tmp_path / name, api, days=age, **retention)
@@ -76,7 +77,7 @@ def test_what_is_younger_stays_and_nothing_goes_by_default(tmp_path: Path, api: 
         assert left(clinic) == ALL
 
 
-def test_what_somebody_changed_stays(tmp_path: Path, api: Sandbox) -> None:
+def test_a_file_that_was_changed_is_kept(tmp_path: Path, api: Sandbox) -> None:
     clinic = clinic_with_a_past(tmp_path, api, days=31, done_days=30, transcripts_days=30)
     (clinic.outbox / "ward 3" / "smith.srt").write_text("corrected by hand")
     (clinic.done / "ward 3" / "smith.wav").unlink()
@@ -87,9 +88,7 @@ def test_what_somebody_changed_stays(tmp_path: Path, api: Sandbox) -> None:
     assert "smith" not in clinic.log.read_text()
 
 
-def test_words_that_were_deleted_are_not_in_the_journal_and_a_copy_is_sent_again(
-    tmp_path: Path, api: Sandbox
-) -> None:
+def test_deleted_words_leave_the_journal_too(tmp_path: Path, api: Sandbox) -> None:
     clinic = clinic_with_a_past(tmp_path, api, days=31, transcripts_days=30)
     words = clinic.transcript("ward 3/smith.json")["text"]
     journal = clinic.root / "state" / "journal.sqlite"
@@ -112,7 +111,7 @@ def age(clinic: Clinic, days: float, condition: str = "1") -> None:
         journal.commit()
 
 
-def test_what_failed_again_yesterday_is_not_as_old_as_its_first_failure(tmp_path: Path, api: Sandbox) -> None:
+def test_the_age_of_a_retried_recording_is_that_of_its_retry(tmp_path: Path, api: Sandbox) -> None:
     clinic = clinic_with_a_past(tmp_path, api, days=31, failed_days=30)
     retried = Clinic(clinic.root, api.base_url)  # the same folders, without retention
     assert retried.run("retry", "--all").returncode == 0
@@ -123,7 +122,7 @@ def test_what_failed_again_yesterday_is_not_as_old_as_its_first_failure(tmp_path
     assert {"failed/letter.wav", "failed/letter.wav.error.json"} <= left(clinic)
 
 
-def test_one_file_that_can_not_be_deleted_keeps_no_other(tmp_path: Path, api: Sandbox) -> None:
+def test_one_file_that_cannot_be_deleted_blocks_no_other(tmp_path: Path, api: Sandbox) -> None:
     clinic = clinic_with_a_past(tmp_path, api, days=31, done_days=30, failed_days=30)
     (clinic.done / "ward 3").rename(clinic.root / "moved")
     (clinic.done / "ward 3").symlink_to(clinic.root / "moved")
@@ -133,7 +132,7 @@ def test_one_file_that_can_not_be_deleted_keeps_no_other(tmp_path: Path, api: Sa
     assert (clinic.root / "moved" / "smith.wav").exists()
 
 
-def test_however_many_can_not_be_deleted_they_keep_no_other(tmp_path: Path, api: Sandbox) -> None:
+def test_many_files_that_cannot_be_deleted_block_no_other(tmp_path: Path, api: Sandbox) -> None:
     clinic = clinic_with_a_past(tmp_path, api, days=31, done_days=30)
     (clinic.done / "moved").symlink_to(clinic.root)
     many = 200  # as many as the journal gives at once
@@ -152,7 +151,7 @@ def test_however_many_can_not_be_deleted_they_keep_no_other(tmp_path: Path, api:
     assert len(clinic.events("retention_refused")) == many
 
 
-def test_a_copy_whose_first_is_forgotten_is_still_known(tmp_path: Path, api: Sandbox) -> None:
+def test_a_copy_of_a_deleted_job_is_still_recognised(tmp_path: Path, api: Sandbox) -> None:
     clinic = clinic_with_a_past(tmp_path, api, days=1)
     write_wav(clinic.inbox / "copy.wav")
     assert clinic.once() == 0

@@ -106,7 +106,7 @@ def caller(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Caller]:
         yield Caller(sandbox)
 
 
-def test_the_whole_cycle_gives_a_transcript_of_the_bytes_that_were_sent(tmp_path: Path) -> None:
+def test_the_whole_cycle_transcribes_the_bytes_that_were_sent(tmp_path: Path) -> None:
     content = b"RIFF" + bytes(range(256)) * 1000
     sha256 = hashlib.sha256(content).hexdigest()
     with Sandbox(settings(tmp_path, result_delay_seconds=0.3)) as sandbox:

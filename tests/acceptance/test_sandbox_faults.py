@@ -293,7 +293,7 @@ def test_error_result(caller: Caller) -> None:
     )
 
 
-def test_arrivals_are_counted_whatever_the_fault(caller: Caller) -> None:
+def test_arrivals_are_counted_with_any_fault(caller: Caller) -> None:
     before = caller.sandbox.stats()
     url = caller.presign().json()["presignedUrl"]
     fault(caller, "upload", "status", status=500)

@@ -97,12 +97,12 @@ def test_readings_that_contradict_each_other_are_refused() -> None:
     assert named(["token-access_token", "token-data"]) == combined([READINGS["token-data"]])
 
 
-def test_a_setting_and_a_reading_that_contradict_each_other_are_refused(tmp_path: Path) -> None:
+def test_a_setting_that_contradicts_a_reading_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="contradict"):
         sandbox(tmp_path, readings=("callback-400",), webhook_status_endpoint="unknown")
 
 
-def test_the_configuration_that_goes_with_it_names_the_stage_and_nothing_else(tmp_path: Path) -> None:
+def test_its_configuration_names_only_the_stage(tmp_path: Path) -> None:
     base_url = "http://127.0.0.1:9"
     plain, staged = (
         client_configuration(sandbox(tmp_path, readings=names).settings, base_url, tmp_path)

@@ -6,20 +6,23 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.kit.clinic import Clinic, sandbox, wait_for, write_wav
+from tests.kit.clinic import Clinic, sandbox, wait_for
+from tests.kit.recordings import write_wav
 
 ROOT = Path(__file__).parent.parent.parent
 VECTORS = ROOT / "tests/vectors"
+pytestmark = pytest.mark.clients
 APP_ID, API_KEY = "app-öf-ward-3", "a key~with a tilde"
 
 
 def program(name: str, package: str) -> str:
-    """The path of a program; the test fails naming the Debian package where it is missing."""
+    """The path of a program; the test fails naming the Debian package if it is missing."""
     found = shutil.which(name)
     if found is None:
         pytest.fail(f"{name} is missing. As root, run: apt-get install {package}")
@@ -29,11 +32,11 @@ def program(name: str, package: str) -> str:
 def crypto_js(layout: str) -> tuple[list[str], dict[str, str]]:
     """Command and environment of the client in crypto-js."""
     node = program("node", "nodejs")
-    folders = [str(ROOT / ".venv/node/node_modules"), os.environ.get("NODE_PATH", "")]
+    folders = [str(Path(sys.prefix, "node/node_modules")), os.environ.get("NODE_PATH", "")]
     environment = os.environ | {"NODE_PATH": os.pathsep.join(filter(None, folders))}
     load = [node, "-e", "require('crypto-js')"]
     if subprocess.run(load, env=environment, capture_output=True, check=False).returncode != 0:
-        pytest.fail("crypto-js is missing. `make test` installs it; tests/vectors/README.md says how, too")
+        pytest.fail("crypto-js is missing. `make test-clients` installs it")
     return [node, str(VECTORS / "decrypt.js"), layout], environment
 
 

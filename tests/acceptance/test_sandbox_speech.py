@@ -86,7 +86,7 @@ def test_what_holds_no_audio_is_undecodable(tmp_path: Path) -> None:
         recognizer("speech")(subtitles, "")
 
 
-def test_where_it_is_not_installed_the_text_says_how_to_install_it(
+def test_without_the_extra_the_text_says_how_to_install_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setitem(sys.modules, "moonshine_voice", None)  # what an import finds where there is none

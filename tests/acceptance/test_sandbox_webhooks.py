@@ -150,9 +150,7 @@ def test_the_speaker_in_each_of_the_vendors_spellings(
         assert {segment[field] for segment in segments} == values
 
 
-def test_a_recording_that_can_not_be_decoded_is_announced_as_an_error(
-    tmp_path: Path, receiver: loopback.Server
-) -> None:
+def test_an_undecodable_recording_is_announced_as_an_error(tmp_path: Path, receiver: loopback.Server) -> None:
     pytest.importorskip("av")
     pytest.importorskip("moonshine_voice")
     with Sandbox(settings(tmp_path, recognizer="speech")) as sandbox:
@@ -200,7 +198,7 @@ def test_the_salted_layout(tmp_path: Path, receiver: loopback.Server, secret: st
     assert signatures[0] != signatures[1]
 
 
-def test_a_secret_that_is_no_key_is_refused_for_the_raw_layout_only(tmp_path: Path) -> None:
+def test_a_secret_that_is_no_key_is_refused_for_raw_only(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="16, 24 or 32 bytes") as raised:
         settings(tmp_path, app_secret="hush-hush")
     assert "hush-hush" not in str(raised.value)
@@ -225,7 +223,7 @@ def test_it_comes_when_result_and_delay_are_due(tmp_path: Path) -> None:
     assert came_at[0] - started_at >= 0.5
 
 
-def test_it_is_repeated_even_though_it_was_taken(tmp_path: Path, receiver: loopback.Server) -> None:
+def test_it_is_repeated_even_though_it_was_accepted(tmp_path: Path, receiver: loopback.Server) -> None:
     with Sandbox(settings(tmp_path, webhook_repeats=3)) as sandbox:
         caller = Caller(sandbox)
         assert statuses(caller, upload(caller, receiver.url), 3) == [200, 200, 200]
@@ -233,7 +231,7 @@ def test_it_is_repeated_even_though_it_was_taken(tmp_path: Path, receiver: loopb
     assert len({request.body for request in receiver.requests}) == 1
 
 
-def test_it_is_sent_again_until_it_is_taken(tmp_path: Path) -> None:
+def test_it_is_retried_until_it_is_accepted(tmp_path: Path) -> None:
     with (
         loopback.serve(answering(500, 404, 204)) as receiver,
         Sandbox(settings(tmp_path, webhook_backoff_seconds=0.1)) as sandbox,
@@ -259,7 +257,7 @@ def test_it_is_given_up_after_the_retries(tmp_path: Path) -> None:
         assert sandbox.stats()["webhooks_sent"] == 6
 
 
-def test_a_redirection_is_not_followed(tmp_path: Path, receiver: loopback.Server) -> None:
+def test_a_redirect_is_not_followed(tmp_path: Path, receiver: loopback.Server) -> None:
     def redirecting(peer: loopback.Peer) -> None:
         peer.request()
         peer.answer(307, Location=receiver.url)
@@ -287,7 +285,7 @@ def test_only_the_latest_upload_is_announced(tmp_path: Path, receiver: loopback.
 # --- receivers that are ill ---
 
 
-def test_a_receiver_that_is_not_there(tmp_path: Path) -> None:
+def test_a_receiver_that_does_not_listen(tmp_path: Path) -> None:
     with loopback.serve(silent) as gone:
         url = gone.url
     with Sandbox(settings(tmp_path, webhook_retries=2, **HASTY)) as sandbox:
@@ -327,7 +325,7 @@ def test_a_host_name_that_can_be_none(caller: Caller) -> None:
     assert attempts(caller, upload(caller, "http://clinic..example/hook"), 1)[0]["error"]
 
 
-def test_a_receiver_that_hangs_is_left_and_holds_up_no_other(
+def test_a_hanging_receiver_is_abandoned_and_delays_no_other(
     tmp_path: Path, receiver: loopback.Server
 ) -> None:
     changes = {"webhook_timeout_seconds": 1, "webhook_retries": 0}
@@ -373,7 +371,7 @@ def test_a_receiver_whose_certificate_is_not_right_gets_nothing(
     assert receiver.requests == []
 
 
-def test_a_ca_file_that_holds_no_certificate_is_an_error_at_the_start(tmp_path: Path) -> None:
+def test_a_ca_file_without_a_certificate_is_an_error_at_start(tmp_path: Path) -> None:
     (tmp_path / "ca.pem").write_text("nothing")
     with pytest.raises(ssl.SSLError), Sandbox(settings(tmp_path, webhook_ca=tmp_path / "ca.pem")):
         pass
@@ -438,7 +436,7 @@ def test_sending_by_hand_says_what_went_wrong(caller: Caller) -> None:
     assert "Connect call failed" in caller.sandbox.send_webhook(request_id)["error"]
 
 
-def test_where_there_is_no_webhook(caller: Caller, receiver: loopback.Server) -> None:
+def test_a_webhook_that_does_not_exist(caller: Caller, receiver: loopback.Server) -> None:
     not_uploaded = caller.presign(mimeType="audio/wav", callbackUrl=receiver.url).json()["requestId"]
     for request_id in ("made-up", caller.upload(b"x"), not_uploaded):
         for call in (caller.sandbox.webhook_body, caller.sandbox.send_webhook):
@@ -493,7 +491,7 @@ def test_it_stops_quickly_with_webhooks_under_way(tmp_path: Path, holding: str) 
         assert time.monotonic() - stopping_at < 2
 
 
-def test_recognition_goes_on_where_a_waiting_webhook_was_given_up(tmp_path: Path) -> None:
+def test_recognition_continues_if_a_webhook_was_given_up(tmp_path: Path) -> None:
     ledger, first_may_end = Ledger(), threading.Event()
 
     def recognize(path: Path, _sha256: str) -> tuple[Segment, ...]:

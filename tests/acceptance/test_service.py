@@ -30,8 +30,9 @@ from invox_watcher.processing.lanes import Clock, Lane
 from invox_watcher.recording import FileIdentity
 from invox_watcher.sandbox.server import Sandbox
 from invox_watcher.times import utc_now
-from tests.kit.clinic import Clinic, free_port, sandbox, stop, wait_for, write_sparse_wav, write_wav
+from tests.kit.clinic import Clinic, free_port, sandbox, stop, wait_for
 from tests.kit.manager import managed, manager
+from tests.kit.recordings import write_sparse_wav, write_wav
 
 NOWHERE = "http://127.0.0.1:9"  # the discard port: nobody listens
 WATCHDOG_SECONDS = 6
@@ -63,7 +64,7 @@ def test_ready_once_it_watches_and_stopping_in_the_end(clinic: Clinic, *, in_a_f
         assert len(systemd.messages("READY")) == 1
 
 
-def test_not_ready_before_the_watch_stands(clinic: Clinic) -> None:
+def test_not_ready_before_the_watch_is_set_up(clinic: Clinic) -> None:
     for number in range(3000):  # each is watched on its own, which takes a moment
         (clinic.inbox / f"ward{number}").mkdir()
     with manager() as systemd, clinic.log.open("ab") as log:
@@ -78,7 +79,7 @@ def test_not_ready_before_the_watch_stands(clinic: Clinic) -> None:
             daemon.wait()
 
 
-def test_ready_although_the_inbox_is_away_for_now(clinic: Clinic) -> None:
+def test_ready_although_the_inbox_is_unavailable(clinic: Clinic) -> None:
     with manager() as systemd, managed(clinic, systemd) as daemon:
         systemd.wait_for("READY")
         clinic.inbox.rename(clinic.root / "away")
@@ -88,7 +89,7 @@ def test_ready_although_the_inbox_is_away_for_now(clinic: Clinic) -> None:
         assert stop(daemon) == 0
 
 
-def test_the_status_says_what_there_is_to_do(clinic: Clinic, api: Sandbox) -> None:
+def test_the_status_counts_the_work(clinic: Clinic, api: Sandbox) -> None:
     with manager() as systemd, managed(clinic, systemd):
         for number in range(3):
             write_wav(clinic.inbox / f"smith{number}.wav", pitch=300 + 50 * number)
@@ -100,13 +101,13 @@ def test_the_status_says_what_there_is_to_do(clinic: Clinic, api: Sandbox) -> No
         assert not [status for status in statuses if "smith" in status or "letter" in status]
 
 
-def test_the_status_says_since_when_the_api_is_away(tmp_path: Path, api: Sandbox) -> None:
+def test_the_status_says_since_when_the_api_is_unavailable(tmp_path: Path, api: Sandbox) -> None:
     clinic = Clinic(tmp_path / "clinic", NOWHERE)
     write_wav(clinic.inbox / "smith.wav")
     with manager() as systemd, managed(clinic, systemd) as daemon:
         line = systemd.wait_for_status("API unavailable since ")
         assert "The connection to 127.0.0.1:9 failed: Connection refused." in line
-        assert "Trying again: 1 under way, 0 done, 0 failed since start" in line
+        assert "Retrying: 1 under way, 0 done, 0 failed since start" in line
         assert "smith" not in line
         clinic.config.write_text(clinic.config.read_text().replace(NOWHERE, api.base_url))
         daemon.send_signal(signal.SIGHUP)
@@ -161,7 +162,7 @@ def test_a_watchdog_that_is_not_ours_is_not_fed(microseconds: str, pid: str) -> 
         assert not systemd.messages("WATCHDOG")
 
 
-def test_a_status_is_one_line_whatever_it_says() -> None:
+def test_a_status_is_always_one_line() -> None:
     with manager() as systemd:
         Notifier({"NOTIFY_SOCKET": systemd.address}).status("two\nREADY=1")
         assert systemd.wait_for("STATUS")[0].fields == {"STATUS": "two\\nREADY=1"}
@@ -196,10 +197,10 @@ def test_a_journal_that_does_not_answer_is_seen(tmp_path: Path, api: Sandbox) ->
             parts = {event["part"]: event for event in clinic.events("stalled")}
             assert parts.keys() == {"journal", "inbox"}
             assert all(event["silent_seconds"] >= WATCHDOG_SECONDS for event in parts.values())
-            assert all(event["where"].startswith("store") for event in parts.values())
+            assert all(event["where"].startswith("journal/") for event in parts.values())
             status, problems = ready(port)
             assert status == 503
-            assert problems["stalled"] == "The daemon does not get on: inbox, journal."
+            assert problems["stalled"] == "Stalled: inbox, journal."
             systemd.wait_for_status("Not ready since ")
             fed = len(systemd.messages("WATCHDOG"))
             time.sleep(WATCHDOG_SECONDS)
@@ -211,7 +212,7 @@ def test_a_journal_that_does_not_answer_is_seen(tmp_path: Path, api: Sandbox) ->
         assert ready(port) == (200, {})
 
 
-def test_a_worker_that_hangs_is_seen_though_all_else_goes_on(clinic: Clinic, api: Sandbox) -> None:
+def test_a_hanging_worker_is_detected_among_working_ones(clinic: Clinic, api: Sandbox) -> None:
     fifo = clinic.root / "fifo"
     os.mkfifo(fifo)
     command = [sys.executable, "-m", "tests.kit.stuck", str(fifo), "run", "--config", str(clinic.config)]
@@ -222,8 +223,8 @@ def test_a_worker_that_hangs_is_seen_though_all_else_goes_on(clinic: Clinic, api
         write_wav(clinic.inbox / "smith.wav")
         wait_for("it is noticed", lambda: bool(clinic.events("stalled")), seconds=40)
         (event,) = clinic.events("stalled")
-        assert event["part"].startswith("look-")
-        assert event["where"].startswith("pipeline.py:")
+        assert event["part"].startswith("poll-")
+        assert event["where"].startswith("processing/steps/publish.py:")
         fed = len(systemd.messages("WATCHDOG"))
         write_wav(clinic.inbox / "jones.wav", pitch=700)
         wait_for("others go on", lambda: len(clinic.events("uploaded")) == 2)
@@ -237,6 +238,11 @@ def test_a_worker_that_hangs_is_seen_though_all_else_goes_on(clinic: Clinic, api
     assert api.stats()["uploads"] == 2
 
 
+def message_of(detector: StallDetector) -> str:
+    reason = detector.closed()
+    return reason.message if reason is not None else ""
+
+
 @dataclass
 class Part:
     name: str
@@ -244,22 +250,22 @@ class Part:
     place: str | None = None
 
 
-def test_a_standstill_is_said_once_and_so_is_its_end(events_seen: list[dict[str, Any]]) -> None:
-    supervisor, inbox, journal = StallDetector(10), Part("inbox"), Part("journal")
+def test_a_stall_is_reported_once_and_so_is_its_end(events_seen: list[dict[str, Any]]) -> None:
+    detector, inbox, journal = StallDetector(10), Part("inbox"), Part("journal")
 
-    def look() -> bool:
-        return supervisor.look([inbox, journal])
+    def check() -> bool:
+        return detector.check([inbox, journal])
 
-    assert look()
+    assert check()
     inbox.silent_seconds = 10
-    assert look(), "after a pause of the whole machine everything looks silent, but only once"
-    assert [look(), look()] == [False, False]
-    assert supervisor.problems() == {"stalled": "The daemon does not get on: inbox."}
+    assert check(), "after a pause of the whole machine everything looks silent, but only once"
+    assert [check(), check()] == [False, False]
+    assert message_of(detector) == "Stalled: inbox."
     journal.silent_seconds = 11
-    assert [look(), look()] == [False, False]
+    assert [check(), check()] == [False, False]
     inbox.silent_seconds = journal.silent_seconds = 0
-    assert [look(), look()] == [True, True]
-    assert supervisor.problems() == {}
+    assert [check(), check()] == [True, True]
+    assert detector.closed() is None
     assert [(event["event"], event["part"]) for event in events_seen] == [
         ("stalled", "inbox"),
         ("stalled", "journal"),
@@ -281,7 +287,7 @@ class Deaf(Clock):
         changed.acquire()
 
 
-def test_a_due_job_that_nobody_takes_although_somebody_is_free() -> None:
+def test_a_due_job_that_no_free_worker_takes_is_a_stall() -> None:
     clock = Deaf()
     lane = Lane(clock, "looks")
     job = Job("1", State.WAITING, "a.wav", FileIdentity(1, 1, 1, 1), utc_now())
@@ -313,7 +319,7 @@ def events_seen() -> Iterator[list[dict[str, Any]]]:
 
 
 @pytest.mark.slow
-def test_an_upload_that_takes_its_time_is_no_standstill(tmp_path: Path) -> None:
+def test_a_long_upload_is_no_stall(tmp_path: Path) -> None:
     with sandbox(tmp_path / "api", upload_bytes_per_second=400_000) as api:
         clinic = Clinic(tmp_path / "clinic", api.base_url, api={"read_timeout_seconds": 3})
         with manager() as systemd, managed(clinic, systemd, watchdog_seconds=WATCHDOG_SECONDS):
@@ -327,7 +333,7 @@ def test_an_upload_that_takes_its_time_is_no_standstill(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_an_api_that_keeps_silent_until_the_deadline_is_no_standstill(clinic: Clinic, api: Sandbox) -> None:
+def test_an_api_silent_until_the_deadline_is_no_stall(clinic: Clinic, api: Sandbox) -> None:
     clinic = Clinic(clinic.root, api.base_url, api={"read_timeout_seconds": 3 * WATCHDOG_SECONDS})
     api.fault({"on": "presign", "do": "silence"})
     with manager() as systemd, managed(clinic, systemd, watchdog_seconds=WATCHDOG_SECONDS):
@@ -338,7 +344,7 @@ def test_an_api_that_keeps_silent_until_the_deadline_is_no_standstill(clinic: Cl
 
 
 @pytest.mark.slow
-def test_a_scan_of_very_many_files_is_no_standstill(tmp_path: Path) -> None:
+def test_a_scan_of_very_many_files_is_no_stall(tmp_path: Path) -> None:
     for number in range(20_000):
         (tmp_path / f"{number}.wav").touch()
     inbox = Inbox(
@@ -353,13 +359,13 @@ def test_a_scan_of_very_many_files_is_no_standstill(tmp_path: Path) -> None:
         max_size_bytes=1 << 30,
         accepted_mime_types=["audio/wav"],
     )
-    stop_event, pulse = threading.Event(), Heartbeat("inbox")
+    stop_event, heartbeat = threading.Event(), Heartbeat("inbox")
 
     def refuse(_candidate: Candidate) -> bool:
         raise AssertionError("nothing is settled")
 
     def run() -> None:
-        with pulse.beating():
+        with heartbeat.beating():
             inbox.run(refuse, stop_event)
 
     thread = threading.Thread(target=run)
@@ -367,7 +373,7 @@ def test_a_scan_of_very_many_files_is_no_standstill(tmp_path: Path) -> None:
     thread.start()
     longest = 0.0
     while inbox.status.scans == 0:
-        longest = max(longest, pulse.silent_seconds)
+        longest = max(longest, heartbeat.silent_seconds)
         time.sleep(0.001)
     took = time.monotonic() - began
     stop_event.set()

@@ -10,6 +10,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -28,12 +29,13 @@ from invox_watcher.errors import (
     UploadUncertainError,
     UploadUrlRefusedError,
 )
-from invox_watcher.invox.client import InvoxApi, PresignedUpload
+from invox_watcher.invox import ApiCall, ApiOptions, InvoxApi, PresignedUpload, TokenRequest
 from invox_watcher.invox.replies import ReplyStatus
 from invox_watcher.net.client import HttpClient
-from tests.kit.loopback import Peer, Request, Server, make_certificate, serve
+from tests.kit.loopback import Peer, Request, Server, make_certificate, one_reply, serve
 
 API_KEY = "K3y-0f-Th3-Cl1nic"
+BASE64 = base64.b64encode(f"clinic:{API_KEY}".encode()).decode()
 TOKEN, PRESIGN, STATUS, STORAGE = "/oauth/token", "/presign", "/status", "/bucket"
 Answer = tuple[int, Any] | tuple[int, Any, dict[str, str]]
 
@@ -102,18 +104,30 @@ def clock() -> Clock:
 
 
 def make_api(client: HttpClient, url: str, **changes: Any) -> InvoxApi:
-    options: dict[str, Any] = {
-        "base_url": url,
-        "version": "2025-11-01",
-        "token_path": TOKEN,
-        "presign_path": PRESIGN,
-        "status_path": STATUS,
-        "app_id": "clinic",
-        "api_key": API_KEY,
-        "read_timeout_seconds": 5.0,
-        "retry_max_seconds": 300.0,
-    }
-    return InvoxApi(client, **(options | changes))
+    """`changes`: to the options; `token`: changes to the token request; `clock`, `on_call`."""
+    token = TokenRequest(
+        url=TOKEN,
+        method="POST",
+        headers={"Authorization": "Basic {base64}"},
+        form={"grant_type": "client_credentials"},
+        json=None,
+        field=None,
+        lifetime_seconds=None,
+    )
+    more = {name: changes.pop(name) for name in ("clock", "on_call") if name in changes}
+    options = ApiOptions(
+        base_url=url,
+        version="2025-11-01",
+        headers={},
+        token=replace(token, **changes.pop("token", {})),
+        presign_path=PRESIGN,
+        presign_fields={},
+        status_path=STATUS,
+        upload_headers={},
+        read_timeout_seconds=5.0,
+        retry_max_seconds=300.0,
+    )
+    return InvoxApi(client, replace(options, **changes), app_id="clinic", api_key=API_KEY, **more)
 
 
 @pytest.fixture
@@ -130,6 +144,10 @@ def failure_of(call: Callable[[], object]) -> InvoxError:
 def put(api: InvoxApi, vendor: Vendor, content: bytes = b"RIFF", **options: Any) -> None:
     presigned = PresignedUpload(f"{vendor.server.url}{STORAGE}?X-Amz-Signature=abc", "r-1")
     api.upload(presigned, io.BytesIO(content), size_bytes=len(content), mime_type="audio/wav", **options)
+
+
+def put_by(api: InvoxApi, presigned: PresignedUpload) -> None:
+    api.upload(presigned, io.BytesIO(b"RIFF"), size_bytes=4, mime_type="audio/wav")
 
 
 class TestTheCycle:
@@ -172,11 +190,11 @@ class TestTheCycle:
         }
 
     def test_a_slash_too_many_in_the_base_url_does_no_harm(self, client: HttpClient, vendor: Vendor) -> None:
-        make_api(client, vendor.server.url + "/").check()
+        make_api(client, vendor.server.url + "/").authenticate()
         assert len(vendor.asked(TOKEN)) == 1
 
-    def test_check_gets_a_token(self, api: InvoxApi, vendor: Vendor) -> None:
-        api.check()
+    def test_authenticate_gets_a_token(self, api: InvoxApi, vendor: Vendor) -> None:
+        api.authenticate()
         assert [request.target for request in vendor.server.requests] == [TOKEN]
 
     def test_an_unknown_status_is_logged_and_counts_as_pending(
@@ -223,9 +241,7 @@ class TestToken:
         api.result("r-1")
         assert len(vendor.asked(TOKEN)) == 2
 
-    def test_one_that_expired_early_is_replaced_and_the_call_repeated(
-        self, api: InvoxApi, vendor: Vendor
-    ) -> None:
+    def test_one_that_expired_early_is_replaced(self, api: InvoxApi, vendor: Vendor) -> None:
         def status(request: Request) -> Answer:
             if request.headers["authorization"] == "Bearer token-1":
                 return 401, {"messsage": "Token expired"}
@@ -261,7 +277,7 @@ class TestToken:
         vendor.answers |= {TOKEN: token, STATUS: status}
         api = make_api(client, vendor.server.url)
         if not first:
-            api.check()
+            api.authenticate()
         outcomes: list[object] = []
 
         def ask() -> None:
@@ -308,7 +324,7 @@ class TestToken:
     @pytest.mark.parametrize("status", [400, 401, 403])
     def test_wrong_credentials(self, api: InvoxApi, vendor: Vendor, status: int) -> None:
         vendor.answers[TOKEN] = status, {"message": "Invalid client"}
-        error = failure_of(api.check)
+        error = failure_of(api.authenticate)
         assert isinstance(error, ApiRefusedError)
         assert (error.code, error.status) == ("credentials", status)
         assert "Invalid client" in error.message
@@ -317,17 +333,159 @@ class TestToken:
 
     def test_a_wrong_path(self, api: InvoxApi, vendor: Vendor) -> None:
         vendor.answers[TOKEN] = 404, b"<html>nothing here</html>"
-        error = failure_of(api.check)
-        assert (type(error), error.code) == (ApiRefusedError, "not_found")
-        assert "api.token_path" in error.hint
+        error = failure_of(api.authenticate)
+        assert (type(error), error.code) == (ApiRefusedError, "token_not_found")
+        assert "api.token" in error.hint
 
     @pytest.mark.parametrize(
         "body", [{}, {"token": ""}, {"token": 5}, {"token": "a\nb"}, {"token": "ä"}, [], b"<html>", b""]
     )
     def test_a_reply_without_a_usable_token(self, api: InvoxApi, vendor: Vendor, body: Any) -> None:
         vendor.answers[TOKEN] = 200, body
-        error = failure_of(api.check)
+        error = failure_of(api.authenticate)
         assert (type(error), error.code) == (ApiUnavailableError, "api_protocol")
+
+    def test_a_403_with_a_token_that_worked_buys_one(self, api: InvoxApi, vendor: Vendor) -> None:
+        api.result("r-1")
+
+        def status(request: Request) -> Answer:
+            if request.headers["authorization"] == "Bearer token-1":
+                return 403, {"message": "Forbidden"}
+            return 200, {"processingStatus": "PENDING"}
+
+        vendor.answers[STATUS] = status
+        assert api.result("r-1").status is ReplyStatus.PENDING
+        assert (len(vendor.asked(TOKEN)), len(vendor.asked(STATUS))) == (2, 3)
+
+    def test_a_lasting_403_buys_one_and_no_more(self, api: InvoxApi, vendor: Vendor) -> None:
+        api.result("r-1")
+        vendor.answers[STATUS] = 403, {"message": "Missing Authentication Token"}
+        for _ in range(5):
+            error = failure_of(lambda: api.result("r-1"))
+            assert (type(error), error.code) == (ApiRefusedError, "not_found")
+        assert len(vendor.asked(TOKEN)) == 2
+
+    def test_a_403_with_a_new_token_buys_none(self, api: InvoxApi, vendor: Vendor) -> None:
+        vendor.answers[STATUS] = 403, {"message": "No"}
+        assert failure_of(lambda: api.result("r-1")).code == "forbidden"
+        assert (len(vendor.asked(TOKEN)), len(vendor.asked(STATUS))) == (1, 1)
+
+    @pytest.mark.parametrize(
+        ("token", "sent"),
+        [
+            ({"form": None}, ("POST", None, b"")),
+            ({"form": None, "method": "GET"}, ("GET", None, b"")),
+            (
+                {"json": {"appId": "{app_id}", "more": ["{api_key}"]}, "headers": {}},
+                (
+                    "POST",
+                    "application/json",
+                    json.dumps({"appId": "clinic", "more": [API_KEY]}).encode(),
+                ),
+            ),
+            (
+                {"form": {"a": "{base64}"}},
+                (
+                    "POST",
+                    "application/x-www-form-urlencoded",
+                    f"a={BASE64.replace('=', '%3D')}".encode(),
+                ),
+            ),
+        ],
+    )
+    def test_is_bought_as_configured(
+        self,
+        client: HttpClient,
+        vendor: Vendor,
+        token: dict[str, Any],
+        sent: tuple[str, str | None, bytes],
+    ) -> None:
+        make_api(client, vendor.server.url, token=token).authenticate()
+        (request,) = vendor.server.requests
+        method, kind, body = sent
+        assert request.line == f"{method} {TOKEN} HTTP/1.1"
+        assert (request.headers.get("content-type"), request.body) == (kind, body)
+        scheme = None if token.get("headers") == {} else f"Basic {BASE64}"
+        assert request.headers.get("authorization") == scheme
+
+    def test_may_come_from_another_host(self, client: HttpClient, vendor: Vendor) -> None:
+        with serve(one_reply(200, b'{"data": {"key": "abc"}}')) as login:
+            token = {"url": f"{login.url}/login/v2", "field": "data.key"}
+            make_api(client, vendor.server.url, token=token).presign("audio/wav")
+            assert [request.target for request in login.requests] == ["/login/v2"]
+        assert vendor.asked(PRESIGN)[0].headers["authorization"] == "Bearer abc"
+        assert vendor.asked(TOKEN) == []
+
+    def test_a_web_page_instead_names_the_address(self, api: InvoxApi, vendor: Vendor) -> None:
+        vendor.answers[TOKEN] = 200, b"<!DOCTYPE html><title>Log in</title>"
+        error = failure_of(api.authenticate)
+        assert (type(error), error.code) == (ApiUnavailableError, "api_protocol")
+        assert "web page" in error.message
+        assert "api.base_url" in error.message
+
+
+class TestConfiguredRequests:
+    def test_api_headers_go_with_every_call_to_the_api(self, client: HttpClient, vendor: Vendor) -> None:
+        api = make_api(client, vendor.server.url, headers={"x-api-key": "{api_key}"})
+        put_by(api, api.presign("audio/wav"))
+        api.result("r-1")
+        assert [request.headers.get("x-api-key") for request in vendor.server.requests] == [
+            API_KEY,
+            API_KEY,
+            None,  # storage
+            API_KEY,
+        ]
+
+    def test_presign_fields_go_along(self, client: HttpClient, vendor: Vendor) -> None:
+        fields = {"language": "es-ES", "options": {"app": "{app_id}"}}
+        make_api(client, vendor.server.url, presign_fields=fields).presign("audio/wav")
+        assert json.loads(vendor.asked(PRESIGN)[0].body) == {
+            "mimeType": "audio/wav",
+            "language": "es-ES",
+            "options": {"app": "clinic"},
+        }
+
+    def test_upload_headers_and_the_replys_go_with_the_put(self, client: HttpClient, vendor: Vendor) -> None:
+        reply = {
+            "signedUrl": f"{vendor.server.url}{STORAGE}",
+            "id": 7,
+            "signedHeaders": {"x-amz-acl": ["private"], "X-Own": "reply", "Content-Type": "text/html"},
+        }
+        vendor.answers[PRESIGN] = 200, {"data": reply}
+        api = make_api(client, vendor.server.url, upload_headers={"x-own": "key", "x-kms": "{app_id}"})
+        presigned = api.presign("audio/wav")
+        assert presigned.request_id == "7"
+        put_by(api, presigned)
+        sent = vendor.asked(STORAGE)[0].headers
+        found = {name: sent[name] for name in ("x-amz-acl", "x-own", "x-kms", "content-type")}
+        assert found == {
+            "x-amz-acl": "private",
+            "x-own": "key",
+            "x-kms": "clinic",
+            "content-type": "audio/wav",
+        }
+
+    def test_a_request_id_in_the_path_is_quoted(self, client: HttpClient, vendor: Vendor) -> None:
+        path = "/jobs/a%2Fb%20%3F%C3%BC%25/result"
+        vendor.answers[path] = 200, {"processingStatus": "PENDING"}
+        api = make_api(client, vendor.server.url, status_path="/jobs/{request_id}/result")
+        assert api.result("a/b ?ü%").status is ReplyStatus.PENDING
+        (asked,) = vendor.asked(path)
+        assert asked.line == f"GET {path} HTTP/1.1"
+        assert asked.body == b""
+        assert "content-type" not in asked.headers
+        assert asked.headers["authorization"] == "Bearer token-1"
+
+    def test_every_call_is_reported(self, client: HttpClient, vendor: Vendor) -> None:
+        calls: list[ApiCall] = []
+        vendor.answers[STATUS] = 503, {}
+        api = make_api(client, vendor.server.url, on_call=calls.append)
+        put_by(api, api.presign("audio/wav"))
+        failure_of(lambda: api.result("r-1"))
+        shown = [(call.request.name, call.reply and call.reply.status) for call in calls]
+        assert shown == [("token", 200), ("presign", 200), ("upload", 200), ("result", 503)]
+        for secret in (API_KEY, BASE64, "token-1", "Signature"):
+            assert secret not in repr(calls)
 
 
 class TestStatuses:
@@ -355,39 +513,83 @@ class TestStatuses:
         assert error.retry_after_seconds == (pytest.approx(seconds, abs=3) if seconds is not None else None)
 
     def test_403_names_the_permission(self, api: InvoxApi, vendor: Vendor) -> None:
-        vendor.answers[PRESIGN] = 403, {"message": "Forbidden"}
+        vendor.answers[PRESIGN] = 403, {"message": "Not allowed"}
         error = failure_of(lambda: api.presign("audio/wav"))
         assert (type(error), error.code) == (ApiRefusedError, "forbidden")
         assert "BATCH-TRANSCRIBE" in error.hint
 
     @pytest.mark.parametrize("status", [400, 409, 413, 415, 422])
     def test_a_request_that_is_wrong(self, api: InvoxApi, vendor: Vendor, status: int) -> None:
-        vendor.answers[PRESIGN] = status, {"messsage": "mimeType is not supported", "errorType": "badRequest"}
+        answer = {"messsage": "mimeType is not supported", "errorType": "badRequest"}
+        good = vendor.answers[PRESIGN]
+        vendor.answers[PRESIGN] = status, answer
+        error = failure_of(lambda: api.presign("audio/amr"))
+        assert (type(error), error.code) == (ApiRefusedError, "rejected")  # nothing shows that it ever worked
+        vendor.answers[PRESIGN] = good
+        api.presign("audio/amr")
+        vendor.answers[PRESIGN] = status, answer
         error = failure_of(lambda: api.presign("audio/amr"))
         assert isinstance(error, ApiRejectedError)
         assert (error.status, error.retry_can_help) == (status, False)
         assert "mimeType is not supported" in error.message
+        assert failure_of(lambda: api.presign("audio/wav")).code == "rejected"  # of another type
 
-    def test_a_request_id_that_the_api_does_not_know(self, api: InvoxApi, vendor: Vendor) -> None:
-        vendor.answers[STATUS] = 404, {"messsage": "Not found", "errorType": "transcriptionNotFound"}
+    @pytest.mark.parametrize(
+        "body",
+        [
+            {"messsage": "No", "errorType": "transcriptionNotFound"},
+            {},
+            b"<html>404</html>",
+            {"errorType": "x"},
+        ],
+    )
+    def test_a_request_id_that_the_api_does_not_know(self, api: InvoxApi, vendor: Vendor, body: Any) -> None:
+        vendor.answers[STATUS] = 404, body
         assert isinstance(failure_of(lambda: api.result("r-1")), RequestUnknownError)
 
-    @pytest.mark.parametrize("body", [{}, b"<html>404</html>", {"errorType": "routeNotFound"}, []])
-    def test_any_other_404_is_a_wrong_path(self, api: InvoxApi, vendor: Vendor, body: Any) -> None:
-        vendor.answers |= {STATUS: (404, body), PRESIGN: (404, {"errorType": "transcriptionNotFound"})}
-        error = failure_of(lambda: api.result("r-1"))
-        assert (type(error), error.code) == (ApiRefusedError, "not_found")
-        assert "api.status_path" in error.hint
+    @pytest.mark.parametrize("body", [{}, b"<html>404</html>", {"errorType": "transcriptionNotFound"}, []])
+    def test_404_at_presign_is_a_wrong_path(self, api: InvoxApi, vendor: Vendor, body: Any) -> None:
+        vendor.answers[PRESIGN] = 404, body
         error = failure_of(lambda: api.presign("audio/wav"))
         assert (type(error), error.code) == (ApiRefusedError, "not_found")
         assert "api.presign_path" in error.hint
 
-    @pytest.mark.parametrize("body", [b"<html>login</html>", b'{"requestId": "r', b"", [], {}])
-    def test_a_200_that_makes_no_sense(self, api: InvoxApi, vendor: Vendor, body: Any) -> None:
-        vendor.answers |= {PRESIGN: (200, body), STATUS: (200, body)}
-        for call in (lambda: api.presign("audio/wav"), lambda: api.result("r-1")):
-            error = failure_of(call)
-            assert (type(error), error.code) == (ApiUnavailableError, "api_protocol")
+    @pytest.mark.parametrize("body", [b"<html>login</html>", b'{"requestId": "r', b"", [], {}, b"5"])
+    def test_a_200_without_an_address(self, api: InvoxApi, vendor: Vendor, body: Any) -> None:
+        vendor.answers[PRESIGN] = 200, body
+        error = failure_of(lambda: api.presign("audio/wav"))
+        assert (type(error), error.code) == (ApiUnavailableError, "api_protocol")
+
+    @pytest.mark.parametrize("body", [b"<html>login</html>", b'{"requestId": "r', b'"done"', b"5"])
+    def test_a_200_without_json_is_no_result(self, api: InvoxApi, vendor: Vendor, body: bytes) -> None:
+        vendor.answers[STATUS] = 200, body
+        error = failure_of(lambda: api.result("r-1"))
+        assert (type(error), error.code) == (ApiUnavailableError, "api_protocol")
+
+    @pytest.mark.parametrize(
+        ("status", "body"),
+        [
+            (200, b""),
+            (200, b" \n"),
+            (200, {}),
+            (200, []),
+            (200, {"requestId": "r-1"}),
+            (202, b""),
+            (202, b"Accepted"),
+            (202, b'"PENDING"'),
+            (202, {"message": "not ready yet"}),
+            (204, b""),
+        ],
+    )
+    def test_no_state_and_no_words_is_pending(
+        self, api: InvoxApi, vendor: Vendor, status: int, body: Any
+    ) -> None:
+        vendor.answers[STATUS] = status, body
+        assert api.result("r-1").status is ReplyStatus.PENDING
+
+    def test_words_with_a_202_are_words(self, api: InvoxApi, vendor: Vendor) -> None:
+        vendor.answers[STATUS] = 202, {"transcription": [{"text": "Hello."}]}
+        assert api.result("r-1").status is ReplyStatus.COMPLETED
 
 
 class TestPresignedUrl:
@@ -408,7 +610,7 @@ class TestPresignedUrl:
             {"presignedUrl": "https://storage.example/\r\nX: y"},
             {"requestId": None},
             {"requestId": ""},
-            {"requestId": 7},
+            {"requestId": "a b"},
             {"requestId": "a\x1bb"},
         ],
     )
@@ -445,7 +647,7 @@ class TestPresignedUrl:
                 assert api.presign("audio/wav").url == url
             else:
                 error = failure_of(lambda: api.presign("audio/wav"))
-                assert (error.code, "encryption" in error.message) == ("api_protocol", True)
+                assert (error.code, "unencrypted" in error.message) == ("api_protocol", True)
         trusting.close()
 
     def test_is_hidden_from_repr(self) -> None:
@@ -458,7 +660,7 @@ def xml(code: str) -> bytes:
 
 class TestUpload:
     @pytest.mark.parametrize("status", [200, 201, 204])
-    def test_well(self, api: InvoxApi, vendor: Vendor, status: int) -> None:
+    def test_succeeds(self, api: InvoxApi, vendor: Vendor, status: int) -> None:
         vendor.answers[STORAGE] = status, b""
         progress: list[int] = []
         put(api, vendor, b"RIFF" * 100, on_progress=progress.append)
@@ -486,6 +688,11 @@ class TestUpload:
             (503, "SlowDown", ApiUnavailableError),
             (502, "", UploadUncertainError),
             (504, "", UploadUncertainError),
+            (500, "", UploadUncertainError),
+            (503, "", UploadUncertainError),
+            (501, "", UploadUncertainError),
+            (101, "", UploadUncertainError),
+            (504, "InternalError", ApiUnavailableError),
         ],
     )
     def test_refusals(
@@ -510,9 +717,7 @@ class TestUpload:
 
 
 class TestSecrets:
-    def test_the_vendors_words_are_quoted_short_printable_and_without_secrets(
-        self, api: InvoxApi, vendor: Vendor
-    ) -> None:
+    def test_quotes_are_short_printable_and_without_secrets(self, api: InvoxApi, vendor: Vendor) -> None:
         token = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl"
         vendor.answers[TOKEN] = 200, {"token": token}
         vendor.answers[STATUS] = (
@@ -541,6 +746,6 @@ class TestSecrets:
             shown += "".join(traceback.format_exception(error)) + error.hint
         vendor.answers[TOKEN] = status, {}
         fresh = make_api(client, vendor.server.url)
-        shown += "".join(traceback.format_exception(failure_of(fresh.check)))
+        shown += "".join(traceback.format_exception(failure_of(fresh.authenticate)))
         for secret in (API_KEY, credentials, "token-1", "X-Amz-Signature=abc"):
             assert secret not in shown

@@ -16,9 +16,11 @@ from pathlib import Path
 import pytest
 
 from invox_watcher.sandbox.server import Sandbox
-from tests.kit.clinic import Clinic, free_port, running, sandbox, wait_for, write_wav
+from tests.kit.clinic import Clinic, free_port, running, sandbox, wait_for
+from tests.kit.recordings import write_wav
 
 EXAMPLE = Path(__file__).parent.parent.parent / "docs/nginx.conf"
+pytestmark = pytest.mark.clients
 REFUSED = (403, b'{"status":"refused"}')
 
 # What nginx.conf has around a site. One process, so that it needs no user of its own where root runs it.
@@ -162,7 +164,7 @@ def front(tmp_path: Path) -> Iterator[Front]:
             yield Front(api, clinic, daemon_port, port, ssl.create_default_context(cafile=tls / "ca.pem"))
 
 
-def test_results_come_through_nginx(front: Front) -> None:
+def test_results_arrive_through_nginx(front: Front) -> None:
     for number in range(3):
         write_wav(front.clinic.inbox / f"{number}.wav", pitch=300 + number)
     wait_for("three are done", lambda: len(front.clinic.files(front.clinic.done)) == 3)

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from invox_watcher.sandbox.server import Sandbox
-from tests.kit.clinic import Clinic, sandbox, stop, wait_for, write_wav
+from tests.kit.clinic import Clinic, sandbox, stop, wait_for
+from tests.kit.recordings import write_wav
 from tests.kit.webhook_clinic import webhook_clinic
 
 
@@ -37,7 +38,7 @@ def test_results_come_at_once_and_are_confirmed(tmp_path: Path, either_api: Sand
     ("confirm", "endpoint", "asked"),
     [("never", "answers", False), ("never", "unknown", False), ("auto", "unknown", True)],
 )
-def test_the_webhook_itself_is_taken_where_the_rule_says_so(
+def test_the_webhook_itself_is_used_if_configured(
     tmp_path: Path, confirm: str, endpoint: str, asked: bool
 ) -> None:
     with sandbox(tmp_path / "api", webhook_status_endpoint=endpoint) as api:
@@ -52,7 +53,7 @@ def test_the_webhook_itself_is_taken_where_the_rule_says_so(
         assert "signature" not in transcript["api_reply"]
 
 
-def test_always_means_that_no_word_is_taken_from_a_webhook(tmp_path: Path) -> None:
+def test_always_uses_no_words_of_a_webhook(tmp_path: Path) -> None:
     with sandbox(tmp_path / "api", webhook_status_endpoint="unknown") as api:
         polling = {"first_seconds": 0.1, "max_seconds": 0.5, "unknown_seconds": 0.3, "deadline_seconds": 1}
         clinic = webhook_clinic(tmp_path / "clinic", api, confirm="always", polling=polling)
@@ -63,7 +64,7 @@ def test_always_means_that_no_word_is_taken_from_a_webhook(tmp_path: Path) -> No
         assert clinic.files(clinic.outbox) == []
 
 
-def test_a_webhook_that_never_comes_is_asked_for(tmp_path: Path, api: Sandbox) -> None:
+def test_a_result_without_its_webhook_is_polled(tmp_path: Path, api: Sandbox) -> None:
     clinic = webhook_clinic(
         tmp_path / "clinic", api, polling={"first_seconds": 0.1, "max_seconds": 0.5, "unknown_seconds": 0.3}
     )
@@ -115,7 +116,7 @@ def test_killed_between_webhook_and_publishing(tmp_path: Path) -> None:
         assert api.stats()["uploads"] == 1
 
 
-def test_check_speaks_of_plain_http_and_of_the_secrets_length(tmp_path: Path, api: Sandbox) -> None:
+def test_check_warns_of_plain_http_and_of_a_short_secret(tmp_path: Path, api: Sandbox) -> None:
     clinic = Clinic(
         tmp_path / "clinic",
         api.base_url,
@@ -129,9 +130,7 @@ def test_check_speaks_of_plain_http_and_of_the_secrets_length(tmp_path: Path, ap
     assert "http.listen is null" in result.stdout
 
 
-def test_webhooks_without_an_address_or_a_secret_are_a_configuration_error(
-    tmp_path: Path, api: Sandbox
-) -> None:
+def test_webhooks_without_address_or_secret_are_refused(tmp_path: Path, api: Sandbox) -> None:
     clinic = Clinic(tmp_path / "clinic", api.base_url, webhook={"enabled": True})
     result = clinic.run("check")
     assert result.returncode == 78

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from invox_watcher.sandbox.server import Sandbox
-from tests.kit.clinic import Clinic, write_wav
+from tests.kit.clinic import Clinic
+from tests.kit.recordings import write_wav
 
 QUICK = {"settle_seconds": 0.05, "rescan_seconds": 1, "patience_seconds": 1.5}
 # Root without the right to write everything; other users have none to give up.

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from invox_watcher import cli
-from invox_watcher.daemon import daemon as process
+from invox_watcher.daemon import process
 from invox_watcher.files import durable
 from invox_watcher.invox.client import InvoxApi
 from invox_watcher.journal.journal import Journal

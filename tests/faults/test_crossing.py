@@ -15,7 +15,8 @@ import pytest
 from invox_watcher.sandbox.server import Sandbox
 from tests.faults.crash_zygote import Zygote
 from tests.faults.promises import assert_kept, hashes
-from tests.kit.clinic import Clinic, stop, wait_for, write_wav
+from tests.kit.clinic import Clinic, stop, wait_for
+from tests.kit.recordings import write_wav
 
 FOLDERS = ("inbox", "processing", "done", "failed")
 
@@ -49,7 +50,7 @@ def everything(clinic: Clinic) -> dict[str, list[str]]:
 
 
 @pytest.mark.parametrize("apart", FOLDERS)
-def test_28_a_folder_elsewhere_is_copied_to_and_it_is_said(
+def test_28_another_file_system_is_copied_to_and_reported(
     tmp_path: Path, api: Sandbox, apart: str, elsewhere: Path
 ) -> None:
     clinic = clinic_apart(tmp_path, api, apart, elsewhere)
@@ -76,7 +77,9 @@ def test_28_a_folder_elsewhere_is_copied_to_and_it_is_said(
     assert "another file system" in clinic.run("check").stdout
 
 
-def test_28_what_failed_comes_back_across_file_systems(tmp_path: Path, api: Sandbox, elsewhere: Path) -> None:
+def test_28_retry_brings_a_failure_back_across_file_systems(
+    tmp_path: Path, api: Sandbox, elsewhere: Path
+) -> None:
     clinic = clinic_apart(tmp_path, api, "failed", elsewhere)
     write_wav(clinic.inbox / "smith.wav")
     api.fault({"on": "status", "do": "error_result"})
@@ -89,7 +92,7 @@ def test_28_what_failed_comes_back_across_file_systems(tmp_path: Path, api: Sand
 
 
 @pytest.mark.parametrize("apart", ["inbox", "failed"])
-def test_28_a_copy_that_breaks_off_leaves_the_recording_where_it_is(
+def test_28_an_interrupted_copy_leaves_the_recording_in_place(
     tmp_path: Path, api: Sandbox, apart: str, elsewhere: Path
 ) -> None:
     """Here at the limit for a file's size that the process has."""

@@ -22,12 +22,13 @@ from invox_watcher.config.loading import load
 from invox_watcher.errors import UploadUncertainError
 from invox_watcher.job import Job, State, new_job_id
 from invox_watcher.journal.journal import Journal
-from invox_watcher.processing.pipeline import Pipeline, ProcessingOptions
+from invox_watcher.processing import Pipeline, ProcessingOptions
 from invox_watcher.recording import FileIdentity
 from invox_watcher.sandbox.server import Sandbox
 from invox_watcher.sandbox.settings import ReplyShape
-from tests.kit.clinic import Clinic, running, sandbox, wait_for, write_sparse_wav, write_wav
+from tests.kit.clinic import Clinic, running, sandbox, wait_for
 from tests.kit.loopback import Peer, make_certificate, one_reply, serve
+from tests.kit.recordings import write_sparse_wav, write_wav
 
 QUICK = {"settle_seconds": 0.05, "rescan_seconds": 1, "patience_seconds": 1.5}
 CALLS = ("token", "presign", "status")
@@ -105,7 +106,7 @@ def test_34_a_url_that_is_refused_is_replaced(clinic: Clinic, api: Sandbox) -> N
     assert (api.stats()["uploads"], api.stats()["presigns"]) == (1, 3)
 
 
-def test_34_urls_that_expire_before_they_are_used_are_replaced_a_bounded_number_of_times(
+def test_34_expired_urls_are_replaced_a_bounded_number_of_times(
     tmp_path: Path,
 ) -> None:
     with sandbox(tmp_path / "api", url_lifetime_seconds=0) as api:
@@ -178,7 +179,7 @@ def impatient(root: Path, base_url: str, *, recordings: int) -> Clinic:
 @pytest.mark.slow
 @pytest.mark.parametrize("part", ["body", "all"])
 @pytest.mark.parametrize("operation", CALLS)
-def test_36_replies_byte_by_byte_hold_no_worker_beyond_the_deadline(
+def test_36_replies_byte_by_byte_end_at_the_deadline(
     tmp_path: Path, api: Sandbox, operation: str, part: str
 ) -> None:
     clinic = impatient(tmp_path / "clinic", api.base_url, recordings=4)
@@ -191,9 +192,7 @@ def test_36_replies_byte_by_byte_hold_no_worker_beyond_the_deadline(
     assert api.stats()["uploads"] == 4
 
 
-def test_36_storage_that_answers_byte_by_byte_is_asked_about_and_not_sent_again(
-    tmp_path: Path, api: Sandbox
-) -> None:
+def test_36_a_slow_storage_response_causes_no_second_upload(tmp_path: Path, api: Sandbox) -> None:
     clinic = impatient(tmp_path / "clinic", api.base_url, recordings=2)
     api.fault({"on": "upload", "do": "slow_bytes", "seconds": 0.3, "part": "all"})
     assert clinic.once(seconds=30) == 0
@@ -204,9 +203,7 @@ def test_36_storage_that_answers_byte_by_byte_is_asked_about_and_not_sent_again(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("operation", OPERATIONS)
-def test_36_requests_that_are_never_answered_hold_no_worker_beyond_the_deadline(
-    tmp_path: Path, api: Sandbox, operation: str
-) -> None:
+def test_36_unanswered_requests_end_at_the_deadline(tmp_path: Path, api: Sandbox, operation: str) -> None:
     clinic = impatient(tmp_path / "clinic", api.base_url, recordings=4)
     api.fault({"on": operation, "do": "silence", "times": 3})
     assert clinic.once(seconds=40) == 0
@@ -216,7 +213,7 @@ def test_36_requests_that_are_never_answered_hold_no_worker_beyond_the_deadline(
 
 
 @pytest.mark.slow
-def test_36_a_connection_that_is_taken_and_never_read_from_ends_at_the_deadline(tmp_path: Path) -> None:
+def test_36_a_connection_never_read_from_ends_at_the_deadline(tmp_path: Path) -> None:
     with serve(Peer.stay_silent) as silent:
         clinic = impatient(tmp_path / "clinic", silent.url, recordings=2)
         assert clinic.once(seconds=30) == 69
@@ -227,7 +224,7 @@ def test_36_a_connection_that_is_taken_and_never_read_from_ends_at_the_deadline(
         assert api.stats()["uploads"] == 2
 
 
-def test_36_an_upload_that_storage_stops_reading_ends_long_before_its_deadline(tmp_path: Path) -> None:
+def test_36_a_stalled_upload_ends_long_before_its_deadline(tmp_path: Path) -> None:
     with sandbox(tmp_path / "api", upload_bytes_per_second=1) as stuck:
         port = int(stuck.base_url.rpartition(":")[2])
         clinic = impatient(tmp_path / "clinic", stuck.base_url, recordings=1)
@@ -244,9 +241,7 @@ def test_36_an_upload_that_storage_stops_reading_ends_long_before_its_deadline(t
 
 
 @pytest.mark.parametrize("unuploaded", ["unknown", "pending"])
-def test_37_an_upload_whose_answer_is_lost_is_asked_about_not_sent_again(
-    tmp_path: Path, unuploaded: str
-) -> None:
+def test_37_an_upload_with_a_lost_response_is_not_repeated(tmp_path: Path, unuploaded: str) -> None:
     with sandbox(tmp_path / "api", unuploaded_status=unuploaded) as api:
         clinic = Clinic(tmp_path / "clinic", api.base_url, watch=QUICK)
         write_wav(clinic.inbox / "smith.wav")
@@ -258,7 +253,7 @@ def test_37_an_upload_whose_answer_is_lost_is_asked_about_not_sent_again(
     assert (stats["uploads"], stats["upload_attempts"], stats["presigns"]) == (1, 1, 1)
 
 
-def test_37_an_upload_that_got_lost_without_a_word_is_sent_again(clinic: Clinic, api: Sandbox) -> None:
+def test_37_an_upload_that_never_arrived_is_repeated(clinic: Clinic, api: Sandbox) -> None:
     api.fault({"on": "upload", "do": "silence", "seconds": 0.1})
     assert clinic.once() == 0
     assert_done(clinic, "smith.wav")
@@ -277,9 +272,7 @@ def test_37_one_denial_of_a_request_id_is_not_believed(clinic: Clinic, api: Sand
     assert api.stats()["upload_attempts"] == 1
 
 
-def test_37_an_upload_that_breaks_off_before_its_last_byte_is_sent_again(
-    clinic: Clinic, api: Sandbox
-) -> None:
+def test_37_an_interrupted_upload_is_repeated(clinic: Clinic, api: Sandbox) -> None:
     write_sparse_wav(clinic.inbox / "smith.wav", 16 << 20)
     api.fault({"on": "upload", "do": "close_after_bytes", "bytes": 100_000})
     assert clinic.once() == 0
@@ -290,16 +283,14 @@ def test_37_an_upload_that_breaks_off_before_its_last_byte_is_sent_again(
 
 
 @pytest.mark.parametrize("operation", CALLS)
-def test_37_a_call_whose_connection_is_lost_is_made_again(
-    clinic: Clinic, api: Sandbox, operation: str
-) -> None:
+def test_37_a_call_whose_connection_is_lost_is_repeated(clinic: Clinic, api: Sandbox, operation: str) -> None:
     api.fault({"on": operation, "do": "reset", "times": 2})
     assert clinic.once() == 0
     assert_done(clinic, "smith.wav")
     assert (api.stats()["uploads"], api.stats()["presigns"]) == (1, 1)
 
 
-def test_37_storage_that_never_confirms_is_not_sent_to_without_end(tmp_path: Path, api: Sandbox) -> None:
+def test_37_unconfirmed_uploads_are_not_repeated_forever(tmp_path: Path, api: Sandbox) -> None:
     clinic = Clinic(tmp_path / "clinic", api.base_url, watch=QUICK, retry={"max_attempts": 3})
     write_wav(clinic.inbox / "smith.wav")
     api.fault({"on": "upload", "do": "status", "status": 504, "times": None})
@@ -308,7 +299,7 @@ def test_37_storage_that_never_confirms_is_not_sent_to_without_end(tmp_path: Pat
     assert api.stats()["upload_attempts"] == 3
 
 
-def test_37_an_upload_of_unknown_fate_is_waited_for_as_long_as_a_job_may_take(tmp_path: Path) -> None:
+def test_37_an_uncertain_upload_is_waited_for_for_the_full_time(tmp_path: Path) -> None:
     """An API that calls an upload pending which never came: only the clock is not the real one."""
     now = 0.0
     with sandbox(tmp_path / "api", unuploaded_status="pending") as api, contextlib.ExitStack() as stack:
@@ -319,7 +310,7 @@ def test_37_an_upload_of_unknown_fate_is_waited_for_as_long_as_a_job_may_take(tm
         folders = folders_of(config)
         folders.prepare()
         pipeline = Pipeline(
-            folders=folders, journal=journal, api=api_of(config, client), rules=ProcessingOptions(),
+            folders=folders, journal=journal, api=api_of(config, client), options=ProcessingOptions(),
             stop=threading.Event(), clock=lambda: now,
         )  # fmt: skip
         seen = write_wav(clinic.inbox / "smith.wav").stat()
@@ -352,8 +343,8 @@ def test_37_an_upload_of_unknown_fate_is_waited_for_as_long_as_a_job_may_take(tm
 NONSENSE = [
     ({"do": "html"}, "not a JSON object (text/html"),
     ({"do": "truncate", "declared": "half"}, "not a JSON object (application/json"),
-    ({"do": "truncate", "declared": "whole"}, "broke off its reply"),
-    ({"do": "huge", "bytes": 64 << 20}, "too large: more than 32 MiB"),
+    ({"do": "truncate", "declared": "whole"}, "was cut short"),
+    ({"do": "huge", "bytes": 64 << 20}, "exceeds 32 MiB"),
 ]
 MISSING = [
     ("token", "accessToken", "has none of accessToken, access_token, token"),
@@ -365,7 +356,7 @@ MISSING = [
 
 @pytest.mark.parametrize("operation", CALLS)
 @pytest.mark.parametrize(("fault", "words"), NONSENSE, ids=lambda value: str(value)[:40])
-def test_38_a_reply_that_makes_no_sense_is_said_to_and_asked_for_again(
+def test_38_a_malformed_reply_is_reported_and_retried(
     clinic: Clinic, api: Sandbox, operation: str, fault: dict[str, Any], words: str
 ) -> None:
     api.fault({"on": operation} | fault)
@@ -378,7 +369,7 @@ def test_38_a_reply_that_makes_no_sense_is_said_to_and_asked_for_again(
 
 
 @pytest.mark.parametrize(("operation", "field", "words"), MISSING)
-def test_38_a_field_that_is_missing_is_named(
+def test_38_a_missing_field_is_named(
     clinic: Clinic, api: Sandbox, operation: str, field: str, words: str
 ) -> None:
     api.fault({"on": operation, "do": "missing_field", "field": field, "times": 3})
@@ -389,7 +380,7 @@ def test_38_a_field_that_is_missing_is_named(
     assert api.stats()["uploads"] == 1
 
 
-def test_38_a_status_that_nobody_knows_is_named_and_waited_out(clinic: Clinic, api: Sandbox) -> None:
+def test_38_an_unknown_status_is_named_and_waited_out(clinic: Clinic, api: Sandbox) -> None:
     api.fault({"on": "status", "do": "unknown_status", "value": "QUEUED"})
     assert clinic.once() == 0
     assert_done(clinic, "smith.wav")
@@ -401,7 +392,7 @@ def test_38_a_status_that_nobody_knows_is_named_and_waited_out(clinic: Clinic, a
 
 @pytest.mark.parametrize("status", [301, 302, 307])
 @pytest.mark.parametrize("operation", OPERATIONS)
-def test_39_a_redirection_is_not_followed(clinic: Clinic, api: Sandbox, operation: str, status: int) -> None:
+def test_39_a_redirect_is_not_followed(clinic: Clinic, api: Sandbox, operation: str, status: int) -> None:
     with socket.create_server(("127.0.0.1", 0)) as elsewhere:
         location = f"http://127.0.0.1:{elsewhere.getsockname()[1]}/"
         api.fault({"on": operation, "do": "redirect", "status": status, "location": location, "times": None})
@@ -435,7 +426,7 @@ def test_41_proxies_of_the_environment_see_nothing(clinic: Clinic, api: Sandbox)
     assert_done(clinic, "smith.wav")
 
 
-def test_41_a_proxy_of_the_configuration_is_used_whatever_no_proxy_says(tmp_path: Path, api: Sandbox) -> None:
+def test_41_the_configured_proxy_overrides_no_proxy(tmp_path: Path, api: Sandbox) -> None:
     with serve(one_reply(407)) as proxy:
         keys = {"base_url": api.base_url, "proxy": proxy.url}
         clinic = Clinic(tmp_path / "clinic", api.base_url, watch=QUICK, api=keys)
@@ -445,7 +436,7 @@ def test_41_a_proxy_of_the_configuration_is_used_whatever_no_proxy_says(tmp_path
     assert api.stats()["tokens"] == 0
 
 
-def test_41_a_netrc_gives_nothing_to_anyone(clinic: Clinic, api: Sandbox, tmp_path: Path) -> None:
+def test_41_a_netrc_is_not_used(clinic: Clinic, api: Sandbox, tmp_path: Path) -> None:
     netrc = tmp_path / ".netrc"
     netrc.write_text("machine 127.0.0.1 login somebody password else\ndefault login some password one\n")
     netrc.chmod(0o600)
@@ -455,7 +446,7 @@ def test_41_a_netrc_gives_nothing_to_anyone(clinic: Clinic, api: Sandbox, tmp_pa
     assert clinic.events("step_retry", "api_refused") == []
 
 
-def test_41_authorities_of_the_environment_vouch_for_nobody(tmp_path: Path) -> None:
+def test_41_a_ca_of_the_environment_is_not_trusted(tmp_path: Path) -> None:
     pem, context = make_certificate(tmp_path)
     with serve(one_reply(503), tls=context) as server:
         clinic = Clinic(tmp_path / "clinic", server.url, watch=QUICK)
@@ -466,7 +457,7 @@ def test_41_authorities_of_the_environment_vouch_for_nobody(tmp_path: Path) -> N
     assert {event["code"] for event in clinic.events("api_refused")} == {"tls"}
 
 
-def test_41_authorities_of_the_configuration_are_used_whatever_the_environment_says(tmp_path: Path) -> None:
+def test_41_the_configured_ca_overrides_the_environment(tmp_path: Path) -> None:
     pem, context = make_certificate(tmp_path)
     with serve(one_reply(503), tls=context) as server:
         keys = {"base_url": server.url, "ca_bundle": str(pem)}
@@ -480,7 +471,7 @@ def test_41_authorities_of_the_configuration_are_used_whatever_the_environment_s
 # ---- 42: nothing to upload ---------------------------------------------------------------------------------
 
 
-def test_42_an_upload_of_no_bytes_says_so_and_is_never_chunked(clinic: Clinic, api: Sandbox) -> None:
+def test_42_an_empty_upload_has_a_length_and_is_not_chunked(clinic: Clinic, api: Sandbox) -> None:
     """The daemon lets no empty recording come so far; storage would refuse a chunked one."""
     config = load(clinic.config)
     with contextlib.closing(client_of(config)) as client:

@@ -16,7 +16,8 @@ from tests.faults import mounts
 from tests.faults.clinics import NOT_ALMIGHTY, QUICK, clinic_on, put, readiness
 from tests.faults.promises import assert_kept
 from tests.faults.shares import sshfs
-from tests.kit.clinic import Clinic, running, wait_for, write_wav
+from tests.kit.clinic import Clinic, running, wait_for
+from tests.kit.recordings import write_wav
 
 
 @pytest.fixture
@@ -73,7 +74,7 @@ def test_31_a_journal_locked_for_a_moment_is_waited_for(stopped: Clinic) -> None
 @pytest.mark.slow
 def test_31_a_journal_locked_at_the_start_is_refused(stopped: Clinic, api: Sandbox) -> None:
     with locked(stopped):
-        assert_refused(stopped, api, "database is locked", "goes on when it lets go", status=75)
+        assert_refused(stopped, api, "database is locked", "processing resumes after that", status=75)
     assert stopped.once() == 0
 
 

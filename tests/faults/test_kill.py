@@ -20,7 +20,8 @@ from invox_watcher.sandbox.server import Sandbox
 from tests.faults.crash_zygote import NEVER, Zygote
 from tests.faults.promises import assert_kept, hashes
 from tests.faults.tracing import Fault, Trace
-from tests.kit.clinic import Clinic, sandbox, stop, wait_for, write_wav
+from tests.kit.clinic import Clinic, sandbox, stop, wait_for
+from tests.kit.recordings import write_wav
 
 _AT_ONCE = 4
 # A killed upload's last bytes may still be on their way into the stand-in API when the restart asks for them.
@@ -154,7 +155,7 @@ def kill_at_step(way: Way, number: int) -> Trace:
 
 
 @pytest.mark.parametrize("kind", [Way, Failure, Retry], ids=lambda kind: kind.__name__.lower())
-def test_29_a_kill_at_one_in_so_many_system_calls_breaks_no_promise(
+def test_29_a_kill_at_some_system_calls_breaks_no_promise(
     tmp_path: Path, zygotes: list[Zygote], kind: type[Way]
 ) -> None:
     with ways_of(kind, zygotes, tmp_path) as ways:
@@ -196,7 +197,7 @@ def test_29_a_kill_between_every_two_steps_breaks_no_promise(
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_29_kills_at_random_moments_lose_none_of_forty_recordings(tmp_path: Path) -> None:
+def test_29_random_kills_lose_none_of_forty_recordings(tmp_path: Path) -> None:
     chance = random.Random(2026)
     with sandbox(tmp_path / "api") as api:
         clinic = Clinic(tmp_path / "clinic", api.base_url)

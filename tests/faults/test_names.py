@@ -24,7 +24,8 @@ from tests.faults.daemons import Daemons, Death, Fate
 from tests.faults.evidence import assert_all_quiet, assert_own_transcript, jobs, reason_for, sha256, uploaded
 from tests.faults.swapper import swapping
 from tests.faults.witness import everything_in, openings_in
-from tests.kit.clinic import Clinic, running, wait_for, write_wav
+from tests.kit.clinic import Clinic, running, wait_for
+from tests.kit.recordings import write_wav
 
 LETTER = b"Dear colleague,\nthank you for referring this patient.\n"
 
@@ -62,7 +63,7 @@ def by_source(clinic: Clinic) -> dict[str, dict[str, Any]]:
 # ---- 12: no files ------------------------------------------------------------------------------------------
 
 
-def test_12_what_is_no_file_is_skipped_at_once(clinic: Clinic, api: Sandbox) -> None:
+def test_12_anything_but_a_file_is_skipped_at_once(clinic: Clinic, api: Sandbox) -> None:
     os.mkfifo(clinic.inbox / "before.wav")
     put(clinic, "folder.wav/inside.wav", content := tone(clinic.root, 440))
     with socket.socket(socket.AF_UNIX) as listener, running(clinic):
@@ -97,7 +98,7 @@ def test_12_a_device_is_never_opened(clinic: Clinic, api: Sandbox) -> None:
     assert uploaded(api) == [sha256(content)]
 
 
-def test_12_a_file_that_turns_into_a_pipe_stops_nobody(clinic: Clinic) -> None:
+def test_12_a_file_that_turns_into_a_pipe_blocks_nothing(clinic: Clinic) -> None:
     begun = tone(clinic.root, 440)[:1000]  # never whole, so that it is looked at and never taken
     over = threading.Event()
 
@@ -151,7 +152,7 @@ def test_13_a_symbolic_link_to_a_secret_is_never_opened(clinic: Clinic, api: San
     assert clinic.files(clinic.failed) == []
 
 
-def test_13_a_hard_link_to_a_secret_is_put_aside_unread(clinic: Clinic, api: Sandbox, tmp_path: Path) -> None:
+def test_13_a_hard_link_to_a_secret_fails_unread(clinic: Clinic, api: Sandbox, tmp_path: Path) -> None:
     secret = write_wav(tmp_path / "secret.wav", pitch=700)
     secret.chmod(0o640)
     content, before = secret.read_bytes(), secret.stat()
@@ -171,7 +172,7 @@ def test_13_a_hard_link_to_a_secret_is_put_aside_unread(clinic: Clinic, api: San
 
 @pytest.mark.slow
 @pytest.mark.timeout(180)
-def test_14_folders_swapped_for_links_while_we_work_lead_nowhere(tmp_path: Path, api: Sandbox) -> None:
+def test_14_folders_swapped_for_links_are_not_followed(tmp_path: Path, api: Sandbox) -> None:
     clinic = Clinic(tmp_path / "clinic", api.base_url, retry={"base_seconds": 0.05, "max_seconds": 0.2})
     contents = {}
     for number in range(120):  # every fourth one is no recording, so that failed/ has work too
@@ -206,7 +207,7 @@ def test_14_folders_swapped_for_links_while_we_work_lead_nowhere(tmp_path: Path,
     assert len(clinic.events("done")) > 0.7 * len(contents)
 
 
-def test_14_folders_moved_away_and_made_anew_do_not_end_the_watch(clinic: Clinic) -> None:
+def test_14_recreated_folders_are_watched_again(clinic: Clinic) -> None:
     """Two folders that had one name, deleted one after the other, once confused the books of the watch."""
     ward, archive = clinic.inbox / "ward", clinic.root / "archive"
     with running(clinic):
@@ -240,7 +241,7 @@ TREACHEROUS = [
 
 @pytest.mark.parametrize("filenames", ["plain", "hashed"])
 @pytest.mark.parametrize("format", ["json", "console"])
-def test_15_a_treacherous_name_is_one_escaped_line_wherever_it_is_printed(
+def test_15_a_hostile_name_is_printed_as_one_escaped_line(
     tmp_path: Path, api: Sandbox, format: str, filenames: str
 ) -> None:
     logging = {"format": format, "filenames": filenames, "level": "debug"}
@@ -288,7 +289,7 @@ NOT_UTF8 = [
 ]
 
 
-def test_16_names_that_are_not_utf8_go_all_the_way(clinic: Clinic, api: Sandbox) -> None:
+def test_16_names_that_are_not_utf8_are_processed(clinic: Clinic, api: Sandbox) -> None:
     names = [os.fsdecode(name) for name in NOT_UTF8]
     contents = {name: tone(clinic.root, 300 + number) for number, name in enumerate(names)}
     for name, content in contents.items():
@@ -394,9 +395,7 @@ def assert_each_has_its_own(clinic: Clinic, contents: dict[str, bytes]) -> None:
 
 
 @pytest.mark.parametrize("taken", ["letter.wav", "letter.wav.error.json"])
-def test_18_a_failure_whose_name_was_taken_meanwhile_keeps_its_reason_beside_it(
-    clinic: Clinic, taken: str
-) -> None:
+def test_18_a_renamed_failure_keeps_its_error_file_beside_it(clinic: Clinic, taken: str) -> None:
     put(clinic, "letter.wav", LETTER)
     daemons = Daemons()
     try:
@@ -415,7 +414,7 @@ def test_18_a_failure_whose_name_was_taken_meanwhile_keeps_its_reason_beside_it(
     assert_all_quiet(clinic)
 
 
-def test_18_failures_named_like_each_others_reasons_keep_their_own(clinic: Clinic) -> None:
+def test_18_failures_named_like_error_files_keep_their_own(clinic: Clinic) -> None:
     names = ["x.wav", "x.wav.error.json", "x.wav.error.json.error.json"]
     for number, name in enumerate(names):
         put(clinic, name, LETTER + bytes([number + 65]))
@@ -450,7 +449,7 @@ def caseless(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.mark.needs("root", "mkntfs", "lowntfs-3g")
 @pytest.mark.parametrize("one_by_one", [False, True], ids=["together", "one by one"])
-def test_18_an_outbox_where_case_does_not_count_keeps_them_all(
+def test_18_a_case_insensitive_outbox_keeps_them_all(
     tmp_path: Path, api: Sandbox, caseless: Path, one_by_one: bool
 ) -> None:
     folders = {"root": str(tmp_path / "clinic"), "outbox": str(caseless / "outbox")}
@@ -466,9 +465,7 @@ def test_18_an_outbox_where_case_does_not_count_keeps_them_all(
 
 
 @pytest.mark.needs("root", "mkntfs", "lowntfs-3g")
-def test_18_a_tree_where_case_does_not_count_keeps_them_all(
-    tmp_path: Path, api: Sandbox, caseless: Path
-) -> None:
+def test_18_a_case_insensitive_tree_keeps_them_all(tmp_path: Path, api: Sandbox, caseless: Path) -> None:
     state = {"directory": str(tmp_path / "state")}
     clinic = Clinic(caseless / "clinic", api.base_url, state=state)
     contents = [tone(tmp_path, 300 + number) for number in range(3)]
@@ -506,7 +503,7 @@ IGNORED += [
 ]
 
 
-def test_19_what_other_software_leaves_about_stays_where_it_is(tmp_path: Path, api: Sandbox) -> None:
+def test_19_files_of_other_software_stay_where_they_are(tmp_path: Path, api: Sandbox) -> None:
     watch = {"settle_seconds": 0.3, "rescan_seconds": 1, "patience_seconds": 1.5, "ignore": ["draft *"]}
     clinic = Clinic(tmp_path / "clinic", api.base_url, watch=watch)
     content = tone(tmp_path, 440)

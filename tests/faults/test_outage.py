@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from invox_watcher.sandbox.server import Sandbox
-from tests.kit.clinic import Clinic, free_port, running, sandbox, stop, wait_for, write_sparse_wav, write_wav
+from tests.kit.clinic import Clinic, free_port, running, sandbox, stop, wait_for
 from tests.kit.loopback import Peer, make_certificate, one_reply, serve
+from tests.kit.recordings import write_sparse_wav, write_wav
 
 TWO_HOURS = 7200
 MAX_IN_FLIGHT = 256
@@ -140,9 +141,7 @@ def uploads_by_quarter_seconds(daemon: FastDaemon, api: Sandbox) -> list[int]:
 
 
 @pytest.mark.slow
-def test_40_results_that_can_not_be_had_for_two_hours_are_had_afterwards(
-    tmp_path: Path, api: Sandbox
-) -> None:
+def test_40_results_delayed_by_two_hours_are_all_delivered(tmp_path: Path, api: Sandbox) -> None:
     clinic = clinic_with(tmp_path / "clinic", api.base_url, recordings=20)
     api.fault({"on": "status", "do": "status", "status": 500, "times": None})
     with fast(clinic) as daemon:
@@ -171,7 +170,7 @@ def test_40_an_api_that_is_down_is_waited_out(tmp_path: Path) -> None:
         assert api.stats()["uploads"] == 1
 
 
-def test_40_after_an_outage_no_transcript_waits_for_a_slow_upload(tmp_path: Path) -> None:
+def test_40_after_an_outage_uploads_do_not_delay_transcripts(tmp_path: Path) -> None:
     with sandbox(tmp_path / "api", upload_bytes_per_second=1 << 20) as api:
         clinic = Clinic(tmp_path / "clinic", api.base_url, retry={"base_seconds": 0.05, "max_seconds": 0.2})
         api.fault({"on": "status", "do": "status", "status": 500, "times": None})
@@ -247,7 +246,7 @@ def assert_it_resumes(clinic: Clinic, api: Sandbox) -> None:
     ("operation", "status", "code"),
     [("token", 401, "credentials"), ("presign", 401, "unauthorized"), ("presign", 403, "forbidden")],
 )
-def test_40_an_account_that_is_refused_stops_the_intake_until_it_is_let_in(
+def test_40_a_rejected_account_pauses_the_intake(
     clinic: Clinic, api: Sandbox, operation: str, status: int, code: str
 ) -> None:
     api.fault({"on": operation, "do": "status", "status": status, "times": None})
@@ -257,9 +256,7 @@ def test_40_an_account_that_is_refused_stops_the_intake_until_it_is_let_in(
         assert_it_resumes(clinic, api)
 
 
-def test_40_a_certificate_that_is_not_trusted_stops_the_intake_until_it_is_replaced(
-    tmp_path: Path, api: Sandbox
-) -> None:
+def test_40_an_untrusted_certificate_pauses_the_intake(tmp_path: Path, api: Sandbox) -> None:
     for name in ("wrong", "right"):
         (tmp_path / name).mkdir()
     wrong, context = make_certificate(tmp_path / "wrong", "DNS:other.example")
@@ -275,9 +272,7 @@ def test_40_a_certificate_that_is_not_trusted_stops_the_intake_until_it_is_repla
             assert_it_resumes(clinic, api)
 
 
-def test_40_a_proxy_that_refuses_us_stops_the_intake_until_it_lets_us_through(
-    tmp_path: Path, api: Sandbox
-) -> None:
+def test_40_a_proxy_that_refuses_us_pauses_the_intake(tmp_path: Path, api: Sandbox) -> None:
     gate = Gate(api)
     gate.refusing_with = 407
     with serve(gate) as proxy:
@@ -303,7 +298,7 @@ def test_40_a_proxy_that_is_down_is_waited_out(tmp_path: Path, api: Sandbox) -> 
     assert clinic.events("api_refused") == []
 
 
-def test_40_with_wrong_credentials_a_single_run_ends_and_fails_nothing(tmp_path: Path, api: Sandbox) -> None:
+def test_40_a_single_run_with_wrong_credentials_fails_no_job(tmp_path: Path, api: Sandbox) -> None:
     wrong = {"app_id": "sandbox-app", "api_key": "not-the-key"}
     clinic = Clinic(tmp_path / "clinic", api.base_url, credentials=wrong)
     names = ["0.wav", "1.wav", "2.wav"]

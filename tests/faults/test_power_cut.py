@@ -28,7 +28,9 @@ import pytest
 from invox_watcher.sandbox.server import Sandbox
 from tests.faults.rebuild import Disk, State
 from tests.faults.recorder import Kind, Operation, record
-from tests.kit.clinic import Clinic, Forks, sandbox, write_wav
+from tests.kit.clinic import Clinic, sandbox
+from tests.kit.forks import Forks
+from tests.kit.recordings import write_wav
 
 _SEED = 2026
 _DRAWS = 4
@@ -174,7 +176,7 @@ def test_30_the_model_of_a_disk_finds_the_known_mistakes(tmp_path: Path, done: S
     assert kept is (done == _RIGHT)
 
 
-def test_30_the_model_of_a_disk_finds_that_the_old_folder_was_synced_before_the_new_one(
+def test_30_the_model_of_a_disk_finds_a_wrong_order_of_syncs(
     tmp_path: Path,
 ) -> None:
     (tmp_path / "old").mkdir()
@@ -198,7 +200,7 @@ def content_of(state: State, name: str) -> bytes | None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_30_a_power_cut_here_and_there_loses_nothing(site: Site) -> None:
+def test_30_power_cuts_after_some_operations_lose_nothing(site: Site) -> None:
     way = recorded(site, a_recording)
     assert_survived(site, way, way.states()[::12])
 
@@ -233,7 +235,7 @@ def test_30_a_rename_that_left_both_names_loses_nothing(site: Site, lay: Lay) ->
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("lay", [a_recording, a_failure])
-def test_30_a_power_cut_after_a_kill_and_a_restart_loses_nothing(site: Site, lay: Lay) -> None:
+def test_30_a_power_cut_after_a_kill_and_restart_loses_nothing(site: Site, lay: Lay) -> None:
     """What a killed daemon did not come to sync, the next one must."""
     unharmed = recorded(site, lay)
     count = 0

@@ -17,8 +17,9 @@ import pytest
 
 from invox_watcher.sandbox.server import Sandbox
 from tests.faults.evidence import assert_all_quiet, assert_own_transcript, jobs, reason_for, sha256, uploaded
-from tests.kit import audio_samples
-from tests.kit.clinic import Clinic, running, sandbox, wait_for, write_sparse_wav, write_wav
+from tests.kit import recordings
+from tests.kit.clinic import Clinic, running, sandbox, wait_for
+from tests.kit.recordings import write_sparse_wav, write_wav
 
 # Unchanged for so long, an unfinished file is given up; long enough that no test comes there by accident.
 PATIENT = {"settle_seconds": 0.3, "rescan_seconds": 1, "patience_seconds": 600}
@@ -41,7 +42,7 @@ def append(path: Path, content: bytes) -> None:
 # ---- 1-4: not whole ----------------------------------------------------------------------------------------
 
 
-def test_01_an_empty_file_is_put_aside_with_its_reason(clinic: Clinic, api: Sandbox) -> None:
+def test_01_an_empty_file_fails_with_its_reason(clinic: Clinic, api: Sandbox) -> None:
     (clinic.inbox / "ward").mkdir()
     (clinic.inbox / "ward" / "empty.wav").touch()
     with running(clinic):
@@ -55,7 +56,7 @@ def test_01_an_empty_file_is_put_aside_with_its_reason(clinic: Clinic, api: Sand
     assert api.stats()["presigns"] == api.stats()["upload_attempts"] == 0
 
 
-def test_01_what_became_empty_after_it_was_taken_is_not_uploaded(clinic: Clinic, api: Sandbox) -> None:
+def test_01_a_recording_emptied_after_its_claim_is_not_uploaded(clinic: Clinic, api: Sandbox) -> None:
     write_wav(clinic.inbox / "smith.wav")
     api.fault({"on": "presign", "do": "status", "status": 503, "times": None})
     assert clinic.once() == 69
@@ -69,9 +70,7 @@ def test_01_what_became_empty_after_it_was_taken_is_not_uploaded(clinic: Clinic,
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["native", "polling"])
-def test_02_what_grows_for_a_long_time_is_one_job_once_it_is_quiet(
-    tmp_path: Path, api: Sandbox, mode: str
-) -> None:
+def test_02_a_slowly_growing_recording_is_one_job_once_quiet(tmp_path: Path, api: Sandbox, mode: str) -> None:
     watch = {"mode": mode, "settle_seconds": 1.5, "patience_seconds": 2, "polling_seconds": 0.3}
     clinic = Clinic(tmp_path / "clinic", api.base_url, watch=watch)
     content = endless_wav(3, tmp_path)
@@ -88,9 +87,7 @@ def test_02_what_grows_for_a_long_time_is_one_job_once_it_is_quiet(
     assert len(jobs(clinic)) == 1
 
 
-def test_02_what_a_writer_holds_open_is_left_alone_however_long_it_pauses(
-    clinic: Clinic, api: Sandbox
-) -> None:
+def test_02_a_recording_held_open_is_left_alone(clinic: Clinic, api: Sandbox) -> None:
     content = endless_wav(1, clinic.root)
     with running(clinic):
         with (clinic.inbox / "slow.wav").open("wb", buffering=0) as file:
@@ -103,7 +100,7 @@ def test_02_what_a_writer_holds_open_is_left_alone_however_long_it_pauses(
     assert uploaded(api) == [sha256(content)]
 
 
-def test_03_preallocated_zeros_are_not_taken_before_they_are_filled(tmp_path: Path, api: Sandbox) -> None:
+def test_03_preallocated_zeros_are_not_taken_before_filled(tmp_path: Path, api: Sandbox) -> None:
     clinic = Clinic(tmp_path / "clinic", api.base_url, watch=PATIENT)
     content = write_wav(tmp_path / "tone.wav", seconds=2).read_bytes()
     recording = clinic.inbox / "smith.wav"
@@ -123,7 +120,7 @@ def test_03_preallocated_zeros_are_not_taken_before_they_are_filled(tmp_path: Pa
     assert uploaded(api) == [sha256(content)]
 
 
-def test_03_a_copy_into_preallocated_space_is_not_taken_before_its_end(tmp_path: Path, api: Sandbox) -> None:
+def test_03_a_copy_into_preallocated_space_is_taken_complete(tmp_path: Path, api: Sandbox) -> None:
     """From its first block on the header is whole, and so is the size: only the writer knows better."""
     clinic = Clinic(tmp_path / "clinic", api.base_url, watch=PATIENT)
     content = write_wav(tmp_path / "tone.wav", seconds=2).read_bytes()
@@ -139,10 +136,8 @@ def test_03_a_copy_into_preallocated_space_is_not_taken_before_its_end(tmp_path:
     assert uploaded(api) == [sha256(content)]
 
 
-def test_04_what_stays_shorter_than_its_header_says_is_put_aside_as_truncated(
-    clinic: Clinic, api: Sandbox, tmp_path: Path
-) -> None:
-    samples = audio_samples.make(["pcm.wav", "aac.m4a", "faststart.m4a"], tmp_path)
+def test_04_a_recording_shorter_than_its_header_fails(clinic: Clinic, api: Sandbox, tmp_path: Path) -> None:
+    samples = recordings.make(["pcm.wav", "aac.m4a", "faststart.m4a"], tmp_path)
     names = sorted(samples)
     cut = {name: path.read_bytes()[: path.stat().st_size * 3 // 4] for name, path in samples.items()}
     with running(clinic):
@@ -163,7 +158,7 @@ def test_04_what_stays_shorter_than_its_header_says_is_put_aside_as_truncated(
 
 
 @pytest.mark.slow
-def test_05_what_grows_during_its_upload_is_hashed_and_sent_again(tmp_path: Path) -> None:
+def test_05_a_recording_growing_in_its_upload_is_sent_again(tmp_path: Path) -> None:
     with sandbox(tmp_path / "api", upload_bytes_per_second=4 * MIB) as api:
         clinic = Clinic(tmp_path / "clinic", api.base_url)
         write_sparse_wav(clinic.root / "smith.wav", 8 * MIB)
@@ -184,7 +179,7 @@ def test_05_what_grows_during_its_upload_is_hashed_and_sent_again(tmp_path: Path
 
 
 @pytest.mark.slow
-def test_05_what_grows_again_and_again_is_one_job_in_the_end(tmp_path: Path) -> None:
+def test_05_a_repeatedly_growing_recording_is_one_job(tmp_path: Path) -> None:
     with sandbox(tmp_path / "api", upload_bytes_per_second=4 * MIB) as api:
         clinic = Clinic(tmp_path / "clinic", api.base_url)
         write_sparse_wav(clinic.root / "smith.wav", 2 * MIB)
@@ -199,7 +194,7 @@ def test_05_what_grows_again_and_again_is_one_job_in_the_end(tmp_path: Path) -> 
     assert len(jobs(clinic)) == 1
 
 
-def test_05_what_grew_before_its_upload_is_paid_for_once(clinic: Clinic, api: Sandbox) -> None:
+def test_05_growth_before_the_upload_is_paid_for_once(clinic: Clinic, api: Sandbox) -> None:
     write_wav(clinic.inbox / "smith.wav")
     api.fault({"on": "presign", "do": "status", "status": 503, "times": None})
     assert clinic.once() == 69
@@ -214,7 +209,7 @@ def test_05_what_grew_before_its_upload_is_paid_for_once(clinic: Clinic, api: Sa
 
 
 @pytest.mark.parametrize("answer", ["comes late", "is lost"])
-def test_05_what_grows_after_its_upload_gets_a_transcript_of_the_whole(
+def test_05_a_recording_grown_after_its_upload_is_sent_whole(
     clinic: Clinic, api: Sandbox, answer: str
 ) -> None:
     write_wav(clinic.root / "smith.wav")
@@ -236,7 +231,7 @@ def test_05_what_grows_after_its_upload_gets_a_transcript_of_the_whole(
 
 
 @pytest.mark.parametrize("moment", ["upload", "status"])
-def test_05_what_is_only_touched_is_not_sent_again(tmp_path: Path, moment: str) -> None:
+def test_05_a_recording_only_touched_is_not_sent_again(tmp_path: Path, moment: str) -> None:
     with sandbox(tmp_path / "api", upload_bytes_per_second=4 * MIB) as api:
         clinic = Clinic(tmp_path / "clinic", api.base_url)
         write_sparse_wav(clinic.root / "smith.wav", 2 * MIB)
@@ -254,7 +249,7 @@ def test_05_what_is_only_touched_is_not_sent_again(tmp_path: Path, moment: str) 
         assert clinic.events("upload_discarded") == []
 
 
-def test_05_what_never_lies_still_after_it_was_taken_is_put_aside(clinic: Clinic, api: Sandbox) -> None:
+def test_05_a_recording_that_never_stops_changing_fails(clinic: Clinic, api: Sandbox) -> None:
     write_wav(clinic.root / "smith.wav")
     api.fault({"on": "status", "do": "unknown_status", "times": None})
     with running(clinic):
@@ -276,7 +271,7 @@ def test_05_what_never_lies_still_after_it_was_taken_is_put_aside(clinic: Clinic
     assert clinic.files(clinic.outbox) == []
 
 
-def test_07_what_follows_one_that_is_written_over_gets_its_own_words(tmp_path: Path) -> None:
+def test_07_an_overwritten_recording_gets_its_own_transcript(tmp_path: Path) -> None:
     with sandbox(tmp_path / "api", upload_bytes_per_second=2 * MIB) as api:
         clinic = Clinic(tmp_path / "clinic", api.base_url)
         write_sparse_wav(clinic.root / "smith.wav", 2 * MIB)
@@ -297,7 +292,7 @@ def test_07_what_follows_one_that_is_written_over_gets_its_own_words(tmp_path: P
         assert_own_transcript(clinic, "again.wav", old)
 
 
-def test_06_what_shrinks_during_its_upload_ends_the_attempt_at_once(tmp_path: Path) -> None:
+def test_06_a_shrinking_recording_ends_its_upload_at_once(tmp_path: Path) -> None:
     with sandbox(tmp_path / "api", upload_bytes_per_second=4 * MIB) as api:
         # A minute is what waiting for the missing bytes would take: longer than this test waits.
         clinic = Clinic(tmp_path / "clinic", api.base_url, upload={"workers": 1})
@@ -319,7 +314,7 @@ def test_06_what_shrinks_during_its_upload_ends_the_attempt_at_once(tmp_path: Pa
 
 
 @pytest.mark.parametrize("moment", ["upload", "status"])
-def test_07_what_comes_under_the_same_name_is_a_job_of_its_own(tmp_path: Path, moment: str) -> None:
+def test_07_a_new_recording_of_the_same_name_is_a_new_job(tmp_path: Path, moment: str) -> None:
     with sandbox(tmp_path / "api") as api:
         clinic = Clinic(tmp_path / "clinic", api.base_url)
         old = write_wav(clinic.inbox / "smith.wav").read_bytes()
@@ -338,9 +333,7 @@ def test_07_what_comes_under_the_same_name_is_a_job_of_its_own(tmp_path: Path, m
     assert [job["path"] for job in jobs(clinic)] == ["smith.wav", "smith.wav"]
 
 
-def test_07_what_is_replaced_while_it_is_being_taken_is_one_content_or_the_other(
-    clinic: Clinic, api: Sandbox
-) -> None:
+def test_07_a_recording_replaced_at_its_claim_is_never_mixed(clinic: Clinic, api: Sandbox) -> None:
     contents = {}
     for number in range(100):
         path = write_wav(clinic.root / f"{number}.wav", pitch=300 + number, seconds=0.05 + number / 1000)
@@ -371,9 +364,7 @@ def busy(clinic: Clinic) -> list[str]:
 # ---- 8-9: without end --------------------------------------------------------------------------------------
 
 
-def test_08_a_writer_that_never_stops_is_reported_once_and_holds_up_nobody(
-    tmp_path: Path, api: Sandbox
-) -> None:
+def test_08_a_writer_that_never_stops_is_reported_once(tmp_path: Path, api: Sandbox) -> None:
     clinic = Clinic(tmp_path / "clinic", api.base_url, intake={"max_size_mib": 1})
     shell = 'i=0; while :; do head -c 65536 /dev/zero >> "$0"; sleep 0.05; done'
     with running(clinic):
@@ -401,7 +392,7 @@ def size(path: Path) -> int:
     return path.stat().st_size
 
 
-def test_09_a_terabyte_of_nothing_is_refused_unread(clinic: Clinic, api: Sandbox) -> None:
+def test_09_a_terabyte_of_zeros_is_refused_unread(clinic: Clinic, api: Sandbox) -> None:
     with running(clinic):
         with (clinic.inbox / "huge.wav").open("wb") as file:
             file.write(b"RIFF" + struct.pack("<I", 0xFFFFFFFF) + b"WAVEfmt ")
@@ -418,7 +409,7 @@ def test_09_a_terabyte_of_nothing_is_refused_unread(clinic: Clinic, api: Sandbox
 # ---- 10: gone ----------------------------------------------------------------------------------------------
 
 
-def test_10_what_disappears_before_it_is_taken_is_no_error(clinic: Clinic, api: Sandbox) -> None:
+def test_10_a_recording_removed_before_its_claim_is_no_error(clinic: Clinic, api: Sandbox) -> None:
     chance = random.Random(10)
     taken = 0
     with running(clinic):
@@ -438,7 +429,7 @@ def test_10_what_disappears_before_it_is_taken_is_no_error(clinic: Clinic, api: 
     assert len(uploaded(api)) == len(jobs(clinic)) == taken + 1
 
 
-def test_10_what_is_taken_away_before_its_upload_is_closed_once(clinic: Clinic, api: Sandbox) -> None:
+def test_10_a_recording_removed_before_its_upload_vanishes_once(clinic: Clinic, api: Sandbox) -> None:
     write_wav(clinic.inbox / "smith.wav")
     api.fault({"on": "presign", "do": "status", "status": 500, "times": None})
     with running(clinic):
@@ -456,9 +447,7 @@ def test_10_what_is_taken_away_before_its_upload_is_closed_once(clinic: Clinic, 
     assert_all_quiet(clinic)
 
 
-def test_10_what_is_taken_away_after_its_upload_still_gets_its_transcript(
-    clinic: Clinic, api: Sandbox
-) -> None:
+def test_10_a_recording_removed_after_its_upload_is_transcribed(clinic: Clinic, api: Sandbox) -> None:
     write_wav(clinic.inbox / "smith.wav")
     api.fault({"on": "status", "do": "unknown_status", "times": None})
     with running(clinic):
@@ -474,7 +463,7 @@ def test_10_what_is_taken_away_after_its_upload_still_gets_its_transcript(
 
 # ---- 11: something else ------------------------------------------------------------------------------------
 
-# name in the inbox: what it really is, a recipe of audio_samples
+# name in the inbox: what it really is, a recipe of tests.kit.recordings
 TAKEN = {
     "mp3 named.wav": ("vbr.mp3", "audio/mp3"),
     "wav named.mp3": ("pcm.wav", "audio/wav"),
@@ -499,10 +488,8 @@ REFUSED: dict[str, tuple[str | bytes, str, str, str]] = {
 }
 
 
-def test_11_a_recording_with_another_kinds_name_is_announced_as_what_it_is(
-    clinic: Clinic, api: Sandbox, tmp_path: Path
-) -> None:
-    samples = audio_samples.make({recipe for recipe, _type in TAKEN.values()}, tmp_path)
+def test_11_a_recording_is_announced_by_its_content(clinic: Clinic, api: Sandbox, tmp_path: Path) -> None:
+    samples = recordings.make({recipe for recipe, _type in TAKEN.values()}, tmp_path)
     announced = {sha256(samples[recipe].read_bytes()): type for recipe, type in TAKEN.values()}
     for name, (recipe, _type) in TAKEN.items():
         shutil.copy(samples[recipe], clinic.inbox / name)
@@ -514,11 +501,9 @@ def test_11_a_recording_with_another_kinds_name_is_announced_as_what_it_is(
         assert clinic.transcript(os.path.splitext(name)[0] + ".json")["source"]["mime_type"] == type
 
 
-def test_11_what_is_no_recording_for_the_api_is_put_aside_with_what_to_do(
-    clinic: Clinic, api: Sandbox, tmp_path: Path
-) -> None:
+def test_11_an_unsupported_file_fails_with_advice(clinic: Clinic, api: Sandbox, tmp_path: Path) -> None:
     recipes = {content for content, *_rest in REFUSED.values() if isinstance(content, str)}
-    samples = audio_samples.make(recipes, tmp_path)
+    samples = recordings.make(recipes, tmp_path)
     contents = {
         name: samples[content].read_bytes() if isinstance(content, str) else content
         for name, (content, *_rest) in REFUSED.items()

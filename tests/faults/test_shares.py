@@ -19,7 +19,8 @@ import pytest
 
 from invox_watcher.sandbox.server import Sandbox
 from tests.faults.shares import Samba, Share, SshShare, bindfs, samba, sshfs
-from tests.kit.clinic import Clinic, running, wait_for, write_wav
+from tests.kit.clinic import Clinic, running, wait_for
+from tests.kit.recordings import write_wav
 
 WATCH = {"settle_seconds": 0.5, "rescan_seconds": 1, "polling_seconds": 0.5, "patience_seconds": 30}
 # So few attempts, and so soon, that a share that is away would cost every recording all of them.
@@ -110,9 +111,7 @@ def test_23_a_whole_tree_on_a_share_is_polled_and_works(share: Share, api: Sandb
 
 
 @pytest.mark.parametrize("share", BOTH, indirect=True)
-def test_23_a_recording_that_grows_on_the_far_side_is_taken_once_and_whole(
-    share: Share, api: Sandbox
-) -> None:
+def test_23_a_recording_growing_on_the_server_is_taken_whole(share: Share, api: Sandbox) -> None:
     """Nothing in an MP3 says how long it will be, and no lease on a share says that it is open."""
     clinic = FarClinic(share, api.base_url, watch=WATCH | {"settle_seconds": 1.5})
     frame = b"\xff\xfb\x90\x00" + b"\x11" * 413  # MPEG 1 layer III, 128 kbit/s, 44.1 kHz
@@ -130,9 +129,7 @@ def test_23_a_recording_that_grows_on_the_far_side_is_taken_once_and_whole(
 @BINDFS
 @pytest.mark.slow
 @pytest.mark.parametrize("share", ["bindfs"], indirect=True)
-def test_23_a_share_that_passes_for_local_is_polled_once_its_events_are_missed(
-    share: Share, api: Sandbox
-) -> None:
+def test_23_a_share_mistaken_for_local_is_polled_in_the_end(share: Share, api: Sandbox) -> None:
     """`watch.mode: native` where the far side writes: the rescan finds it three times, and then goes over."""
     clinic = FarClinic(share, api.base_url, watch=WATCH | {"mode": "native", "rescan_seconds": 2})
     with running(clinic):
@@ -164,7 +161,7 @@ def _die(share: Share) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("goes_away", [_leave_an_empty_mount_point, _die], ids=["unmounted", "killed"])
 @pytest.mark.parametrize("share", BOTH, indirect=True)
-def test_23_a_share_that_goes_away_with_recordings_under_way_costs_nothing(
+def test_23_a_share_lost_with_jobs_under_way_costs_nothing(
     share: Share, api: Sandbox, goes_away: Callable[[Share], None]
 ) -> None:
     """Some wait for their result, one is being sent, one arrives on the far side meanwhile."""
@@ -195,9 +192,7 @@ def test_23_a_share_that_goes_away_with_recordings_under_way_costs_nothing(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("share", BOTH, indirect=True)
-def test_23_an_inbox_that_is_a_mount_point_is_not_taken_for_empty(
-    tmp_path: Path, share: Share, api: Sandbox
-) -> None:
+def test_23_an_unmounted_inbox_is_not_mistaken_for_empty(tmp_path: Path, share: Share, api: Sandbox) -> None:
     """What then lies in the bare mount point was not put into the inbox, but past it."""
     folders = {"root": str(tmp_path / "clinic"), "inbox": str(share.near)}
     clinic = Clinic(
@@ -274,9 +269,7 @@ def test_23_a_daemon_on_a_share_that_hangs_can_be_stopped(share: SshShare, api: 
 
 @BINDFS
 @pytest.mark.parametrize("share", ["bindfs"], indirect=True)
-def test_23_a_start_without_the_share_is_refused_and_makes_nothing_in_its_mount_point(
-    share: Share, api: Sandbox
-) -> None:
+def test_23_a_start_without_the_share_is_refused(share: Share, api: Sandbox) -> None:
     clinic = FarClinic(share, "http://127.0.0.1:9")  # the discard port: nobody listens
     write_wav(share.far / "inbox" / "smith.wav")
     assert clinic.once() == 69
@@ -304,7 +297,7 @@ def scanner(clinic: Clinic) -> Iterator[Samba]:
 
 
 @SAMBA
-def test_23_what_devices_put_into_a_samba_share_is_taken_once_and_whole(
+def test_23_device_uploads_over_samba_are_taken_once_and_whole(
     clinic: Clinic, api: Sandbox, scanner: Samba, tmp_path: Path
 ) -> None:
     """Straight, under a temporary name, into folders of their own, and over a name that was there before."""
@@ -336,7 +329,7 @@ def test_23_what_devices_put_into_a_samba_share_is_taken_once_and_whole(
 @SAMBA
 @pytest.mark.slow
 @pytest.mark.parametrize("locks", ["kernel oplocks = no", "kernel oplocks = yes"])
-def test_23_what_samba_still_holds_open_is_left_alone(
+def test_23_a_file_that_samba_holds_open_is_left_alone(
     clinic: Clinic, api: Sandbox, tmp_path: Path, locks: str
 ) -> None:
     """A slow client sends frames that are whole each: only that the file is open says that more will come."""

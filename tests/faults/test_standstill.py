@@ -9,8 +9,9 @@ import time
 import pytest
 
 from invox_watcher.sandbox.server import Sandbox
-from tests.kit.clinic import Clinic, stop, wait_for, write_wav
+from tests.kit.clinic import Clinic, stop, wait_for
 from tests.kit.manager import Manager, managed, manager
+from tests.kit.recordings import write_wav
 
 WATCHDOG_SECONDS = 6
 
@@ -23,7 +24,7 @@ def is_starved(systemd: Manager) -> bool:
 
 
 @pytest.mark.needs("root")
-def test_51_threads_that_are_stopped_are_named_and_the_watchdog_is_not_fed(clinic: Clinic) -> None:
+def test_51_stalled_threads_are_named_and_stop_the_watchdog(clinic: Clinic) -> None:
     with (
         manager() as systemd,
         managed(clinic, systemd, watchdog_seconds=WATCHDOG_SECONDS) as daemon,
@@ -47,7 +48,7 @@ def test_51_threads_that_are_stopped_are_named_and_the_watchdog_is_not_fed(clini
 
 
 @pytest.mark.needs("root", "strace")
-def test_51_a_disk_that_hangs_is_named_and_work_goes_on_when_it_answers(clinic: Clinic, api: Sandbox) -> None:
+def test_51_a_hanging_disk_is_named_until_it_recovers(clinic: Clinic, api: Sandbox) -> None:
     with (
         manager() as systemd,
         managed(clinic, systemd, watchdog_seconds=WATCHDOG_SECONDS) as daemon,

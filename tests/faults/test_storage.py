@@ -28,7 +28,8 @@ from tests.faults.clinics import QUICK, Unprivileged, clinic_on, put, readiness
 from tests.faults.crash_zygote import NEVER, Zygote
 from tests.faults.promises import assert_kept, hashes
 from tests.faults.tracing import Call, Fault, Trace
-from tests.kit.clinic import Clinic, running, wait_for, write_wav
+from tests.kit.clinic import Clinic, running, wait_for
+from tests.kit.recordings import write_wav
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +79,7 @@ def seconds_since(event: dict[str, Any]) -> float:
 
 
 @pytest.mark.needs("root")
-def test_26_a_disk_full_at_the_claim_leaves_the_recording_in_the_inbox(
+def test_26_a_full_disk_at_the_claim_leaves_the_recording(
     small_disk: Path, api: Sandbox, tmp_path: Path
 ) -> None:
     clinic = clinic_on(small_disk, api, tmp_path)
@@ -100,7 +101,7 @@ def test_26_a_disk_full_at_the_claim_leaves_the_recording_in_the_inbox(
 
 @pytest.mark.needs("root", "mkfs.ext4")
 @pytest.mark.parametrize("disk", [mounts.tmpfs, mounts.ext4], ids=["tmpfs", "ext4"])
-def test_26_a_disk_full_at_the_delivery_pauses_the_intake_and_publishes_nothing(
+def test_26_a_full_disk_at_the_delivery_pauses_the_intake(
     api: Sandbox, tmp_path: Path, disk: Callable[[Path], contextlib.AbstractContextManager[Path]]
 ) -> None:
     with disk(tmp_path / "disk") as folder:
@@ -131,7 +132,7 @@ def test_26_a_disk_full_at_the_delivery_pauses_the_intake_and_publishes_nothing(
 
 
 @pytest.mark.needs("root")
-def test_26_a_disk_full_under_the_journal_takes_no_recording(
+def test_26_a_full_disk_under_the_journal_takes_no_recording(
     small_disk: Path, api: Sandbox, tmp_path: Path
 ) -> None:
     clinic = clinic_on(tmp_path / "clinic", api, tmp_path, state={"directory": str(small_disk / "state")})
@@ -149,7 +150,7 @@ def test_26_a_disk_full_under_the_journal_takes_no_recording(
 
 
 @pytest.mark.needs("root")
-def test_26_a_disk_full_under_the_journal_in_the_middle_uploads_nothing_twice(
+def test_26_a_full_disk_under_the_journal_uploads_nothing_twice(
     small_disk: Path, api: Sandbox, tmp_path: Path
 ) -> None:
     clinic = clinic_on(tmp_path / "clinic", api, tmp_path, state={"directory": str(small_disk / "state")})
@@ -169,7 +170,7 @@ def test_26_a_disk_full_under_the_journal_in_the_middle_uploads_nothing_twice(
 
 
 @pytest.mark.needs("root")
-def test_26_a_disk_full_under_the_log_stops_nothing(small_disk: Path, api: Sandbox, tmp_path: Path) -> None:
+def test_26_a_full_disk_under_the_log_stops_nothing(small_disk: Path, api: Sandbox, tmp_path: Path) -> None:
     clinic = Clinic(tmp_path / "clinic", api.base_url, watch=QUICK)
     clinic.log = small_disk / "daemon.log"
     with running(clinic):
@@ -250,7 +251,7 @@ def sweep(zygote: Zygote, root: Path, api: Sandbox, fault: Fault) -> None:
     assert ends.total() > 40
 
 
-def test_26_a_disk_full_at_a_call_here_and_there_leaves_nothing_half_done(
+def test_26_a_full_disk_at_some_calls_leaves_nothing_half_done(
     tmp_path: Path, zygote: Zygote, api: Sandbox
 ) -> None:
     sample(zygote, tmp_path / "clinics", api, FULL)
@@ -259,14 +260,14 @@ def test_26_a_disk_full_at_a_call_here_and_there_leaves_nothing_half_done(
 @pytest.mark.slow
 @pytest.mark.needs("root")
 @pytest.mark.timeout(1800)
-def test_26_a_disk_full_at_any_call_leaves_nothing_half_done(
+def test_26_a_full_disk_at_any_call_leaves_nothing_half_done(
     tmp_path: Path, zygote: Zygote, api: Sandbox
 ) -> None:
     sweep(zygote, tmp_path / "clinics", api, FULL)
 
 
 @pytest.mark.parametrize("fault", [FAILING_SYNC, INTERRUPTED], ids=["EIO", "EINTR"])
-def test_27_an_fsync_that_fails_here_and_there_leaves_nothing_half_done(
+def test_27_some_failed_fsyncs_leave_nothing_half_done(
     tmp_path: Path, zygote: Zygote, api: Sandbox, fault: Fault
 ) -> None:
     sample(zygote, tmp_path / "clinics", api, fault)
@@ -276,14 +277,14 @@ def test_27_an_fsync_that_fails_here_and_there_leaves_nothing_half_done(
 @pytest.mark.needs("root")
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("fault", [FAILING_SYNC, INTERRUPTED], ids=["EIO", "EINTR"])
-def test_27_any_fsync_that_fails_or_call_that_is_interrupted_leaves_nothing_half_done(
+def test_27_any_failed_fsync_leaves_nothing_half_done(
     tmp_path: Path, zygote: Zygote, api: Sandbox, fault: Fault
 ) -> None:
     sweep(zygote, tmp_path / "clinics", api, fault)
 
 
 @pytest.mark.parametrize("suffix", ["json", "srt"])
-def test_27_an_output_whose_fsync_failed_is_written_anew(
+def test_27_an_output_whose_fsync_failed_is_rewritten(
     tmp_path: Path, zygote: Zygote, api: Sandbox, suffix: str
 ) -> None:
     """The kernel may have dropped what it could not write: another fsync of the same file would lie."""
@@ -338,7 +339,7 @@ def immutable(done: Path) -> Iterator[Path]:
         pytest.param(mounts.read_only, marks=pytest.mark.needs("root")),
     ],
 )
-def test_32_a_done_folder_that_can_t_be_written_delays_the_filing_and_nothing_else(
+def test_32_an_unwritable_done_folder_delays_only_the_filing(
     tmp_path: Path, api: Sandbox, locked_up: Callable[[Path], contextlib.AbstractContextManager[Path]]
 ) -> None:
     few = {"base_seconds": 0.1, "max_seconds": 0.2, "max_attempts": 3}

@@ -20,7 +20,8 @@ import pytest
 
 from invox_watcher.sandbox.server import Sandbox
 from tests.faults.promises import assert_kept, hashes
-from tests.kit.clinic import Clinic, running, sandbox, stop, wait_for, write_wav
+from tests.kit.clinic import Clinic, running, sandbox, stop, wait_for
+from tests.kit.recordings import write_wav
 
 DAY_SECONDS = 86400
 # libfaketime 0.9.10 breaks sleeps until a monotonic moment, which watchdog's threads do, and we don't.
@@ -89,7 +90,7 @@ def move_in_while_stopped(process: subprocess.Popen[bytes], clinic: Clinic, name
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_20_recordings_whose_events_were_lost_are_found_by_a_rescan(tmp_path: Path, api: Sandbox) -> None:
+def test_20_recordings_with_lost_events_are_found_by_a_rescan(tmp_path: Path, api: Sandbox) -> None:
     """The kernel keeps 16,384 events: those of the recordings come last, after 20,000 of no interest."""
     clinic = Clinic(tmp_path / "clinic", api.base_url, watch=EVENTS_ONLY)
     names = [f"{number}.wav.part" for number in range(20_000)] + [f"{number}.wav" for number in range(100)]
@@ -176,7 +177,7 @@ def test_20_twenty_thousand_recordings_at_once_are_all_taken(tmp_path: Path) -> 
 # ---- 21: folders that are filled at once ----
 
 
-def test_21_new_folders_filled_at_once_and_folders_moved_in_are_found(tmp_path: Path, api: Sandbox) -> None:
+def test_21_new_folders_and_folders_moved_in_are_found(tmp_path: Path, api: Sandbox) -> None:
     clinic = Clinic(tmp_path / "clinic", api.base_url, watch=EVENTS_ONLY)
     for number in range(40):
         write_wav(clinic.root / "tree" / f"ward {number % 5}" / "deep" / f"{number}.wav", pitch=300 + number)
@@ -200,9 +201,7 @@ def test_21_new_folders_filled_at_once_and_folders_moved_in_are_found(tmp_path: 
 
 
 @pytest.mark.needs("root", "strace")
-def test_22_a_watch_that_can_not_be_read_ends_the_daemon_and_the_next_one_goes_on(
-    tmp_path: Path, api: Sandbox
-) -> None:
+def test_22_an_unreadable_watch_ends_the_daemon(tmp_path: Path, api: Sandbox) -> None:
     """An error of the disk in reading events kills watchdog's reader: the thread dies, and so must we."""
     clinic = Clinic(tmp_path / "clinic", api.base_url, watch=EVENTS_ONLY)
     inject = ["-P", "anon_inode:inotify", "-e", "trace=read", "-e", "inject=read:error=EIO"]
@@ -218,7 +217,7 @@ def test_22_a_watch_that_can_not_be_read_ends_the_daemon_and_the_next_one_goes_o
 
 
 @pytest.mark.needs("root", "strace")
-def test_22_folders_that_can_not_be_watched_are_looked_through(tmp_path: Path, api: Sandbox) -> None:
+def test_22_folders_that_can_not_be_watched_are_scanned(tmp_path: Path, api: Sandbox) -> None:
     clinic = Clinic(tmp_path / "clinic", api.base_url, watch={"settle_seconds": 0.2, "rescan_seconds": 1})
     (clinic.inbox / "ward 3").mkdir()
     inject = ["-e", "trace=inotify_add_watch", "-e", "inject=inotify_add_watch:error=ENOMEM:when=2"]
@@ -240,9 +239,7 @@ def test_22_folders_that_can_not_be_watched_are_looked_through(tmp_path: Path, a
 
 @pytest.mark.slow
 @pytest.mark.parametrize("folder", ["inbox", "processing", "outbox", "done"])
-def test_23_a_folder_that_goes_away_is_waited_for_and_nothing_failed(
-    tmp_path: Path, api: Sandbox, folder: str
-) -> None:
+def test_23_an_unavailable_folder_is_waited_for(tmp_path: Path, api: Sandbox, folder: str) -> None:
     clinic = Clinic(
         tmp_path / "clinic",
         api.base_url,
@@ -274,9 +271,7 @@ def test_23_a_folder_that_goes_away_is_waited_for_and_nothing_failed(
 
 
 @pytest.mark.needs("root", "unshare")
-def test_24_without_a_free_inotify_instance_the_inbox_is_polled_and_it_is_said(
-    tmp_path: Path, api: Sandbox
-) -> None:
+def test_24_without_an_inotify_instance_the_inbox_is_polled(tmp_path: Path, api: Sandbox) -> None:
     watch = {"settle_seconds": 0.2, "rescan_seconds": 3600, "polling_seconds": 0.5, "patience_seconds": 30}
     clinic = Clinic(tmp_path / "clinic", api.base_url, watch=watch)
     with daemon(clinic, _limited("max_inotify_instances", 0, clinic)) as process:
@@ -290,9 +285,7 @@ def test_24_without_a_free_inotify_instance_the_inbox_is_polled_and_it_is_said(
 
 
 @pytest.mark.needs("root", "unshare")
-def test_24_with_too_few_inotify_watches_it_goes_over_to_polling_and_says_so(
-    tmp_path: Path, api: Sandbox
-) -> None:
+def test_24_with_too_few_inotify_watches_the_inbox_is_polled(tmp_path: Path, api: Sandbox) -> None:
     watch = {"settle_seconds": 0.2, "rescan_seconds": 1, "polling_seconds": 0.5, "patience_seconds": 30}
     clinic = Clinic(tmp_path / "clinic", api.base_url, watch=watch)
     for number in range(5):
@@ -408,9 +401,7 @@ def test_25_a_jump_does_not_end_the_wait_for_a_result(
 
 @pytest.mark.needs("faketime")
 @pytest.mark.slow
-def test_25_after_a_jump_back_the_first_recording_is_still_sent_first(
-    tmp_path: Path, wall_clock: WallClock
-) -> None:
+def test_25_after_a_jump_back_the_order_of_work_is_kept(tmp_path: Path, wall_clock: WallClock) -> None:
     nowhere = "http://127.0.0.1:9"  # the discard port: nobody listens
     clinic = Clinic(tmp_path / "clinic", nowhere, watch=UNDER_FAKETIME, upload={"workers": 1})
     names = ["first", "second", "third"]

@@ -21,7 +21,8 @@ from Crypto.Cipher import AES
 from Crypto.Util.Padding import pad
 
 from invox_watcher.sandbox.server import Sandbox
-from tests.kit.clinic import sandbox, stop, wait_for, write_sparse_wav, write_wav
+from tests.kit.clinic import peak_kib, sandbox, stop, wait_for
+from tests.kit.recordings import write_sparse_wav, write_wav
 from tests.kit.webhook_clinic import (
     REFUSED,
     TAKEN,
@@ -146,7 +147,7 @@ def garbage(genuine: bytes, api: Sandbox) -> dict[str, bytes]:
     }
 
 
-def test_44_whatever_is_refused_is_refused_alike(tmp_path: Path, api: Sandbox) -> None:
+def test_44_every_refusal_looks_the_same(tmp_path: Path, api: Sandbox) -> None:
     clinic = webhook_clinic(tmp_path / "clinic", api)
     daemon = clinic.start()
     write_wav(clinic.inbox / "smith.wav")
@@ -199,12 +200,12 @@ def _cpu_seconds(pid: int) -> float:
 
 
 @pytest.mark.slow
-def test_45_a_hundred_megabytes_and_a_byte_a_second_cost_no_memory(tmp_path: Path, api: Sandbox) -> None:
+def test_45_huge_and_slow_bodies_cost_no_memory(tmp_path: Path, api: Sandbox) -> None:
     clinic = webhook_clinic(tmp_path / "clinic", api)
     daemon = clinic.start()
     host, _, port = address(clinic).rpartition(":")
     assert send(clinic, b'{"requestId": "x"}') == REFUSED
-    before = _peak_kib(daemon.pid)
+    before = peak_kib(daemon.pid)
     assert send(clinic, b" " * 100_000_000) == REFUSED
     slow = [socket.create_connection((host, int(port))) for _ in range(50)]
     for number, connection in enumerate(slow):  # half of them in the head, half in the body
@@ -214,7 +215,7 @@ def test_45_a_hundred_megabytes_and_a_byte_a_second_cost_no_memory(tmp_path: Pat
     write_wav(clinic.inbox / "smith.wav")
     wait_for("a recording is done meanwhile", lambda: clinic.files(clinic.done) == ["smith.wav"])
     assert set(answers_to_dripping(slow)) <= {b"403", b""}
-    assert _peak_kib(daemon.pid) - before < 32 << 10
+    assert peak_kib(daemon.pid) - before < 32 << 10
     assert stop(daemon) == 0
 
 
@@ -234,16 +235,11 @@ def answers_to_dripping(connections: list[socket.socket]) -> list[bytes]:
     return answers
 
 
-def _peak_kib(pid: int) -> int:
-    status = Path(f"/proc/{pid}/status").read_text()
-    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
-
-
 @pytest.mark.slow
-def test_45_a_flood_of_forged_webhooks_delays_nobody_for_long(tmp_path: Path, api: Sandbox) -> None:
+def test_45_a_flood_of_forged_webhooks_delays_no_other_for_long(tmp_path: Path, api: Sandbox) -> None:
     clinic = webhook_clinic(tmp_path / "clinic", api)
     daemon = clinic.start()
-    before = _peak_kib(daemon.pid)
+    before = peak_kib(daemon.pid)
     forged = json.dumps(
         {"requestId": "1", "status": "COMPLETED", "transcription": [], "signature": "QUFB" * 24}
     ).encode()
@@ -255,7 +251,7 @@ def test_45_a_flood_of_forged_webhooks_delays_nobody_for_long(tmp_path: Path, ap
             write_wav(clinic.inbox / f"{number}.wav", pitch=300 + number, seconds=0.1)
         sent = sum(flood.result() for flood in floods)
     wait_for("twenty are done", lambda: len(clinic.files(clinic.done)) == 20, seconds=60)
-    assert _peak_kib(daemon.pid) - before < 64 << 10
+    assert peak_kib(daemon.pid) - before < 64 << 10
     assert stop(daemon) == 0
     assert sent > 200  # the benchmark sends two thousand a second
     assert api.stats()["status_calls"] == 20
@@ -299,7 +295,7 @@ LOST = {"on": "upload", "do": "drop_reply"}
 
 @pytest.mark.parametrize("answer", [LATE, LOST], ids=["late", "lost"])
 @pytest.mark.parametrize("confirm", ["auto", "never"])
-def test_46_a_webhook_that_is_there_before_the_upload_is_answered_is_not_lost(
+def test_46_a_webhook_before_the_uploads_response_is_kept(
     tmp_path: Path, confirm: str, answer: dict[str, Any]
 ) -> None:
     with sandbox(tmp_path / "api", result_delay_seconds=0, webhook_retries=0) as api:
@@ -315,9 +311,7 @@ def test_46_a_webhook_that_is_there_before_the_upload_is_answered_is_not_lost(
 
 
 @pytest.mark.parametrize("confirm", ["auto", "never"])
-def test_46_a_webhook_that_comes_while_the_journal_is_being_written_is_not_lost(
-    tmp_path: Path, confirm: str
-) -> None:
+def test_46_a_webhook_during_a_journal_write_is_kept(tmp_path: Path, confirm: str) -> None:
     settings = {"result_delay_seconds": 0, "webhook_retries": 0, "upload_bytes_per_second": 4 << 20}
     with sandbox(tmp_path / "api", **settings) as api:
         clinic = webhook_clinic(tmp_path / "clinic", api, confirm=confirm)

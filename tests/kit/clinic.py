@@ -1,26 +1,17 @@
-"""What the acceptance tests share: recordings made from nothing, and a clinic with a real daemon process."""
+"""A clinic: folders, a configuration, a stand-in API and a real daemon process."""
 
 from __future__ import annotations
 
-import atexit
 import contextlib
-import faulthandler
-import functools
-import importlib
 import json
-import math
 import os
 import random
 import signal
 import socket
-import struct
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-import traceback
-import wave
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,37 +21,14 @@ import yaml
 from invox_watcher.sandbox.server import Sandbox
 from invox_watcher.sandbox.settings import SandboxSettings
 from tests.kit import event_page
-
-
-def write_wav(path: Path, *, seconds: float = 0.5, pitch: float = 440.0, rate: int = 8000) -> Path:
-    """A mono 16-bit tone; another pitch is other content."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    samples = (int(9000 * math.sin(2 * math.pi * pitch * n / rate)) for n in range(int(seconds * rate)))
-    with wave.open(str(path), "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(rate)
-        file.writeframes(b"".join(struct.pack("<h", sample) for sample in samples))
-    return path
-
-
-def write_sparse_wav(path: Path, size_bytes: int) -> Path:
-    """A valid PCM WAV of that size whose samples are all zero and take no room on the disk."""
-    header = b"RIFF" + struct.pack("<I", size_bytes - 8) + b"WAVEfmt "
-    header += struct.pack("<IHHIIHH", 16, 1, 1, 16000, 32000, 2, 16) + b"data"
-    header += struct.pack("<I", size_bytes - len(header) - 4)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("wb") as file:
-        file.write(header)
-        file.truncate(size_bytes)
-    return path
+from tests.kit.forks import forks
 
 
 def free_port() -> int:
-    """A TCP port of loopback that nobody listens on, and that the kernel gives to nobody who asks for any."""
-    given_to_any = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    """A TCP port of loopback without a listener, outside the range from which the kernel assigns ports."""
+    assigned_from = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     while True:
-        port = random.SystemRandom().randrange(given_to_any // 2, given_to_any)
+        port = random.SystemRandom().randrange(assigned_from // 2, assigned_from)
         with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
             return port
 
@@ -73,80 +41,11 @@ def sandbox(directory: Path, **settings: Any) -> Sandbox:
 
 
 def wait_for(what: str, condition: Callable[[], bool], *, seconds: float = 20) -> None:
-    """Wait until `condition` holds; fail naming `what` where it never does."""
+    """Wait until `condition` holds; fail naming `what` if it never does."""
     give_up = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < give_up, f"never happened: {what}"
         time.sleep(0.02)
-
-
-# What takes long to import, and what one who has become another user can't where only root reads it.
-PRELOADED = (
-    *("encodings.idna", "encodings.utf_8_sig", "sqlalchemy.dialects.sqlite"),
-    *("invox_watcher.cli", "invox_watcher.diagnostics.check", "invox_watcher.daemon.process"),
-    *("invox_watcher.cli._explain", "invox_watcher.cli._jobs", "invox_watcher.cli._retry"),
-    *("invox_watcher.cli._run", "invox_watcher.cli._show"),
-)
-
-
-class Forks:
-    """Runs commands in forks of a process that has everything imported: none of them is slow to start."""
-
-    def __init__(self) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.kit.clinic"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        self._one_at_a_time = threading.Lock()
-
-    def run(self, arguments: Sequence[str], *, stdout: Path, stderr: Path, seconds: float) -> int:
-        """The exit status of `invox-watcher` with these arguments; minus the signal that killed it.
-
-        After `seconds` it ends with status 1 and every thread's traceback in `stderr`.
-        """
-        request = {"arguments": arguments, "stdout": str(stdout), "stderr": str(stderr), "seconds": seconds}
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        with self._one_at_a_time:
-            print(json.dumps(request), file=self._process.stdin, flush=True)
-            return os.waitstatus_to_exitcode(int(self._process.stdout.readline()))
-
-    def close(self) -> None:
-        """End the process."""
-        self._process.communicate()
-
-
-@functools.cache
-def _forks() -> Forks:
-    forks = Forks()
-    atexit.register(forks.close)
-    return forks
-
-
-def _serve_forks() -> None:
-    for module in PRELOADED:
-        importlib.import_module(module)
-    for line in sys.stdin:
-        request = json.loads(line)
-        child = os.fork()
-        if child == 0:
-            for number, name in ((1, "stdout"), (2, "stderr")):
-                os.dup2(os.open(request[name], os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
-            faulthandler.dump_traceback_later(request["seconds"], exit=True)
-            status: object = 1
-            try:
-                status = sys.modules["invox_watcher.cli"].main(request["arguments"])
-            except SystemExit as ended:
-                status = ended.code
-            except BaseException:
-                traceback.print_exc()
-            finally:
-                sys.stdout.flush()
-                sys.stderr.flush()
-                os._exit(status if isinstance(status, int) else 1)
-        print(os.waitpid(child, 0)[1], flush=True)
 
 
 class Clinic:
@@ -183,13 +82,13 @@ class Clinic:
         with tempfile.TemporaryDirectory() as folder:
             stdout, stderr = Path(folder, "stdout"), Path(folder, "stderr")
             command = [*arguments, "--config", str(self.config)]
-            status = _forks().run(command, stdout=stdout, stderr=stderr, seconds=seconds)
+            status = forks().run(command, stdout=stdout, stderr=stderr, seconds=seconds)
             return subprocess.CompletedProcess(command, status, stdout.read_text(), stderr.read_text())
 
     def once(self, *, seconds: float = 60) -> int:
         """`run --once`, its log appended to `self.log`; the exit status."""
         command = ["run", "--once", "--config", str(self.config)]
-        return _forks().run(command, stdout=Path(os.devnull), stderr=self.log, seconds=seconds)
+        return forks().run(command, stdout=Path(os.devnull), stderr=self.log, seconds=seconds)
 
     def start(
         self, command: Sequence[str] | None = None, environ: Mapping[str, str] | None = None
@@ -231,9 +130,9 @@ class Clinic:
 
 @contextlib.contextmanager
 def running(clinic: Clinic) -> Iterator[None]:
-    """The clinic's daemon for as long as the block lasts; then SIGTERM, upon which it has to end well.
+    """The clinic's daemon for as long as the block lasts; then SIGTERM, which has to end it with status 0.
 
-    And whatever it has logged has to be as docs/events.md says.
+    All that it has logged has to be as docs/events.md says.
     """
     process = clinic.start()
     try:
@@ -251,5 +150,7 @@ def stop(process: subprocess.Popen[bytes], *, seconds: float = 10) -> int:
     return process.wait(seconds)
 
 
-if __name__ == "__main__":
-    _serve_forks()
+def peak_kib(pid: int) -> int:
+    """The most memory that a process has had resident so far."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))

@@ -19,7 +19,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.kit.clinic import PRELOADED, Clinic, sandbox, write_wav
+from tests.kit.clinic import Clinic, sandbox
+from tests.kit.forks import PRELOADED
+from tests.kit.recordings import write_wav
 
 NOBODY = 65534
 QUICK = {"settle_seconds": 0.05, "patience_seconds": 1.5}

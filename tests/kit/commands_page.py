@@ -16,8 +16,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from invox_watcher.host.users import User
-from tests.kit.clinic import Clinic, free_port, sandbox, write_wav
+from tests.kit.clinic import Clinic, free_port, sandbox
 from tests.kit.commands import ids
+from tests.kit.recordings import write_wav
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "commands.md"
 _BLOCK = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -40,7 +41,7 @@ _VARIES = (
 
 
 class Session:
-    """Somebody who gives the page's commands, one after the other, in a clinic that a sandbox serves."""
+    """Runs the page's commands, one after the other, in a clinic that a sandbox serves."""
 
     def __init__(self, home: Path, base_url: str) -> None:
         self._listen, self._base_url = f"127.0.0.1:{free_port()}", base_url

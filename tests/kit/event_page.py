@@ -109,7 +109,7 @@ def _keys(node: ast.expr) -> set[str]:
 
 
 def check(lines: Iterable[Mapping[str, object]]) -> None:
-    """Fail where a line of a log is not as the page says: its name, its level, one of its fields."""
+    """Fail if a line of a log is not as the page says: its name, its level, one of its fields."""
     page = of_page()
     for line in lines:
         facts = page.get(str(line["event"]))

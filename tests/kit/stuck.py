@@ -1,6 +1,6 @@
-"""The daemon, one step of which hangs for good: `python -m tests.kit.stuck FIFO run --config FILE`.
+"""The daemon, one step of which hangs forever: `python -m tests.kit.stuck FIFO run --config FILE`.
 
-Publishing a transcript opens FIFO, to which nobody writes, as a disk would hang that does not answer.
+Publishing a transcript opens FIFO, to which no process writes, and so hangs like a disk that does not answer.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.kit.clinic import write_wav
+from tests.kit.recordings import write_wav
 from tests.systemd import page
 from tests.systemd.container import Container, Layer, clear, image, wheelhouse
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.kit.clinic import write_wav
+from tests.kit.recordings import write_wav
 from tests.systemd import page
 from tests.systemd.conftest import FIRST_SECTIONS, ON_A_MACHINE, Installed, build_wheel
 from tests.systemd.container import Container

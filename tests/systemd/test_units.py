@@ -16,7 +16,7 @@ WORST_SCORE = 1.5
 pytestmark = ON_A_MACHINE
 
 
-def test_systemd_has_nothing_to_say_against_them(machine: Container) -> None:
+def test_systemd_verifies_the_units_without_a_warning(machine: Container) -> None:
     for unit in sorted(path.name for path in UNITS.iterdir()):
         verified = machine.run(f"systemd-analyze verify {SHARE}/{unit}")
         assert (verified.stdout, verified.stderr) == ("", "")

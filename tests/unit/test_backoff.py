@@ -71,15 +71,15 @@ def test_what_retry_after_asks_for(header: str | None, seconds: float | None) ->
 @given(
     st.text(st.characters(codec="latin-1"), max_size=60) | st.from_regex(r"\w{3}, \d+ \w{3} \d+ [\d:]+ \S+")
 )
-def test_whatever_retry_after_says_the_delay_is_bounded(header: str) -> None:
+def test_the_delay_is_bounded_for_any_retry_after(header: str) -> None:
     seconds = retry_after_seconds(header, now=NOW, max_seconds=300)
     assert seconds is None or 0 <= seconds <= 300
 
 
-# ---- when to look ------------------------------------------------------------------------------------------
+# ---- when to poll ------------------------------------------------------------------------------------------
 
 
-def test_the_first_look_is_estimated_where_the_length_and_the_ratio_are_known() -> None:
+def test_the_first_poll_is_estimated_from_length_and_ratio() -> None:
     assert first_poll_delay(120, 0.25, first_seconds=2, max_seconds=60) == 30
     assert first_poll_delay(None, 0.25, first_seconds=2, max_seconds=60) == 2
     assert first_poll_delay(120, None, first_seconds=2, max_seconds=60) == 2
@@ -88,9 +88,7 @@ def test_the_first_look_is_estimated_where_the_length_and_the_ratio_are_known() 
 
 
 @given(st.floats(0.01, 100), st.floats(0.01, 1000), st.floats(0.0, 1e6))
-def test_looks_are_never_later_than_a_quarter_nor_further_apart_than_the_cap(
-    first: float, cap: float, waited: float
-) -> None:
+def test_poll_delays_stay_within_a_quarter_and_the_cap(first: float, cap: float, waited: float) -> None:
     delay = next_poll_delay(waited, first_seconds=first, max_seconds=cap)
     assert 0 < delay <= cap
     assert delay <= max(waited / 4, first)
@@ -106,7 +104,7 @@ def opened(*, at: float = 0.0, backoff: Backoff = FIXED) -> Breaker:
     return breaker
 
 
-def test_it_is_closed_until_faults_repeat_without_a_success_between() -> None:
+def test_it_opens_after_repeated_faults_without_a_success() -> None:
     breaker = Breaker(FIXED, threshold=3)
     for now in range(10):
         assert [breaker.admit(now) for _ in range(3)] == [0, 0, 0]
@@ -131,7 +129,7 @@ def test_while_open_each_delay_lets_one_probe_pass() -> None:
     assert breaker.admit(4) == 0
 
 
-def test_a_failed_probe_opens_it_for_longer_and_a_good_one_closes_it() -> None:
+def test_a_failed_probe_prolongs_and_a_successful_one_closes() -> None:
     breaker = opened(backoff=BACKOFF)
     waits = []
     now = 1000.0

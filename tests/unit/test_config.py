@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from invox_watcher.config.loading import example_yaml, json_schema, load
-from invox_watcher.config.schema import Config
+from invox_watcher.config.schema import Config, TokenSection
 from invox_watcher.errors import ConfigurationError, ExitStatus
 
 ENVIRON = {"INVOX_APP_ID": "the-app", "INVOX_API_KEY": "s3cr3t-key"}
@@ -73,7 +74,7 @@ class TestWhatIsAccepted:
     def test_the_example_loads_and_says_nothing_but_defaults(self, write: Write) -> None:
         assert load(write(example_yaml()), ENVIRON) == load(write(MINIMAL), ENVIRON)
 
-    def test_the_example_with_its_commented_lines_taken_in_loads_too(self, write: Write) -> None:
+    def test_the_example_loads_with_its_commented_lines(self, write: Write) -> None:
         text = example_yaml().replace("  # inbox: /srv/dictation/inbox", "  inbox: /mnt/share/inbox")
         config = load(write(text), ENVIRON)
         assert config.folders.inbox == Path("/mnt/share/inbox")
@@ -83,22 +84,27 @@ class TestWhatIsAccepted:
         checked_in = Path(__file__).parent.parent.parent / "config.example.yaml"
         assert checked_in.read_text(encoding="utf-8") == example_yaml()
 
-    def test_every_key_is_in_the_example_and_in_the_schema_with_a_description(self) -> None:
+    def test_every_key_is_described_in_example_and_schema(self) -> None:
         schema, example = json_schema(), example_yaml()
         for section, field in Config.model_fields.items():
             definition = schema["$defs"][type_name(field.annotation)]
             assert f"\n{section}:\n" in example
-            for key in field.annotation.model_fields:
+            for name, entry in field.annotation.model_fields.items():
+                key = entry.alias or name
                 assert definition["properties"][key]["description"]
-                assert f"  {key}: " in example or f"  # {key}: " in example
+                assert re.search(rf"^  (# )?{key}:", example, re.MULTILINE)
+        for name, entry in TokenSection.model_fields.items():
+            key = entry.alias or name
+            assert schema["$defs"]["TokenSection"]["properties"][key]["description"]
+            assert re.search(rf"^    {key}:", example, re.MULTILINE)
 
     def test_the_schema_asks_only_for_what_a_file_must_hold(self) -> None:
         schema = json_schema()
         assert schema["required"] == ["api", "folders"]
         assert schema["additionalProperties"] is False
-        assert schema["$defs"]["Credentials"]["required"] == []
-        assert schema["$defs"]["Api"]["required"] == ["base_url"]
-        assert schema["$defs"]["Watch"]["properties"]["mode"]["enum"] == ["auto", "native", "polling"]
+        assert schema["$defs"]["CredentialsSection"]["required"] == []
+        assert schema["$defs"]["ApiSection"]["required"] == ["base_url"]
+        assert schema["$defs"]["WatchSection"]["properties"]["mode"]["enum"] == ["auto", "native", "polling"]
 
     def test_a_section_with_nothing_in_it_means_its_defaults(self, write: Write) -> None:
         assert load(write(with_section("watch:\n  # mode: native")), ENVIRON).watch.mode == "auto"
@@ -145,7 +151,7 @@ class TestVariables:
         assert folders.root == Path(content)
         assert folders.outbox == Path(content) / "outbox"
 
-    def test_an_unset_one_is_named_and_is_the_only_problem_of_its_key(self, write: Write) -> None:
+    def test_an_unset_one_is_the_only_problem_of_its_key(self, write: Write) -> None:
         path = write(MINIMAL.replace("https://api.example.com", "${API_URL}"))
         assert problems(path, {"INVOX_API_KEY": "k"}) == [
             "line 2: api.base_url: the environment variable API_URL is not set: set it where the daemon is "
@@ -158,7 +164,7 @@ class TestVariables:
     def test_an_unfinished_one(self, write: Write, value: str) -> None:
         path = write(MINIMAL.replace("${INVOX_APP_ID}", f"'{value}'"))
         assert problem(path) == (
-            "line 4: credentials.app_id: holds an unfinished ${…}: write ${NAME}, or $${ for a literal ${"
+            "line 4: credentials.app_id: has an incomplete ${…}: write ${NAME}, or $${ for a literal ${"
         )
 
 
@@ -196,24 +202,49 @@ WRONG_VALUES = [
     ("watch:\n  ignore: [a, 3]", "9: watch.ignore[1]: must be text: put it in quotes"),
     (
         "watch: {settle_seconds: 400}",
-        "8: watch.settle_seconds: must not be more than patience_seconds (300), but is 400",
+        "8: watch.settle_seconds: must not be greater than patience_seconds (300), but is 400",
     ),
     (
         "polling:\n  first_seconds: 90",
-        "9: polling.first_seconds: must not be more than max_seconds (60), but is 90",
+        "9: polling.first_seconds: must not be greater than max_seconds (60), but is 90",
     ),
     (
         "retry:\n  max_seconds: 3\n  base_seconds: 3.5",
-        "10: retry.base_seconds: must not be more than max_seconds (3), but is 3.5",
+        "10: retry.base_seconds: must not be greater than max_seconds (3), but is 3.5",
+    ),
+    ("polling:\n  max_seconds: 31536001", "9: polling.max_seconds: must be less than or equal to 31536000"),
+    (
+        "webhook:\n  public_url: https://me:hunter2@dictation.example.com/webhook",
+        "9: webhook.public_url: must not hold a user name, a password or a fragment (#)",
+    ),
+    (
+        "webhook:\n  public_url: dictation.example.com",
+        "9: webhook.public_url: must be a URL with http or https and a host, "
+        "for example https://api.example.com",
+    ),
+    ("retention:\n  done_days: 0", "9: retention.done_days: must be greater than or equal to 1"),
+    (
+        "retention:\n  failed_days: 31\n  journal_days: 30",
+        "9: retention.failed_days: must not be more than journal_days (30), but is 31",
+    ),
+    (
+        "hooks:\n  on_done: [notify-ward]",
+        "9: hooks.on_done: must begin with the absolute path of a program, "
+        "as in [/usr/local/bin/notify-ward]",
+    ),
+    (
+        "hooks:\n  on_failed: []",
+        "9: hooks.on_failed: must begin with the absolute path of a program, "
+        "as in [/usr/local/bin/notify-ward]",
     ),
     ("outputs:\n  formats: []", "9: outputs.formats: must not be empty"),
-    ("outputs:\n  formats: [srt, srt]", "9: outputs.formats: must not name anything twice"),
+    ("outputs:\n  formats: [srt, srt]", "9: outputs.formats: must not contain duplicates"),
     ("outputs:\n  formats: [srt,\n    doc]", "10: outputs.formats[1]: must be 'json', 'srt', 'vtt' or 'txt'"),
     (
         "outputs:\n  speaker_names: {0: Doctor}",
         "9: outputs.speaker_names: a key here is not text: put it in quotes",
     ),
-    ("outputs:\n  speaker_names: [a]", "9: outputs.speaker_names: must be a mapping of keys to values"),
+    ("outputs:\n  speaker_names: [a]", "9: outputs.speaker_names: must be a mapping (key: value)"),
     ("http:\n  listen: 8787", "9: http.listen: must be text: put it in quotes"),
     (
         "http:\n  listen: here",
@@ -225,20 +256,20 @@ WRONG_VALUES = [
     ),
     ("state:\n  directory: var/lib", "9: state.directory: must be an absolute path, starting with /"),
     ("state:\n  directory: ~/state", "9: state.directory: must be an absolute path, starting with /"),
-    ('state:\n  directory: "/a\\0b"', "9: state.directory: must not hold control characters"),
+    ('state:\n  directory: "/a\\0b"', "9: state.directory: must not contain control characters"),
     ("state:\n  directory: 5", "9: state.directory: must be a path: put it in quotes"),
     (
         "logging:\n  level: 2026-99-99",
-        "9: logging.level: is nothing YAML can read as a value: put it in quotes if it is text",
+        "9: logging.level: is not a value that YAML can read: put it in quotes if it is text",
     ),
     (
         "logging:\n  level: !!python/name:os.system x",
-        "9: logging.level: is nothing YAML can read as a value: put it in quotes if it is text",
+        "9: logging.level: is not a value that YAML can read: put it in quotes if it is text",
     ),
     ("logging: !secret {level: info}", "8: logging: has a YAML tag (!…): write the plain value"),
     (
         "watch: {ignore: &a [*a]}",
-        "8: watch.ignore[0]: refers to another value by *name: write the value itself",
+        "8: watch.ignore[0]: uses a YAML alias (*name): write the value itself",
     ),
     ("wacth: {}", "8: wacth: is not a known key: did you mean watch?"),
     (
@@ -277,17 +308,18 @@ WRONG_KEYS = [
     ),
     (
         "base_url: http://127.0.0.1.example.com",
-        "must be https: over plain http anyone on the way could read tokens and patients' words "
-        "(plain http is accepted for this machine only, such as http://127.0.0.1:8080)",
+        "must be https: with plain http anyone on the network could read tokens and patients' words "
+        "(plain http is accepted for this machine only, for example http://127.0.0.1:8080)",
     ),
     (
         "base_url: https://me:hunter2@api.example.com",
-        "must not hold a user name or password: those belong under credentials",
+        "must not contain a user name or password: those belong under credentials",
     ),
-    ("base_url: https://api.example.com?key=hunter2", "must not hold a query (?) or a fragment (#)"),
+    ("base_url: https://api.example.com?key=hunter2", "must not contain a query (?) or a fragment (#)"),
     ("base_url:", "has no value, for example https://api.example.com"),
     ("version: 2025-11-01", "must be text: put it in quotes"),
-    ("token_path: oauth", "must be the path of a URL, starting with /"),
+    ("presign_path: oauth", "must be the path of a URL, starting with /"),
+    ("token_path: /oauth", "is not a known key: did you mean api.token?"),
     ("mime_types: [wav]", "must be a type such as audio/wav"),
     (
         "proxy: socks5://me:hunter2@p",
@@ -295,6 +327,80 @@ WRONG_KEYS = [
     ),
     ("ca_bundle: /nonexistent.pem", "/nonexistent.pem can't be read: No such file or directory"),
 ]
+
+
+WRONG_VENDOR_KEYS = [
+    (
+        "token: {url: oauth}",
+        "token.url: must be a URL with http or https and a host, for example https://x.y",
+    ),
+    (
+        "token: {url: 'http://evil.example/x'}",
+        "token.url: must be https: over plain http anyone on the way could read tokens and patients' words "
+        "(plain http is accepted for this machine only, such as http://127.0.0.1:8080)",
+    ),
+    (
+        "token: {url: 'https://a.example/x?k=hunter2'}",
+        "token.url: must not hold a query (?) or a fragment (#)",
+    ),
+    ("token: {url: 'https://me:hunter2@a.example'}", "token.url: must not hold a user name or password"),
+    ("token: {method: PUT}", "token.method: must be 'POST' or 'GET'"),
+    ("token: {json: [hunter2]}", "token.json: must be a mapping of keys to values"),
+    ("token: {json_body: {a: hunter2}}", "token.json_body: is not a known key: did you mean api.token.json?"),
+    ("token: {form: {a: 5}}", "token.form.a: must be text: put it in quotes"),
+    ("token: {lifetime_seconds: 0}", "token.lifetime_seconds: must be greater than 0"),
+    ("headers: {x-api-key: 5}", "headers.x-api-key: must be text: put it in quotes"),
+    *[
+        (
+            f"presign_fields: {{a: {value}}}",
+            "presign_fields: holds a value that JSON does not have: put it in quotes",
+        )
+        for value in ("2025-11-01", ".nan", "[.inf]")
+    ],
+]
+
+
+class TestVendorKeys:
+    @pytest.mark.parametrize("token", ["token:\n    # all commented out", "token: {}"])
+    def test_an_empty_token_section_means_its_defaults(self, write: Write, token: str) -> None:
+        found = load(write(MINIMAL.replace("api:\n", f"api:\n  {token}\n")), ENVIRON).api.token
+        assert (found.url, found.method) == ("/oauth/token", "POST")
+        assert dict(found.headers) == {"Authorization": "Basic {base64}"}
+        assert dict(found.form or {}) == {"grant_type": "client_credentials"}
+        assert (found.json_body, found.field, found.lifetime_seconds) == (None, None, None)
+
+    def test_every_vendor_key_is_taken(self, write: Write) -> None:
+        api = """api:
+  headers: {x-api-key: '{api_key}'}
+  presign_fields: {language: es-ES, options: {speakers: [1, null, 2.5, true]}}
+  status_path: /v1/jobs/{request_id}
+  token:
+    url: https://login.example.com/v2/token
+    method: GET
+    headers: {}
+    form: null
+    json: {appId: '{app_id}', more: {apiKey: '{api_key}'}}
+    field: data.access_token
+    lifetime_seconds: 90
+"""
+        text = MINIMAL.replace("api:\n", api) + "upload:\n  headers: {x-amz-acl: private}\n"
+        config = load(write(text), ENVIRON)
+        assert dict(config.api.headers) == {"x-api-key": "{api_key}"}
+        fields = {"language": "es-ES", "options": {"speakers": [1, None, 2.5, True]}}
+        assert dict(config.api.presign_fields) == fields
+        assert config.api.status_path == "/v1/jobs/{request_id}"
+        token = config.api.token
+        assert (token.url, token.method) == ("https://login.example.com/v2/token", "GET")
+        assert (dict(token.headers), token.form, token.field) == ({}, None, "data.access_token")
+        assert dict(token.json_body or {}) == {"appId": "{app_id}", "more": {"apiKey": "{api_key}"}}
+        assert token.lifetime_seconds == 90
+        assert dict(config.upload.headers) == {"x-amz-acl": "private"}
+
+    @pytest.mark.parametrize(("entry", "message"), WRONG_VENDOR_KEYS)
+    def test_a_wrong_one_is_named(self, write: Write, entry: str, message: str) -> None:
+        line = problem(write(MINIMAL.replace("api:\n", f"api:\n  {entry}\n")))
+        assert line.startswith(f"line 2: api.{message.partition(', for example')[0]}")
+        assert "hunter2" not in line
 
 
 class TestWhatIsWrong:
@@ -314,30 +420,37 @@ class TestWhatIsWrong:
     def test_a_mode_without_quotes(self, write: Write, mode: str) -> None:
         assert problem(write(f"{MINIMAL}  mode: {mode}\n")) == (
             'line 8: folders.mode: must be in quotes, for example "0700": '
-            "without them YAML may read another number"
+            "unquoted, YAML may read it as another number"
         )
 
     @pytest.mark.parametrize("mode", ["0999", "0070", "rwx", ""])
     def test_a_mode_that_is_none(self, write: Write, mode: str) -> None:
         assert problem(write(f"{MINIMAL}  mode: '{mode}'\n")) == (
-            "line 8: folders.mode: must be three or four octal digits that give the owner full access, "
+            "line 8: folders.mode: must be three or four octal digits with full access for the owner, "
             'for example "0700"'
         )
 
     def test_a_key_given_twice(self, write: Write) -> None:
         path = write(with_section("upload:\n  workers: 2\n  # more\n  workers: 3"))
-        assert problem(path) == "line 11: upload.workers: is given twice; the first is in line 9"
+        assert problem(path) == "line 11: upload.workers: duplicate key; first defined in line 9"
 
     def test_what_must_be_there(self, write: Write) -> None:
         assert problems(write("watch: {}\nfolders: {mode: '0700'}\n"), ENVIRON) == [
-            "credentials.app_id: is missing. Give it in one of three ways: `app_id: ${VARIABLE}` with that "
+            "credentials.app_id: is missing. Set it in one of three ways: `app_id: ${VARIABLE}` with that "
             "environment variable; `app_id_file: /path/to/file`; or systemd's "
             "`LoadCredential=app_id:/path/to/file`",
-            "credentials.api_key: is missing. Give it in one of three ways: `api_key: ${VARIABLE}` with that "
+            "credentials.api_key: is missing. Set it in one of three ways: `api_key: ${VARIABLE}` with that "
             "environment variable; `api_key_file: /path/to/file`; or systemd's "
             "`LoadCredential=api_key:/path/to/file`",
             "api.base_url: is missing, for example https://api.example.com",
             "line 2: folders.root: is missing, for example /srv/dictation",
+        ]
+
+    def test_webhooks_need_an_address_and_a_secret(self, write: Write) -> None:
+        found = problems(write(with_section("webhook:\n  enabled: true")))
+        assert [line.partition(". ")[0] for line in found] == [
+            "line 3: credentials.app_secret: is missing",
+            "line 8: webhook.public_url: is needed when webhook.enabled is true",
         ]
 
     def test_everything_at_once_in_the_order_of_the_file(self, write: Write) -> None:
@@ -380,7 +493,7 @@ UNREADABLE = [
     (b"credentials:\n  api_key: !hunter2!x\n", "line 2: is not valid YAML: found undefined tag handle"),
     (b"api: 1\n---\napi: 2\n", "line 2: is not valid YAML: but found another document"),
     (b"api:\n  base_url: \xff\n", "line 2: is not UTF-8 text"),
-    (b"api:\n\n  base_url: \x01\n", "line 3: holds the control character U+0001"),
+    (b"api:\n\n  base_url: \x01\n", "line 3: contains the control character U+0001"),
     (b"[" * 3000, "is nested too deeply"),
 ]
 
@@ -393,11 +506,11 @@ class TestFilesThatAreNoConfiguration:
     def test_there_is_no_file(self, tmp_path: Path) -> None:
         path = tmp_path / "none.yaml"
         assert problem(path) == (
-            "there is no such file. Name another with --config FILE or $INVOX_WATCHER_CONFIG, or write one: "
+            "no such file. Give another path with --config FILE or $INVOX_WATCHER_CONFIG, or create it: "
             f"invox-watcher config example > {path}"
         )
 
-    def test_a_byte_order_mark_is_no_matter(self, write: Write) -> None:
+    def test_a_byte_order_mark_is_ignored(self, write: Write) -> None:
         assert load(write(b"\xef\xbb\xbf" + MINIMAL.encode()), ENVIRON).upload.workers == 4
 
 
@@ -420,7 +533,7 @@ class TestCredentials:
         assert found.app_id.get_secret_value() == "from systemd"
         assert found.api_key.get_secret_value() == "written"
 
-    def test_what_can_be_wrong_with_one(self, write: Write, tmp_path: Path) -> None:
+    def test_what_can_be_wrong_with_a_credential_file(self, write: Write, tmp_path: Path) -> None:
         (tmp_path / "two_lines").write_text("hunter2\nhunter3\n")
         (tmp_path / "bytes").write_bytes(b"\xff\xfe")
         (tmp_path / "blank").write_text("\n")
@@ -440,30 +553,30 @@ class TestCredentials:
         assert said(f"{file}/bytes") == f"{at}app_id_file: {tmp_path}/bytes is not UTF-8 text"
         assert said(f"{file}/blank") == f"{at}app_id_file: is empty"
         assert said(f"{file}/two_lines") == (
-            f"{at}app_id_file: holds a line break or a control character: it must be one line"
+            f"{at}app_id_file: contains a line break or a control character: it must be one line"
         )
         assert said("app_id_file: here/app_id") == (
             f"{at}app_id_file: must be an absolute path, starting with /"
         )
         assert said(
             f"{{app_id: hunter2, app_id_file: {tmp_path}/blank}}".strip("{}").replace(", ", "\n  ")
-        ) == ("line 6: credentials.app_id_file: app_id is given as well: keep one of the two")
+        ) == ("line 6: credentials.app_id_file: app_id is set as well: remove one of the two")
 
     def test_a_file_beside_the_variable_of_the_example(self, write: Write, tmp_path: Path) -> None:
         text = (
             f"{self.WITHOUT}credentials:\n  api_key: k\n  app_id: ${{NOT_SET}}\n  app_id_file: {tmp_path}/a\n"
         )
         assert problem(write(text), {}) == (
-            "line 6: credentials.app_id_file: app_id is given as well: keep one of the two"
+            "line 6: credentials.app_id_file: app_id is set as well: remove one of the two"
         )
 
     @pytest.mark.parametrize("section", ["", "credentials: {app_id: '${NOT_SET}', api_key_file: /none}\n"])
-    def test_who_never_talks_to_the_api_needs_none(self, write: Write, section: str) -> None:
+    def test_commands_without_the_api_need_no_credentials(self, write: Write, section: str) -> None:
         path = write(self.WITHOUT + section)
         assert load(path, {}, credentials=False).folders.root == Path("/srv")
         assert problems(path, {})
 
-    def test_what_else_is_wrong_is_told_without_them_too(self, write: Write) -> None:
+    def test_other_problems_are_reported_without_credentials_too(self, write: Write) -> None:
         path = write(
             f"{self.WITHOUT}credentials: {{app_id: '${{NOT_SET}}'}}\nwatch: {{mode: '${{NOT_SET}}'}}\n"
         )

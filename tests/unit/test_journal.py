@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from invox_watcher.errors import JournalError, Reason, StaleStateError
-from invox_watcher.job import TRANSITIONS, Failure, Job, State, new_job_id
+from invox_watcher.job import TRANSITIONS, Failure, Job, Payload, State, new_job_id
 from invox_watcher.journal.journal import Journal, NameReservedError
 from invox_watcher.recording import FileIdentity
 
@@ -66,7 +66,8 @@ def test_what_is_written_is_read_back_after_a_restart(tmp_path: Path) -> None:
     refusal = Failure(State.CLAIMED, Reason("not_audio", "It is text.", "Look."), retry_can_help=False)
     written = job(
         path="ward/na\udcffïve\n.wav", format="WAV (PCM)", mime_type="audio/wav", duration_seconds=0.5,
-        refusal=refusal,
+        refusal=refusal, polled_at=BEGAN, waited_seconds=1.5, denied_seconds=2.5,
+        payload=Payload("na\udcffïve.flac", size_bytes=7, sha256=SHA, mime_type="audio/flac"),
     )  # fmt: skip
     journal = Journal(tmp_path)
     journal.add(written)
@@ -87,7 +88,7 @@ def test_the_journal_is_private(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "journal.sqlite").stat().st_mode) == 0o600
 
 
-def test_deleted_words_leave_the_file_however_sqlite_was_built(
+def test_deleted_words_leave_the_file_with_any_sqlite(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     connect = sqlite3.connect
@@ -115,7 +116,7 @@ def test_lists_are_oldest_first_and_a_limit_keeps_the_newest(journal: Journal) -
     assert journal.counts() == {State.CLAIMED: 4}
 
 
-def test_the_life_of_a_recording_can_be_read(journal: Journal) -> None:
+def test_the_history_of_a_recording_can_be_read(journal: Journal) -> None:
     waiting = uploaded(journal)
     moments = journal.history(waiting.id)
     assert [moment.state for moment in moments] == ["claimed", "identified", "uploading", "waiting"]
@@ -126,7 +127,7 @@ def test_the_life_of_a_recording_can_be_read(journal: Journal) -> None:
 # ---- guarded moves -----------------------------------------------------------------------------------------
 
 
-def test_a_move_needs_the_state_that_it_starts_from(journal: Journal) -> None:
+def test_a_transition_needs_the_state_that_it_starts_from(journal: Journal) -> None:
     stale = identified(journal)
     journal.move(stale, State.UPLOADING, request_id="r-1")
     with pytest.raises(StaleStateError):
@@ -139,7 +140,7 @@ def test_a_move_needs_the_state_that_it_starts_from(journal: Journal) -> None:
     assert len(journal.history(stale.id)) == 3
 
 
-def test_of_many_that_move_at_once_one_wins(journal: Journal) -> None:
+def test_of_many_transitions_at_once_one_wins(journal: Journal) -> None:
     start = identified(journal)
     barrier = threading.Barrier(8)
 
@@ -156,21 +157,21 @@ def test_of_many_that_move_at_once_one_wins(journal: Journal) -> None:
 
 
 @pytest.mark.parametrize("state", list(State))
-def test_only_the_ways_that_were_drawn_can_be_gone(journal: Journal, state: State) -> None:
+def test_only_the_listed_transitions_are_possible(journal: Journal, state: State) -> None:
     here = added(journal, state=state)
     for to in set(State) - TRANSITIONS[state]:
-        with pytest.raises(AssertionError, match="no way leads"):
+        with pytest.raises(AssertionError, match="no transition leads"):
             journal.move(here, to)
     assert journal.get(here.id) == here
 
 
-def test_a_move_returns_what_is_then_in_the_journal(journal: Journal) -> None:
+def test_a_transition_returns_what_is_then_in_the_journal(journal: Journal) -> None:
     moved = journal.move(identified(journal), State.UPLOADING, request_id="r-1", uploaded_bytes=7)
     assert journal.get(moved.id) == moved
     assert journal.update(moved, attempts=2) == journal.get(moved.id)
 
 
-def test_the_reply_is_kept_with_the_move(journal: Journal) -> None:
+def test_the_reply_is_stored_with_the_transition(journal: Journal) -> None:
     waiting = uploaded(journal)
     assert journal.reply(waiting.id) is None
     reply = {"transcription": [{"text": "naïve \udcff", "start": 0.5}], "status": "COMPLETED"}
@@ -221,7 +222,7 @@ def test_of_many_with_the_same_content_one_goes_first(journal: Journal) -> None:
     assert {one.original_id for one in found if one is not first} == {first.id}
 
 
-def test_when_the_first_is_given_up_one_of_the_others_goes_on(journal: Journal) -> None:
+def test_when_the_first_is_given_up_another_takes_over(journal: Journal) -> None:
     first, second, third = (identified(journal, later=number) for number in range(3))
     journal.move(first, State.FAILING, failure=DEADLINE)
     second = journal.follow_again(second)
@@ -232,7 +233,7 @@ def test_when_the_first_is_given_up_one_of_the_others_goes_on(journal: Journal) 
 
 @pytest.mark.parametrize("ending", ["failing", "failed", "vanished"])
 @pytest.mark.parametrize("follows", [True, False], ids=["follower", "newcomer"])
-def test_what_was_given_up_while_the_api_may_have_it_is_asked_about(
+def test_an_abandoned_request_is_polled_before_a_new_upload(
     journal: Journal, ending: str, *, follows: bool
 ) -> None:
     first = uploaded(journal, "r-1")
@@ -248,7 +249,7 @@ def test_what_was_given_up_while_the_api_may_have_it_is_asked_about(
     assert journal.get(heir.id) == heir
 
 
-def test_what_the_api_gave_its_last_word_on_is_not_asked_about(journal: Journal) -> None:
+def test_a_request_that_ended_in_error_is_not_polled_again(journal: Journal) -> None:
     journal.move(uploaded(journal), State.FAILING, failure=REPORTED)
     assert identified(journal, later=1).request_id is None
 
@@ -266,10 +267,154 @@ def test_how_long_the_api_takes_is_learned_from_what_was_polled(journal: Journal
     assert sorted(journal.transcription_ratios("polling")) == [0.25, 0.5]
 
 
+# ---- a retry's predecessor ---------------------------------------------------------------------------------
+
+
+def failed(journal: Journal, *, inode: int, sha256: str | None = SHA) -> Job:
+    """A job that failed; without `sha256`, before its content was read."""
+    made = added(journal, identity=FileIdentity(1, inode, 8044, 1))
+    if sha256:
+        made = journal.identify(made, sha256, follow=True)
+    return journal.move(journal.move(made, State.FAILING, failure=DEADLINE), State.FAILED)
+
+
+def predecessor_of(journal: Journal, job: Job) -> str | None:
+    found = journal.get(job.id)
+    assert found is not None
+    return found.predecessor_id
+
+
+def test_the_same_file_knows_its_predecessor_when_claimed(journal: Journal) -> None:
+    first = failed(journal, inode=7, sha256=None)
+    again = added(journal, identity=first.identity)
+    assert predecessor_of(journal, again) == first.id
+    assert journal.identify(again, SHA, follow=True).predecessor_id == first.id
+    other = added(journal, identity=FileIdentity(1, 7, 8044, mtime_ns=2))
+    assert predecessor_of(journal, other) is None
+
+
+def test_the_same_content_knows_its_predecessor(journal: Journal) -> None:
+    failed(journal, inode=7)
+    latest = failed(journal, inode=8)
+    again = journal.identify(added(journal), SHA, follow=True)
+    assert again.predecessor_id == latest.id
+    assert journal.get(again.id) == again
+    assert journal.identify(added(journal), "6" * 64, follow=True).predecessor_id is None
+
+
+def test_a_recording_that_was_taken_away_may_come_back(journal: Journal) -> None:
+    gone = journal.move(identified(journal), State.VANISHED)
+    assert predecessor_of(journal, added(journal)) == gone.id
+
+
+def test_each_retry_follows_the_one_before(journal: Journal) -> None:
+    first = failed(journal, inode=7)
+    second = failed(journal, inode=7)
+    third = failed(journal, inode=7)
+    assert predecessor_of(journal, second) == first.id
+    assert predecessor_of(journal, third) == second.id
+
+
+def test_a_copy_of_what_was_retried_is_no_retry(journal: Journal) -> None:
+    failed(journal, inode=7)
+    retried = journal.identify(added(journal), SHA, follow=True)
+    assert retried.predecessor_id is not None
+    copy = journal.identify(added(journal), SHA, follow=True)
+    assert (copy.original_id, copy.predecessor_id) == (retried.id, None)
+
+
+# ---- outputs and deliveries --------------------------------------------------------------------------------
+
+
+def done(journal: Journal, outputs: dict[str, str]) -> Job:
+    moved = journal.move(uploaded(journal), State.TRANSCRIBED, filed_as="smith.wav")
+    return journal.move(journal.move(moved, State.DELIVERED, outputs=outputs), State.DONE)
+
+
+def test_outputs_are_known_by_job_and_by_path(journal: Journal) -> None:
+    first = done(journal, {"a.json": "1", "na\udcffïve.srt": "2"})
+    second = done(journal, {"a.json": "3"})
+    assert journal.finished.outputs(first.id) == {"a.json": "1", "na\udcffïve.srt": "2"}
+    assert journal.finished.outputs("another") == {}
+    assert journal.finished.writer_of("na\udcffïve.srt") == first.id
+    assert journal.finished.writer_of("a.json") == second.id
+    assert journal.finished.writer_of("a") is None
+    assert journal.history(second.id)[-2].detail == {"outputs": {"a.json": "3"}}
+
+
+def test_an_error_file_is_no_transcript(journal: Journal) -> None:
+    failing = journal.move(uploaded(journal), State.FAILING, failure=DEADLINE)
+    journal.move(failing, State.FAILED, outputs={"a.wav.error.json": "1"})
+    assert journal.finished.outputs(failing.id) == {"a.wav.error.json": "1"}
+    assert journal.finished.writer_of("a.wav.error.json") is None
+
+
+def test_outputs_of_a_move_that_is_undone_are_undone(tmp_path: Path) -> None:
+    def refuses(was: State | None, job: Job, detail: Any) -> None:
+        if job.state is State.DELIVERED:
+            assert detail == {"outputs": {"a.json": "1"}}
+            raise JournalError("the audit log is full")
+
+    journal = Journal(tmp_path, on_transition=refuses)
+    moved = journal.move(uploaded(journal), State.TRANSCRIBED)
+    with pytest.raises(JournalError, match="full"):
+        journal.move(moved, State.DELIVERED, outputs={"a.json": "1"})
+    assert journal.finished.outputs(moved.id) == {}
+    assert journal.get(moved.id) == moved
+    journal.close()
+
+
+def deliveries(journal: Journal) -> list[tuple[Any, ...]]:
+    with contextlib.closing(sqlite3.connect(journal.path)) as connection:
+        query = "SELECT job_id, target, state, attempts, due_at IS NULL, receipt FROM deliveries ORDER BY 1"
+        return connection.execute(query).fetchall()
+
+
+def test_a_hook_is_due_until_it_ran(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, hooks_after={State.DONE})
+    job = done(journal, {})
+    journal.move(uploaded(journal, "r-2"), State.VANISHED)
+    assert journal.finished.hooks_due() == [job]
+    assert deliveries(journal) == [(job.id, "hook", "due", 0, 0, None)]
+    later = job.updated_at + timedelta(days=1)
+    assert job.id not in [one.id for one in journal.finished.old(later)]
+    assert journal.finished.kept("recording", State.DONE, later) == []
+    journal.finished.hook_ran(job)
+    assert journal.finished.hooks_due() == []
+    assert deliveries(journal) == [(job.id, "hook", "sent", 1, 1, None)]
+    assert job.id in [one.id for one in journal.finished.old(later)]
+    assert journal.finished.kept("recording", State.DONE, later) == [job]
+    journal.close()
+
+
+def test_hooks_of_states_without_a_command_are_cancelled(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, hooks_after={State.DONE, State.VANISHED})
+    kept, sent = done(journal, {}), done(journal, {})
+    journal.move(uploaded(journal, "r-2"), State.VANISHED)
+    journal.finished.hook_ran(sent)
+    journal.finished.cancel_hooks({State.DONE})
+    assert journal.finished.hooks_due() == [kept]
+    journal.finished.cancel_hooks(())
+    assert sorted(row[2:5] for row in deliveries(journal)) == [
+        ("cancelled", 0, 1), ("cancelled", 0, 1), ("sent", 1, 1),
+    ]  # fmt: skip
+    journal.close()
+
+
+def test_nothing_is_left_of_a_job_that_is_forgotten(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, hooks_after={State.DONE})
+    moved = journal.move(uploaded(journal), State.TRANSCRIBED, reply={"text": "words"})
+    job = journal.move(journal.move(moved, State.DELIVERED, outputs={"a.json": "1"}), State.DONE)
+    journal.finished.forget(job)
+    with contextlib.closing(sqlite3.connect(journal.path)) as connection:
+        assert not [line for line in connection.iterdump() if job.id in line]
+    journal.close()
+
+
 # ---- a journal that can't be used --------------------------------------------------------------------------
 
 
-def test_a_missing_journal_is_only_made_where_that_is_asked_for(tmp_path: Path) -> None:
+def test_a_missing_journal_is_only_created_on_request(tmp_path: Path) -> None:
     with pytest.raises(JournalError, match="There is no journal at"):
         Journal(tmp_path, create=False)
     assert list(tmp_path.iterdir()) == []
@@ -283,17 +428,6 @@ def test_a_file_that_is_no_journal_is_left_alone(tmp_path: Path) -> None:
         Journal(tmp_path)
     assert "damaged" in caught.value.hint
     assert (tmp_path / "journal.sqlite").read_bytes() == b"something else entirely\n" * 100
-
-
-def test_a_journal_of_a_later_release_is_left_alone(tmp_path: Path) -> None:
-    Journal(tmp_path).close()
-    with sqlite3.connect(tmp_path / "journal.sqlite") as connection:
-        connection.execute("PRAGMA user_version = 99")
-    connection.close()
-    before = (tmp_path / "journal.sqlite").read_bytes()
-    with pytest.raises(JournalError, match="has version 99; this release reads version 2"):
-        Journal(tmp_path)
-    assert (tmp_path / "journal.sqlite").read_bytes() == before
 
 
 def test_a_damaged_journal_says_so_without_values(journal: Journal) -> None:

@@ -1,4 +1,4 @@
-"""Two jobs, one name: nobody takes it between its look and its reservation."""
+"""Two jobs, one name: none is released between the check that it is free and its reservation."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def claimed(journal: Journal, path: str) -> Job:
 
 
 class _Slow(Folders):
-    """Takes its time for a look."""
+    """Folders on a slow disk."""
 
     def failure_free(self, filed_as: str) -> bool:
         free = super().failure_free(filed_as)
@@ -50,14 +50,14 @@ class _Slow(Folders):
         return free
 
 
-def test_a_name_is_not_let_go_of_while_another_job_looks_for_one(journal: Journal, folders: Folders) -> None:
+def test_a_name_is_not_released_while_another_job_searches(journal: Journal, folders: Folders) -> None:
     names = Reservations(folders, journal)
     first, second = claimed(journal, "smith.wav"), claimed(journal, "smith.wav")
-    first = names.for_failure(first, failure=NOT_AUDIO)
+    first = names.reserve_failure(first, failure=NOT_AUDIO)
     assert first.filed_as == "smith.wav"
     with ThreadPoolExecutor() as pool:
-        looking = pool.submit(names.for_failure, second, failure=NOT_AUDIO)
-        time.sleep(0.1)  # it has looked by now, and has reserved nothing yet
+        looking = pool.submit(names.reserve_failure, second, failure=NOT_AUDIO)
+        time.sleep(0.1)  # it has checked by now, and has reserved nothing yet
         folders.publish(first.id, folders.failed, "smith.wav.error.json", b"{}")
-        names.let_go(first, State.FAILED, filed_as="smith.wav")
+        names.release(first, State.FAILED, filed_as="smith.wav")
     assert looking.result().filed_as == "smith-2.wav"

@@ -1,12 +1,12 @@
-"""Webhook signatures: what outside clients signed is genuine, and nothing else is, whatever it looks like."""
+"""Webhook signatures: what outside clients signed is genuine, and nothing else is."""
 
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import os
 import random
-import subprocess
 import tracemalloc
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from Crypto.Cipher import AES
 from Crypto.Util.Padding import pad
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from invox_watcher.invox.signature import Layout, is_genuine, usable_layouts
@@ -80,25 +80,20 @@ def other(text: str) -> str:
     return chr(ord(text[0]) ^ 1) + text[1:]
 
 
-def openssl(plain: bytes, *arguments: str | bytes) -> bytes:
-    command = ["openssl", "enc", "-nopad", *arguments]
-    return subprocess.run(command, input=plain, capture_output=True, check=True).stdout
-
-
-def openssl_raw(padded: bytes, secret: str) -> str:
+def signed_raw(padded: bytes, secret: str, iv: bytes | None = None) -> str:
     """The raw layout over a text that is already padded, well or badly."""
-    key, iv = secret.encode(), os.urandom(16)
-    return encode(iv + openssl(padded, f"-aes-{len(key) * 8}-cbc", "-K", key.hex(), "-iv", iv.hex()))
-
-
-def openssl_salted(padded: bytes, secret: str) -> str:
-    """The salted layout over a text that is already padded, well or badly."""
-    return encode(openssl(padded, "-aes-256-cbc", "-md", "md5", "-pass", b"pass:" + secret.encode()))
-
-
-def pycryptodome_raw(padded: bytes, secret: str, iv: bytes | None = None) -> str:
     cipher = AES.new(secret.encode(), AES.MODE_CBC, iv=iv)
     return encode(cipher.iv + cipher.encrypt(padded))
+
+
+def signed_salted(padded: bytes, secret: str) -> str:
+    """The salted layout over the same, its key by OpenSSL's EVP_BytesToKey with MD5."""
+    salt, block, derived = os.urandom(8), b"", b""
+    while len(derived) < 48:
+        block = hashlib.md5(block + secret.encode() + salt).digest()
+        derived += block
+    cipher = AES.new(derived[:32], AES.MODE_CBC, iv=derived[32:48])
+    return encode(b"Salted__" + salt + cipher.encrypt(padded))
 
 
 def test_the_vectors_cover_what_they_are_for() -> None:
@@ -172,7 +167,7 @@ BAD_PADDINGS = {  # for a text that lacks five bytes
 }
 
 
-@pytest.mark.parametrize("seal", [openssl_raw, openssl_salted])
+@pytest.mark.parametrize("seal", [signed_raw, signed_salted])
 @pytest.mark.parametrize("padding", BAD_PADDINGS.values(), ids=BAD_PADDINGS.keys())
 def test_the_right_secret_over_a_wrong_padding_is_refused(seal: Seal, padding: bytes) -> None:
     account = Vector("", "", "app-of-ward-3", "key-012345678", "0123456789abcdef", "")
@@ -181,7 +176,7 @@ def test_the_right_secret_over_a_wrong_padding_is_refused(seal: Seal, padding: b
     assert not replace(account, signature=seal(text + padding, account.app_secret)).is_genuine
 
 
-@pytest.mark.parametrize("seal", [openssl_raw, openssl_salted])
+@pytest.mark.parametrize("seal", [signed_raw, signed_salted])
 def test_a_missing_or_a_second_block_of_padding_is_refused(seal: Seal) -> None:
     account = Vector("", "", "app-1234", "key4567", "0123456789abcdef", "")
     text = b"app-1234~key4567"
@@ -258,8 +253,10 @@ def test_what_is_no_text_is_refused(vector: Vector, field: str) -> None:
 
 
 def test_the_empty_secret_proves_nothing() -> None:
-    signature = openssl_salted(pad(b"app~key", 16), "")
-    assert openssl(base64.b64decode(signature), "-d", "-aes-256-cbc", "-md", "md5", "-pass", "pass:")
+    account = Vector("", "", "app", "key", "x", "")
+    padded = pad(b"app~key", 16)
+    assert replace(account, signature=signed_salted(padded, "x")).is_genuine
+    signature = signed_salted(padded, "")
     assert not is_genuine(signature=signature, app_id="app", api_key="key", app_secret="")
 
 
@@ -267,7 +264,7 @@ def test_an_iv_that_reads_salted_is_refused() -> None:
     account = Vector("", "", "app", "key", "0123456789abcdef", "")
     padded = pad(b"app~key", 16)
     for iv, expected in ((b"Salted_!12345678", True), (b"Salted__12345678", False)):
-        signature = pycryptodome_raw(padded, account.app_secret, iv)
+        signature = signed_raw(padded, account.app_secret, iv)
         assert replace(account, signature=signature).is_genuine is expected
 
 
@@ -290,9 +287,6 @@ def test_which_layouts_a_secret_can_be_used_with(app_secret: str, expected: set[
 
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
-PASSPHRASE = st.text(
-    st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=60
-)
 KEY = st.sampled_from([16, 24, 32]).flatmap(
     lambda size: st.one_of(
         st.text(st.characters(max_codepoint=0x7F), min_size=size, max_size=size),
@@ -304,18 +298,9 @@ KEY = st.sampled_from([16, 24, 32]).flatmap(
 
 
 @given(app_id=TEXT, api_key=TEXT, secret=KEY)
-def test_whatever_pycryptodome_signs_is_genuine(app_id: str, api_key: str, secret: str) -> None:
-    signature = pycryptodome_raw(pad(f"{app_id}~{api_key}".encode(), 16), secret)
+def test_every_signature_by_pycryptodome_is_genuine(app_id: str, api_key: str, secret: str) -> None:
+    signature = signed_raw(pad(f"{app_id}~{api_key}".encode(), 16), secret)
     assert is_genuine(signature=signature, app_id=app_id, api_key=api_key, app_secret=secret)
-
-
-@given(app_id=TEXT, api_key=TEXT, secret=KEY, passphrase=PASSPHRASE)
-@settings(max_examples=30, deadline=None)
-def test_whatever_openssl_signs_is_genuine(app_id: str, api_key: str, secret: str, passphrase: str) -> None:
-    padded = pad(f"{app_id}~{api_key}".encode(), 16)
-    raw, salted = openssl_raw(padded, secret), openssl_salted(padded, passphrase)
-    assert is_genuine(signature=raw, app_id=app_id, api_key=api_key, app_secret=secret)
-    assert is_genuine(signature=salted, app_id=app_id, api_key=api_key, app_secret=passphrase)
 
 
 @given(

@@ -1,4 +1,4 @@
-"""Answers "would it work?" before the daemon runs: one list of findings, gathered subject by subject."""
+"""Answers "would it work?" before the daemon runs: a list of findings, one subject after the other."""
 
 from __future__ import annotations
 

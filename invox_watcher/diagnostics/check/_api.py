@@ -1,4 +1,4 @@
-"""The API: the way there, its certificate, our credentials, and whether its clock and ours agree."""
+"""The API: is it reachable, are certificate and credentials accepted, and do the clocks agree?"""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from invox_watcher.diagnostics.check._finding import Finding, warning
 from invox_watcher.errors import ApiError, ExitStatus
 
 _SKEW_SECONDS = 300.0
-# Which finding a refusal is, by the error's code; all else is "API".
+# The name of the finding by the error's code; all others are "API".
 _NAMES = {
     "credentials": "credentials",
     "unauthorized": "credentials",
@@ -32,7 +32,7 @@ def ca_bundle(config: Config) -> Iterator[Finding]:
 
 
 def proxy(config: Config) -> Iterator[Finding]:
-    """Does the proxy take connections? Whether it lets us through is seen when the API is asked."""
+    """Does the proxy accept connections? Whether it connects to the API is seen by `api`."""
     if config.api.proxy is None:
         return
     parts = urlsplit(config.api.proxy)
@@ -44,11 +44,11 @@ def proxy(config: Config) -> Iterator[Finding]:
         problem = f"{where} can't be reached: {error.strerror or 'no answer in time'}"
         yield Finding("api.proxy", "failed", problem, "Check api.proxy.", ExitStatus.UNAVAILABLE)
     else:
-        yield Finding("api.proxy", seen=f"{where} takes connections")
+        yield Finding("api.proxy", seen=f"{where} accepts connections")
 
 
 def api(config: Config) -> Iterator[Finding]:
-    """Does the API answer, does it take our credentials, and what time is it there?"""
+    """Does the API answer, does it accept the credentials, and what is its time?"""
     client = client_of(config)
     try:
         api, began = api_of(config, client), time.monotonic()
@@ -61,7 +61,7 @@ def api(config: Config) -> Iterator[Finding]:
             yield Finding(name, "failed", error.message, error.hint, error.exit_status)
         else:
             yield _answered(config, began)
-            yield Finding("credentials", seen="the API gave a token for them")
+            yield Finding("credentials", seen="the API accepted them")
         if api.clock_ahead_seconds is not None:
             yield _clock(api.clock_ahead_seconds)
     finally:
@@ -74,9 +74,7 @@ def _answered(config: Config, began: float) -> Finding:
 
 def _clock(ahead_seconds: float) -> Finding:
     if abs(ahead_seconds) < _SKEW_SECONDS:
-        return Finding("clock", seen="this machine's agrees with the API's")
+        return Finding("clock", seen="this machine's clock agrees with the API's")
     direction = "ahead of" if ahead_seconds > 0 else "behind"
-    problem = f"this machine's is {abs(ahead_seconds) / 60:.0f} minutes {direction} the API's"
-    return warning(
-        "clock", problem, "Set it, by NTP: certificates, tokens and upload addresses depend on it."
-    )
+    problem = f"this machine's clock is {abs(ahead_seconds) / 60:.0f} minutes {direction} the API's"
+    return warning("clock", problem, "Set it by NTP: certificates, tokens and upload addresses depend on it.")

@@ -15,25 +15,25 @@ _VOLATILE = frozenset({"tmpfs", "ramfs"})
 
 @dataclass(frozen=True)
 class Finding:
-    """What one check found; `status` is the exit status of a run that meets the problem."""
+    """What one check found; `status` is the exit status of a run with this problem."""
 
     check: str
     level: Literal["ok", "warning", "failed"] = "ok"
     problem: str | None = None
     hint: str = ""
     status: ExitStatus = ExitStatus.OK
-    seen: str = ""  # what is well
+    seen: str = ""  # what is in order
 
 
 def warning(check: str, problem: str, hint: str) -> Finding:
-    """Something that a run survives."""
+    """A problem that does not keep the daemon from running."""
     return Finding(check, "warning", problem, hint)
 
 
 def lasting(check: str, folder: Path) -> Finding:
-    """Whether what is put into `folder` is still there after a restart."""
+    """Does the content of `folder` survive a restart?"""
     mount = mount_of(os.path.realpath(folder))
     if mount.type in _VOLATILE:
-        problem = f"{folder} lies on {mount.type}, which does not survive a restart"
+        problem = f"{folder} is on {mount.type}, which does not survive a restart"
         return warning(check, problem, "Put it on a disk.")
     return Finding(check, seen=f"{folder} ({mount.type})")

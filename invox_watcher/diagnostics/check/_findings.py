@@ -1,6 +1,6 @@
-"""What `check` looks at: each thing that a run needs is tried, and each problem says what to do.
+"""What `check` does: it tests everything that a run needs, and says for each problem what to do.
 
-Folders that are missing are made, as by the daemon. Nothing is taken or moved, and only a token is asked for.
+Missing folders are created, as by the daemon. No recording is touched, and the API is asked only for a token.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from invox_watcher.diagnostics.check._host import (
 )
 from invox_watcher.errors import ExitStatus, InvoxError
 
-# What is not looked at once something before it has failed: all it could say would come of that.
+# Checks that are skipped if one of these failed before: they could only report its consequences.
 _NEEDED = {
     "journal": {"state"},
     "inbox": {"folders"},
@@ -34,7 +34,7 @@ _NEEDED = {
 
 
 def findings(config: Config, source: Path | None = None) -> list[Finding]:
-    """Try everything that `config` names, in the order in which a person would mend it.
+    """Check everything that `config` names, in the order in which problems are best fixed.
 
     `source` is the file it was read from.
     """
@@ -69,8 +69,10 @@ def _found(name: str, check: Callable[[], Iterator[Finding]]) -> Iterator[Findin
     except InvoxError as error:
         yield Finding(name, "failed", error.message, error.hint, error.exit_status)
     except OSError as error:
-        problem = f"{error.filename or 'something'} can't be looked at: {error.strerror}"
+        problem = f"{error.filename or 'a file'} can't be examined: {error.strerror}"
         if isinstance(error, PermissionError):
-            yield Finding(name, "failed", problem, "Ask as the daemon's user.", ExitStatus.PERMISSION)
+            yield Finding(name, "failed", problem, "Run it as the daemon's user.", ExitStatus.PERMISSION)
         else:
-            yield Finding(name, "failed", problem, "Is its disk or share there?", ExitStatus.TRY_LATER)
+            yield Finding(
+                name, "failed", problem, "Check that its disk or share is mounted.", ExitStatus.TRY_LATER
+            )

@@ -1,4 +1,4 @@
-"""The folders: are they there, may the daemon work in them, is there room, and how is the inbox watched?"""
+"""The folders: do they exist, may the daemon use them, is there free space, and how is the inbox watched?"""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ _LOW_INODES = 1000
 
 
 def folders(config: Config) -> Iterator[Finding]:
-    """Each of the five folders, those that are missing made; then all together."""
+    """Each of the five folders, created if it is missing; then all of them together."""
     folders = folders_of(config)
     check_mounted(config.state.directory, named_folders(folders).values())
-    user, ill = User.current(), False
+    user, unusable = User.current(), False
     for name, folder in named_folders(folders).items():
         if (closed := _closed_above(folder, user)) is not None:
             problem = f"{user.name} may not enter {closed}, which is {owner_of(closed)}"
-            hint = f"If it is the daemon's alone: chown {user.name} {closed}. Else: chmod o+x {closed}"
+            hint = f"If only the daemon uses it: chown {user.name} {closed}. Otherwise: chmod o+x {closed}"
             yield Finding(f"folders.{name}", "failed", problem, hint, ExitStatus.CONFIGURATION)
             return
         if folder.is_dir() and not user.may(folder, _ALL):
-            ill = True
+            unusable = True
             problem = f"{user.name} may not read and write in {folder}, which is {owner_of(folder)}"
-            hint = f"Give it to the daemon's user: chown {user.name} {folder} && chmod u+rwx {folder}"
+            hint = f"Make the daemon's user its owner: chown {user.name} {folder} && chmod u+rwx {folder}"
             yield Finding(f"folders.{name}", "failed", problem, hint, ExitStatus.CONFIGURATION)
-    if ill:
+    if unusable:
         return
     folders.prepare()
     if apart := folders.apart():
@@ -51,7 +51,7 @@ def folders(config: Config) -> Iterator[Finding]:
 
 
 def _closed_above(folder: Path, user: User) -> Path | None:
-    """The first folder on the way to `folder` that `user` may not enter."""
+    """The first parent of `folder` that `user` may not enter."""
     with suppress(FileNotFoundError, NotADirectoryError):
         for place in reversed(folder.absolute().parents):
             if place.is_dir() and not user.may(place, os.X_OK):
@@ -78,15 +78,28 @@ def recordings(config: Config) -> Iterator[Finding]:
     user = User.current()
     inside = _walk(config, user)
     for found, what, hint in (
-        (inside.closed_folders, "work in", "mode u+rwx, or g+rwx with a group of that user"),
-        (inside.unreadable, "read", "read permission, for new files by the share's or the copier's settings"),
-        (inside.immovable, "move", "write permission for the folder, without a sticky bit"),
+        (
+            inside.closed_folders,
+            "work in",
+            "Give that user, or one of its groups, all permissions: chmod u+rwx or g+rwx.",
+        ),
+        (
+            inside.unreadable,
+            "read",
+            "Give that user read permission. For new files, change the settings of the share, or"
+            " the umask of the program that copies them.",
+        ),
+        (
+            inside.immovable,
+            "move",
+            "Give that user write permission for the folder, and remove its sticky bit: chmod -t.",
+        ),
     ):
         if found:
-            yield warning("inbox", f"{user.name} may not {what} {_some(found)}", f"It takes {hint}.")
+            yield warning("inbox", f"{user.name} may not {what} {_some(found)}", hint)
     if not (inside.closed_folders or inside.unreadable or inside.immovable):
-        cut = f" (the first {_MOST_ENTRIES:,} looked at)" if inside.entries >= _MOST_ENTRIES else ""
-        yield Finding("inbox", seen=f"{user.name} may take all that is there{cut}")
+        cut = f" (first {_MOST_ENTRIES:,} checked)" if inside.entries >= _MOST_ENTRIES else ""
+        yield Finding("inbox", seen=f"{user.name} may take everything in it{cut}")
 
 
 def _walk(config: Config, user: User) -> _Inside:
@@ -113,21 +126,21 @@ def _walk(config: Config, user: User) -> _Inside:
         for name in files:
             inside.entries += 1
             if names.why_ignored(_join(relative, name)) is None:
-                _look(here / name, user, inside)
+                _examine(here / name, user, inside)
         if inside.entries >= _MOST_ENTRIES:
             break
     return inside
 
 
-def _look(file: Path, user: User, inside: _Inside) -> None:
+def _examine(file: Path, user: User, inside: _Inside) -> None:
     try:
-        facts = os.lstat(file)
+        stat = os.lstat(file)
         if not user.may(file, os.R_OK):
             inside.unreadable.append(file)
-        elif file.parent not in inside.closed_folders and not user.may_take_from(file.parent, facts.st_uid):
+        elif file.parent not in inside.closed_folders and not user.may_take_from(file.parent, stat.st_uid):
             inside.immovable.append(file)
     except (FileNotFoundError, PermissionError):
-        pass  # taken meanwhile, or a link that leads nowhere; or in a folder that is closed, and told as such
+        pass  # taken meanwhile, or a broken link; or in a closed folder, which is reported itself
 
 
 def _join(folder: str, name: str) -> str:
@@ -143,16 +156,16 @@ def _some(paths: Sequence[Path]) -> str:
 
 
 def watching(config: Config, limits: Path = _INOTIFY) -> Iterator[Finding]:
-    """Does the way of watching fit the file system, and do the kernel's `limits` allow it?"""
+    """Does watch.mode suit the file system, and do the kernel's `limits` allow it?"""
     watch, root = config.watch, config.folders.inbox
     mount = mount_of(os.path.realpath(root))
     if watch.mode == "polling" or (watch.mode == "auto" and mount.remote):
-        seen = f"the inbox, on {mount.type}, is looked through every {watch.polling_seconds:g} s"
+        seen = f"the inbox, on {mount.type}, is polled every {watch.polling_seconds:g} s"
         yield Finding("watch", seen=seen)
         return
     if mount.remote:
         problem = (
-            f"watch.mode is native, but the inbox lies on {mount.type}: what others write goes unnoticed"
+            f"watch.mode is native, but the inbox is on {mount.type}: files from other machines go unnoticed"
         )
         yield warning("watch", problem, "Set watch.mode to auto, which polls such file systems.")
         return
@@ -189,11 +202,11 @@ def _refused(root: Path, *, recursive: bool) -> OSError | None:
     return None
 
 
-# ---- room --------------------------------------------------------------------------------------------------
+# ---- space -------------------------------------------------------------------------------------------------
 
 
 def space(config: Config) -> Iterator[Finding]:
-    """Is there room on each file system that something is written to?"""
+    """Is there free space on each file system that is written to?"""
     written = {name: place for name, place in named_folders(folders_of(config)).items() if name != "inbox"}
     by_device: dict[int, list[str]] = {}
     for name, place in {**written, "state.directory": config.state.directory}.items():
@@ -204,12 +217,12 @@ def space(config: Config) -> Iterator[Finding]:
         free_bytes = disk.f_bavail * disk.f_frsize
         where, free = ", ".join(names), f"{free_bytes / 1e9:.1f} GB free"
         if free_bytes < _OUT_BYTES:
-            hint = "Make room: nothing is taken while the disk is full."
+            hint = "Free up space: no recording is taken while the disk is full."
             yield Finding("free space", "failed", f"{where}: only {free}", hint, ExitStatus.TRY_LATER)
         elif free_bytes < max(_LOW_BYTES, config.intake.max_size_mib << 20):
-            hint = "A recording as large as intake.max_size_mib allows would not fit, or hardly."
+            hint = "A recording as large as intake.max_size_mib allows would hardly fit."
             yield warning("free space", f"{where}: only {free}", hint)
         elif disk.f_files and disk.f_favail < _LOW_INODES:
-            yield warning("free space", f"{where}: room for {disk.f_favail} files only", "Delete old ones.")
+            yield warning("free space", f"{where}: only {disk.f_favail} inodes free", "Delete old files.")
         else:
             yield Finding("free space", seen=f"{where}: {free}")

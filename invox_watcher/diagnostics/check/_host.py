@@ -1,4 +1,4 @@
-"""This machine: files that hold secrets, the state directory, the address, the log, the hooks' programs."""
+"""This machine: files with secrets, the state directory, the address, the log, the programs of hooks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from invox_watcher.config import Config
 from invox_watcher.diagnostics.check._finding import Finding, lasting, warning
 from invox_watcher.diagnostics.daemon_status import query_daemon
-from invox_watcher.errors import ExitStatus, FolderError
+from invox_watcher.errors import ExitStatus, FolderError, JournalError
 from invox_watcher.files import LOCK_FILE, prepare_state
 from invox_watcher.host import User, is_loopback, owner_of
 from invox_watcher.invox import usable_layouts
@@ -22,7 +22,7 @@ from invox_watcher.journal import FILENAME, Journal
 
 
 def configuration(source: Path | None) -> Iterator[Finding]:
-    """It has been read, but perhaps by root, who acts as the daemon's user only from here on."""
+    """May the daemon's user read it? It has been loaded, but perhaps as root."""
     if source is not None and not _readable(source):
         yield _unreadable("configuration", source)
     else:
@@ -30,22 +30,22 @@ def configuration(source: Path | None) -> Iterator[Finding]:
 
 
 def credentials_files(config: Config, source: Path | None) -> Iterator[Finding]:
-    """Can anyone but owner and group read a file that holds a secret?"""
+    """Can anyone but owner and group read a file with a secret?"""
     given = config.credentials
     files = [file for file in (given.app_id_file, given.api_key_file, given.app_secret_file) if file]
-    if source is not None and _holds_a_secret(source, config):
+    if source is not None and _contains_a_secret(source, config):
         files.append(source)
     for file in files:
         if not _readable(file):
             yield _unreadable("credentials files", file)
         elif os.stat(file).st_mode & stat.S_IROTH:
-            problem = f"anyone on this machine can read {file} ({owner_of(file)}), which holds credentials"
+            problem = f"anyone on this machine can read {file} ({owner_of(file)}), which contains credentials"
             yield warning("credentials files", problem, f"chmod o-rwx {file}")
         else:
             yield Finding("credentials files", seen=f"{file} ({owner_of(file)})")
 
 
-def _holds_a_secret(source: Path, config: Config) -> bool:
+def _contains_a_secret(source: Path, config: Config) -> bool:
     secrets = (config.credentials.api_key, config.credentials.app_secret)
     try:
         text = source.read_text("utf-8", "replace")
@@ -62,18 +62,19 @@ def _readable(file: Path) -> bool:
 
 def _unreadable(name: str, file: Path) -> Finding:
     user = User.current().name
-    hint = f"Give it, and the way to it, to that user's group: chgrp {user} {file} && chmod g+r {file}"
+    hint = f"Let that user's group read it and enter its parents: chgrp {user} {file} && chmod g+r {file}"
     return Finding(name, "failed", f"{user} may not read {file}", hint, ExitStatus.CONFIGURATION)
 
 
 def state(config: Config) -> Iterator[Finding]:
-    """Can the state directory be used, and will it last?"""
+    """Can the state directory be used, and does it survive a restart?"""
     directory = config.state.directory
     if os.path.isdir(directory):
         _require_ours(directory, directory)
         for path in sorted(directory.iterdir()):
             _require_ours(path, directory)
-    yield lasting("state", prepare_state(config))
+    prepare_state(directory, config.folders.inbox)
+    yield lasting("state", directory)
 
 
 def _require_ours(path: Path, directory: Path) -> None:
@@ -81,22 +82,29 @@ def _require_ours(path: Path, directory: Path) -> None:
     if not user.may(path, wanted):
         raise FolderError(
             f"state.directory: {user.name} may not write {path}, which is {owner_of(path)}",
-            hint=f"Has the daemon run as another user? chown -R {user.name} {directory}",
+            hint=f"The daemon may have run as another user. chown -R {user.name} {directory}",
         )
 
 
 def journal(config: Config) -> Iterator[Finding]:
-    """Can the journal be opened, and is it whole?"""
+    """Can the journal be opened, and is it intact?"""
     if not (config.state.directory / FILENAME).exists():
-        yield Finding("journal", seen="none yet: the first start makes it")
+        yield Finding("journal", seen="none yet: the first start creates it")
         return
-    with closing(Journal(config.state.directory, create=False)) as opened:
+    try:
+        opened = Journal(config.state.directory, create=False)
+    except JournalError as error:
+        if error.code != "journal_outdated":
+            raise
+        yield warning("journal", error.message, error.hint)
+        return
+    with closing(opened):
         opened.verify()
         counts = opened.counts()
     under_way, done, failed = (
         sum(counts.get(state, 0) for state in states) for states in (ACTIVE, {State.DONE}, {State.FAILED})
     )
-    yield Finding("journal", seen=f"whole; {under_way} under way, {done} done, {failed} failed")
+    yield Finding("journal", seen=f"intact; {under_way} under way, {done} done, {failed} failed")
 
 
 def log_file(config: Config) -> Iterator[Finding]:
@@ -106,22 +114,24 @@ def log_file(config: Config) -> Iterator[Finding]:
         return
     place, wanted = (file, os.W_OK) if file.exists() else (file.parent, os.W_OK | os.X_OK)
     if not place.exists():
-        raise FolderError(f"logging.file: there is no folder {place}", hint="Make it, for the daemon's user.")
+        raise FolderError(
+            f"logging.file: there is no folder {place}", hint="Create it for the daemon's user."
+        )
     if not user.may(place, wanted):
         problem = f"logging.file: {user.name} may not write {place}, which is {owner_of(place)}"
-        raise FolderError(problem, hint=f"Give it to the daemon's user: chown {user.name} {place}")
+        raise FolderError(problem, hint=f"Make the daemon's user its owner: chown {user.name} {place}")
     yield Finding("logging.file", seen=str(file))
 
 
 def hooks(config: Config) -> Iterator[Finding]:
-    """Are the programs there that are to be run after a recording?"""
+    """Do the programs exist that are to be run after a recording?"""
     user = User.current()
     for key, command in (("on_done", config.hooks.on_done), ("on_failed", config.hooks.on_failed)):
         if command is None:
             continue
         name, program = f"hooks.{key}", Path(command[0])
         if not program.is_file():
-            yield warning(name, f"there is no program {program}", "Install it, or give its right path.")
+            yield warning(name, f"there is no program {program}", "Install it, or correct its path.")
         elif not user.may(program, os.X_OK):
             problem = f"{user.name} may not run {program}, which is {owner_of(program)}"
             yield warning(name, problem, f"chmod a+rx {program}")
@@ -130,7 +140,7 @@ def hooks(config: Config) -> Iterator[Finding]:
 
 
 def listen(config: Config) -> Iterator[Finding]:
-    """Can the address be listened on, and by whom can it be reached?"""
+    """Can the address be listened on, and can other machines reach it?"""
     address = config.http.address
     if address is None:
         yield Finding("http.listen", seen="none: no /readyz, /metrics or webhooks")
@@ -154,26 +164,28 @@ def _not_free(config: Config, error: OSError) -> Finding:
             f"http.listen: can't listen on {config.http.listen}: {error.strerror}",
             hint="Choose an address of this machine and a port above 1023, or null for none.",
         )
-    outlook = query_daemon(config.state.directory / LOCK_FILE, config.http.address)
-    if outlook.asked:
+    answer = query_daemon(config.state.directory / LOCK_FILE, config.http.address)
+    if answer.asked:
         return Finding("http.listen", seen=f"{config.http.listen}: the daemon answers there")
-    if outlook.daemon is not None:
-        problem = f"{config.http.listen} is in use, and this daemon, which is running, does not answer there"
-        return warning("http.listen", problem, "If it is new in the configuration, another program has it.")
+    if answer.daemon is not None:
+        problem = f"{config.http.listen} is in use, and the daemon, which is running, does not answer there"
+        return warning(
+            "http.listen", problem, "If the address is new in the configuration, another program uses it."
+        )
     problem = f"another program listens on {config.http.listen}"
     return Finding("http.listen", "failed", problem, "Choose another port.", ExitStatus.CONFIGURATION)
 
 
 def webhooks(config: Config) -> Iterator[Finding]:
-    """What is allowed for webhooks, and still worth a word."""
+    """Is there anything in the way of webhooks?"""
     webhook, secret = config.webhook, config.credentials.app_secret
     if not webhook.enabled:
         return
-    well = True
+    in_order = True
     for wrong, problem, hint in (
         (
             (webhook.public_url or "").startswith("http:"),
-            "webhook.public_url is plain http: anyone on the way could read patients' words",
+            "webhook.public_url is plain http: transcripts could be read on the network",
             "Put a web server with TLS in front.",
         ),
         (
@@ -184,11 +196,11 @@ def webhooks(config: Config) -> Iterator[Finding]:
         (
             secret is not None and len(usable_layouts(secret.get_secret_value())) == 1,
             "the APP Secret is not 16, 24 or 32 bytes long: it can check only one of the two layouts",
-            "In order if your account's signatures begin with U2FsdGVkX1. Otherwise check the secret.",
+            "Ignore this if your account's signatures begin with U2FsdGVkX1. Otherwise check the secret.",
         ),
     ):
         if wrong:
-            well = False
+            in_order = False
             yield warning("webhooks", problem, hint)
-    if well:
+    if in_order:
         yield Finding("webhooks", seen=f"to {webhook.public_url}")

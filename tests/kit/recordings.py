@@ -1,10 +1,13 @@
-"""Real recordings of every format, made by ffmpeg; one recipe per name, all from the same 1.7 s of sound."""
+"""Recordings: tones that we write, and every format by ffmpeg, each recipe of the same 1.7 s of sound."""
 
 from __future__ import annotations
 
 import json
+import math
 import shutil
+import struct
 import subprocess
+import wave
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -74,8 +77,32 @@ RECIPES: dict[str, Sequence[str]] = {
 }
 
 
+def write_wav(path: Path, *, seconds: float = 0.5, pitch: float = 440.0, rate: int = 8000) -> Path:
+    """A mono 16-bit tone; another pitch is other content."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    samples = (int(9000 * math.sin(2 * math.pi * pitch * n / rate)) for n in range(int(seconds * rate)))
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        file.writeframes(b"".join(struct.pack("<h", sample) for sample in samples))
+    return path
+
+
+def write_sparse_wav(path: Path, size_bytes: int) -> Path:
+    """A valid PCM WAV of that size whose samples are all zero and take no space on the disk."""
+    header = b"RIFF" + struct.pack("<I", size_bytes - 8) + b"WAVEfmt "
+    header += struct.pack("<IHHIIHH", 16, 1, 1, 16000, 32000, 2, 16) + b"data"
+    header += struct.pack("<I", size_bytes - len(header) - 4)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        file.write(header)
+        file.truncate(size_bytes)
+    return path
+
+
 def make(names: Iterable[str], folder: Path) -> dict[str, Path]:
-    """These recipes' files in `folder`, by name. Fails, rather than skips, where ffmpeg is missing."""
+    """These recipes' files in `folder`, by name. Fails, rather than skips, if ffmpeg is missing."""
     if shutil.which("ffmpeg") is None or shutil.which("ffprobe") is None:
         raise RuntimeError("These tests need ffmpeg and ffprobe: apt-get install ffmpeg")
     paths = {name: folder / name for name in names}

@@ -1,0 +1,30 @@
+"""The daemon's HTTP server, built from its parts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from invox_watcher.assembly import Parts
+from invox_watcher.daemon.readiness import Readiness
+from invox_watcher.web import Counters, Gauges, Server, create_app, exposition
+
+
+def server_of(
+    parts: Parts, readiness: Readiness, counters: Counters, *, on_crash: Callable[[], None]
+) -> Server | None:
+    """The server, bound to its address and not yet started; None if there is to be none.
+
+    Raises:
+        FolderError: the address can't be listened on.
+    """
+    if parts.address is None:
+        return None
+    gauges = Gauges(snapshot=readiness.snapshot, under_way=parts.journal.active, folders=parts.disks)
+    app = create_app(
+        problems=readiness.problems,
+        due=parts.engine.due,
+        exposition=exposition(counters, gauges),
+        on_webhook=counters.webhook,
+        receiver=parts.receiver,
+    )
+    return Server(app, *parts.address, on_crash=on_crash)

@@ -1,0 +1,53 @@
+"""What every step gets, and what it returns: `Context`, `ProcessingOptions`, `Next`."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from invox_watcher.files import Folders
+from invox_watcher.invox import InvoxApi
+from invox_watcher.job import Job
+from invox_watcher.journal import Journal
+from invox_watcher.outputs import OutputFormat
+from invox_watcher.processing.polling import PollingPolicy, ResultPoller
+from invox_watcher.processing.reservations import Reservations
+
+
+@dataclass(frozen=True)
+class ProcessingOptions:
+    """What the configuration says about processing; see config.example.yaml for each."""
+
+    on_duplicate: Literal["reuse", "process", "fail"] = "reuse"
+    mime_types: Sequence[str] = ()  # that the account takes now
+    formats: Sequence[OutputFormat] = ("json", "srt")
+    speaker_names: Mapping[str, str] = field(default_factory=dict)
+    polling: PollingPolicy = field(default_factory=PollingPolicy)
+
+
+@dataclass(frozen=True)
+class Context:
+    """The parts that the steps work with, one for all jobs."""
+
+    folders: Folders
+    journal: Journal
+    api: InvoxApi
+    options: ProcessingOptions
+    poller: ResultPoller
+    reservations: Reservations
+    stop: threading.Event
+    clock: Callable[[], float]  # monotonic
+
+
+@dataclass(frozen=True)
+class Next:
+    """What comes after a step: the job as it is now, and in how many seconds its next step is due."""
+
+    job: Job
+    after_seconds: float = 0.0
+    asked_api: bool = True  # if the state says that the step asks: False if a webhook was answer enough
+
+
+Step = Callable[[Context, Job], Next]

@@ -1,0 +1,91 @@
+"""The claim: a complete recording of the inbox becomes a job, if there is capacity for one more."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+from invox_watcher.errors import DiskFullError, InvoxError, JournalError, Reason, StorageError
+from invox_watcher.files import Folders
+from invox_watcher.inbox import Candidate, Inbox
+from invox_watcher.job import Failure, Job, State, new_job_id
+from invox_watcher.processing.engine import Engine
+from invox_watcher.processing.gates import Gate, reasons
+from invox_watcher.processing.pipeline import Pipeline
+from invox_watcher.processing.recovery import return_stranded
+from invox_watcher.times import utc_now
+
+
+class Intake:
+    """Claims recordings, and is a gate that is closed while the disk or the journal refuses to let it."""
+
+    def __init__(
+        self,
+        folders: Folders,
+        pipeline: Pipeline,
+        engine: Engine,
+        inbox: Inbox,
+        *,
+        gates: Sequence[Gate],
+        stop: threading.Event,
+    ) -> None:
+        """`gates` keep recordings in the inbox, too: those of the folders and of the journal."""
+        self._folders = folders
+        self._pipeline = pipeline
+        self._engine = engine
+        self._inbox = inbox
+        self._gates = (inbox, *gates)
+        self._stop = stop
+        self._refused: InvoxError | None = None  # by what the last claim was refused
+        self._stranded: set[str] = set()  # ids of claims that broke off; only the inbox's thread uses it
+
+    def take(self, candidate: Candidate) -> bool:
+        """Claim a recording for the engine; False if there is no capacity. For the inbox's thread.
+
+        Raises:
+            StorageError, JournalError: it could not be claimed, and stays in the inbox or returns there.
+        """
+        if self._stop.is_set() or not self._engine.has_capacity:
+            return False
+        return_stranded(self._stranded, self._folders)
+        job = _job_from(candidate)
+        try:
+            claimed = self._pipeline.claim(job, candidate.waited_seconds)
+        except (StorageError, JournalError) as error:
+            if isinstance(error, StorageError):
+                self._stranded.add(job.id)
+            if isinstance(error, DiskFullError | JournalError):
+                self._refused = error
+            raise
+        if not claimed:
+            return True  # removed or changed meanwhile: if it still exists, the inbox finds it again
+        self._refused = None
+        self._engine.add(job)
+        return True
+
+    def closed(self) -> Reason | None:
+        """Why the disk or the journal refused the last claim, while a recording waits for that."""
+        status, refused = self._inbox.status, self._refused  # the inbox's thread may change it meanwhile
+        waits = status.settling or status.troubled
+        return refused.reason if refused is not None and waits else None
+
+    @property
+    def paused(self) -> bool:
+        """Whether no recording is taken now."""
+        return not self._engine.has_capacity or bool(reasons((self, *self._gates)))
+
+
+def _job_from(candidate: Candidate) -> Job:
+    refused = candidate.refusal
+    failure = Failure(State.CLAIMED, refused, retry_can_help=False) if refused else None
+    return Job(
+        id=new_job_id(),
+        state=State.CLAIMED,
+        path=candidate.path,
+        identity=candidate.identity,
+        received_at=utc_now(),
+        format=candidate.format,
+        mime_type=candidate.mime_type,
+        duration_seconds=candidate.duration_seconds,
+        refusal=failure,
+    )

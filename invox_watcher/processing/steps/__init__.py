@@ -1,0 +1,1 @@
+"""One step per file; `processing.pipeline` says which state leads to which."""

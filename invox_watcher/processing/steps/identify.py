@@ -1,0 +1,39 @@
+"""claimed → identified: the recording's SHA-256, and an earlier job with the same content."""
+
+from __future__ import annotations
+
+import os
+
+from invox_watcher.errors import RecordingChangingError, RecordingError
+from invox_watcher.events import Event, log
+from invox_watcher.job import Job
+from invox_watcher.processing.context import Context, Next
+from invox_watcher.processing.steps.fail import begin_failing
+from invox_watcher.processing.steps.verify import check_unchanged, sha256_of
+from invox_watcher.recording import FileIdentity
+
+
+def identify(context: Context, job: Job) -> Next:
+    """Hash the recording; one that the intake refused fails here.
+
+    Raises:
+        RecordingChangingError: it is still being written to.
+        RecordingError: it is empty by now.
+    """
+    if job.refusal is not None:
+        return begin_failing(context, job, job.refusal)
+    with context.folders.open_recording(job.id, job.path) as file:
+        found = FileIdentity.of(os.fstat(file.fileno()))
+        if job.changed_uploads and found != job.identity:  # it must be quiet before it is sent again
+            context.journal.update(job, identity=found)
+            raise RecordingChangingError("It is still being written to, in processing/.")
+        if found.size_bytes == 0:
+            raise RecordingError("It became empty in processing/.", code="empty", hint="Copy it again.")
+        sha256 = sha256_of(context, file, found.size_bytes)
+        check_unchanged(file, found)
+    follow = context.options.on_duplicate != "process"
+    job = context.journal.identify(job, sha256, follow=follow, identity=found)
+    log.debug(Event.IDENTIFIED, job=job.id, sha256=sha256)
+    if job.original_id is not None:
+        log.info(Event.DUPLICATE, job=job.id, original=job.original_id)
+    return Next(job)

@@ -1,0 +1,42 @@
+"""transcribed → delivered: write the transcript files to the outbox."""
+
+from __future__ import annotations
+
+import hashlib
+
+from invox_watcher.events import Event, log
+from invox_watcher.files import NameTakenError, output_path
+from invox_watcher.job import Job, State
+from invox_watcher.outputs import render
+from invox_watcher.processing.context import Context, Next
+from invox_watcher.processing.documents import delivery_of
+from invox_watcher.times import seconds_since
+
+
+def publish(context: Context, job: Job) -> Next:
+    """Write every output, whole or not at all. If a name is taken by now, the whole set gets the next one."""
+    assert job.filed_as is not None  # noqa: S101 - written with the state
+    folders, formats = context.folders, context.options.formats
+    delivery = delivery_of(job, context.journal.reply(job.id))
+    written: list[tuple[str, bytes]] = []
+    for format in formats:
+        path = output_path(job.filed_as, format)
+        content = render(delivery, format, context.options.speaker_names)
+        try:
+            folders.publish(job.id, folders.outbox, path, content)
+        except NameTakenError:  # another program put a file there since the name was reserved
+            for earlier, its_content in written:
+                folders.retract(folders.outbox, earlier, its_content)
+            return Next(context.reservations.reserve_outputs(job, formats))
+        written.append((path, content))
+    job = context.journal.move(
+        job,
+        State.DELIVERED,
+        reserve=output_path(job.filed_as, ""),  # kept, so that the recording in done/ gets the same name
+        outputs={path: hashlib.sha256(content).hexdigest() for path, content in written},
+    )
+    log.info(
+        Event.DELIVERED, job=job.id, recording=job.path, delivered_by=job.delivered_by,
+        seconds=round(seconds_since(job.received_at), 3),
+    )  # fmt: skip
+    return Next(job)

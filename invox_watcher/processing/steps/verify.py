@@ -1,0 +1,77 @@
+"""Is the recording in processing/ still what was hashed? If not, the attempt is void."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from typing import BinaryIO
+
+from invox_watcher.errors import RecordingChangingError, RecordingError, StoppedError, StorageError
+from invox_watcher.events import Event, log
+from invox_watcher.heartbeat import beat
+from invox_watcher.job import Job, State
+from invox_watcher.processing.context import Context
+from invox_watcher.recording import FileIdentity
+
+_HASH_BLOCK_BYTES = 1 << 20
+_MAX_CHANGED_UPLOADS = 6
+
+
+def verify(context: Context, job: Job, file: BinaryIO) -> Job:
+    """`job`, if its recording, opened as `file`, is what was hashed.
+
+    Another time or inode does not make it another recording: programs touch files, and backups are restored.
+
+    Raises:
+        RecordingChangingError: it was written to; the job is claimed again.
+        RecordingError: it was written to for the last time that is put up with.
+    """
+    found = FileIdentity.of(os.fstat(file.fileno()))
+    if found == job.identity:
+        return job
+    if found.size_bytes == job.size_bytes:
+        file.seek(0)
+        same = sha256_of(context, file, found.size_bytes) == job.sha256
+        check_unchanged(file, found)
+        if same:
+            file.seek(0)
+            return context.journal.update(job, identity=found)
+    log.warning(Event.UPLOAD_DISCARDED, job=job.id, request_id=job.request_id)
+    job = context.journal.move(
+        job, State.CLAIMED, request_id=None, uploaded_at=None, changed_uploads=job.changed_uploads + 1,
+        identity=found,
+    )  # fmt: skip
+    if job.changed_uploads >= _MAX_CHANGED_UPLOADS:
+        raise RecordingError(
+            f"It was written to {job.changed_uploads} times after it had been complete.",
+            code="changing",
+            hint="Which program writes to it? Once that has ended, `invox-watcher retry`.",
+        )
+    raise RecordingChangingError("The recording changed after it was taken from the inbox.")
+
+
+def check_unchanged(file: BinaryIO, expected: FileIdentity) -> None:
+    """Raise RecordingChangingError if the open file is no longer as `expected`."""
+    if FileIdentity.of(os.fstat(file.fileno())) != expected:
+        raise RecordingChangingError("The recording changed after it was taken from the inbox.")
+
+
+def sha256_of(context: Context, file: BinaryIO, size_bytes: int) -> str:
+    """The SHA-256 of the next `size_bytes` of `file`, in hexadecimal.
+
+    Raises:
+        StorageError: it can't be read.
+        StoppedError: the daemon is stopping.
+    """
+    digest = hashlib.sha256()
+    left = size_bytes
+    try:
+        while left and (block := file.read(min(left, _HASH_BLOCK_BYTES))):
+            digest.update(block)
+            left -= len(block)
+            beat()
+            if context.stop.is_set():
+                raise StoppedError("stopped while reading a recording")
+    except OSError as error:
+        raise StorageError(f"reading a recording: {error.strerror}", code="read_failed") from None
+    return digest.hexdigest()

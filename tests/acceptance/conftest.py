@@ -1,0 +1,7 @@
+"""Fixtures of the acceptance tests."""
+
+from __future__ import annotations
+
+from tests.kit.fixtures import api, clinic
+
+__all__ = ["api", "clinic"]

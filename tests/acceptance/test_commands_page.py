@@ -1,0 +1,16 @@
+"""docs/commands.md: each command prints here what it prints there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from invox_watcher.sandbox.server import Sandbox
+from tests.kit.commands_page import PAGE, Session, alike, blocks
+
+
+def test_every_command_prints_what_the_page_says(tmp_path: Path, api: Sandbox) -> None:
+    session = Session(tmp_path, api.base_url)
+    given = [pair for block in blocks(PAGE.read_text()) for pair in block]
+    assert len(given) > 20
+    for command, says in given:
+        assert alike(session.gives(command)) == alike(says), command

@@ -1,0 +1,54 @@
+"""The log of a process: what libraries say, and disks that are full."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+URL = "https://bucket.example.com/key?X-Amz-Signature=5ecre7&expires=1"
+
+
+def test_libraries_are_silent() -> None:
+    program = (
+        "import logging, sys; from invox_watcher import events, logs; logging.basicConfig(level=0);"
+        "logs.configure(level='debug');"
+        "names = ('urllib3.connectionpool', 'requests', 'uvicorn', 'sqlalchemy.engine');"
+        f"[logging.getLogger(name).error({URL!r}) for name in names]"
+    )
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert (run.stdout, run.stderr) == ("", "")
+
+
+def test_a_log_that_can_not_be_written_stops_nothing() -> None:
+    program = (
+        "from invox_watcher import events, logs; logs.configure();"
+        "[events.log.info(events.Event.DONE, job='x' * 5000) for _ in range(20_000)];"
+        "print(open('/proc/self/statm').read().split()[1])"
+    )
+    with open("/dev/full", "w") as full:
+        run = subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=full, check=True)
+    assert int(run.stdout) * 4096 < 80 << 20  # of 100 MB that were lost nothing is kept
+
+
+@pytest.mark.parametrize("where", ["a file", "standard error"])
+def test_a_line_that_a_full_disk_cut_off_spoils_only_itself(tmp_path: Path, where: str) -> None:
+    file = tmp_path / "daemon.log"
+    program = (
+        "import resource, sys; from pathlib import Path; from invox_watcher import events, logs;"
+        "logs.configure(file=Path(sys.argv[1]) if len(sys.argv) > 1 else None);"
+        "room = lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY));"
+        "say = lambda number: events.log.info(events.Event.DONE, job=str(number) * 200);"
+        "say(1); room(400); say(2); say(3); room(1 << 20); say(4); say(5)"
+    )
+    arguments = [str(file)] if where == "a file" else []
+    with open(os.devnull if arguments else file, "ab") as stderr:
+        subprocess.run([sys.executable, "-c", program, *arguments], stderr=stderr, check=True)
+    first, cut_off, *others = [line for line in file.read_text().splitlines() if line]
+    with pytest.raises(ValueError, match="Unterminated"):
+        json.loads(cut_off)
+    assert [json.loads(line)["job"][0] for line in (first, *others)] == ["1", "4", "5"]

@@ -1,0 +1,220 @@
+"""The claim: what `Intake.take` answers the inbox, and when the intake is closed or paused."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
+
+import pytest
+
+from invox_watcher.errors import (
+    DiskFullError,
+    FoldersGoneError,
+    InvoxError,
+    JournalError,
+    Reason,
+    StorageError,
+)
+from invox_watcher.files import Folders
+from invox_watcher.inbox import Candidate, Inbox, InboxStatus
+from invox_watcher.job import Job, State
+from invox_watcher.processing import Engine, Intake, Pipeline
+from invox_watcher.recording import FileIdentity
+
+SETTLED = InboxStatus(1, 0, 0, 0, 0, None, available=True, watching="native")
+AWAY = Reason("inbox_unavailable", "The inbox can't be read.", "")
+CANDIDATE = Candidate(
+    path="ward 3/smith.wav",
+    identity=FileIdentity(1, 2, 8044, 3),
+    format="WAV (PCM)",
+    mime_type="audio/wav",
+    duration_seconds=0.25,
+    refusal=None,
+    waited_seconds=1.5,
+)
+
+
+@dataclass
+class FakeInbox:
+    status: InboxStatus = SETTLED
+    reason: Reason | None = None
+
+    def closed(self) -> Reason | None:
+        return self.reason
+
+
+@dataclass
+class FakeEngine:
+    has_capacity: bool = True
+    jobs: list[Job] = field(default_factory=list)
+
+    def add(self, job: Job) -> None:
+        self.jobs.append(job)
+
+
+@dataclass
+class FakePipeline:
+    """A pipeline whose claims end as `outcome` says."""
+
+    outcome: bool | InvoxError = True
+    claimed: list[tuple[str, str, float]] = field(default_factory=list)
+
+    def claim(self, job: Job, waited_seconds: float) -> bool:
+        if isinstance(self.outcome, InvoxError):
+            raise self.outcome
+        self.claimed.append((job.id, job.path, waited_seconds))
+        return self.outcome
+
+
+@dataclass
+class FakeFolders:
+    """Folders in whose processing/ are `stranded` jobs."""
+
+    stranded: set[str] = field(default_factory=set)
+    returned: list[str] = field(default_factory=list)
+
+    def processing_ids(self) -> list[str]:
+        return sorted(self.stranded)
+
+    def unclaim(self, job_id: str) -> list[str]:
+        self.returned.append(job_id)
+        return ["smith.wav"]
+
+
+class Room:
+    """An intake and the fakes around it."""
+
+    def __init__(self) -> None:
+        self.folders, self.pipeline, self.engine, self.inbox = (
+            *(FakeFolders(), FakePipeline()),
+            *(FakeEngine(), FakeInbox()),
+        )
+        self.stop = threading.Event()
+        self.other = FakeInbox()
+        self.intake = Intake(
+            cast(Folders, self.folders),
+            cast(Pipeline, self.pipeline),
+            cast(Engine, self.engine),
+            cast(Inbox, self.inbox),
+            gates=[self.other],
+            stop=self.stop,
+        )
+
+    def refuse(self, error: InvoxError) -> None:
+        self.pipeline.outcome = error
+        with pytest.raises(type(error)):
+            self.intake.take(CANDIDATE)
+
+
+@pytest.fixture
+def room() -> Room:
+    return Room()
+
+
+# ---- taking ------------------------------------------------------------------------------------------------
+
+
+def test_a_claimed_recording_is_the_engines(room: Room) -> None:
+    assert room.intake.take(CANDIDATE)
+    (job,) = room.engine.jobs
+    assert room.pipeline.claimed == [(job.id, "ward 3/smith.wav", 1.5)]
+    assert (job.state, job.identity, job.refusal) == (State.CLAIMED, CANDIDATE.identity, None)
+    assert (job.format, job.mime_type, job.duration_seconds) == ("WAV (PCM)", "audio/wav", 0.25)
+
+
+def test_a_refused_recording_is_claimed_with_its_reason(room: Room) -> None:
+    not_audio = Reason("not_audio", "This is a letter.", "")
+    assert room.intake.take(replace(CANDIDATE, refusal=not_audio))
+    (job,) = room.engine.jobs
+    assert job.refusal is not None
+    assert (job.refusal.stage, job.refusal.reason) == (State.CLAIMED, not_audio)
+    assert not job.refusal.retry_can_help
+
+
+@pytest.mark.parametrize("what", ["stop", "capacity"])
+def test_nothing_is_claimed_when_stopping_or_full(room: Room, what: str) -> None:
+    if what == "stop":
+        room.stop.set()
+    else:
+        room.engine.has_capacity = False
+    assert not room.intake.take(CANDIDATE)
+    assert room.pipeline.claimed == room.engine.jobs == []
+
+
+def test_a_recording_that_changed_is_left_to_the_inbox(room: Room) -> None:
+    room.pipeline.outcome = False
+    assert room.intake.take(CANDIDATE)
+    assert room.engine.jobs == []
+
+
+def test_what_a_broken_claim_stranded_goes_back_first(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("invox_watcher.processing.intake.new_job_id", lambda: "job-1")
+    room.refuse(FoldersGoneError("The share is not mounted."))
+    room.folders.stranded = {"job-1", "under-way"}
+    room.pipeline.outcome = True
+    for _ in range(2):
+        assert room.intake.take(CANDIDATE)
+    assert room.folders.returned == ["job-1"]
+
+
+def test_a_journal_that_refuses_strands_nothing(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("invox_watcher.processing.intake.new_job_id", lambda: "job-1")
+    room.refuse(JournalError("The journal is locked."))
+    room.folders.stranded = {"job-1"}
+    room.pipeline.outcome = True
+    assert room.intake.take(CANDIDATE)
+    assert room.folders.returned == []
+
+
+# ---- closed and paused -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "closed"),
+    [
+        (DiskFullError("full"), {"settling": 1}, True),
+        (DiskFullError("full"), {"troubled": 1}, True),
+        (JournalError("locked"), {"troubled": 1}, True),
+        (DiskFullError("full"), {}, False),  # no recording waits for it any more
+        (StorageError("one file can't be moved"), {"troubled": 1}, False),
+        (FoldersGoneError("not mounted"), {"troubled": 1}, False),  # the folders' own gate says so
+    ],
+)
+def test_it_is_closed_while_a_recording_waits(
+    room: Room, error: InvoxError, status: dict[str, int], closed: bool
+) -> None:
+    room.refuse(error)
+    room.inbox.status = replace(SETTLED, **cast(Any, status))
+    assert room.intake.closed() == (error.reason if closed else None)
+    assert room.intake.paused is closed
+
+
+def test_the_next_claim_opens_it_again(room: Room) -> None:
+    room.inbox.status = replace(SETTLED, troubled=1)
+    room.refuse(DiskFullError("full"))
+    assert room.intake.closed() is not None
+    room.pipeline.outcome = True
+    assert room.intake.take(CANDIDATE)
+    assert room.intake.closed() is None
+
+
+def _full(room: Room) -> None:
+    room.engine.has_capacity = False
+
+
+def _inbox_unavailable(room: Room) -> None:
+    room.inbox.reason = AWAY
+
+
+def _other_gate_closed(room: Room) -> None:
+    room.other.reason = AWAY
+
+
+@pytest.mark.parametrize("happens", [_full, _inbox_unavailable, _other_gate_closed])
+def test_it_is_paused_by_capacity_and_by_each_gate(room: Room, happens: Callable[[Room], None]) -> None:
+    assert not room.intake.paused
+    happens(room)
+    assert room.intake.paused
+    assert room.intake.closed() is None

@@ -1,0 +1,229 @@
+"""A recording's steps, one by one, with real folders, a real journal, and an API in memory."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import threading
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, BinaryIO
+from unittest import mock
+
+import pytest
+
+from invox_watcher.errors import RecordingChangingError, StorageError, UploadUncertainError
+from invox_watcher.files import Folders
+from invox_watcher.invox import TranscriptionReply, parse_reply
+from invox_watcher.job import ACTIVE, Job, Payload, State, new_job_id
+from invox_watcher.journal import Journal
+from invox_watcher.processing import Pipeline, ProcessingOptions
+from invox_watcher.processing.pipeline import STEPS
+from invox_watcher.recording import FileIdentity
+
+CONTENT = b"RIFF and what follows"
+HELLO = {"status": "COMPLETED", "transcription": [{"text": "Hello.", "start": 0, "end": 1}]}
+STILL = {"status": "PENDING"}
+
+
+class Api:
+    """Takes every upload; `answer` is what it says of results."""
+
+    def __init__(self) -> None:
+        self.answer: Any = STILL
+        self.sent: list[tuple[bytes, str]] = []
+        self.loses_answers = False
+        self.while_sending: Callable[[], None] = lambda: None
+
+    def presign(self, mime_type: str, callback_url: str | None) -> Any:
+        return mock.Mock(request_id=f"r-{len(self.sent) + 1}", mime_type=mime_type)
+
+    def upload(
+        self, presigned: Any, file: BinaryIO, *, size_bytes: int, mime_type: str, on_progress: Any
+    ) -> None:
+        assert presigned.mime_type == mime_type
+        self.while_sending()
+        self.sent.append((file.read(size_bytes), mime_type))
+        if self.loses_answers:
+            raise UploadUncertainError("no answer")
+
+    def result(self, request_id: str) -> TranscriptionReply:
+        return parse_reply(self.answer)
+
+
+class Clinic:
+    """One recording in the inbox, and all that processes it; its clock moves only if a test moves it."""
+
+    def __init__(self, root: Path) -> None:
+        self.now = 0.0
+        self.api = Api()
+        self.folders = Folders(*(root / name for name in ("inbox", "processing", "outbox", "done", "failed")))
+        self.folders.prepare()
+        self.journal = Journal(root)
+        self.pipeline = Pipeline(
+            folders=self.folders,
+            journal=self.journal,
+            api=self.api,  # type: ignore[arg-type]
+            options=ProcessingOptions(),
+            stop=threading.Event(),
+            clock=lambda: self.now,
+        )
+
+    def claim(self) -> Job:
+        path = self.folders.inbox / "smith.wav"
+        path.write_bytes(CONTENT)
+        job = Job(
+            new_job_id(), State.CLAIMED, "smith.wav", FileIdentity.of(path.stat()), datetime.now(UTC),
+            mime_type="audio/wav",
+        )  # fmt: skip
+        assert self.pipeline.claim(job)
+        return job
+
+    def until(self, state: State) -> Job:
+        job = self.claim()
+        while job.state is not state:
+            job = self.pipeline.advance(job).job
+        return job
+
+
+@pytest.fixture
+def clinic(tmp_path: Path) -> Iterator[Clinic]:
+    made = Clinic(tmp_path)
+    yield made
+    made.journal.close()
+
+
+def test_every_state_that_is_not_final_has_a_step() -> None:
+    assert STEPS.keys() == ACTIVE
+
+
+def test_the_way_of_a_recording(clinic: Clinic) -> None:
+    job, states = clinic.claim(), [State.CLAIMED]
+    clinic.api.answer = HELLO
+    while not job.state.is_final:
+        job = clinic.pipeline.advance(job).job
+        states.append(job.state)
+    assert states == [
+        State.CLAIMED, State.IDENTIFIED, State.WAITING, State.TRANSCRIBED, State.DELIVERED, State.DONE,
+    ]  # fmt: skip
+    assert (clinic.folders.done / "smith.wav").read_bytes() == CONTENT
+    assert clinic.api.sent == [(CONTENT, "audio/wav")]
+
+
+def test_a_payload_is_sent_and_the_recording_is_kept(clinic: Clinic) -> None:
+    job = clinic.until(State.IDENTIFIED)
+    prepared = b"fLaC"
+    payload = Payload("smith.flac", len(prepared), hashlib.sha256(prepared).hexdigest(), "audio/flac")
+    file = clinic.folders.processing / job.id / payload.path
+    file.write_bytes(prepared)
+    clinic.journal.update(job, payload=payload)
+    loaded = clinic.journal.get(job.id)
+    assert loaded is not None
+    assert loaded.payload == payload
+    job = clinic.pipeline.advance(loaded).job
+    assert clinic.api.sent == [(prepared, "audio/flac")]
+    assert job.uploaded_bytes == len(prepared)
+    assert clinic.journal.history(job.id)[-1].detail["sha256"] == payload.sha256
+    assert job.sha256 == hashlib.sha256(CONTENT).hexdigest()
+
+
+@pytest.mark.parametrize("found", [None, b"fL"])
+def test_a_payload_that_is_not_whole_is_not_sent(clinic: Clinic, found: bytes | None) -> None:
+    job = clinic.until(State.IDENTIFIED)
+    job = clinic.journal.update(job, payload=Payload("smith.flac", 4, "0" * 64, "audio/flac"))
+    if found is not None:
+        (clinic.folders.processing / job.id / "smith.flac").write_bytes(found)
+    with pytest.raises(StorageError, match="missing or incomplete"):
+        clinic.pipeline.advance(job)
+    assert clinic.api.sent == []
+
+
+def test_a_recording_that_changes_while_sent_is_claimed_again(clinic: Clinic) -> None:
+    job = clinic.until(State.IDENTIFIED)
+    recording = clinic.folders.processing / job.id / "smith.wav"
+
+    def append() -> None:
+        recording.write_bytes(CONTENT * 2)
+
+    clinic.api.while_sending = append
+    with pytest.raises(RecordingChangingError):
+        clinic.pipeline.advance(job)
+    (job,) = clinic.journal.jobs()
+    assert (job.state, job.request_id, job.changed_uploads) == (State.CLAIMED, None, 1)
+
+
+def test_a_pending_poll_is_one_write(clinic: Clinic, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = clinic.until(State.WAITING)
+    written: list[dict[str, Any]] = []
+    update = clinic.journal.update
+
+    def record(job: Job, **changes: Any) -> Job:
+        written.append(changes)
+        return update(job, **changes)
+
+    monkeypatch.setattr(clinic.journal, "update", record)
+    clinic.now += 10
+    following = clinic.pipeline.advance(dataclasses.replace(job, attempts=2))
+    assert following.after_seconds == 2.5
+    assert [set(changes) for changes in written] == [
+        {"attempts", "polled_at", "waited_seconds", "denied_seconds"}
+    ]
+    stored = clinic.journal.get(job.id)
+    assert stored is not None
+    assert stored.polled_at is not None
+    assert (stored.waited_seconds, stored.denied_seconds, stored.attempts) == (10, 0, 0)
+
+
+def uncertain(clinic: Clinic) -> Job:
+    job = clinic.until(State.IDENTIFIED)
+    clinic.api.loses_answers = True
+    with pytest.raises(UploadUncertainError):
+        clinic.pipeline.advance(job)
+    clinic.api.loses_answers = False
+    (job,) = clinic.journal.jobs()
+    assert job.state is State.UPLOADING
+    return job
+
+
+def test_an_upload_sent_again_waits_from_zero(clinic: Clinic) -> None:
+    job = clinic.pipeline.advance(uncertain(clinic)).job
+    clinic.now += 599
+    job = clinic.pipeline.advance(job).job
+    assert (job.state, job.waited_seconds) == (State.UPLOADING, 599)
+    clinic.now += 1
+    job = clinic.pipeline.advance(job).job
+    assert (job.state, job.request_id) == (State.IDENTIFIED, None)
+    job = clinic.pipeline.advance(job).job
+    assert (job.state, job.request_id) == (State.WAITING, "r-2")
+    assert (job.polled_at, job.waited_seconds, job.denied_seconds) == (None, 0, 0)
+
+
+def test_an_upload_found_later_counts_from_the_first_poll(clinic: Clinic) -> None:
+    job = clinic.pipeline.advance(uncertain(clinic)).job
+    first = job.polled_at
+    assert first is not None
+    later = {"polled_at": first + timedelta(seconds=300), "waited_seconds": 300.0}
+    job = clinic.journal.update(job, **later)
+    clinic.api.answer = HELLO
+    job = clinic.pipeline.advance(job).job
+    assert (job.state, job.uploaded_at) == (State.TRANSCRIBED, first)
+
+
+def test_the_refused_are_filed_with_their_reason(clinic: Clinic) -> None:
+    job = clinic.claim()
+    following = clinic.pipeline.fail(job, StorageError("The disk is on fire.", code="fire"))
+    assert following.job.state is State.FAILING
+    assert clinic.pipeline.advance(following.job).job.state is State.FAILED
+    assert "The disk is on fire." in (clinic.folders.failed / "smith.wav.error.json").read_text()
+    assert (clinic.folders.failed / "smith.wav").read_bytes() == CONTENT
+
+
+def test_of_a_recording_that_vanished_the_transcript_counts(clinic: Clinic) -> None:
+    clinic.api.answer = HELLO
+    job = clinic.until(State.DELIVERED)
+    assert clinic.pipeline.vanish(job).job.state is State.DONE
+
+
+def test_a_recording_that_vanished_before_is_closed(clinic: Clinic) -> None:
+    assert clinic.pipeline.vanish(clinic.claim()).job.state is State.VANISHED

@@ -1,0 +1,183 @@
+"""`judge`: the outcome for a file by its content, its writer and how long it has been unchanged."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from invox_watcher.inbox import screening
+from invox_watcher.inbox.screening import Judgement, Outcome, ScreeningRules, judge
+from invox_watcher.inbox.stability import Writer
+from invox_watcher.recording import FileIdentity
+from tests.kit.recordings import write_wav
+
+READY, SETTLING, UNFINISHED, OPEN = Outcome.READY, Outcome.SETTLING, Outcome.UNFINISHED, Outcome.OPEN
+NOBODY, SOMEBODY, UNKNOWN = Writer.NONE, Writer.OPEN, Writer.UNKNOWN
+RULES = ScreeningRules(max_size_bytes=50_000, accepted_mime_types=["audio/wav"])
+UNSET = b"\xff" * 4
+
+CONTENT: dict[str, Callable[[bytes], bytes]] = {
+    "complete": lambda wav: wav,
+    "streamed": lambda wav: wav[:4] + UNSET + wav[8:40] + UNSET + wav[44:],  # its header declares no size
+    "truncated": lambda wav: wav[:-1000],
+    "empty": lambda wav: b"",
+    "zeros": lambda wav: bytes(20_000),
+    "large": lambda wav: wav.ljust(50_001, b"\0"),
+    "as large as may be": lambda wav: wav.ljust(50_000, b"\0"),
+    "linked": lambda wav: wav,  # under a second name, too
+    "letter": lambda wav: b"Dear colleague,\r\n\r\nthank you for sending this patient.",
+    "amr": lambda wav: b"#!AMR\n" + b"\x3c\x91\x17" * 100,
+    "mp3": lambda wav: b"\xff\xfb\x90\x64".ljust(417, b"\0") * 20,
+}
+
+
+class Case(NamedTuple):
+    """`unchanged`: "new", "settled" or "patient"; `why`: what is missing, or the refusal's code."""
+
+    content: str
+    writer: Writer
+    unchanged: str
+    outcome: Outcome
+    why: str = ""
+
+
+TABLE = [
+    # What a process writes is left alone, however long it pauses.
+    *[Case("complete", SOMEBODY, since, OPEN, "open for writing") for since in ("new", "settled", "patient")],
+    Case("empty", SOMEBODY, "patient", OPEN, "open for writing"),
+    Case("large", SOMEBODY, "patient", OPEN, "open for writing"),
+    # Complete by its container and closed: at once. Without an answer about writers only time tells.
+    Case("complete", NOBODY, "new", READY),
+    Case("complete", NOBODY, "settled", READY),
+    Case("complete", UNKNOWN, "new", SETTLING),
+    Case("complete", UNKNOWN, "settled", READY),
+    Case("as large as may be", NOBODY, "new", READY),
+    # The container does not say where it ends.
+    Case("streamed", NOBODY, "new", SETTLING),
+    Case("streamed", NOBODY, "settled", READY),
+    Case("streamed", UNKNOWN, "new", SETTLING),
+    # More is to come, until patience ends.
+    Case("empty", NOBODY, "new", SETTLING, "empty"),
+    Case("empty", NOBODY, "settled", UNFINISHED, "empty"),
+    Case("empty", NOBODY, "patient", READY, "empty"),
+    Case("empty", UNKNOWN, "new", SETTLING),
+    Case("empty", UNKNOWN, "patient", READY, "empty"),
+    Case("truncated", NOBODY, "new", SETTLING, "incomplete"),
+    Case("truncated", NOBODY, "settled", UNFINISHED, "incomplete"),
+    Case("truncated", NOBODY, "patient", READY, "truncated"),
+    Case("truncated", UNKNOWN, "settled", UNFINISHED, "incomplete"),
+    Case("zeros", NOBODY, "settled", UNFINISHED, "incomplete"),
+    Case("zeros", NOBODY, "patient", READY, "truncated"),
+    # What will never be transcribed is refused once it has settled.
+    *[
+        Case(content, writer, since, READY if since == "settled" else SETTLING, code * (since == "settled"))
+        for content, code in [
+            ("large", "too_large"),
+            ("linked", "hard_link"),
+            ("letter", "not_audio"),
+            ("amr", "unsupported_format"),
+            ("mp3", "not_accepted"),
+        ]
+        for writer in (NOBODY, UNKNOWN)
+        for since in ("new", "settled")
+    ],
+]
+
+
+def judged(
+    path: Path, case: Case, monkeypatch: pytest.MonkeyPatch, *, rules: ScreeningRules = RULES
+) -> Judgement:
+    wav = write_wav(path).read_bytes()
+    path.write_bytes(CONTENT[case.content](wav))
+    if case.content == "linked":
+        os.link(path, path.with_suffix(".second"))
+    monkeypatch.setattr(screening, "writer_of", lambda _fd: case.writer)
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        return judge(
+            "ward/smith.wav",
+            fd,
+            rules,
+            settled=case.unchanged in ("settled", "patient"),
+            patient=case.unchanged == "patient",
+            local=True,
+        )
+    finally:
+        os.close(fd)
+
+
+@pytest.mark.parametrize("case", TABLE, ids=lambda case: f"{case.content}-{case.writer}-{case.unchanged}")
+def test_each_file_has_its_outcome(case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = judged(tmp_path / "a.wav", case, monkeypatch)
+    assert found.outcome is case.outcome
+    if case.outcome is READY:
+        assert found.candidate is not None
+        refusal = found.candidate.refusal
+        assert (refusal.code if refusal else "") == case.why
+        assert refusal is None or (refusal.message.endswith(".") and refusal.hint)
+        assert (found.candidate.mime_type is None) is (refusal is not None)
+    else:
+        assert (found.candidate, found.reason) == (None, case.why)
+
+
+def test_every_outcome_and_every_writer_is_in_the_table() -> None:
+    assert {case.outcome for case in TABLE} == set(Outcome)
+    assert {case.writer for case in TABLE} == set(Writer)
+    assert {case.content for case in TABLE} == set(CONTENT)
+
+
+def test_a_candidate_says_what_the_file_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.wav"
+    candidate = judged(path, Case("complete", NOBODY, "new", READY), monkeypatch).candidate
+    assert candidate is not None
+    assert (candidate.path, candidate.identity) == ("ward/smith.wav", FileIdentity.of(path.stat()))
+    assert (candidate.format, candidate.mime_type) == ("WAV (PCM)", "audio/wav")
+    assert candidate.duration_seconds == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("content", ["large", "linked", "empty"])
+def test_a_file_refused_unread_has_no_format(
+    content: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    candidate = judged(tmp_path / "a.wav", Case(content, NOBODY, "patient", READY), monkeypatch).candidate
+    assert candidate is not None
+    assert (candidate.format, candidate.duration_seconds) == ("unknown", None)
+
+
+def test_an_account_that_takes_mp3_gets_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rules = ScreeningRules(RULES.max_size_bytes, ["audio/wav", "audio/mpeg"])
+    case = Case("mp3", NOBODY, "settled", READY)
+    candidate = judged(tmp_path / "a.wav", case, monkeypatch, rules=rules).candidate
+    assert candidate is not None
+    assert (candidate.mime_type, candidate.refusal) == ("audio/mpeg", None)
+
+
+@pytest.mark.parametrize(("unchanged", "outcome"), [("new", SETTLING), ("settled", READY)])
+def test_a_complete_file_settles_before_it_is_refused(
+    unchanged: str, outcome: Outcome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rules = ScreeningRules(RULES.max_size_bytes, ["audio/mp3"])
+    case = Case("complete", NOBODY, unchanged, outcome)
+    assert judged(tmp_path / "a.wav", case, monkeypatch, rules=rules).outcome is outcome
+
+
+def test_on_a_share_the_lease_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(screening, "writer_of", lambda _fd: pytest.fail("a lease says nothing there"))
+    with write_wav(tmp_path / "a.wav").open("rb") as file:
+        answers = [
+            judge("a.wav", file.fileno(), RULES, settled=settled, patient=False, local=False).outcome
+            for settled in (False, True)
+        ]
+    assert answers == [SETTLING, READY]
+
+
+def test_a_file_that_can_not_be_read_is_an_error(tmp_path: Path) -> None:
+    with (
+        write_wav(tmp_path / "a.wav").open("ab") as file,
+        pytest.raises(OSError, match="Bad file descriptor"),
+    ):
+        judge("a.wav", file.fileno(), RULES, settled=True, patient=True, local=False)

@@ -1,0 +1,49 @@
+"""Files and folders of the inbox: which names are ignored, and that none is opened through a link."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from invox_watcher.inbox.tree import Filter, NotAFileError, open_file, open_folder
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("smith.wav", None),
+        ("ward3/smith.wav", None),
+        ("ward3/.smith.wav", ".*"),
+        (".hidden/smith.wav", ".*"),
+        ("SMITH.WAV.PART", "*.part"),
+        ("~$smith.docx", "~$*"),
+        ("@eaDir/smith.wav", "@eaDir/"),
+        ("@eaDir", None),
+        ("ward3/old/x.wav", "ward3/old/*"),
+        ("new\nline.part", "*.part"),
+    ],
+)
+def test_the_filter_names_its_reason(path: str, reason: str | None) -> None:
+    names = Filter(["ward3/old/*"])
+    assert names.why_ignored(path) == reason
+
+
+def test_nothing_is_opened_through_a_link(tmp_path: Path) -> None:
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "x").write_bytes(b"secret")
+    root = tmp_path / "inbox"
+    root.mkdir()
+    (root / "folder").symlink_to(tmp_path / "outside")
+    (root / "file").symlink_to(tmp_path / "outside" / "x")
+    root_fd = os.open(root, os.O_RDONLY)
+    try:
+        with pytest.raises(NotADirectoryError):
+            open_file(root_fd, "folder/x")
+        with pytest.raises(NotADirectoryError):
+            open_folder(root_fd, "folder")
+        with pytest.raises(NotAFileError):
+            open_file(root_fd, "file")
+    finally:
+        os.close(root_fd)
