@@ -174,7 +174,8 @@ class InvoxApi:
         )
         if not reply.ok:
             error = storage_failure(reply, self._options.retry_max_seconds)
-            raise _blamed(error, on_set_up=mime_type not in self._stored_types and reply.status != 413)
+            first = mime_type not in self._stored_types and error.code != "too_large"
+            raise _blamed(error, on_set_up=first)
         self._stored_types.add(mime_type)
 
     def has_stored(self, mime_type: str) -> bool:

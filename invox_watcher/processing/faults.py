@@ -133,7 +133,7 @@ def judge(error: Exception, job: Job, circumstances: Circumstances) -> Verdict:
 
 
 def is_of_set_up(error: Exception, job: Job) -> bool:
-    """Whether no recording can be at fault: before an upload the API hears of nothing but its type."""
+    """Whether no recording can be at fault: before the upload the API knows nothing but its type."""
     if isinstance(error, ApiRefusedError):
         return True
     return job.state is State.IDENTIFIED and isinstance(error, ApiError) and error.code == "api_protocol"

@@ -80,11 +80,11 @@ class Evidence:
     """What is known when `webhook.confirm` decides."""
 
     api: ApiAnswer | None = None  # None: not asked yet
-    acknowledged: bool = False  # storage has acknowledged the upload: nothing else can come of a denial
     webhook: bool = False  # whether one came
-    covers_body: bool = False  # whether its signature covers its words
     webhook_is_old: bool = False  # it came so long ago that the API should have the result by now
     api_answers: bool | None = None  # whether the API answers for jobs whose result it sends; None: not known
+    acknowledged: bool = False  # storage has acknowledged the upload, so a denial is not believed
+    covers_body: bool = False  # the webhook's signature covers its words
 
 
 def confirm_always(evidence: Evidence) -> Decision:
@@ -237,7 +237,7 @@ class ResultPoller:
         return ApiAnswer.UNKNOWN, None, waiting
 
     def _is_old(self, job: Job, seconds: float) -> bool:
-        """Whether the API should have the result of a webhook that came so many seconds ago."""
+        """Whether the API should have the result of a webhook that came `seconds` ago."""
         never_answers = self._api_answers is False
         return seconds >= (self._policy.unknown_seconds if never_answers else self.patience_seconds(job))
 
