@@ -284,6 +284,7 @@ def pipeline_of(
         api=api_of(config, client),
         options=ProcessingOptions(
             on_duplicate=config.intake.on_duplicate,
+            mime_types=config.api.mime_types,
             formats=config.outputs.formats,
             speaker_names=config.outputs.speaker_names,
             polling=PollingPolicy(

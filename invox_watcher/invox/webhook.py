@@ -54,6 +54,9 @@ _ID_KEYS = ("requestId", "request_id", "jobId", "id")
 # In a JSON text, in which some writers escape the slash of base64.
 _SIGNATURE = re.compile(rb'"signature"\s*:\s*"((?:[A-Za-z0-9+/=]|\\/){1,4096})"')
 _REQUEST_SIGNATURE = re.compile(rb'"requestSignature"\s*:\s*"(?:[A-Za-z0-9+/=]|\\/){44,64}"')
+# Some senders test the address first: by a small object without any of these.
+_OF_A_RESULT = (b"ignature", b"equestId", b"request_id", b"jobId", b'"id"', b"ranscription", b"segments")
+_MAX_TEST_BYTES = 1024
 _LOGGED_EVERY_SECONDS = 10.0
 _UNUSABLE = (ValueError, RecursionError, AttributeError, LookupError, TypeError, InvoxError)
 
@@ -103,6 +106,13 @@ def read_notice(body: bytes, credentials: Credentials) -> WebhookNotice | None:
     except _UNUSABLE:
         return WebhookNotice("", {}, signature_sha256, hashlib.sha256(body).hexdigest())
     return WebhookNotice(request_id, result, signature_sha256, hashlib.sha256(content).hexdigest())
+
+
+def only_tests(body: bytes | None) -> bool:
+    """Whether a body without a notice only tests the address: a small object with nothing of a result."""
+    if body is None or len(body) > _MAX_TEST_BYTES or not body.lstrip().startswith(b'{"'):
+        return False
+    return not any(word in body for word in _OF_A_RESULT)
 
 
 def refusal_of(body: bytes | None) -> Refusal:

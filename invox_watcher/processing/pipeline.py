@@ -54,11 +54,9 @@ _JOURNAL_REFUSED_SECONDS = 2.0
 def _upload_or_reuse(context: Context, job: Job) -> Next:
     if job.original_id is not None:
         return reuse(context, job)
-    if (
-        job.request_id is not None
-    ):  # an earlier job of this content was given up: its upload may be with the API
-        detail = {"request_id": job.request_id}
-        return Next(context.journal.move(job, State.UPLOADING, detail=detail))
+    if job.request_id is not None:  # of an earlier job of this content: the API may have its upload
+        to = State.WAITING if context.poller.is_expected(job) else State.UPLOADING
+        return Next(context.journal.move(job, to, detail={"request_id": job.request_id}))
     return upload(context, job)
 
 

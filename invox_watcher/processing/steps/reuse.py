@@ -37,7 +37,7 @@ def reuse(context: Context, job: Job) -> Next:
     return accept(
         context,
         job,
-        parse_reply(payload),
+        parse_reply(payload, duration_seconds=job.duration_seconds, pushed=True),
         "reuse",
         request_id=original.request_id,
         uploaded_at=original.uploaded_at,
