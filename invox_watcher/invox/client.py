@@ -323,7 +323,7 @@ class InvoxApi:
             raise _protocol_error(reply, "has a presignedUrl that is not an http(s) address")
         downgraded = parts.scheme == "http" and self._base_url.lower().startswith("https:")
         if downgraded and not is_loopback(parts.hostname or ""):
-            raise _protocol_error(reply, "has a presignedUrl without encryption (http), which is not used")
+            raise _protocol_error(reply, "has an unencrypted presignedUrl (http), which is not used")
 
 
 def _blamed(error: ApiError, *, on_set_up: bool) -> ApiError:
