@@ -59,7 +59,7 @@ class ApiRequest:
 
 @dataclass(frozen=True)
 class ApiCall:
-    """A request and what came of it: a reply, or an error if there was none."""
+    """A request and its outcome: a reply, or an error if there was none."""
 
     request: ApiRequest
     seconds: float
@@ -96,7 +96,7 @@ class InvoxApi:
         on_call: Callable[[ApiCall], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`on_call` hears of every call, with all that was sent and received."""
+        """`on_call` gets every call, with all that was sent and received."""
         self._client = client
         self._options = options
         self._base_url = options.base_url.rstrip("/")
@@ -174,7 +174,8 @@ class InvoxApi:
         )
         if not reply.ok:
             error = storage_failure(reply, self._options.retry_max_seconds)
-            raise _blamed(error, on_set_up=mime_type not in self._stored_types and reply.status != 413)
+            first = mime_type not in self._stored_types and error.code != "too_large"
+            raise _blamed(error, on_set_up=first)
         self._stored_types.add(mime_type)
 
     def has_stored(self, mime_type: str) -> bool:
@@ -322,7 +323,7 @@ class InvoxApi:
             raise _protocol_error(reply, "has a presignedUrl that is not an http(s) address")
         downgraded = parts.scheme == "http" and self._base_url.lower().startswith("https:")
         if downgraded and not is_loopback(parts.hostname or ""):
-            raise _protocol_error(reply, "has a presignedUrl without encryption (http), which is not used")
+            raise _protocol_error(reply, "has an unencrypted presignedUrl (http), which is not used")
 
 
 def _blamed(error: ApiError, *, on_set_up: bool) -> ApiError:

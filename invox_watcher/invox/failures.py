@@ -19,8 +19,9 @@ from invox_watcher.errors import (
 from invox_watcher.net import HttpReply, media_type, read_object, retry_after_seconds
 
 _TRANSIENT = frozenset({408, 425, 429})
-# S3 says 400 if a connection stalled or broke off, which is no fault of the recording.
+# S3 says 400 if a connection stalled or was interrupted; the recording is not at fault.
 _TRANSIENT_STORAGE_CODES = frozenset({"RequestTimeout", "IncompleteBody"})
+_TOO_LARGE_CODES = frozenset({"EntityTooLarge"})
 _QUOTE_LENGTH = 200
 # What AWS API Gateway answers with 403 for a path that it does not know.
 _GATEWAY_MESSAGES = frozenset({"missing authentication token", "forbidden"})
@@ -182,7 +183,11 @@ def storage_failure(reply: HttpReply, max_seconds: float) -> ApiError:
     if status in _TRANSIENT or code in _TRANSIENT_STORAGE_CODES or (status >= 500 and status != 501):
         return unavailable(reply, message, max_seconds)
     if 400 <= status < 500 or status == 501:
-        return ApiRejectedError(message, status=status, hint="Check api.mime_types and upload.headers.")
+        too_large = status == 413 or code in _TOO_LARGE_CODES
+        hint = "Check api.mime_types and upload.headers."
+        if too_large:
+            hint = f"Does storage have a limit on the size? Else: {hint}"
+        return ApiRejectedError(message, code="too_large" if too_large else None, status=status, hint=hint)
     return ApiUnavailableError(message, code="api_protocol", status=status, hint=_CHECK)
 
 

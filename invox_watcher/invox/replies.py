@@ -1,4 +1,4 @@
-"""What the API says of one transcription: pending, completed with words, or failed with a reason.
+"""What the API answers about one transcription: pending, completed with words, or failed with a reason.
 
 The vendor's pages contradict one another about names, types and states, so `parse_reply` reads all of them
 by their meaning. A reply with words is never refused for an odd field beside them.
@@ -45,7 +45,7 @@ class TranscriptionReply:
     transcript: Transcript | None
     error_message: str | None
     raw: Any  # what the API sent, unchanged
-    unknown_status: str | None = None  # a state that nobody documented, shortened; it counts as PENDING
+    unknown_status: str | None = None  # a state that is not documented, shortened; it counts as PENDING
     repairs: tuple[str, ...] = ()  # what was repaired or left out, without a word of it
 
 

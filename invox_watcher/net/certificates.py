@@ -1,4 +1,4 @@
-"""What a server's certificate says of itself, trusted or not, for a person who looks for the fault."""
+"""What a server's certificate contains, trusted or not, for a person who looks for the fault."""
 
 from __future__ import annotations
 

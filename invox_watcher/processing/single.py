@@ -26,7 +26,7 @@ from invox_watcher.processing.backoff import Backoff
 from invox_watcher.processing.polling import PollingPolicy, first_poll_delay, next_poll_delay
 from invox_watcher.times import utc_now
 
-_MOST_UNUSABLE = 3  # replies in a row that are no answer: a person waits, and should see why
+_MOST_UNUSABLE = 3  # replies in a row without a usable answer: a person waits, and should see why
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class SingleResult:
 def transcribe_single(
     file: BinaryIO, single: Single, *, size_bytes: int, mime_type: str, duration_seconds: float | None
 ) -> SingleResult:
-    """Upload the recording and wait for what the API says of it.
+    """Upload the recording and wait for its result, words or an error.
 
     Raises:
         ApiError: the API, or the storage, did not accept it.
@@ -77,7 +77,7 @@ def poll_single(
 ) -> SingleResult:
     """Poll until there is a transcript or an error.
 
-    An API that has never heard of the request is believed only for an `uncertain` upload, and not at once.
+    A reply that the request is unknown is believed only for an `uncertain` upload, and not at once.
 
     Raises:
         ApiError: the API refuses to say, or says nothing usable several times in a row.
