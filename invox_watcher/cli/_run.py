@@ -71,13 +71,13 @@ def check(options: argparse.Namespace) -> int:
     """Try everything that a run needs."""
     from invox_watcher.diagnostics import check as checks  # noqa: PLC0415 - see `run`
 
-    config = config_of(options)
-    require_owner(config)
-    act_as_owner(config)
     if options.trial is not None:
         from invox_watcher.cli._transcribe import try_one  # noqa: PLC0415 - see `run`
 
-        return try_one(config, options.trial)
+        return try_one(config_of(options, folders=False), options.trial)
+    config = config_of(options)
+    require_owner(config)
+    act_as_owner(config)
     found = checks.findings(config, config_file(options))
     ending = next((finding.status for finding in found if finding.status), ExitStatus.OK)
     if options.json:

@@ -100,7 +100,12 @@ def test_the_transcript_and_nothing_else_is_printed(
         assert transcript["request_id"] in done.stderr
 
 
-def test_it_needs_no_folders_and_writes_nothing(tmp_path: Path, recording: Path, api: Sandbox) -> None:
+@pytest.mark.parametrize(
+    ("command", "begins"), [("transcribe", "Speaker_00: "), ("check --try", "1. asking")]
+)
+def test_it_needs_no_folders_and_writes_nothing(
+    command: str, begins: str, tmp_path: Path, recording: Path, api: Sandbox
+) -> None:
     config = tmp_path / "config.yaml"
     credentials = {"app_id": "sandbox-app", "api_key": "sandbox-key"}
     keys = {"api": {"base_url": api.base_url}, "credentials": credentials, "polling": {"first_seconds": 0.1}}
@@ -108,11 +113,11 @@ def test_it_needs_no_folders_and_writes_nothing(tmp_path: Path, recording: Path,
     before = sorted(tmp_path.iterdir())
     environ = {name: value for name, value in os.environ.items() if not name.startswith("INVOX_")}
     done = subprocess.run(
-        [sys.executable, "-c", WATCHED, "transcribe", str(recording), "--config", str(config)],
+        [sys.executable, "-c", WATCHED, *command.split(), str(recording), "--config", str(config)],
         capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path,
         env=environ | {"PYTHONPATH": os.getcwd(), "PYTHONDONTWRITEBYTECODE": "1"},
     )  # fmt: skip
-    assert (done.returncode, done.stdout[:4]) == (0, "Spea"), done.stderr
+    assert (done.returncode, done.stdout[: len(begins)]) == (0, begins), done.stderr
     assert sorted(tmp_path.iterdir()) == before
 
 

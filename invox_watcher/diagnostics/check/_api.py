@@ -14,7 +14,7 @@ from invox_watcher.diagnostics.check._finding import Finding, warning
 from invox_watcher.diagnostics.trial import Trial
 from invox_watcher.errors import ApiError, ApiRejectedError, ExitStatus, RequestUnknownError
 from invox_watcher.invox import ApiCall, InvoxApi, ReplyStatus
-from invox_watcher.net import HttpClient, described_certificate
+from invox_watcher.net import HttpClient, described_certificate, host_of
 
 _SKEW_SECONDS = 300.0
 _CERTIFICATE_SECONDS = 10.0
@@ -91,7 +91,7 @@ def _calls(config: Config, api: InvoxApi, client: HttpClient, calls: list[ApiCal
         except ApiError as error:
             yield _failed(error, "storage", name="storage", url=url)
         else:
-            yield Finding("storage", seen=f"{urlsplit(url).hostname} accepts connections")
+            yield Finding("storage", seen=f"{host_of(url)} accepts connections")
     if failure is None or failure.code in _OF_ONE_CALL:
         yield _status(api, calls)
 
