@@ -132,6 +132,7 @@ LEAKS: dict[str, list[ApiCall]] = {
         result({"results": {REQUEST_ID: DONE}}),
     ],
     "a token as a name": [token({TOKEN: "issued"})],
+    "an APP Id as a name": [token({"accessToken": TOKEN, "clients": {APP_ID: 1}})],
     "a token as plain text": [token(TOKEN.encode())],
     "a token in a name": [token({"accessToken": TOKEN, f"grant-{TOKEN}": 1})],
     "a signature as a name": [upload(), presign({"presignedUrl": "https://x", SIGNATURE: 1})],
