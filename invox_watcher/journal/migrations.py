@@ -47,7 +47,7 @@ def require_current(connection: sa.Connection, path: Path) -> None:
 
 
 def migrate(connection: sa.Connection, path: Path) -> Migration | None:
-    """Create the tables in an empty journal, or convert an earlier release's; None if there was nothing to convert.
+    """Create the tables in an empty journal, or convert an earlier release's; None if nothing was converted.
 
     Raises:
         JournalError: a newer release wrote it, or there is no space for its copy. The journal is unchanged.
