@@ -1,6 +1,6 @@
-"""From the configuration to finished parts: one function builds each, and `assemble` all that a daemon needs.
+"""From the configuration to finished parts: one function for each, and `assemble` for all of a daemon's.
 
-`check` and the commands use single ones. Nothing else in the package takes the configuration apart.
+`check` and other commands use single parts. Nothing else in the package takes the configuration apart.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Parts:
 def assemble(
     config: Config, folders: Folders, *, patience_seconds: float, on_crash: Callable[[], None], clock: Clock
 ) -> Parts:
-    """All parts by one configuration, on `folders` that `claim_folders` has claimed.
+    """All parts that one configuration describes, with `folders` that `claim_folders` has claimed.
 
     `patience_seconds`: how long a part may make no progress. `on_crash` is called when a thread of the engine
     dies.
@@ -136,7 +136,8 @@ def named_folders(folders: Folders) -> dict[str, Path]:
 def locked_by(config: Config) -> list[Path]:
     """What a daemon with this configuration locks for itself alone.
 
-    The folder of recordings under way, too: two journals over the same folders would take each other's.
+    The folder of recordings under way, too: two journals over the same folders would take each other's
+    recordings.
     """
     return [config.state.directory / LOCK_FILE, config.folders.processing]
 
@@ -163,7 +164,7 @@ def claim_folders(config: Config, locks: Locks) -> Folders:
 
 
 def folder_monitor_of(config: Config, folders: Folders, journal: Journal) -> FolderMonitor:
-    """The monitor of these folders, which the state directory records as the daemon's from now on.
+    """The monitor of these folders; the state directory records that the daemon uses them.
 
     Raises:
         FolderError: recordings under way are elsewhere, or the state directory can't be written.
@@ -185,7 +186,7 @@ def folder_monitor_of(config: Config, folders: Folders, journal: Journal) -> Fol
 
 
 def journal_of(config: Config, audit: AuditLog) -> Journal:
-    """The journal in the state directory; it marks jobs that end in a state with a command.
+    """The journal in the state directory; it marks the jobs for which a hook has to run.
 
     Raises:
         JournalError: it can't be used.

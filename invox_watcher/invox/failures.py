@@ -1,6 +1,6 @@
 """What an answer outside 2xx means, and which key of the configuration it leads to.
 
-Of the vendor's words only a message is quoted, short and without anything that looks like a secret.
+Only the vendor's message is quoted, shortened and without anything that looks like a secret.
 """
 
 from __future__ import annotations
@@ -161,14 +161,14 @@ def token_failure(reply: HttpReply, *, secrets: tuple[str, ...], max_seconds: fl
 
 
 def set_up_failure(error: ApiRejectedError) -> ApiRefusedError:
-    """A rejection of the very first requests: of the set-up and not of a recording."""
+    """A rejection of the first requests of their kind: the set-up is at fault, not a recording."""
     return ApiRefusedError(error.message, code="rejected", status=error.status, hint=error.hint)
 
 
 def storage_failure(reply: HttpReply, max_seconds: float) -> ApiError:
     """What a status outside 2xx of an upload means."""
     status = reply.status
-    # S3's errors are XML; of their text only the code is taken, the rest quotes the URL's signature.
+    # S3's errors are XML; only the code is taken from their text: the rest quotes the URL's signature.
     found = re.search(rb"<Code>(\w{1,64})</Code>", reply.body)
     code = found[1].decode("ascii", "replace") if found else ""
     message = f"The upload: {reply.where} answered {status}{f' ({code})' if code else ''}."
@@ -186,7 +186,7 @@ def storage_failure(reply: HttpReply, max_seconds: float) -> ApiError:
         too_large = status == 413 or code in _TOO_LARGE_CODES
         hint = "Check api.mime_types and upload.headers."
         if too_large:
-            hint = f"Does storage have a limit on the size? Else: {hint}"
+            hint = f"Does storage limit the size of uploads? Otherwise: {hint}"
         return ApiRejectedError(message, code="too_large" if too_large else None, status=status, hint=hint)
     return ApiUnavailableError(message, code="api_protocol", status=status, hint=_CHECK)
 
@@ -244,7 +244,7 @@ def _is_from_elsewhere(reply: HttpReply) -> bool:
 
 
 def _header_hint(reply: HttpReply) -> str:
-    """API Gateway says "Forbidden" for a path that it does not know as for a key that it misses."""
+    """API Gateway answers "Forbidden" for an unknown path and for a missing key alike."""
     return ", or a header is missing: api.headers" if _is_forbidden(reply) else ""
 
 

@@ -1,7 +1,7 @@
 """Decides *when* to advance *which* job: due times, worker threads, the breaker, and what follows an error.
 
-Jobs lie in one of two lanes by due time: those that move a recording's bytes (hash, upload) have
-`upload.workers` threads, everything else has a few of its own, so that a gigabyte on a slow line never delays
+There are two lanes, each ordered by due time: jobs that move a recording's bytes (hash, upload) have
+`upload.workers` threads, all others have a few of their own, so that a gigabyte on a slow line never delays
 a transcript. A job that waits is an entry in a lane and costs no thread.
 """
 
@@ -145,7 +145,7 @@ class Engine:
 
     @property
     def has_capacity(self) -> bool:
-        """Whether a new recording may be taken: few enough under way, the disk writes, the API lets us in."""
+        """Whether one more recording may be taken: by their number, and unless disk or API refuse."""
         with self._lock:
             refused = isinstance(self._api_fault, ApiRefusedError) and self._breaker.is_open
             # With nothing under way the next recording is the probe, of the API and of the disk.
@@ -176,12 +176,12 @@ class Engine:
 
     @property
     def api_is_unavailable(self) -> bool:
-        """Whether nothing but probes is sent to the API for now, because it does not answer or refuses us."""
+        """Whether the API refuses our calls or does not answer, so that only probes are sent for now."""
         return self._current_api_fault() is not None
 
     @property
     def blocking_fault(self) -> InvoxError | None:
-        """The error for which a gate is closed, with its exit status; the API's first."""
+        """The error that keeps a gate closed, the API's first; None if both are open."""
         return self._current_api_fault() or self._storage_fault()
 
     def _current_api_fault(self) -> InvoxError | None:
@@ -256,7 +256,7 @@ class Engine:
             return self._breaker.admit(self._clock())
 
     def _record_api_error(self, error: Exception) -> None:
-        """Report to the breaker that a step failed that asks the API."""
+        """Report to the breaker that a step that asks the API has failed."""
         if not isinstance(error, ApiError):
             return  # says nothing about the API
         if not rule_for(error).blames_api:

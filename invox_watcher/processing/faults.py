@@ -38,7 +38,7 @@ class Action(Enum):
 
     STOP = auto()  # the daemon is stopping: leave the job as it is
     GO_ON = auto()  # another process has moved the job: take the step of the state found
-    HOLD = auto()  # disk, share or journal refuse: wait, however long; no attempt is spent
+    HOLD = auto()  # disk, share or journal refuses writes: wait, however long; no attempt is spent
     RETRY = auto()  # take the step again later
     CHECK_AGAIN = auto()  # the recording is missing: take the step again soon, to be certain
     VANISH = auto()  # it is missing again: close the job
@@ -82,7 +82,7 @@ RULES: dict[type[Exception], Rule] = {
     FolderError: Rule(Action.FAIL),
     NotPermittedError: Rule(Action.FAIL),
     InvoxError: Rule(Action.FAIL),
-    OSError: Rule(Action.RETRY, blames_files=True),  # if a file is closed when its share is unavailable
+    OSError: Rule(Action.RETRY, blames_files=True),  # closing a file fails if its share is unavailable
     Exception: Rule(Action.RETRY),  # a bug in one step must not take the others down
 }
 
@@ -133,7 +133,7 @@ def judge(error: Exception, job: Job, circumstances: Circumstances) -> Verdict:
 
 
 def is_of_set_up(error: Exception, job: Job) -> bool:
-    """Whether no recording can be at fault: before the upload the API knows nothing but its type."""
+    """Whether the recording can't be at fault: before an upload the API knows only its MIME type."""
     if isinstance(error, ApiRefusedError):
         return True
     return job.state is State.IDENTIFIED and isinstance(error, ApiError) and error.code == "api_protocol"
