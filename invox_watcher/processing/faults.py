@@ -94,6 +94,7 @@ class Circumstances:
     max_attempts: int
     folders_fault: InvoxError | None = None  # why the folders are unavailable
     api_is_unavailable: bool = False  # the breaker is open
+    recording_is_at_fault: bool = False  # others' calls succeed: see `ApiHealth`
     was_missing: bool = False  # the recording was missing at the job's last step, too
 
 
@@ -120,16 +121,21 @@ def judge(error: Exception, job: Job, circumstances: Circumstances) -> Verdict:
         return Verdict(Action.CHECK_AGAIN, fault, job.attempts)
     if rule.action is not Action.RETRY:
         return Verdict(rule.action, fault, job.attempts)
-    # While the breaker is open, or if the set-up is wrong, no attempt is spent: the job is not at fault. But
-    # what may have been paid for is spent all the same.
-    blameless = circumstances.api_is_unavailable or is_of_set_up(error, job)
-    spent = not blameless or isinstance(error, UploadUncertainError)
-    attempts = job.attempts + spent
+    attempts = job.attempts + (spent := _spends_attempt(error, job, circumstances))
     # What may have been paid for is not given up because of a disk.
     never = job.state.must_end or (job.state.may_be_paid_for and isinstance(error, StorageError))
     if spent and attempts >= circumstances.max_attempts and not never:
         return Verdict(Action.FAIL, fault, job.attempts)
     return Verdict(Action.RETRY, fault, attempts)
+
+
+def _spends_attempt(error: Exception, job: Job, circumstances: Circumstances) -> bool:
+    """Neither an outage nor a wrong set-up counts; an uncertain upload does, as it may have been paid for."""
+    if isinstance(error, UploadUncertainError):
+        return True
+    if isinstance(error, ApiUnavailableError) and not is_of_set_up(error, job):
+        return circumstances.recording_is_at_fault
+    return not (circumstances.api_is_unavailable or is_of_set_up(error, job))
 
 
 def is_of_set_up(error: Exception, job: Job) -> bool:
