@@ -1,4 +1,3 @@
-# ruff: noqa: I001 - the modules of that release are not here, so that their order depends on the checkout
 """Writes journal.sql and outbox/ with the release whose journal had version 2: see ../README.md.
 
 That release's own pipeline takes recordings from its inbox, against its own sandbox, and is stopped in every
