@@ -188,7 +188,7 @@ class HttpClient:
             else:
                 answered = f"{exchange.where} answered {reply.status}"
                 if reply.ok and not reader.handed_over:
-                    failure = _interrupted(f"{answered} before it had all bytes.")
+                    failure = _interrupted(f"{answered} before it had received all bytes.")
                 elif reader.handed_over and not reply.ok and not _is_definite_no(reply):
                     failure = _uncertain(f"{answered}, but may have taken it.")
                 else:
@@ -293,9 +293,10 @@ def _decoded(body: bytes, response: requests.Response, where: str, max_bytes: in
 
 def _too_large(status: int, where: str, max_bytes: int) -> ApiUnavailableError:
     return ApiUnavailableError(
-        f"The reply of {where} is too large: more than {max_bytes / _MIB:g} MiB.",
+        f"The reply of {where} exceeds {max_bytes / _MIB:g} MiB.",
         code="api_protocol",
         status=status,
+        hint="Ask the vendor: no transcript is that long.",
     )
 
 
