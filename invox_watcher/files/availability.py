@@ -69,14 +69,21 @@ class FolderMonitor:
     `watch` runs in a thread of its own, the rest may be called from any.
     """
 
-    def __init__(self, folders: Mapping[str, Path], *, clock: Callable[[], float] = time.monotonic) -> None:
-        """The folders as they are now.
+    def __init__(
+        self,
+        folders: Mapping[str, Path],
+        *,
+        contested: Callable[[], InvoxError | None] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """The folders as they are now. `contested` checks whether another instance has begun to use one.
 
         Raises:
             FoldersGoneError: one is unavailable.
         """
         self._folders = {name: os.path.abspath(folder) for name, folder in folders.items()}
         self._places: dict[str, Place] = {}
+        self._contested = contested
         self._clock = clock
         self._problem: InvoxError | None = None
         if (problem := self.unavailable()) is not None:
@@ -113,7 +120,9 @@ class FolderMonitor:
         while not stop.is_set():
             # In a thread of its own: on a share whose server hangs, a check may never return.
             check = threading.Thread(
-                target=lambda: self._found(self.unavailable()), name="folders-check", daemon=True
+                target=lambda: self._found(self.unavailable() or self._contested()),
+                name="folders-check",
+                daemon=True,
             )
             began = self._clock()
             check.start()

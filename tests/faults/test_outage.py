@@ -75,7 +75,7 @@ def clinic_with(root: Path, base_url: str, *, recordings: int) -> Clinic:
 
 
 def under_way(clinic: Clinic) -> int:
-    return len(list(clinic.processing.iterdir())) if clinic.processing.exists() else 0
+    return len(list(clinic.processing.glob("[!.]*"))) if clinic.processing.exists() else 0
 
 
 def attempts_spent(clinic: Clinic) -> int:
