@@ -126,7 +126,7 @@ def _was_copied(mark: Mark, folder: int) -> bool:
 
 
 def inode_of(folder: int) -> int | None:
-    """The inode of the folder with this descriptor; None on a network share, where it says nothing."""
+    """The inode of the folder with this descriptor; None on a network share: it says nothing there."""
     with suppress(OSError):
         if not mount_of(os.readlink(f"/proc/self/fd/{folder}")).remote:
             return os.fstat(folder).st_ino

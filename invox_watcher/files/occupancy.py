@@ -213,7 +213,7 @@ class Occupancy:
         self._mark()
         own, paths = self._own(), self._paths()
         for path in own.folders - paths:
-            # It may be on a share that hangs. A mark that stays is no obstacle once it is no longer recorded.
+            # It may be on a share that hangs. A mark that stays is harmless once it is no longer recorded.
             probe = Probe("release", partial(marks.remove_mark, Path(path), own.id))
             probe.begin()
             probe.wait(time.monotonic() + _RELEASE_SECONDS)

@@ -6,6 +6,7 @@ import hashlib
 from collections import Counter
 from pathlib import Path
 
+from invox_watcher.files import MARK_FILE
 from invox_watcher.sandbox.server import Sandbox
 from tests.kit.clinic import Clinic
 
@@ -35,5 +36,5 @@ def assert_kept(clinic: Clinic, api: Sandbox, contents: set[str], *, failed: int
 
 
 def _contents(folder: Path) -> Counter[str]:
-    files = (path for path in folder.rglob("*") if path.is_file())
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name != MARK_FILE)
     return Counter(hashlib.sha256(path.read_bytes()).hexdigest() for path in files)

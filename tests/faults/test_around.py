@@ -95,8 +95,10 @@ def test_48_a_second_daemon_on_the_same_folders_is_refused(tmp_path: Path, api: 
     other = Clinic(tmp_path / "clinic", api.base_url, state={"directory": str(tmp_path / "other")})
     with running(clinic):
         result = other.run("run", "--once")
-        assert result.returncode == 75
-        assert "Another daemon is running on" in result.stderr
+        assert result.returncode == 78
+        assert f"is used as folders.inbox by the invox-watcher instance with state directory {clinic.root}" in (
+            result.stderr
+        )
 
 
 def test_48_of_many_that_start_at_once_one_runs(clinic: Clinic, api: Sandbox) -> None:

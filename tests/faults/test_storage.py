@@ -218,16 +218,14 @@ def strike(zygote: Zygote, root: Path, api: Sandbox, fault: Fault, at: int) -> T
 def assert_nothing_half_done(clinic: Clinic, *contents: str) -> None:
     """Each recording is in exactly one place and none means failure; what is in the outbox is whole."""
     folders = (clinic.inbox, clinic.processing, clinic.done, clinic.failed)
-    places = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+    places = [folder / name for folder in folders for name in clinic.files(folder)]
     assert sorted(hashlib.sha256(path.read_bytes()).hexdigest() for path in places) == sorted(contents)
     assert clinic.files(clinic.failed) == []
-    for path in clinic.outbox.rglob("*"):
-        if path.is_file():
-            assert not path.name.startswith(".")
-            text = path.read_text()
-            assert (
-                json.loads(text)["source"]["sha256"] in contents if path.suffix == ".json" else "-->" in text
-            )
+    for name in clinic.files(clinic.outbox):
+        path = clinic.outbox / name
+        assert not path.name.startswith(".")
+        text = path.read_text()
+        assert json.loads(text)["source"]["sha256"] in contents if path.suffix == ".json" else "-->" in text
 
 
 def sample(zygote: Zygote, root: Path, api: Sandbox, fault: Fault) -> None:
@@ -366,4 +364,4 @@ def test_32_an_unwritable_done_folder_delays_only_the_filing(
 
 def inodes_in(folder: Path) -> dict[str, int]:
     """Which files lie below `folder`, by name: one that is written again gets another inode."""
-    return {path.name: path.stat().st_ino for path in folder.rglob("*") if path.is_file()}
+    return {path.name: path.stat().st_ino for path in folder.rglob("[!.]*") if path.is_file()}

@@ -162,7 +162,7 @@ def test_20_twenty_thousand_recordings_at_once_are_all_taken(tmp_path: Path) -> 
         process = clinic.start()
         try:
             move_in_while_stopped(process, clinic, names)
-            wait_for("the inbox is empty", lambda: not os.listdir(clinic.inbox), seconds=800)
+            wait_for("the inbox is empty", lambda: not clinic.files(clinic.inbox), seconds=800)
             assert stop(process, seconds=30) == 0
         finally:
             process.kill()
