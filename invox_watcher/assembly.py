@@ -109,7 +109,15 @@ def assemble(
             journal=journal,
             client=client,
             inbox=inbox,
-            intake=Intake(folders, pipeline, engine, inbox, gates=gates, stop=stop),
+            intake=Intake(
+                folders,
+                pipeline,
+                engine,
+                inbox,
+                gates=gates,
+                contested=folder_monitor.is_contested,
+                stop=stop,
+            ),
             engine=engine,
             folder_monitor=folder_monitor,
             journal_monitor=journal_monitor,
@@ -173,7 +181,7 @@ def claim_folders(config: Config, locks: Locks) -> Folders:
     except OSError as error:
         raise unusable(directory, error) from None
     check_mounted(directory, named_folders(folders).values())
-    occupancy.check_around()  # before anything is created in a folder of another instance
+    occupancy.check()  # before anything is created in, or around, a folder of another instance
     folders.prepare()
     occupancy.claim()
     return folders

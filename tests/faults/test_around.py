@@ -96,8 +96,9 @@ def test_48_a_second_daemon_on_the_same_folders_is_refused(tmp_path: Path, api: 
     with running(clinic):
         result = other.run("run", "--once")
         assert result.returncode == 78
-        assert f"is used as folders.inbox by the invox-watcher instance with state directory {clinic.root}" in (
-            result.stderr
+        assert (
+            f"is used as folders.inbox by the invox-watcher instance with state directory {clinic.root}"
+            in (result.stderr)
         )
 
 
