@@ -222,6 +222,9 @@ def test_51_a_marked_folder_moved_into_the_inbox_is_skipped(tmp_path: Path, api:
         assert first.files(first.inbox) == ["ward/deep/er.wav", "ward/theirs.wav", "ward/too.wav"]
         (event,) = first.events("inbox_occupied")
         assert f"with state directory {tmp_path}/second state uses this folder" in event["reason"]
+        explained = first.run("explain", str(first.inbox / "ward" / "deep" / "er.wav"))
+        assert f"{tmp_path}/second state uses this folder as folders.inbox" in explained.stdout
+        assert "The file would be ignored." in explained.stdout
         (first.inbox / "ward" / MARK_FILE).unlink()
         wait_for("what is free is taken", lambda: len(first.files(first.done)) == 4)
     assert api.stats()["uploads"] == 4

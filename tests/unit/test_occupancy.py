@@ -135,6 +135,17 @@ def test_locks_decide_if_the_marks_are_missing(tmp_path: Path, nested: Callable[
     second.start()
 
 
+@pytest.mark.parametrize("outer_first", [True, False])
+def test_of_two_that_start_at_once_the_second_is_refused(tmp_path: Path, outer_first: bool) -> None:
+    outer, inner = Site(tmp_path / "outer"), Site(tmp_path / "outer" / "inbox" / "inner")
+    for site in (outer, inner):
+        for folder in site.folders.values():
+            folder.mkdir(parents=True, exist_ok=True)
+    first, second = (outer, inner) if outer_first else (inner, outer)
+    with first.occupancy._locked(), pytest.raises(FolderError, match="is locked by another process"):
+        second.occupancy.claim()  # the first one has marked nothing yet
+
+
 def test_folders_of_one_instance_may_not_be_one_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
