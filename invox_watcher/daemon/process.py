@@ -207,13 +207,13 @@ class Process:
             configure_log(config)
             self._exchange_for(config)
         except InvoxError as error:
+            self._release_others()
             log.error(Event.RELOAD_REFUSED, code=error.code, error=error.message, hint=error.hint)
             with suppress(InvoxError):
                 configure_log(self._config)
         else:
-            log.info(Event.RELOADED)
-        finally:
             self._release_others()
+            log.info(Event.RELOADED)
 
     def _release_others(self) -> None:
         try:
