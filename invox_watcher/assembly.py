@@ -1,6 +1,6 @@
-"""From the configuration to finished parts: one function builds each, and `assemble` all that a daemon needs.
+"""From the configuration to finished parts: one function for each, and `assemble` for all of a daemon's.
 
-`check` and the commands use single ones. Nothing else in the package takes the configuration apart.
+`check` and other commands use single parts. Nothing else in the package takes the configuration apart.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ from invox_watcher.processing import (
     Pipeline,
     PollingPolicy,
     ProcessingOptions,
+    Single,
 )
 from invox_watcher.retention import Ages, Retention
 
@@ -78,7 +79,7 @@ def assemble(
     on_crash: Callable[[], None],
     clock: Clock,
 ) -> Parts:
-    """All parts by one configuration, on `folders` that `claim_folders` has claimed with `locks`.
+    """All parts that one configuration describes, with `folders` that `claim_folders` has claimed by `locks`.
 
     `patience_seconds`: how long a part may make no progress. `on_crash` is called when a thread of the engine
     dies.
@@ -202,7 +203,7 @@ def release_others(config: Config, locks: Locks) -> None:
 def folder_monitor_of(
     config: Config, folders: Folders, journal: Journal, occupancy: Occupancy
 ) -> FolderMonitor:
-    """The monitor of these folders, which the state directory records as the daemon's from now on.
+    """The monitor of these folders; the state directory records that the daemon uses them.
 
     Raises:
         FolderError: recordings under way are elsewhere, or the state directory can't be written.
@@ -225,7 +226,7 @@ def folder_monitor_of(
 
 
 def journal_of(config: Config, audit: AuditLog) -> Journal:
-    """The journal in the state directory; it marks jobs that end in a state with a command.
+    """The journal in the state directory; it marks the jobs for which a hook has to run.
 
     Raises:
         JournalError: it can't be used.
@@ -329,14 +330,19 @@ def pipeline_of(
             mime_types=config.api.mime_types,
             formats=config.outputs.formats,
             speaker_names=config.outputs.speaker_names,
-            polling=PollingPolicy(
-                **config.polling.model_dump(),
-                callback_url=config.webhook.public_url if config.webhook.enabled else None,
-                confirm=config.webhook.confirm,
-            ),
+            polling=polling_policy_of(config),
         ),
         stop=stop,
         clock=clock,
+    )
+
+
+def polling_policy_of(config: Config) -> PollingPolicy:
+    """How results are polled for, or arrive by webhook."""
+    return PollingPolicy(
+        **config.polling.model_dump(),
+        callback_url=config.webhook.public_url if config.webhook.enabled else None,
+        confirm=config.webhook.confirm,
     )
 
 
@@ -362,6 +368,24 @@ def engine_of(
         on_room=on_room,
         on_crash=on_crash,
         clock=clock,
+    )
+
+
+def single_of(
+    config: Config,
+    client: HttpClient,
+    *,
+    stop: threading.Event,
+    on_request: Callable[[str], None],
+    on_call: Callable[[ApiCall], None] | None = None,
+) -> Single:
+    """What one recording needs that is transcribed without folders and journal."""
+    return Single(
+        api=api_of(config, client, on_call=on_call),
+        polling=polling_policy_of(config),
+        backoff=Backoff(config.retry.base_seconds, config.retry.max_seconds),
+        stop=stop,
+        on_request=on_request,
     )
 
 

@@ -67,10 +67,14 @@ def status(options: argparse.Namespace) -> ExitStatus:
     return ending
 
 
-def check(options: argparse.Namespace) -> ExitStatus:
+def check(options: argparse.Namespace) -> int:
     """Try everything that a run needs."""
     from invox_watcher.diagnostics import check as checks  # noqa: PLC0415 - see `run`
 
+    if options.trial is not None:
+        from invox_watcher.cli._transcribe import try_one  # noqa: PLC0415 - see `run`
+
+        return try_one(config_of(options, folders=False), options.trial)
     config = config_of(options)
     require_owner(config)
     act_as_owner(config)

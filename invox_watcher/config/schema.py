@@ -58,7 +58,7 @@ class TokenSection(Section):
     headers: Names = Field({"Authorization": "Basic {base64}"}, description="Its headers.")
     form: Names | None = Field(
         {"grant_type": "client_credentials"},
-        description="Its body, as a form; null for none.",
+        description="Its body, as a form; null for none. A GET has no body.",
     )
     json_body: JsonObject | None = Field(
         None,

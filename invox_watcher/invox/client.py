@@ -323,7 +323,7 @@ class InvoxApi:
             raise _protocol_error(reply, "has a presignedUrl that is not an http(s) address")
         downgraded = parts.scheme == "http" and self._base_url.lower().startswith("https:")
         if downgraded and not is_loopback(parts.hostname or ""):
-            raise _protocol_error(reply, "has a presignedUrl without encryption (http), which is not used")
+            raise _protocol_error(reply, "has an unencrypted presignedUrl (http), which is not used")
 
 
 def _blamed(error: ApiError, *, on_set_up: bool) -> ApiError:
@@ -336,5 +336,5 @@ def _protocol_error(reply: HttpReply, what: str) -> ApiUnavailableError:
         f"The reply of {reply.where} {what}.",
         code="api_protocol",
         status=reply.status,
-        hint="It will not pass by itself: `invox-watcher check --try FILE` shows the fields of each reply.",
+        hint="It will not pass by itself. `invox-watcher check --try FILE` shows the fields of each reply.",
     )

@@ -1,6 +1,6 @@
 """What an answer outside 2xx means, and which key of the configuration it leads to.
 
-Of the vendor's words only a message is quoted, short and without anything that looks like a secret.
+Only the vendor's message is quoted, shortened and without anything that looks like a secret.
 """
 
 from __future__ import annotations
@@ -27,6 +27,21 @@ _QUOTE_LENGTH = 200
 _GATEWAY_MESSAGES = frozenset({"missing authentication token", "forbidden"})
 _PERMISSION = "batch-transcribe"
 _CHECK = "`invox-watcher check --try FILE` shows each request and reply."
+_VERSION_HINT = "Check api.version: which version is the account on? null sends none."
+_GET_HINTS = {"api.status_path": " With {request_id} in that path, the request is a GET."}
+# Statuses of a token request that are about its form: method, not acceptable, media type, content.
+_NOT_OF_CREDENTIALS = frozenset({405, 406, 411, 415, 422})
+_OF_CREDENTIALS = (
+    "client",
+    "credential",
+    "secret",
+    "password",
+    "unauthorized",
+    "api key",
+    "apikey",
+    "app id",
+)
+_MISSING = ("required", "missing", "field", "parameter", "must have")
 
 
 def complaint(reply: HttpReply) -> dict[str, Any]:
@@ -102,7 +117,7 @@ def call_failure(
     if status in (404, 405) or is_unknown_path(reply):
         hint = (
             f"There seems to be nothing under this path. Check {setting} and"
-            f" api.base_url{_header_hint(reply)}. {_CHECK}"
+            f" api.base_url{_header_hint(reply)}.{_GET_HINTS.get(setting, '')} {_CHECK}"
         )
         return ApiRefusedError(message, code="not_found", status=status, hint=hint)
     if status == 401:
@@ -133,34 +148,27 @@ def token_failure(reply: HttpReply, *, secrets: tuple[str, ...], max_seconds: fl
         return _from_elsewhere(reply, "Asking for a token")
     if status in _TRANSIENT or status >= 500:
         return unavailable(reply, message, max_seconds)
-    if status in (404, 405) or is_unknown_path(reply):
-        hint = (
-            "There seems to be nothing under this path. Check api.token (url, method) and"
-            f" api.base_url{_header_hint(reply)}. {_CHECK}"
-        )
-        return ApiRefusedError(message, code="token_not_found", status=status, hint=hint)
-    if status in (406, 415, 422):
-        hint = f"The API wants another kind of request: check api.token.form, .json and .headers. {_CHECK}"
-        return ApiRefusedError(message, code="token_request", status=status, hint=hint)
-    if status == 400 and "version" in said.lower():
-        hint = _request_hint(said, "api.token")
-        return ApiRefusedError(message, code="token_request", status=status, hint=hint)
+    if status == 404 or is_unknown_path(reply):
+        return ApiRefusedError(message, code="token_not_found", status=status, hint=_token_path_hint(reply))
+    if status in _NOT_OF_CREDENTIALS or (status == 400 and not _is_about_credentials(said)):
+        return ApiRefusedError(message, code="token_request", status=status, hint=_token_hint(reply, said))
     hint = (
-        "Check credentials.app_id and credentials.api_key. If they are right, the API may want them"
-        " in another way: api.token (url, method, headers, form, json), or another header: api.headers."
+        "Check credentials.app_id and credentials.api_key. If they are right, the API may want them in"
+        " another way: check api.token.headers, api.token.json and api.token.form, or a further header:"
+        " api.headers."
     )
     return ApiRefusedError(message, code="credentials", status=status, hint=hint)
 
 
 def set_up_failure(error: ApiRejectedError) -> ApiRefusedError:
-    """A rejection of the very first requests: of the set-up and not of a recording."""
+    """A rejection of the first requests of their kind: the set-up is at fault, not a recording."""
     return ApiRefusedError(error.message, code="rejected", status=error.status, hint=error.hint)
 
 
 def storage_failure(reply: HttpReply, max_seconds: float) -> ApiError:
     """What a status outside 2xx of an upload means."""
     status = reply.status
-    # S3's errors are XML; of their text only the code is taken, the rest quotes the URL's signature.
+    # S3's errors are XML; only the code is taken from their text: the rest quotes the URL's signature.
     found = re.search(rb"<Code>(\w{1,64})</Code>", reply.body)
     code = found[1].decode("ascii", "replace") if found else ""
     message = f"The upload: {reply.where} answered {status}{f' ({code})' if code else ''}."
@@ -178,20 +186,56 @@ def storage_failure(reply: HttpReply, max_seconds: float) -> ApiError:
         too_large = status == 413 or code in _TOO_LARGE_CODES
         hint = "Check api.mime_types and upload.headers."
         if too_large:
-            hint = f"Does storage have a limit on the size? Else: {hint}"
+            hint = f"Does storage limit the size of uploads? Otherwise: {hint}"
         return ApiRejectedError(message, code="too_large" if too_large else None, status=status, hint=hint)
     return ApiUnavailableError(message, code="api_protocol", status=status, hint=_CHECK)
 
 
 def _request_hint(said: str, setting: str) -> str:
-    if "version" in said.lower():
-        return "Check api.version: which version is the account on? null sends none."
-    if "mime" in said.lower() or "type" in said.lower():
+    text = said.lower()
+    if "version" in text:
+        return _VERSION_HINT
+    if "mime" in text or "type" in text:
         return "Check api.mime_types: which types does the account take?"
+    if setting == "api.presign_path" and any(word in text for word in _MISSING):
+        return (
+            "The API wants a further field in the request for an upload address: set it in"
+            f" api.presign_fields. Check api.version and api.headers too. {_CHECK}"
+        )
     return (
         f"The API wants something else in the request: check {setting}, api.version, api.headers and, for an"
         f" upload, api.mime_types and api.presign_fields. {_CHECK}"
     )
+
+
+def _is_about_credentials(said: str) -> bool:
+    return any(word in said.lower() for word in _OF_CREDENTIALS)
+
+
+def _token_path_hint(reply: HttpReply) -> str:
+    keys = "api.token.url, api.token.method and api.base_url"
+    if _is_forbidden(reply):
+        return (
+            "API Gateway answers so if it misses a header, or if there is nothing under this path. Check"
+            f" api.headers, {keys}. {_CHECK}"
+        )
+    return f"There seems to be nothing under this path. Check {keys}. {_CHECK}"
+
+
+def _token_hint(reply: HttpReply, said: str) -> str:
+    """Which key of the token request is the likeliest: it comes first."""
+    text = said.lower()
+    if reply.status == 405:
+        return f"The API wants another method: check api.token.method, then api.token.url. {_CHECK}"
+    if "version" in text:
+        return _VERSION_HINT
+    if "header" in text:
+        keys = "api.token.headers, api.token.json and api.token.form"
+    elif reply.status == 400:
+        keys = "api.token.form, api.token.json and api.token.headers"
+    else:
+        keys = "api.token.json, api.token.form and api.token.headers"
+    return f"The API wants another kind of request: check {keys}. {_CHECK}"
 
 
 def _is_from_elsewhere(reply: HttpReply) -> bool:
@@ -200,9 +244,12 @@ def _is_from_elsewhere(reply: HttpReply) -> bool:
 
 
 def _header_hint(reply: HttpReply) -> str:
-    """API Gateway says "Forbidden" for a path that it does not know as for a key that it misses."""
-    text = complaint(reply).get("message")
-    return ", or a header is missing: api.headers" if str(text).strip().lower() == "forbidden" else ""
+    """API Gateway answers "Forbidden" for an unknown path and for a missing key alike."""
+    return ", or a header is missing: api.headers" if _is_forbidden(reply) else ""
+
+
+def _is_forbidden(reply: HttpReply) -> bool:
+    return str(complaint(reply).get("message")).strip().lower() == "forbidden"
 
 
 def _from_elsewhere(reply: HttpReply, doing: str) -> ApiRefusedError:

@@ -41,7 +41,9 @@ class TokenRequest:
     lifetime_seconds: float | None  # None: what the reply says
 
     def body(self, credentials: Mapping[str, str]) -> tuple[bytes | None, str | None]:
-        """The body to send and its type; None for no body."""
+        """The body to send and its type; None for no body, which a GET never has."""
+        if self.method == "GET":
+            return None, None
         if self.json is not None:
             return json.dumps(filled(self.json, credentials)).encode(), "application/json"
         if self.form is not None:

@@ -2,7 +2,7 @@
 
 The vendor has two signatures. `signature` proves that its maker knows the APP Secret, and nothing about the
 body: anyone who has seen one could send it with other words. So such a body is at first only a hint to ask
-the API, and a signature counts for the content that it first came with, forever. `requestSignature` covers
+the API, and a signature stays bound to the content that it first came with. `requestSignature` covers
 the body, so its words may be believed.
 """
 
@@ -81,8 +81,8 @@ class Credentials:
 def read_notice(body: bytes, credentials: Credentials) -> WebhookNotice | None:
     """The notice in `body`; None if it is not genuine. Never raises.
 
-    What is genuine but can't be used is a notice without a request id: its signature is to be remembered all
-    the same, so that it counts for nothing else.
+    A genuine body that can't be used gives a notice without a request id: its signature is recorded too, so
+    that it can't be used with other content.
     """
     if _REQUEST_SIGNATURE.search(body) is not None:
         notice = _signed_body(body, credentials)
@@ -109,14 +109,14 @@ def read_notice(body: bytes, credentials: Credentials) -> WebhookNotice | None:
 
 
 def only_tests(body: bytes | None) -> bool:
-    """Whether a body without a notice only tests the address: a small object with nothing of a result."""
+    """Whether a body without a notice only tests the address: small, and no field of a result."""
     if body is None or len(body) > _MAX_TEST_BYTES or not body.lstrip().startswith(b'{"'):
         return False
     return not any(word in body for word in _OF_A_RESULT)
 
 
 def refusal_of(body: bytes | None) -> Refusal:
-    """Which signature a body has that was refused."""
+    """Which signature a refused body has."""
     if body and _REQUEST_SIGNATURE.search(body) is not None:
         return "request_signature"
     return "signature" if body and _SIGNATURE.search(body) is not None else "no_signature"

@@ -15,10 +15,11 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from enum import Enum
 from typing import Any
 
+import requests
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
@@ -254,6 +255,19 @@ class Adapter(HTTPAdapter):
     def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **options: Any) -> None:
         super().init_poolmanager(connections, maxsize, block, blocksize=_BLOCK_BYTES, **options)
         self.poolmanager.pool_classes_by_scheme = _POOLS
+
+    def connect(self, url: str, *, verify: bool | str, proxies: Mapping[str, str], timeout: float) -> None:
+        """Open a connection to the host of `url`, TLS included, and close it; nothing is requested."""
+        request = requests.Request("GET", url).prepare()
+        pool: Any = self.get_connection_with_tls_context(request, verify, proxies=dict(proxies))
+        connection = pool._get_conn(timeout)
+        try:
+            if pool.proxy is not None and pool.scheme == "https":
+                pool._prepare_proxy(connection)
+            else:
+                connection.connect()
+        finally:
+            connection.close()
 
     def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
         manager = super().proxy_manager_for(proxy, blocksize=_BLOCK_BYTES, **options)

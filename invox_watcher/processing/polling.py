@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from enum import Enum, auto
 from typing import Literal
 
-from invox_watcher.errors import ApiError, ApiRefusedError, ApiRejectedError, RequestUnknownError
+from invox_watcher.errors import ApiRefusedError, ApiRejectedError, RequestUnknownError
 from invox_watcher.events import Event, log
 from invox_watcher.invox import InvoxApi, ReplyStatus, TranscriptionReply, parse_reply
 from invox_watcher.job import Job, State
@@ -215,11 +215,15 @@ class ResultPoller:
             reply = self._api.result(request_id, duration_seconds=job.duration_seconds)
         except RequestUnknownError as error:
             if error.code == "not_found" and job.state is State.WAITING and not self._answered:
-                raise _of_set_up(error, "not_found") from None
+                raise ApiRefusedError(error.message, code="not_found", hint=error.hint, status=404) from None
             return self._denied(job)
         except ApiRejectedError as error:
             if self._policy.callback_url is None:
-                raise error if self._answered else _of_set_up(error, "rejected") from None
+                if self._answered:
+                    raise
+                raise ApiRefusedError(
+                    error.message, code="rejected", hint=error.hint, status=error.status
+                ) from None
             return self._denied(job)
         self._answered = True
         pending = reply.status is ReplyStatus.PENDING
@@ -306,7 +310,3 @@ class ResultPoller:
         # If webhooks are expected, the time of one that had to be polled for says how long we waited.
         by = "polling" if self._policy.callback_url is None else "webhook"
         return self._journal.transcription_ratios(by)
-
-
-def _of_set_up(error: ApiError, code: str) -> ApiRefusedError:
-    return ApiRefusedError(error.message, code=code, hint=error.hint, status=error.status)

@@ -162,7 +162,7 @@ class _BoundedH11Protocol(H11Protocol):
         super().connection_lost(exc)
 
     def _drop_if_stuck(self) -> None:
-        """Drop a connection on which nothing began since the last check, and one whose request never ends."""
+        """Drop a connection that has been idle since the last check, and one whose request never ends."""
         waiting = self.cycle is None or self.cycle.response_complete
         self._checks = self._checks + 1 if self.cycle is self._last_cycle else 0
         if (waiting and self.cycle is self._last_cycle) or self._checks >= _CHECKS_OF_ONE_REQUEST:

@@ -107,7 +107,7 @@ def test_one_error_that_several_jobs_report_is_one_fault(tmp_path: Path) -> None
     shared = ApiUnavailableError("no token")
 
     def step(number: int, job: Job) -> Any:
-        raise shared if number <= 7 else ApiUnavailableError("down")
+        raise shared if number <= 7 else ApiUnavailableError(f"down {number}")
 
     journal, pipeline = Journal(tmp_path), _Steps(step)
     with _running(journal, pipeline) as engine:

@@ -130,7 +130,7 @@ def _retry_with_new_url(context: Context, job: Job, mime_type: str, error: Uploa
         job, State.IDENTIFIED, request_id=None, refused_urls=0 if of_set_up else refused
     )
     if of_set_up:
-        raise ApiRefusedError(error.message, code=error.code, hint=error.hint, status=error.status)
+        raise ApiRefusedError(error.message, code="upload_url_refused", hint=error.hint, status=error.status)
     if refused >= _MAX_REFUSED_URLS:
         raise RecordingError(
             f"Storage refused {refused} presigned URLs: {error.message}",
