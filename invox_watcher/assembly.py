@@ -18,7 +18,9 @@ from invox_watcher.files import (
     LOCK_FILE,
     FolderMonitor,
     Folders,
+    Occupancy,
     check_mounted,
+    check_state_directory,
     left_behind,
     prepare_state,
     unusable,
@@ -44,6 +46,7 @@ from invox_watcher.processing import (
 from invox_watcher.retention import Ages, Retention
 
 _JOURNAL_CHECK_SECONDS = 10.0
+_MARK_MODE = 0o644  # who may enter a folder may know which instance uses it
 
 
 @dataclass(frozen=True)
@@ -68,9 +71,15 @@ class Parts:
 
 
 def assemble(
-    config: Config, folders: Folders, *, patience_seconds: float, on_crash: Callable[[], None], clock: Clock
+    config: Config,
+    folders: Folders,
+    locks: Locks,
+    *,
+    patience_seconds: float,
+    on_crash: Callable[[], None],
+    clock: Clock,
 ) -> Parts:
-    """All parts that one configuration describes, with `folders` that `claim_folders` has claimed.
+    """All parts that one configuration describes, with `folders` that `claim_folders` has claimed by `locks`.
 
     `patience_seconds`: how long a part may make no progress. `on_crash` is called when a thread of the engine
     dies.
@@ -84,12 +93,13 @@ def assemble(
         opened.callback(audit.close)
         journal = journal_of(config, audit)
         opened.callback(journal.close)
-        folder_monitor = folder_monitor_of(config, folders, journal)
+        occupancy = occupancy_of(config, locks)
+        folder_monitor = folder_monitor_of(config, folders, journal, occupancy)
         journal_monitor = JournalMonitor(journal, min(_JOURNAL_CHECK_SECONDS, patience_seconds / 4))
         gates = (folder_monitor, journal_monitor)
         client = client_of(config)
         opened.callback(client.close)
-        inbox = inbox_of(config, folders)
+        inbox = inbox_of(config, folders, occupancy)
         pipeline = pipeline_of(config, folders, journal, client, stop=stop, clock=clock)
         engine = engine_of(
             config, pipeline, journal, folder_monitor, on_room=inbox.wake, on_crash=on_crash, clock=clock
@@ -100,7 +110,15 @@ def assemble(
             journal=journal,
             client=client,
             inbox=inbox,
-            intake=Intake(folders, pipeline, engine, inbox, gates=gates, stop=stop),
+            intake=Intake(
+                folders,
+                pipeline,
+                engine,
+                inbox,
+                gates=gates,
+                contested=folder_monitor.is_contested,
+                stop=stop,
+            ),
             engine=engine,
             folder_monitor=folder_monitor,
             journal_monitor=journal_monitor,
@@ -134,43 +152,65 @@ def named_folders(folders: Folders) -> dict[str, Path]:
 
 
 def locked_by(config: Config) -> list[Path]:
-    """What a daemon with this configuration locks for itself alone.
+    """What a daemon with this configuration locks for itself alone."""
+    directory = config.state.directory
+    return [directory / LOCK_FILE, directory, *named_folders(folders_of(config)).values()]
 
-    The folder of recordings under way, too: two journals over the same folders would take each other's
-    recordings.
+
+def occupancy_of(config: Config, locks: Locks | None = None) -> Occupancy:
+    """The folders that the configuration names, as those that no other instance may use.
+
+    `locks` are those of this process, if it has any.
     """
-    return [config.state.directory / LOCK_FILE, config.folders.processing]
+    folders = folders_of(config)
+    named = {f"folders.{name}": folder for name, folder in named_folders(folders).items()}
+    return Occupancy(config.state.directory, named, mode=folders.file_mode & _MARK_MODE, locks=locks)
 
 
 def claim_folders(config: Config, locks: Locks) -> Folders:
-    """The folders and the state directory, created if they are missing, and locked by `locks`.
+    """The folders and the state directory, created if they are missing, locked by `locks`, and marked.
 
     Raises:
-        FolderError, JournalError: one can't be used, or another daemon uses it.
+        FolderError, JournalError, StorageError: one can't be used, or another instance uses it, or one inside
+            or around it.
     """
-    folders, directory = folders_of(config), config.state.directory
+    folders, directory, occupancy = folders_of(config), config.state.directory, occupancy_of(config, locks)
+    check_state_directory(directory, locks)
     prepare_state(directory, folders.inbox)
     try:
         locks.hold(directory / LOCK_FILE)
     except OSError as error:
         raise unusable(directory, error) from None
     check_mounted(directory, named_folders(folders).values())
+    occupancy.check()  # before anything is created in, or around, a folder of another instance
     folders.prepare()
-    try:
-        locks.hold(folders.processing)
-    except OSError as error:
-        raise unusable(folders.processing, error) from None
+    occupancy.claim()
     return folders
 
 
-def folder_monitor_of(config: Config, folders: Folders, journal: Journal) -> FolderMonitor:
+def release_others(config: Config, locks: Locks) -> None:
+    """Release the folders that only another configuration names: their locks and their marks.
+
+    Raises:
+        StorageError: a mark can't be written.
+    """
+    try:
+        occupancy_of(config, locks).release_others()
+    finally:
+        locks.keep(locked_by(config))
+
+
+def folder_monitor_of(
+    config: Config, folders: Folders, journal: Journal, occupancy: Occupancy
+) -> FolderMonitor:
     """The monitor of these folders; the state directory records that the daemon uses them.
 
     Raises:
         FolderError: recordings under way are elsewhere, or the state directory can't be written.
         FoldersGoneError: a folder is unavailable.
     """
-    monitor, directory = FolderMonitor(named_folders(folders)), config.state.directory
+    monitor = FolderMonitor(named_folders(folders), contested=occupancy.contested)
+    directory = config.state.directory
     under_way = [job.id for job in journal.active()]
     left = left_behind(directory, folders.processing, under_way)
     if left is not None:
@@ -198,13 +238,14 @@ def journal_of(config: Config, audit: AuditLog) -> Journal:
     )
 
 
-def inbox_of(config: Config, folders: Folders) -> Inbox:
+def inbox_of(config: Config, folders: Folders, occupancy: Occupancy) -> Inbox:
     """The watched inbox that the configuration describes."""
     return Inbox(
         folders.inbox,
         **config.watch.model_dump(),
         max_size_bytes=config.intake.max_size_mib << 20,
         accepted_mime_types=config.api.mime_types,
+        user_of=occupancy.user_of,
     )
 
 

@@ -43,6 +43,7 @@ class Event(StrEnum):
     INBOX_SKIPPED = "inbox_skipped"
     INBOX_UNFINISHED = "inbox_unfinished"
     INBOX_UNREADABLE = "inbox_unreadable"
+    INBOX_OCCUPIED = "inbox_occupied"
     CLAIM_FAILED = "claim_failed"
     # one recording
     CLAIMED = "claimed"

@@ -22,7 +22,7 @@ from invox_watcher.config import Config
 from invox_watcher.daemon.control import in_brackets
 from invox_watcher.daemon.process import Process, log_file_refused
 from invox_watcher.errors import ExitStatus, InvoxError, JournalError
-from invox_watcher.files import LOCK_FILE, prepare_state
+from invox_watcher.files import LOCK_FILE, check_state_directory, prepare_state
 from invox_watcher.host import Holder, holder_of
 
 PID_FILE = "invox-watcher.pid"
@@ -49,6 +49,7 @@ def start(load: Callable[[], Config]) -> Holder | None:
     """
     config = _with_log_file(load())
     directory = config.state.directory
+    check_state_directory(directory)
     prepare_state(directory, config.folders.inbox)
     lock = directory / LOCK_FILE
     if (holder := holder_of(lock)) is not None:

@@ -20,7 +20,7 @@ from pathlib import Path
 from types import FrameType
 
 from invox_watcher import events, logs
-from invox_watcher.assembly import assemble, claim_folders, locked_by
+from invox_watcher.assembly import assemble, claim_folders, release_others
 from invox_watcher.config import Config
 from invox_watcher.daemon.daemon import Daemon
 from invox_watcher.daemon.readiness import Readiness
@@ -73,13 +73,19 @@ class Process:
         self._config = load()
         configure_log(self._config)
         self._daemon = self._build(self._config)
+        self._release_others()
 
     def _build(self, config: Config) -> Daemon:
         folders = claim_folders(config, self._locks)
         logs.hash_names_with(names_key(config.state.directory))
         patience_seconds = self._notifier.watchdog_seconds or PATIENCE_SECONDS
         parts = assemble(
-            config, folders, patience_seconds=patience_seconds, on_crash=self._crash, clock=self._clock
+            config,
+            folders,
+            self._locks,
+            patience_seconds=patience_seconds,
+            on_crash=self._crash,
+            clock=self._clock,
         )
         readiness = Readiness(parts)
         try:
@@ -201,13 +207,19 @@ class Process:
             configure_log(config)
             self._exchange_for(config)
         except InvoxError as error:
+            self._release_others()
             log.error(Event.RELOAD_REFUSED, code=error.code, error=error.message, hint=error.hint)
             with suppress(InvoxError):
                 configure_log(self._config)
         else:
+            self._release_others()
             log.info(Event.RELOADED)
-        finally:
-            self._locks.keep(locked_by(self._config))
+
+    def _release_others(self) -> None:
+        try:
+            release_others(self._config, self._locks)
+        except InvoxError as error:  # their marks stay until the next start or reload
+            log.error(Event.STORAGE_ERROR, code=error.code, error=error.message, hint=error.hint)
 
     def _exchange_for(self, config: Config) -> None:
         if not self._daemon.stop(_RELOAD_STOP_SECONDS):

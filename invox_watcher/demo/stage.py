@@ -23,7 +23,7 @@ from pathlib import Path
 import yaml
 
 from invox_watcher.errors import ExitStatus, FolderError, InvoxError
-from invox_watcher.files import ERROR_SUFFIX
+from invox_watcher.files import ERROR_SUFFIX, MARK_FILE
 from invox_watcher.logs import printable
 from invox_watcher.sandbox.configuration import client_configuration
 from invox_watcher.sandbox.samples import convert, speech_samples
@@ -153,7 +153,9 @@ def _is_from_demo(path: Path, where: str, exhibits: frozenset[str]) -> bool:
     """Whether `path`, in the folder `where`, is an exhibit or what the daemon wrote; folders don't count."""
     if path.is_symlink():
         return False
-    if path.is_dir() or where == "outbox" or (where == "failed" and path.name.endswith(ERROR_SUFFIX)):
+    if path.is_dir() or path.name == MARK_FILE or where == "outbox":
+        return True
+    if where == "failed" and path.name.endswith(ERROR_SUFFIX):
         return True
     return path.is_file() and _sha256(path) in exhibits
 

@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from invox_watcher.assembly import folders_of, named_folders
+from invox_watcher.assembly import folders_of, named_folders, occupancy_of
 from invox_watcher.config import Config
 from invox_watcher.diagnostics.daemon_status import DaemonStatus, query_daemon
 from invox_watcher.errors import JournalError, NotPermittedError
-from invox_watcher.files import ERROR_SUFFIX, LOCK_FILE
+from invox_watcher.files import ERROR_SUFFIX, LOCK_FILE, open_folder
 from invox_watcher.host import User, mount_of, owner_of
 from invox_watcher.inbox import (
     Candidate,
@@ -136,6 +136,9 @@ class _Examination:
         yield (name := self._name())
         if name.verdict is Verdict.LEFT:
             return
+        if (user := self._other_user()) is not None:
+            yield Step("place", Verdict.LEFT, user, "Move it to a folder that no other instance uses.")
+            return
         try:
             fd = self._open()
         except FileNotFoundError:
@@ -209,6 +212,15 @@ class _Examination:
                 "name", Verdict.LEFT, says, "Move it to the inbox itself, or set watch.recursive: true."
             )
         return Step("name", Verdict.TAKEN, "The name matches no pattern in the ignore list.")
+
+    def _other_user(self) -> str | None:
+        """Which other instance uses a folder that the file lies in, inside the inbox; None if none does."""
+        occupancy = occupancy_of(self._config)
+        for above in list(Path(self._path).parents)[:-1] if self._inside else ():
+            with suppress(OSError), open_folder(self._inbox / above) as folder:
+                if (user := occupancy.user_of(folder)) is not None:
+                    return user
+        return None
 
     def _open(self) -> int:
         root = self._inbox if self._inside else self._file.parent

@@ -11,23 +11,29 @@ from __future__ import annotations
 from invox_watcher.files.availability import FolderMonitor, check_mounted, left_behind
 from invox_watcher.files.durable import fsync_folder
 from invox_watcher.files.folders import APART_HINT, Deletion, Folders, NameTakenError
+from invox_watcher.files.marks import MARK_FILE, open_folder
 from invox_watcher.files.names import ERROR_SUFFIX, numbered, numbered_folders, output_path
+from invox_watcher.files.occupancy import Occupancy, check_state_directory
 from invox_watcher.files.state_directory import LOCK_FILE, names_key, prepare_state, unusable
 
 __all__ = [
     "APART_HINT",
     "ERROR_SUFFIX",
     "LOCK_FILE",
+    "MARK_FILE",
     "Deletion",
     "FolderMonitor",
     "Folders",
     "NameTakenError",
+    "Occupancy",
     "check_mounted",
+    "check_state_directory",
     "fsync_folder",
     "left_behind",
     "names_key",
     "numbered",
     "numbered_folders",
+    "open_folder",
     "output_path",
     "prepare_state",
     "unusable",

@@ -16,6 +16,7 @@ from pathlib import Path
 from invox_watcher.errors import FoldersGoneError, InvoxError, Reason
 from invox_watcher.events import Event, log
 from invox_watcher.files.durable import replace_durably
+from invox_watcher.files.marks import FOLDER_IN_USE
 from invox_watcher.host import Place, is_beneath, mount_of, open_root
 
 _FILENAME = "mounts.json"
@@ -69,14 +70,21 @@ class FolderMonitor:
     `watch` runs in a thread of its own, the rest may be called from any.
     """
 
-    def __init__(self, folders: Mapping[str, Path], *, clock: Callable[[], float] = time.monotonic) -> None:
-        """The folders as they are now.
+    def __init__(
+        self,
+        folders: Mapping[str, Path],
+        *,
+        contested: Callable[[], InvoxError | None] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """The folders as they are now. `contested` checks whether another instance has begun to use one.
 
         Raises:
             FoldersGoneError: one is unavailable.
         """
         self._folders = {name: os.path.abspath(folder) for name, folder in folders.items()}
         self._places: dict[str, Place] = {}
+        self._contested = contested
         self._clock = clock
         self._problem: InvoxError | None = None
         if (problem := self.unavailable()) is not None:
@@ -108,12 +116,19 @@ class FolderMonitor:
         problem = self._problem  # `watch` may change it meanwhile
         return problem.reason if problem is not None else None
 
+    def is_contested(self) -> bool:
+        """Whether another instance uses one of the folders, by the last check of `watch`. Never blocks."""
+        problem = self._problem
+        return problem is not None and problem.code == FOLDER_IN_USE
+
     def watch(self, stop: threading.Event) -> None:
         """Check every few seconds until `stop` is set, and notice too if a check doesn't end."""
         while not stop.is_set():
             # In a thread of its own: on a share whose server hangs, a check may never return.
             check = threading.Thread(
-                target=lambda: self._found(self.unavailable()), name="folders-check", daemon=True
+                target=lambda: self._found(self.unavailable() or self._contested()),
+                name="folders-check",
+                daemon=True,
             )
             began = self._clock()
             check.start()

@@ -109,12 +109,17 @@ def replace_durably(path: Path, content: bytes, mode: int) -> None:
     """Replace the content of `path` atomically: after a power cut it is either the old or the new."""
     folder = os.open(path.parent.resolve(), FOLDER)
     try:
-        temporary = f".{path.name}.tmp"
-        write_durably(folder, temporary, content, mode)
-        os.replace(temporary, path.name, src_dir_fd=folder, dst_dir_fd=folder)
-        os.fsync(folder)
+        replace_in(folder, path.name, content, mode)
     finally:
         os.close(folder)
+
+
+def replace_in(folder: int, name: str, content: bytes, mode: int) -> None:
+    """`replace_durably` for the file `name` in the folder with this descriptor."""
+    temporary = f".{name}.tmp"
+    write_durably(folder, temporary, content, mode)
+    os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+    os.fsync(folder)
 
 
 def write_durably(folder: int, name: str, content: bytes, mode: int) -> None:

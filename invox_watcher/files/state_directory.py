@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
+from collections.abc import Mapping, Set
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from invox_watcher.errors import FolderError
 from invox_watcher.files.durable import make_root, replace_durably
@@ -12,6 +17,16 @@ from invox_watcher.host import mount_of
 
 LOCK_FILE = "lock"
 _NAMES_KEY_FILE, _NAMES_KEY_BYTES = "names.key", 32
+_INSTANCE_FILE = "instance.json"
+
+
+@dataclass(frozen=True)
+class Instance:
+    """What an instance records about itself: its identity, and the folders that it uses, without links."""
+
+    id: str
+    directory: str  # the state directory, to notice that it was copied
+    folders: Set[str]
 
 
 def prepare_state(directory: Path, inbox: Path) -> None:
@@ -53,6 +68,46 @@ def names_key(directory: Path) -> bytes:
     except OSError as error:
         raise unusable(directory, error) from None
     return key
+
+
+def instance_in(directory: Path | str) -> Instance | None:
+    """The instance that this state directory belongs to; None if none is recorded.
+
+    Raises:
+        OSError: the record can't be read.
+    """
+    try:
+        fields = object_from(Path(directory, _INSTANCE_FILE).read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    with suppress(KeyError, TypeError):
+        return Instance(str(fields["id"]), str(fields["directory"]), frozenset(fields["folders"]))
+    return None
+
+
+def write_instance(directory: Path, instance: Instance) -> None:
+    """Record `instance` in its state directory, unless it is recorded already.
+
+    Raises:
+        OSError: it can't be written.
+    """
+    if instance != instance_in(directory):
+        fields = {
+            "id": instance.id,
+            "directory": instance.directory,
+            "folders": sorted(instance.folders),
+        }
+        content = json.dumps(fields, indent=2) + "\n"
+        replace_durably(directory / _INSTANCE_FILE, content.encode(), 0o600)
+
+
+def object_from(content: bytes) -> Mapping[str, Any]:
+    """The JSON object that is the content of a file of ours; an empty one if it is something else."""
+    with suppress(ValueError, RecursionError):
+        found = json.loads(content)
+        if isinstance(found, dict):
+            return found
+    return {}
 
 
 def unusable(directory: Path, error: OSError) -> FolderError:

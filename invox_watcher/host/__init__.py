@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from invox_watcher.host.addresses import is_loopback
-from invox_watcher.host.locks import Holder, Locks, holder_of
-from invox_watcher.host.mounts import Place, is_beneath, mount_of, open_root
+from invox_watcher.host.locks import Holder, LockedFolderError, Locks, holder_of
+from invox_watcher.host.mounts import Place, is_beneath, mount_of, open_root, other_paths
 from invox_watcher.host.probes import Probe
 from invox_watcher.host.systemd import Notifier
 from invox_watcher.host.users import User, owner_of
 
 __all__ = [
     "Holder",
+    "LockedFolderError",
     "Locks",
     "Notifier",
     "Place",
@@ -21,5 +22,6 @@ __all__ = [
     "is_loopback",
     "mount_of",
     "open_root",
+    "other_paths",
     "owner_of",
 ]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -28,6 +28,17 @@ class Holder:
     since: datetime | None
 
 
+class LockedFolderError(JournalError):
+    """Another process holds the lock of `folder`, or of a file in it."""
+
+    code = "already_running"
+    hint = "Stop it first, or use another state.directory and other folders."
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(f"Another daemon is running on {folder}.")
+        self.folder = folder
+
+
 class Locks:
     """The locks of this process, by file: one that it already holds is not taken again."""
 
@@ -39,7 +50,7 @@ class Locks:
         """Lock `path`, a folder or a file, for this process alone. A file then says which process that is.
 
         Raises:
-            JournalError: another process holds it.
+            LockedFolderError: another process holds it.
             OSError: it can't be opened or written.
         """
         flags = os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT
@@ -48,7 +59,7 @@ class Locks:
             stat = os.fstat(descriptor)
             identity = self._known[path] = (stat.st_dev, stat.st_ino)
             if identity not in self._held:
-                _take(descriptor, path)
+                _take(descriptor, path, fcntl.LOCK_EX)
                 if not path.is_dir():
                     os.ftruncate(descriptor, 0)
                     os.pwrite(descriptor, _this_process().encode(), 0)
@@ -57,6 +68,32 @@ class Locks:
         finally:
             if descriptor != -1:
                 os.close(descriptor)
+
+    def holds(self, path: Path) -> bool:
+        """Whether this process has locked `path`."""
+        with suppress(OSError):
+            stat = os.stat(path)
+            return (stat.st_dev, stat.st_ino) in self._held
+        return False
+
+    @contextmanager
+    def share(self, folders: Iterable[Path]) -> Iterator[None]:
+        """Meanwhile no other process may `hold` any of `folders`; this one and any number may share them.
+
+        A folder that may not be read, or whose file system has no locks, is left out.
+
+        Raises:
+            LockedFolderError: another process holds one.
+        """
+        with ExitStack() as opened:
+            for folder in folders:
+                with suppress(OSError):
+                    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                    opened.callback(os.close, descriptor)
+                    stat = os.fstat(descriptor)
+                    if (stat.st_dev, stat.st_ino) not in self._held:
+                        _take(descriptor, folder, fcntl.LOCK_SH)
+            yield
 
     def keep(self, paths: Iterable[Path]) -> None:
         """Release all but those of `paths`."""
@@ -89,19 +126,14 @@ def holder_of(path: Path) -> Holder | None:
         os.close(descriptor)
 
 
-def _take(descriptor: int, path: Path) -> None:
+def _take(descriptor: int, path: Path, how: int) -> None:
     for attempt in range(_TRIES):
         if attempt:
             time.sleep(_TRY_SECONDS)
         with suppress(BlockingIOError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, how | fcntl.LOCK_NB)
             return
-    folder = path if path.is_dir() else path.parent
-    raise JournalError(
-        f"Another daemon is running on {folder}.",
-        code="already_running",
-        hint="Stop it first, or use another state.directory and other folders.",
-    )
+    raise LockedFolderError(path if path.is_dir() else path.parent)
 
 
 def _this_process() -> str:

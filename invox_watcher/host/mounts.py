@@ -45,22 +45,76 @@ class Place:
 
 def mount_of(path: str, mountinfo: str = MOUNTINFO) -> Mount:
     """The mount that `path` (absolute, without links) is on; type `unknown` if there is no /proc."""
-    best = Mount("/", "unknown")
+    entry = _entry_of(path, _table(mountinfo))
+    return Mount(entry.point, entry.type) if entry is not None else Mount("/", "unknown")
+
+
+def other_paths(folder: str, mountinfo: str = MOUNTINFO) -> list[str]:
+    """The other paths that lead to `folder` (absolute, without links): through bind mounts.
+
+    Only those that can be seen and entered from here.
+    """
+    table = _table(mountinfo)
+    entry = _entry_of(folder, table)
+    if entry is None:
+        return []
+    inside = _join(entry.root, os.path.relpath(folder, entry.point))
+    paths = {
+        _join(other.point, os.path.relpath(inside, other.root))
+        for other in table
+        if other.device == entry.device and is_beneath(inside, other.root)
+    }
+    return sorted(path for path in paths - {folder} if _is_same_folder(path, folder))
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """One line of the mount table: `root` is the folder of the file system that is shown at `point`."""
+
+    device: str
+    root: str
+    point: str
+    type: str
+
+
+def _table(mountinfo: str) -> list[_Entry]:
     try:
         with open(mountinfo, "rb") as table:
             lines = table.read().splitlines()
     except OSError:
-        return best
+        return []
+    found = []
     for line in lines:
         before, _, after = line.partition(b" - ")
         fields, tail = before.split(b" "), after.split(b" ")
-        if len(fields) < 5:
-            continue
-        point = os.fsdecode(_OCTAL.sub(lambda match: bytes([int(match[1], 8)]), fields[4]))
+        if len(fields) >= 5:
+            device, root, point = map(_decoded, fields[2:5])
+            found.append(_Entry(device, root, point, os.fsdecode(tail[0])))
+    return found
+
+
+def _decoded(field: bytes) -> str:
+    return os.fsdecode(_OCTAL.sub(lambda match: bytes([int(match[1], 8)]), field))
+
+
+def _entry_of(path: str, table: list[_Entry]) -> _Entry | None:
+    best = None
+    for entry in table:
         # Of two mounts on one point the later line covers the earlier one.
-        if is_beneath(path, point) and len(point) >= len(best.point):
-            best = Mount(point, os.fsdecode(tail[0]))
+        if is_beneath(path, entry.point) and (best is None or len(entry.point) >= len(best.point)):
+            best = entry
     return best
+
+
+def _join(folder: str, path: str) -> str:
+    return os.path.normpath(os.path.join(folder, path))
+
+
+def _is_same_folder(path: str, folder: str) -> bool:
+    try:
+        return os.path.samefile(path, folder)
+    except OSError:
+        return False
 
 
 def open_root(root: str, before: Place | None) -> tuple[int, Place]:

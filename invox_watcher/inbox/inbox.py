@@ -27,7 +27,7 @@ from invox_watcher.inbox.monitor import Mode, Watch
 from invox_watcher.inbox.reports import Reports, cause_of
 from invox_watcher.inbox.screening import Candidate, Judgement, Outcome, ScreeningRules, judge
 from invox_watcher.inbox.stability import Snapshot, Stage, Tracker
-from invox_watcher.inbox.tree import Filter, NotAFileError, kind_of, open_file, walk
+from invox_watcher.inbox.tree import Filter, NotAFileError, kind_of, open_file, open_folder, walk
 
 # The longest sleep: the delay until a dead watch, a missing folder, or a stop without `wake` is noticed.
 _TURN_SECONDS = 1.0
@@ -67,7 +67,8 @@ class Inbox:
 
     `mode` is `auto` (poll network and FUSE mounts, watch others), `native` or `polling`. A file is complete
     when it is whole and provably closed, or unchanged for `settle_seconds`; an incomplete file is refused
-    once it has been unchanged for `patience_seconds`.
+    once it has been unchanged for `patience_seconds`. `user_of` names the other instance that uses a
+    folder, given by a descriptor; nothing is taken from there.
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class Inbox:
         ignore: Sequence[str],
         max_size_bytes: int,
         accepted_mime_types: Sequence[str],
+        user_of: Callable[[int], str | None] = lambda _folder: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._root = os.path.abspath(root)
@@ -90,6 +92,7 @@ class Inbox:
         self._rescan_seconds = rescan_seconds
         self._polling_seconds = polling_seconds
         self._clock = clock
+        self._user_of = user_of
         self._names = Filter(ignore)
         self._rules = ScreeningRules(max_size_bytes, tuple(accepted_mime_types))
         self._tracker = Tracker(settle_seconds=settle_seconds, patience_seconds=patience_seconds)
@@ -235,7 +238,20 @@ class Inbox:
             seen.add(folder)
             self._note_unreadable(folder, error, unreadable_before.get(folder))
 
-        found = walk(root_fd, "", recursive=self._recursive, names=self._names, on_unreadable=unreadable)
+        def may_enter(folder: str) -> bool:
+            used = self._is_used_by_another(root_fd, folder)
+            if used:
+                seen.add(folder)
+            return not used
+
+        found = walk(
+            root_fd,
+            "",
+            recursive=self._recursive,
+            names=self._names,
+            on_unreadable=unreadable,
+            may_enter=may_enter,
+        )
         try:
             for path, status in found:
                 if stop.is_set():
@@ -259,6 +275,19 @@ class Inbox:
     def _note_unreadable(self, folder: str, error: OSError, since: float | None = None) -> None:
         self._reports.unreadable(folder, error)
         self._unreadable.setdefault(folder, self._clock() if since is None else since)
+
+    def _is_used_by_another(self, root_fd: int, folder: str) -> bool:
+        try:
+            fd = open_folder(root_fd, folder)
+        except OSError:
+            return False
+        try:
+            user = self._user_of(fd)
+        finally:
+            os.close(fd)
+        if user is not None:
+            self._reports.occupied(folder, user)
+        return user is not None
 
     def _notice(self, path: str, status: os.stat_result) -> bool:
         beat()
@@ -303,6 +332,9 @@ class Inbox:
 
     def _check(self, root_fd: int, path: str, take: Take) -> None:
         beat()
+        if any(self._is_used_by_another(root_fd, folder) for folder in _folders_above(path)):
+            self._tracker.forget(path)
+            return
         try:
             fd = open_file(root_fd, path)
         except NotAFileError as error:
@@ -409,5 +441,10 @@ class _InboxUnavailableError(Exception):
 
 def _within(path: str, folders: Collection[str]) -> bool:
     """Whether `path` is inside one of `folders`."""
+    return any(folder in folders for folder in _folders_above(path))
+
+
+def _folders_above(path: str) -> list[str]:
+    """The folders that `path` lies in, except for the inbox itself."""
     steps = path.split("/")
-    return any("/".join(steps[:depth]) in folders for depth in range(1, len(steps)))
+    return ["/".join(steps[:depth]) for depth in range(1, len(steps))]

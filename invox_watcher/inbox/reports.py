@@ -13,6 +13,11 @@ _HINT_UNREADABLE = (
     "Give the daemon's user read permission, for example with a group shared with the user who copies files."
 )
 
+_HINT_OCCUPIED = (
+    "Nothing in it is taken. Configure other folders for that instance. If it no longer uses this one, delete"
+    " the file .invox-watcher.mark in it."
+)
+
 
 class Reports:
     """Logs about files, once for each cause. `forget` and `keep` limit what is remembered."""
@@ -40,6 +45,11 @@ class Reports:
         cause = cause_of(error)
         if self._is_new(Event.INBOX_UNREADABLE, path, cause["code"]):
             log.warning(Event.INBOX_UNREADABLE, recording=path, **cause, hint=_HINT_UNREADABLE)
+
+    def occupied(self, path: str, user: str) -> None:
+        """A folder inside the inbox that another instance uses."""
+        if self._is_new(Event.INBOX_OCCUPIED, path, user):
+            log.error(Event.INBOX_OCCUPIED, recording=path, reason=user, hint=_HINT_OCCUPIED)
 
     def not_taken(self, path: str, error: OSError | InvoxError) -> None:
         """A complete file that could not be claimed."""

@@ -128,11 +128,13 @@ def walk(
     recursive: bool,
     names: Filter,
     on_unreadable: Callable[[str, OSError], None],
+    may_enter: Callable[[str], bool] = lambda _folder: True,
 ) -> Iterator[tuple[str, os.stat_result]]:
     """Every name beneath the folder `start` that is not a folder and not ignored, with its own (l)stat.
 
-    Folders sorted by name, files before subfolders. A subfolder that vanishes during the walk is skipped; one
-    that can't be read is reported to `on_unreadable`; only `""` itself raises OSError.
+    Folders sorted by name, files before subfolders; only subfolders for which `may_enter` is true. A
+    subfolder that vanishes during the walk is skipped; one that can't be read is reported to `on_unreadable`;
+    only `""` itself raises OSError.
     """
     folders = [start]
     while folders:
@@ -154,7 +156,8 @@ def walk(
             if names.why_skipped(path, folder=is_folder) is not None:
                 continue
             if is_folder:
-                inner.append(path)
+                if may_enter(path):
+                    inner.append(path)
             else:
                 yield path, status
         if recursive:

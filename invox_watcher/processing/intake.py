@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from invox_watcher.errors import DiskFullError, InvoxError, JournalError, Reason, StorageError
 from invox_watcher.files import Folders
@@ -27,14 +27,19 @@ class Intake:
         inbox: Inbox,
         *,
         gates: Sequence[Gate],
+        contested: Callable[[], bool] = lambda: False,
         stop: threading.Event,
     ) -> None:
-        """`gates`: the folders' and the journal's, which keep recordings in the inbox as well."""
+        """`gates`: the folders' and the journal's, which keep recordings in the inbox as well.
+
+        `contested`: whether another instance has begun to use one of the folders.
+        """
         self._folders = folders
         self._pipeline = pipeline
         self._engine = engine
         self._inbox = inbox
         self._gates = (inbox, *gates)
+        self._contested = contested
         self._stop = stop
         self._refused: InvoxError | None = None  # why the last claim was refused
         self._stranded: set[str] = set()  # ids of interrupted claims; only the inbox's thread uses it
@@ -45,7 +50,7 @@ class Intake:
         Raises:
             StorageError, JournalError: it could not be claimed, and stays in the inbox or returns there.
         """
-        if self._stop.is_set() or not self._engine.has_capacity:
+        if self._stop.is_set() or not self._engine.has_capacity or self._contested():
             return False
         return_stranded(self._stranded, self._folders)
         job = _job_from(candidate)

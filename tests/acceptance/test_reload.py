@@ -202,7 +202,7 @@ def test_a_state_directory_that_is_left_is_free_again(clinic: Clinic, api: Sandb
         assert holder.pid == daemon.pid
         # The folders are the same, and still nobody else's.
         change(clinic, "state", directory=str(old))
-        assert clinic.run("run", "--once").returncode == 75
+        assert clinic.run("run", "--once").returncode == 78
 
 
 # ---- refused -----------------------------------------------------------------------------------------------
@@ -255,7 +255,7 @@ def test_a_state_directory_of_another_daemon_is_refused(tmp_path: Path, api: San
         change(clinic, "state", directory=str(clinic.root / "new"))
         change(clinic, "folders", processing=str(other.processing))
         refused = reload(clinic, daemon)
-        assert (refused["event"], refused["code"]) == ("reload_refused", "already_running")
+        assert (refused["event"], refused["code"]) == ("reload_refused", "folder_in_use")
         assert holder_of(clinic.root / "new" / "lock") is None, "what it won't use it lets go of"
         passes(clinic, "smith", 440)
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal
 
+from invox_watcher.files import MARK_FILE
 from tests.kit.clinic import Clinic
 
 How = Literal["copied", "moved in", "renamed at the end", "with an old time"]
@@ -39,8 +40,9 @@ def sha256(content: bytes) -> str:
 
 
 def files(folder: Path) -> list[Path]:
-    """Every file below a folder, hidden ones too, in the order of their names."""
-    return sorted(path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+    """Every file below a folder, hidden ones too, except for marks, in the order of their names."""
+    found = (path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+    return sorted(path for path in found if path.name != MARK_FILE)
 
 
 @dataclass

@@ -6,6 +6,7 @@ import hashlib
 from collections import Counter
 from pathlib import Path
 
+from invox_watcher.files import MARK_FILE
 from invox_watcher.sandbox.server import Sandbox
 from tests.kit.clinic import Clinic
 
@@ -28,12 +29,12 @@ def assert_kept(clinic: Clinic, api: Sandbox, contents: set[str], *, failed: int
     assert clinic.files(clinic.outbox) == sorted(outputs)
     assert len(clinic.files(clinic.failed)) == 2 * failed
     assert clinic.files(clinic.inbox) == []
-    assert list(clinic.processing.iterdir()) == []
+    assert list(clinic.processing.glob("[!.]*")) == []
     requests = [request for request in api.stats()["requests"] if request["sha256"] in contents]
     assert Counter(request["sha256"] for request in requests if request["uploads"]) == once
     assert all(request["uploads"] <= 1 for request in requests)
 
 
 def _contents(folder: Path) -> Counter[str]:
-    files = (path for path in folder.rglob("*") if path.is_file())
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name != MARK_FILE)
     return Counter(hashlib.sha256(path.read_bytes()).hexdigest() for path in files)

@@ -58,7 +58,7 @@ def main(clinic: Path, subfolder: str, elsewhere: Path) -> None:
     print("swapping", flush=True)
     while not select.select([sys.stdin], [], [], 0)[0]:
         places = [clinic / name for name in ("inbox", "outbox", "done", "failed")]
-        for place in [*places, *(clinic / "processing").iterdir()]:
+        for place in [*places, *(clinic / "processing").glob("[!.]*")]:
             swap(place / subfolder, clinic / "link", elsewhere)
 
 

@@ -92,11 +92,12 @@ def test_48_a_second_daemon_on_the_same_state_is_refused(clinic: Clinic) -> None
 
 def test_48_a_second_daemon_on_the_same_folders_is_refused(tmp_path: Path, api: Sandbox) -> None:
     clinic = Clinic(tmp_path / "clinic", api.base_url)
-    other = Clinic(tmp_path / "clinic", api.base_url, state={"directory": str(tmp_path / "other")})
+    other = Clinic(tmp_path / "other", api.base_url, folders={"root": str(clinic.root)})
     with running(clinic):
         result = other.run("run", "--once")
-        assert result.returncode == 75
-        assert "Another daemon is running on" in result.stderr
+        assert result.returncode == 78
+        by = f"the invox-watcher instance with state directory {clinic.root}/state"
+        assert f"is used as folders.inbox by {by}" in result.stderr
 
 
 def test_48_of_many_that_start_at_once_one_runs(clinic: Clinic, api: Sandbox) -> None:

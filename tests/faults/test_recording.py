@@ -358,7 +358,7 @@ def test_07_a_recording_replaced_at_its_claim_is_never_mixed(clinic: Clinic, api
 
 def busy(clinic: Clinic) -> list[str]:
     """The jobs under way, by their folders."""
-    return os.listdir(clinic.processing)
+    return [folder.name for folder in clinic.processing.glob("[!.]*")]
 
 
 # ---- 8-9: without end --------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ def is_starved(systemd: Manager) -> bool:
 
 
 @pytest.mark.needs("root")
-def test_51_stalled_threads_are_named_and_stop_the_watchdog(clinic: Clinic) -> None:
+def test_76_stalled_threads_are_named_and_stop_the_watchdog(clinic: Clinic) -> None:
     with (
         manager() as systemd,
         managed(clinic, systemd, watchdog_seconds=WATCHDOG_SECONDS) as daemon,
@@ -48,7 +48,7 @@ def test_51_stalled_threads_are_named_and_stop_the_watchdog(clinic: Clinic) -> N
 
 
 @pytest.mark.needs("root", "strace")
-def test_51_a_hanging_disk_is_named_until_it_recovers(clinic: Clinic, api: Sandbox) -> None:
+def test_76_a_hanging_disk_is_named_until_it_recovers(clinic: Clinic, api: Sandbox) -> None:
     with (
         manager() as systemd,
         managed(clinic, systemd, watchdog_seconds=WATCHDOG_SECONDS) as daemon,

@@ -133,7 +133,7 @@ def test_20_recordings_past_a_full_queue_are_all_transcribed(tmp_path: Path, api
     try:
         contents = move_in_while_stopped(process, clinic, names)
         wait_for("all are done", lambda: len(clinic.files(clinic.done)) == 300, seconds=200)
-        wait_for("nothing is left", lambda: not list(clinic.processing.iterdir()))
+        wait_for("nothing is left", lambda: not list(clinic.processing.glob("[!.]*")))
         assert stop(process) == 0
     finally:
         process.kill()
@@ -162,7 +162,7 @@ def test_20_twenty_thousand_recordings_at_once_are_all_taken(tmp_path: Path) -> 
         process = clinic.start()
         try:
             move_in_while_stopped(process, clinic, names)
-            wait_for("the inbox is empty", lambda: not os.listdir(clinic.inbox), seconds=800)
+            wait_for("the inbox is empty", lambda: not clinic.files(clinic.inbox), seconds=800)
             assert stop(process, seconds=30) == 0
         finally:
             process.kill()

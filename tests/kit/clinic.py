@@ -18,6 +18,7 @@ from typing import Any
 
 import yaml
 
+from invox_watcher.files import MARK_FILE
 from invox_watcher.sandbox.server import Sandbox
 from invox_watcher.sandbox.settings import SandboxSettings
 from tests.kit import event_page
@@ -115,11 +116,12 @@ class Clinic:
         return [event for event in found if not names or event["event"] in names]
 
     def files(self, folder: Path) -> list[str]:
-        """Every file below `folder`, hidden ones too, as sorted relative paths."""
+        """Every file below `folder`, hidden ones too, except for marks, as sorted relative paths."""
         return sorted(
             os.path.relpath(os.path.join(current, name), folder)
             for current, _folders, names in os.walk(folder)
             for name in names
+            if name != MARK_FILE
         )
 
     def transcript(self, path: str) -> dict[str, Any]:

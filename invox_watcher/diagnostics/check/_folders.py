@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from invox_watcher.assembly import folders_of, named_folders
+from invox_watcher.assembly import folders_of, named_folders, occupancy_of
 from invox_watcher.config import Config
 from invox_watcher.diagnostics.check._finding import Finding, lasting, warning
 from invox_watcher.errors import ExitStatus
@@ -42,6 +42,7 @@ def folders(config: Config) -> Iterator[Finding]:
             yield Finding(f"folders.{name}", "failed", problem, hint, ExitStatus.CONFIGURATION)
     if unusable:
         return
+    occupancy_of(config).check()
     folders.prepare()
     if apart := folders.apart():
         problem = f"{' and '.join(apart)}: on another file system than processing"

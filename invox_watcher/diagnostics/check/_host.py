@@ -14,7 +14,7 @@ from invox_watcher.config import Config
 from invox_watcher.diagnostics.check._finding import Finding, lasting, warning
 from invox_watcher.diagnostics.daemon_status import query_daemon
 from invox_watcher.errors import ExitStatus, FolderError, JournalError
-from invox_watcher.files import LOCK_FILE, prepare_state
+from invox_watcher.files import LOCK_FILE, check_state_directory, prepare_state
 from invox_watcher.host import User, is_loopback, owner_of
 from invox_watcher.invox import usable_layouts
 from invox_watcher.job import ACTIVE, State
@@ -73,6 +73,7 @@ def state(config: Config) -> Iterator[Finding]:
         _require_ours(directory, directory)
         for path in sorted(directory.iterdir()):
             _require_ours(path, directory)
+    check_state_directory(directory)
     prepare_state(directory, config.folders.inbox)
     yield lasting("state", directory)
 
