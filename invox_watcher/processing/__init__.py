@@ -10,6 +10,7 @@ from invox_watcher.processing.intake import Intake
 from invox_watcher.processing.lanes import Clock
 from invox_watcher.processing.pipeline import Pipeline
 from invox_watcher.processing.polling import PollingPolicy
+from invox_watcher.processing.rechecks import Rechecks
 from invox_watcher.processing.recovery import recover, return_stranded
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "Pipeline",
     "PollingPolicy",
     "ProcessingOptions",
+    "Rechecks",
     "Since",
     "reasons",
     "recover",
