@@ -281,7 +281,7 @@ class _Examination:
             wait_seconds, key = self._wait(judgement)
             for_long = f"{wait_seconds:g} s (watch.{key})"
             if not self._stays_unchanged(fd, wait_seconds):
-                says = f"It must be unchanged for {for_long} first."
+                says = f"It must be unchanged for {wait_seconds:g} s first (watch.{key})."
                 return Step("content", Verdict.LATER, says, "Try again in a moment.")
             judgement = self._judge(fd, local=local)
             how = f"unchanged for {for_long}"
@@ -299,7 +299,7 @@ class _Examination:
         return Step("content", Verdict.TAKEN, f"{found.format}, {length}, sent as {found.mime_type}: {how}.")
 
     def _judge(self, fd: int, *, local: bool, patient: bool = False) -> Judgement:
-        """What becomes of it once it has been unchanged for long enough; with `patient`, for ever."""
+        """What becomes of it once it has been unchanged for long enough; with `patient`, forever."""
         watch = self._config.watch
         waits = Waits(watch.grace_seconds, watch.settle_seconds, watch.unproven_seconds, math.inf)
         rules = ScreeningRules(self._config.intake.max_size_mib << 20, self._config.api.mime_types, waits)

@@ -306,7 +306,7 @@ class Inbox:
             self._tracker.forget(path)
         self._notice(path, status)
         if stat.S_ISREG(status.st_mode):
-            # Whoever closed or moved it may set its times, its mode or its name next.
+            # The sender that closed or moved it may set its times, its mode or its name next.
             self._tracker.touch(path, self._clock(), best=self._best_evidence(status.st_dev))
 
     # ---- checking one file ----

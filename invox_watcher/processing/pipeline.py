@@ -89,7 +89,7 @@ class Pipeline:
         clock: Callable[[], float] = time.monotonic,
         on_filed: Callable[[Job, Evidence], None] = lambda _job, _evidence: None,
     ) -> None:
-        """`on_filed` hears of each recording in done/, and what had shown that it was complete."""
+        """`on_filed` gets each job whose recording is in done/, and what had shown that that was complete."""
         self._on_filed = on_filed
         self._evidence: dict[str, Evidence] = {}  # of jobs under way that this process has claimed
         self._context = Context(

@@ -29,7 +29,7 @@ from invox_watcher.journal import AuditLog, Finished
 from invox_watcher.recording import FileIdentity
 from invox_watcher.times import utc_now
 
-# In multiples of `unproven_seconds`: with its default the last look is an hour after the filing.
+# In multiples of `unproven_seconds`: with its default the last check is an hour after the filing.
 _LATER_LOOKS = (1, 4, 20, 120)
 _RECENT = timedelta(hours=1)
 # Beyond so many, recordings are looked at once only.

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from invox_watcher.inbox.stability import Evidence, Snapshot, Stage, Tracker, Waits, Writer, writer_of
 
-
 WAITS = Waits(grace_seconds=1, settle_seconds=2, unproven_seconds=5, patience_seconds=10)
 
 

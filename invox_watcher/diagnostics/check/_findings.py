@@ -35,7 +35,7 @@ _NEEDED = {
     "journal": {"state"},
     "inbox": {"folders"},
     "watch": {"folders"},
-    "complete files": {"folders"},
+    "complete files": {"folders", "state"},
     "free space": {"folders", "state"},
 }
 

@@ -185,7 +185,7 @@ def watching(config: Config, limits: Path = _INOTIFY) -> Iterator[Finding]:
 
 
 def completeness(config: Config) -> Iterator[Finding]:
-    """How long must files be unchanged? Depends on what the kernel tells of those who write to them."""
+    """How long must files be unchanged? It depends on what the kernel reports about their writers."""
     watch, mount = config.watch, mount_of(os.path.realpath(config.folders.inbox))
     waits = waits_of(config)
     proven, likely, unproven = (f"{waits.of(evidence):g} s" for evidence in Evidence)
