@@ -234,7 +234,7 @@ def client_of(config: Config) -> HttpClient:
 def api_of(
     config: Config, client: HttpClient, *, on_call: Callable[[ApiCall], None] | None = None
 ) -> InvoxApi:
-    """The API client that the configuration describes; `on_call` hears of each of its calls."""
+    """The API client that the configuration describes; `on_call` is called after each of its calls."""
     token = config.api.token
     options = ApiOptions(
         base_url=config.api.base_url,
@@ -298,6 +298,7 @@ def pipeline_of(
         api=api_of(config, client),
         options=ProcessingOptions(
             on_duplicate=config.intake.on_duplicate,
+            mime_types=config.api.mime_types,
             formats=config.outputs.formats,
             speaker_names=config.outputs.speaker_names,
             polling=PollingPolicy(

@@ -56,6 +56,8 @@ class Event(StrEnum):
     RECORDING_OPEN = "recording_open"
     UPLOADED = "uploaded"
     PENDING = "pending"
+    REQUEST_UNKNOWN = "request_unknown"
+    REPLY_REPAIRED = "reply_repaired"
     TRANSCRIBED = "transcribed"
     DELIVERED = "delivered"
     DONE = "done"

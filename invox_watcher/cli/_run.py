@@ -17,7 +17,7 @@ from invox_watcher.times import rfc3339
 
 def run(options: argparse.Namespace) -> ExitStatus:
     """Watch the inbox, in the foreground."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])  # until there is somebody to reload anything
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])  # until there is a process that can reload
     from invox_watcher.daemon.process import Process  # noqa: PLC0415 - takes a while, in which a SIGHUP may come
 
     load = for_its_owner(loader_of(options), "run --once" if options.once else "run")
@@ -34,7 +34,7 @@ def start(options: argparse.Namespace) -> ExitStatus:
 
 
 def stop(options: argparse.Namespace) -> ExitStatus:
-    """Stop the daemon, whoever started it."""
+    """Stop the daemon, however it was started."""
     from invox_watcher.daemon import control  # noqa: PLC0415 - see `run`
 
     holder = control.stop(state_directory_of(options))
@@ -57,7 +57,7 @@ def status(options: argparse.Namespace) -> ExitStatus:
     if daemon is None:
         print("invox-watcher is not running.")
     elif daemon.pid is None or daemon.since is None:
-        print("invox-watcher is running where it can't be seen from here, or is just starting.")
+        print("invox-watcher is running but not visible from here (another container?), or is just starting.")
     else:
         print(f"invox-watcher is running, pid {daemon.pid}, since {local(daemon.since)}.")
     if jobs:

@@ -38,7 +38,7 @@ class Readiness:
         return self._parts.engine.api_is_unavailable
 
     def verdict(self) -> ExitStatus | None:
-        """The exit status of a run that ends because its work can't go on; None if it can."""
+        """The exit status of a run that ends because it can't continue; None if it can."""
         if (fault := self._parts.engine.blocking_fault) is not None:
             return fault.exit_status
         return ExitStatus.TRY_LATER if self._parts.intake.closed() is not None else None

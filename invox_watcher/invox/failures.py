@@ -19,8 +19,9 @@ from invox_watcher.errors import (
 from invox_watcher.net import HttpReply, media_type, read_object, retry_after_seconds
 
 _TRANSIENT = frozenset({408, 425, 429})
-# S3 says 400 if a connection stalled or broke off, which is no fault of the recording.
+# S3 says 400 if a connection stalled or was interrupted; the recording is not at fault.
 _TRANSIENT_STORAGE_CODES = frozenset({"RequestTimeout", "IncompleteBody"})
+_TOO_LARGE_CODES = frozenset({"EntityTooLarge"})
 _QUOTE_LENGTH = 200
 # What AWS API Gateway answers with 403 for a path that it does not know.
 _GATEWAY_MESSAGES = frozenset({"missing authentication token", "forbidden"})
@@ -63,10 +64,17 @@ def is_html(reply: HttpReply) -> bool:
 
 
 def is_unknown_path(reply: HttpReply) -> bool:
-    """Whether API Gateway answers for a path that it does not know: with 403, not 404."""
-    message = complaint(reply).get("message")
-    said_so = isinstance(message, str) and message.strip().lower() in _GATEWAY_MESSAGES
-    return reply.status == 403 and (said_so or "MissingAuthenticationToken" in _amazon_error(reply))
+    """Whether the answer seems to be about the path: API Gateway's 403, or a 404 that isn't the API's own.
+
+    The API's own 404 has a message that says more than "Not Found", or nothing at all.
+    """
+    said = complaint(reply)
+    message = said.get("message") or said.get("messsage")
+    text = message.strip().lower() if isinstance(message, str) else ""
+    if reply.status == 404:
+        return bool(reply.body.strip()) and not said.get("errorType") and text in ("", "not found")
+    gateway = text in _GATEWAY_MESSAGES or "MissingAuthenticationToken" in _amazon_error(reply)
+    return reply.status == 403 and gateway
 
 
 def unavailable(reply: HttpReply, message: str, max_seconds: float) -> ApiUnavailableError:
@@ -92,7 +100,10 @@ def call_failure(
         hint = "The API key needs the permission BATCH-TRANSCRIBE. Ask the account's administrator."
         return ApiRefusedError(message, code="forbidden", status=status, hint=hint)
     if status in (404, 405) or is_unknown_path(reply):
-        hint = f"There seems to be nothing under this path. Check {setting} and api.base_url. {_CHECK}"
+        hint = (
+            f"There seems to be nothing under this path. Check {setting} and"
+            f" api.base_url{_header_hint(reply)}. {_CHECK}"
+        )
         return ApiRefusedError(message, code="not_found", status=status, hint=hint)
     if status == 401:
         hint = (
@@ -109,7 +120,7 @@ def call_failure(
         )
         return ApiRefusedError(message, code="forbidden", status=status, hint=hint)
     if 400 <= status < 500:
-        return ApiRejectedError(message, status=status, hint=_request_hint(said))
+        return ApiRejectedError(message, status=status, hint=_request_hint(said, setting))
     return ApiUnavailableError(message, code="api_protocol", status=status, hint=_CHECK)
 
 
@@ -123,13 +134,17 @@ def token_failure(reply: HttpReply, *, secrets: tuple[str, ...], max_seconds: fl
     if status in _TRANSIENT or status >= 500:
         return unavailable(reply, message, max_seconds)
     if status in (404, 405) or is_unknown_path(reply):
-        hint = f"There seems to be nothing under this path. Check api.token (url, method). {_CHECK}"
+        hint = (
+            "There seems to be nothing under this path. Check api.token (url, method) and"
+            f" api.base_url{_header_hint(reply)}. {_CHECK}"
+        )
         return ApiRefusedError(message, code="token_not_found", status=status, hint=hint)
     if status in (406, 415, 422):
         hint = f"The API wants another kind of request: check api.token.form, .json and .headers. {_CHECK}"
         return ApiRefusedError(message, code="token_request", status=status, hint=hint)
     if status == 400 and "version" in said.lower():
-        return ApiRefusedError(message, code="token_request", status=status, hint=_request_hint(said))
+        hint = _request_hint(said, "api.token")
+        return ApiRefusedError(message, code="token_request", status=status, hint=hint)
     hint = (
         "Check credentials.app_id and credentials.api_key. If they are right, the API may want them"
         " in another way: api.token (url, method, headers, form, json), or another header: api.headers."
@@ -149,6 +164,8 @@ def storage_failure(reply: HttpReply, max_seconds: float) -> ApiError:
     found = re.search(rb"<Code>(\w{1,64})</Code>", reply.body)
     code = found[1].decode("ascii", "replace") if found else ""
     message = f"The upload: {reply.where} answered {status}{f' ({code})' if code else ''}."
+    if is_html(reply) and 400 <= status < 500:
+        return _from_elsewhere(reply, "The upload")
     if status in (401, 403) or (status == 400 and "expired" in code.lower()):
         hint = (
             "If storage asks for further headers, name them in upload.headers. Check api.mime_types and this"
@@ -158,18 +175,22 @@ def storage_failure(reply: HttpReply, max_seconds: float) -> ApiError:
     if status in _TRANSIENT or code in _TRANSIENT_STORAGE_CODES or (status >= 500 and status != 501):
         return unavailable(reply, message, max_seconds)
     if 400 <= status < 500 or status == 501:
-        return ApiRejectedError(message, status=status, hint="Check api.mime_types and upload.headers.")
+        too_large = status == 413 or code in _TOO_LARGE_CODES
+        hint = "Check api.mime_types and upload.headers."
+        if too_large:
+            hint = f"Does storage have a limit on the size? Else: {hint}"
+        return ApiRejectedError(message, code="too_large" if too_large else None, status=status, hint=hint)
     return ApiUnavailableError(message, code="api_protocol", status=status, hint=_CHECK)
 
 
-def _request_hint(said: str) -> str:
+def _request_hint(said: str, setting: str) -> str:
     if "version" in said.lower():
         return "Check api.version: which version is the account on? null sends none."
     if "mime" in said.lower() or "type" in said.lower():
         return "Check api.mime_types: which types does the account take?"
     return (
-        "The API wants something else in the request: check api.version, api.mime_types, api.presign_fields"
-        f" and api.headers. {_CHECK}"
+        f"The API wants something else in the request: check {setting}, api.version, api.headers and, for an"
+        f" upload, api.mime_types and api.presign_fields. {_CHECK}"
     )
 
 
@@ -178,13 +199,20 @@ def _is_from_elsewhere(reply: HttpReply) -> bool:
     return is_html(reply) and 400 <= reply.status < 500 and reply.status not in (404, 405)
 
 
+def _header_hint(reply: HttpReply) -> str:
+    """API Gateway says "Forbidden" for a path that it does not know as for a key that it misses."""
+    text = complaint(reply).get("message")
+    return ", or a header is missing: api.headers" if str(text).strip().lower() == "forbidden" else ""
+
+
 def _from_elsewhere(reply: HttpReply, doing: str) -> ApiRefusedError:
     return ApiRefusedError(
         f"{doing}: {reply.where} answered {reply.status} with a web page. It seems to come from a web"
         " filter or proxy between this host and the API.",
         code="web_filter",
         status=reply.status,
-        hint="Have this host's requests to the API let through, or set api.proxy; check api.base_url too.",
+        hint="Have this host's requests to the API and to its storage let through, or set api.proxy; check"
+        " api.base_url too.",
     )
 
 

@@ -22,7 +22,7 @@ _LARGEST_INDEX = 2**32 - 2  # ECMA-262, array index: such keys come first in an 
 
 
 def is_genuine(payload: Mapping[str, Any], *, api_key: str, app_secret: str) -> bool:
-    """Whether whoever made `payload`, a decoded JSON object, knew the secret. Never raises."""
+    """Whether the maker of `payload`, a decoded JSON object, knew the secret. Never raises."""
     signature = payload.get(FIELD)
     if not isinstance(signature, str) or not signature.isascii() or not app_secret:
         return False

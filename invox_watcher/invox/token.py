@@ -159,7 +159,7 @@ class Token:
 
 class TokenCache:
     """The current token. However many threads want another one, one of them fetches it, and all share
-    what comes of it, be it a token or an error.
+    the outcome, be it a token or an error.
     """
 
     def __init__(
@@ -211,7 +211,7 @@ class TokenCache:
         token, failure = None, None
         try:
             token = self._fetch()
-        except BaseException as error:  # the waiting threads must hear of it, whatever it is
+        except BaseException as error:  # the waiting threads must get it, whatever it is
             failure = error
             raise
         finally:

@@ -138,6 +138,7 @@ _TO_3 = (
     "ALTER TABLE jobs ADD COLUMN denied_seconds FLOAT DEFAULT 0 NOT NULL",
     "ALTER TABLE jobs ADD COLUMN predecessor_id VARCHAR",
     "ALTER TABLE jobs ADD COLUMN payload TEXT",
+    "ALTER TABLE notices ADD COLUMN covers_body BOOLEAN DEFAULT 0 NOT NULL",
     "CREATE INDEX ix_jobs_inode ON jobs (inode)",
     "CREATE INDEX ix_jobs_predecessor_id ON jobs (predecessor_id)",
     "CREATE TABLE outputs (id INTEGER NOT NULL, job_id VARCHAR NOT NULL, folder VARCHAR NOT NULL, "

@@ -10,7 +10,7 @@ from invox_watcher.times import rfc3339
 
 def delivery_of(job: Job, payload: object) -> Delivery:
     """What goes into the transcript files of `job`; `payload` is the reply that the journal keeps for it."""
-    reply = parse_reply(payload)
+    reply = parse_reply(payload, duration_seconds=job.duration_seconds, pushed=True)
     assert reply.transcript is not None  # noqa: S101 - the pipeline lets nothing else into the journal
     source = Source(
         name=job.path,

@@ -27,7 +27,7 @@ from invox_watcher.journal import Journal
 from invox_watcher.logs import where
 from invox_watcher.processing.backoff import Backoff, Breaker
 from invox_watcher.processing.context import Next
-from invox_watcher.processing.faults import Action, Circumstances, Verdict, judge, rule_for
+from invox_watcher.processing.faults import Action, Circumstances, Verdict, is_of_set_up, judge, rule_for
 from invox_watcher.processing.gates import Gate
 from invox_watcher.processing.lanes import Clock, Lane
 from invox_watcher.processing.pipeline import Pipeline
@@ -36,6 +36,7 @@ _POLL_WORKERS = 3
 _BREAKER_FAULTS = 5
 _CHECK_AGAIN_SECONDS = 1.0
 _HELD_LIKE_ATTEMPT = 3  # how long a job is held that the disk refused: as after so many attempts
+_SET_UP_LIKE_ATTEMPT = 4  # the same for a fault of the set-up
 
 
 @dataclass(frozen=True)
@@ -210,7 +211,7 @@ class Engine:
             return
         try:
             following = self._pipeline.advance(job)
-        except Exception as error:  # noqa: BLE001 - a defect in one step must not take the others down
+        except Exception as error:  # noqa: BLE001 - a bug in one step must not take the others down
             if job.asks_api:
                 self._record_api_error(error)
             after_error = self._after_error(job, error)
@@ -263,6 +264,8 @@ class Engine:
             return
         refused = isinstance(error, ApiRefusedError)
         with self._lock:
+            if error is self._api_fault:
+                return  # one failed purchase of a token, for which several jobs waited
             opened = self._breaker.fault(
                 self._clock(),
                 retry_after_seconds=getattr(error, "retry_after_seconds", None),
@@ -340,7 +343,8 @@ class Engine:
         if verdict.attempts != job.attempts:
             job = self._journal.update(job, attempts=verdict.attempts)
         retry_after = getattr(error, "retry_after_seconds", None) or 0.0
-        delay = max(self._backoff.delay_seconds(max(job.attempts, 1)), retry_after)
+        attempts = max(job.attempts, _SET_UP_LIKE_ATTEMPT if is_of_set_up(error, job) else 1)
+        delay = max(self._backoff.delay_seconds(attempts), retry_after)
         log.info(
             Event.STEP_RETRY, job=job.id, state=job.state, code=error.code, error=error.message,
             attempt=job.attempts, after_seconds=round(delay, 1),

@@ -29,7 +29,7 @@ from invox_watcher.errors import (
     UploadUncertainError,
     UploadUrlRefusedError,
 )
-from invox_watcher.job import Job
+from invox_watcher.job import Job, State
 from invox_watcher.logs import where
 
 
@@ -83,7 +83,7 @@ RULES: dict[type[Exception], Rule] = {
     NotPermittedError: Rule(Action.FAIL),
     InvoxError: Rule(Action.FAIL),
     OSError: Rule(Action.RETRY, blames_files=True),  # if a file is closed when its share is unavailable
-    Exception: Rule(Action.RETRY),  # a defect in one step must not take the others down
+    Exception: Rule(Action.RETRY),  # a bug in one step must not take the others down
 }
 
 
@@ -120,15 +120,23 @@ def judge(error: Exception, job: Job, circumstances: Circumstances) -> Verdict:
         return Verdict(Action.CHECK_AGAIN, fault, job.attempts)
     if rule.action is not Action.RETRY:
         return Verdict(rule.action, fault, job.attempts)
-    # While the breaker is open no attempt is spent: the API is at fault, not the job. But what may have been
-    # paid for is spent all the same.
-    spent = not circumstances.api_is_unavailable or isinstance(error, UploadUncertainError)
+    # While the breaker is open, or if the set-up is wrong, no attempt is spent: the job is not at fault. But
+    # what may have been paid for is spent all the same.
+    blameless = circumstances.api_is_unavailable or is_of_set_up(error, job)
+    spent = not blameless or isinstance(error, UploadUncertainError)
     attempts = job.attempts + spent
     # What may have been paid for is not given up because of a disk.
     never = job.state.must_end or (job.state.may_be_paid_for and isinstance(error, StorageError))
-    if attempts >= circumstances.max_attempts and not never:
+    if spent and attempts >= circumstances.max_attempts and not never:
         return Verdict(Action.FAIL, fault, job.attempts)
     return Verdict(Action.RETRY, fault, attempts)
+
+
+def is_of_set_up(error: Exception, job: Job) -> bool:
+    """Whether no recording can be at fault: before the upload the API knows nothing but its type."""
+    if isinstance(error, ApiRefusedError):
+        return True
+    return job.state is State.IDENTIFIED and isinstance(error, ApiError) and error.code == "api_protocol"
 
 
 def _as_ours(error: Exception) -> InvoxError:

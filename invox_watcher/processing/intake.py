@@ -37,7 +37,7 @@ class Intake:
         self._gates = (inbox, *gates)
         self._stop = stop
         self._refused: InvoxError | None = None  # by what the last claim was refused
-        self._stranded: set[str] = set()  # ids of claims that broke off; only the inbox's thread uses it
+        self._stranded: set[str] = set()  # ids of interrupted claims; only the inbox's thread uses it
 
     def take(self, candidate: Candidate) -> bool:
         """Claim a recording for the engine; False if there is no capacity. For the inbox's thread.

@@ -17,7 +17,7 @@ What can't be processed goes through `fail`, which leads to failing; a recording
 processing/, through `vanish`. Before words count, are published, and again before the recording is filed,
 `verify` compares it with what was hashed; `rechecks` looks at done/ once more.
 
-Each step begins from what the journal says and ends with a guarded journal write, so that a step that was
+Each step begins from what is in the journal and ends with a guarded journal write, so that a step that was
 killed anywhere is simply taken again. *When* a step is taken is up to `engine`; what an error means for the
 job, to `faults`.
 """
@@ -56,11 +56,9 @@ _JOURNAL_REFUSED_SECONDS = 2.0
 def _upload_or_reuse(context: Context, job: Job) -> Next:
     if job.original_id is not None:
         return reuse(context, job)
-    if (
-        job.request_id is not None
-    ):  # an earlier job of this content was given up: its upload may be with the API
-        detail = {"request_id": job.request_id}
-        return Next(context.journal.move(job, State.UPLOADING, detail=detail))
+    if job.request_id is not None:  # of an earlier job of this content: the API may have its upload
+        to = State.WAITING if context.poller.is_expected(job) else State.UPLOADING
+        return Next(context.journal.move(job, to, detail={"request_id": job.request_id}))
     return upload(context, job)
 
 

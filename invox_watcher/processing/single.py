@@ -39,7 +39,7 @@ class Single:
 def transcribe(
     file: BinaryIO, single: Single, *, size_bytes: int, mime_type: str, duration_seconds: float | None
 ) -> TranscriptionReply:
-    """Upload the recording and wait for what the API says of it, words or an error.
+    """Upload the recording and wait for its result, words or an error.
 
     Raises:
         ApiError: the API, or the storage, did not take it.
@@ -63,7 +63,7 @@ def poll_until_final(
 ) -> TranscriptionReply:
     """Poll until there is a transcript or an error.
 
-    An API that has never heard of the request is believed only for an `uncertain` upload, and not at once.
+    A reply that the request is unknown is believed only for an `uncertain` upload, and not at once.
     """
     began = time.monotonic()
     faults = 0

@@ -65,9 +65,18 @@ TABLE = [
 def test_what_follows_the_first_error(error: Exception, action: Action) -> None:
     verdict = judge(error, job(), USUAL)
     assert verdict.action is action
-    assert verdict.attempts == (1 if action is RETRY else 0)
+    spent = action is RETRY and not isinstance(error, errors.ApiRefusedError)
+    assert verdict.attempts == spent
     if isinstance(error, InvoxError):
         assert verdict.error is error
+
+
+def test_a_fault_of_the_set_up_uses_up_no_attempt() -> None:
+    odd_reply = errors.ApiUnavailableError("x", code="api_protocol")
+    for error in (errors.ApiRefusedError("x"), odd_reply):
+        verdict = judge(error, job(State.IDENTIFIED, attempts=9), USUAL)
+        assert (verdict.action, verdict.attempts) == (RETRY, 9)
+    assert judge(odd_reply, job(State.WAITING, attempts=9), USUAL).action is FAIL
 
 
 def test_the_table_above_is_complete() -> None:

@@ -33,7 +33,7 @@ def test_a_file_settles_only_while_nothing_about_it_changes() -> None:
     assert tracker.settled("a", 104)
 
 
-def test_an_examination_falls_due_once() -> None:
+def test_a_check_is_due_once() -> None:
     tracker = Tracker(WAITS)
     tracker.see("a", snapshot(1), now=100)
     assert tracker.next_due() == 102
@@ -44,7 +44,7 @@ def test_an_examination_falls_due_once() -> None:
     assert tracker.next_due() == 102
 
 
-def test_a_file_that_keeps_changing_is_examined_nevertheless() -> None:
+def test_a_file_that_keeps_changing_is_checked_all_the_same() -> None:
     tracker = Tracker(WAITS)
     for now in range(5):
         tracker.see("a", snapshot(now), now)
@@ -91,7 +91,7 @@ def test_files_without_capacity_return_in_their_order() -> None:
     assert tracker.pop_held() == "c"
 
 
-def test_a_file_held_open_is_examined_soon_then_less_often() -> None:
+def test_a_file_held_open_is_checked_soon_then_less_often() -> None:
     tracker = Tracker(Waits(1, 30, 60, 600))
     tracker.see("a", snapshot(), now=100)
     tracker.hold_open("a", 100)
@@ -133,7 +133,7 @@ def test_counts_and_due_times_stay_true(steps: list[tuple[str, int, int]]) -> No
     assert tracker.next_due() is None
 
 
-# How soon a file is examined again after each outcome; it was seen at 100 and last changed at 101.
+# How soon a file is checked again after each outcome; it was seen at 100 and last changed at 101.
 AFTER = [
     ("settle", lambda tracker: tracker.settle("a", 2), Stage.SETTLING, 103),
     ("hold_unfinished", lambda tracker: tracker.hold_unfinished("a"), Stage.UNFINISHED, 111),
@@ -167,7 +167,7 @@ def test_each_outcome_has_its_stage_and_its_next_time(
     ],
     ids=["settling", "unfinished", "held", "error"],
 )
-def test_a_change_is_examined_after_the_settle_time(act: Callable[[Tracker], None], stage: Stage) -> None:
+def test_a_change_is_checked_after_the_settle_time(act: Callable[[Tracker], None], stage: Stage) -> None:
     tracker = Tracker(WAITS)
     tracker.see("a", snapshot(1), now=100)
     act(tracker)
@@ -263,7 +263,7 @@ def test_the_lease_tells_whether_anyone_writes(tmp_path: Path) -> None:
         reader = os.open(path, os.O_RDONLY)
         assert writer_of(reader) is Writer.OPEN
     assert writer_of(reader) is Writer.NONE
-    with path.open("ab") as file:  # the lease was given back, so nobody waits for it
+    with path.open("ab") as file:  # the lease was released, so opening does not block
         file.write(b"x")
     os.close(reader)
 

@@ -15,6 +15,8 @@ from invox_watcher.processing.polling import PollOutcome
 from invox_watcher.processing.steps.verify import hold_while_open, verify
 from invox_watcher.times import utc_now
 
+_SHOWN_REPAIRS = 5
+
 
 def accept_outcome(context: Context, job: Job, outcome: PollOutcome, **changes: Any) -> Next:
     """Accept the final reply that a poll found."""
@@ -42,6 +44,11 @@ def accept(context: Context, job: Job, reply: TranscriptionReply, delivered_by: 
         if (held := hold_while_open(context, job, file)) is not None:
             return held
         job = verify(context, job, file)
+    if reply.repairs:
+        log.warning(
+            Event.REPLY_REPAIRED, job=job.id, count=len(reply.repairs),
+            repairs=list(reply.repairs[:_SHOWN_REPAIRS]),
+        )  # fmt: skip
     job = context.reservations.reserve_outputs(
         job,
         context.options.formats,
