@@ -1,4 +1,4 @@
-"""Senders whose line stalls in the middle of a recording: what each has written by then, and what it does after."""
+"""Senders whose line stalls in the middle of a recording: what each has written by then, and afterwards."""
 
 from __future__ import annotations
 
