@@ -27,9 +27,9 @@ from invox_watcher.files import (
 )
 from invox_watcher.heartbeat import StallDetector
 from invox_watcher.host import Locks
-from invox_watcher.inbox import Inbox
+from invox_watcher.inbox import Evidence, Inbox, Waits
 from invox_watcher.invox import ApiCall, ApiOptions, Credentials, InvoxApi, Receiver, TokenRequest
-from invox_watcher.job import State
+from invox_watcher.job import Job, State
 from invox_watcher.journal import AuditLog, Journal
 from invox_watcher.net import HttpClient
 from invox_watcher.processing import (
@@ -41,6 +41,7 @@ from invox_watcher.processing import (
     Pipeline,
     PollingPolicy,
     ProcessingOptions,
+    Rechecks,
     Single,
 )
 from invox_watcher.retention import Ages, Retention
@@ -100,7 +101,10 @@ def assemble(
         client = client_of(config)
         opened.callback(client.close)
         inbox = inbox_of(config, folders, occupancy)
-        pipeline = pipeline_of(config, folders, journal, client, stop=stop, clock=clock)
+        rechecks = Rechecks(folders, journal.finished, audit, waits_of(config))
+        pipeline = pipeline_of(
+            config, folders, journal, client, stop=stop, clock=clock, on_filed=rechecks.add
+        )
         engine = engine_of(
             config, pipeline, journal, folder_monitor, on_room=inbox.wake, on_crash=on_crash, clock=clock
         )
@@ -123,7 +127,10 @@ def assemble(
             folder_monitor=folder_monitor,
             journal_monitor=journal_monitor,
             stall_detector=StallDetector(patience_seconds),
-            housekeeping=housekeeping_of(config, folders, journal, audit, folder_monitor),
+            housekeeping={
+                "rechecks": rechecks.run,
+                **housekeeping_of(config, folders, journal, audit, folder_monitor),
+            },
             receiver=receiver_of(config, journal, engine),
             address=config.http.address,
             disks=named_folders(folders) | {"state": config.state.directory},
@@ -238,6 +245,12 @@ def journal_of(config: Config, audit: AuditLog) -> Journal:
     )
 
 
+def waits_of(config: Config) -> Waits:
+    """For how long files must be unchanged."""
+    watch = config.watch
+    return Waits(watch.grace_seconds, watch.settle_seconds, watch.unproven_seconds, watch.patience_seconds)
+
+
 def inbox_of(config: Config, folders: Folders, occupancy: Occupancy) -> Inbox:
     """The watched inbox that the configuration describes."""
     return Inbox(
@@ -319,6 +332,7 @@ def pipeline_of(
     *,
     stop: threading.Event,
     clock: Clock,
+    on_filed: Callable[[Job, Evidence], None],
 ) -> Pipeline:
     """The steps of a recording, as the configuration wants them."""
     return Pipeline(
@@ -331,9 +345,11 @@ def pipeline_of(
             formats=config.outputs.formats,
             speaker_names=config.outputs.speaker_names,
             polling=polling_policy_of(config),
+            quiet_seconds=waits_of(config).of(Evidence.UNPROVEN),
         ),
         stop=stop,
         clock=clock,
+        on_filed=on_filed,
     )
 
 

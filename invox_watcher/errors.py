@@ -182,6 +182,7 @@ class RecordingChangingError(InvoxError):
     code = "still_changing"
     hint = "Check whether the device or the copying program writes to the file again after closing it."
     retry_can_help = True
+    retry_after_seconds: float | None = None
 
 
 class RecordingError(InvoxError):

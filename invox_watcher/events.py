@@ -53,6 +53,8 @@ class Event(StrEnum):
     UPLOAD_STARTED = "upload_started"
     UPLOAD_UNCERTAIN = "upload_uncertain"
     UPLOAD_DISCARDED = "upload_discarded"
+    RECORDING_CHANGED = "recording_changed"
+    RECORDING_OPEN = "recording_open"
     UPLOADED = "uploaded"
     PENDING = "pending"
     REQUEST_UNKNOWN = "request_unknown"

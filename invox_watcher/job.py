@@ -5,6 +5,7 @@
        │            │ └────────────┘  └──────────┼─────────────┤ (asked after a crash: already there)
        │            └────────────────────────────┼─────────────┘ (same content as an earlier recording)
        └──► failing ◄────────────────────────────┘   failing ──► failed      any of them ──► vanished
+       (from identified on, back to claimed: the recording is no longer what was hashed)
 
 Each state says what is *known on disk*, so that a kill between two steps needs no second code path: the
 step of that state is simply taken again. What the rest of the package asks about a state are its properties.
@@ -87,8 +88,8 @@ TRANSITIONS: dict[State, frozenset[State]] = {
         | _BEFORE_DELIVERY
     ),
     State.WAITING: frozenset({State.WAITING, State.CLAIMED, State.TRANSCRIBED} | _BEFORE_DELIVERY),
-    State.TRANSCRIBED: frozenset({State.TRANSCRIBED, State.DELIVERED} | _BEFORE_DELIVERY),
-    State.DELIVERED: frozenset({State.DONE}),
+    State.TRANSCRIBED: frozenset({State.TRANSCRIBED, State.DELIVERED, State.CLAIMED} | _BEFORE_DELIVERY),
+    State.DELIVERED: frozenset({State.DONE, State.CLAIMED}),
     State.FAILING: frozenset({State.FAILING, State.FAILED, State.VANISHED}),
     State.DONE: frozenset(),
     State.FAILED: frozenset(),

@@ -37,6 +37,8 @@ _READERS = (
 )
 _HEAD_BYTES = 4096
 _TAIL_BYTES = 512
+# Samples are never zero for that long, except in silence made by a computer.
+_SAMPLES_TAIL_BYTES = 64
 
 # The vendor's spellings first, then IANA's: see the list of accepted types in the API's description.
 _MIME_TYPES = {
@@ -87,7 +89,8 @@ def _first_accepted(words: Sequence[str], accepted: Sequence[str]) -> str | None
 def _doubt_zeros(reader: Reader, info: AudioInfo) -> AudioInfo:
     # A copy into preallocated space has the final header and size from the start; silence looks the same.
     if info.completeness is Completeness.WHOLE and info.declared_bytes is not None:
-        tail = reader.at(max(0, info.declared_bytes - _TAIL_BYTES), min(_TAIL_BYTES, info.declared_bytes))
+        length = min(_SAMPLES_TAIL_BYTES if info.container == "wav" else _TAIL_BYTES, info.declared_bytes)
+        tail = reader.at(info.declared_bytes - length, length)
         if not any(tail):
             return replace(info, completeness=Completeness.UNKNOWN)
     return info

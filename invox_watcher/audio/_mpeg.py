@@ -16,6 +16,7 @@ from invox_watcher.audio._reader import Reader, big
 _FRAMES_TO_BE_SURE = 4
 _SEARCHED_BYTES = 64 << 10
 _WINDOW_BYTES = _SEARCHED_BYTES + _FRAMES_TO_BE_SURE * 8192  # the longest frame, of ADTS, has 8,191 bytes
+_TAIL_BYTES = 4096  # two of the longest frames of layer III, and more
 _SYNC = re.compile(rb"(?=\xff[\xe2-\xff])")
 
 _NAMES = {0: "AAC (ADTS)", 1: "MP3", 2: "MP2", 3: "MP1"}  # by the header's two bits of layer
@@ -66,11 +67,12 @@ def read_mpeg(reader: Reader, head: bytes) -> AudioInfo | None:
         return refused(_NAMES[first.layer])
     sound_start = start + first.offset
     lengths = _noted_lengths(window[first.offset : first.offset + first.size])
+    sound_end = audio_end(reader)
     return uploadable(
         "MP3",
         "mp3",
-        _completeness(lengths, reader.size - sound_start, frames),
-        duration_seconds=_duration(lengths, audio_end(reader) - sound_start, frames),
+        _completeness(reader, lengths, sound_start, sound_end, frames),
+        duration_seconds=_duration(lengths, sound_end - sound_start, frames),
         declared_bytes=sound_start + lengths.size if lengths.size else None,
     )
 
@@ -139,15 +141,33 @@ def _noted_lengths(frame: bytes) -> _Lengths:
     return _Lengths(None, None)
 
 
-def _completeness(lengths: _Lengths, held_bytes: int, frames: list[_Frame]) -> Completeness:
-    last = frames[-1]
+def _completeness(
+    reader: Reader, lengths: _Lengths, sound_start: int, sound_end: int, frames: list[_Frame]
+) -> Completeness:
+    first, last = frames[0], frames[-1]
+    held_bytes = reader.size - sound_start
     if lengths.frames == 0:  # a placeholder, filled in at the end
         return Completeness.UNFINISHED
     if lengths.size:
-        return Completeness.WHOLE if lengths.size <= held_bytes else Completeness.UNFINISHED
-    if len(frames) < _FRAMES_TO_BE_SURE and last.offset + last.size - frames[0].offset > held_bytes:
+        if lengths.size > held_bytes:
+            return Completeness.UNFINISHED
+        whole = _ends_with_frames(reader, first, sound_start + lengths.size)
+        return Completeness.WHOLE if whole else Completeness.UNKNOWN
+    if len(frames) < _FRAMES_TO_BE_SURE and last.offset + last.size - first.offset > held_bytes:
         return Completeness.UNFINISHED
-    return Completeness.UNKNOWN
+    # A tag at the end is the last thing that any writer writes.
+    tagged = sound_end < reader.size and _ends_with_frames(reader, first, sound_end)
+    return Completeness.WHOLE if tagged else Completeness.UNKNOWN
+
+
+def _ends_with_frames(reader: Reader, first: _Frame, end: int) -> bool:
+    """Whether the bytes before `end` are whole frames like the `first`, not space that was only reserved."""
+    tail = reader.at(max(0, end - _TAIL_BYTES), min(_TAIL_BYTES, end))
+    for match in _SYNC.finditer(tail):
+        run = _run(tail, match.start(), len(tail))
+        if run and run[0].agrees_with(first) and run[-1].offset + run[-1].size == len(tail):
+            return True
+    return False
 
 
 def _duration(lengths: _Lengths, sound_bytes: int, frames: list[_Frame]) -> float | None:

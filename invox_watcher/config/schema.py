@@ -230,10 +230,21 @@ class WatchSection(Section):
         "local file systems, polling on network and FUSE mounts.",
     )
     recursive: bool = Field(True, description="Whether subfolders of the inbox are watched as well.")
+    grace_seconds: Seconds = Field(
+        1,
+        description="How long a file must be unchanged before it is processed if two things show that it "
+        "is complete: no process has it open for writing, and its content is whole. Senders rename, chmod "
+        "and set times after they close a file, and must not find it gone.",
+    )
     settle_seconds: Seconds = Field(
-        2,
-        description="How long a file must be unchanged before it is processed, unless it is certain to be "
-        "complete earlier.",
+        5,
+        description="The same, if only one of the two shows it, as on a network share. At least "
+        "grace_seconds.",
+    )
+    unproven_seconds: Seconds = Field(
+        30,
+        description="The same, if neither shows it: for example an MP3 on a network share. At least "
+        "settle_seconds. docs/shares.md says which files of which senders get which.",
     )
     rescan_seconds: Seconds = Field(
         60, description="How often the whole inbox is scanned, in case an event was lost."
@@ -247,7 +258,7 @@ class WatchSection(Section):
     ignore: Annotated[tuple[Text, ...], Field(strict=False), Unique] = Field(
         (),
         description="File name patterns to ignore, in addition to the built-in ones (.DS_Store, *.part, …).",
-        examples=[["*.bak", "draft-*"]],
+        examples=[["draft-*", "test-*"]],
     )
 
     @model_validator(mode="after")

@@ -41,6 +41,7 @@ _READY_CHECK_SECONDS = 0.02
 # A new part must not meet an old one that still works, and a name server may keep a thread for a while.
 _RELOAD_STOP_SECONDS = 25.0
 _PR_SET_DUMPABLE = 4  # <linux/prctl.h>
+_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
 
 
 class Process:
@@ -57,6 +58,7 @@ class Process:
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         os.umask(0o077)
         _keep_memory_private()
+        _keep_capabilities_private()
         # What wakes the main thread: an event's lock is not to be taken in a signal handler.
         self._awake: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._signals = 0
@@ -299,3 +301,9 @@ def _keep_memory_private() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     # The limit does not apply if cores are piped to a program, see core(5); this does, see prctl(2).
     ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, ctypes.c_ulong(0))
+
+
+def _keep_capabilities_private() -> None:
+    """Pass no capability on to hooks: CAP_LEASE, which the unit grants, is for the inbox."""
+    arguments = (_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
+    ctypes.CDLL(None).prctl(*(ctypes.c_ulong(argument) for argument in arguments))

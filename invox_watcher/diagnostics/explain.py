@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import math
 import os
 import stat
 import time
@@ -21,17 +22,20 @@ from invox_watcher.config import Config
 from invox_watcher.diagnostics.daemon_status import DaemonStatus, query_daemon
 from invox_watcher.errors import JournalError, NotPermittedError
 from invox_watcher.files import ERROR_SUFFIX, LOCK_FILE, open_folder
-from invox_watcher.host import User, mount_of, owner_of
+from invox_watcher.host import User, holder_of, may_lease_any_file, mount_of, owner_of
 from invox_watcher.inbox import (
     Candidate,
+    Evidence,
     Filter,
     Judgement,
     NotAFileError,
     Outcome,
     ScreeningRules,
     Snapshot,
+    Waits,
     judge,
     open_file,
+    program_of,
 )
 from invox_watcher.job import ACTIVE, Job, State
 from invox_watcher.journal import Journal
@@ -39,6 +43,11 @@ from invox_watcher.journal import Journal
 # Limited because a person waits for it.
 _LONGEST_WATCH_SECONDS = 10.0
 _BLOCK_BYTES = 1 << 20
+_COMPLETE = {
+    Evidence.PROVEN: "proven to be complete",
+    Evidence.LIKELY: "likely to be complete",
+    Evidence.UNPROVEN: "not proven to be complete",
+}
 
 
 class Verdict(StrEnum):
@@ -95,7 +104,7 @@ class Explanation:
 def explain(file: Path, config: Config, *, sleep: Callable[[float], None] = time.sleep) -> Explanation:
     """How the daemon with `config` would handle `file`, and why.
 
-    If the file must be unchanged for a while, it is watched for `watch.settle_seconds`, at most ten seconds.
+    A file that must be unchanged for a while is watched for as long, at most ten seconds.
 
     Raises:
         NotPermittedError: this user has no access to it.
@@ -204,8 +213,10 @@ class _Examination:
         watch = self._config.watch
         pattern = Filter(watch.ignore).why_ignored(self._path)
         if pattern is not None:
-            hint = "Rename it." if pattern not in watch.ignore else "Rename it, or change watch.ignore."
-            return Step("name", Verdict.LEFT, f"Names like this are ignored: {pattern}", hint)
+            program = program_of(pattern)
+            hint = "Rename it." if program else "Rename it, or change watch.ignore."
+            whose = f"{pattern} ({program})" if program else pattern
+            return Step("name", Verdict.LEFT, f"Names like this are ignored: {whose}", hint)
         if "/" in self._path and not watch.recursive:
             says = "In a subfolder of the inbox, and watch.recursive is false."
             return Step(
@@ -275,52 +286,68 @@ class _Examination:
     # ---- is it complete, and what is it ------------------------------------------------------------------
 
     def _content(self, fd: int) -> Step:
-        watch = self._config.watch
-        if not self._inside:
-            judgement, how = (
-                self._judge(fd, settled=True, local=False),
-                "complete, as far as can be determined",
-            )
-        else:
-            local = self._daemon_sees_writers(fd)
-            judgement, how = self._judge(fd, settled=False, local=local), "complete, and not open for writing"
-            if judgement.outcome is Outcome.SETTLING:
-                judgement, how = self._judge_quiet(fd, local), f"unchanged for {watch.settle_seconds:g} s"
+        local = self._inside and self._daemon_sees_writers(fd)
+        judgement = self._judge(fd, local=local)
+        how = "complete, as far as can be determined"
+        if judgement.candidate is not None and self._inside:
+            wait_seconds, key = self._wait(judgement)
+            for_long = f"{wait_seconds:g} s (watch.{key})"
+            if not self._stays_unchanged(fd, wait_seconds):
+                says = f"It must be unchanged for {wait_seconds:g} s first (watch.{key})."
+                return Step("content", Verdict.LATER, says, "Try again in a moment.")
+            judgement = self._judge(fd, local=local)
+            how = f"unchanged for {for_long}"
+            if wait_seconds > _LONGEST_WATCH_SECONDS:
+                how = f"it is taken once it is unchanged for {for_long}"
         self._candidate = found = judgement.candidate
         if found is None:
             return self._not_yet(fd, judgement)
+        if judgement.evidence is not None and self._inside:
+            how = f"{_COMPLETE[judgement.evidence]} ({judgement.why}); {how}"
         if found.refusal is not None:
             says = f"{found.refusal.message} It would be moved to failed/ ({found.refusal.code})."
             return Step("content", Verdict.FAILED, says, found.refusal.hint)
         length = "unknown length" if found.duration_seconds is None else f"{found.duration_seconds:.1f} s"
         return Step("content", Verdict.TAKEN, f"{found.format}, {length}, sent as {found.mime_type}: {how}.")
 
-    def _judge(self, fd: int, *, settled: bool, local: bool, patient: bool = False) -> Judgement:
-        rules = ScreeningRules(self._config.intake.max_size_mib << 20, self._config.api.mime_types)
-        return judge(self._path, fd, rules, settled=settled, patient=patient, local=local)
+    def _judge(self, fd: int, *, local: bool, patient: bool = False) -> Judgement:
+        """What becomes of it once it has been unchanged for long enough; with `patient`, forever."""
+        watch = self._config.watch
+        waits = Waits(watch.grace_seconds, watch.settle_seconds, watch.unproven_seconds, math.inf)
+        rules = ScreeningRules(self._config.intake.max_size_mib << 20, self._config.api.mime_types, waits)
+        unchanged_seconds = math.inf if patient else waits.of(Evidence.UNPROVEN)
+        return judge(self._path, fd, rules, unchanged_seconds=unchanged_seconds, local=local)
 
-    def _judge_quiet(self, fd: int, local: bool) -> Judgement:
-        wanted = self._config.watch.settle_seconds
+    def _wait(self, judgement: Judgement) -> tuple[float, str]:
+        """For how long it has to be unchanged, and the key that says so."""
+        assert judgement.candidate is not None  # noqa: S101 - the caller has checked
+        watch, evidence = self._config.watch, judgement.evidence or Evidence.LIKELY
+        if judgement.candidate.refusal is not None and evidence is Evidence.PROVEN:
+            evidence = Evidence.LIKELY
+        keys = ["grace_seconds", "settle_seconds", "unproven_seconds"][: list(Evidence).index(evidence) + 1]
+        key = max(reversed(keys), key=lambda name: float(getattr(watch, name)))
+        return getattr(watch, key), key
+
+    def _stays_unchanged(self, fd: int, seconds: float) -> bool:
         before = Snapshot.of(os.fstat(fd))
-        self._sleep(min(wanted, _LONGEST_WATCH_SECONDS))
-        quiet = Snapshot.of(os.fstat(fd)) == before
-        return self._judge(fd, settled=quiet and wanted <= _LONGEST_WATCH_SECONDS, local=local)
+        self._sleep(min(seconds, _LONGEST_WATCH_SECONDS))
+        return Snapshot.of(os.fstat(fd)) == before
 
     def _daemon_sees_writers(self, fd: int) -> bool:
-        """Whether the kernel can report writers to the daemon: on a local disk, for files that it owns."""
+        """Whether the kernel tells the daemon about writers: on a local disk, for files that it may lease."""
         status, user = os.fstat(fd), self._daemons_user()
         here = status.st_dev == os.stat(self._inbox).st_dev and not mount_of(str(self._inbox)).remote
-        return here and self._config.watch.mode != "polling" and user.uid in (0, status.st_uid)
+        if not here or self._config.watch.mode == "polling":
+            return False
+        daemon = holder_of(self._config.state.directory / LOCK_FILE)
+        return user.uid in (0, status.st_uid) or (daemon is not None and may_lease_any_file(daemon.pid))
 
     def _not_yet(self, fd: int, judgement: Judgement) -> Step:
         watch = self._config.watch
         if judgement.outcome is Outcome.OPEN:
             hint = "Find the process with `fuser -v`."
             return Step("content", Verdict.LATER, "A process has it open for writing.", hint)
-        if judgement.outcome is Outcome.SETTLING:
-            says = f"It must be unchanged for {watch.settle_seconds:g} s first (watch.settle_seconds)."
-            return Step("content", Verdict.LATER, says, "Try again in a moment.")
-        given_up = self._judge(fd, settled=True, patient=True, local=False).candidate
+        given_up = self._judge(fd, patient=True, local=False).candidate
         code = given_up.refusal.code if given_up and given_up.refusal else "truncated"
         hint = given_up.refusal.hint if given_up and given_up.refusal else ""
         says = f"It is {judgement.reason}. After {watch.patience_seconds:g} s without a change "

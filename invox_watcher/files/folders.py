@@ -6,8 +6,8 @@ import errno
 import itertools
 import os
 import stat
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
@@ -173,22 +173,21 @@ class Folders:
         """Whether the claimed recording is still in processing/."""
         return durable.exists(self.processing / job_id, path)
 
-    @contextmanager
-    def open_recording(self, job_id: str, path: str) -> Iterator[BinaryIO]:
+    def open_recording(self, job_id: str, path: str) -> AbstractContextManager[BinaryIO]:
         """The claimed recording, opened for reading.
 
         Raises:
             RecordingVanishedError: it is no longer in processing/.
         """
-        try:
-            with durable.parent(self.processing / job_id, path) as (folder, name):
-                descriptor = os.open(name, durable.FILE, dir_fd=folder)
-        except FileNotFoundError:
-            raise RecordingVanishedError("The recording is no longer in processing/.") from None
-        except OSError as error:
-            raise StorageError(f"opening a recording in processing/: {error.strerror}") from None
-        with os.fdopen(descriptor, "rb", buffering=0) as file:
-            yield file
+        return _opened(self.processing / job_id, path, "processing")
+
+    def open_filed(self, filed_as: str) -> AbstractContextManager[BinaryIO]:
+        """A recording in done/, opened for reading.
+
+        Raises:
+            RecordingVanishedError: it is no longer there.
+        """
+        return _opened(self.done, filed_as, "done")
 
     # ---- publish -----------------------------------------------------------------------------------------
 
@@ -232,6 +231,14 @@ class Folders:
             if durable.holds(folder, name, content):
                 os.unlink(name, dir_fd=folder)
                 os.fsync(folder)
+
+    def withdraw(self, outputs: Mapping[str, str]) -> None:
+        """Delete these files of the outbox, path → SHA-256: their words are of a part of the recording.
+
+        One that was changed since it was written is kept.
+        """
+        for path, sha256 in outputs.items():
+            self.delete(self.outbox, path, sha256, lambda: None)
 
     # ---- file away ---------------------------------------------------------------------------------------
 
@@ -314,6 +321,19 @@ class Folders:
             "The recording is no longer in failed/.",
             hint="It may have been retried before: see `invox-watcher jobs --all`.",
         )
+
+    def return_filed(self, filed_as: str, path: str) -> str:
+        """Move a recording from done/ to inbox/`path`, or a numbered name; return its name there.
+
+        Raises:
+            RecordingVanishedError: it is no longer in done/.
+        """
+        with durable.storage("returning to the inbox"), suppress(FileNotFoundError):
+            for candidate in numbered(path):
+                with suppress(FileExistsError):
+                    self._move(self.done, filed_as, self.inbox, candidate)
+                    return candidate
+        raise RecordingVanishedError("The recording is no longer in done/.")
 
     def _drop_error_file(self, path: str, sha256: str | None) -> bytes | None:
         with suppress(FileNotFoundError), durable.parent(self.failed, path) as (folder, name):
@@ -402,6 +422,19 @@ class Folders:
                     with suppress(OSError):
                         os.rmdir(folder, dir_fd=descriptor)
             os.rmdir(top)
+
+
+@contextmanager
+def _opened(root: Path, path: str, where: str) -> Iterator[BinaryIO]:
+    try:
+        with durable.parent(root, path) as (folder, name):
+            descriptor = os.open(name, durable.FILE, dir_fd=folder)
+    except FileNotFoundError:
+        raise RecordingVanishedError(f"The recording is no longer in {where}/.") from None
+    except OSError as error:
+        raise StorageError(f"opening a recording in {where}/: {error.strerror}") from None
+    with os.fdopen(descriptor, "rb", buffering=0) as file:
+        yield file
 
 
 def _obstacle_of(folder: Path) -> Path | None:

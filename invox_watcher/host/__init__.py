@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from invox_watcher.host.addresses import is_loopback
+from invox_watcher.host.capabilities import may_lease_any_file
 from invox_watcher.host.locks import Holder, LockedFolderError, Locks, holder_of
 from invox_watcher.host.mounts import Place, is_beneath, mount_of, open_root, other_paths
 from invox_watcher.host.probes import Probe
@@ -20,6 +21,7 @@ __all__ = [
     "holder_of",
     "is_beneath",
     "is_loopback",
+    "may_lease_any_file",
     "mount_of",
     "open_root",
     "other_paths",

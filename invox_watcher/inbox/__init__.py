@@ -5,11 +5,12 @@ from __future__ import annotations
 from invox_watcher.inbox.inbox import Inbox, InboxStatus
 from invox_watcher.inbox.inotify import Notifier
 from invox_watcher.inbox.screening import Candidate, Judgement, Outcome, ScreeningRules, judge
-from invox_watcher.inbox.stability import Snapshot
-from invox_watcher.inbox.tree import Filter, NotAFileError, open_file
+from invox_watcher.inbox.stability import Evidence, Snapshot, Waits, Writer, writer_of
+from invox_watcher.inbox.tree import Filter, NotAFileError, open_file, program_of
 
 __all__ = [
     "Candidate",
+    "Evidence",
     "Filter",
     "Inbox",
     "InboxStatus",
@@ -19,6 +20,10 @@ __all__ = [
     "Outcome",
     "ScreeningRules",
     "Snapshot",
+    "Waits",
+    "Writer",
     "judge",
     "open_file",
+    "program_of",
+    "writer_of",
 ]

@@ -26,8 +26,16 @@ from invox_watcher.inbox.inotify import Hint
 from invox_watcher.inbox.monitor import Mode, Watch
 from invox_watcher.inbox.reports import Reports, cause_of
 from invox_watcher.inbox.screening import Candidate, Judgement, Outcome, ScreeningRules, judge
-from invox_watcher.inbox.stability import Snapshot, Stage, Tracker
-from invox_watcher.inbox.tree import Filter, NotAFileError, kind_of, open_file, open_folder, walk
+from invox_watcher.inbox.stability import Evidence, Snapshot, Stage, Tracker, Waits
+from invox_watcher.inbox.tree import (
+    Filter,
+    NotAFileError,
+    kind_of,
+    open_file,
+    open_folder,
+    stat_of,
+    walk,
+)
 
 # The longest sleep: the delay until a dead watch, a missing folder, or a stop without `wake` is noticed.
 _TURN_SECONDS = 1.0
@@ -65,10 +73,10 @@ class InboxStatus:
 class Inbox:
     """Watches the folder `root`.
 
-    `mode` is `auto` (poll network and FUSE mounts, watch others), `native` or `polling`. A file is complete
-    when it is whole and provably closed, or unchanged for `settle_seconds`; an incomplete file is refused
-    once it has been unchanged for `patience_seconds`. `user_of` names the other instance that uses a
-    folder, given by a descriptor; nothing is taken from there.
+    `mode` is `auto` (poll network and FUSE mounts, watch others), `native` or `polling`. A file is offered
+    when it has been unchanged for as long as the evidence of its completeness demands (`stability.Waits`);
+    an incomplete file is refused once it has been unchanged for `patience_seconds`. `user_of` names the other
+    instance that uses a folder, given by a descriptor; nothing is taken from there.
     """
 
     def __init__(
@@ -77,7 +85,9 @@ class Inbox:
         *,
         mode: Mode,
         recursive: bool,
+        grace_seconds: float,
         settle_seconds: float,
+        unproven_seconds: float,
         rescan_seconds: float,
         polling_seconds: float,
         patience_seconds: float,
@@ -94,8 +104,9 @@ class Inbox:
         self._clock = clock
         self._user_of = user_of
         self._names = Filter(ignore)
-        self._rules = ScreeningRules(max_size_bytes, tuple(accepted_mime_types))
-        self._tracker = Tracker(settle_seconds=settle_seconds, patience_seconds=patience_seconds)
+        waits = Waits(grace_seconds, settle_seconds, unproven_seconds, patience_seconds)
+        self._rules = ScreeningRules(max_size_bytes, tuple(accepted_mime_types), waits)
+        self._tracker = Tracker(waits)
         self._reports = Reports()
         self._queue: queue.SimpleQueue[Hint | _Signal] = queue.SimpleQueue()
         self._hints: dict[Hint, None] = {}  # in order of arrival
@@ -159,7 +170,7 @@ class Inbox:
             self._note_available(place)
             if self._clock() >= self._next_scan:
                 self._scan(root_fd, stop)
-            self._follow_hints(root_fd, take, stop)
+            self._follow_hints(root_fd, stop)
             self._check_due(root_fd, take, stop)
             self._watch.judge_silence(self._clock())
         except _InboxUnavailableError as unavailable:
@@ -294,10 +305,13 @@ class Inbox:
         if not stat.S_ISREG(status.st_mode):
             self._reports.skipped(path, kind_of(status.st_mode))
             return False
-        at_once = self._watch.sees_every_writer(status.st_dev)
-        return self._tracker.see(path, Snapshot.of(status), self._clock(), check_now=at_once)
+        best = self._best_evidence(status.st_dev)
+        return self._tracker.see(path, Snapshot.of(status), self._clock(), best=best)
 
-    def _follow_hints(self, root_fd: int, take: Take, stop: threading.Event) -> None:
+    def _best_evidence(self, device: int) -> Evidence:
+        return Evidence.PROVEN if self._watch.sees_every_writer(device) else Evidence.LIKELY
+
+    def _follow_hints(self, root_fd: int, stop: threading.Event) -> None:
         hints, self._hints = self._hints, {}
         folders = {hint.path for hint in hints if hint.folder}
         for hint in hints:
@@ -307,7 +321,7 @@ class Inbox:
             if self._names.why_ignored(hint.path, folder=hint.folder) is not None:
                 continue
             if not hint.folder:
-                self._check(root_fd, hint.path, take)
+                self._follow_hint(root_fd, hint.path)
             elif self._recursive and not _within(hint.path, folders):
                 found = walk(
                     root_fd,
@@ -318,6 +332,19 @@ class Inbox:
                 )
                 for path, status in found:
                     self._notice(path, status)
+
+    def _follow_hint(self, root_fd: int, path: str) -> None:
+        try:
+            status = stat_of(root_fd, path)
+        except OSError as error:
+            self._note_unopened(path, error)
+            return
+        if not stat.S_ISREG(status.st_mode):
+            self._tracker.forget(path)
+        self._notice(path, status)
+        if stat.S_ISREG(status.st_mode):
+            # The sender that closed or moved it may set its times, its mode or its name next.
+            self._tracker.touch(path, self._clock(), best=self._best_evidence(status.st_dev))
 
     # ---- checking one file ----
 
@@ -347,7 +374,7 @@ class Inbox:
         try:
             status = os.fstat(fd)
             now = self._clock()
-            self._tracker.see(path, Snapshot.of(status), now)
+            self._tracker.see(path, Snapshot.of(status), now, best=self._best_evidence(status.st_dev))
             if not self._accepting:
                 self._tracker.hold(path)
                 return
@@ -355,8 +382,7 @@ class Inbox:
                 path,
                 fd,
                 self._rules,
-                settled=self._tracker.settled(path, now),
-                patient=self._tracker.patient(path, now),
+                unchanged_seconds=self._tracker.unchanged_seconds(path, now),
                 local=self._watch.sees_every_writer(status.st_dev),
             )
         except OSError as error:
@@ -376,7 +402,7 @@ class Inbox:
             if judgement.outcome is Outcome.OPEN:
                 self._tracker.hold_open(path, now)
             else:
-                self._tracker.settle(path)
+                self._tracker.settle(path, judgement.wait_seconds)
             if self._tracker.overdue(path, now):
                 self._note_endless(path, judgement.reason, now)
 

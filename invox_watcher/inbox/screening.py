@@ -10,7 +10,7 @@ from enum import StrEnum
 from invox_watcher.audio import AudioInfo, Completeness, identify
 from invox_watcher.audio import mime_type as mime_type_of
 from invox_watcher.errors import Reason
-from invox_watcher.inbox.stability import Writer, writer_of
+from invox_watcher.inbox.stability import Evidence, Waits, Writer, writer_of
 from invox_watcher.recording import FileIdentity
 
 _MIB = 1024 * 1024
@@ -28,6 +28,7 @@ class Candidate:
     # Why it can't be transcribed; codes: empty, too_large, truncated, not_audio, unsupported_format,
     # not_accepted, hard_link.
     refusal: Reason | None
+    evidence: Evidence = Evidence.UNPROVEN  # that it is complete
     waited_seconds: float = field(default=0.0, compare=False)  # since it was first seen
 
 
@@ -42,28 +43,54 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True)
 class Judgement:
-    """The outcome for one file; with `candidate` if it is ready, else with `reason`."""
+    """The outcome for one file; with `candidate` if it is ready, else with `reason`.
+
+    `evidence` says whether it is complete, and `why` says it in words; None and empty if it was not read, or
+    is certainly incomplete. A file that is settling must be unchanged for `wait_seconds`.
+    """
 
     outcome: Outcome
     candidate: Candidate | None = None
     reason: str = ""
+    evidence: Evidence | None = None
+    why: str = ""
+    wait_seconds: float = 0.0
 
 
 @dataclass(frozen=True)
 class ScreeningRules:
-    """What the account and the configuration allow."""
+    """What the account and the configuration allow, and how long files must be unchanged."""
 
     max_size_bytes: int
     accepted_mime_types: Sequence[str]
+    waits: Waits
 
 
-def judge(
-    path: str, fd: int, rules: ScreeningRules, *, settled: bool, patient: bool, local: bool
-) -> Judgement:
+@dataclass(frozen=True)
+class _Question:
+    """One file, its writer, and for how long it has been unchanged."""
+
+    path: str
+    status: os.stat_result
+    writer: Writer
+    local: bool
+    unchanged_seconds: float
+    waits: Waits
+
+    @property
+    def settled(self) -> bool:
+        return self.unchanged_seconds >= self.waits.of(Evidence.LIKELY)
+
+    @property
+    def patient(self) -> bool:
+        return self.unchanged_seconds >= self.waits.patience_seconds
+
+
+def judge(path: str, fd: int, rules: ScreeningRules, *, unchanged_seconds: float, local: bool) -> Judgement:
     """Decide about the file behind `fd`, opened read-only; `path` only names it in the candidate.
 
-    `settled` and `patient`: it has been unchanged for `settle_seconds`, for `patience_seconds`. `local`: all
-    writers on its file system are known to this kernel.
+    `unchanged_seconds`: for how long it is known not to have changed. `local`: all writers on its file system
+    are known to this kernel.
 
     Raises:
         OSError: its content can't be read.
@@ -72,14 +99,17 @@ def judge(
     writer = writer_of(fd) if local else Writer.UNKNOWN
     if writer is Writer.OPEN:
         return Judgement(Outcome.OPEN, reason="open for writing")
-    if not settled and writer is not Writer.NONE:
-        return Judgement(Outcome.SETTLING)
+    waits = rules.waits
+    asked = _Question(path, status, writer, local, unchanged_seconds, waits)
+    soonest = waits.of(Evidence.PROVEN if writer is Writer.NONE else Evidence.LIKELY)
+    if unchanged_seconds < soonest:  # whatever is in it
+        return _settling(soonest)
     if (refusal := _refuse_unread(status, rules)) is not None:
         # Some servers rename by link and unlink: a second name may disappear in a moment.
-        return _ready(path, status, refusal=refusal) if settled else Judgement(Outcome.SETTLING)
+        return _ready(asked, refusal=refusal) if asked.settled else _settling(waits.of(Evidence.LIKELY))
     if status.st_size == 0:
         unfinished = Reason("empty", "The file is empty.", "Record or copy it again.")
-        return _unfinished(path, status, unfinished, settled=settled, patient=patient, reason="empty")
+        return _unfinished(asked, unfinished, reason="empty")
     with os.fdopen(fd, "rb", buffering=0, closefd=False) as file:
         info = identify(file, status.st_size)
     if info.completeness is Completeness.UNFINISHED:
@@ -88,16 +118,47 @@ def judge(
             f"The recording ({info.format}) is incomplete and has not changed for a long time.",
             info.hint or "Copy it from the device again.",
         )
-        return _unfinished(
-            path, status, unfinished, info=info, settled=settled, patient=patient, reason="incomplete"
-        )
-    if not settled and info.completeness is not Completeness.WHOLE:
-        return Judgement(Outcome.SETTLING)
+        return _unfinished(asked, unfinished, info=info, reason="incomplete")
+    return _judge_complete(asked, fd, info, rules)
+
+
+def _judge_complete(asked: _Question, fd: int, info: AudioInfo, rules: ScreeningRules) -> Judgement:
+    """It is not known to be incomplete: how long it has to wait depends on what shows that it is complete."""
+    whole = info.completeness is Completeness.WHOLE and not _has_hole(fd, asked.status.st_size)
+    evidence = Evidence.of(closed=asked.writer is Writer.NONE, whole=whole)
+    why = f"{_about_writers(asked)}; {_ABOUT_WHOLENESS[whole]}"
     mime_type = mime_type_of(info.container, rules.accepted_mime_types) if info.container else None
     refusal = _refuse_read(info, mime_type)
-    if refusal is not None and not settled:
-        return Judgement(Outcome.SETTLING)
-    return _ready(path, status, info=info, mime_type=mime_type, refusal=refusal)
+    wait_seconds = max(rules.waits.of(evidence), rules.waits.of(Evidence.LIKELY) if refusal else 0)
+    if asked.unchanged_seconds < wait_seconds:
+        return _settling(wait_seconds, evidence, why)
+    return _ready(asked, info=info, mime_type=mime_type, refusal=refusal, evidence=evidence, why=why)
+
+
+_ABOUT_WHOLENESS = {
+    True: "its content is whole",
+    False: "its content doesn't show where it ends, or its end may not be written yet",
+}
+
+
+def _about_writers(asked: _Question) -> str:
+    if asked.writer is Writer.NONE:
+        return "no process has it open for writing"
+    if asked.local:
+        return "it may be open for writing: it is another user's, and CAP_LEASE is missing"
+    return "it may be open for writing: that can't be determined here"
+
+
+def _has_hole(fd: int, size_bytes: int) -> bool:
+    """Whether some of its space was never written to, as far as its file system says."""
+    try:
+        return os.lseek(fd, 0, os.SEEK_HOLE) < size_bytes
+    except OSError:
+        return False
+
+
+def _settling(wait_seconds: float, evidence: Evidence | None = None, why: str = "") -> Judgement:
+    return Judgement(Outcome.SETTLING, evidence=evidence, why=why, wait_seconds=wait_seconds)
 
 
 def _refuse_unread(status: os.stat_result, rules: ScreeningRules) -> Reason | None:
@@ -134,34 +195,31 @@ def _refuse_read(info: AudioInfo, mime_type: str | None) -> Reason | None:
 
 
 def _unfinished(
-    path: str,
-    status: os.stat_result,
-    refusal: Reason,
-    *,
-    info: AudioInfo | None = None,
-    settled: bool,
-    patient: bool,
-    reason: str,
+    asked: _Question, refusal: Reason, *, info: AudioInfo | None = None, reason: str
 ) -> Judgement:
-    if patient:
-        return _ready(path, status, info=info, refusal=refusal)
-    return Judgement(Outcome.UNFINISHED if settled else Outcome.SETTLING, reason=reason)
+    if asked.patient:
+        return _ready(asked, info=info, refusal=refusal)
+    if asked.settled:
+        return Judgement(Outcome.UNFINISHED, reason=reason)
+    return Judgement(Outcome.SETTLING, reason=reason, wait_seconds=asked.waits.of(Evidence.LIKELY))
 
 
 def _ready(
-    path: str,
-    status: os.stat_result,
+    asked: _Question,
     *,
     info: AudioInfo | None = None,
     mime_type: str | None = None,
     refusal: Reason | None = None,
+    evidence: Evidence | None = None,
+    why: str = "",
 ) -> Judgement:
     candidate = Candidate(
-        path=path,
-        identity=FileIdentity.of(status),
+        path=asked.path,
+        identity=FileIdentity.of(asked.status),
         format=info.format if info else "unknown",
         mime_type=mime_type,
         duration_seconds=info.duration_seconds if info else None,
         refusal=refusal,
+        evidence=evidence or Evidence.UNPROVEN,
     )
-    return Judgement(Outcome.READY, candidate)
+    return Judgement(Outcome.READY, candidate, evidence=evidence, why=why)

@@ -1,6 +1,8 @@
-"""Is a file complete? Tracks how long it has been unchanged, and whether any process is writing to it.
+"""Is a file complete? Two witnesses and a clock: `Evidence`, and for how long each kind of it has to wait.
 
-File times are only compared with each other; all waiting is measured on the clock that the caller passes in.
+The witnesses: the file is *closed* (this kernel says that no process has it open for writing), and it is
+*whole* (its container says so, and its last bytes are sound). File times are only compared with each other;
+all waiting is measured on the clock that the caller passes in.
 """
 
 from __future__ import annotations
@@ -46,6 +48,36 @@ def writer_of(fd: int) -> Writer:
     return Writer.NONE
 
 
+class Evidence(StrEnum):
+    """What speaks for a file being complete."""
+
+    PROVEN = "proven"  # closed and whole
+    LIKELY = "likely"  # one of the two
+    UNPROVEN = "unproven"  # neither: only time tells
+
+    @classmethod
+    def of(cls, *, closed: bool, whole: bool) -> Evidence:
+        """The evidence that the two witnesses give."""
+        if closed and whole:
+            return cls.PROVEN
+        return cls.LIKELY if closed or whole else cls.UNPROVEN
+
+
+@dataclass(frozen=True)
+class Waits:
+    """For how long a file must be unchanged; see config.example.yaml, `watch`."""
+
+    grace_seconds: float  # proven
+    settle_seconds: float  # likely
+    unproven_seconds: float
+    patience_seconds: float  # certainly incomplete
+
+    def of(self, evidence: Evidence) -> float:
+        """The wait for that evidence, which is never shorter than the one for better evidence."""
+        waits = [self.grace_seconds, self.settle_seconds, self.unproven_seconds]
+        return max(waits[: list(Evidence).index(evidence) + 1])
+
+
 @dataclass(frozen=True)
 class Snapshot:
     """What must stay the same for a file to count as unchanged."""
@@ -77,6 +109,7 @@ class _Entry:
     known_since: float
     first_seen: float  # the same, but later if the file changed after it was held or failed
     quiet_since: float
+    last_event: float  # when it was last closed, renamed or seen open, changed or not
     due: float | None
     stage: Stage = Stage.SETTLING
 
@@ -87,20 +120,19 @@ class Tracker:
     Pure bookkeeping: it touches no file, and `now` (monotonic seconds) is always passed in.
     """
 
-    def __init__(self, *, settle_seconds: float, patience_seconds: float) -> None:
-        self._settle_seconds = settle_seconds
-        self._patience_seconds = patience_seconds
+    def __init__(self, waits: Waits) -> None:
+        self._waits = waits
         self._entries: dict[str, _Entry] = {}
         self._stages: Counter[Stage] = Counter()
         self._heap: list[tuple[float, int, str]] = []
         self._order = itertools.count()
         self._held: deque[str] = deque()
 
-    def see(self, path: str, snapshot: Snapshot, now: float, *, check_now: bool = False) -> bool:
+    def see(self, path: str, snapshot: Snapshot, now: float, *, best: Evidence = Evidence.LIKELY) -> bool:
         """Record a file's current snapshot; True if it was not known before.
 
-        A new or changed file counts as unchanged from now on, and is due for a check within
-        `settle_seconds`, or at once if `check_now`.
+        A new or changed file counts as unchanged from now on, and is due for a check as soon as it can be
+        taken with the `best` evidence that its file system allows.
         """
         entry = self._entries.get(path)
         if entry is not None and entry.snapshot == snapshot:
@@ -113,37 +145,48 @@ class Tracker:
             if entry.stage is not Stage.UNFINISHED:
                 self._move(path, Stage.SETTLING)
             entry.snapshot, entry.quiet_since = snapshot, now
-        due = now if check_now else now + self._settle_seconds
-        # Never postponed: a file that changes with every scan must be checked all the same.
-        if entry is None or entry.due is None or due < entry.due:
-            self._schedule(path, due)
+        self._check_by(path, now + self._waits.of(best))
         return entry is None
 
+    def touch(self, path: str, now: float, *, best: Evidence = Evidence.LIKELY) -> None:
+        """A known file was closed, moved or created by its sender: the wait starts again, changed or not."""
+        entry = self._entries[path]
+        entry.last_event = now
+        if entry.due is not None:
+            self._check_by(path, now + self._waits.of(best))
+
+    def unchanged_seconds(self, path: str, now: float) -> float:
+        """How long the file has been unchanged, and no event has come for it."""
+        entry = self._entries[path]
+        return now - max(entry.quiet_since, entry.last_event)
+
     def settled(self, path: str, now: float) -> bool:
-        """Unchanged for `settle_seconds`?"""
-        return now >= self._entries[path].quiet_since + self._settle_seconds
+        """Unchanged for `settle_seconds`, even if it is open?"""
+        return now >= self._entries[path].quiet_since + self._waits.of(Evidence.LIKELY)
 
     def patient(self, path: str, now: float) -> bool:
         """Unchanged for `patience_seconds`?"""
-        return now >= self._entries[path].quiet_since + self._patience_seconds
+        return now >= self._entries[path].quiet_since + self._waits.patience_seconds
 
     def overdue(self, path: str, now: float) -> bool:
         """Known for `patience_seconds`, changed or not?"""
-        return now >= self._entries[path].first_seen + self._patience_seconds
+        return now >= self._entries[path].first_seen + self._waits.patience_seconds
 
-    def settle(self, path: str) -> None:
-        """Check again once the file has been unchanged for `settle_seconds`."""
+    def settle(self, path: str, wait_seconds: float) -> None:
+        """Check again once the file has been unchanged for `wait_seconds`."""
         self._move(path, Stage.SETTLING)
-        self._schedule(path, self._entries[path].quiet_since + self._settle_seconds)
+        entry = self._entries[path]
+        self._schedule(path, max(entry.quiet_since, entry.last_event) + wait_seconds)
 
     def hold_unfinished(self, path: str) -> None:
         """The file is unchanged but incomplete: check it when it changes, or after `patience_seconds`."""
         self._move(path, Stage.UNFINISHED)
-        self._schedule(path, self._entries[path].quiet_since + self._patience_seconds)
+        self._schedule(path, self._entries[path].quiet_since + self._waits.patience_seconds)
 
     def hold_open(self, path: str, now: float) -> None:
         """A process has the file open for writing: check again soon, then less and less often."""
         self._move(path, Stage.SETTLING)
+        self._entries[path].last_event = now
         known_seconds = now - self._entries[path].first_seen
         self._schedule(
             path, now + min(max(known_seconds, _OPEN_RECHECK_MIN_SECONDS), _OPEN_RECHECK_MAX_SECONDS)
@@ -230,7 +273,9 @@ class Tracker:
         return self._stages[stage]
 
     def _add(self, path: str, snapshot: Snapshot | None, now: float) -> None:
-        self._entries[path] = _Entry(snapshot, known_since=now, first_seen=now, quiet_since=now, due=None)
+        self._entries[path] = _Entry(
+            snapshot, known_since=now, first_seen=now, quiet_since=now, last_event=now, due=None
+        )
         self._stages[Stage.SETTLING] += 1
 
     def _park(self, path: str, stage: Stage) -> None:
@@ -242,6 +287,12 @@ class Tracker:
         self._stages[entry.stage] -= 1
         self._stages[stage] += 1
         entry.stage = stage
+
+    def _check_by(self, path: str, due: float) -> None:
+        # Never postponed: a file that changes with every scan must be checked all the same.
+        before = self._entries[path].due
+        if before is None or due < before:
+            self._schedule(path, due)
 
     def _schedule(self, path: str, when: float) -> None:
         self._entries[path].due = when

@@ -13,13 +13,7 @@ import stat
 from collections.abc import Callable, Iterator, Sequence
 
 from invox_watcher.heartbeat import beat
-
-# What copying, syncing and desktop software leaves behind. A leading dot covers .DS_Store, ._x.wav, .Trash-0,
-# .syncthing.x.tmp, .~lock.x# and rsync's temporary names. A trailing slash means: folders only.
-IGNORED = (
-    *(".*", "~$*", "*.part", "*.partial", "*.filepart", "*.crdownload", "*.download", "*.tmp", "*.swp"),
-    *("Thumbs.db", "desktop.ini", "@eaDir/", "#recycle/", "$RECYCLE.BIN/", "lost+found/"),
-)
+from invox_watcher.inbox.litter import EITHER, FILES, FOLDERS
 
 _FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -42,14 +36,14 @@ class NotAFileError(Exception):
 
 
 class Filter:
-    """The ignore list.
+    """The ignore list: the built-in one, and the globs of `ignore`.
 
-    Globs are matched, regardless of case, against the name and against the path relative to the inbox; a
-    `*` also matches a slash.
+    Regardless of case. A glob of `ignore` is matched against the name and against the path relative to the
+    inbox; its `*` also matches a slash, and with a slash at its end it is for folders only.
     """
 
     def __init__(self, ignore: Sequence[str] = ()) -> None:
-        self._globs = [_glob(pattern) for pattern in (*IGNORED, *ignore)]
+        self._configured = [_glob(pattern) for pattern in ignore]
 
     def why_ignored(self, path: str, *, folder: bool = False) -> str | None:
         """The glob that matches `path` or a folder above it, None if none does."""
@@ -64,14 +58,37 @@ class Filter:
         """Like `why_ignored`, but for the last component alone: for a walk, which has checked the others."""
         folded = path.casefold()
         name = folded.rpartition("/")[2]
-        for pattern, matches, only_folders in self._globs:
-            if (folder or not only_folders) and (matches(name) or matches(folded)):
+        if _ANY_BUILT_IN(name):
+            for pattern, matches in _OF_FOLDERS if folder else _OF_FILES:
+                if matches(name):
+                    return pattern
+        for pattern, matches in self._configured:
+            if (folder or not pattern.endswith("/")) and (matches(name) or matches(folded)):
                 return pattern
         return None
 
 
-def _glob(pattern: str) -> tuple[str, Callable[[str], object], bool]:
-    return pattern, re.compile(fnmatch.translate(pattern.rstrip("/").casefold())).match, pattern.endswith("/")
+def program_of(pattern: str) -> str | None:
+    """Whose names a glob of the built-in list describes; None for another glob."""
+    return next((names[pattern] for names in (EITHER, FILES, FOLDERS) if pattern in names), None)
+
+
+_Glob = tuple[str, Callable[[str], object]]
+
+
+def _glob(pattern: str) -> _Glob:
+    return pattern, re.compile(_regex(pattern)).match
+
+
+def _regex(pattern: str) -> str:
+    return fnmatch.translate(pattern.rstrip("/").casefold())
+
+
+# The narrow patterns first: they know which program it was.
+_OF_FILES: Sequence[_Glob] = [_glob(pattern) for pattern in (*FILES, *EITHER)]
+_OF_FOLDERS: Sequence[_Glob] = [_glob(pattern) for pattern in (*FOLDERS, *EITHER)]
+# One expression, since nearly every name matches none of them.
+_ANY_BUILT_IN = re.compile("|".join(_regex(pattern) for pattern in (*FOLDERS, *FILES, *EITHER))).match
 
 
 def kind_of(mode: int) -> str:
@@ -100,6 +117,20 @@ def open_file(root_fd: int, path: str) -> int:
         os.close(fd)
         raise
     return fd
+
+
+def stat_of(root_fd: int, path: str) -> os.stat_result:
+    """The (l)stat of a name beneath the inbox, without following any link.
+
+    Raises:
+        OSError: ENOENT or ENOTDIR if it, or a folder above it, does not exist.
+    """
+    folder, _, name = path.rpartition("/")
+    folder_fd = open_folder(root_fd, folder)
+    try:
+        return os.stat(name, dir_fd=folder_fd, follow_symlinks=False)
+    finally:
+        os.close(folder_fd)
 
 
 def _require_file(mode: int) -> None:

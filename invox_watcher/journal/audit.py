@@ -65,6 +65,8 @@ class AuditLog:
             self.write("claimed", job.id, name=job.path, folder="processing")
         elif was is State.UPLOADING and job.state in (State.WAITING, State.TRANSCRIBED):
             self.write("uploaded", job.id, bytes=job.size_bytes, sha256=job.sha256, request_id=job.request_id)
+        elif was is State.DELIVERED and job.state is State.CLAIMED:
+            self.write("withdrawn", job.id, name=name, outputs=detail["withdrawn"])
         elif job.state is State.DELIVERED:
             self.write("delivered", job.id, by=job.delivered_by, sha256=job.sha256, outputs=detail["outputs"])
         elif job.state is State.DONE:

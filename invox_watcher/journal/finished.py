@@ -53,6 +53,15 @@ class Finished:
             job_id: str | None = connection.execute(query).scalars().first()
         return job_id
 
+    def recent(self, since: datetime) -> list[Job]:
+        """The latest of the jobs that were claimed since then and are done."""
+        # An id begins with its time, so that the primary key finds them, however long the history is.
+        claimed = jobs.c.id >= since.strftime("%Y%m%dt%H%M%S")
+        query = sa.select(*JOB_COLUMNS).where(claimed & (jobs.c.state == State.DONE))
+        with self._transaction() as connection:
+            rows = connection.execute(query.order_by(jobs.c.id.desc()).limit(_AT_ONCE)).all()
+        return [job_of(row) for row in rows]
+
     # ---- deliveries to the hook --------------------------------------------------------------------------
 
     def hooks_due(self) -> list[Job]:

@@ -11,6 +11,7 @@ from invox_watcher.processing.intake import Intake
 from invox_watcher.processing.lanes import Clock
 from invox_watcher.processing.pipeline import Pipeline
 from invox_watcher.processing.polling import PollingPolicy
+from invox_watcher.processing.rechecks import Rechecks
 from invox_watcher.processing.recovery import recover, return_stranded
 from invox_watcher.processing.single import Single, SingleResult, poll_single, transcribe_single
 
@@ -24,6 +25,7 @@ __all__ = [
     "Pipeline",
     "PollingPolicy",
     "ProcessingOptions",
+    "Rechecks",
     "Since",
     "Single",
     "SingleResult",

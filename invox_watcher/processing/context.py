@@ -25,6 +25,7 @@ class ProcessingOptions:
     formats: Sequence[OutputFormat] = ("json", "srt")
     speaker_names: Mapping[str, str] = field(default_factory=dict)
     polling: PollingPolicy = field(default_factory=PollingPolicy)
+    quiet_seconds: float = 0.0  # for how long a recording that changed must be unchanged before it is sent
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class Context:
     reservations: Reservations
     stop: threading.Event
     clock: Callable[[], float]  # monotonic
+    open_reported: set[str] = field(default_factory=set)  # jobs whose recording is open for writing
 
 
 @dataclass(frozen=True)

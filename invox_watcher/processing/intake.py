@@ -55,7 +55,7 @@ class Intake:
         return_stranded(self._stranded, self._folders)
         job = _job_from(candidate)
         try:
-            claimed = self._pipeline.claim(job, candidate.waited_seconds)
+            claimed = self._pipeline.claim(job, candidate.waited_seconds, candidate.evidence)
         except (StorageError, JournalError) as error:
             if isinstance(error, StorageError):
                 self._stranded.add(job.id)

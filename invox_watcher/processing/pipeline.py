@@ -15,8 +15,9 @@ Then each state leads to one step, in `steps/`:
 
 Final replies, from `poll`, `reconcile` and `reuse` alike, go through `accept`, which leads to transcribed.
 What can't be processed goes through `fail`, which leads to failing. A recording that was removed from
-processing/ goes through `vanish`. Before a transcript is accepted, `verify` compares the recording with what
-was hashed. The final states are done, failed and vanished.
+processing/ goes through `vanish`. Before a transcript is accepted, before it is published, and before the
+recording is filed, `verify` compares the recording with what was hashed; `rechecks` checks done/ once more.
+The final states are done, failed and vanished.
 
 Each step begins from what is in the journal and ends with a guarded journal write, so that a step that was
 killed anywhere is simply taken again. `engine` decides *when* a step is taken; `faults` decides what an error
@@ -32,6 +33,7 @@ from collections.abc import Callable
 from invox_watcher.errors import InvoxError
 from invox_watcher.events import Event, log
 from invox_watcher.files import Folders
+from invox_watcher.inbox import Evidence
 from invox_watcher.invox import InvoxApi
 from invox_watcher.job import Job, State
 from invox_watcher.journal import Journal
@@ -85,7 +87,11 @@ class Pipeline:
         options: ProcessingOptions,
         stop: threading.Event,
         clock: Callable[[], float] = time.monotonic,
+        on_filed: Callable[[Job, Evidence], None] = lambda _job, _evidence: None,
     ) -> None:
+        """`on_filed` gets each job whose recording is in done/, and what had shown that that was complete."""
+        self._on_filed = on_filed
+        self._evidence: dict[str, Evidence] = {}  # of jobs under way that this process has claimed
         self._context = Context(
             folders=folders,
             journal=journal,
@@ -97,8 +103,11 @@ class Pipeline:
             clock=clock,
         )
 
-    def claim(self, job: Job, waited_seconds: float = 0.0) -> bool:
-        """Take the recording out of the inbox. False if it is gone or has changed: it will be seen again."""
+    def claim(self, job: Job, waited_seconds: float = 0.0, evidence: Evidence = Evidence.UNPROVEN) -> bool:
+        """Take the recording out of the inbox. False if it is gone or has changed: it will be seen again.
+
+        `evidence` is what shows that it is complete.
+        """
         folders = self._context.folders
         if not folders.claim(job.id, job.path, job.identity):
             return False
@@ -110,8 +119,9 @@ class Pipeline:
             raise
         log.info(
             Event.CLAIMED, job=job.id, recording=job.path, bytes=job.size_bytes, format=job.format,
-            duration_seconds=job.duration_seconds, waited_seconds=round(waited_seconds, 3),
+            duration_seconds=job.duration_seconds, waited_seconds=round(waited_seconds, 3), evidence=evidence,
         )  # fmt: skip
+        self._evidence[job.id] = evidence
         return True
 
     def advance(self, job: Job) -> Next:
@@ -120,17 +130,23 @@ class Pipeline:
         Raises:
             InvoxError: the step was not completed; `faults` says what each class means for the job.
         """
-        return self._forget_polls(STEPS[job.state](self._context, job))
+        return self._forget(STEPS[job.state](self._context, job))
 
     def fail(self, job: Job, error: InvoxError) -> Next:
         """Give `job` up for good because of `error`: its reason goes into the journal, then it moves."""
-        return self._forget_polls(fail(self._context, job, error))
+        return self._forget(fail(self._context, job, error))
 
     def vanish(self, job: Job) -> Next:
         """Close a job whose recording was removed from processing/."""
-        return self._forget_polls(vanish(self._context, job))
+        return self._forget(vanish(self._context, job))
 
-    def _forget_polls(self, following: Next) -> Next:
-        if not following.job.state.is_polled:
-            self._context.poller.forget(following.job)
+    def _forget(self, following: Next) -> Next:
+        job = following.job
+        if not job.state.is_polled:
+            self._context.poller.forget(job)
+        if job.state.is_final:
+            self._context.open_reported.discard(job.id)
+            evidence = self._evidence.pop(job.id, Evidence.UNPROVEN)
+            if job.state is State.DONE:
+                self._on_filed(job, Evidence.UNPROVEN if job.changed_uploads else evidence)
         return following

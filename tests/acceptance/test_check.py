@@ -59,7 +59,7 @@ def test_a_sound_setup_is_reported_line_by_line(clinic: Clinic) -> None:
     assert {row["level"] for row in rows} == {"ok"}
     names = [row["check"] for row in rows if not row["check"].startswith(("folders", "state"))]
     assert names == [
-        *("configuration", "credentials files", "journal", "inbox", "watch", "free space"),
+        *("configuration", "credentials files", "journal", "inbox", "watch", "complete files", "free space"),
         *("http.listen", "API", "credentials", "api.presign_path", "storage", "api.status_path", "clock"),
     ]
     shown = clinic.run("check").stdout

@@ -23,6 +23,7 @@ from invox_watcher import events, logs
 from invox_watcher.errors import InvoxError, StorageError
 from invox_watcher.inbox.inbox import Inbox, InboxStatus
 from invox_watcher.inbox.screening import Candidate
+from invox_watcher.inbox.stability import Evidence
 
 ACCEPTED = ["audio/wav", "audio/mp3"]
 ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -69,7 +70,9 @@ class Intake:
         settings: dict[str, Any] = {
             "mode": "auto",
             "recursive": True,
+            "grace_seconds": 0.05,
             "settle_seconds": 0.2,
+            "unproven_seconds": 0.2,
             "rescan_seconds": 30,
             "polling_seconds": 0.1,
             "patience_seconds": 30,
@@ -150,15 +153,44 @@ def only_refusal(intake: Intake, path: str, *, within: float = 5.0) -> str:
 # ---- the fast path ----
 
 
-def test_a_recording_written_and_closed_is_offered_at_once(intake: Intake) -> None:
-    intake.start_and_scan(settle_seconds=30)
+def test_a_wav_closed_locally_is_offered_after_the_grace(intake: Intake) -> None:
+    intake.start_and_scan(grace_seconds=0.4, settle_seconds=30)
     (intake.root / "smith.wav").write_bytes(wav(0.5))
-    assert eventually(lambda: "smith.wav" in intake.claimed) < 0.5
+    assert 0.4 <= eventually(lambda: "smith.wav" in intake.claimed) < 0.8
     candidate = intake.claimed["smith.wav"]
+    assert candidate.evidence is Evidence.PROVEN
     assert candidate.mime_type == "audio/wav"
     assert candidate.duration_seconds == pytest.approx(0.5)
     assert candidate.identity.size_bytes == len(wav(0.5))
     assert candidate.refusal is None
+
+
+def test_what_a_sender_does_after_the_close_starts_the_grace_again(intake: Intake) -> None:
+    intake.start_and_scan(grace_seconds=0.4, settle_seconds=30)
+    path = intake.root / "smith.wav"
+    path.write_bytes(wav())
+    for step in (
+        lambda: os.utime(path, (1e9, 1e9)),
+        lambda: path.chmod(0o640),
+        lambda: path.rename(intake.root / "jones.wav"),
+        lambda: os.utime(intake.root / "jones.wav"),
+    ):
+        time.sleep(0.25)
+        step()
+    began = time.monotonic()
+    eventually(lambda: intake.claimed)
+    assert time.monotonic() - began >= 0.35
+    assert [candidate.path for candidate in intake.offers] == ["jones.wav"]
+
+
+def test_closing_without_a_change_starts_the_grace_again(intake: Intake) -> None:
+    intake.start_and_scan(grace_seconds=0.4, settle_seconds=30)
+    with (intake.root / "smith.wav").open("wb", buffering=0) as file:
+        file.write(wav())
+        time.sleep(1)
+    began = time.monotonic()
+    eventually(lambda: intake.claimed)
+    assert time.monotonic() - began >= 0.35
 
 
 def test_recordings_that_follow_a_claim_are_not_held_up(intake: Intake) -> None:
@@ -219,6 +251,18 @@ def test_a_file_held_open_is_not_offered_until_it_is_closed(intake: Intake) -> N
 
 
 # ---- the quiet path ----
+
+
+def test_without_any_witness_the_longest_wait_counts(intake: Intake) -> None:
+    frame = b"\xff\xfb\x90\x00" + b"\x11" * 413
+    intake.start_and_scan(mode="polling", settle_seconds=0.2, unproven_seconds=1)
+    (intake.root / "smith.wav").write_bytes(wav())
+    (intake.root / "talk.mp3").write_bytes(frame * 40)
+    eventually(lambda: "smith.wav" in intake.claimed)
+    assert list(intake.claimed) == ["smith.wav"]
+    assert eventually(lambda: "talk.mp3" in intake.claimed) >= 0.5
+    evidence = {path: candidate.evidence for path, candidate in intake.claimed.items()}
+    assert evidence == {"smith.wav": Evidence.LIKELY, "talk.mp3": Evidence.UNPROVEN}
 
 
 @pytest.mark.parametrize("mode", ["native", "polling"])
@@ -639,7 +683,8 @@ Path("/proc/sys/user", limit).write_text(value)
 logs.configure(stream=sys.stderr)
 stop, busy, filled = threading.Event(), threading.Event(), threading.Event()
 inbox = Inbox(
-    root, mode="auto", recursive=True, settle_seconds=0.1, patience_seconds=30, rescan_seconds=30,
+    root, mode="auto", recursive=True, grace_seconds=0.05, settle_seconds=0.1, unproven_seconds=0.1,
+    patience_seconds=30, rescan_seconds=30,
     polling_seconds=0.1, ignore=[], max_size_bytes=10**9, accepted_mime_types=["audio/wav"],
 )
 

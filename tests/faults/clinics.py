@@ -50,3 +50,10 @@ class Unprivileged(Clinic):
 
     def command(self, *arguments: str) -> list[str]:
         return [*NOT_ALMIGHTY, *super().command(*arguments)]
+
+
+class WithoutLease(Clinic):
+    """A clinic whose daemon may not ask about the writers of other users' files."""
+
+    def command(self, *arguments: str) -> list[str]:
+        return ["setpriv", "--bounding-set=-lease", "--inh-caps=-lease", *super().command(*arguments)]

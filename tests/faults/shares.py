@@ -133,6 +133,52 @@ def sshfs(far: Path, near: Path) -> Iterator[SshShare]:
             server.end()
 
 
+class Sftp:
+    """An SFTP server to which the account `nobody` copies files."""
+
+    def __init__(self, folder: Path, port: int) -> None:
+        self._folder, self._port = folder, port
+
+    def sftp(self, *commands: str, kbit_per_second: int) -> subprocess.Popen[bytes]:
+        """Start `sftp` with these commands."""
+        batch = self._folder / "batch"
+        batch.write_text("\n".join(commands) + "\n")
+        return self._start("sftp", "-l", str(kbit_per_second), "-b", str(batch), "nobody@127.0.0.1")
+
+    def scp(self, source: Path, target: Path, *, kbit_per_second: int) -> subprocess.Popen[bytes]:
+        """Start `scp -p`."""
+        return self._start("scp", "-p", "-l", str(kbit_per_second), str(source), f"nobody@127.0.0.1:{target}")
+
+    def mounted(self, far: Path, near: Path) -> Share:
+        """`near`, once it is mounted, is what a client of this server sees of `far`."""
+        return Share(far, near, _sshfs(self._folder, self._port, far, near, user="nobody@"))
+
+    def _start(self, program: str, *arguments: str) -> subprocess.Popen[bytes]:
+        options = ["StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", f"Port={self._port}"]
+        options += [f"IdentityFile={self._folder}/user", "LogLevel=ERROR"]
+        given = [part for option in options for part in ("-o", option)]
+        return subprocess.Popen(
+            [program, "-q", "-F", "/dev/null", *given, *arguments], start_new_session=True
+        )
+
+
+@contextlib.contextmanager
+def sftp_server() -> Iterator[Sftp]:
+    """An SSH server on a port of its own, which allows `nobody` to use SFTP."""
+    Path("/run/sshd").mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="sftp-") as folder:
+        os.chmod(folder, 0o755)
+        port = free_port()
+        server = Server(
+            [*_sshd(Path(folder), port), "-o", "ForceCommand=internal-sftp"], log=Path(folder, "log")
+        )
+        try:
+            _wait_for_port(port)
+            yield Sftp(Path(folder), port)
+        finally:
+            server.end()
+
+
 def _sshd(folder: Path, port: int) -> list[str]:
     for key in ("host", "user"):
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / key)], check=True)
@@ -145,10 +191,10 @@ def _sshd(folder: Path, port: int) -> list[str]:
     return [program, "-D", "-e", "-f", str(folder / "config")]  # it wants its own absolute path
 
 
-def _sshfs(folder: Path, port: int, far: Path, near: Path) -> list[str]:
+def _sshfs(folder: Path, port: int, far: Path, near: Path, user: str = "") -> list[str]:
     # Without sshfs's own cache, which shows for twenty seconds what is no longer so.
     options = ["StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "reconnect", "dir_cache=no"]
-    command = ["sshfs", f"127.0.0.1:{far}", str(near), "-p", str(port), "-F", "/dev/null"]
+    command = ["sshfs", f"{user}127.0.0.1:{far}", str(near), "-p", str(port), "-F", "/dev/null"]
     return [*command, "-o", ",".join([f"IdentityFile={folder}/user", *options])]
 
 

@@ -25,6 +25,7 @@ from tests.faults.evidence import assert_all_quiet, assert_own_transcript, jobs,
 from tests.faults.swapper import swapping
 from tests.faults.witness import everything_in, openings_in
 from tests.kit.clinic import Clinic, running, wait_for
+from tests.kit.litter import LITTER, RECORDINGS
 from tests.kit.recordings import write_wav
 
 LETTER = b"Dear colleague,\nthank you for referring this patient.\n"
@@ -501,6 +502,33 @@ IGNORED += [
     "lost+found/x.wav",
     "draft x.wav",
 ]
+
+
+def test_71_litter_of_known_programs_is_left_alone(tmp_path: Path, api: Sandbox) -> None:
+    """Each a whole recording, as the deleted ones of a NAS are; and recordings with names like theirs."""
+    clinic = Clinic(tmp_path / "clinic", api.base_url, watch={"rescan_seconds": 1})
+    content = tone(tmp_path, 440)
+    for name in list(LITTER)[::2]:
+        put(clinic, name, content)
+    with running(clinic):
+        for name in list(LITTER)[1::2]:
+            put(clinic, name, content)
+        wanted = [name for name in RECORDINGS if name not in ("@Recycle", "#recycle")]  # folders, here
+        for name in wanted:
+            put(clinic, name, content)
+        wait_for("the recordings are done", lambda: len(clinic.files(clinic.done)) == len(wanted))
+        time.sleep(2)  # longer than a rescan and than our patience
+        assert clinic.files(clinic.inbox) == sorted(LITTER)
+    assert len(clinic.events("claimed")) == len(wanted)
+    assert clinic.files(clinic.failed) == []
+    assert len(uploaded(api)) == 1
+
+
+def test_71_explain_names_the_program(clinic: Clinic) -> None:
+    put(clinic, "@Recycle/x.wav", b"")
+    shown = clinic.run("explain", str(clinic.inbox / "@Recycle" / "x.wav"))
+    assert "Names like this are ignored: @Recycle/ (QNAP: deleted files)" in shown.stdout
+    assert shown.returncode == 1
 
 
 def test_19_files_of_other_software_stay_where_they_are(tmp_path: Path, api: Sandbox) -> None:

@@ -6,6 +6,7 @@ What the far side sees is looked at there, where no mount and no cache lies in b
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import shutil
@@ -124,6 +125,45 @@ def test_23_a_recording_growing_on_the_server_is_taken_whole(share: Share, api: 
     assert (share.far / "done" / "talk.mp3").stat().st_size == 12 * len(frame)
     assert [request["bytes"] for request in api.stats()["requests"]] == [12 * len(frame)]
     assert len(clinic.events("claimed")) == 1
+
+
+# A tenth of what they are by default; the last stall is longer than any file waits.
+@pytest.mark.slow
+@pytest.mark.parametrize("stall_seconds", [0.4, 1.0, 4.0], ids=["5 s", "20 s", "60 s"])
+@pytest.mark.parametrize("share", BOTH, indirect=True)
+def test_63_a_stalled_line_to_a_nas_gives_no_part_for_the_whole(
+    share: Share, api: Sandbox, stall_seconds: float
+) -> None:
+    """The sender writes to the NAS, whose folder the daemon has mounted and polls."""
+    clinic = FarClinic(share, api.base_url, watch=WATCH | {"unproven_seconds": 2.0, "polling_seconds": 0.2})
+    frame = b"\xff\xfb\x90\x00" + b"\x11" * 413  # MPEG 1 layer III, 128 kbit/s, 44.1 kHz
+    wholes = {"talk.mp3": frame * 600, "note.wav": write_wav(share.far / "note", seconds=9).read_bytes()}
+    with running(clinic):
+        files = [(share.far / "inbox" / name).open("xb", buffering=0) for name in wholes]
+        for file, whole in zip(files, wholes.values(), strict=True):
+            file.truncate(len(whole) if file.name.endswith("wav") else 0)
+            file.write(whole[: len(whole) // 2])
+        time.sleep(stall_seconds)
+        for file, whole in zip(files, wholes.values(), strict=True):
+            file.write(whole[len(whole) // 2 :])
+            file.close()
+        for name, whole in wholes.items():
+            wait_for(f"{name} is right", lambda n=name, w=whole: is_right(clinic, n, w), seconds=60)  # type: ignore[misc]
+        wait_for("nothing is under way", lambda: clinic.lies("processing") == [])
+    assert len(clinic.lies("outbox")) == 4
+    too_early = clinic.events("recording_changed")
+    assert len(too_early) == (2 if stall_seconds == 4.0 else 0)
+    assert len(clinic.events("claimed")) == 2 + len(too_early)
+
+
+def is_right(clinic: FarClinic, name: str, whole: bytes) -> bool:
+    """Whether the recording in done/ is whole, and its transcript is of it."""
+    try:
+        transcript = json.loads((clinic.far / "outbox" / name).with_suffix(".json").read_text())
+        filed = (clinic.far / "done" / name).read_bytes()
+    except FileNotFoundError:
+        return False
+    return filed == whole and bool(transcript["source"]["sha256"] == hashlib.sha256(whole).hexdigest())
 
 
 @BINDFS

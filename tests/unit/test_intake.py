@@ -18,7 +18,7 @@ from invox_watcher.errors import (
     StorageError,
 )
 from invox_watcher.files import Folders
-from invox_watcher.inbox import Candidate, Inbox, InboxStatus
+from invox_watcher.inbox import Candidate, Evidence, Inbox, InboxStatus
 from invox_watcher.job import Job, State
 from invox_watcher.processing import Engine, Intake, Pipeline
 from invox_watcher.recording import FileIdentity
@@ -32,6 +32,7 @@ CANDIDATE = Candidate(
     mime_type="audio/wav",
     duration_seconds=0.25,
     refusal=None,
+    evidence=Evidence.PROVEN,
     waited_seconds=1.5,
 )
 
@@ -61,9 +62,10 @@ class FakePipeline:
     outcome: bool | InvoxError = True
     claimed: list[tuple[str, str, float]] = field(default_factory=list)
 
-    def claim(self, job: Job, waited_seconds: float) -> bool:
+    def claim(self, job: Job, waited_seconds: float, evidence: Evidence) -> bool:
         if isinstance(self.outcome, InvoxError):
             raise self.outcome
+        assert evidence is CANDIDATE.evidence
         self.claimed.append((job.id, job.path, waited_seconds))
         return self.outcome
 

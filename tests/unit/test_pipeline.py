@@ -15,6 +15,7 @@ import pytest
 
 from invox_watcher.errors import RecordingChangingError, StorageError, UploadUncertainError
 from invox_watcher.files import Folders
+from invox_watcher.inbox import Evidence
 from invox_watcher.invox import TranscriptionReply, parse_reply
 from invox_watcher.job import ACTIVE, Job, Payload, State, new_job_id
 from invox_watcher.journal import Journal
@@ -73,14 +74,14 @@ class Clinic:
             clock=lambda: self.now,
         )
 
-    def claim(self) -> Job:
+    def claim(self, evidence: Evidence = Evidence.PROVEN) -> Job:
         path = self.folders.inbox / "smith.wav"
         path.write_bytes(CONTENT)
         job = Job(
             new_job_id(), State.CLAIMED, "smith.wav", FileIdentity.of(path.stat()), datetime.now(UTC),
             mime_type="audio/wav",
         )  # fmt: skip
-        assert self.pipeline.claim(job)
+        assert self.pipeline.claim(job, evidence=evidence)
         return job
 
     def until(self, state: State) -> Job:
@@ -230,3 +231,46 @@ def test_of_a_recording_that_vanished_the_transcript_counts(clinic: Clinic) -> N
 
 def test_a_recording_that_vanished_before_is_closed(clinic: Clinic) -> None:
     assert clinic.pipeline.vanish(clinic.claim()).job.state is State.VANISHED
+
+
+@pytest.mark.parametrize("state", [State.TRANSCRIBED, State.DELIVERED])
+def test_a_recording_changed_before_it_is_filed_starts_over(clinic: Clinic, state: State) -> None:
+    """Its sender has it open by its old name: what was published of a part is withdrawn."""
+    clinic.api.answer = HELLO
+    job = clinic.until(state)
+    with (clinic.folders.processing / job.id / job.path).open("ab") as file:
+        file.write(b", and the rest")
+    with pytest.raises(RecordingChangingError):
+        clinic.pipeline.advance(job)
+    again = clinic.journal.get(job.id)
+    assert again is not None
+    assert (again.state, again.changed_uploads) == (State.CLAIMED, 1)
+    assert list(clinic.folders.outbox.iterdir()) == []
+    while not again.state.is_final:
+        again = clinic.pipeline.advance(again).job
+    assert again.state is State.DONE
+    assert (clinic.folders.done / "smith.wav").read_bytes() == CONTENT + b", and the rest"
+    assert [name.name for name in sorted(clinic.folders.outbox.iterdir())] == ["smith.json", "smith.srt"]
+    assert [content for content, _ in clinic.api.sent] == [CONTENT, CONTENT + b", and the rest"]
+
+
+@pytest.mark.parametrize("state", [State.CLAIMED, State.WAITING, State.TRANSCRIBED, State.DELIVERED])
+def test_an_open_recording_is_waited_for(clinic: Clinic, state: State) -> None:
+    clinic.api.answer = HELLO
+    job = clinic.until(state)
+    with (clinic.folders.processing / job.id / job.path).open("ab"):
+        following = clinic.pipeline.advance(job)
+        assert following.job.state is state
+        assert following.after_seconds > 0
+    assert clinic.pipeline.advance(job).job.state is not state
+
+
+def test_what_was_filed_is_handed_on_with_its_evidence(clinic: Clinic) -> None:
+    filed: list[Evidence] = []
+    clinic.pipeline._on_filed = lambda _job, evidence: filed.append(evidence)
+    clinic.api.answer = HELLO
+    for evidence in Evidence:
+        job = clinic.claim(evidence)
+        while not job.state.is_final:
+            job = clinic.pipeline.advance(job).job
+    assert filed == list(Evidence)

@@ -11,14 +11,18 @@ import pytest
 
 from invox_watcher.inbox import screening
 from invox_watcher.inbox.screening import Judgement, Outcome, ScreeningRules, judge
-from invox_watcher.inbox.stability import Writer
+from invox_watcher.inbox.stability import Evidence, Waits, Writer
 from invox_watcher.recording import FileIdentity
 from tests.kit.recordings import write_wav
 
 READY, SETTLING, UNFINISHED, OPEN = Outcome.READY, Outcome.SETTLING, Outcome.UNFINISHED, Outcome.OPEN
 NOBODY, SOMEBODY, UNKNOWN = Writer.NONE, Writer.OPEN, Writer.UNKNOWN
-RULES = ScreeningRules(max_size_bytes=50_000, accepted_mime_types=["audio/wav"])
+PROVEN, LIKELY, UNPROVEN = Evidence.PROVEN, Evidence.LIKELY, Evidence.UNPROVEN
+WAITS = Waits(grace_seconds=1, settle_seconds=5, unproven_seconds=30, patience_seconds=300)
+RULES = ScreeningRules(max_size_bytes=50_000, accepted_mime_types=["audio/wav"], waits=WAITS)
 UNSET = b"\xff" * 4
+# For how long a file has been unchanged: just long enough for each wait.
+SECONDS = {"new": 0.9, "graced": 1.0, "settled": 5.0, "long settled": 30.0, "patient": 300.0}
 
 CONTENT: dict[str, Callable[[bytes], bytes]] = {
     "complete": lambda wav: wav,
@@ -28,6 +32,9 @@ CONTENT: dict[str, Callable[[bytes], bytes]] = {
     "zeros": lambda wav: bytes(20_000),
     "large": lambda wav: wav.ljust(50_001, b"\0"),
     "as large as may be": lambda wav: wav.ljust(50_000, b"\0"),
+    "reserved": lambda wav: (
+        wav[:4000] + bytes(len(wav) - 4000)
+    ),  # its full size from the start, not yet filled
     "linked": lambda wav: wav,  # under a second name, too
     "letter": lambda wav: b"Dear colleague,\r\n\r\nthank you for sending this patient.",
     "amr": lambda wav: b"#!AMR\n" + b"\x3c\x91\x17" * 100,
@@ -36,54 +43,67 @@ CONTENT: dict[str, Callable[[bytes], bytes]] = {
 
 
 class Case(NamedTuple):
-    """`unchanged`: "new", "settled" or "patient"; `why`: what is missing, or the refusal's code."""
+    """`unchanged`: a key of SECONDS; `why`: what is missing, or the refusal's code."""
 
     content: str
     writer: Writer
     unchanged: str
     outcome: Outcome
     why: str = ""
+    evidence: Evidence | None = None
+
+
+def waits_until(taken: str, content: str, writer: Writer, evidence: Evidence, code: str = "") -> list[Case]:
+    """Settling before it has been unchanged for so long, ready from then on."""
+    order = list(SECONDS)
+    return [
+        Case(content, writer, since, SETTLING if early else READY, "" if early else code, evidence)
+        for since in order
+        for early in [order.index(since) < order.index(taken)]
+    ]
 
 
 TABLE = [
     # What a process writes is left alone, however long it pauses.
-    *[Case("complete", SOMEBODY, since, OPEN, "open for writing") for since in ("new", "settled", "patient")],
+    *[Case("complete", SOMEBODY, since, OPEN, "open for writing") for since in SECONDS],
     Case("empty", SOMEBODY, "patient", OPEN, "open for writing"),
     Case("large", SOMEBODY, "patient", OPEN, "open for writing"),
-    # Complete by its container and closed: at once. Without an answer about writers only time tells.
-    Case("complete", NOBODY, "new", READY),
-    Case("complete", NOBODY, "settled", READY),
-    Case("complete", UNKNOWN, "new", SETTLING),
-    Case("complete", UNKNOWN, "settled", READY),
-    Case("as large as may be", NOBODY, "new", READY),
-    # The container does not say where it ends.
-    Case("streamed", NOBODY, "new", SETTLING),
-    Case("streamed", NOBODY, "settled", READY),
-    Case("streamed", UNKNOWN, "new", SETTLING),
+    # Whole and closed; one of the two; neither.
+    *waits_until("graced", "complete", NOBODY, PROVEN),
+    *waits_until("graced", "as large as may be", NOBODY, PROVEN),
+    *waits_until("settled", "streamed", NOBODY, LIKELY),
+    *waits_until("settled", "reserved", NOBODY, LIKELY),
+    *waits_until("settled", "complete", UNKNOWN, LIKELY),
+    *waits_until("long settled", "streamed", UNKNOWN, UNPROVEN),
+    *waits_until("long settled", "reserved", UNKNOWN, UNPROVEN),
     # More is to come, until patience ends.
-    Case("empty", NOBODY, "new", SETTLING, "empty"),
+    Case("empty", NOBODY, "new", SETTLING),
+    Case("empty", NOBODY, "graced", SETTLING, "empty"),
     Case("empty", NOBODY, "settled", UNFINISHED, "empty"),
     Case("empty", NOBODY, "patient", READY, "empty"),
     Case("empty", UNKNOWN, "new", SETTLING),
     Case("empty", UNKNOWN, "patient", READY, "empty"),
-    Case("truncated", NOBODY, "new", SETTLING, "incomplete"),
+    Case("truncated", NOBODY, "graced", SETTLING, "incomplete"),
     Case("truncated", NOBODY, "settled", UNFINISHED, "incomplete"),
     Case("truncated", NOBODY, "patient", READY, "truncated"),
     Case("truncated", UNKNOWN, "settled", UNFINISHED, "incomplete"),
+    Case("truncated", UNKNOWN, "long settled", UNFINISHED, "incomplete"),
     Case("zeros", NOBODY, "settled", UNFINISHED, "incomplete"),
     Case("zeros", NOBODY, "patient", READY, "truncated"),
-    # What will never be transcribed is refused once it has settled.
+    # What will never be transcribed is refused once it has settled, what might be unfinished later.
     *[
         Case(content, writer, since, READY if since == "settled" else SETTLING, code * (since == "settled"))
-        for content, code in [
-            ("large", "too_large"),
-            ("linked", "hard_link"),
-            ("letter", "not_audio"),
-            ("amr", "unsupported_format"),
-            ("mp3", "not_accepted"),
-        ]
+        for content, code in [("large", "too_large"), ("linked", "hard_link")]
         for writer in (NOBODY, UNKNOWN)
-        for since in ("new", "settled")
+        for since in ("graced", "settled")
+    ],
+    *[
+        case
+        for content, code in [("letter", "not_audio"), ("amr", "unsupported_format"), ("mp3", "not_accepted")]
+        for case in [
+            *waits_until("settled", content, NOBODY, LIKELY, code),
+            *waits_until("long settled", content, UNKNOWN, UNPROVEN, code),
+        ]
     ],
 ]
 
@@ -102,8 +122,7 @@ def judged(
             "ward/smith.wav",
             fd,
             rules,
-            settled=case.unchanged in ("settled", "patient"),
-            patient=case.unchanged == "patient",
+            unchanged_seconds=SECONDS[case.unchanged],
             local=True,
         )
     finally:
@@ -114,8 +133,14 @@ def judged(
 def test_each_file_has_its_outcome(case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = judged(tmp_path / "a.wav", case, monkeypatch)
     assert found.outcome is case.outcome
+    if case.evidence is not None and SECONDS[case.unchanged] >= WAITS.of(LIKELY):
+        assert found.evidence is case.evidence
+        assert found.why
+    if case.outcome is SETTLING:
+        assert SECONDS[case.unchanged] < found.wait_seconds
     if case.outcome is READY:
         assert found.candidate is not None
+        assert found.candidate.evidence is (found.evidence or UNPROVEN)
         refusal = found.candidate.refusal
         assert (refusal.code if refusal else "") == case.why
         assert refusal is None or (refusal.message.endswith(".") and refusal.hint)
@@ -128,11 +153,12 @@ def test_every_outcome_and_every_writer_is_in_the_table() -> None:
     assert {case.outcome for case in TABLE} == set(Outcome)
     assert {case.writer for case in TABLE} == set(Writer)
     assert {case.content for case in TABLE} == set(CONTENT)
+    assert {case.evidence for case in TABLE} == {None, *Evidence}
 
 
 def test_a_candidate_says_what_the_file_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.wav"
-    candidate = judged(path, Case("complete", NOBODY, "new", READY), monkeypatch).candidate
+    candidate = judged(path, Case("complete", NOBODY, "graced", READY), monkeypatch).candidate
     assert candidate is not None
     assert (candidate.path, candidate.identity) == ("ward/smith.wav", FileIdentity.of(path.stat()))
     assert (candidate.format, candidate.mime_type) == ("WAV (PCM)", "audio/wav")
@@ -149,18 +175,18 @@ def test_a_file_refused_unread_has_no_format(
 
 
 def test_an_account_that_takes_mp3_gets_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    rules = ScreeningRules(RULES.max_size_bytes, ["audio/wav", "audio/mpeg"])
+    rules = ScreeningRules(RULES.max_size_bytes, ["audio/wav", "audio/mpeg"], WAITS)
     case = Case("mp3", NOBODY, "settled", READY)
     candidate = judged(tmp_path / "a.wav", case, monkeypatch, rules=rules).candidate
     assert candidate is not None
     assert (candidate.mime_type, candidate.refusal) == ("audio/mpeg", None)
 
 
-@pytest.mark.parametrize(("unchanged", "outcome"), [("new", SETTLING), ("settled", READY)])
+@pytest.mark.parametrize(("unchanged", "outcome"), [("graced", SETTLING), ("settled", READY)])
 def test_a_complete_file_settles_before_it_is_refused(
     unchanged: str, outcome: Outcome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rules = ScreeningRules(RULES.max_size_bytes, ["audio/mp3"])
+    rules = ScreeningRules(RULES.max_size_bytes, ["audio/mp3"], WAITS)
     case = Case("complete", NOBODY, unchanged, outcome)
     assert judged(tmp_path / "a.wav", case, monkeypatch, rules=rules).outcome is outcome
 
@@ -169,10 +195,27 @@ def test_on_a_share_the_lease_is_not_used(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(screening, "writer_of", lambda _fd: pytest.fail("a lease says nothing there"))
     with write_wav(tmp_path / "a.wav").open("rb") as file:
         answers = [
-            judge("a.wav", file.fileno(), RULES, settled=settled, patient=False, local=False).outcome
-            for settled in (False, True)
+            judge("a.wav", file.fileno(), RULES, unchanged_seconds=unchanged, local=False).outcome
+            for unchanged in (4.9, 5)
         ]
     assert answers == [SETTLING, READY]
+
+
+def test_space_never_written_to_is_a_doubt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The end of the file was written first, as a network file system's client may do."""
+    monkeypatch.setattr(screening, "writer_of", lambda _fd: NOBODY)
+    whole = write_wav(tmp_path / "whole.wav", seconds=30).read_bytes()
+    with (tmp_path / "holed.wav").open("wb") as file:
+        file.write(whole[:100_000])
+        file.seek(300_000)
+        file.write(whole[300_000:])
+    rules = ScreeningRules(1 << 30, ["audio/wav"], WAITS)
+    evidence = []
+    for name in ("whole.wav", "holed.wav"):
+        with (tmp_path / name).open("rb") as file:
+            found = judge(name, file.fileno(), rules, unchanged_seconds=30, local=True)
+            evidence.append(found.evidence)
+    assert evidence == [PROVEN, LIKELY]
 
 
 def test_a_file_that_can_not_be_read_is_an_error(tmp_path: Path) -> None:
@@ -180,4 +223,4 @@ def test_a_file_that_can_not_be_read_is_an_error(tmp_path: Path) -> None:
         write_wav(tmp_path / "a.wav").open("ab") as file,
         pytest.raises(OSError, match="Bad file descriptor"),
     ):
-        judge("a.wav", file.fileno(), RULES, settled=True, patient=True, local=False)
+        judge("a.wav", file.fileno(), RULES, unchanged_seconds=300, local=False)

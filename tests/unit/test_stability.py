@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from invox_watcher.inbox.stability import Snapshot, Stage, Tracker, Writer, writer_of
+from invox_watcher.inbox.stability import Evidence, Snapshot, Stage, Tracker, Waits, Writer, writer_of
+
+WAITS = Waits(grace_seconds=1, settle_seconds=2, unproven_seconds=5, patience_seconds=10)
 
 
 def snapshot(size_bytes: int = 1) -> Snapshot:
@@ -21,7 +23,7 @@ def snapshot(size_bytes: int = 1) -> Snapshot:
 
 
 def test_a_file_settles_only_while_nothing_about_it_changes() -> None:
-    tracker = Tracker(settle_seconds=2, patience_seconds=10)
+    tracker = Tracker(WAITS)
     assert tracker.see("a", snapshot(1), now=100)
     assert not tracker.see("a", snapshot(1), now=101.5)
     assert not tracker.settled("a", 101.9)
@@ -32,18 +34,18 @@ def test_a_file_settles_only_while_nothing_about_it_changes() -> None:
 
 
 def test_a_check_is_due_once() -> None:
-    tracker = Tracker(settle_seconds=2, patience_seconds=10)
+    tracker = Tracker(WAITS)
     tracker.see("a", snapshot(1), now=100)
     assert tracker.next_due() == 102
     assert tracker.pop_due(101.9) is None
     assert tracker.pop_due(102) == "a"
     assert tracker.pop_due(102) is None
-    tracker.settle("a")
+    tracker.settle("a", 2)
     assert tracker.next_due() == 102
 
 
 def test_a_file_that_keeps_changing_is_checked_all_the_same() -> None:
-    tracker = Tracker(settle_seconds=2, patience_seconds=10)
+    tracker = Tracker(WAITS)
     for now in range(5):
         tracker.see("a", snapshot(now), now)
     assert tracker.pop_due(2) == "a"
@@ -52,7 +54,7 @@ def test_a_file_that_keeps_changing_is_checked_all_the_same() -> None:
 
 @pytest.mark.parametrize("field", ["device", "inode", "size_bytes", "mtime_ns", "ctime_ns"])
 def test_each_part_of_the_snapshot_counts(field: str) -> None:
-    tracker = Tracker(settle_seconds=2, patience_seconds=10)
+    tracker = Tracker(WAITS)
     before = {"device": 1, "inode": 1, "size_bytes": 1, "mtime_ns": 1, "ctime_ns": 1}
     tracker.see("a", Snapshot(**before), now=0)
     tracker.see("a", Snapshot(**(before | {field: 0})), now=5)
@@ -60,7 +62,7 @@ def test_each_part_of_the_snapshot_counts(field: str) -> None:
 
 
 def test_patience_counts_from_change_overdue_from_sight() -> None:
-    tracker = Tracker(settle_seconds=2, patience_seconds=10)
+    tracker = Tracker(WAITS)
     tracker.see("a", snapshot(1), now=0)
     tracker.see("a", snapshot(2), now=5)
     assert tracker.overdue("a", 10)
@@ -69,7 +71,7 @@ def test_patience_counts_from_change_overdue_from_sight() -> None:
 
 
 def test_waiting_for_capacity_does_not_make_a_file_overdue() -> None:
-    tracker = Tracker(settle_seconds=2, patience_seconds=10)
+    tracker = Tracker(WAITS)
     tracker.see("a", snapshot(1), now=0)
     tracker.hold("a")
     tracker.see("a", snapshot(2), now=100)
@@ -77,7 +79,7 @@ def test_waiting_for_capacity_does_not_make_a_file_overdue() -> None:
 
 
 def test_files_without_capacity_return_in_their_order() -> None:
-    tracker = Tracker(settle_seconds=2, patience_seconds=10)
+    tracker = Tracker(WAITS)
     for path in "abc":
         tracker.see(path, snapshot(), now=0)
         tracker.hold(path)
@@ -90,7 +92,7 @@ def test_files_without_capacity_return_in_their_order() -> None:
 
 
 def test_a_file_held_open_is_checked_soon_then_less_often() -> None:
-    tracker = Tracker(settle_seconds=30, patience_seconds=600)
+    tracker = Tracker(Waits(1, 30, 60, 600))
     tracker.see("a", snapshot(), now=100)
     tracker.hold_open("a", 100)
     assert tracker.next_due() == pytest.approx(100.05)
@@ -101,7 +103,7 @@ def test_a_file_held_open_is_checked_soon_then_less_often() -> None:
 
 
 def test_a_file_with_an_error_waits_for_the_next_rescan() -> None:
-    tracker = Tracker(settle_seconds=2, patience_seconds=10)
+    tracker = Tracker(WAITS)
     tracker.mark_error("unknown", now=0)
     assert tracker.count(Stage.ERROR) == 1
     assert tracker.pop_due(1000) is None
@@ -111,7 +113,7 @@ def test_a_file_with_an_error_waits_for_the_next_rescan() -> None:
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 6), st.integers(0, 3)), max_size=60))
 def test_counts_and_due_times_stay_true(steps: list[tuple[str, int, int]]) -> None:
-    tracker = Tracker(settle_seconds=1, patience_seconds=3)
+    tracker = Tracker(Waits(0.5, 1, 2, 3))
     for now, (path, action, size) in enumerate(steps):
         if action == 0:
             tracker.see(path, snapshot(size), now)
@@ -122,7 +124,7 @@ def test_counts_and_due_times_stay_true(steps: list[tuple[str, int, int]]) -> No
         elif action == 3:
             tracker.mark_error(path, now)
         elif path in tracker.paths():
-            (tracker.settle, tracker.hold_unfinished, tracker.hold)[action - 4](path)
+            (lambda p: tracker.settle(p, 1), tracker.hold_unfinished, tracker.hold)[action - 4](path)
         assert sum(tracker.count(stage) for stage in Stage) == len(tracker.paths())
         assert all(tracker.count(stage) >= 0 for stage in Stage)
     end = len(steps) + 10
@@ -133,7 +135,7 @@ def test_counts_and_due_times_stay_true(steps: list[tuple[str, int, int]]) -> No
 
 # How soon a file is checked again after each outcome; it was seen at 100 and last changed at 101.
 AFTER = [
-    ("settle", lambda tracker: tracker.settle("a"), Stage.SETTLING, 103),
+    ("settle", lambda tracker: tracker.settle("a", 2), Stage.SETTLING, 103),
     ("hold_unfinished", lambda tracker: tracker.hold_unfinished("a"), Stage.UNFINISHED, 111),
     ("mark_unfinished", lambda tracker: tracker.mark_unfinished("a"), Stage.UNFINISHED, 102),
     ("hold_open", lambda tracker: tracker.hold_open("a", 101), Stage.SETTLING, 102),
@@ -147,7 +149,7 @@ AFTER = [
 def test_each_outcome_has_its_stage_and_its_next_time(
     act: Callable[[Tracker], None], stage: Stage, due: float | None
 ) -> None:
-    tracker = Tracker(settle_seconds=2, patience_seconds=10)
+    tracker = Tracker(WAITS)
     tracker.see("a", snapshot(1), now=100)
     tracker.see("a", snapshot(2), now=101)
     act(tracker)
@@ -158,7 +160,7 @@ def test_each_outcome_has_its_stage_and_its_next_time(
 @pytest.mark.parametrize(
     ("act", "stage"),
     [
-        (lambda tracker: tracker.settle("a"), Stage.SETTLING),
+        (lambda tracker: tracker.settle("a", 2), Stage.SETTLING),
         (lambda tracker: tracker.hold_unfinished("a"), Stage.UNFINISHED),
         (lambda tracker: tracker.hold("a"), Stage.SETTLING),
         (lambda tracker: tracker.mark_error("a", 100), Stage.SETTLING),
@@ -166,7 +168,7 @@ def test_each_outcome_has_its_stage_and_its_next_time(
     ids=["settling", "unfinished", "held", "error"],
 )
 def test_a_change_is_checked_after_the_settle_time(act: Callable[[Tracker], None], stage: Stage) -> None:
-    tracker = Tracker(settle_seconds=2, patience_seconds=10)
+    tracker = Tracker(WAITS)
     tracker.see("a", snapshot(1), now=100)
     act(tracker)
     assert not tracker.see("a", snapshot(2), now=101)
@@ -175,15 +177,73 @@ def test_a_change_is_checked_after_the_settle_time(act: Callable[[Tracker], None
     assert tracker.settled("a", 103)
 
 
-def test_an_announced_file_is_checked_at_once() -> None:
-    tracker = Tracker(settle_seconds=30, patience_seconds=600)
+def test_a_file_that_may_be_proven_is_checked_after_the_grace() -> None:
+    tracker = Tracker(Waits(1, 30, 60, 600))
     tracker.see("a", snapshot(1), now=100)
-    tracker.see("a", snapshot(2), now=101, check_now=True)
-    assert tracker.pop_due(101) == "a"
+    assert tracker.next_due() == 130
+    tracker.see("a", snapshot(2), now=101, best=Evidence.PROVEN)
+    assert tracker.pop_due(101.9) is None
+    assert tracker.pop_due(102) == "a"
+
+
+def test_an_event_without_a_change_starts_the_wait_again() -> None:
+    """Closed after a long pause: its sender may chmod or rename it now."""
+    tracker = Tracker(WAITS)
+    tracker.see("a", snapshot(1), now=100, best=Evidence.PROVEN)
+    tracker.touch("a", 107, best=Evidence.PROVEN)
+    assert tracker.unchanged_seconds("a", 107.5) == 0.5
+    tracker.settle("a", 1)
+    assert tracker.next_due() == 108
+    assert tracker.settled("a", 107.5)  # by its times, as what is reported about it goes
+
+
+def test_a_file_seen_open_waits_from_then_on() -> None:
+    tracker = Tracker(WAITS)
+    tracker.see("a", snapshot(1), now=100)
+    tracker.hold_open("a", 150)
+    assert tracker.unchanged_seconds("a", 151) == 1
+
+
+def test_an_event_wakes_no_file_that_is_held() -> None:
+    tracker = Tracker(WAITS)
+    for path, park in (("a", tracker.hold), ("b", lambda path: tracker.mark_error(path, 100))):
+        tracker.see(path, snapshot(1), now=100)
+        park(path)
+        tracker.touch(path, 101)
+    assert tracker.next_due() is None
+
+
+@pytest.mark.parametrize(
+    ("closed", "whole", "evidence"),
+    [
+        (True, True, Evidence.PROVEN),
+        (True, False, Evidence.LIKELY),
+        (False, True, Evidence.LIKELY),
+        (False, False, Evidence.UNPROVEN),
+    ],
+)
+def test_two_witnesses_give_the_evidence(closed: bool, whole: bool, evidence: Evidence) -> None:
+    assert Evidence.of(closed=closed, whole=whole) is evidence
+
+
+@pytest.mark.parametrize(
+    ("configured", "waits"),
+    [
+        ((1, 5, 30), (1, 5, 30)),
+        ((1, 0.3, 30), (1, 1, 30)),
+        ((1, 60, 30), (1, 60, 60)),
+        ((9, 5, 3), (9, 9, 9)),
+    ],
+)
+def test_less_evidence_never_waits_less(
+    configured: tuple[float, float, float], waits: tuple[float, float, float]
+) -> None:
+    made = Waits(*configured, patience_seconds=300)
+    assert tuple(made.of(evidence) for evidence in Evidence) == waits
 
 
 def test_the_oldest_file_is_the_one_first_seen() -> None:
-    tracker = Tracker(settle_seconds=2, patience_seconds=10)
+    tracker = Tracker(WAITS)
     assert tracker.oldest() is None
     for now, path in enumerate("abc", start=100):
         tracker.see(path, snapshot(1), now)

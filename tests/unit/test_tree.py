@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from invox_watcher.inbox.tree import Filter, NotAFileError, open_file, open_folder
+from invox_watcher.inbox.tree import Filter, NotAFileError, open_file, open_folder, program_of
+from tests.kit.litter import LITTER, RECORDINGS
 
 
 @pytest.mark.parametrize(
@@ -28,6 +29,34 @@ from invox_watcher.inbox.tree import Filter, NotAFileError, open_file, open_fold
 def test_the_filter_names_its_reason(path: str, reason: str | None) -> None:
     names = Filter(["ward3/old/*"])
     assert names.why_ignored(path) == reason
+
+
+@pytest.mark.parametrize("path", LITTER)
+def test_the_names_of_known_programs_are_ignored(path: str) -> None:
+    pattern = Filter().why_ignored(path)
+    assert pattern is not None
+    assert LITTER[path] in (program_of(pattern) or "")
+
+
+@pytest.mark.parametrize("path", RECORDINGS)
+def test_what_may_be_a_recording_is_not_ignored(path: str) -> None:
+    assert Filter().why_ignored(path) is None
+
+
+def test_a_walk_skips_what_the_filter_ignores() -> None:
+    names = Filter()
+    for path in LITTER:
+        steps = path.split("/")
+        skipped = [
+            names.why_skipped("/".join(steps[:depth]), folder=depth < len(steps))
+            for depth in range(1, len(steps) + 1)
+        ]
+        assert any(skipped), path
+
+
+def test_only_built_in_patterns_have_a_program() -> None:
+    assert program_of("draft-*") is None
+    assert Filter(["draft-*"]).why_ignored("draft-1.wav") == "draft-*"
 
 
 def test_nothing_is_opened_through_a_link(tmp_path: Path) -> None:

@@ -11,7 +11,13 @@ from pathlib import Path
 from invox_watcher.config import Config
 from invox_watcher.diagnostics.check._api import api, ca_bundle, proxy
 from invox_watcher.diagnostics.check._finding import Finding
-from invox_watcher.diagnostics.check._folders import folders, recordings, space, watching
+from invox_watcher.diagnostics.check._folders import (
+    completeness,
+    folders,
+    recordings,
+    space,
+    watching,
+)
 from invox_watcher.diagnostics.check._host import (
     configuration,
     credentials_files,
@@ -29,6 +35,7 @@ _NEEDED = {
     "journal": {"state"},
     "inbox": {"folders"},
     "watch": {"folders"},
+    "complete files": {"folders", "state"},
     "free space": {"folders", "state"},
 }
 
@@ -46,6 +53,7 @@ def findings(config: Config, source: Path | None = None) -> list[Finding]:
         ("folders", lambda: folders(config)),
         ("inbox", lambda: recordings(config)),
         ("watch", lambda: watching(config)),
+        ("complete files", lambda: completeness(config)),
         ("free space", lambda: space(config)),
         ("logging.file", lambda: log_file(config)),
         ("hooks", lambda: hooks(config)),

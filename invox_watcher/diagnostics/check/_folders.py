@@ -9,13 +9,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from invox_watcher.assembly import folders_of, named_folders, occupancy_of
+from invox_watcher.assembly import folders_of, named_folders, occupancy_of, waits_of
 from invox_watcher.config import Config
 from invox_watcher.diagnostics.check._finding import Finding, lasting, warning
 from invox_watcher.errors import ExitStatus
-from invox_watcher.files import APART_HINT, check_mounted
-from invox_watcher.host import User, mount_of, owner_of
-from invox_watcher.inbox import Filter, Notifier
+from invox_watcher.files import APART_HINT, LOCK_FILE, check_mounted
+from invox_watcher.host import User, holder_of, may_lease_any_file, mount_of, owner_of
+from invox_watcher.inbox import Evidence, Filter, Notifier
 
 _INOTIFY = Path("/proc/sys/fs/inotify")
 _ALL = os.R_OK | os.W_OK | os.X_OK
@@ -183,6 +183,24 @@ def watching(config: Config, limits: Path = _INOTIFY) -> Iterator[Finding]:
     else:
         most = "" if allowed is None else f", {needed} of at most {allowed} folders"
         yield Finding("watch", seen=f"by the kernel's events ({mount.type}{most})")
+
+
+def completeness(config: Config) -> Iterator[Finding]:
+    """How long must files be unchanged? It depends on what the kernel reports about their writers."""
+    watch, mount = config.watch, mount_of(os.path.realpath(config.folders.inbox))
+    waits = waits_of(config)
+    proven, likely, unproven = (f"{waits.of(evidence):g} s" for evidence in Evidence)
+    at_best = f"taken {likely} after the last change if their content is whole, else {unproven}"
+    if watch.mode == "polling" or mount.remote:
+        yield Finding("complete files", seen=f"on {mount.type}, polled: {at_best}")
+        return
+    user, daemon = User.current(), holder_of(config.state.directory / LOCK_FILE)
+    if may_lease_any_file(daemon.pid if daemon else None):
+        whose, others = "every user", ""
+    else:
+        whose, others = f"{user.name}", f"; of other users (no CAP_LEASE): {at_best}"
+    seen = f"of {whose}: taken {proven} after the last change if closed and whole, {likely} if only closed"
+    yield Finding("complete files", seen=seen + others)
 
 
 def _limit(file: Path) -> int | None:

@@ -12,7 +12,7 @@ from invox_watcher.invox import ReplyStatus, TranscriptionReply
 from invox_watcher.job import Job
 from invox_watcher.processing.context import Context, Next
 from invox_watcher.processing.polling import PollOutcome
-from invox_watcher.processing.steps.verify import verify
+from invox_watcher.processing.steps.verify import hold_while_open, verify
 from invox_watcher.times import utc_now
 
 _SHOWN_REPAIRS = 5
@@ -36,13 +36,21 @@ def accept(context: Context, job: Job, reply: TranscriptionReply, delivered_by: 
             f"The API could not transcribe it: {reply.error_message or 'no reason given'}",
             hint="Listen to it: is there speech in it? `invox-watcher retry` sends it once more.",
         )
+    # The words are of what will lie in done/. A recording that is gone gets its transcript all the same.
+    with (
+        contextlib.suppress(RecordingVanishedError, StorageError),
+        context.folders.open_recording(job.id, job.path) as file,
+    ):
+        if (held := hold_while_open(context, job, file)) is not None:
+            return held
+        job = verify(context, job, file)
     if reply.repairs:
         log.warning(
             Event.REPLY_REPAIRED, job=job.id, count=len(reply.repairs),
             repairs=list(reply.repairs[:_SHOWN_REPAIRS]),
         )  # fmt: skip
     job = context.reservations.reserve_outputs(
-        _verify_if_present(context, job),
+        job,
         context.options.formats,
         reply=reply.raw,
         completed_at=utc_now(),
@@ -55,13 +63,3 @@ def accept(context: Context, job: Job, reply: TranscriptionReply, delivered_by: 
         seconds=job.transcription_seconds,
     )  # fmt: skip
     return Next(job)
-
-
-def _verify_if_present(context: Context, job: Job) -> Job:
-    """The words are of what will lie in done/. A recording that is gone gets its transcript all the same."""
-    with (
-        contextlib.suppress(RecordingVanishedError, StorageError),
-        context.folders.open_recording(job.id, job.path) as file,
-    ):
-        return verify(context, job, file)
-    return job

@@ -5,16 +5,28 @@ from __future__ import annotations
 import contextlib
 import itertools
 
-from invox_watcher.errors import FolderBlockedError
+from invox_watcher.errors import FolderBlockedError, RecordingVanishedError
 from invox_watcher.events import Event, log
 from invox_watcher.files import numbered_folders
 from invox_watcher.job import Job, State
 from invox_watcher.processing.context import Context, Next
 from invox_watcher.processing.reservations import FOLDER_TRIES
+from invox_watcher.processing.steps.verify import hold_while_open, verify
 
 
 def file_as_done(context: Context, job: Job) -> Next:
-    """Move the recording to done/, under the name of its transcript files."""
+    """Move the recording to done/, under the name of its transcript files, if it is what they are of.
+
+    Raises:
+        RecordingChangingError, RecordingError: see `verify`; the transcript files are withdrawn.
+    """
+    with (
+        contextlib.suppress(RecordingVanishedError),  # a killed attempt may have moved it
+        context.folders.open_recording(job.id, job.path) as file,
+    ):
+        if (held := hold_while_open(context, job, file)) is not None:
+            return held
+        job = verify(context, job, file)
     return close_as_done(context, job, _file_away(context, job))
 
 

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import os
 
-from invox_watcher.errors import RecordingChangingError, RecordingError
+from invox_watcher.errors import RecordingError
 from invox_watcher.events import Event, log
 from invox_watcher.job import Job
 from invox_watcher.processing.context import Context, Next
 from invox_watcher.processing.steps.fail import begin_failing
-from invox_watcher.processing.steps.verify import check_unchanged, sha256_of
+from invox_watcher.processing.steps.verify import (
+    changing,
+    check_unchanged,
+    hold_while_open,
+    sha256_of,
+)
 from invox_watcher.recording import FileIdentity
 
 
@@ -23,10 +28,12 @@ def identify(context: Context, job: Job) -> Next:
     if job.refusal is not None:
         return begin_failing(context, job, job.refusal)
     with context.folders.open_recording(job.id, job.path) as file:
+        if (held := hold_while_open(context, job, file)) is not None:
+            return held
         found = FileIdentity.of(os.fstat(file.fileno()))
-        if job.changed_uploads and found != job.identity:  # it must be quiet before it is sent again
+        if found != job.identity:  # it must be quiet before it is sent
             context.journal.update(job, identity=found)
-            raise RecordingChangingError("It is still being written to, in processing/.")
+            raise changing(context, "It is still being written to, in processing/.")
         if found.size_bytes == 0:
             raise RecordingError("It became empty in processing/.", code="empty", hint="Copy it again.")
         sha256 = sha256_of(context, file, found.size_bytes)

@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 
+from invox_watcher.errors import RecordingVanishedError
 from invox_watcher.events import Event, log
 from invox_watcher.files import NameTakenError, output_path
 from invox_watcher.job import Job, State
 from invox_watcher.outputs import render
 from invox_watcher.processing.context import Context, Next
 from invox_watcher.processing.documents import delivery_of
+from invox_watcher.processing.steps.verify import hold_while_open, verify
 from invox_watcher.times import seconds_since
 
 
 def publish(context: Context, job: Job) -> Next:
     """Write every output, whole or not at all. If a name is taken by now, the whole set gets the next one."""
-    assert job.filed_as is not None  # noqa: S101 - written with the state
+    filed_as = job.filed_as
+    assert filed_as is not None  # noqa: S101 - written with the state
     folders, formats = context.folders, context.options.formats
+    with contextlib.suppress(RecordingVanishedError), folders.open_recording(job.id, job.path) as file:
+        if (held := hold_while_open(context, job, file)) is not None:
+            return held
+        job = verify(context, job, file)
     delivery = delivery_of(job, context.journal.reply(job.id))
     written: list[tuple[str, bytes]] = []
     for format in formats:
-        path = output_path(job.filed_as, format)
+        path = output_path(filed_as, format)
         content = render(delivery, format, context.options.speaker_names)
         try:
             folders.publish(job.id, folders.outbox, path, content)
@@ -32,7 +40,7 @@ def publish(context: Context, job: Job) -> Next:
     job = context.journal.move(
         job,
         State.DELIVERED,
-        reserve=output_path(job.filed_as, ""),  # kept, so that the recording in done/ gets the same name
+        reserve=output_path(filed_as, ""),  # kept, so that the recording in done/ gets the same name
         outputs={path: hashlib.sha256(content).hexdigest() for path, content in written},
     )
     log.info(

@@ -1,20 +1,22 @@
-"""Is the recording in processing/ still what was hashed? If not, the attempt is void."""
+"""Is the recording in processing/ still what was hashed, and closed? If not, the attempt is void or waits."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from invox_watcher.errors import RecordingChangingError, RecordingError, StoppedError, StorageError
 from invox_watcher.events import Event, log
 from invox_watcher.heartbeat import beat
+from invox_watcher.inbox import Writer, writer_of
 from invox_watcher.job import Job, State
-from invox_watcher.processing.context import Context
+from invox_watcher.processing.context import Context, Next
 from invox_watcher.recording import FileIdentity
 
 _HASH_BLOCK_BYTES = 1 << 20
 _MAX_CHANGED_UPLOADS = 6
+_OPEN_SECONDS = 2.0
 
 
 def verify(context: Context, job: Job, file: BinaryIO) -> Job:
@@ -36,10 +38,10 @@ def verify(context: Context, job: Job, file: BinaryIO) -> Job:
         if same:
             file.seek(0)
             return context.journal.update(job, identity=found)
-    log.warning(Event.UPLOAD_DISCARDED, job=job.id, request_id=job.request_id)
+    detail = _discard(context, job)
     job = context.journal.move(
         job, State.CLAIMED, request_id=None, uploaded_at=None, changed_uploads=job.changed_uploads + 1,
-        identity=found,
+        identity=found, detail=detail,
     )  # fmt: skip
     if job.changed_uploads >= _MAX_CHANGED_UPLOADS:
         raise RecordingError(
@@ -47,7 +49,36 @@ def verify(context: Context, job: Job, file: BinaryIO) -> Job:
             code="changing",
             hint="Which program writes to it? Once that has ended, `invox-watcher retry`.",
         )
-    raise RecordingChangingError("The recording changed after it was taken from the inbox.")
+    raise changing(context, "The recording changed after it was taken from the inbox.")
+
+
+def _discard(context: Context, job: Job) -> dict[str, Any]:
+    """What was made of a part of the recording is withdrawn: the detail of the journal's entry."""
+    if job.state is not State.DELIVERED:
+        log.warning(Event.UPLOAD_DISCARDED, job=job.id, request_id=job.request_id)
+        return {}
+    log.error(Event.RECORDING_CHANGED, job=job.id, recording=job.path, state=job.state)
+    outputs = context.journal.finished.outputs(job.id)
+    context.folders.withdraw(outputs)
+    return {"withdrawn": outputs}
+
+
+def hold_while_open(context: Context, job: Job, file: BinaryIO) -> Next | None:
+    """The same step again in a moment, if a process has the recording, opened as `file`, open for writing."""
+    if writer_of(file.fileno()) is not Writer.OPEN:
+        context.open_reported.discard(job.id)
+        return None
+    if job.id not in context.open_reported:
+        context.open_reported.add(job.id)
+        log.warning(Event.RECORDING_OPEN, job=job.id, recording=job.path, state=job.state)
+    return Next(job, _OPEN_SECONDS)
+
+
+def changing(context: Context, message: str) -> RecordingChangingError:
+    """The error for a recording that changes: it is read again when it may have been quiet long enough."""
+    error = RecordingChangingError(message)
+    error.retry_after_seconds = context.options.quiet_seconds
+    return error
 
 
 def check_unchanged(file: BinaryIO, expected: FileIdentity) -> None:
