@@ -33,6 +33,7 @@ class Event(StrEnum):
     FOLDERS_UNAVAILABLE = "folders_unavailable"
     FOLDERS_AVAILABLE = "folders_available"
     JOURNAL_MIGRATED = "journal_migrated"
+    LOG_LINES_DROPPED = "log_lines_dropped"
     # the inbox
     WATCHING = "watching"
     WATCH_LIMIT = "watch_limit"
