@@ -131,7 +131,8 @@ class ApiSection(Section):
     )
     read_timeout_seconds: Seconds = Field(
         60,
-        description="Timeout for one request as a whole; for an upload, the longest time without progress.",
+        description="Timeout for one request as a whole; for an upload, the longest time without progress. "
+        "As long as its bytes move, an upload goes on: for an hour and one second more for every 1,000 bytes.",
     )
     ca_bundle: ReadableFile | None = Field(
         None,

@@ -36,8 +36,9 @@ from invox_watcher.invox.replies import PENDING, TranscriptionReply, parse_reply
 from invox_watcher.invox.token import Token, TokenCache, TokenRequest, filled, placeholders, read_token
 from invox_watcher.net import HttpClient, HttpReply, clock_ahead_seconds, read_json, read_object, split_url
 
-# The slowest line that an upload's deadline allows for: 512 kbit/s, the uplink of an old ADSL line.
-_SLOWEST_BYTES_PER_SECOND = 64 * 1024
+# An upload whose bytes move is ended only below 8 kbit/s, and not in its first hour.
+_SLOWEST_BYTES_PER_SECOND = 1000
+_SHORTEST_DEADLINE_SECONDS = 3600.0
 _REQUEST_ID = "{request_id}"
 _VERSION_HEADER = "X-Invox-Medical-Api-Version"
 
@@ -160,7 +161,7 @@ class InvoxApi:
                 file,
                 size_bytes=size_bytes,
                 headers=headers,
-                deadline_seconds=self._options.read_timeout_seconds + size_bytes / _SLOWEST_BYTES_PER_SECOND,
+                deadline_seconds=_SHORTEST_DEADLINE_SECONDS + size_bytes / _SLOWEST_BYTES_PER_SECOND,
                 silence_seconds=self._options.read_timeout_seconds,
                 on_progress=on_progress,
             ),
