@@ -11,7 +11,7 @@ from __future__ import annotations
 from invox_watcher.files.availability import FolderMonitor, check_mounted, left_behind
 from invox_watcher.files.durable import fsync_folder
 from invox_watcher.files.folders import APART_HINT, Deletion, Folders, NameTakenError
-from invox_watcher.files.names import ERROR_SUFFIX, numbered, numbered_folders, output_path
+from invox_watcher.files.names import ERROR_SUFFIX, numbered_folders, output_path, unused
 from invox_watcher.files.state_directory import LOCK_FILE, names_key, prepare_state, unusable
 
 __all__ = [
@@ -26,9 +26,9 @@ __all__ = [
     "fsync_folder",
     "left_behind",
     "names_key",
-    "numbered",
     "numbered_folders",
     "output_path",
     "prepare_state",
     "unusable",
+    "unused",
 ]
