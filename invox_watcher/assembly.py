@@ -89,7 +89,8 @@ def assemble(
         client = client_of(config)
         opened.callback(client.close)
         inbox = inbox_of(config, folders)
-        pipeline = pipeline_of(config, folders, journal, client, stop=stop, clock=clock)
+        api = api_of(config, client)
+        pipeline = pipeline_of(config, folders, journal, api, stop=stop, clock=clock)
         engine = engine_of(
             config, pipeline, journal, folder_monitor, on_room=inbox.wake, on_crash=on_crash, clock=clock
         )
@@ -104,7 +105,7 @@ def assemble(
             folder_monitor=folder_monitor,
             journal_monitor=journal_monitor,
             stall_detector=StallDetector(patience_seconds),
-            housekeeping=housekeeping_of(config, folders, journal, audit, folder_monitor),
+            housekeeping=housekeeping_of(config, folders, journal, audit, folder_monitor, api),
             receiver=receiver_of(config, journal, engine),
             address=config.http.address,
             disks=named_folders(folders) | {"state": config.state.directory},
@@ -272,7 +273,7 @@ def pipeline_of(
     config: Config,
     folders: Folders,
     journal: Journal,
-    client: HttpClient,
+    api: InvoxApi,
     *,
     stop: threading.Event,
     clock: Clock,
@@ -281,7 +282,7 @@ def pipeline_of(
     return Pipeline(
         folders=folders,
         journal=journal,
-        api=api_of(config, client),
+        api=api,
         options=ProcessingOptions(
             on_duplicate=config.intake.on_duplicate,
             formats=config.outputs.formats,
@@ -331,7 +332,12 @@ def commands_of(config: Config) -> Commands:
 
 
 def housekeeping_of(
-    config: Config, folders: Folders, journal: Journal, audit: AuditLog, folder_monitor: FolderMonitor
+    config: Config,
+    folders: Folders,
+    journal: Journal,
+    audit: AuditLog,
+    folder_monitor: FolderMonitor,
+    api: InvoxApi,
 ) -> dict[str, Callable[[threading.Event], None]]:
     """What the configuration wants done with finished recordings, by the name of the thread that does it."""
     commands, finished = commands_of(config), journal.finished
@@ -342,5 +348,7 @@ def housekeeping_of(
         filed = {State.DONE: folders.done, State.FAILED: folders.failed}
         wanted["hooks"] = Hooks(commands, finished, filed, folders.outbox).run
     if ages:
-        wanted["retention"] = Retention(ages, finished, folders, audit, folder_monitor.unavailable).run
+        wanted["retention"] = Retention(
+            ages, finished, folders, audit, folder_monitor.unavailable, api
+        ).run
     return wanted

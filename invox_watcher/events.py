@@ -67,6 +67,7 @@ class Event(StrEnum):
     HOOK_RAN = "hook_ran"
     HOOK_FAILED = "hook_failed"
     RETENTION_KEPT = "retention_kept"
+    RETENTION_PAUSED = "retention_paused"
     RETENTION_REFUSED = "retention_refused"
     # the API
     API_CALLED = "api_called"

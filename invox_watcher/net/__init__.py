@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from invox_watcher.net.client import HttpClient, HttpReply, media_type, read_json, read_object
-from invox_watcher.net.headers import clock_ahead_seconds, retry_after_seconds
+from invox_watcher.net.clock import RemoteClock
+from invox_watcher.net.headers import retry_after_seconds
 from invox_watcher.net.urls import split_url
 
 __all__ = [
     "HttpClient",
     "HttpReply",
-    "clock_ahead_seconds",
+    "RemoteClock",
     "media_type",
     "read_json",
     "read_object",

@@ -10,7 +10,7 @@ from typing import Literal
 from invox_watcher.files import Folders
 from invox_watcher.invox import InvoxApi
 from invox_watcher.job import Job
-from invox_watcher.journal import Journal
+from invox_watcher.journal import UNCONFIRMED_CLOCK, Journal
 from invox_watcher.outputs import OutputFormat
 from invox_watcher.processing.polling import PollingPolicy, ResultPoller
 from invox_watcher.processing.reservations import Reservations
@@ -38,6 +38,11 @@ class Context:
     reservations: Reservations
     stop: threading.Event
     clock: Callable[[], float]  # monotonic
+
+    @property
+    def ending_detail(self) -> dict[str, str]:
+        """For the history of a job that ends now: `Finished` counts no age from a time that may be wrong."""
+        return {} if self.api.confirms_clock else UNCONFIRMED_CLOCK
 
 
 @dataclass(frozen=True)
