@@ -348,7 +348,5 @@ def housekeeping_of(
         filed = {State.DONE: folders.done, State.FAILED: folders.failed}
         wanted["hooks"] = Hooks(commands, finished, filed, folders.outbox).run
     if ages:
-        wanted["retention"] = Retention(
-            ages, finished, folders, audit, folder_monitor.unavailable, api
-        ).run
+        wanted["retention"] = Retention(ages, finished, folders, audit, folder_monitor.unavailable, api).run
     return wanted

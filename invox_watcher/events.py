@@ -50,6 +50,7 @@ class Event(StrEnum):
     RETURNED = "returned_to_inbox"
     IDENTIFIED = "identified"
     DUPLICATE = "duplicate"
+    DUPLICATE_SKIPPED = "duplicate_skipped"
     UPLOAD_STARTED = "upload_started"
     UPLOAD_UNCERTAIN = "upload_uncertain"
     UPLOAD_DISCARDED = "upload_discarded"

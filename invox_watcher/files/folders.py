@@ -180,13 +180,31 @@ class Folders:
         Raises:
             RecordingVanishedError: it is no longer in processing/.
         """
-        try:
-            with durable.parent(self.processing / job_id, path) as (folder, name):
-                descriptor = os.open(name, durable.FILE, dir_fd=folder)
-        except FileNotFoundError:
-            raise RecordingVanishedError("The recording is no longer in processing/.") from None
-        except OSError as error:
-            raise StorageError(f"opening a recording in processing/: {error.strerror}") from None
+        with self._open(self.processing, f"{job_id}/{path}") as file:
+            yield file
+
+    @contextmanager
+    def open_done(self, filed_as: str) -> Iterator[BinaryIO]:
+        """What has that name in done/, opened for reading.
+
+        Raises:
+            RecordingVanishedError: nothing has.
+        """
+        with self._open(self.done, filed_as) as file:
+            yield file
+
+    @contextmanager
+    def _open(self, root: Path, path: str) -> Iterator[BinaryIO]:
+        gone = RecordingVanishedError(f"The recording is no longer in {root.name}/.")
+        with durable.storage(f"opening a recording in {root.name}/"):
+            try:
+                with durable.parent(root, path) as (folder, name):
+                    descriptor = os.open(name, durable.FILE, dir_fd=folder)
+            except FileNotFoundError:
+                raise gone from None
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):  # has its name
+            os.close(descriptor)
+            raise gone
         with os.fdopen(descriptor, "rb", buffering=0) as file:
             yield file
 
@@ -352,6 +370,17 @@ class Folders:
             except FileNotFoundError:
                 return Deletion.GONE
         return Deletion.DELETED
+
+    def discard(self, job_id: str, path: str) -> None:
+        """Delete a claimed recording, which lies in done/ already, and its folder. Safe to repeat."""
+        with durable.storage("deleting in processing/"):
+            with (
+                suppress(FileNotFoundError),
+                durable.parent(self.processing / job_id, path) as (folder, name),
+            ):
+                os.unlink(name, dir_fd=folder)
+                os.fsync(folder)
+            self._remove_job_folder(job_id)
 
     # ---- the parts ---------------------------------------------------------------------------------------
 

@@ -228,6 +228,19 @@ class Journal:
             _append_history(connection, job.id, moved.state, {"sha256": sha256, "original_id": original})
         return moved
 
+    def discard(self, job: Job, original_id: str) -> None:
+        """Delete the row of `job`, which is no other recording than that of `original_id`; guarded like `move`.
+
+        Raises:
+            StaleStateError: the row is no longer in `job.state`.
+        """
+        with self._transaction() as connection:
+            job = self._write(connection, job)
+            connection.execute(_history.delete().where(_history.c.job_id == job.id))
+            connection.execute(_jobs.delete().where(_jobs.c.id == job.id))
+            if self._on_transition:
+                self._on_transition(job.state, job, {"duplicate_of": original_id})
+
     def follow_again(self, job: Job) -> Job:
         """The original failed: follow another job of the same content, or none and be uploaded itself."""
         sha256 = job.sha256 or ""
@@ -325,6 +338,19 @@ class Journal:
         """The newest job that came under that path, or was filed under it; None if there is none."""
         named = _jobs.c.filed_as == filed_as if path is None else _jobs.c.path == path
         return next(iter(self._jobs(_jobs.c.state.in_(list(states)) & named, limit=1)), None)
+
+    def same_recordings(self, job: Job) -> list[Job]:
+        """The jobs that `job` may be another copy of: same name, same content, and not given up.
+
+        Of those under way, the one whose transcript `job` waits for, and those taken before it, of which some may
+        still have to be hashed: no two jobs wait for one another.
+        """
+        mine = sa.select(sa.func.min(_history.c.id)).where(_history.c.job_id == job.id).scalar_subquery()
+        before = (_jobs.c.id == job.original_id) | (_taken < mine)
+        under_way = _jobs.c.state.in_(ACTIVE - set(_GIVEN_UP)) & before
+        same = (_jobs.c.sha256 == job.sha256) | (_jobs.c.state == State.CLAIMED)
+        wanted = (_jobs.c.path == job.path) & (_jobs.c.id != job.id) & same
+        return self._jobs(wanted & ((_jobs.c.state == State.DONE) | under_way))
 
     def original(self, sha256: str) -> Job | None:
         """The job whose transcript a new recording of this content would get; None if there is none."""

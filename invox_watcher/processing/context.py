@@ -20,7 +20,7 @@ from invox_watcher.processing.reservations import Reservations
 class ProcessingOptions:
     """What the configuration says about processing; see config.example.yaml for each."""
 
-    on_duplicate: Literal["reuse", "process", "fail"] = "reuse"
+    on_duplicate: Literal["reuse", "process", "fail", "skip"] = "reuse"
     formats: Sequence[OutputFormat] = ("json", "srt")
     speaker_names: Mapping[str, str] = field(default_factory=dict)
     polling: PollingPolicy = field(default_factory=PollingPolicy)

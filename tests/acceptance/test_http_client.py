@@ -252,9 +252,7 @@ class TestDeadline:
             url = server.url.replace(str(server.port), str(port))
             began = time.monotonic()
             body = io.BytesIO(bytes(MIB))
-            error = failure_of(
-                lambda: upload(client, url, body, MIB, deadline_seconds=60, silence_seconds=1)
-            )
+            error = failure_of(lambda: upload(client, url, body, MIB, deadline_seconds=60, silence_seconds=1))
             assert time.monotonic() - began < 6
         assert error.code == "upload_interrupted"
 
@@ -499,7 +497,7 @@ TARGETS = [
     "/%",
     "/a%2?b=%zz%",
     "/a?b?c/d?e=https://x.example/y//z",
-    "/[a]{b}|c\\\\d^`?<e>\"f\"",
+    '/[a]{b}|c\\\\d^`?<e>"f"',
     "/..",
     "/.",
     "/%2e/%2E./a/..%2f",

@@ -31,7 +31,9 @@ def with_retention(clinic: Clinic, base_url: str) -> Clinic:
     return Clinic(clinic.root, base_url, retention=THIRTY_DAYS, http={"listen": "127.0.0.1:0"})
 
 
-@pytest.mark.parametrize("wrong_by", [400 * DAY, 31 * DAY, 10_000 * DAY], ids=["400 days", "a month", "decades"])
+@pytest.mark.parametrize(
+    "wrong_by", [400 * DAY, 31 * DAY, 10_000 * DAY], ids=["400 days", "a month", "decades"]
+)
 def test_68_by_a_clock_far_ahead_nothing_is_deleted(
     tmp_path: Path, api: Sandbox, daemons: Daemons, wrong_by: float
 ) -> None:

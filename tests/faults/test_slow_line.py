@@ -33,7 +33,9 @@ def test_67_a_slow_line_that_is_never_silent_is_not_cut(
     pace = kilobits_per_second * 125
     with slow_line(port_of(api), pace) as port:
         url = f"http://127.0.0.1:{port}"
-        clinic = Clinic(tmp_path / "clinic", url, watch=QUICK, api={"read_timeout_seconds": 3, "base_url": url})
+        clinic = Clinic(
+            tmp_path / "clinic", url, watch=QUICK, api={"read_timeout_seconds": 3, "base_url": url}
+        )
         write_sparse_wav(clinic.inbox / "smith.wav", pace * 12)
         assert clinic.once(seconds=60) == 0
     assert_done(clinic, "smith.wav")
@@ -45,7 +47,9 @@ def test_67_a_slow_line_that_is_never_silent_is_not_cut(
 def test_67_several_uploads_share_a_slow_line(tmp_path: Path, api: Sandbox) -> None:
     with slow_line(port_of(api), 8_000) as port:  # each; they only have to be slow together
         url = f"http://127.0.0.1:{port}"
-        clinic = Clinic(tmp_path / "clinic", url, watch=QUICK, api={"read_timeout_seconds": 4, "base_url": url})
+        clinic = Clinic(
+            tmp_path / "clinic", url, watch=QUICK, api={"read_timeout_seconds": 4, "base_url": url}
+        )
         for number in range(3):
             write_wav(clinic.inbox / f"{number}.wav", pitch=300 + number, seconds=2)
         assert clinic.once(seconds=60) == 0
@@ -93,7 +97,9 @@ def test_72_an_address_with_anything_in_it_is_kept(tmp_path: Path, target: str) 
     def answer(peer: Peer) -> None:
         while (request := peer.request()) is not None:
             url = peer.server.url + target
-            peer.answer(200, json.dumps({"access_token": "t", "presignedUrl": url, "requestId": "r"}).encode())
+            peer.answer(
+                200, json.dumps({"access_token": "t", "presignedUrl": url, "requestId": "r"}).encode()
+            )
             if request.line.startswith("PUT"):
                 return
 

@@ -127,7 +127,10 @@ class Container:
         for folder in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError, ValueError):
                 status = (folder / "stat").read_text()
-                if status.rpartition(")")[2].split()[0] == "Z" and os.stat(folder / "ns/pid").st_ino == inside:
+                if (
+                    status.rpartition(")")[2].split()[0] == "Z"
+                    and os.stat(folder / "ns/pid").st_ino == inside
+                ):
                     found.append(status)
         return found
 

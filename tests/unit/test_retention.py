@@ -86,9 +86,7 @@ def ended(journal: Journal, name: str, at: datetime, *, confirmed: bool = True) 
     with mock.patch("invox_watcher.journal.journal.utc_now", lambda: at):
         job = Job(new_job_id(), State.DELIVERED, name, FileIdentity(1, 1, 1, 1), received_at=at)
         journal.add(job)
-        return journal.move(
-            job, State.DONE, filed_as=name, detail={} if confirmed else UNCONFIRMED_CLOCK
-        )
+        return journal.move(job, State.DONE, filed_as=name, detail={} if confirmed else UNCONFIRMED_CLOCK)
 
 
 @pytest.mark.parametrize(
@@ -198,7 +196,11 @@ def test_each_reason_is_logged_and_one_that_comes_back_again(house: House) -> No
     for ahead in (None, 7200.0, 7201.0, None):
         house.witness.ahead_seconds = ahead
         house.sweep()
-    assert [code for _event, code in house.logged] == ["clock_unconfirmed", "clock_wrong", "clock_unconfirmed"]
+    assert [code for _event, code in house.logged] == [
+        "clock_unconfirmed",
+        "clock_wrong",
+        "clock_unconfirmed",
+    ]
 
 
 def test_the_api_is_not_asked_for_nothing(house: House) -> None:
