@@ -1,6 +1,6 @@
-"""From the configuration to finished parts: one function builds each, and `assemble` all that a daemon needs.
+"""From the configuration to finished parts: one function for each, and `assemble` for all of a daemon's.
 
-`check` and the commands use single ones. Nothing else in the package takes the configuration apart.
+`check` and other commands use single parts. Nothing else in the package takes the configuration apart.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ from invox_watcher.processing import (
     Pipeline,
     PollingPolicy,
     ProcessingOptions,
+    Single,
 )
 from invox_watcher.retention import Ages, Retention
 
@@ -69,7 +70,7 @@ class Parts:
 def assemble(
     config: Config, folders: Folders, *, patience_seconds: float, on_crash: Callable[[], None], clock: Clock
 ) -> Parts:
-    """All parts by one configuration, on `folders` that `claim_folders` has claimed.
+    """All parts that one configuration describes, with `folders` that `claim_folders` has claimed.
 
     `patience_seconds`: how long a part may make no progress. `on_crash` is called when a thread of the engine
     dies.
@@ -105,7 +106,9 @@ def assemble(
             folder_monitor=folder_monitor,
             journal_monitor=journal_monitor,
             stall_detector=StallDetector(patience_seconds),
-            housekeeping=housekeeping_of(config, folders, journal, audit, folder_monitor, api),
+            housekeeping=housekeeping_of(
+                config, folders, journal, audit, folder_monitor=folder_monitor, api=api
+            ),
             receiver=receiver_of(config, journal, engine),
             address=config.http.address,
             disks=named_folders(folders) | {"state": config.state.directory},
@@ -136,7 +139,8 @@ def named_folders(folders: Folders) -> dict[str, Path]:
 def locked_by(config: Config) -> list[Path]:
     """What a daemon with this configuration locks for itself alone.
 
-    The folder of recordings under way, too: two journals over the same folders would take each other's.
+    The folder of recordings under way, too: two journals over the same folders would take each other's
+    recordings.
     """
     return [config.state.directory / LOCK_FILE, config.folders.processing]
 
@@ -163,7 +167,7 @@ def claim_folders(config: Config, locks: Locks) -> Folders:
 
 
 def folder_monitor_of(config: Config, folders: Folders, journal: Journal) -> FolderMonitor:
-    """The monitor of these folders, which the state directory records as the daemon's from now on.
+    """The monitor of these folders; the state directory records that the daemon uses them.
 
     Raises:
         FolderError: recordings under way are elsewhere, or the state directory can't be written.
@@ -185,7 +189,7 @@ def folder_monitor_of(config: Config, folders: Folders, journal: Journal) -> Fol
 
 
 def journal_of(config: Config, audit: AuditLog) -> Journal:
-    """The journal in the state directory; it marks jobs that end in a state with a command.
+    """The journal in the state directory; it marks the jobs for which a hook has to run.
 
     Raises:
         JournalError: it can't be used.
@@ -222,7 +226,7 @@ def client_of(config: Config) -> HttpClient:
 def api_of(
     config: Config, client: HttpClient, *, on_call: Callable[[ApiCall], None] | None = None
 ) -> InvoxApi:
-    """The API client that the configuration describes; `on_call` hears of each of its calls."""
+    """The API client that the configuration describes; `on_call` is called after each of its calls."""
     token = config.api.token
     options = ApiOptions(
         base_url=config.api.base_url,
@@ -285,16 +289,22 @@ def pipeline_of(
         api=api,
         options=ProcessingOptions(
             on_duplicate=config.intake.on_duplicate,
+            mime_types=config.api.mime_types,
             formats=config.outputs.formats,
             speaker_names=config.outputs.speaker_names,
-            polling=PollingPolicy(
-                **config.polling.model_dump(),
-                callback_url=config.webhook.public_url if config.webhook.enabled else None,
-                confirm=config.webhook.confirm,
-            ),
+            polling=polling_policy_of(config),
         ),
         stop=stop,
         clock=clock,
+    )
+
+
+def polling_policy_of(config: Config) -> PollingPolicy:
+    """How results are polled for, or arrive by webhook."""
+    return PollingPolicy(
+        **config.polling.model_dump(),
+        callback_url=config.webhook.public_url if config.webhook.enabled else None,
+        confirm=config.webhook.confirm,
     )
 
 
@@ -323,6 +333,24 @@ def engine_of(
     )
 
 
+def single_of(
+    config: Config,
+    client: HttpClient,
+    *,
+    stop: threading.Event,
+    on_request: Callable[[str], None],
+    on_call: Callable[[ApiCall], None] | None = None,
+) -> Single:
+    """What one recording needs that is transcribed without folders and journal."""
+    return Single(
+        api=api_of(config, client, on_call=on_call),
+        polling=polling_policy_of(config),
+        backoff=Backoff(config.retry.base_seconds, config.retry.max_seconds),
+        stop=stop,
+        on_request=on_request,
+    )
+
+
 # ---- what is finished --------------------------------------------------------------------------------------
 
 
@@ -336,6 +364,7 @@ def housekeeping_of(
     folders: Folders,
     journal: Journal,
     audit: AuditLog,
+    *,
     folder_monitor: FolderMonitor,
     api: InvoxApi,
 ) -> dict[str, Callable[[threading.Event], None]]:
@@ -348,5 +377,7 @@ def housekeeping_of(
         filed = {State.DONE: folders.done, State.FAILED: folders.failed}
         wanted["hooks"] = Hooks(commands, finished, filed, folders.outbox).run
     if ages:
-        wanted["retention"] = Retention(ages, finished, folders, audit, folder_monitor.unavailable, api).run
+        wanted["retention"] = Retention(
+            ages, finished, folders, audit, unavailable=folder_monitor.unavailable, witness=api
+        ).run
     return wanted

@@ -56,6 +56,8 @@ class Event(StrEnum):
     UPLOAD_DISCARDED = "upload_discarded"
     UPLOADED = "uploaded"
     PENDING = "pending"
+    REQUEST_UNKNOWN = "request_unknown"
+    REPLY_REPAIRED = "reply_repaired"
     TRANSCRIBED = "transcribed"
     DELIVERED = "delivered"
     DONE = "done"

@@ -17,8 +17,8 @@ from invox_watcher.errors import Reason
 from invox_watcher.events import Event, log
 from invox_watcher.logs import is_ours, place
 
-# How long a part may be silent if no service manager says: longer than the journal, a name server or a
-# slow disk may take to answer.
+# How long a part may be silent if no service manager sets a limit: longer than the journal, a name server or
+# a slow disk may take to answer.
 PATIENCE_SECONDS = 120.0
 
 
@@ -49,7 +49,7 @@ class Heartbeat:
 
     @contextmanager
     def beating(self) -> Iterator[None]:
-        """While the block runs the calling thread works, and its calls of `beat` are for this heartbeat."""
+        """While the block runs, the calling thread is working, and its `beat` is for this heartbeat."""
         _own.heartbeat = self
         self._thread_id = threading.get_ident()
         self._next_by = time.monotonic()

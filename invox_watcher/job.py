@@ -79,7 +79,8 @@ _BEFORE_DELIVERY = {State.FAILING, State.VANISHED}
 TRANSITIONS: dict[State, frozenset[State]] = {
     State.CLAIMED: frozenset({State.IDENTIFIED} | _BEFORE_DELIVERY),
     State.IDENTIFIED: frozenset(
-        {State.IDENTIFIED, State.CLAIMED, State.UPLOADING, State.TRANSCRIBED} | _BEFORE_DELIVERY
+        {State.IDENTIFIED, State.CLAIMED, State.UPLOADING, State.WAITING, State.TRANSCRIBED}
+        | _BEFORE_DELIVERY
     ),
     State.UPLOADING: frozenset(
         {State.UPLOADING, State.CLAIMED, State.IDENTIFIED, State.WAITING, State.TRANSCRIBED}
@@ -138,7 +139,7 @@ class Job:
     refused_urls: int = 0
     changed_uploads: int = 0  # how often it was no longer what had been hashed
     uploaded_bytes: int = 0  # progress of a running upload, for display only
-    uploaded_at: datetime | None = None
+    uploaded_at: datetime | None = None  # when storage acknowledged it, be it for an earlier job
     polled_at: datetime | None = None  # the last poll after which the result was still pending
     waited_seconds: float = 0.0  # for the result, until `polled_at`
     denied_seconds: float = 0.0  # how long the API has denied the request id by then

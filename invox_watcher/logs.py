@@ -2,7 +2,8 @@
 
 What must not be logged is stopped here as well as where it arises: fields that may carry secrets or words are
 redacted by name, URLs lose their query, and names of recordings are hashed unless the operator asks for them.
-A sink that blocks, such as a pipe that nobody reads, costs lines, which are counted, and never stops the daemon.
+A sink that blocks, such as a pipe that nobody reads, costs lines, which are counted, but never delays the
+daemon.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ _URL_QUERY = re.compile(r"(https?://[^\s?#'\"]*)[?#][^\s'\"]*", re.IGNORECASE)
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 _MAX_QUEUED_CHARACTERS = 1 << 20  # some four thousand lines
-# How long a caller waits for its line to be written, and for how long nobody waits after one that was not.
+# How long a caller waits for its line to be written, and for how long no caller waits after that.
 _WRITE_SECONDS = 0.25
 _NO_WAIT_SECONDS = 10.0
 _FLUSH_SECONDS = 1.0
@@ -140,9 +141,9 @@ class _Sink(Protocol):
 class _Writer:
     """Writes lines to one sink, in order, in a thread of its own.
 
-    A caller waits until its line is written, so that the log is complete even if the process is killed next. If
-    that takes longer than a moment, the sink hangs: then lines are queued, nobody waits, and what finds the
-    queue full is dropped. Once the sink takes lines again, the number of lost ones is logged.
+    A caller waits until its line is written, so that the log is complete even if the process is killed next.
+    If that takes longer than a moment, the sink hangs: then lines are queued, no caller waits, and lines that
+    find the queue full are dropped. Once the sink accepts lines again, the number of lost ones is logged.
     """
 
     def __init__(self, sink: _Sink) -> None:
@@ -150,7 +151,7 @@ class _Writer:
         self.reset()
 
     def reset(self) -> None:
-        """Begin with an empty queue and without a thread, as in a child process, which has inherited neither."""
+        """Start with an empty queue and no thread; also in a child process, which inherits no thread."""
         lock = threading.Lock()
         self._queued = threading.Condition(lock)
         self._progress = threading.Condition(lock)
@@ -224,7 +225,7 @@ class _Writer:
             return None
 
     def _settle(self, line: str, *, lost: bool) -> int:
-        """Remove the line that was written or `lost`; return how many were lost, once it is time to say so."""
+        """Remove the line that was written or `lost`; return how many lost lines are to be logged now."""
         with self._progress:
             self._lines.popleft()
             self._queued_characters -= len(line)

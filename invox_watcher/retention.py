@@ -1,8 +1,8 @@
 """Deletes what is finished once it is old enough: recordings, transcripts and their entries in the journal.
 
 Only files that the journal knows, and only if they are as they were filed or delivered: a file that was
-changed since is kept. Only while the API confirms this machine's clock: by a wrong one everything looks old. Off
-by default; every deletion is in the audit log.
+changed since is kept. Only while the API confirms this machine's clock, since by a wrong one everything could
+look old. Off by default; every deletion is in the audit log.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Ages:
 
 
 class ClockWitness(Protocol):
-    """Somebody else who has a clock: the API."""
+    """Another clock to compare this machine's with: the API's."""
 
     @property
     def clock_ahead_seconds(self) -> float | None:
@@ -87,10 +87,13 @@ class Retention:
         finished: Finished,
         folders: Folders,
         audit: AuditLog,
+        *,
         unavailable: Callable[[], InvoxError | None],
         witness: ClockWitness,
     ) -> None:
-        """`witness` is asked for the time before anything is deleted. `unavailable` checks the folders and returns why one of them can't be reached, if so."""
+        """`unavailable` checks the folders and returns why one of them can't be reached, if so. `witness` is
+        asked whether the clock is right before anything is deleted.
+        """
         self._ages = ages
         self._finished = finished
         self._folders = folders

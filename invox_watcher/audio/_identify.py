@@ -70,7 +70,18 @@ def identify(file: BinaryIO, size_bytes: int) -> AudioInfo:
 
 def mime_type(container: str, accepted: Sequence[str]) -> str | None:
     """The MIME type for an `AudioInfo.container`, out of those `accepted`; None if none fits."""
-    return next((word for word in _MIME_TYPES.get(container, ()) if word in accepted), None)
+    return _first_accepted(_MIME_TYPES.get(container, ()), accepted)
+
+
+def current_mime_type(announced: str, accepted: Sequence[str]) -> str:
+    """The type to announce now for what got the type `announced` when others were accepted."""
+    same = next((words for words in _MIME_TYPES.values() if announced.strip() in words), ())
+    return _first_accepted(same, accepted) or announced
+
+
+def _first_accepted(words: Sequence[str], accepted: Sequence[str]) -> str | None:
+    as_written = {word.strip(): word for word in accepted}
+    return next((as_written[word] for word in words if word in as_written), None)
 
 
 def _doubt_zeros(reader: Reader, info: AudioInfo) -> AudioInfo:

@@ -29,18 +29,20 @@ class UsageError(InvoxError):
     exit_status = ExitStatus.USAGE
 
 
-def config_of(options: argparse.Namespace, *, credentials: bool = True) -> Config:
-    """The configuration; without `credentials` for commands that don't need them.
+def config_of(options: argparse.Namespace, *, credentials: bool = True, folders: bool = True) -> Config:
+    """The configuration; without `credentials` or `folders` for commands that don't need them.
 
     Raises:
         ConfigurationError: it is invalid.
     """
-    return loader_of(options, credentials=credentials)()
+    return loader_of(options, credentials=credentials, folders=folders)()
 
 
-def loader_of(options: argparse.Namespace, *, credentials: bool = True) -> Callable[[], Config]:
+def loader_of(
+    options: argparse.Namespace, *, credentials: bool = True, folders: bool = True
+) -> Callable[[], Config]:
     """A function that loads the configuration, also later and after a change of directory."""
-    return partial(load, config_file(options), credentials=credentials)
+    return partial(load, config_file(options), credentials=credentials, folders=folders)
 
 
 def state_directory_of(options: argparse.Namespace) -> Path:

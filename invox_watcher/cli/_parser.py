@@ -11,7 +11,7 @@ import textwrap
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_args
 
 import shtab
 
@@ -19,6 +19,7 @@ from invox_watcher import __version__
 from invox_watcher.errors import ExitStatus
 from invox_watcher.job import State
 from invox_watcher.logs import printable
+from invox_watcher.outputs import OutputFormat
 
 CONFIG_VARIABLE = "INVOX_WATCHER_CONFIG"
 DEFAULT_CONFIG = Path("/etc/invox-watcher/config.yaml")
@@ -168,11 +169,33 @@ def _add_daemon(commands: _Commands) -> None:
         "status", "show whether the daemon is running, and its counts", call="_run:status", as_json=True,
         examples=["status", "status --json"],
     )  # fmt: skip
-    commands.add(
+    check = commands.add(
         "check", "check the setup before the first recording", call="_run:check", as_json=True,
         more="Checks configuration, folders, journal, addresses, programs, clock, credentials and API, and "
         "reports what to do.\nRun it as the daemon's user. Missing folders are created.",
-        examples=["check", "check --json", "check --config /etc/invox-watcher/ward3.yaml"],
+        examples=["check", "check --json", "check --try smith.wav"],
+    )  # fmt: skip
+    _completed(
+        check.add_argument(
+            "--try", dest="trial", type=_path, metavar="FILE",
+            help="transcribe this recording, which is charged, and print each request and reply without any "
+            "value, to be shown to the vendor",
+        ),
+        shtab.FILE,
+    )  # fmt: skip
+    transcribe = commands.add(
+        "transcribe", "print the transcript of one recording", call="_transcribe:transcribe",
+        more="Needs api and credentials of the configuration, and uses no folders and no journal.",
+        examples=["transcribe smith.wav", "transcribe smith.wav --format srt > smith.srt"],
+    )  # fmt: skip
+    _completed(transcribe.add_argument("file", type=_path, metavar="FILE", help="a recording"), shtab.FILE)
+    transcribe.add_argument(
+        "--format", choices=get_args(OutputFormat), default="txt",
+        help="the format of the transcript (default: %(default)s)",
+    )  # fmt: skip
+    transcribe.add_argument(
+        "--request-id", type=_text, metavar="ID",
+        help="get the result of an earlier run that was interrupted, without another upload",
     )  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from invox_watcher.times import rfc3339
 
 def run(options: argparse.Namespace) -> ExitStatus:
     """Watch the inbox, in the foreground."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])  # until there is somebody to reload anything
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])  # until there is a process that can reload
     # Takes a while, in which a SIGHUP may come.
     from invox_watcher.daemon.process import Process, leave_first_process  # noqa: PLC0415
 
@@ -36,7 +36,7 @@ def start(options: argparse.Namespace) -> ExitStatus:
 
 
 def stop(options: argparse.Namespace) -> ExitStatus:
-    """Stop the daemon, whoever started it."""
+    """Stop the daemon, however it was started."""
     from invox_watcher.daemon import control  # noqa: PLC0415 - see `run`
 
     holder = control.stop(state_directory_of(options))
@@ -59,7 +59,7 @@ def status(options: argparse.Namespace) -> ExitStatus:
     if daemon is None:
         print("invox-watcher is not running.")
     elif daemon.pid is None or daemon.since is None:
-        print("invox-watcher is running where it can't be seen from here, or is just starting.")
+        print("invox-watcher is running but not visible from here (another container?), or is just starting.")
     else:
         print(f"invox-watcher is running, pid {daemon.pid}, since {local(daemon.since)}.")
     if jobs:
@@ -69,10 +69,14 @@ def status(options: argparse.Namespace) -> ExitStatus:
     return ending
 
 
-def check(options: argparse.Namespace) -> ExitStatus:
+def check(options: argparse.Namespace) -> int:
     """Try everything that a run needs."""
     from invox_watcher.diagnostics import check as checks  # noqa: PLC0415 - see `run`
 
+    if options.trial is not None:
+        from invox_watcher.cli._transcribe import try_one  # noqa: PLC0415 - see `run`
+
+        return try_one(config_of(options, folders=False), options.trial)
     config = config_of(options)
     require_owner(config)
     act_as_owner(config)

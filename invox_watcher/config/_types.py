@@ -88,13 +88,13 @@ def _json_object(fields: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _url_path(text: str) -> str:
-    if not re.fullmatch(r"/[!-~]*", text) or "?" in text or "#" in text:
+    if not re.fullmatch(r"/[!-~]*", text) or "#" in text:
         raise ValueError("must be the path of a URL, starting with /")
     return text
 
 
 def _mime_type(text: str) -> str:
-    if not re.fullmatch(r"[a-z0-9.+-]+/[a-z0-9.+-]+", text):
+    if not re.fullmatch(r" ?[a-z0-9.+-]+/[a-z0-9.+-]+", text):  # the vendor has an example with a blank
         raise ValueError("must be a MIME type such as audio/wav")
     return text
 

@@ -24,11 +24,13 @@ from invox_watcher.config.schema import REQUIRED_CREDENTIALS, Config, StateSecti
 from invox_watcher.errors import ConfigurationError
 
 
-def load(path: Path, environ: Mapping[str, str] = os.environ, *, credentials: bool = True) -> Config:
+def load(
+    path: Path, environ: Mapping[str, str] = os.environ, *, credentials: bool = True, folders: bool = True
+) -> Config:
     """The configuration in the file at `path`, with `${VAR}` and credentials resolved from `environ`.
 
     Without `credentials` they are neither read nor checked: for commands that an administrator runs in a
-    shell without them.
+    shell without them. Without `folders` the file need not name any: for commands that use none.
 
     Raises ConfigurationError with every problem of the file, including those of the credentials.
     """
@@ -38,6 +40,8 @@ def load(path: Path, environ: Mapping[str, str] = os.environ, *, credentials: bo
     data: dict[str, object] = {key: {} for key in Config.model_fields} | {
         key: {} if value is None else value for key, value in given.items()
     }
+    if not folders and not data["folders"]:
+        data["folders"] = {"root": "/var/empty"}
     if not credentials:
         problems.forgive("credentials")
         data["credentials"] = dict.fromkeys(REQUIRED_CREDENTIALS, "not read")

@@ -58,7 +58,7 @@ class TokenSection(Section):
     headers: Names = Field({"Authorization": "Basic {base64}"}, description="Its headers.")
     form: Names | None = Field(
         {"grant_type": "client_credentials"},
-        description="Its body, as a form; null for none.",
+        description="Its body, as a form; null for none. A GET has no body.",
     )
     json_body: JsonObject | None = Field(
         None,
@@ -132,7 +132,7 @@ class ApiSection(Section):
     read_timeout_seconds: Seconds = Field(
         60,
         description="Timeout for one request as a whole; for an upload, the longest time without progress. "
-        "As long as its bytes move, an upload goes on: for an hour and one second more for every 1,000 bytes.",
+        "As long as its bytes move, an upload goes on: for an hour and a second more for every 1,000 bytes.",
     )
     ca_bundle: ReadableFile | None = Field(
         None,

@@ -284,11 +284,11 @@ def _log_internal_error(raised: threading.ExceptHookArgs) -> None:
 
 
 def leave_first_process() -> None:
-    """Go on in a child if this is process 1, that of a container, which then only reaps processes and passes on
-    signals, and exits as the child does. Before any thread is started.
+    """In process 1, that of a container, continue in a child; to be called before any thread is started.
 
-    The kernel makes process 1 the parent of all whose own parent has ended, and they stay as zombies until it
-    waits for them. If the daemon did so itself, it would take the exit status from whoever waits for a command.
+    Process 1 then only reaps processes and passes on signals, and exits as the child does. The kernel makes it
+    the parent of all whose own parent has ended, and they stay as zombies until it waits for them. If the daemon
+    did so itself, it would take the exit status from the thread that waits for a command.
     """
     if os.getpid() != 1:
         return
@@ -311,7 +311,7 @@ def leave_first_process() -> None:
 
 
 def _reap(child: int) -> int | None:
-    """Wait for all that have ended; the exit status of `child` if it is one of them, negative for a signal."""
+    """Reap all that have ended; the exit status of `child` if it is one of them, negative for a signal."""
     ended = None
     with suppress(ChildProcessError):
         while (found := os.waitpid(-1, os.WNOHANG))[0]:

@@ -1,4 +1,8 @@
-"""Could a recording go through now, and if not, why? The one place where all gates are asked."""
+"""Could a recording go through now, and if not, why? What /readyz, /metrics and the status line report.
+
+The gates, in order: a stalled thread; the API (it does not answer, or refuses our calls); a disk that refuses
+a recording; a claim that was refused; a journal that does not answer; an unavailable folder; the inbox.
+"""
 
 from __future__ import annotations
 
@@ -29,22 +33,22 @@ class Readiness:
         return reasons(self._gates)
 
     def problems(self) -> dict[str, str]:
-        """The same as code → sentence."""
+        """`reasons` as a mapping: code → sentence."""
         return {reason.code: reason.message for reason in self.reasons()}
 
     @property
     def api_is_unavailable(self) -> bool:
-        """Whether nothing is sent to the API for now, because it does not answer or refuses our calls."""
+        """Whether the API refuses our calls or does not answer, so that only probes are sent for now."""
         return self._parts.engine.api_is_unavailable
 
     def verdict(self) -> ExitStatus | None:
-        """The exit status of a run that ends because its work can't go on; None if it can."""
+        """The exit status of a run that ends because it can't continue; None if it can."""
         if (fault := self._parts.engine.blocking_fault) is not None:
             return fault.exit_status
         return ExitStatus.TRY_LATER if self._parts.intake.closed() is not None else None
 
     def snapshot(self) -> IntakeSnapshot:
-        """The same as numbers for /metrics."""
+        """What /metrics shows of it."""
         parts = self._parts
         return IntakeSnapshot(
             [reason.code for reason in self.reasons()],

@@ -330,8 +330,8 @@ class _Examination:
                 "process": (Verdict.TAKEN, "it would be transcribed again (intake.on_duplicate: process)"),
                 "skip": (
                     Verdict.TAKEN,
-                    "it would be deleted if it lies in done/ under the same name, else get the same transcript, "
-                    "without an upload (intake.on_duplicate: skip)",
+                    "it would be deleted if it is in done/ under the same name; otherwise it would get the "
+                    "same transcript, without an upload (intake.on_duplicate: skip)",
                 ),
             }[self._config.intake.on_duplicate]
             yield Step("duplicate", verdict, f"{same}: {then}.", note=verdict is Verdict.TAKEN)

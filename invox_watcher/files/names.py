@@ -18,9 +18,9 @@ def numbered(path: str) -> Iterator[str]:
 
 
 def unused(path: str, in_use: Callable[[str], bool]) -> Iterator[str]:
-    """Those of `numbered` that are not `in_use`, the lowest first; of very many, those after a long run in use.
+    """Those of `numbered` that are not `in_use`, the lowest first; beyond sixteen, those after a run in use.
 
-    Dictation devices begin with DICT0001.WAV again and again: of twenty thousand only some thirty are asked for.
+    Dictation devices begin with DICT0001.WAV again and again: of twenty thousand, some thirty are checked.
     """
 
     def taken(number: int) -> bool:

@@ -18,10 +18,10 @@ _SEND_SECONDS = 1.0
 
 
 class Notifier:
-    """Notifies the manager that started this process, if any. A manager that has ended is no error."""
+    """Notifies the manager that started this process, if any. It is not an error if that has ended."""
 
     def __init__(self, environ: MutableMapping[str, str] = os.environ) -> None:
-        """Remove what is meant for this process from `environ`: its children are no services."""
+        """Remove what is meant for this process from `environ`: its children are not services."""
         self._address = environ.pop(_NOTIFY, "")
         self.watchdog_seconds = _watchdog_seconds(environ)
         self._feed_at = 0.0

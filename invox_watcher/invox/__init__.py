@@ -7,7 +7,14 @@ from invox_watcher.invox.presign import PresignedUpload
 from invox_watcher.invox.replies import ReplyStatus, TranscriptionReply, parse_reply
 from invox_watcher.invox.signature import usable_layouts
 from invox_watcher.invox.token import TokenRequest
-from invox_watcher.invox.webhook import MAX_BODY_BYTES, Credentials, NoticeOutcome, Receiver, WebhookNotice
+from invox_watcher.invox.webhook import (
+    MAX_BODY_BYTES,
+    Credentials,
+    NoticeOutcome,
+    Receiver,
+    WebhookNotice,
+    only_tests,
+)
 
 __all__ = [
     "MAX_BODY_BYTES",
@@ -22,6 +29,7 @@ __all__ = [
     "TokenRequest",
     "TranscriptionReply",
     "WebhookNotice",
+    "only_tests",
     "parse_reply",
     "usable_layouts",
 ]

@@ -27,6 +27,7 @@ from invox_watcher.host import is_loopback
 from invox_watcher.invox.failures import (
     call_failure,
     is_html,
+    is_unknown_path,
     set_up_failure,
     storage_failure,
     token_failure,
@@ -40,6 +41,7 @@ from invox_watcher.net import HttpClient, HttpReply, RemoteClock, read_json, rea
 _SLOWEST_BYTES_PER_SECOND = 1000
 _SHORTEST_DEADLINE_SECONDS = 3600.0
 _REQUEST_ID = "{request_id}"
+_NOT_YET = (409, 425)  # Conflict (with the resource's state), Too Early: RFC 9110 §15.5.10, RFC 8470 §5.2
 _VERSION_HEADER = "X-Invox-Medical-Api-Version"
 
 CallName = Literal["token", "presign", "upload", "result"]
@@ -58,7 +60,7 @@ class ApiRequest:
 
 @dataclass(frozen=True)
 class ApiCall:
-    """A request and what came of it: a reply, or an error if there was none."""
+    """A request and its outcome: a reply, or an error if there was none."""
 
     request: ApiRequest
     seconds: float
@@ -95,7 +97,7 @@ class InvoxApi:
         on_call: Callable[[ApiCall], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`on_call` hears of every call, with all that was sent and received."""
+        """`on_call` gets every call, with all that was sent and received."""
         self._client = client
         self._options = options
         self._base_url = options.base_url.rstrip("/")
@@ -104,7 +106,9 @@ class InvoxApi:
         self._headers = filled(dict(options.headers), self._credentials)
         self._on_call = on_call
         self._clock = clock
+        # What has worked since the start: a refusal of the first try is the set-up's fault.
         self._accepted_types: set[str] = set()  # for which a URL has been given
+        self._stored_types: set[str] = set()  # of which storage has taken a recording
         self._remote_clock = RemoteClock()
         self._tokens = TokenCache(
             self._fetch_token, clock=clock, patience_seconds=options.read_timeout_seconds
@@ -137,9 +141,7 @@ class InvoxApi:
         reply = self._call("presign", "POST", self._options.presign_path, request)
         if not reply.ok:
             error = self._failure(reply, "Asking for an upload URL", "api.presign_path")
-            if isinstance(error, ApiRejectedError) and mime_type not in self._accepted_types:
-                error = set_up_failure(error)
-            raise error
+            raise _blamed(error, on_set_up=mime_type not in self._accepted_types)
         found = read_presigned(read_object(reply))
         if isinstance(found, str):
             raise _protocol_error(reply, found)
@@ -159,10 +161,15 @@ class InvoxApi:
         """Put `size_bytes` of `file` to storage; `mime_type` has to be the one of `presign`.
 
         Neither token nor version goes there: storage refuses a second form of authentication. See
-        `HttpClient.upload` for what is certain after which error. UploadUrlRefusedError: ask for a new URL.
+        `HttpClient.upload` for what is certain after which error.
+
+        Raises:
+            UploadUrlRefusedError: ask for a new URL; see `has_stored` if that does not help.
+            ApiRejectedError: storage took this type before, or this recording is too large.
+            ApiRefusedError: any other refusal is the set-up's, and no recording's.
         """
         further = filled(dict(self._options.upload_headers), self._credentials)
-        headers = {**presigned.headers, **further, "Content-Type": mime_type}
+        headers = {**presigned.headers, **further, "Content-Type": mime_type.strip()}
         reply = self._reported(
             ApiRequest("upload", "PUT", presigned.url, headers, None),
             lambda: self._client.upload(
@@ -176,13 +183,21 @@ class InvoxApi:
             ),
         )
         if not reply.ok:
-            raise storage_failure(reply, self._options.retry_max_seconds)
+            error = storage_failure(reply, self._options.retry_max_seconds)
+            first = mime_type not in self._stored_types and error.code != "too_large"
+            raise _blamed(error, on_set_up=first)
+        self._stored_types.add(mime_type)
+
+    def has_stored(self, mime_type: str) -> bool:
+        """Whether storage has taken a recording of this type since the start."""
+        return mime_type in self._stored_types
 
     def result(self, request_id: str, *, duration_seconds: float | None = None) -> TranscriptionReply:
         """What has become of a request; `duration_seconds` is the recording's length, if it is known.
 
         Raises:
-            RequestUnknownError: the API has nothing under this id, or says nothing but 404.
+            RequestUnknownError: the API has nothing under this id, or says nothing but 404. Its code is
+                `not_found` if the answer seems to be about the path.
         """
         path = self._options.status_path
         if _REQUEST_ID in path:
@@ -190,7 +205,9 @@ class InvoxApi:
         else:
             reply = self._call("result", "POST", path, {"requestId": request_id})
         if reply.status == 404:
-            raise RequestUnknownError(f"The API has nothing under request id {request_id}.", status=404)
+            raise self._unknown(reply, request_id)
+        if reply.status in _NOT_YET:
+            return PENDING
         if not reply.ok:
             raise self._failure(reply, "Asking for a result", "api.status_path")
         if reply.status == 204 or not reply.body.strip():
@@ -204,6 +221,13 @@ class InvoxApi:
         if answer.unknown_status is not None:
             log.warning(Event.API_STATUS_UNKNOWN, request_id=request_id, status=answer.unknown_status)
         return answer
+
+    def _unknown(self, reply: HttpReply, request_id: str) -> RequestUnknownError:
+        message = f"The API has nothing under request id {request_id}."
+        if not is_unknown_path(reply):
+            return RequestUnknownError(message, status=404)
+        error = self._failure(reply, "Asking for a result", "api.status_path")
+        return RequestUnknownError(error.message, code=error.code, hint=error.hint, status=404)
 
     # ---- requests ----------------------------------------------------------------------------------------
 
@@ -309,7 +333,12 @@ class InvoxApi:
             raise _protocol_error(reply, "has a presignedUrl that is not an http(s) address")
         downgraded = parts.scheme == "http" and self._base_url.lower().startswith("https:")
         if downgraded and not is_loopback(parts.hostname or ""):
-            raise _protocol_error(reply, "has a presignedUrl without encryption (http), which is not used")
+            raise _protocol_error(reply, "has an unencrypted presignedUrl (http), which is not used")
+
+
+def _blamed(error: ApiError, *, on_set_up: bool) -> ApiError:
+    """The error, or if a rejection can only be blamed on the set-up, that."""
+    return set_up_failure(error) if on_set_up and isinstance(error, ApiRejectedError) else error
 
 
 def _protocol_error(reply: HttpReply, what: str) -> ApiUnavailableError:
@@ -317,5 +346,5 @@ def _protocol_error(reply: HttpReply, what: str) -> ApiUnavailableError:
         f"The reply of {reply.where} {what}.",
         code="api_protocol",
         status=reply.status,
-        hint="It will not pass by itself: `invox-watcher check --try FILE` shows the fields of each reply.",
+        hint="It will not pass by itself. `invox-watcher check --try FILE` shows the fields of each reply.",
     )

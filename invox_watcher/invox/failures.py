@@ -1,6 +1,6 @@
 """What an answer outside 2xx means, and which key of the configuration it leads to.
 
-Of the vendor's words only a message is quoted, short and without anything that looks like a secret.
+Only the vendor's message is quoted, shortened and without anything that looks like a secret.
 """
 
 from __future__ import annotations
@@ -19,13 +19,29 @@ from invox_watcher.errors import (
 from invox_watcher.net import HttpReply, media_type, read_object, retry_after_seconds
 
 _TRANSIENT = frozenset({408, 425, 429})
-# S3 says 400 if a connection stalled or broke off, which is no fault of the recording.
+# S3 says 400 if a connection stalled or was interrupted; the recording is not at fault.
 _TRANSIENT_STORAGE_CODES = frozenset({"RequestTimeout", "IncompleteBody"})
+_TOO_LARGE_CODES = frozenset({"EntityTooLarge"})
 _QUOTE_LENGTH = 200
 # What AWS API Gateway answers with 403 for a path that it does not know.
 _GATEWAY_MESSAGES = frozenset({"missing authentication token", "forbidden"})
 _PERMISSION = "batch-transcribe"
 _CHECK = "`invox-watcher check --try FILE` shows each request and reply."
+_VERSION_HINT = "Check api.version: which version is the account on? null sends none."
+_GET_HINTS = {"api.status_path": " With {request_id} in that path, the request is a GET."}
+# Statuses of a token request that are about its form: method, not acceptable, media type, content.
+_NOT_OF_CREDENTIALS = frozenset({405, 406, 411, 415, 422})
+_OF_CREDENTIALS = (
+    "client",
+    "credential",
+    "secret",
+    "password",
+    "unauthorized",
+    "api key",
+    "apikey",
+    "app id",
+)
+_MISSING = ("required", "missing", "field", "parameter", "must have")
 
 
 def complaint(reply: HttpReply) -> dict[str, Any]:
@@ -63,10 +79,17 @@ def is_html(reply: HttpReply) -> bool:
 
 
 def is_unknown_path(reply: HttpReply) -> bool:
-    """Whether API Gateway answers for a path that it does not know: with 403, not 404."""
-    message = complaint(reply).get("message")
-    said_so = isinstance(message, str) and message.strip().lower() in _GATEWAY_MESSAGES
-    return reply.status == 403 and (said_so or "MissingAuthenticationToken" in _amazon_error(reply))
+    """Whether the answer seems to be about the path: API Gateway's 403, or a 404 that isn't the API's own.
+
+    The API's own 404 has a message that says more than "Not Found", or nothing at all.
+    """
+    said = complaint(reply)
+    message = said.get("message") or said.get("messsage")
+    text = message.strip().lower() if isinstance(message, str) else ""
+    if reply.status == 404:
+        return bool(reply.body.strip()) and not said.get("errorType") and text in ("", "not found")
+    gateway = text in _GATEWAY_MESSAGES or "MissingAuthenticationToken" in _amazon_error(reply)
+    return reply.status == 403 and gateway
 
 
 def unavailable(reply: HttpReply, message: str, max_seconds: float) -> ApiUnavailableError:
@@ -92,7 +115,10 @@ def call_failure(
         hint = "The API key needs the permission BATCH-TRANSCRIBE. Ask the account's administrator."
         return ApiRefusedError(message, code="forbidden", status=status, hint=hint)
     if status in (404, 405) or is_unknown_path(reply):
-        hint = f"There seems to be nothing under this path. Check {setting} and api.base_url. {_CHECK}"
+        hint = (
+            f"There seems to be nothing under this path. Check {setting} and"
+            f" api.base_url{_header_hint(reply)}.{_GET_HINTS.get(setting, '')} {_CHECK}"
+        )
         return ApiRefusedError(message, code="not_found", status=status, hint=hint)
     if status == 401:
         hint = (
@@ -109,7 +135,7 @@ def call_failure(
         )
         return ApiRefusedError(message, code="forbidden", status=status, hint=hint)
     if 400 <= status < 500:
-        return ApiRejectedError(message, status=status, hint=_request_hint(said))
+        return ApiRejectedError(message, status=status, hint=_request_hint(said, setting))
     return ApiUnavailableError(message, code="api_protocol", status=status, hint=_CHECK)
 
 
@@ -122,33 +148,32 @@ def token_failure(reply: HttpReply, *, secrets: tuple[str, ...], max_seconds: fl
         return _from_elsewhere(reply, "Asking for a token")
     if status in _TRANSIENT or status >= 500:
         return unavailable(reply, message, max_seconds)
-    if status in (404, 405) or is_unknown_path(reply):
-        hint = f"There seems to be nothing under this path. Check api.token (url, method). {_CHECK}"
-        return ApiRefusedError(message, code="token_not_found", status=status, hint=hint)
-    if status in (406, 415, 422):
-        hint = f"The API wants another kind of request: check api.token.form, .json and .headers. {_CHECK}"
-        return ApiRefusedError(message, code="token_request", status=status, hint=hint)
-    if status == 400 and "version" in said.lower():
-        return ApiRefusedError(message, code="token_request", status=status, hint=_request_hint(said))
+    if status == 404 or is_unknown_path(reply):
+        return ApiRefusedError(message, code="token_not_found", status=status, hint=_token_path_hint(reply))
+    if status in _NOT_OF_CREDENTIALS or (status == 400 and not _is_about_credentials(said)):
+        return ApiRefusedError(message, code="token_request", status=status, hint=_token_hint(reply, said))
     hint = (
-        "Check credentials.app_id and credentials.api_key. If they are right, the API may want them"
-        " in another way: api.token (url, method, headers, form, json), or another header: api.headers."
+        "Check credentials.app_id and credentials.api_key. If they are right, the API may want them in"
+        " another way: check api.token.headers, api.token.json and api.token.form, or a further header:"
+        " api.headers."
     )
     return ApiRefusedError(message, code="credentials", status=status, hint=hint)
 
 
 def set_up_failure(error: ApiRejectedError) -> ApiRefusedError:
-    """A rejection of the very first requests: of the set-up and not of a recording."""
+    """A rejection of the first requests of their kind: the set-up is at fault, not a recording."""
     return ApiRefusedError(error.message, code="rejected", status=error.status, hint=error.hint)
 
 
 def storage_failure(reply: HttpReply, max_seconds: float) -> ApiError:
     """What a status outside 2xx of an upload means."""
     status = reply.status
-    # S3's errors are XML; of their text only the code is taken, the rest quotes the URL's signature.
+    # S3's errors are XML; only the code is taken from their text: the rest quotes the URL's signature.
     found = re.search(rb"<Code>(\w{1,64})</Code>", reply.body)
     code = found[1].decode("ascii", "replace") if found else ""
     message = f"The upload: {reply.where} answered {status}{f' ({code})' if code else ''}."
+    if is_html(reply) and 400 <= status < 500:
+        return _from_elsewhere(reply, "The upload")
     if status in (401, 403) or (status == 400 and "expired" in code.lower()):
         hint = (
             "If storage asks for further headers, name them in upload.headers. Check api.mime_types and this"
@@ -158,24 +183,73 @@ def storage_failure(reply: HttpReply, max_seconds: float) -> ApiError:
     if status in _TRANSIENT or code in _TRANSIENT_STORAGE_CODES or (status >= 500 and status != 501):
         return unavailable(reply, message, max_seconds)
     if 400 <= status < 500 or status == 501:
-        return ApiRejectedError(message, status=status, hint="Check api.mime_types and upload.headers.")
+        too_large = status == 413 or code in _TOO_LARGE_CODES
+        hint = "Check api.mime_types and upload.headers."
+        if too_large:
+            hint = f"Does storage limit the size of uploads? Otherwise: {hint}"
+        return ApiRejectedError(message, code="too_large" if too_large else None, status=status, hint=hint)
     return ApiUnavailableError(message, code="api_protocol", status=status, hint=_CHECK)
 
 
-def _request_hint(said: str) -> str:
-    if "version" in said.lower():
-        return "Check api.version: which version is the account on? null sends none."
-    if "mime" in said.lower() or "type" in said.lower():
+def _request_hint(said: str, setting: str) -> str:
+    text = said.lower()
+    if "version" in text:
+        return _VERSION_HINT
+    if "mime" in text or "type" in text:
         return "Check api.mime_types: which types does the account take?"
+    if setting == "api.presign_path" and any(word in text for word in _MISSING):
+        return (
+            "The API wants a further field in the request for an upload address: set it in"
+            f" api.presign_fields. Check api.version and api.headers too. {_CHECK}"
+        )
     return (
-        "The API wants something else in the request: check api.version, api.mime_types, api.presign_fields"
-        f" and api.headers. {_CHECK}"
+        f"The API wants something else in the request: check {setting}, api.version, api.headers and, for an"
+        f" upload, api.mime_types and api.presign_fields. {_CHECK}"
     )
+
+
+def _is_about_credentials(said: str) -> bool:
+    return any(word in said.lower() for word in _OF_CREDENTIALS)
+
+
+def _token_path_hint(reply: HttpReply) -> str:
+    keys = "api.token.url, api.token.method and api.base_url"
+    if _is_forbidden(reply):
+        return (
+            "API Gateway answers so if it misses a header, or if there is nothing under this path. Check"
+            f" api.headers, {keys}. {_CHECK}"
+        )
+    return f"There seems to be nothing under this path. Check {keys}. {_CHECK}"
+
+
+def _token_hint(reply: HttpReply, said: str) -> str:
+    """Which key of the token request is the likeliest: it comes first."""
+    text = said.lower()
+    if reply.status == 405:
+        return f"The API wants another method: check api.token.method, then api.token.url. {_CHECK}"
+    if "version" in text:
+        return _VERSION_HINT
+    if "header" in text:
+        keys = "api.token.headers, api.token.json and api.token.form"
+    elif reply.status == 400:
+        keys = "api.token.form, api.token.json and api.token.headers"
+    else:
+        keys = "api.token.json, api.token.form and api.token.headers"
+    return f"The API wants another kind of request: check {keys}. {_CHECK}"
 
 
 def _is_from_elsewhere(reply: HttpReply) -> bool:
     """Whether a web page came in place of an answer. A server's own page for 404 or 405 is about the path."""
     return is_html(reply) and 400 <= reply.status < 500 and reply.status not in (404, 405)
+
+
+def _header_hint(reply: HttpReply) -> str:
+    """API Gateway answers "Forbidden" for an unknown path and for a missing key alike."""
+    return ", or a header is missing: api.headers" if _is_forbidden(reply) else ""
+
+
+def _is_forbidden(reply: HttpReply) -> bool:
+    return str(complaint(reply).get("message")).strip().lower() == "forbidden"
 
 
 def _from_elsewhere(reply: HttpReply, doing: str) -> ApiRefusedError:
@@ -184,7 +258,8 @@ def _from_elsewhere(reply: HttpReply, doing: str) -> ApiRefusedError:
         " filter or proxy between this host and the API.",
         code="web_filter",
         status=reply.status,
-        hint="Have this host's requests to the API let through, or set api.proxy; check api.base_url too.",
+        hint="Have this host's requests to the API and to its storage let through, or set api.proxy; check"
+        " api.base_url too.",
     )
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 _URL_KEYS = ("presignedUrl", "signedUrl", "uploadUrl", "presigned_url", "signed_url", "upload_url", "url")
 _ID_KEYS = ("requestId", "request_id", "jobId", "job_id", "id")
 _HEADER_KEYS = ("headers", "signedHeaders", "requiredHeaders")
+_LONGEST_ID = 250
 # Set by the upload itself, and never to be set twice.
 _OWN_HEADERS = frozenset({"content-type", "content-length", "host", "transfer-encoding", "connection"})
 
@@ -28,28 +29,35 @@ def read_presigned(payload: Mapping[str, Any]) -> PresignedUpload | str:
     URL and id are looked for in the object and one level down, each in its own place if need be.
     """
     levels = [payload, *(value for value in payload.values() if isinstance(value, Mapping))]
-    url = _word(levels, _URL_KEYS)
-    request_id = _word(levels, _ID_KEYS)
+    url = _first(levels, _URL_KEYS, _is_word)
+    request_id = _first(levels, _ID_KEYS, _is_line)
     if url is None or request_id is None:
         missing = "presignedUrl" if url is None else "requestId"
         return f"has no usable {missing}"
     return PresignedUpload(url, request_id, _headers(levels))
 
 
-def _word(levels: list[Mapping[str, Any]], keys: tuple[str, ...]) -> str | None:
-    """The first value under one of `keys` that is one word of printable ASCII."""
+def _first(
+    levels: list[Mapping[str, Any]], keys: tuple[str, ...], usable: Callable[[str], bool]
+) -> str | None:
+    """The first value under one of `keys` that is a usable text, or a whole number."""
     for level in levels:
         for key in keys:
             value = level.get(key)
             if isinstance(value, int) and not isinstance(value, bool):
                 value = str(value)
-            if isinstance(value, str) and _is_word(value.strip()):
+            if isinstance(value, str) and usable(value.strip()):
                 return value.strip()
     return None
 
 
 def _is_word(text: str) -> bool:
     return bool(text) and text.isascii() and text.isprintable() and " " not in text
+
+
+def _is_line(text: str) -> bool:
+    """An id may hold anything that can be shown: it is escaped when it goes into a URL."""
+    return bool(text) and text.isprintable() and len(text) <= _LONGEST_ID
 
 
 def _headers(levels: list[Mapping[str, Any]]) -> dict[str, str]:

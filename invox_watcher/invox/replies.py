@@ -1,4 +1,4 @@
-"""What the API says of one transcription: pending, completed with words, or failed with a reason.
+"""What the API answers about one transcription: pending, completed with words, or failed with a reason.
 
 The vendor's pages contradict one another about names, types and states, so `parse_reply` reads all of them
 by their meaning. A reply with words is never refused for an odd field beside them.
@@ -45,7 +45,7 @@ class TranscriptionReply:
     transcript: Transcript | None
     error_message: str | None
     raw: Any  # what the API sent, unchanged
-    unknown_status: str | None = None  # a state that nobody documented, shortened; it counts as PENDING
+    unknown_status: str | None = None  # a state that is not documented, shortened; it counts as PENDING
     repairs: tuple[str, ...] = ()  # what was repaired or left out, without a word of it
 
 
@@ -74,13 +74,14 @@ def parse_reply(
     stated = [text for level in levels for key in _STATUS_KEYS if (text := _stated(level.get(key)))]
     status, unknown = _status(stated, spoken=spoken, failed=bool(_message(body, ("errorMessage",))))
     listed = [level["transcription"] for level in levels if level.get("transcription") is not None]
-    if pushed and not stated and any(isinstance(value, list) for value in listed):
+    has_list = any(isinstance(value, list) for value in listed)
+    if pushed and not stated and has_list and status is ReplyStatus.PENDING:
         status = ReplyStatus.COMPLETED
     if status is not ReplyStatus.COMPLETED:
         return TranscriptionReply(status, None, message, payload, unknown)
     repairs: list[str] = []
     segments = segments_of(words, vtt, duration_seconds, repairs)
-    if not segments and not any(isinstance(value, list) for value in listed):
+    if not segments and not has_list:
         kind = kind_of(listed[0] if listed else None)
         repairs.append(f"the state is COMPLETED, but `transcription` is {kind}")
     return TranscriptionReply(status, Transcript(segments), message, payload, None, tuple(repairs))

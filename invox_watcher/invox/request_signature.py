@@ -1,8 +1,8 @@
-"""Is this `requestSignature` genuine? Of the vendor's two signatures the one that covers the body.
+"""Is this `requestSignature` genuine? It is the one of the vendor's two signatures that covers the body.
 
-By the vendor's page on organizations' webhooks it is base64 of HMAC-SHA256, under the secret, over the values
-of the payload in its order, without `eventName` and the signature itself, then the API Key, joined by `|`.
-Values are written as JavaScript writes them: null as nothing, objects and lists by `JSON.stringify`.
+According to the vendor's page on organizations' webhooks it is base64 of HMAC-SHA256, under the secret, over
+the values of the payload in its order, without `eventName` and the signature itself, then the API Key, joined
+by `|`. Values are written as JavaScript writes them: null as nothing, objects and lists by `JSON.stringify`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _LARGEST_INDEX = 2**32 - 2  # ECMA-262, array index: such keys come first in an 
 
 
 def is_genuine(payload: Mapping[str, Any], *, api_key: str, app_secret: str) -> bool:
-    """Whether whoever made `payload`, a decoded JSON object, knew the secret. Never raises."""
+    """Whether the maker of `payload`, a decoded JSON object, knew the secret. Never raises."""
     signature = payload.get(FIELD)
     if not isinstance(signature, str) or not signature.isascii() or not app_secret:
         return False

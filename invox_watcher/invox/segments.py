@@ -56,6 +56,8 @@ def segments_of(
         found = _of_vtt(vtt)
         if found:
             repairs.append("the words are from vttTranscription")
+    if len(found) > 1 and all(one.start is None and one.end is None for one in found):
+        repairs.append("no segment has a time: the times are estimated")
     return _repaired(_in_seconds(found, duration_seconds, repairs), duration_seconds)
 
 
@@ -132,9 +134,14 @@ def _voices(payload: str) -> list[tuple[str | None, str]]:
     parts = _VOICE.split(payload)
     voices = [(None, parts[0]), *zip(parts[1::2], parts[2::2], strict=True)]
     return [
-        (_speaker(html.unescape(name)) if name else None, html.unescape(_TAG.sub("", words)).strip())
+        (_speaker(html.unescape(name)) if name else None, _joined(html.unescape(_TAG.sub("", words))))
         for name, words in voices
     ]
+
+
+def _joined(lines: str) -> str:
+    """A cue's lines are its layout, not its words."""
+    return " ".join(lines.split())
 
 
 def _in_seconds(found: list[_Timed], duration_seconds: float | None, repairs: list[str]) -> list[_Timed]:
@@ -154,9 +161,12 @@ def _in_seconds(found: list[_Timed], duration_seconds: float | None, repairs: li
 
 
 def _repaired(found: list[_Timed], duration_seconds: float | None) -> tuple[Segment, ...]:
-    """Unusable starts become the end of the segment before, unusable or earlier ends the start."""
-    if len(found) == 1 and found[0].start is None and found[0].end is None:
-        return (Segment(found[0].text, 0.0, duration_seconds or 0.0, found[0].speaker),)
+    """Unusable starts become the end of the segment before, unusable or earlier ends the start.
+
+    If no segment has a time, each gets the share of the recording that its share of the text has.
+    """
+    if all(one.start is None and one.end is None for one in found):
+        return _estimated(found, duration_seconds or 0.0)
     segments: list[Segment] = []
     reached = 0.0
     for one in found:
@@ -164,6 +174,18 @@ def _repaired(found: list[_Timed], duration_seconds: float | None) -> tuple[Segm
         start = reached if start is None else start
         reached = start if end is None else max(start, end)
         segments.append(Segment(one.text, start, reached, one.speaker))
+    return tuple(segments)
+
+
+def _estimated(found: list[_Timed], duration_seconds: float) -> tuple[Segment, ...]:
+    whole = sum(len(one.text) for one in found)
+    segments: list[Segment] = []
+    before, start = 0, 0.0
+    for one in found:
+        before += len(one.text)
+        end = round(duration_seconds * before / whole, 3)
+        segments.append(Segment(one.text, start, end, one.speaker))
+        start = end
     return tuple(segments)
 
 

@@ -41,7 +41,9 @@ class TokenRequest:
     lifetime_seconds: float | None  # None: what the reply says
 
     def body(self, credentials: Mapping[str, str]) -> tuple[bytes | None, str | None]:
-        """The body to send and its type; None for no body."""
+        """The body to send and its type; None for no body, which a GET never has."""
+        if self.method == "GET":
+            return None, None
         if self.json is not None:
             return json.dumps(filled(self.json, credentials)).encode(), "application/json"
         if self.form is not None:
@@ -159,7 +161,7 @@ class Token:
 
 class TokenCache:
     """The current token. However many threads want another one, one of them fetches it, and all share
-    what comes of it, be it a token or an error.
+    the outcome, be it a token or an error.
     """
 
     def __init__(
@@ -211,7 +213,7 @@ class TokenCache:
         token, failure = None, None
         try:
             token = self._fetch()
-        except BaseException as error:  # the waiting threads must hear of it, whatever it is
+        except BaseException as error:  # the waiting threads must get it, whatever it is
             failure = error
             raise
         finally:

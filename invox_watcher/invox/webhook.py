@@ -2,7 +2,7 @@
 
 The vendor has two signatures. `signature` proves that its maker knows the APP Secret, and nothing about the
 body: anyone who has seen one could send it with other words. So such a body is at first only a hint to ask
-the API, and a signature counts for the content that it first came with, for ever. `requestSignature` covers
+the API, and a signature stays bound to the content that it first came with. `requestSignature` covers
 the body, so its words may be believed.
 """
 
@@ -40,7 +40,7 @@ class WebhookNotice:
 
 
 class NoticeOutcome(StrEnum):
-    """What the journal says to a notice."""
+    """What the journal made of a notice."""
 
     NEW = "new"  # on disk now
     REPEATED = "repeated"  # it was there already, or came too late to matter
@@ -54,6 +54,9 @@ _ID_KEYS = ("requestId", "request_id", "jobId", "id")
 # In a JSON text, in which some writers escape the slash of base64.
 _SIGNATURE = re.compile(rb'"signature"\s*:\s*"((?:[A-Za-z0-9+/=]|\\/){1,4096})"')
 _REQUEST_SIGNATURE = re.compile(rb'"requestSignature"\s*:\s*"(?:[A-Za-z0-9+/=]|\\/){44,64}"')
+# Some senders test the address first: by a small object without any of these.
+_OF_A_RESULT = (b"ignature", b"equestId", b"request_id", b"jobId", b'"id"', b"ranscription", b"segments")
+_MAX_TEST_BYTES = 1024
 _LOGGED_EVERY_SECONDS = 10.0
 _UNUSABLE = (ValueError, RecursionError, AttributeError, LookupError, TypeError, InvoxError)
 
@@ -78,8 +81,8 @@ class Credentials:
 def read_notice(body: bytes, credentials: Credentials) -> WebhookNotice | None:
     """The notice in `body`; None if it is not genuine. Never raises.
 
-    What is genuine but can't be used is a notice without a request id: its signature is to be remembered all
-    the same, so that it counts for nothing else.
+    A genuine body that can't be used gives a notice without a request id: its signature is recorded too, so
+    that it can't be used with other content.
     """
     if _REQUEST_SIGNATURE.search(body) is not None:
         notice = _signed_body(body, credentials)
@@ -105,8 +108,15 @@ def read_notice(body: bytes, credentials: Credentials) -> WebhookNotice | None:
     return WebhookNotice(request_id, result, signature_sha256, hashlib.sha256(content).hexdigest())
 
 
+def only_tests(body: bytes | None) -> bool:
+    """Whether a body without a notice only tests the address: small, and no field of a result."""
+    if body is None or len(body) > _MAX_TEST_BYTES or not body.lstrip().startswith(b'{"'):
+        return False
+    return not any(word in body for word in _OF_A_RESULT)
+
+
 def refusal_of(body: bytes | None) -> Refusal:
-    """Which signature a body has that was refused."""
+    """Which signature a refused body has."""
     if body and _REQUEST_SIGNATURE.search(body) is not None:
         return "request_signature"
     return "signature" if body and _SIGNATURE.search(body) is not None else "no_signature"
@@ -184,7 +194,7 @@ class Receiver:
                 Event.WEBHOOK_CONFLICTING,
                 request_id=notice.request_id,
                 count=count,
-                hint="A genuine signature came with other content: has somebody read a webhook on its way?",
+                hint="A genuine signature came with other content: was a webhook intercepted?",
             )
         return outcome in (NoticeOutcome.NEW, NoticeOutcome.REPEATED)
 
@@ -197,7 +207,7 @@ class Receiver:
 
 
 class _Counter:
-    """Counts, and gives the count now and then, so that a flood of webhooks is no flood of log lines."""
+    """Counts, and gives the count now and then, so that a flood of webhooks does not flood the log."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

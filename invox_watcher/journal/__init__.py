@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from invox_watcher.journal.audit import AuditLog
 from invox_watcher.journal.finished import UNCONFIRMED_CLOCK, Finished
-from invox_watcher.journal.journal import HistoryEntry, Journal, NameReservedError
+from invox_watcher.journal.journal import HistoryEntry, Journal, NameReservedError, StoredNotice
 from invox_watcher.journal.sqlite import FILENAME, SQLITE_VERSION
 
 __all__ = [
@@ -16,4 +16,5 @@ __all__ = [
     "HistoryEntry",
     "Journal",
     "NameReservedError",
+    "StoredNotice",
 ]

@@ -11,7 +11,7 @@ from typing import Literal
 
 import sqlalchemy as sa
 
-from invox_watcher.job import FINAL, Job, State
+from invox_watcher.job import ACTIVE, FINAL, Job, State
 from invox_watcher.journal.tables import (
     HOOK,
     JOB_COLUMNS,
@@ -23,6 +23,7 @@ from invox_watcher.journal.tables import (
     notices,
     outputs,
     replies,
+    taken,
 )
 from invox_watcher.times import utc_now
 
@@ -38,8 +39,8 @@ _AWAITS_DELIVERY = jobs.c.id.in_(sa.select(deliveries.c.job_id).where(_DUE))
 def _ended(before: datetime) -> sa.ColumnElement[bool]:
     """Jobs that ended before that time.
 
-    If nothing confirmed the clock when a job ended, it may have been earlier than it was: then another job must have
-    ended after it, in the order of the journal, and yet before that time by a clock that was confirmed.
+    If nothing confirmed the clock when a job ended, it may have ended later than its time says. Then another one
+    must have ended after it, in the order of the journal, and before that time by a clock that was confirmed.
     """
     end, later = history.alias("end"), history.alias("later")
     doubtful = json.dumps(UNCONFIRMED_CLOCK)[1:-1]
@@ -73,6 +74,19 @@ class Finished:
         with self._transaction() as connection:
             job_id: str | None = connection.execute(query).scalars().first()
         return job_id
+
+    def same_recordings(self, job: Job) -> list[Job]:
+        """The jobs that `job` may be another copy of: same name and content, done or under way.
+
+        Of those under way, the one whose transcript `job` waits for, and those taken before it, of which some
+        may still have to be hashed: no two jobs wait for one another.
+        """
+        mine = sa.select(sa.func.min(history.c.id)).where(history.c.job_id == job.id).scalar_subquery()
+        before = (jobs.c.id == job.original_id) | (taken < mine)
+        under_way = jobs.c.state.in_(ACTIVE - {State.FAILING}) & before
+        same = (jobs.c.sha256 == job.sha256) | (jobs.c.state == State.CLAIMED)
+        wanted = (jobs.c.path == job.path) & (jobs.c.id != job.id) & same
+        return self._jobs(wanted & ((jobs.c.state == State.DONE) | under_way))
 
     # ---- deliveries to the hook --------------------------------------------------------------------------
 

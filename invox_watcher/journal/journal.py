@@ -47,6 +47,7 @@ _GIVEN_UP = (State.FAILING, State.FAILED, State.VANISHED)
 _OUTPUT_FOLDERS = {State.DELIVERED: "outbox", State.FAILED: "failed"}
 # The one failure after which polling the same request id again can't help.
 _ANSWERED_WITH_ERROR = "transcription_failed"
+_NO_REQUEST: dict[str, Any] = {"request_id": None, "uploaded_at": None}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +57,15 @@ class HistoryEntry:
     at: datetime
     state: State
     detail: Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class StoredNotice:
+    """A webhook that was recorded for a request: its body without signatures, and when it came."""
+
+    payload: object
+    at: datetime
+    covers_body: bool  # whether its signature covered the body
 
 
 class TransitionListener(Protocol):
@@ -214,14 +224,15 @@ class Journal:
 
         Query and write are one transaction, so of two recordings with the same content exactly one finds
         none. If an earlier job of this content was given up while the API may still have had it, the new one
-        takes over its request id, which is polled before anything is sent again.
+        takes over its request id, and the time of its upload if storage acknowledged that: see
+        `Job.uploaded_at`.
 
         A failed job of this content whose recording has not come back before is the predecessor.
         """
         with self._transaction() as connection:
             original = self._original(connection, job.id, sha256) if follow else None
             changes |= {"sha256": sha256, "original_id": original}
-            changes["request_id"] = None if original else self._abandoned_request(connection, sha256)
+            changes |= _NO_REQUEST if original else self._abandoned_request(connection, sha256)
             known = connection.execute(sa.select(_jobs.c.predecessor_id).where(_jobs.c.id == job.id)).scalar()
             changes["predecessor_id"] = known or _predecessor(connection, job.id, _jobs.c.sha256 == sha256)
             moved = self._write(connection, job, state=State.IDENTIFIED, **changes)
@@ -229,7 +240,7 @@ class Journal:
         return moved
 
     def discard(self, job: Job, original_id: str) -> None:
-        """Delete the row of `job`, which is no other recording than that of `original_id`; guarded like `move`.
+        """Delete the row of `job`, whose recording is that of `original_id` once more; guarded like `move`.
 
         Raises:
             StaleStateError: the row is no longer in `job.state`.
@@ -246,8 +257,8 @@ class Journal:
         sha256 = job.sha256 or ""
         with self._transaction() as connection:
             original = self._original(connection, job.id, sha256)
-            request_id = None if original else self._abandoned_request(connection, sha256)
-            return self._write(connection, job, original_id=original, request_id=request_id)
+            request = _NO_REQUEST if original else self._abandoned_request(connection, sha256)
+            return self._write(connection, job, original_id=original, **request)
 
     def _original(self, connection: sa.Connection, job_id: str, sha256: str) -> str | None:
         query = sa.select(_jobs.c.id).where(
@@ -262,17 +273,17 @@ class Journal:
         found: str | None = connection.execute(query.order_by(_taken)).scalars().first()
         return found
 
-    def _abandoned_request(self, connection: sa.Connection, sha256: str) -> str | None:
-        query = sa.select(_jobs.c.request_id, _jobs.c.failure).where(
+    def _abandoned_request(self, connection: sa.Connection, sha256: str) -> dict[str, Any]:
+        """The request under which the API may have this content, and when storage acknowledged the upload."""
+        query = sa.select(_jobs.c.request_id, _jobs.c.uploaded_at, _jobs.c.failure).where(
             _jobs.c.sha256 == sha256, _jobs.c.state.in_(_GIVEN_UP), _jobs.c.request_id.is_not(None)
         )
         latest = connection.execute(query.order_by(_taken.desc())).first()
         if latest is None or (
             latest.failure is not None and latest.failure.reason.code == _ANSWERED_WITH_ERROR
         ):
-            return None
-        request_id: str = latest.request_id
-        return request_id
+            return _NO_REQUEST
+        return {"request_id": latest.request_id, "uploaded_at": latest.uploaded_at}
 
     def _write(self, connection: sa.Connection, job: Job, **changes: Any) -> Job:
         changes["updated_at"] = utc_now()
@@ -286,7 +297,8 @@ class Journal:
         """Store a webhook, once, and return how it relates to what is known.
 
         A signature is valid only for the content that it first came with, whatever the outcome was; and of
-        several webhooks for a request the first one counts.
+        several webhooks for a request the first one counts, unless only a later one has a signature over its
+        body.
         """
         with self._transaction() as connection:
             if self._claims_other_content(connection, notice):
@@ -295,18 +307,20 @@ class Journal:
             states = set(connection.execute(ours).scalars())
             if not states:
                 return NoticeOutcome.UNKNOWN
-            known = sa.select(_notices.c.content_sha256).where(_notices.c.request_id == notice.request_id)
-            content = connection.execute(known).scalar()
-            if content is not None:
-                return (
-                    NoticeOutcome.REPEATED if content == notice.content_sha256 else NoticeOutcome.CONTRADICTS
-                )
+            of_request = _notices.c.request_id == notice.request_id
+            known = connection.execute(sa.select(_notices).where(of_request)).first()
+            if known is not None:
+                if known.covers_body or not notice.covers_body:
+                    same = known.content_sha256 == notice.content_sha256
+                    return NoticeOutcome.REPEATED if same else NoticeOutcome.CONTRADICTS
+                connection.execute(_notices.delete().where(of_request))
             connection.execute(
                 _notices.insert().values(
                     request_id=notice.request_id,
                     content_sha256=notice.content_sha256,
                     payload=json.dumps(notice.payload),
                     at=utc_now(),
+                    covers_body=notice.covers_body,
                 )
             )
         return NoticeOutcome.NEW if states & ACTIVE else NoticeOutcome.REPEATED
@@ -338,19 +352,6 @@ class Journal:
         """The newest job that came under that path, or was filed under it; None if there is none."""
         named = _jobs.c.filed_as == filed_as if path is None else _jobs.c.path == path
         return next(iter(self._jobs(_jobs.c.state.in_(list(states)) & named, limit=1)), None)
-
-    def same_recordings(self, job: Job) -> list[Job]:
-        """The jobs that `job` may be another copy of: same name, same content, and not given up.
-
-        Of those under way, the one whose transcript `job` waits for, and those taken before it, of which some may
-        still have to be hashed: no two jobs wait for one another.
-        """
-        mine = sa.select(sa.func.min(_history.c.id)).where(_history.c.job_id == job.id).scalar_subquery()
-        before = (_jobs.c.id == job.original_id) | (_taken < mine)
-        under_way = _jobs.c.state.in_(ACTIVE - set(_GIVEN_UP)) & before
-        same = (_jobs.c.sha256 == job.sha256) | (_jobs.c.state == State.CLAIMED)
-        wanted = (_jobs.c.path == job.path) & (_jobs.c.id != job.id) & same
-        return self._jobs(wanted & ((_jobs.c.state == State.DONE) | under_way))
 
     def original(self, sha256: str) -> Job | None:
         """The job whose transcript a new recording of this content would get; None if there is none."""
@@ -394,12 +395,12 @@ class Journal:
             text = connection.execute(query).scalar()
         return None if text is None else json.loads(text)
 
-    def notice(self, request_id: str) -> tuple[object, datetime] | None:
-        """The webhook stored for a request, without its signature, and when it came; None if none."""
-        query = sa.select(_notices.c.payload, _notices.c.at).where(_notices.c.request_id == request_id)
+    def notice(self, request_id: str) -> StoredNotice | None:
+        """The webhook that was recorded for a request; None if there is none."""
+        query = sa.select(_notices).where(_notices.c.request_id == request_id)
         with self._transaction() as connection:
             row = connection.execute(query).first()
-        return None if row is None else (json.loads(row.payload), row.at)
+        return None if row is None else StoredNotice(json.loads(row.payload), row.at, row.covers_body)
 
     def transcription_ratios(self, delivered_by: str) -> list[float]:
         """Seconds until the result was polled per second of recording, of the latest jobs."""

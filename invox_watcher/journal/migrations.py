@@ -1,7 +1,8 @@
 """Numbered steps from the tables of one version to those of the next; those that are due run at the start.
 
-All of them are one transaction, and the old file is copied before it: a step that is killed has not been. A
-step is written once and never changed afterwards, so it speaks SQL, not the tables of today.
+All of them are one transaction, and the old file is copied before it: after a kill the journal is unchanged.
+A step is written once and never changed afterwards, so it is written in SQL and does not use the current
+tables.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ VERSION = 3
 
 @dataclass(frozen=True)
 class Migration:
-    """A conversion: from which version, and where the journal is as it was before."""
+    """The version that was converted, and the path of the copy made before."""
 
     version: int
     copy: Path
@@ -46,10 +47,10 @@ def require_current(connection: sa.Connection, path: Path) -> None:
 
 
 def migrate(connection: sa.Connection, path: Path) -> Migration | None:
-    """Make the tables in an empty journal, or convert those of an earlier release; what was converted, if so.
+    """Create the tables in an empty journal, or convert an earlier release's; None if nothing was converted.
 
     Raises:
-        JournalError: a newer release wrote it, or there is no space for its copy. It is as it was.
+        JournalError: a newer release wrote it, or there is no space for its copy. The journal is unchanged.
     """
     version = _version(connection)
     _require_known(connection, version, path)
@@ -138,6 +139,7 @@ _TO_3 = (
     "ALTER TABLE jobs ADD COLUMN denied_seconds FLOAT DEFAULT 0 NOT NULL",
     "ALTER TABLE jobs ADD COLUMN predecessor_id VARCHAR",
     "ALTER TABLE jobs ADD COLUMN payload TEXT",
+    "ALTER TABLE notices ADD COLUMN covers_body BOOLEAN DEFAULT 0 NOT NULL",
     "CREATE INDEX ix_jobs_inode ON jobs (inode)",
     "CREATE INDEX ix_jobs_predecessor_id ON jobs (predecessor_id)",
     "CREATE TABLE outputs (id INTEGER NOT NULL, job_id VARCHAR NOT NULL, folder VARCHAR NOT NULL, "

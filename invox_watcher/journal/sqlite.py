@@ -1,4 +1,4 @@
-"""The SQLite file: how it is opened and copied, and what to do about what SQLite says of it."""
+"""The SQLite file: how it is opened and copied, and what to do about SQLite's errors."""
 
 from __future__ import annotations
 

@@ -169,6 +169,8 @@ notices = sa.Table(
     sa.Column("content_sha256", sa.String, nullable=False),
     sa.Column("payload", sa.Text, nullable=False),
     sa.Column("at", _Time, nullable=False),
+    # Whether its signature covers the payload.
+    sa.Column("covers_body", sa.Boolean, nullable=False, server_default=sa.text("0")),
 )
 # Every genuine signature that was ever received, and the content that it came with.
 signatures = sa.Table(

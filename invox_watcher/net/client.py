@@ -196,6 +196,30 @@ class HttpClient:
                     return reply
         raise failure
 
+    def reach(self, url: str, *, deadline_seconds: float) -> None:
+        """Open a connection to the host of `url`, TLS included, and request nothing.
+
+        Raises what `call` raises if there is none.
+        """
+        failure: Exception | None = None
+        with (
+            self._watchdog.over(Exchange(url, deadline_seconds, deadline_seconds)) as exchange,
+            contextlib.closing(Adapter()) as fresh,
+        ):
+            try:
+                with exchange.in_this_thread():
+                    fresh.connect(
+                        url,
+                        verify=self._verify,
+                        proxies=self._proxies,
+                        timeout=self._connect_timeout_seconds,
+                    )
+            except LIBRARY_ERRORS as error:
+                failure = translated(error, exchange.where)
+            failure = exchange.ending() or failure
+        if failure is not None:
+            raise failure  # outside the handler, so that nothing leads back to the library's exception
+
     def abort_all(self) -> None:
         """End every exchange in progress at once, and refuse new ones: both raise StoppedError."""
         self._watchdog.end_all()

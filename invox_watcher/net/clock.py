@@ -11,20 +11,24 @@ from email.utils import parsedate_to_datetime
 _TOLERANCE_SECONDS = 300.0
 
 
+def _wall_clock() -> float:
+    return time.time()
+
+
 def _since_boot() -> float:
-    """A clock that nobody can set, and that counts suspended time as well; see clock_gettime(2)."""
+    """A clock that can't be set, and that counts suspended time as well; see clock_gettime(2)."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class RemoteClock:
     """Compares this machine's clock with the `Date` of a server's replies (RFC 9110 §6.6.1).
 
-    What one reply said holds on: it is the steady clock that is remembered with it, so that a jump of this
-    machine's clock shows at once, before another reply comes.
+    Each reply's time is remembered by the steady clock, so that a jump of this machine's clock is noticed at
+    once, before another reply comes.
     """
 
     def __init__(
-        self, *, now: Callable[[], float] = lambda: time.time(), steady: Callable[[], float] = _since_boot
+        self, *, now: Callable[[], float] = _wall_clock, steady: Callable[[], float] = _since_boot
     ) -> None:
         self._now, self._steady = now, steady
         self._offset: float | None = None  # of the server's clock to the steady one

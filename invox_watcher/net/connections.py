@@ -1,7 +1,7 @@
 """requests' transport with one deadline over a whole exchange, and a way to abort it from another thread.
 
 With a timeout per read alone, a peer that sends one byte a second never times out: a watchdog shuts down the
-socket. An upload is not timed by its length: however slow the line is, it goes on as long as bytes move.
+socket. An upload has a long deadline: it continues as long as bytes move, however slow the line is.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ import struct
 import termios
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
 from typing import Any
 
+import requests
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
@@ -32,8 +33,8 @@ from invox_watcher.net.failures import host_of, stopped
 
 # urllib3's default is 16 KiB; larger blocks cost memory per upload and save system calls.
 _BLOCK_BYTES = 256 * 1024
-# A timeout covers everything that one call sends, and the kernel wakes a waiting sender once half of the unsent
-# bytes have left: both have to be little, or a slow line seems to stand still.
+# A timeout covers everything that one call sends, and the kernel wakes a waiting sender once half of the
+# unsent bytes are gone: with more of either, a slow line would look like a stalled one.
 _PIECE_BYTES = 16 * 1024
 _UNSENT_BYTES = 32 * 1024
 _LONGEST_PAUSE_SECONDS = 0.05
@@ -88,7 +89,7 @@ class Exchange:
                 self._shut_down()
 
     def all_handed_over(self) -> None:
-        """The kernel has the whole upload: wait while it sends it. Then the answer may take as long as a silence."""
+        """The kernel has the whole upload: wait until it is sent. Then the response has `silence_seconds`."""
         if self.silence_seconds >= self._deadline_seconds:
             return
         pause, moved_at, before = 0.001, time.monotonic(), -1
@@ -103,7 +104,7 @@ class Exchange:
             self.on_new_deadline()
 
     def _unsent_bytes(self) -> int:
-        """How many bytes the peer has not confirmed (tcp(7), SIOCOUTQ); 0 if that is of no interest."""
+        """How many bytes the peer has not acknowledged (tcp(7), SIOCOUTQ); 0 after `end`."""
         with self._lock:
             if self._handle is None or self.ended_by is not None:
                 return 0
@@ -306,6 +307,19 @@ class Adapter(HTTPAdapter):
     def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **options: Any) -> None:
         super().init_poolmanager(connections, maxsize, block, blocksize=_BLOCK_BYTES, **options)
         self.poolmanager.pool_classes_by_scheme = _POOLS
+
+    def connect(self, url: str, *, verify: bool | str, proxies: Mapping[str, str], timeout: float) -> None:
+        """Open a connection to the host of `url`, TLS included, and close it; nothing is requested."""
+        request = requests.Request("GET", url).prepare()
+        pool: Any = self.get_connection_with_tls_context(request, verify, proxies=dict(proxies))
+        connection = pool._get_conn(timeout)
+        try:
+            if pool.proxy is not None and pool.scheme == "https":
+                pool._prepare_proxy(connection)
+            else:
+                connection.connect()
+        finally:
+            connection.close()
 
     def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
         manager = super().proxy_manager_for(proxy, blocksize=_BLOCK_BYTES, **options)

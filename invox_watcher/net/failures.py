@@ -60,12 +60,7 @@ def translated(error: Exception, where: str) -> ApiError:
         return any(isinstance(cause, kinds) for cause in causes)
 
     if is_a(*_CERTIFICATE):
-        return ApiRefusedError(
-            f"The certificate of {where} is not trusted, has expired, or is for another name.",
-            code="tls",
-            hint="If the certificate was issued by a private CA, set api.ca_bundle to the CA's PEM file."
-            " Also check this machine's clock.",
-        )
+        return _certificate_failure(causes, where)
     if is_a(*_PROXY):
         return _proxy_failure(causes, where)
     if is_a(*_BAD_URL):
@@ -103,6 +98,29 @@ def translated(error: Exception, where: str) -> ApiError:
     return ApiUnavailableError(
         f"The connection to {where} failed: {_reason(causes)}.", code="network", hint=WAY_OUT
     )
+
+
+# What is wrong with a certificate, by OpenSSL's code (x509_vfy.h): the sentence's end, and what to do.
+_OWN_AUTHORITY = "If it is from an authority of your own, or a proxy that inspects TLS, set api.ca_bundle."
+_CERTIFICATE_FAULTS = {
+    9: ("is not valid yet", "Check this machine's clock."),
+    10: ("has expired", "Check this machine's clock; if it is right, the certificate has to be renewed."),
+    18: ("is self-signed", _OWN_AUTHORITY),
+    19: ("is from an authority that this machine does not trust", _OWN_AUTHORITY),
+    20: ("is from an authority that this machine does not trust", _OWN_AUTHORITY),
+    21: ("is from an authority that this machine does not trust", _OWN_AUTHORITY),
+    62: ("is for another host", "Check the host's name in api.base_url."),
+    64: ("is for another host", "Check the address in api.base_url."),
+}
+
+
+def _certificate_failure(causes: tuple[BaseException, ...], where: str) -> ApiRefusedError:
+    codes = (getattr(cause, "verify_code", None) for cause in causes)
+    fault, hint = next(
+        (_CERTIFICATE_FAULTS[code] for code in codes if code in _CERTIFICATE_FAULTS),
+        ("is not trusted", f"{_OWN_AUTHORITY} Check this machine's clock too."),
+    )
+    return ApiRefusedError(f"The certificate of {where} {fault}.", code="tls", hint=hint)
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -4,8 +4,8 @@ Not by a library, because those available change the words: pysubs2 1.8 takes `{
 drops it, and does not escape `<` and `&` in VTT; srt has had no release since 2023. None of them decides
 where lines and cues break, which is the hard part.
 
-Lines break only between grapheme clusters (https://www.unicode.org/reports/tr29/), and their length is counted in
-those: an accent, a vowel sign of Thai or Devanagari, or a joined emoji belongs to what it is written with.
+Lines break only between grapheme clusters (https://www.unicode.org/reports/tr29/), which is also what their
+length is counted in: an accent, a vowel sign of Thai or Devanagari, a joined emoji is never cut off.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def _wrapped(words: Sequence[str], prefix: str) -> list[str]:
 
 
 def _words(text: str) -> list[str]:
-    """What stands between spaces; one that carries an accent is no mere space."""
+    """The words of a text; a space with a combining accent is part of a word."""
     if text.isascii():
         return text.split(" ")
     parts = groupby(_clusters(text), key=lambda cluster: cluster == " ")
@@ -122,7 +122,7 @@ def _pieces(word: str) -> list[str]:
 
 
 def _clusters(text: str) -> list[str]:
-    """What a reader takes for single characters."""
+    """The grapheme clusters of a text: what a reader takes for single characters."""
     return list(text) if text.isascii() else regex.findall(r"\X", text)
 
 

@@ -25,7 +25,7 @@ class Source:
 class Delivery:
     """Everything that the output files of one recording contain. Times are aware datetimes."""
 
-    job_id: str
+    job_id: str | None  # None for a recording that was transcribed without a journal
     request_id: str | None
     source: Source
     received_at: datetime

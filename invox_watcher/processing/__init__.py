@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from invox_watcher.processing.backoff import Backoff
 from invox_watcher.processing.context import ProcessingOptions
+from invox_watcher.processing.documents import delivery_of_single
 from invox_watcher.processing.engine import Engine
 from invox_watcher.processing.gates import Gate, JournalMonitor, Since, reasons
 from invox_watcher.processing.intake import Intake
@@ -11,6 +12,7 @@ from invox_watcher.processing.lanes import Clock
 from invox_watcher.processing.pipeline import Pipeline
 from invox_watcher.processing.polling import PollingPolicy
 from invox_watcher.processing.recovery import recover, return_stranded
+from invox_watcher.processing.single import Single, SingleResult, poll_single, transcribe_single
 
 __all__ = [
     "Backoff",
@@ -23,7 +25,12 @@ __all__ = [
     "PollingPolicy",
     "ProcessingOptions",
     "Since",
+    "Single",
+    "SingleResult",
+    "delivery_of_single",
+    "poll_single",
     "reasons",
     "recover",
     "return_stranded",
+    "transcribe_single",
 ]

@@ -21,6 +21,7 @@ class ProcessingOptions:
     """What the configuration says about processing; see config.example.yaml for each."""
 
     on_duplicate: Literal["reuse", "process", "fail", "skip"] = "reuse"
+    mime_types: Sequence[str] = ()  # that the account takes now
     formats: Sequence[OutputFormat] = ("json", "srt")
     speaker_names: Mapping[str, str] = field(default_factory=dict)
     polling: PollingPolicy = field(default_factory=PollingPolicy)

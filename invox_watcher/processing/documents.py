@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from invox_watcher.invox import parse_reply
 from invox_watcher.job import Failure, Job
 from invox_watcher.outputs import Delivery, FailureReport, Source, render_error
+from invox_watcher.processing.single import SingleResult
 from invox_watcher.times import rfc3339
 
 
 def delivery_of(job: Job, payload: object) -> Delivery:
     """What goes into the transcript files of `job`; `payload` is the reply that the journal keeps for it."""
-    reply = parse_reply(payload)
+    reply = parse_reply(payload, duration_seconds=job.duration_seconds, pushed=True)
     assert reply.transcript is not None  # noqa: S101 - the pipeline lets nothing else into the journal
     source = Source(
         name=job.path,
@@ -29,6 +32,22 @@ def delivery_of(job: Job, payload: object) -> Delivery:
         delivered_by=job.delivered_by or "",
         transcript=reply.transcript,
         api_reply=reply.raw,
+    )
+
+
+def delivery_of_single(result: SingleResult, source: Source, received_at: datetime) -> Delivery:
+    """What goes into a transcript of a recording that no journal knows; it has words, not an error."""
+    assert result.reply.transcript is not None  # noqa: S101 - the caller has reported an error by then
+    return Delivery(
+        job_id=None,
+        request_id=result.request_id,
+        source=source,
+        received_at=received_at,
+        uploaded_at=result.uploaded_at,
+        completed_at=result.completed_at,
+        delivered_by="polling",
+        transcript=result.reply.transcript,
+        api_reply=result.reply.raw,
     )
 
 

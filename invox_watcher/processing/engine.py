@@ -1,7 +1,7 @@
 """Decides *when* to advance *which* job: due times, worker threads, the breaker, and what follows an error.
 
-Jobs lie in one of two lanes by due time: those that move a recording's bytes (hash, upload) have
-`upload.workers` threads, everything else has a few of its own, so that a gigabyte on a slow line never delays
+There are two lanes, each ordered by due time: jobs that move a recording's bytes (hash, upload) have
+`upload.workers` threads, all others have a few of their own, so that a gigabyte on a slow line never delays
 a transcript. A job that waits is an entry in a lane and costs no thread.
 """
 
@@ -25,9 +25,10 @@ from invox_watcher.heartbeat import Heartbeat, Monitored
 from invox_watcher.job import Job, State
 from invox_watcher.journal import Journal
 from invox_watcher.logs import where
+from invox_watcher.processing.api_health import ApiHealth
 from invox_watcher.processing.backoff import Backoff, Breaker
 from invox_watcher.processing.context import Next
-from invox_watcher.processing.faults import Action, Circumstances, Verdict, judge, rule_for
+from invox_watcher.processing.faults import Action, Circumstances, Verdict, is_of_set_up, judge, rule_for
 from invox_watcher.processing.gates import Gate
 from invox_watcher.processing.lanes import Clock, Lane
 from invox_watcher.processing.pipeline import Pipeline
@@ -36,6 +37,7 @@ _POLL_WORKERS = 3
 _BREAKER_FAULTS = 5
 _CHECK_AGAIN_SECONDS = 1.0
 _HELD_LIKE_ATTEMPT = 3  # how long a job is held that the disk refused: as after so many attempts
+_SET_UP_LIKE_ATTEMPT = 4  # the same for a fault of the set-up
 
 
 @dataclass(frozen=True)
@@ -80,13 +82,12 @@ class Engine:
         self._on_crash = on_crash
         self._clock = clock
         self._upload_lane, self._poll_lane = Lane(clock, "uploads"), Lane(clock, "polls")
-        self._lock = threading.Lock()  # guards what follows
         # An outage must be seen as one before it has cost a single recording all its attempts.
-        self._breaker = Breaker(backoff, threshold=min(_BREAKER_FAULTS, max_attempts))
+        self._api = ApiHealth(Breaker(backoff, threshold=min(_BREAKER_FAULTS, max_attempts)), clock)
+        self._lock = threading.Lock()  # guards what follows
         self._in_flight: set[str] = set()
         self._missing: set[str] = set()  # jobs whose recording was missing at the last step
         self._expedited: set[str] = set()  # requests whose webhook came in the middle of a step
-        self._api_fault: InvoxError | None = None
         self._storage_faults: dict[str, InvoxError] = {}  # by job
         self._done = self._failed = 0
         workers = [
@@ -102,7 +103,7 @@ class Engine:
             self._poll_lane,
             *(heartbeat for _lane, heartbeat in workers),
         ]
-        self.gates: Sequence[Gate] = (_FaultGate(self._current_api_fault), _FaultGate(self._storage_fault))
+        self.gates: Sequence[Gate] = (_FaultGate(lambda: self._api.fault), _FaultGate(self._storage_fault))
         self._threads = [
             threading.Thread(target=self._work, args=(lane, heartbeat), name=heartbeat.name, daemon=True)
             for lane, heartbeat in workers
@@ -144,9 +145,9 @@ class Engine:
 
     @property
     def has_capacity(self) -> bool:
-        """Whether a new recording may be taken: few enough under way, the disk writes, the API lets us in."""
+        """Whether one more recording may be taken: by their number, and unless disk or API refuse."""
+        refused = isinstance(self._api.fault, ApiRefusedError)
         with self._lock:
-            refused = isinstance(self._api_fault, ApiRefusedError) and self._breaker.is_open
             # With nothing under way the next recording is the probe, of the API and of the disk.
             held_back = bool(self._in_flight) and (refused or bool(self._storage_faults))
             return len(self._in_flight) < self._max_in_flight and not held_back
@@ -175,17 +176,13 @@ class Engine:
 
     @property
     def api_is_unavailable(self) -> bool:
-        """Whether nothing but probes is sent to the API for now, because it does not answer or refuses us."""
-        return self._current_api_fault() is not None
+        """Whether the API refuses our calls or does not answer, so that only probes are sent for now."""
+        return self._api.fault is not None
 
     @property
     def blocking_fault(self) -> InvoxError | None:
-        """The error for which a gate is closed, with its exit status; the API's first."""
-        return self._current_api_fault() or self._storage_fault()
-
-    def _current_api_fault(self) -> InvoxError | None:
-        with self._lock:
-            return self._api_fault if self._breaker.is_open else None
+        """The error that keeps a gate closed, the API's first; None if both are open."""
+        return self._api.fault or self._storage_fault()
 
     def _storage_fault(self) -> InvoxError | None:
         with self._lock:
@@ -205,20 +202,20 @@ class Engine:
 
     def _take_step(self, job: Job) -> None:
         """One step of one job, then its next due time."""
-        if job.asks_api and (wait := self._breaker_delay()) > 0:
+        if job.asks_api and (wait := self._api.delay()) > 0:
             self._schedule(Next(job, wait), held_back=True)
             return
         try:
             following = self._pipeline.advance(job)
-        except Exception as error:  # noqa: BLE001 - a defect in one step must not take the others down
+        except Exception as error:  # noqa: BLE001 - a bug in one step must not take the others down
             if job.asks_api:
-                self._record_api_error(error)
+                self._record_api_error(job, error)
             after_error = self._after_error(job, error)
             if after_error is not None:
                 self._schedule(after_error)
         else:
             if job.asks_api and following.asked_api:
-                self._record_api_success()
+                self._record_api_success(job)
             self._record_storage_success(job)
             with self._lock:
                 self._missing.discard(job.id)
@@ -244,40 +241,26 @@ class Engine:
         with self._lock:
             self._expedited.discard(job.request_id or "")
             self._in_flight.discard(job.id)
+        self._api.forget(job.id)
+        with self._lock:
             self._done += job.state is State.DONE
             self._failed += job.state is not State.DONE
         self._on_room()
 
     # ---- the breaker -------------------------------------------------------------------------------------
 
-    def _breaker_delay(self) -> float:
-        with self._lock:
-            return self._breaker.admit(self._clock())
-
-    def _record_api_error(self, error: Exception) -> None:
-        """Report to the breaker that a step failed that asks the API."""
+    def _record_api_error(self, job: Job, error: Exception) -> None:
+        """A step that asks the API has failed."""
         if not isinstance(error, ApiError):
             return  # says nothing about the API
         if not rule_for(error).blames_api:
-            self._record_api_success()  # it has answered
-            return
-        refused = isinstance(error, ApiRefusedError)
-        with self._lock:
-            opened = self._breaker.fault(
-                self._clock(),
-                retry_after_seconds=getattr(error, "retry_after_seconds", None),
-                at_once=refused,
-            )
-            self._api_fault = error
-            if opened:
-                event = Event.API_REFUSED if refused else Event.BREAKER_OPENED
-                log.error(event, code=error.code, error=error.message, hint=error.hint)
+            self._record_api_success(job)  # it has answered
+        elif self._api.failed(job.id, error):
+            event = Event.API_REFUSED if isinstance(error, ApiRefusedError) else Event.BREAKER_OPENED
+            log.error(event, code=error.code, error=error.message, hint=error.hint)
 
-    def _record_api_success(self) -> None:
-        with self._lock:
-            closed = self._breaker.success(self._clock())
-            self._api_fault = None
-        if closed:
+    def _record_api_success(self, job: Job) -> None:
+        if self._api.succeeded(job.id):
             log.info(Event.BREAKER_CLOSED)
             # Now, while the breaker still lets them through one by one, and not in a crowd minutes later.
             self._upload_lane.release()
@@ -310,7 +293,8 @@ class Engine:
             return Circumstances(
                 max_attempts=self._max_attempts,
                 folders_fault=folders_fault,
-                api_is_unavailable=self._breaker.is_open,
+                api_is_unavailable=self._api.fault is not None,
+                recording_is_at_fault=self._api.blames(job.id),
                 was_missing=job.id in self._missing,
             )
 
@@ -340,7 +324,8 @@ class Engine:
         if verdict.attempts != job.attempts:
             job = self._journal.update(job, attempts=verdict.attempts)
         retry_after = getattr(error, "retry_after_seconds", None) or 0.0
-        delay = max(self._backoff.delay_seconds(max(job.attempts, 1)), retry_after)
+        attempts = max(job.attempts, _SET_UP_LIKE_ATTEMPT if is_of_set_up(error, job) else 1)
+        delay = max(self._backoff.delay_seconds(attempts), retry_after)
         log.info(
             Event.STEP_RETRY, job=job.id, state=job.state, code=error.code, error=error.message,
             attempt=job.attempts, after_seconds=round(delay, 1),

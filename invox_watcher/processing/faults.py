@@ -29,7 +29,7 @@ from invox_watcher.errors import (
     UploadUncertainError,
     UploadUrlRefusedError,
 )
-from invox_watcher.job import Job
+from invox_watcher.job import Job, State
 from invox_watcher.logs import where
 
 
@@ -38,7 +38,7 @@ class Action(Enum):
 
     STOP = auto()  # the daemon is stopping: leave the job as it is
     GO_ON = auto()  # another process has moved the job: take the step of the state found
-    HOLD = auto()  # disk, share or journal refuse: wait, however long; no attempt is spent
+    HOLD = auto()  # disk, share or journal refuses writes: wait, however long; no attempt is spent
     RETRY = auto()  # take the step again later
     CHECK_AGAIN = auto()  # the recording is missing: take the step again soon, to be certain
     VANISH = auto()  # it is missing again: close the job
@@ -82,8 +82,8 @@ RULES: dict[type[Exception], Rule] = {
     FolderError: Rule(Action.FAIL),
     NotPermittedError: Rule(Action.FAIL),
     InvoxError: Rule(Action.FAIL),
-    OSError: Rule(Action.RETRY, blames_files=True),  # if a file is closed when its share is unavailable
-    Exception: Rule(Action.RETRY),  # a defect in one step must not take the others down
+    OSError: Rule(Action.RETRY, blames_files=True),  # closing a file fails if its share is unavailable
+    Exception: Rule(Action.RETRY),  # a bug in one step must not take the others down
 }
 
 
@@ -94,6 +94,7 @@ class Circumstances:
     max_attempts: int
     folders_fault: InvoxError | None = None  # why the folders are unavailable
     api_is_unavailable: bool = False  # the breaker is open
+    recording_is_at_fault: bool = False  # others' calls succeed: see `ApiHealth`
     was_missing: bool = False  # the recording was missing at the job's last step, too
 
 
@@ -120,15 +121,28 @@ def judge(error: Exception, job: Job, circumstances: Circumstances) -> Verdict:
         return Verdict(Action.CHECK_AGAIN, fault, job.attempts)
     if rule.action is not Action.RETRY:
         return Verdict(rule.action, fault, job.attempts)
-    # While the breaker is open no attempt is spent: the API is at fault, not the job. But what may have been
-    # paid for is spent all the same.
-    spent = not circumstances.api_is_unavailable or isinstance(error, UploadUncertainError)
-    attempts = job.attempts + spent
+    attempts = job.attempts + (spent := _spends_attempt(error, job, circumstances))
     # What may have been paid for is not given up because of a disk.
     never = job.state.must_end or (job.state.may_be_paid_for and isinstance(error, StorageError))
-    if attempts >= circumstances.max_attempts and not never:
+    if spent and attempts >= circumstances.max_attempts and not never:
         return Verdict(Action.FAIL, fault, job.attempts)
     return Verdict(Action.RETRY, fault, attempts)
+
+
+def _spends_attempt(error: Exception, job: Job, circumstances: Circumstances) -> bool:
+    """Neither an outage nor a wrong set-up counts; an uncertain upload does, as it may have been paid for."""
+    if isinstance(error, UploadUncertainError):
+        return True
+    if isinstance(error, ApiUnavailableError) and not is_of_set_up(error, job):
+        return circumstances.recording_is_at_fault
+    return not (circumstances.api_is_unavailable or is_of_set_up(error, job))
+
+
+def is_of_set_up(error: Exception, job: Job) -> bool:
+    """Whether the recording can't be at fault: before an upload the API knows only its MIME type."""
+    if isinstance(error, ApiRefusedError):
+        return True
+    return job.state is State.IDENTIFIED and isinstance(error, ApiError) and error.code == "api_protocol"
 
 
 def _as_ours(error: Exception) -> InvoxError:

@@ -35,7 +35,7 @@ class Since:
         self._since: datetime | None = None
 
     def update(self, found: Iterable[Reason]) -> datetime | None:
-        """Since when `found`, and what was given before, has not been empty; None if it is."""
+        """Since when there has been a reason without a break; None if `found` is empty."""
         self._since = (self._since or self._now()) if any(True for _ in found) else None
         return self._since
 
@@ -60,7 +60,7 @@ class JournalMonitor:
             stop.wait(self._check_seconds)
 
     def check(self) -> None:
-        """Ask the journal once, and log when it stops or begins to answer."""
+        """Ask the journal once, and log when it stops or starts answering."""
         before, self._fault = self._fault, self._ask()
         if self._fault is None:
             beat()

@@ -17,7 +17,7 @@ from invox_watcher.times import utc_now
 
 
 class Intake:
-    """Claims recordings, and is a gate that is closed while the disk or the journal refuses to let it."""
+    """Claims recordings; as a gate, it is closed while the disk or the journal refuses a claim."""
 
     def __init__(
         self,
@@ -29,15 +29,15 @@ class Intake:
         gates: Sequence[Gate],
         stop: threading.Event,
     ) -> None:
-        """`gates` keep recordings in the inbox, too: those of the folders and of the journal."""
+        """`gates`: the folders' and the journal's, which keep recordings in the inbox as well."""
         self._folders = folders
         self._pipeline = pipeline
         self._engine = engine
         self._inbox = inbox
         self._gates = (inbox, *gates)
         self._stop = stop
-        self._refused: InvoxError | None = None  # by what the last claim was refused
-        self._stranded: set[str] = set()  # ids of claims that broke off; only the inbox's thread uses it
+        self._refused: InvoxError | None = None  # why the last claim was refused
+        self._stranded: set[str] = set()  # ids of interrupted claims; only the inbox's thread uses it
 
     def take(self, candidate: Candidate) -> bool:
         """Claim a recording for the engine; False if there is no capacity. For the inbox's thread.
@@ -64,7 +64,7 @@ class Intake:
         return True
 
     def closed(self) -> Reason | None:
-        """Why the disk or the journal refused the last claim, while a recording waits for that."""
+        """Why the disk or the journal refused the last claim, as long as a recording waits for it."""
         status, refused = self._inbox.status, self._refused  # the inbox's thread may change it meanwhile
         waits = status.settling or status.troubled
         return refused.reason if refused is not None and waits else None

@@ -5,7 +5,8 @@ Then each state leads to one step, in `steps/`:
 
     state         step             what it does
     claimed       identify         hashes the recording, and looks for an earlier job with the same content
-    identified    upload, reuse    uploads it; if the content is known, waits for the earlier transcript
+    identified    upload, reuse    uploads it; if an earlier job has the same content, follows that
+                                   job, or asks for the result of its upload
     uploading     reconcile        the upload's answer was lost: asks the API before anything is sent again
     waiting       poll             polls the API for the result, again and again
     transcribed   publish          writes the transcript files to the outbox
@@ -13,12 +14,13 @@ Then each state leads to one step, in `steps/`:
     failing       file_as_failed   writes the error file, and moves the recording to failed/
 
 Final replies, from `poll`, `reconcile` and `reuse` alike, go through `accept`, which leads to transcribed.
-What can't be processed goes through `fail`, which leads to failing; a recording that was removed from
-processing/, through `vanish`. Before words count, `verify` compares the recording with what was hashed.
+What can't be processed goes through `fail`, which leads to failing. A recording that was removed from
+processing/ goes through `vanish`. Before a transcript is accepted, `verify` compares the recording with what
+was hashed. The final states are done, failed and vanished.
 
-Each step begins from what the journal says and ends with a guarded journal write, so that a step that was
-killed anywhere is simply taken again. *When* a step is taken is up to `engine`; what an error means for the
-job, to `faults`.
+Each step begins from what is in the journal and ends with a guarded journal write, so that a step that was
+killed anywhere is simply taken again. `engine` decides *when* a step is taken; `faults` decides what an error
+means for the job, and `engine` carries it out.
 """
 
 from __future__ import annotations
@@ -54,11 +56,9 @@ _JOURNAL_REFUSED_SECONDS = 2.0
 def _upload_or_reuse(context: Context, job: Job) -> Next:
     if job.original_id is not None:
         return reuse(context, job)
-    if (
-        job.request_id is not None
-    ):  # an earlier job of this content was given up: its upload may be with the API
-        detail = {"request_id": job.request_id}
-        return Next(context.journal.move(job, State.UPLOADING, detail=detail))
+    if job.request_id is not None:  # of an earlier job of this content: the API may have its upload
+        to = State.WAITING if context.poller.is_expected(job) else State.UPLOADING
+        return Next(context.journal.move(job, to, detail={"request_id": job.request_id}))
     return upload(context, job)
 
 

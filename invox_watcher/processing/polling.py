@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 from typing import Literal
 
-from invox_watcher.errors import ApiRejectedError, RequestUnknownError
+from invox_watcher.errors import ApiRefusedError, ApiRejectedError, RequestUnknownError
+from invox_watcher.events import Event, log
 from invox_watcher.invox import InvoxApi, ReplyStatus, TranscriptionReply, parse_reply
-from invox_watcher.job import Job
+from invox_watcher.job import Job, State
 from invox_watcher.journal import Journal
 from invox_watcher.processing.waiting import Waiting, WaitingTimes
 from invox_watcher.times import seconds_since
@@ -25,6 +26,10 @@ _POLL_FRACTION = 0.25
 # Generous, since waiting costs minutes once in a crash, and a second upload costs money.
 _UNCERTAIN_FLOOR_SECONDS = 600.0
 _UNCERTAIN_FACTOR = 3.0
+_UNKNOWN_HINT = (
+    "Storage has acknowledged the upload, so the result stays pending until polling.deadline_seconds. If the"
+    " same happens to each recording, check api.status_path."
+)
 
 
 # ---- when ------------------------------------------------------------------------------------------------
@@ -78,6 +83,8 @@ class Evidence:
     webhook: bool = False  # whether one came
     webhook_is_old: bool = False  # it came so long ago that the API should have the result by now
     api_answers: bool | None = None  # whether the API answers for jobs whose result it sends; None: not known
+    acknowledged: bool = False  # storage has acknowledged the upload, so a denial is not believed
+    covers_body: bool = False  # the webhook's signature covers its words
 
 
 def confirm_always(evidence: Evidence) -> Decision:
@@ -87,9 +94,9 @@ def confirm_always(evidence: Evidence) -> Decision:
             return Decision.ASK_API
         case ApiAnswer.FINAL:
             return Decision.TAKE_API
-        case ApiAnswer.UNKNOWN:
+        case ApiAnswer.UNKNOWN if not evidence.acknowledged:
             return Decision.GIVE_UP
-        case ApiAnswer.PENDING | ApiAnswer.DENIED:
+        case _:
             return Decision.WAIT
 
 
@@ -102,10 +109,13 @@ def confirm_auto(evidence: Evidence) -> Decision:
     """The API's words count, or the webhook's if the API doesn't answer for jobs whose result it sends.
 
     Not believed quickly, since a moment's denial must not open the way for a webhook's own words; but once it
-    has denied one job for long, and never answered for any, it is how this account works.
+    has denied one job for long, and never answered for any, it is how this account works. Words that are
+    covered by a signature need no confirmation.
     """
     if not evidence.webhook:
         return _without_webhook(evidence)
+    if evidence.covers_body:
+        return Decision.TAKE_WEBHOOK
     if evidence.api in (None, ApiAnswer.FINAL):
         return confirm_always(evidence)
     denied = evidence.api is ApiAnswer.UNKNOWN or (
@@ -171,47 +181,75 @@ class ResultPoller:
         self._times = WaitingTimes(clock)
         self._confirm = _CONFIRM["always" if policy.callback_url is None else policy.confirm]
         self._api_answers: bool | None = None  # see `Evidence`
+        self._answered = False  # whether any poll was answered
+        self._reported: set[str] = set()  # jobs logged as unknown to the API
 
     def poll(self, job: Job) -> PollOutcome:
         """What there is under the request id of `job`."""
         assert job.request_id is not None  # noqa: S101 - written with the states that are polled
         self._times.begin_poll(job)
-        kept = self._journal.notice(job.request_id) if self._policy.callback_url else None
-        notice = None if kept is None else parse_reply(kept[0])
-        by: Literal["polling", "webhook"] = "polling" if kept is None else "webhook"
-        if self._confirm(Evidence(webhook=kept is not None)) is Decision.TAKE_WEBHOOK:
+        stored = self._journal.notice(job.request_id) if self._policy.callback_url else None
+        by: Literal["polling", "webhook"] = "polling" if stored is None else "webhook"
+        evidence, notice = Evidence(acknowledged=job.state is State.WAITING), None
+        if stored is not None:
+            notice = parse_reply(stored.payload, duration_seconds=job.duration_seconds, pushed=True)
+            evidence = replace(evidence, webhook=True, covers_body=stored.covers_body)
+        if self._confirm(evidence) is Decision.TAKE_WEBHOOK:
             return PollOutcome(notice, by, self._times.end_poll(job), asked_api=False)
-        rejected_is_denied = kept is not None and self._confirm is confirm_auto
-        answer, reply, waiting = self._ask_api(job, job.request_id, rejected_is_denied=rejected_is_denied)
-        is_old = False
-        if kept is not None:
-            self._learn(answer)
-            if answer is not ApiAnswer.FINAL:
-                is_old = seconds_since(kept[1]) >= self.patience_seconds(job)
-        decision = self._confirm(Evidence(answer, kept is not None, is_old, self._api_answers))
+        answer, reply, waiting = self._ask_api(job, job.request_id)
+        if stored is not None:
+            is_old = answer is not ApiAnswer.FINAL and self._is_old(job, seconds_since(stored.at))
+            self._learn(answer, webhook_is_old=is_old)
+            evidence = replace(evidence, webhook_is_old=is_old)
+        decision = self._confirm(replace(evidence, api=answer, api_answers=self._api_answers))
         taken = {Decision.TAKE_API: reply, Decision.TAKE_WEBHOOK: notice}.get(decision)
         return PollOutcome(taken, by, waiting, is_unknown=decision is Decision.GIVE_UP)
 
-    def _ask_api(
-        self, job: Job, request_id: str, *, rejected_is_denied: bool
-    ) -> tuple[ApiAnswer, TranscriptionReply | None, Waiting]:
+    def _ask_api(self, job: Job, request_id: str) -> tuple[ApiAnswer, TranscriptionReply | None, Waiting]:
+        """What the API says. Some reject a question about a request whose result they send: a denial, too.
+
+        Raises:
+            ApiRefusedError: no poll was ever answered, and this answer is not about the request.
+        """
         try:
-            reply = self._api.result(request_id)
-        except (RequestUnknownError, ApiRejectedError) as error:
-            if isinstance(error, ApiRejectedError) and not rejected_is_denied:
-                raise
-            # Its books may be behind its storage, or a part of it restarting: one denial is not believed.
-            waiting = self._times.end_poll(job, denied=True)
-            for_long = waiting.denied_seconds >= self._policy.unknown_seconds
-            return ApiAnswer.UNKNOWN if for_long else ApiAnswer.DENIED, None, waiting
+            reply = self._api.result(request_id, duration_seconds=job.duration_seconds)
+        except RequestUnknownError as error:
+            if error.code == "not_found" and job.state is State.WAITING and not self._answered:
+                raise ApiRefusedError(error.message, code="not_found", hint=error.hint, status=404) from None
+            return self._denied(job)
+        except ApiRejectedError as error:
+            if self._policy.callback_url is None:
+                if self._answered:
+                    raise
+                raise ApiRefusedError(
+                    error.message, code="rejected", hint=error.hint, status=error.status
+                ) from None
+            return self._denied(job)
+        self._answered = True
         pending = reply.status is ReplyStatus.PENDING
         return ApiAnswer.PENDING if pending else ApiAnswer.FINAL, reply, self._times.end_poll(job)
 
-    def _learn(self, answer: ApiAnswer) -> None:
+    def _denied(self, job: Job) -> tuple[ApiAnswer, None, Waiting]:
+        # Its books may be behind its storage, or a part of it restarting: one denial is not believed.
+        waiting = self._times.end_poll(job, denied=True)
+        if waiting.denied_seconds < self._policy.unknown_seconds:
+            return ApiAnswer.DENIED, None, waiting
+        polled_for = job.state is State.WAITING and self._policy.callback_url is None
+        if polled_for and job.id not in self._reported:
+            self._reported.add(job.id)
+            log.warning(Event.REQUEST_UNKNOWN, job=job.id, request_id=job.request_id, hint=_UNKNOWN_HINT)
+        return ApiAnswer.UNKNOWN, None, waiting
+
+    def _is_old(self, job: Job, seconds: float) -> bool:
+        """Whether the API should have the result of a webhook that came `seconds` ago."""
+        never_answers = self._api_answers is False
+        return seconds >= (self._policy.unknown_seconds if never_answers else self.patience_seconds(job))
+
+    def _learn(self, answer: ApiAnswer, *, webhook_is_old: bool) -> None:
         """Of a job whose webhook has come: does the API answer for those at all?"""
         if answer is ApiAnswer.FINAL:
             self._api_answers = True
-        elif answer is ApiAnswer.UNKNOWN and self._api_answers is None:
+        elif self._api_answers is None and (answer is ApiAnswer.UNKNOWN or webhook_is_old):
             self._api_answers = False
 
     # ---- when --------------------------------------------------------------------------------------------
@@ -231,11 +269,18 @@ class ResultPoller:
     def forget(self, job: Job) -> None:
         """This job is no longer polled."""
         self._times.forget(job)
+        self._reported.discard(job.id)
+
+    def is_expected(self, job: Job) -> bool:
+        """Whether storage has acknowledged the upload, and its deadline has not passed."""
+        if job.uploaded_at is None:
+            return False
+        return seconds_since(job.uploaded_at) < self._policy.deadline_seconds
 
     def is_overdue(self, job: Job, waiting: Waiting) -> bool:
         """Whether a job that is pending has waited for as long as any may.
 
-        What the wall clock says of the time before a restart may be a clock that was set, or a host that was
+        The waiting time from before a restart is by the wall clock, which may have been set, or the host was
         off: so in this run, too, it must have been polled for as long as a result usually takes.
         """
         deadline = self._policy.deadline_seconds

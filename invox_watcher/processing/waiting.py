@@ -27,7 +27,7 @@ class Waiting:
 
     @property
     def columns(self) -> dict[str, Any]:
-        """What is written into the job's row if it goes on waiting."""
+        """What is written into the job's row if it keeps waiting."""
         return {
             "polled_at": self.polled_at,
             "waited_seconds": self.waited_seconds,
@@ -48,7 +48,7 @@ class _Count:
 
 
 class WaitingTimes:
-    """Counts for all jobs. One that is forgotten goes on from its columns, as after a restart."""
+    """Counts for all jobs. One that is forgotten continues from its columns, as after a restart."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock

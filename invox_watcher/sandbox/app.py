@@ -25,7 +25,7 @@ from invox_watcher.sandbox.tokens import Tokens
 from invox_watcher.sandbox.webhooks import Webhooks
 
 OnAnswer = Callable[[str, int | None], None]
-"""Told of each of the vendor's calls: the operation, and the HTTP status, None if no answer was given.
+"""Called for each of the vendor's calls: the operation, and the HTTP status, None if no answer was given.
 
 And of each try to deliver a webhook: "webhook", and the receiver's status in the same way; and of each
 request for what is neither the vendor's nor the sandbox's own: "unknown_path".
@@ -101,7 +101,7 @@ def _starlette(routes: list[Route], reading: Reading, replies: Replies) -> Starl
             return replies.refusal(error)
         if isinstance(error, HTTPException):
             return wire.unknown_path(reading, error)
-        return Response(status_code=400)  # the client left; nobody reads it
+        return Response(status_code=400)  # the client disconnected; the response is not read
 
     handled = (RefusedError, HTTPException, ClientDisconnect)
     app = Starlette(routes=routes, exception_handlers=dict.fromkeys(handled, refused))

@@ -27,7 +27,7 @@ class RefusedError(Exception):
 
 
 async def read_body(request: Request) -> bytes:
-    """The request's body. Raises RefusedError where it is too long."""
+    """The request's body. Raises RefusedError if it is too long."""
     body = bytearray()
     async for chunk in request.stream():
         body += chunk

@@ -121,7 +121,7 @@ class UnknownStatus(_CallFault):
 
     do: Literal["unknown_status"]
     on: Literal["status"]
-    value: str = "QUEUED"
+    value: str = "ON_HOLD"
 
 
 class ErrorResult(_Fault):

@@ -35,13 +35,13 @@ class Count(StrEnum):
     UPLOADS = "uploads"  # complete
     UPLOAD_ATTEMPTS = "upload_attempts"  # arrived at storage, refused and broken ones included
     STATUS_CALLS = "status_calls"  # arrived, whatever the answer
-    WEBHOOKS_SENT = "webhooks_sent"  # tries, whatever came of them
-    WEBHOOKS_DELIVERED = "webhooks_delivered"  # tries that met a 2xx
+    WEBHOOKS_SENT = "webhooks_sent"  # attempts, successful or not
+    WEBHOOKS_DELIVERED = "webhooks_delivered"  # attempts answered with a 2xx
 
 
 @dataclass(frozen=True)
 class Segment:
-    """One stretch of speech. `speaker` counts from 0, None where it is not known."""
+    """One stretch of speech. `speaker` counts from 0, None if it is not known."""
 
     start_seconds: float
     end_seconds: float
@@ -131,7 +131,7 @@ class Ledger:
             self._counts[what] += 1
 
     def issue_token(self, token: str, lifetime_seconds: float, *, only_this: bool = False) -> None:
-        """Let this token be good for so many seconds; `only_this` ends all others."""
+        """Accept this token for `lifetime_seconds`; `only_this` revokes all others."""
         with self._lock:
             self._counts[Count.TOKENS] += 1
             if only_this:

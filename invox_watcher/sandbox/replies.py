@@ -65,7 +65,7 @@ class Replies:
         return self.pending()
 
     def pending(self) -> Response:
-        """The reply while there is no result. Raises RefusedError where the reading has an error for it."""
+        """The reply while there is no result. Raises RefusedError if the reading has an error for it."""
         kind = self._reading.while_working
         pending: dict[str, Any] = {"transcription": []} | self.state(self._reading.pending_state)
         match kind:

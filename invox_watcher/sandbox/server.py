@@ -35,7 +35,7 @@ _THROTTLED_BUFFER_BYTES = 16384
 def serve(settings: SandboxSettings, on_ready: Callable[[str], None]) -> None:
     """Run in the foreground until SIGINT or SIGTERM; `on_ready` gets the base URL once it listens.
 
-    Every call is logged. Raises OSError where the port is taken, ModuleNotFoundError as `recognizer` does.
+    Every call is logged. Raises OSError if the port is taken, ModuleNotFoundError as `recognizer` does.
     """
     with _listening(settings) as listeners, _running(settings, listeners, _log_answer) as app:
         base_url = _base_url(listeners[0])
@@ -49,7 +49,7 @@ class Sandbox:
     `base_url` is where its own paths are, `api_url` what a client is to have as its base URL, `token_url`
     the whole address of the token endpoint.
 
-    Raises OSError where the port is taken, ModuleNotFoundError as `recognizer` does.
+    Raises OSError if the port is taken, ModuleNotFoundError as `recognizer` does.
     """
 
     def __init__(self, settings: SandboxSettings) -> None:
@@ -92,7 +92,7 @@ class Sandbox:
         return stats
 
     def fault(self, rule: Mapping[str, Any]) -> None:
-        """Ask for a fault; see `faults`. Raises ValueError where there is no such fault."""
+        """Ask for a fault; see `faults`. Raises ValueError if there is no such fault."""
         self._control("POST", "/sandbox/faults", json.dumps(rule))
 
     def clear_faults(self) -> None:
@@ -100,7 +100,7 @@ class Sandbox:
         self._control("DELETE", "/sandbox/faults")
 
     def webhook_body(self, request_id: str) -> bytes:
-        """The request's webhook as it was made last, sent or not. Raises ValueError where there is none."""
+        """The request's webhook as it was made last, sent or not. Raises ValueError if there is none."""
         return self._control("GET", _webhook_path(request_id))
 
     def send_webhook(self, request_id: str) -> dict[str, Any]:

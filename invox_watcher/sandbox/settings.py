@@ -72,7 +72,7 @@ class SandboxSettings:
 
     @functools.cached_property
     def reading(self) -> Reading:
-        """How this sandbox behaves: its readings, and what its other settings say of the same."""
+        """How this sandbox behaves: its readings, and the other settings about the same."""
         chosen = Reading(
             shape=self.reply_shape,
             before_upload=self.unuploaded_status,

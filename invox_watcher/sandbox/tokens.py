@@ -76,7 +76,7 @@ class Tokens:
         return app_id, api_key
 
     def _fields(self, request: Request, content: bytes) -> dict[str, Any]:
-        """The body's fields. Raises RefusedError where its type or form is another."""
+        """The body's fields. Raises RefusedError if its type or form differs."""
         kind = self._reading.token_body
         if kind == "none":
             if content:
@@ -143,7 +143,7 @@ def _form(content: bytes) -> dict[str, Any]:
 
 
 def _jwt(lifetime_seconds: int) -> str:
-    """A JSON Web Token (RFC 7519) that nobody can verify, but everybody can read."""
+    """A JSON Web Token (RFC 7519) that no one can verify, but everyone can read."""
     now = int(time.time())
     parts = ({"alg": "HS256", "typ": "JWT"}, {"sub": "sandbox", "iat": now, "exp": now + lifetime_seconds})
     encoded = [json.dumps(part).encode() for part in parts]

@@ -86,7 +86,7 @@ def _vtt(reading: Reading, segments: tuple[Segment, ...]) -> str:
 
 def _rich_lines(segments: tuple[Segment, ...]) -> Iterator[str]:
     """Whatever a cue may have, and hours left out where they are zero."""
-    yield from ("WEBVTT - made by the sandbox", "", "NOTE", "This is no speech.", "")
+    yield from ("WEBVTT - made by the sandbox", "", "NOTE", "This is not speech.", "")
     for number, segment in enumerate(segments, 1):
         start, end = (
             _clock(seconds).removeprefix("00:") for seconds in (segment.start_seconds, segment.end_seconds)

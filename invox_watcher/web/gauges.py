@@ -1,6 +1,6 @@
 """What Prometheus reads of the present: is the daemon ready, what waits and where, how full are the disks?
 
-Each scrape asks anew, and never takes longer than a second. Names and units are as in `metrics`.
+Each scrape queries again, and never takes longer than a second. Names and units are as in `metrics`.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from invox_watcher import __version__
 from invox_watcher.events import Event
 from invox_watcher.job import State
 
-WebhookAnswer = Literal["taken", "refused", "not_stored"]
+WebhookAnswer = Literal["taken", "tested", "refused", "not_stored"]
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 # Otherwise there is a second series beside each counter and histogram, which nothing reads.
 prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]

@@ -23,7 +23,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from invox_watcher.errors import FolderError, InvoxError
 from invox_watcher.events import Event, log
-from invox_watcher.invox import MAX_BODY_BYTES, Receiver
+from invox_watcher.invox import MAX_BODY_BYTES, Receiver, only_tests
 from invox_watcher.web.metrics import CONTENT_TYPE as METRICS_TYPE
 from invox_watcher.web.metrics import WebhookAnswer
 
@@ -103,6 +103,9 @@ def _webhook(receiver: Receiver, on_webhook: Callable[[WebhookAnswer], None]) ->
                 log.error(Event.WEBHOOK_NOT_STORED, error=what)
                 on_webhook("not_stored")
                 return JSONResponse({"status": "try again"}, status_code=503)
+        if only_tests(body):  # ignored, but some senders only send results after a 2xx
+            on_webhook("tested")
+            return JSONResponse({"status": "nothing to take"})
         receiver.refused(body)
         on_webhook("refused")
         # One answer for malformed, forged, too large, too slow and unknown: it reveals nothing.
@@ -159,7 +162,7 @@ class _BoundedH11Protocol(H11Protocol):
         super().connection_lost(exc)
 
     def _drop_if_stuck(self) -> None:
-        """Drop a connection on which nothing began since the last check, and one whose request never ends."""
+        """Drop a connection that has been idle since the last check, and one whose request never ends."""
         waiting = self.cycle is None or self.cycle.response_complete
         self._checks = self._checks + 1 if self.cycle is self._last_cycle else 0
         if (waiting and self.cycle is self._last_cycle) or self._checks >= _CHECKS_OF_ONE_REQUEST:

@@ -105,7 +105,7 @@ def test_folders_moved_with_jobs_under_way_are_refused(tmp_path: Path, api: Sand
     clinic.config.write_text(moved)
     refused = clinic.run("run", "--once")
     assert refused.returncode == 78
-    assert f"recordings under way lie in {clinic.processing}, not in {tmp_path / 'new'}" in refused.stderr
+    assert f"recordings under way are in {clinic.processing}, not in {tmp_path / 'new'}" in refused.stderr
     clinic.config.write_text(before)
     assert clinic.once() == 0
     assert clinic.files(clinic.done) == ["smith.wav"]
@@ -236,7 +236,7 @@ def test_a_missing_result_is_given_up_and_retry_asks_first(tmp_path: Path, api: 
     assert clinic.once() == 1
     reason = json.loads((clinic.failed / "smith.wav.error.json").read_text())
     assert reason["code"] == "deadline"
-    assert {event["status"] for event in clinic.events("api_status_unknown")} == {"QUEUED"}
+    assert {event["status"] for event in clinic.events("api_status_unknown")} == {"ON_HOLD"}
 
     api.clear_faults()
     assert clinic.run("retry", "--all").returncode == 0

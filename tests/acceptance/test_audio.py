@@ -77,13 +77,13 @@ NOT_TAKEN = {
     "sound.wma": ("WMA", "Convert"),
     "sound.w64": ("Wave64", "Convert"),
     "sound.ra": ("RealMedia", "Convert"),
-    "film.mp4": ("MP4 video", "sound alone"),
-    "film.mov": ("QuickTime video", "sound alone"),
-    "film.webm": ("WebM video", "sound alone"),
-    "film.mkv": ("Matroska video", "sound alone"),
-    "film.ogv": ("Ogg video", "sound alone"),
-    "film.avi": ("AVI video", "sound alone"),
-    "film.wmv": ("WMV video", "sound alone"),
+    "film.mp4": ("MP4 video", "audio track"),
+    "film.mov": ("QuickTime video", "audio track"),
+    "film.webm": ("WebM video", "audio track"),
+    "film.mkv": ("Matroska video", "audio track"),
+    "film.ogv": ("Ogg video", "audio track"),
+    "film.avi": ("AVI video", "audio track"),
+    "film.wmv": ("WMV video", "audio track"),
 }
 PICTURES = {"photo.jpg": "JPEG image", "photo.png": "PNG image"}
 WITHOUT_DURATION = {"piped.flac", "live.webm"}  # by ffprobe

@@ -404,9 +404,7 @@ def test_watching_says_what_is_blocking(tmp_path: Path) -> None:
             def last() -> str:
                 return "".join(screen.screen[-1:])
 
-            wait_for(
-                "why it is not ready", lambda: last().startswith("Not ready: ") and "credentials" in last()
-            )
+            wait_for("why it is not ready", lambda: last().startswith("Not ready: ") and "a token" in last())
             process.terminate()
             assert process.wait(10) == 0
             wait_for("that there is no daemon", lambda: last().startswith("No daemon is running"))

@@ -100,3 +100,19 @@ def test_while_the_api_refuses_us_one_recording_is_the_probe(tmp_path: Path) -> 
         assert not engine.has_capacity
         assert engine.blocking_fault is not None
         assert engine.blocking_fault.exit_status is ExitStatus.PERMISSION
+
+
+def test_one_error_that_several_jobs_report_is_one_fault(tmp_path: Path) -> None:
+    """As a failed purchase of a token is, for which all of them waited."""
+    shared = ApiUnavailableError("no token")
+
+    def step(number: int, job: Job) -> Any:
+        raise shared if number <= 7 else ApiUnavailableError(f"down {number}")
+
+    journal, pipeline = Journal(tmp_path), _Steps(step)
+    with _running(journal, pipeline) as engine:
+        for _ in range(3):
+            engine.add(_identified(journal))
+        wait_for("it is reported seven times", lambda: pipeline.taken > 7)
+        assert not engine.api_is_unavailable
+        wait_for("others count", lambda: engine.api_is_unavailable)

@@ -89,7 +89,7 @@ def a_bad_day(root: Path, api: Sandbox) -> Clinic:
         write_wav(clinic.inbox / "smith.wav")
         wait_for("it is done", lambda: clinic.files(clinic.done) == ["smith.wav"])
         api.fault({"on": "upload", "do": "drop_reply"})
-        api.fault({"on": "status", "do": "unknown_status", "value": "QUEUED"})
+        api.fault({"on": "status", "do": "unknown_status", "value": "ON_HOLD"})
         api.fault({"on": "presign", "do": "status", "status": 403, "times": 2})
         write_wav(clinic.inbox / "jones.wav", pitch=500)
         wait_for("it is done", lambda: "jones.wav" in clinic.files(clinic.done))

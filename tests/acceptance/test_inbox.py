@@ -497,7 +497,7 @@ def test_a_file_without_capacity_is_offered_again_at_a_rescan(intake: Intake) ->
     ("error", "reason", "hint"),
     [
         (OSError(errno.EIO, "smith.wav"), "Input/output error", None),
-        (StorageError("processing/ is full", hint="Make room."), "processing/ is full", "Make room."),
+        (StorageError("processing/ is full", hint="Free up space."), "processing/ is full", "Free up space."),
     ],
 )
 def test_a_failed_claim_is_reported_once_and_retried(

@@ -278,7 +278,7 @@ def test_unknown_status(caller: Caller) -> None:
     request_id = caller.upload(b"x")
     fault(caller, "status", "unknown_status")
     fault(caller, "status", "unknown_status", value="ON_HOLD")
-    assert caller.status(request_id).json()["processingStatus"] == "QUEUED"
+    assert caller.status(request_id).json()["processingStatus"] == "ON_HOLD"
     assert caller.status(request_id).json()["processingStatus"] == "ON_HOLD"
     assert caller.result(request_id)["processingStatus"] == "COMPLETED"
 

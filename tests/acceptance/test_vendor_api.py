@@ -489,8 +489,13 @@ class TestConfiguredRequests:
 
 
 class TestStatuses:
+    @pytest.mark.parametrize("status", [409, 425])
+    def test_not_yet_is_pending(self, api: InvoxApi, vendor: Vendor, status: int) -> None:
+        vendor.answers[STATUS] = status, {"message": "Not yet"}
+        assert api.result("r-1").status is ReplyStatus.PENDING
+
     @pytest.mark.parametrize("path", [PRESIGN, STATUS, TOKEN])
-    @pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504, 599])
+    @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504, 599])
     def test_transient(self, api: InvoxApi, vendor: Vendor, path: str, status: int) -> None:
         vendor.answers[path] = status, {"message": "Busy"}, {"Retry-After": "7"}
         error = failure_of(lambda: api.presign("audio/wav") if path == PRESIGN else api.result("r-1"))
@@ -610,7 +615,6 @@ class TestPresignedUrl:
             {"presignedUrl": "https://storage.example/\r\nX: y"},
             {"requestId": None},
             {"requestId": ""},
-            {"requestId": "a b"},
             {"requestId": "a\x1bb"},
         ],
     )
@@ -677,11 +681,11 @@ class TestUpload:
             (400, "RequestTimeout", ApiUnavailableError),
             (400, "IncompleteBody", ApiUnavailableError),
             (400, "EntityTooLarge", ApiRejectedError),
-            (400, "", ApiRejectedError),
-            (404, "NoSuchBucket", ApiRejectedError),
-            (411, "MissingContentLength", ApiRejectedError),
+            (400, "", ApiRefusedError),
+            (404, "NoSuchBucket", ApiRefusedError),
+            (411, "MissingContentLength", ApiRefusedError),
             (413, "", ApiRejectedError),
-            (501, "NotImplemented", ApiRejectedError),
+            (501, "NotImplemented", ApiRefusedError),
             (408, "", ApiUnavailableError),
             (429, "", ApiUnavailableError),
             (500, "InternalError", ApiUnavailableError),
@@ -707,6 +711,15 @@ class TestUpload:
         if isinstance(error, ApiUnavailableError):
             assert error.retry_after_seconds == 9
         assert "s3cr3t" not in error.message
+
+    def test_a_rejection_after_a_success_is_the_recordings(self, api: InvoxApi, vendor: Vendor) -> None:
+        put(api, vendor)
+        vendor.answers[STORAGE] = 400, b""
+        assert type(failure_of(lambda: put(api, vendor))) is ApiRejectedError
+
+    def test_a_web_page_is_of_a_filter(self, api: InvoxApi, vendor: Vendor) -> None:
+        vendor.answers[STORAGE] = 403, b"<!DOCTYPE html><h1>Blocked</h1>"
+        assert failure_of(lambda: put(api, vendor)).code == "web_filter"
 
     def test_a_stop_during_it(self, client: HttpClient, vendor: Vendor) -> None:
         api = make_api(client, vendor.server.url)

@@ -55,7 +55,8 @@ def test_the_webhook_itself_is_used_if_configured(
 
 def test_always_uses_no_words_of_a_webhook(tmp_path: Path) -> None:
     with sandbox(tmp_path / "api", webhook_status_endpoint="unknown") as api:
-        clinic = webhook_clinic(tmp_path / "clinic", api, confirm="always")
+        polling = {"first_seconds": 0.1, "max_seconds": 0.5, "unknown_seconds": 0.3, "deadline_seconds": 1}
+        clinic = webhook_clinic(tmp_path / "clinic", api, confirm="always", polling=polling)
         daemon = clinic.start()
         write_wav(clinic.inbox / "smith.wav")
         wait_for("it is given up", lambda: "smith.wav" in clinic.files(clinic.failed))

@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import socket
 import subprocess
 import threading
@@ -112,12 +113,11 @@ def test_34_expired_urls_are_replaced_a_bounded_number_of_times(
     with sandbox(tmp_path / "api", url_lifetime_seconds=0) as api:
         clinic = Clinic(tmp_path / "clinic", api.base_url, watch=QUICK)
         write_wav(clinic.inbox / "smith.wav")
-        assert clinic.once() == 1
-        reason = reason_for(clinic, "smith.wav")
-        assert reason["code"] == "upload_url_refused"
-        assert "403 (AccessDenied)" in reason["message"]
-        assert "clock" in reason["hint"]
-        assert reason["request_id"] is None  # nothing was uploaded under any of them
+        assert clinic.once() == 77  # before storage has taken anything, the set-up is at fault
+        assert clinic.files(clinic.failed) == []
+        refused = clinic.events("api_refused")[0]
+        assert "403 (AccessDenied)" in refused["error"]
+        assert "clock" in refused["hint"]
         assert (api.stats()["presigns"], api.stats()["uploads"]) == (3, 0)
 
 
@@ -290,13 +290,13 @@ def test_37_a_call_whose_connection_is_lost_is_repeated(clinic: Clinic, api: San
     assert (api.stats()["uploads"], api.stats()["presigns"]) == (1, 1)
 
 
-def test_37_unconfirmed_uploads_are_not_repeated_forever(tmp_path: Path, api: Sandbox) -> None:
-    clinic = Clinic(tmp_path / "clinic", api.base_url, watch=QUICK, retry={"max_attempts": 3})
-    write_wav(clinic.inbox / "smith.wav")
-    api.fault({"on": "upload", "do": "status", "status": 504, "times": None})
-    assert clinic.once() == 1
-    reason_for(clinic, "smith.wav")
-    assert api.stats()["upload_attempts"] == 3
+def test_37_unconfirmed_uploads_are_not_repeated_forever(tmp_path: Path) -> None:
+    with sandbox(tmp_path / "api", readings=("upload-500-lost",)) as api:
+        clinic = Clinic(tmp_path / "clinic", api.base_url, watch=QUICK)
+        write_wav(clinic.inbox / "smith.wav")
+        assert clinic.once() == 1
+        assert reason_for(clinic, "smith.wav")["code"] == "upload_lost"
+        assert api.stats()["upload_attempts"] == 3
 
 
 def test_37_an_uncertain_upload_is_waited_for_for_the_full_time(tmp_path: Path) -> None:
@@ -341,16 +341,15 @@ def test_37_an_uncertain_upload_is_waited_for_for_the_full_time(tmp_path: Path) 
 
 
 NONSENSE = [
-    ({"do": "html"}, "not a JSON object (text/html"),
-    ({"do": "truncate", "declared": "half"}, "not a JSON object (application/json"),
+    ({"do": "html"}, "is a web page|with text/html.* where JSON was expected"),
+    ({"do": "truncate", "declared": "half"}, "has no token|with application/json.* where JSON was expected"),
     ({"do": "truncate", "declared": "whole"}, "was cut short"),
-    ({"do": "huge", "bytes": 64 << 20}, "exceeds 32 MiB"),
+    ({"do": "huge", "bytes": 129 << 20}, "too large: more than 128 MiB"),
 ]
 MISSING = [
-    ("token", "accessToken", "has none of accessToken, access_token, token"),
+    ("token", "accessToken", "has no token in one of the usual places (api.token.field)"),
     ("presign", "presignedUrl", "has no usable presignedUrl"),
     ("presign", "requestId", "has no usable requestId"),
-    ("status", "transcription", "`transcription` is missing"),
 ]
 
 
@@ -364,7 +363,7 @@ def test_38_a_malformed_reply_is_reported_and_retried(
     assert_done(clinic, "smith.wav")
     (event,) = clinic.events("step_retry")
     assert event["code"] == "api_protocol"
-    assert words in event["error"]
+    assert re.search(words, event["error"])
     assert api.stats()["uploads"] == 1
 
 
@@ -380,11 +379,20 @@ def test_38_a_missing_field_is_named(
     assert api.stats()["uploads"] == 1
 
 
-def test_38_an_unknown_status_is_named_and_waited_out(clinic: Clinic, api: Sandbox) -> None:
-    api.fault({"on": "status", "do": "unknown_status", "value": "QUEUED"})
+def test_38_words_come_from_the_vtt_if_segments_are_missing(clinic: Clinic, api: Sandbox) -> None:
+    api.fault({"on": "status", "do": "missing_field", "field": "transcription", "times": 3})
     assert clinic.once() == 0
     assert_done(clinic, "smith.wav")
-    assert [event["status"] for event in clinic.events("api_status_unknown")] == ["QUEUED"]
+    assert json.loads((clinic.outbox / "smith.json").read_text())["segments"]
+    assert retry_codes(clinic) == []
+    assert api.stats()["uploads"] == 1
+
+
+def test_38_an_unknown_status_is_named_and_waited_out(clinic: Clinic, api: Sandbox) -> None:
+    api.fault({"on": "status", "do": "unknown_status", "value": "ON_HOLD"})
+    assert clinic.once() == 0
+    assert_done(clinic, "smith.wav")
+    assert [event["status"] for event in clinic.events("api_status_unknown")] == ["ON_HOLD"]
 
 
 # ---- 39: redirections --------------------------------------------------------------------------------------

@@ -83,13 +83,13 @@ class Failure(Way):
 
 
 class Retry(Way):
-    """That of a recording which the API rejected, and which `retry` puts back into the inbox."""
+    """That of a recording which storage rejected, and which `retry` puts back into the inbox."""
 
     arguments = ("retry", "--all")
 
     def begin(self, number: int) -> None:
         super().begin(number)
-        self.api.fault({"on": "presign", "do": "status", "status": 400})
+        self.api.fault({"on": "upload", "do": "status", "status": 413})
         assert self.zygote.once(self.clinic) == 1
         assert self.clinic.files(self.clinic.failed) == ["ward 3/smith.wav", "ward 3/smith.wav.error.json"]
 

@@ -1,4 +1,4 @@
-"""FAULTS.md 70: a source that is mirrored into the inbox again and again adds nothing (intake.on_duplicate: skip)."""
+"""FAULTS.md 70: a source that is mirrored into the inbox again and again adds nothing."""
 
 from __future__ import annotations
 

@@ -308,7 +308,7 @@ def test_06_a_shrinking_recording_ends_its_upload_at_once(tmp_path: Path) -> Non
         assert (clinic.failed / "smith.wav").stat().st_size == 100_000
         reason = reason_for(clinic, "smith.wav")
         assert reason["code"] == "changed_during_upload"
-        assert "into the inbox again" in reason["hint"]
+        assert "to the inbox again" in reason["hint"]
         assert clinic.files(clinic.outbox) == ["next.json", "next.srt"]
         assert uploaded(api) == [sha256((clinic.done / "next.wav").read_bytes())]
 
@@ -478,7 +478,7 @@ REFUSED: dict[str, tuple[str | bytes, str, str, str]] = {
     "text.wav": (b"Dear colleague,\nthank you for this patient.\n" * 9, "not_audio", "plain text", ""),
     "letter.wav": (b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n1 0 obj" + bytes(500), "not_audio", "PDF", ""),
     "photo.wav": ("photo.jpg", "not_audio", "JPEG", ""),
-    "film.m4a": ("film.mp4", "unsupported_format", "MP4 video", "sound alone"),
+    "film.m4a": ("film.mp4", "unsupported_format", "MP4 video", "audio track"),
     "device.wav": (b"\x03dss" + DICTATION, "unsupported_format", "DSS", "dictation device"),
     "device.dss": (b"\x02dss" + DICTATION, "unsupported_format", "DSS", "dictation device"),
     "device.ds2": (b"\x03ds2" + DICTATION, "unsupported_format", "DS2", "dictation device"),

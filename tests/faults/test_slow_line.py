@@ -17,7 +17,6 @@ from tests.kit.clinic import Clinic, running, sandbox, wait_for
 from tests.kit.loopback import Peer, serve, slow_line
 from tests.kit.recordings import write_sparse_wav, write_wav
 
-
 # ---- 67: slow lines ----------------------------------------------------------------------------------------
 
 

@@ -1,4 +1,4 @@
-"""FAULTS.md 74: the twenty thousandth of a name, a byte order mark in a credential, process 1 of a container."""
+"""FAULTS.md 74: many recordings of one name, a byte order mark in a credential, process 1 of a container."""
 
 from __future__ import annotations
 

@@ -128,7 +128,7 @@ def test_26_a_full_disk_at_the_delivery_pauses_the_intake(
             wait_for("it is ready", lambda: readiness(clinic) == (200, {}))
         assert_kept(clinic, api, contents)
         assert len(clinic.events("storage_error")) == len(clinic.events("storage_recovered")) == 1
-        assert "Make room" in clinic.events("storage_error")[0]["hint"]
+        assert "Free up space" in clinic.events("storage_error")[0]["hint"]
 
 
 @pytest.mark.needs("root")

@@ -1,4 +1,4 @@
-"""What readers take for single characters, and what is several code points each. Not from the library under test."""
+"""What readers take for single characters, most of several code points; not from a library."""
 
 from __future__ import annotations
 

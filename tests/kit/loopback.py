@@ -181,10 +181,10 @@ def make_certificate(folder: Path, name: str = "IP:127.0.0.1") -> tuple[Path, ss
 
 @contextlib.contextmanager
 def slow_line(port: int, bytes_per_second: int, *, stalls_after: int | None = None) -> Iterator[int]:
-    """A port from which everything goes on to `port`, no faster than that; answers come at once.
+    """A port from which everything is forwarded to `port`, no faster than that; answers come at once.
 
-    Its buffers are small, so that a sender waits for the line, as for a real one. `stalls_after` so many bytes
-    of a connection, nothing more gets through.
+    Its buffers are small, so that a sender waits for the line, as for a real one. Nothing gets through after
+    the first `stalls_after` bytes of a connection.
     """
     listener = socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)

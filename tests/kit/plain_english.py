@@ -168,6 +168,8 @@ def _comments(file: Path, source: str) -> Iterator[Prose]:
 
 
 def files() -> list[Path]:
-    """Everything that people read: the package, the pages, the example configuration, the units."""
-    found = [*PACKAGE.rglob("*.py"), *(ROOT / "docs").glob("*.md"), *(ROOT / "systemd").iterdir()]
+    """Everything that people read: the package, the pages, the examples, the units."""
+    found = [*PACKAGE.rglob("*.py"), *(ROOT / "systemd").iterdir()]
+    for kind in ("*.md", "*.yml", "*.json", "*.conf"):
+        found += (ROOT / "docs").glob(kind)
     return sorted([*found, ROOT / "README.md", ROOT / "config.example.yaml"])

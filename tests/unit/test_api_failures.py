@@ -74,7 +74,7 @@ CALLS: list[tuple[int, Any, type[ApiError], str, list[str]]] = [
         {"message": "language is required"},
         ApiRejectedError,
         "api_rejected",
-        ["api.version", "api.mime_types", "api.presign_fields", "api.headers"],
+        ["api.presign_fields", "api.version", "api.headers"],
     ),
     *[
         (status, {}, ApiRejectedError, "api_rejected", ["api.presign_fields"])
@@ -118,14 +118,24 @@ TOKENS: list[tuple[int, Any, type[ApiError], str, list[str]]] = [
     *[(status, {}, ApiUnavailableError, "api_unavailable", []) for status in (408, 425, 429, 500, 503)],
     (404, {}, ApiRefusedError, "token_not_found", ["api.token", "url", "method"]),
     (404, HTML, ApiRefusedError, "token_not_found", ["api.token", "url", "method"]),
-    (405, {}, ApiRefusedError, "token_not_found", ["method"]),
+    (405, {}, ApiRefusedError, "token_request", ["api.token.method, then"]),
     (403, {"message": "Missing Authentication Token"}, ApiRefusedError, "token_not_found", ["url"]),
-    (403, {"message": "Forbidden"}, ApiRefusedError, "token_not_found", ["url"]),
+    (403, {"message": "Forbidden"}, ApiRefusedError, "token_not_found", ["api.headers, api.token.url"]),
     (403, HTML, ApiRefusedError, "web_filter", ["api.proxy"]),
     *[
-        (status, {}, ApiRefusedError, "token_request", ["api.token.form", ".json", ".headers"])
-        for status in (406, 415, 422)
+        (
+            status,
+            {},
+            ApiRefusedError,
+            "token_request",
+            ["api.token.json, api.token.form and api.token.headers"],
+        )
+        for status in (406, 411, 415, 422)
     ],
+    (400, {"message": "No"}, ApiRefusedError, "token_request", ["check api.token.form, api.token.json"]),
+    (400, {"error": "unsupported_grant_type"}, ApiRefusedError, "token_request", ["check api.token.form"]),
+    (400, {"message": "No such header."}, ApiRefusedError, "token_request", ["check api.token.headers"]),
+    (400, {"error": "invalid_client"}, ApiRefusedError, "credentials", ["credentials.api_key"]),
     (400, {"message": "version is not supported"}, ApiRefusedError, "token_request", ["api.version"]),
     *[
         (
@@ -133,9 +143,9 @@ TOKENS: list[tuple[int, Any, type[ApiError], str, list[str]]] = [
             {"message": "No"},
             ApiRefusedError,
             "credentials",
-            ["credentials.app_id", "credentials.api_key", "api.token", "api.headers"],
+            ["credentials.app_id", "credentials.api_key", "api.token.json", "api.headers"],
         )
-        for status in (400, 401, 403, 409, 411, 413)
+        for status in (401, 403, 409, 413)
     ],
 ]
 

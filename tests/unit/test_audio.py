@@ -81,7 +81,7 @@ def test_a_program_and_an_office_document(tmp_path: Path) -> None:
 @pytest.mark.parametrize("data", [b"RIF", b"R", b"fLa", b"Ogg", b"\0\0\0\x20ft", b"ID", b"\x1a\x45", b"#!A"])
 def test_the_first_bytes_of_a_recording_are_waited_for(data: bytes) -> None:
     assert (identify_bytes(data).format, identify_bytes(data).completeness) == (
-        "the beginning of a recording",
+        "beginning of a recording",
         UNFINISHED,
     )
 
@@ -92,7 +92,7 @@ def test_a_short_note_is_not_waited_for() -> None:
 
 def test_zeros_are_a_recording_to_come() -> None:
     info = identify_bytes(bytes(100_000))
-    assert (info.format, info.completeness) == ("nothing but zeros so far", UNFINISHED)
+    assert (info.format, info.completeness) == ("only zeros so far", UNFINISHED)
 
 
 def test_frames_that_do_not_agree_with_each_other_are_no_mp3() -> None:

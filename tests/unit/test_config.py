@@ -215,7 +215,7 @@ WRONG_VALUES = [
     ("polling:\n  max_seconds: 31536001", "9: polling.max_seconds: must be less than or equal to 31536000"),
     (
         "webhook:\n  public_url: https://me:hunter2@dictation.example.com/webhook",
-        "9: webhook.public_url: must not hold a user name, a password or a fragment (#)",
+        "9: webhook.public_url: must not contain a user name, a password or a fragment (#)",
     ),
     (
         "webhook:\n  public_url: dictation.example.com",
@@ -225,17 +225,17 @@ WRONG_VALUES = [
     ("retention:\n  done_days: 0", "9: retention.done_days: must be greater than or equal to 1"),
     (
         "retention:\n  failed_days: 31\n  journal_days: 30",
-        "9: retention.failed_days: must not be more than journal_days (30), but is 31",
+        "9: retention.failed_days: must not be greater than journal_days (30), but is 31",
     ),
     (
         "hooks:\n  on_done: [notify-ward]",
         "9: hooks.on_done: must begin with the absolute path of a program, "
-        "as in [/usr/local/bin/notify-ward]",
+        "for example [/usr/local/bin/notify-ward]",
     ),
     (
         "hooks:\n  on_failed: []",
         "9: hooks.on_failed: must begin with the absolute path of a program, "
-        "as in [/usr/local/bin/notify-ward]",
+        "for example [/usr/local/bin/notify-ward]",
     ),
     ("outputs:\n  formats: []", "9: outputs.formats: must not be empty"),
     ("outputs:\n  formats: [srt, srt]", "9: outputs.formats: must not contain duplicates"),
@@ -308,8 +308,8 @@ WRONG_KEYS = [
     ),
     (
         "base_url: http://127.0.0.1.example.com",
-        "must be https: with plain http anyone on the network could read tokens and patients' words "
-        "(plain http is accepted for this machine only, for example http://127.0.0.1:8080)",
+        "must be https: with plain http anyone on the network could read tokens and patients' "
+        "words (plain http is accepted for this machine only, for example http://127.0.0.1:8080)",
     ),
     (
         "base_url: https://me:hunter2@api.example.com",
@@ -320,7 +320,7 @@ WRONG_KEYS = [
     ("version: 2025-11-01", "must be text: put it in quotes"),
     ("presign_path: oauth", "must be the path of a URL, starting with /"),
     ("token_path: /oauth", "is not a known key: did you mean api.token?"),
-    ("mime_types: [wav]", "must be a type such as audio/wav"),
+    ("mime_types: [wav]", "must be a MIME type such as audio/wav"),
     (
         "proxy: socks5://me:hunter2@p",
         "must be a URL with http or https and a host, for example https://api.example.com",
@@ -336,16 +336,16 @@ WRONG_VENDOR_KEYS = [
     ),
     (
         "token: {url: 'http://evil.example/x'}",
-        "token.url: must be https: over plain http anyone on the way could read tokens and patients' words "
-        "(plain http is accepted for this machine only, such as http://127.0.0.1:8080)",
+        "token.url: must be https: with plain http anyone on the network could read tokens and patients' "
+        "words (plain http is accepted for this machine only, for example http://127.0.0.1:8080)",
     ),
     (
         "token: {url: 'https://a.example/x?k=hunter2'}",
-        "token.url: must not hold a query (?) or a fragment (#)",
+        "token.url: must not contain a query (?) or a fragment (#)",
     ),
-    ("token: {url: 'https://me:hunter2@a.example'}", "token.url: must not hold a user name or password"),
+    ("token: {url: 'https://me:hunter2@a.example'}", "token.url: must not contain a user name or password"),
     ("token: {method: PUT}", "token.method: must be 'POST' or 'GET'"),
-    ("token: {json: [hunter2]}", "token.json: must be a mapping of keys to values"),
+    ("token: {json: [hunter2]}", "token.json: must be a mapping (key: value)"),
     ("token: {json_body: {a: hunter2}}", "token.json_body: is not a known key: did you mean api.token.json?"),
     ("token: {form: {a: 5}}", "token.form.a: must be text: put it in quotes"),
     ("token: {lifetime_seconds: 0}", "token.lifetime_seconds: must be greater than 0"),
@@ -450,7 +450,7 @@ class TestWhatIsWrong:
         found = problems(write(with_section("webhook:\n  enabled: true")))
         assert [line.partition(". ")[0] for line in found] == [
             "line 3: credentials.app_secret: is missing",
-            "line 8: webhook.public_url: is needed when webhook.enabled is true",
+            "line 8: webhook.public_url: is required if webhook.enabled is true",
         ]
 
     def test_everything_at_once_in_the_order_of_the_file(self, write: Write) -> None:

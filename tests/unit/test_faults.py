@@ -15,6 +15,7 @@ from invox_watcher.recording import FileIdentity
 
 UNAVAILABLE = errors.FoldersGoneError("The share is unavailable.")
 USUAL = Circumstances(max_attempts=3)
+AT_FAULT = Circumstances(3, recording_is_at_fault=True)
 
 
 def job(state: State = State.WAITING, attempts: int = 0) -> Job:
@@ -65,9 +66,19 @@ TABLE = [
 def test_what_follows_the_first_error(error: Exception, action: Action) -> None:
     verdict = judge(error, job(), USUAL)
     assert verdict.action is action
-    assert verdict.attempts == (1 if action is RETRY else 0)
+    blameless = (errors.ApiRefusedError, errors.ApiUnavailableError)
+    spent = action is RETRY and not isinstance(error, blameless)
+    assert verdict.attempts == spent
     if isinstance(error, InvoxError):
         assert verdict.error is error
+
+
+def test_a_fault_of_the_set_up_uses_up_no_attempt() -> None:
+    odd_reply = errors.ApiUnavailableError("x", code="api_protocol")
+    for error in (errors.ApiRefusedError("x"), odd_reply):
+        verdict = judge(error, job(State.IDENTIFIED, attempts=9), USUAL)
+        assert (verdict.action, verdict.attempts) == (RETRY, 9)
+    assert judge(odd_reply, job(State.WAITING, attempts=9), AT_FAULT).action is FAIL
 
 
 def test_the_table_above_is_complete() -> None:
@@ -95,13 +106,13 @@ def test_a_defect_is_named_by_its_place_alone() -> None:
 
 @pytest.mark.parametrize("attempts", [0, 1])
 def test_attempts_below_the_limit_are_retried(attempts: int) -> None:
-    verdict = judge(errors.ApiUnavailableError("x"), job(attempts=attempts), USUAL)
+    verdict = judge(errors.ApiUnavailableError("x"), job(attempts=attempts), AT_FAULT)
     assert (verdict.action, verdict.attempts) == (RETRY, attempts + 1)
 
 
 @pytest.mark.parametrize("state", sorted(ACTIVE))
 def test_the_last_attempt_fails_unless_only_filing_is_left(state: State) -> None:
-    verdict = judge(errors.ApiUnavailableError("x"), job(state, attempts=2), USUAL)
+    verdict = judge(errors.ApiUnavailableError("x"), job(state, attempts=2), AT_FAULT)
     assert verdict.action is (RETRY if state in (State.DELIVERED, State.FAILING) else FAIL)
 
 
@@ -128,6 +139,11 @@ def test_a_recording_vanishes_when_it_is_missing_twice() -> None:
     missing = errors.RecordingVanishedError("x")
     assert judge(missing, job(), USUAL).action is Action.CHECK_AGAIN
     assert judge(missing, job(), Circumstances(3, was_missing=True)).action is Action.VANISH
+
+
+def test_an_outage_spends_no_attempt_before_the_breaker_opens() -> None:
+    verdict = judge(errors.ApiUnavailableError("x"), job(attempts=2), USUAL)
+    assert (verdict.action, verdict.attempts) == (RETRY, 2)
 
 
 def test_an_outage_spends_no_attempt() -> None:

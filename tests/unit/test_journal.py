@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from invox_watcher.errors import JournalError, Reason, StaleStateError
+from invox_watcher.invox import NoticeOutcome, WebhookNotice
 from invox_watcher.job import TRANSITIONS, Failure, Job, Payload, State, new_job_id
 from invox_watcher.journal.journal import Journal, NameReservedError
 from invox_watcher.recording import FileIdentity
@@ -252,6 +253,30 @@ def test_an_abandoned_request_is_polled_before_a_new_upload(
 def test_a_request_that_ended_in_error_is_not_polled_again(journal: Journal) -> None:
     journal.move(uploaded(journal), State.FAILING, failure=REPORTED)
     assert identified(journal, later=1).request_id is None
+
+
+def test_an_acknowledged_upload_stays_acknowledged_for_a_retry(journal: Journal) -> None:
+    first = uploaded(journal)
+    journal.move(first, State.FAILING)
+    again = identified(journal)
+    assert again.uploaded_at is not None
+    assert (again.request_id, again.uploaded_at) == (first.request_id, first.uploaded_at)
+
+
+def test_a_signature_over_the_body_replaces_one_that_is_not(journal: Journal) -> None:
+    uploaded(journal)
+
+    def record(words: str, *, covers_body: bool) -> NoticeOutcome:
+        notice = WebhookNotice("r-1", {"text": words}, f"signature of {words}", words, covers_body)
+        return journal.record_notice(notice)
+
+    assert record("forged", covers_body=False) is NoticeOutcome.NEW
+    assert record("genuine", covers_body=True) is NoticeOutcome.NEW
+    assert record("genuine", covers_body=True) is NoticeOutcome.REPEATED
+    assert record("forged", covers_body=False) is NoticeOutcome.CONTRADICTS
+    stored = journal.notice("r-1")
+    assert stored is not None
+    assert (stored.payload, stored.covers_body) == ({"text": "genuine"}, True)
 
 
 def test_how_long_the_api_takes_is_learned_from_what_was_polled(journal: Journal) -> None:

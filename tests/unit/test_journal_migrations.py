@@ -107,7 +107,8 @@ def test_every_job_of_an_old_journal_is_read(tmp_path: Path) -> None:
         assert (failed.failure.retry_can_help, failed.refusal.retry_can_help) == (False, False)
         notice = journal.notice(str(waiting.request_id))
         assert notice is not None
-        assert notice[0] == {"requestId": waiting.request_id, "processingStatus": "COMPLETED"}
+        assert not notice.covers_body
+        assert notice.payload == {"requestId": waiting.request_id, "processingStatus": "COMPLETED"}
         assert journal.reply(jobs["transcribed.wav"].id) is not None
         assert [entry.state for entry in journal.history(waiting.id)][-1] == "waiting"
 

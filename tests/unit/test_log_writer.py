@@ -1,4 +1,4 @@
-"""The log's thread: lines in order and whole, whatever its sink does, and no time lost by a sink that hangs."""
+"""The log's thread: lines whole and in order, and no time lost if their sink hangs."""
 
 from __future__ import annotations
 

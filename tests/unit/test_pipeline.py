@@ -49,7 +49,10 @@ class Api:
         if self.loses_answers:
             raise UploadUncertainError("no answer")
 
-    def result(self, request_id: str) -> TranscriptionReply:
+    def has_stored(self, mime_type: str) -> bool:
+        return True
+
+    def result(self, request_id: str, *, duration_seconds: float | None) -> TranscriptionReply:
         return parse_reply(self.answer)
 
 

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from invox_watcher.errors import ApiRejectedError, ApiUnavailableError, RequestUnknownError
+from invox_watcher.errors import ApiRefusedError, ApiRejectedError, ApiUnavailableError, RequestUnknownError
 from invox_watcher.invox import TranscriptionReply, parse_reply
 from invox_watcher.job import Job, State
+from invox_watcher.journal import StoredNotice
 from invox_watcher.processing.polling import (
     ApiAnswer,
     Decision,
@@ -245,9 +246,10 @@ class Vendor:
     def __init__(self) -> None:
         self.answer: Any = STILL
         self.webhook: Any = None
+        self.covers_body = False
         self.asked = 0
 
-    def result(self, request_id: str) -> TranscriptionReply:
+    def result(self, request_id: str, *, duration_seconds: float | None) -> TranscriptionReply:
         assert request_id == "r-1"
         self.asked += 1
         if isinstance(self.answer, Exception):
@@ -255,7 +257,7 @@ class Vendor:
         return parse_reply(self.answer)
 
     def notice(self, request_id: str) -> Any:
-        return None if self.webhook is None else (self.webhook, START)
+        return None if self.webhook is None else StoredNotice(self.webhook, START, self.covers_body)
 
     def transcription_ratios(self, delivered_by: str) -> list[float]:
         return []
@@ -277,11 +279,13 @@ def test_a_denial_is_believed_after_a_while(clocks: Clocks) -> None:
     vendor = Vendor()
     polls = poller(vendor, clocks, unknown_seconds=30)
     vendor.answer = NOT_FOUND
-    assert found(polls.poll(waiting_job())) == "pending"
+    uncertain = waiting_job(State.UPLOADING)
+    assert found(polls.poll(uncertain)) == "pending"
     clocks.pass_seconds(29)
-    assert found(polls.poll(waiting_job())) == "pending"
+    assert found(polls.poll(uncertain)) == "pending"
     clocks.pass_seconds(1)
-    assert found(polls.poll(waiting_job())) == "unknown"
+    assert found(polls.poll(uncertain)) == "unknown"
+    assert found(polls.poll(waiting_job())) == "pending"  # what storage has acknowledged is waited for
     vendor.answer = HELLO
     assert found(polls.poll(waiting_job())) == "polling"
 
@@ -314,15 +318,48 @@ def test_auto_learns_that_the_api_has_no_such_results(clocks: Clocks) -> None:
     assert found(polls.poll(another)) == "webhook", "at once"
 
 
-def test_a_rejected_poll_is_an_error_unless_a_webhook_came(clocks: Clocks) -> None:
+def test_a_rejected_poll_is_a_denial_if_a_webhook_may_come(clocks: Clocks) -> None:
     vendor = Vendor()
     vendor.answer = REJECTED
-    for confirm in ("auto", "always", "never", None):
-        with pytest.raises(ApiRejectedError):
-            poller(vendor, clocks, confirm).poll(waiting_job())
+    for confirm in ("auto", "always", "never"):
+        assert found(poller(vendor, clocks, confirm).poll(waiting_job())) == "pending"
     vendor.webhook = HELLO
+    assert found(poller(vendor, clocks, "always").poll(waiting_job())) == "pending"
+
+
+def test_a_rejected_poll_is_the_set_ups_until_one_is_answered(clocks: Clocks) -> None:
+    vendor = Vendor()
+    polls = poller(vendor, clocks)
+    for answer in (REJECTED, RequestUnknownError("x", code="not_found", status=404)):
+        vendor.answer = answer
+        with pytest.raises(ApiRefusedError):
+            polls.poll(waiting_job())
+    vendor.answer = STILL
+    polls.poll(waiting_job())
+    vendor.answer = RequestUnknownError("x", code="not_found", status=404)
+    assert found(polls.poll(waiting_job())) == "pending"
+    vendor.answer = REJECTED
     with pytest.raises(ApiRejectedError):
-        poller(vendor, clocks, "always").poll(waiting_job())
+        polls.poll(waiting_job())
+
+
+def test_words_that_a_signature_covers_are_not_confirmed(clocks: Clocks) -> None:
+    vendor = Vendor()
+    vendor.webhook, vendor.covers_body = HELLO, True
+    outcome = poller(vendor, clocks, "auto").poll(waiting_job())
+    assert (found(outcome), outcome.asked_api, vendor.asked) == ("webhook", False, 0)
+    assert found(poller(vendor, clocks, "always").poll(waiting_job())) == "pending"
+
+
+def test_auto_learns_that_such_results_stay_pending(clocks: Clocks) -> None:
+    vendor = Vendor()
+    vendor.webhook = HELLO
+    polls = poller(vendor, clocks, "auto", unknown_seconds=30)
+    assert found(polls.poll(waiting_job())) == "pending"
+    clocks.pass_seconds(600)
+    assert found(polls.poll(waiting_job())) == "webhook"
+    clocks.jump(-570)  # a webhook that came half a minute ago
+    assert found(polls.poll(waiting_job())) == "webhook"
 
 
 def test_an_outage_is_no_answer(clocks: Clocks) -> None:

@@ -51,7 +51,7 @@ def test_each_in_a_place_of_its_own(payload: dict[str, Any]) -> None:
     assert presigned(payload) == PresignedUpload(URL, "r-1")
 
 
-@pytest.mark.parametrize("unusable", [None, "", " ", True, 1.5, [], {}, "a b", "a\nb", "a\x1bb", "ü"])
+@pytest.mark.parametrize("unusable", [None, "", " ", True, 1.5, [], {}, "a\nb", "a\x1bb"])
 @pytest.mark.parametrize("key", ["presignedUrl", "requestId"])
 def test_what_is_missing_is_named_and_not_quoted(key: str, unusable: object) -> None:
     assert read_presigned(GOOD | {key: unusable}) == f"has no usable {key}"

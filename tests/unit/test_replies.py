@@ -375,7 +375,7 @@ class TestVtt:
     @pytest.mark.parametrize("newline", ["\n", "\r\n", "\r"])
     def test_voices_entities_ids_and_notes(self, mark: str, newline: str) -> None:
         assert self.parsed(mark + VTT.replace("\n", newline)) == [
-            ("Good morning,\nMrs. Müller <&>", 0.5, 2.2, "Doctor"),
+            ("Good morning, Mrs. Müller <&>", 0.5, 2.2, "Doctor"),
             ("Yes.", 62.0, 63.0, "Speaker_01"),
             ("And you?", 62.0, 63.0, "Doctor"),
         ]
@@ -483,6 +483,7 @@ transcription\[\d+\] has no text: left out
 the state is COMPLETED, but `transcription` is {kinds}
 the transcription is one text without times
 the words are from vttTranscription
+no segment has a time: the times are estimated
 times are in milliseconds"""
     for repair in parse_reply(payload, duration_seconds=60.0).repairs:
         assert any(re.fullmatch(pattern, repair) for pattern in known.splitlines())

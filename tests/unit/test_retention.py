@@ -1,4 +1,4 @@
-"""Retention mistrusts the clock: while it may be wrong nothing is deleted, and no age is counted from a wrong time."""
+"""Retention mistrusts the clock: while it may be wrong nothing is deleted, and no wrong time counts."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
 
 def ended(journal: Journal, name: str, at: datetime, *, confirmed: bool = True) -> Job:
     """A job that ended then, by this machine's clock."""
-    with mock.patch("invox_watcher.journal.journal.utc_now", lambda: at):
+    with mock.patch("invox_watcher.journal.journal.utc_now", return_value=at):
         job = Job(new_job_id(), State.DELIVERED, name, FileIdentity(1, 1, 1, 1), received_at=at)
         journal.add(job)
         return journal.move(job, State.DONE, filed_as=name, detail={} if confirmed else UNCONFIRMED_CLOCK)
@@ -133,7 +133,7 @@ class House:
         """As at the start, and at every hour."""
         with (
             mock.patch("invox_watcher.retention.log.warning", self._log),
-            mock.patch("invox_watcher.retention.utc_now", lambda: NOW),
+            mock.patch("invox_watcher.retention.utc_now", return_value=NOW),
         ):
             self.retention._sweep(threading.Event())
 
@@ -158,7 +158,9 @@ def house(tmp_path: Path, journal: Journal) -> Iterator[House]:
     database.close()
     audit = AuditLog(tmp_path / "state")
     witness = Witness()
-    retention = Retention(Ages(30, 30, 30, 30), journal.finished, folders, audit, lambda: None, witness)
+    retention = Retention(
+        Ages(30, 30, 30, 30), journal.finished, folders, audit, unavailable=lambda: None, witness=witness
+    )
     yield House(folders, journal, witness, retention, [])
     audit.close()
 
@@ -205,7 +207,7 @@ def test_each_reason_is_logged_and_one_that_comes_back_again(house: House) -> No
 
 def test_the_api_is_not_asked_for_nothing(house: House) -> None:
     (house.folders.done / "smith.wav").unlink()
-    with mock.patch("invox_watcher.retention.utc_now", lambda: YEAR_2001 + 29 * DAYS):
+    with mock.patch("invox_watcher.retention.utc_now", return_value=YEAR_2001 + 29 * DAYS):
         house.retention._sweep(threading.Event())
     assert house.witness.asked == 0
 

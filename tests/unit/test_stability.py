@@ -31,7 +31,7 @@ def test_a_file_settles_only_while_nothing_about_it_changes() -> None:
     assert tracker.settled("a", 104)
 
 
-def test_an_examination_falls_due_once() -> None:
+def test_a_check_is_due_once() -> None:
     tracker = Tracker(settle_seconds=2, patience_seconds=10)
     tracker.see("a", snapshot(1), now=100)
     assert tracker.next_due() == 102
@@ -42,7 +42,7 @@ def test_an_examination_falls_due_once() -> None:
     assert tracker.next_due() == 102
 
 
-def test_a_file_that_keeps_changing_is_examined_nevertheless() -> None:
+def test_a_file_that_keeps_changing_is_checked_all_the_same() -> None:
     tracker = Tracker(settle_seconds=2, patience_seconds=10)
     for now in range(5):
         tracker.see("a", snapshot(now), now)
@@ -89,7 +89,7 @@ def test_files_without_capacity_return_in_their_order() -> None:
     assert tracker.pop_held() == "c"
 
 
-def test_a_file_held_open_is_examined_soon_then_less_often() -> None:
+def test_a_file_held_open_is_checked_soon_then_less_often() -> None:
     tracker = Tracker(settle_seconds=30, patience_seconds=600)
     tracker.see("a", snapshot(), now=100)
     tracker.hold_open("a", 100)
@@ -131,15 +131,15 @@ def test_counts_and_due_times_stay_true(steps: list[tuple[str, int, int]]) -> No
     assert tracker.next_due() is None
 
 
-# How soon a file is examined again after each outcome; it was seen at 100 and last changed at 101.
+# How soon a file is checked again after each outcome; it was seen at 100 and last changed at 101.
 AFTER = [
     ("settle", lambda tracker: tracker.settle("a"), Stage.SETTLING, 103),
     ("hold_unfinished", lambda tracker: tracker.hold_unfinished("a"), Stage.UNFINISHED, 111),
     ("mark_unfinished", lambda tracker: tracker.mark_unfinished("a"), Stage.UNFINISHED, 102),
     ("hold_open", lambda tracker: tracker.hold_open("a", 101), Stage.SETTLING, 102),
-    ("wait_for_room", lambda tracker: tracker.wait_for_room("a"), Stage.WAITING, None),
-    ("trouble", lambda tracker: tracker.trouble("a", 101), Stage.TROUBLED, None),
-    ("look_now", lambda tracker: tracker.look_now("a", 101), Stage.SETTLING, 101),
+    ("hold", lambda tracker: tracker.hold("a"), Stage.HELD, None),
+    ("mark_error", lambda tracker: tracker.mark_error("a", 101), Stage.ERROR, None),
+    ("check_now", lambda tracker: tracker.check_now("a", 101), Stage.SETTLING, 101),
 ]
 
 
@@ -160,12 +160,12 @@ def test_each_outcome_has_its_stage_and_its_next_time(
     [
         (lambda tracker: tracker.settle("a"), Stage.SETTLING),
         (lambda tracker: tracker.hold_unfinished("a"), Stage.UNFINISHED),
-        (lambda tracker: tracker.wait_for_room("a"), Stage.SETTLING),
-        (lambda tracker: tracker.trouble("a", 100), Stage.SETTLING),
+        (lambda tracker: tracker.hold("a"), Stage.SETTLING),
+        (lambda tracker: tracker.mark_error("a", 100), Stage.SETTLING),
     ],
-    ids=["settling", "unfinished", "waiting", "troubled"],
+    ids=["settling", "unfinished", "held", "error"],
 )
-def test_a_change_is_examined_after_the_settle_time(act: Callable[[Tracker], None], stage: Stage) -> None:
+def test_a_change_is_checked_after_the_settle_time(act: Callable[[Tracker], None], stage: Stage) -> None:
     tracker = Tracker(settle_seconds=2, patience_seconds=10)
     tracker.see("a", snapshot(1), now=100)
     act(tracker)
@@ -175,10 +175,10 @@ def test_a_change_is_examined_after_the_settle_time(act: Callable[[Tracker], Non
     assert tracker.settled("a", 103)
 
 
-def test_an_announced_file_is_examined_at_once() -> None:
+def test_an_announced_file_is_checked_at_once() -> None:
     tracker = Tracker(settle_seconds=30, patience_seconds=600)
     tracker.see("a", snapshot(1), now=100)
-    tracker.see("a", snapshot(2), now=101, look_now=True)
+    tracker.see("a", snapshot(2), now=101, check_now=True)
     assert tracker.pop_due(101) == "a"
 
 
@@ -203,7 +203,7 @@ def test_the_lease_tells_whether_anyone_writes(tmp_path: Path) -> None:
         reader = os.open(path, os.O_RDONLY)
         assert writer_of(reader) is Writer.OPEN
     assert writer_of(reader) is Writer.NONE
-    with path.open("ab") as file:  # the lease was given back, so nobody waits for it
+    with path.open("ab") as file:  # the lease was released, so opening does not block
         file.write(b"x")
     os.close(reader)
 

@@ -1,6 +1,6 @@
 """What `check` does: it tests everything that a run needs, and says for each problem what to do.
 
-Missing folders are created, as by the daemon. No recording is touched, and the API is asked only for a token.
+Missing folders are created, as by the daemon. No recording is touched, and no call of the API costs anything.
 """
 
 from __future__ import annotations

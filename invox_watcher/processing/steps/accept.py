@@ -15,6 +15,8 @@ from invox_watcher.processing.polling import PollOutcome
 from invox_watcher.processing.steps.verify import verify
 from invox_watcher.times import utc_now
 
+_SHOWN_REPAIRS = 5
+
 
 def accept_outcome(context: Context, job: Job, outcome: PollOutcome, **changes: Any) -> Next:
     """Accept the final reply that a poll found."""
@@ -34,6 +36,11 @@ def accept(context: Context, job: Job, reply: TranscriptionReply, delivered_by: 
             f"The API could not transcribe it: {reply.error_message or 'no reason given'}",
             hint="Listen to it: is there speech in it? `invox-watcher retry` sends it once more.",
         )
+    if reply.repairs:
+        log.warning(
+            Event.REPLY_REPAIRED, job=job.id, count=len(reply.repairs),
+            repairs=list(reply.repairs[:_SHOWN_REPAIRS]),
+        )  # fmt: skip
     job = context.reservations.reserve_outputs(
         _verify_if_present(context, job),
         context.options.formats,

@@ -27,7 +27,7 @@ def file_as_failed(context: Context, job: Job) -> Next:
     except NameTakenError:  # another program took the name since it was reserved
         if folders.has_recording(job.id, job.path):
             return begin_failing(context, job, failure)
-        # A killed attempt has moved the recording, and its error file was changed since: it stays so.
+        # A killed attempt has moved the recording, and its error file was changed since: keep that.
     try:
         filed_as = folders.file_away(
             job.id, job.path, folders.failed, job.filed_as, job.identity, exactly=True

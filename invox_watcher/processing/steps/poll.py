@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from invox_watcher.errors import RecordingError, RequestUnknownError
+from invox_watcher.errors import RecordingError
 from invox_watcher.events import Event, log
 from invox_watcher.job import Job
 from invox_watcher.processing.context import Context, Next
@@ -13,16 +13,10 @@ def poll(context: Context, job: Job) -> Next:
     """Poll once.
 
     Raises:
-        RecordingError: the API has nothing under the request id, or the deadline has passed.
+        RecordingError: the deadline has passed. Until then a denial counts for nothing.
         TranscriptionFailedError: the API reports an error.
     """
     outcome = context.poller.poll(job)
-    if outcome.is_unknown:
-        raise RecordingError(
-            "The API took the recording but has nothing under its request id.",
-            code=RequestUnknownError.code,
-            hint="`invox-watcher retry` asks once more and then sends it again.",
-        )
     if outcome.reply is not None:
         return accept_outcome(context, job, outcome)
     waiting = outcome.waiting

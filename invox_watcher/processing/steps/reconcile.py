@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
+from invox_watcher.errors import RecordingError
 from invox_watcher.job import Job, State
 from invox_watcher.processing.context import Context, Next
 from invox_watcher.processing.steps.accept import accept_outcome
 
+_MAX_LOST_UPLOADS = 3
+
 
 def reconcile(context: Context, job: Job) -> Next:
-    """Ask whether the API has the upload before it is sent again."""
+    """Ask whether the API has the upload before it is sent again.
+
+    Raises:
+        RecordingError: all of it has been sent several times, and the API never had it.
+    """
     outcome = context.poller.poll(job)
     if outcome.is_unknown:
         return _upload_again(context, job)
@@ -34,4 +41,16 @@ def _arrived_at(job: Job) -> datetime:
 
 
 def _upload_again(context: Context, job: Job) -> Next:
-    return Next(context.journal.move(job, State.IDENTIFIED, request_id=None, detail={"upload": "lost"}))
+    """Back to identified. An upload that may have cost something, since all bytes went out, is counted."""
+    sent_whole = job.uploaded_bytes == job.upload.size_bytes
+    history = context.journal.history(job.id)
+    lost = sent_whole + sum(entry.detail.get("upload") == "lost" for entry in history)
+    if sent_whole and lost >= _MAX_LOST_UPLOADS:
+        raise RecordingError(
+            f"It was uploaded {lost} times. Storage confirmed no upload, and the API knows of none.",
+            code="upload_lost",
+            hint="Ask the vendor about its storage. `invox-watcher retry` polls once more before it sends"
+            " anything.",
+        )
+    detail = {"upload": "lost" if sent_whole else "broken_off"}
+    return Next(context.journal.move(job, State.IDENTIFIED, request_id=None, detail=detail))

@@ -13,7 +13,7 @@ _FOLLOW_SECONDS = 2.0
 
 
 def reuse(context: Context, job: Job) -> Next:
-    """Wait until the earlier job has its transcript; if it gets none, this job goes on by itself.
+    """Wait until the earlier job has its transcript; if it gets none, this job continues on its own.
 
     Raises:
         RecordingError: duplicates are to fail.
@@ -40,7 +40,7 @@ def reuse(context: Context, job: Job) -> Next:
     return accept(
         context,
         job,
-        parse_reply(payload),
+        parse_reply(payload, duration_seconds=job.duration_seconds, pushed=True),
         "reuse",
         request_id=original.request_id,
         uploaded_at=original.uploaded_at,

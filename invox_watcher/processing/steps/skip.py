@@ -20,12 +20,12 @@ _FOLLOW_SECONDS = 2.0
 
 
 def skip(context: Context, job: Job) -> Next | None:
-    """Delete a recording that is in done/ under its name; wait while that is under way. None if it is neither.
+    """Delete a recording that is in done/ under its name; wait while that is under way. Else None.
 
     Raises:
         RecordingChangingError: it is being written to, so it is not the same after all.
     """
-    same = context.journal.same_recordings(job)
+    same = context.journal.finished.same_recordings(job)
     for other in same:
         if other.state is State.DONE and _is_in_done(context, job, other):
             return _skip(context, job, other)

@@ -7,7 +7,9 @@ import os
 from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
+from invox_watcher.audio import current_mime_type
 from invox_watcher.errors import (
+    ApiRefusedError,
     InvoxError,
     JournalError,
     RecordingError,
@@ -39,22 +41,26 @@ def upload(context: Context, job: Job) -> Next:
         _open_payload(context, job, recording) as file,
     ):
         job = verify(context, job, recording)
-        presigned = context.api.presign(job.upload.mime_type, context.options.polling.callback_url)
-        job = _begin(context, job, presigned.request_id)
+        # What waited since the recording was claimed may be that api.mime_types was put right.
+        mime_type = current_mime_type(job.upload.mime_type, context.options.mime_types)
+        presigned = context.api.presign(mime_type, context.options.polling.callback_url)
+        job = _begin(context, job, presigned.request_id, mime_type)
         began = context.clock()
         try:
             context.api.upload(
                 presigned,
                 file,
                 size_bytes=job.upload.size_bytes,
-                mime_type=job.upload.mime_type,
+                mime_type=mime_type,
                 on_progress=_progress(context, job),
             )
         except UploadUncertainError:
             log.warning(Event.UPLOAD_UNCERTAIN, job=job.id, request_id=job.request_id)
+            with contextlib.suppress(JournalError):  # then `reconcile` counts one upload less
+                context.journal.update(job, uploaded_bytes=job.upload.size_bytes)
             raise  # `reconcile` asks before anything is sent again
         except UploadUrlRefusedError as error:
-            return _retry_with_new_url(context, job, error)
+            return _retry_with_new_url(context, job, mime_type, error)
         except InvoxError:
             # Not all bytes went out, or the answer was a clear no: the API has nothing of it.
             context.journal.move(job, State.IDENTIFIED, request_id=None)
@@ -82,13 +88,15 @@ def _open_payload(context: Context, job: Job, recording: BinaryIO) -> Iterator[B
         yield file
 
 
-def _begin(context: Context, job: Job, request_id: str) -> Job:
+def _begin(context: Context, job: Job, request_id: str, mime_type: str) -> Job:
     # On disk before the first byte goes out: what is uncertain later can be asked about.
     job = context.journal.move(
         job,
         State.UPLOADING,
         request_id=request_id,
+        mime_type=mime_type if job.payload is None else job.mime_type,
         uploaded_bytes=0,
+        uploaded_at=None,
         polled_at=None,
         waited_seconds=0.0,
         denied_seconds=0.0,
@@ -115,9 +123,14 @@ def _uploaded(context: Context, job: Job, seconds: float) -> Next:
     return Next(job, context.poller.start(job))
 
 
-def _retry_with_new_url(context: Context, job: Job, error: UploadUrlRefusedError) -> Next:
+def _retry_with_new_url(context: Context, job: Job, mime_type: str, error: UploadUrlRefusedError) -> Next:
     refused = job.refused_urls + 1
-    job = context.journal.move(job, State.IDENTIFIED, request_id=None, refused_urls=refused)
+    of_set_up = refused >= _MAX_REFUSED_URLS and not context.api.has_stored(mime_type)
+    job = context.journal.move(
+        job, State.IDENTIFIED, request_id=None, refused_urls=0 if of_set_up else refused
+    )
+    if of_set_up:
+        raise ApiRefusedError(error.message, code="upload_url_refused", hint=error.hint, status=error.status)
     if refused >= _MAX_REFUSED_URLS:
         raise RecordingError(
             f"Storage refused {refused} presigned URLs: {error.message}",

@@ -20,6 +20,7 @@ from typing import Any
 from invox_watcher.api import InvoxApi
 from invox_watcher.custody import AuditLog
 from invox_watcher.pipeline import Pipeline, Rules
+from invox_watcher.store import Journal
 from invox_watcher.wiring import api_of, client_of, folders_of, prepare_state
 from tests.support import Clinic, sandbox, wait_for, write_wav
 
@@ -27,7 +28,6 @@ from invox_watcher.config import load
 from invox_watcher.errors import RecordingError, UploadUncertainError
 from invox_watcher.job import Failure, Job, Notice, State, new_job_id, utc_now
 from invox_watcher.sandbox.server import Sandbox
-from invox_watcher.store import Journal
 
 # The pitch of each recording, by the state in which it is left; the copy waits for the one in `waiting`.
 PITCHES = {
