@@ -2,7 +2,7 @@
 
 What must not be logged is stopped here as well as where it arises: fields that may carry secrets or words are
 redacted by name, URLs lose their query, and names of recordings are hashed unless the operator asks for them.
-A sink that blocks, such as a pipe that nobody reads, costs lines, which are counted, but never delays the
+A sink that blocks, such as a pipe that no process reads, costs lines, which are counted, but never delays the
 daemon.
 """
 

@@ -132,7 +132,7 @@ class ApiSection(Section):
     read_timeout_seconds: Seconds = Field(
         60,
         description="Timeout for one request as a whole; for an upload, the longest time without progress. "
-        "As long as its bytes move, an upload goes on: for an hour and a second more for every 1,000 bytes.",
+        "As long as its bytes move, an upload continues: for an hour and a second more for every 1,000 bytes.",
     )
     ca_bundle: ReadableFile | None = Field(
         None,

@@ -286,9 +286,9 @@ def _log_internal_error(raised: threading.ExceptHookArgs) -> None:
 def leave_first_process() -> None:
     """In process 1, that of a container, continue in a child; to be called before any thread is started.
 
-    Process 1 then only reaps processes and passes on signals, and exits as the child does. The kernel makes it
-    the parent of all whose own parent has ended, and they stay as zombies until it waits for them. If the daemon
-    did so itself, it would take the exit status from the thread that waits for a command.
+    Process 1 then only reaps processes and passes on signals, and exits as the child does. The kernel makes
+    it the parent of all whose own parent has ended, and they stay as zombies until it waits for them. If the
+    daemon did so itself, it would take the exit status from the thread that waits for a command.
     """
     if os.getpid() != 1:
         return

@@ -39,7 +39,7 @@ _AWAITS_DELIVERY = jobs.c.id.in_(sa.select(deliveries.c.job_id).where(_DUE))
 def _ended(before: datetime) -> sa.ColumnElement[bool]:
     """Jobs that ended before that time.
 
-    If nothing confirmed the clock when a job ended, it may have ended later than its time says. Then another one
+    If nothing confirmed the clock when a job ended, it may have ended later than its time says. Then another
     must have ended after it, in the order of the journal, and before that time by a clock that was confirmed.
     """
     end, later = history.alias("end"), history.alias("later")

@@ -6,7 +6,7 @@ import itertools
 import os
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from invox_watcher.files.names import numbered, numbered_folders, output_path, unused
@@ -123,6 +123,7 @@ def test_the_next_number_is_found_in_few_questions(in_use: list[range], expected
     assert len(asked) < 60
 
 
+@settings(deadline=None)
 @given(st.sets(st.integers(1, 200)))
 def test_an_unused_name_is_never_in_use(numbers: set[int]) -> None:
     names = dict(enumerate(itertools.islice(numbered("smith.wav"), 600), start=1))
