@@ -102,9 +102,8 @@ def assemble(
         opened.callback(client.close)
         inbox = inbox_of(config, folders, occupancy)
         rechecks = Rechecks(folders, journal.finished, audit, waits_of(config))
-        pipeline = pipeline_of(
-            config, folders, journal, client, stop=stop, clock=clock, on_filed=rechecks.add
-        )
+        api = api_of(config, client)
+        pipeline = pipeline_of(config, folders, journal, api, stop=stop, clock=clock, on_filed=rechecks.add)
         engine = engine_of(
             config, pipeline, journal, folder_monitor, on_room=inbox.wake, on_crash=on_crash, clock=clock
         )
@@ -129,7 +128,7 @@ def assemble(
             stall_detector=StallDetector(patience_seconds),
             housekeeping={
                 "rechecks": rechecks.run,
-                **housekeeping_of(config, folders, journal, audit, folder_monitor),
+                **housekeeping_of(config, folders, journal, audit, folder_monitor=folder_monitor, api=api),
             },
             receiver=receiver_of(config, journal, engine),
             address=config.http.address,
@@ -328,7 +327,7 @@ def pipeline_of(
     config: Config,
     folders: Folders,
     journal: Journal,
-    client: HttpClient,
+    api: InvoxApi,
     *,
     stop: threading.Event,
     clock: Clock,
@@ -338,7 +337,7 @@ def pipeline_of(
     return Pipeline(
         folders=folders,
         journal=journal,
-        api=api_of(config, client),
+        api=api,
         options=ProcessingOptions(
             on_duplicate=config.intake.on_duplicate,
             mime_types=config.api.mime_types,
@@ -414,7 +413,13 @@ def commands_of(config: Config) -> Commands:
 
 
 def housekeeping_of(
-    config: Config, folders: Folders, journal: Journal, audit: AuditLog, folder_monitor: FolderMonitor
+    config: Config,
+    folders: Folders,
+    journal: Journal,
+    audit: AuditLog,
+    *,
+    folder_monitor: FolderMonitor,
+    api: InvoxApi,
 ) -> dict[str, Callable[[threading.Event], None]]:
     """What the configuration wants done with finished recordings, by the name of the thread that does it."""
     commands, finished = commands_of(config), journal.finished
@@ -425,5 +430,7 @@ def housekeeping_of(
         filed = {State.DONE: folders.done, State.FAILED: folders.failed}
         wanted["hooks"] = Hooks(commands, finished, filed, folders.outbox).run
     if ages:
-        wanted["retention"] = Retention(ages, finished, folders, audit, folder_monitor.unavailable).run
+        wanted["retention"] = Retention(
+            ages, finished, folders, audit, unavailable=folder_monitor.unavailable, witness=api
+        ).run
     return wanted

@@ -33,6 +33,7 @@ class Event(StrEnum):
     FOLDERS_UNAVAILABLE = "folders_unavailable"
     FOLDERS_AVAILABLE = "folders_available"
     JOURNAL_MIGRATED = "journal_migrated"
+    LOG_LINES_DROPPED = "log_lines_dropped"
     # the inbox
     WATCHING = "watching"
     WATCH_LIMIT = "watch_limit"
@@ -50,6 +51,7 @@ class Event(StrEnum):
     RETURNED = "returned_to_inbox"
     IDENTIFIED = "identified"
     DUPLICATE = "duplicate"
+    DUPLICATE_SKIPPED = "duplicate_skipped"
     UPLOAD_STARTED = "upload_started"
     UPLOAD_UNCERTAIN = "upload_uncertain"
     UPLOAD_DISCARDED = "upload_discarded"
@@ -71,6 +73,7 @@ class Event(StrEnum):
     HOOK_RAN = "hook_ran"
     HOOK_FAILED = "hook_failed"
     RETENTION_KEPT = "retention_kept"
+    RETENTION_PAUSED = "retention_paused"
     RETENTION_REFUSED = "retention_refused"
     # the API
     API_CALLED = "api_called"

@@ -2,27 +2,32 @@
 
 What must not be logged is stopped here as well as where it arises: fields that may carry secrets or words are
 redacted by name, URLs lose their query, and names of recordings are hashed unless the operator asks for them.
+A sink that blocks, such as a pipe that no process reads, costs lines, which are counted, but never delays the
+daemon.
 """
 
 from __future__ import annotations
 
-import contextlib
-import errno
+import atexit
 import hashlib
 import json
 import logging
 import os
 import re
 import secrets
+import select
 import sys
+import threading
+import time
 import traceback
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections import deque
+from collections.abc import Mapping, MutableMapping
 from pathlib import Path
-from typing import Any, Literal, TextIO
+from typing import Any, Literal, Protocol, TextIO
 
 import structlog
 
-from invox_watcher.events import notify
+from invox_watcher.events import Event, log, notify
 
 Level = Literal["debug", "info", "warning", "error"]
 
@@ -34,6 +39,11 @@ _NAMES = frozenset({"recording", "path", "name", "file"})
 _URL_QUERY = re.compile(r"(https?://[^\s?#'\"]*)[?#][^\s'\"]*", re.IGNORECASE)
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
+_MAX_QUEUED_CHARACTERS = 1 << 20  # some four thousand lines
+# How long a caller waits for its line to be written, and for how long no caller waits after that.
+_WRITE_SECONDS = 0.25
+_NO_WAIT_SECONDS = 10.0
+_FLUSH_SECONDS = 1.0
 _STDERR = 2
 _PACKAGE = os.path.dirname(__file__) + os.sep
 
@@ -56,7 +66,7 @@ def configure(
     """
     if file is not None:
         _log_file.open(file)
-    sink = stream or sys.stderr if file is None else _log_file
+    _direct_to(_log_file if file is not None else _sink_of(stream or sys.stderr))
     processors: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
@@ -69,7 +79,7 @@ def configure(
     structlog.configure(
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(0),  # the subscriber gets what is not logged, too
-        logger_factory=structlog.WriteLoggerFactory(_LossyStream(sink)),  # type: ignore[arg-type]
+        logger_factory=lambda *_: _LineLogger(),
         cache_logger_on_first_use=False,
     )
     for library in ("urllib3", "requests", "watchdog", "uvicorn", "asyncio", "sqlalchemy"):
@@ -118,39 +128,219 @@ def printable(value: object) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(value))
 
 
-class _LossyStream:
-    """A stream that loses lines rather than stop the daemon if its disk is full or its reader has ended."""
+# ---- writing -----------------------------------------------------------------------------------------------
 
-    def __init__(self, stream: TextIO | _LogFile) -> None:
-        self._stream = stream
-        self._cut_off = False  # the last line: the next one must not continue it
+
+class _Sink(Protocol):
+    """Where lines go."""
 
     def write(self, line: str) -> None:
-        cut_off, self._cut_off = self._cut_off, False
-        with self._losing():
-            self._stream.write("\n" + line if cut_off else line)
-
-    def flush(self) -> None:
-        with self._losing():
-            self._stream.flush()
-
-    @contextlib.contextmanager
-    def _losing(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError:
-            self._cut_off = True
+        """Write one line; may block. Raises OSError if it is lost."""
 
 
-class _LogFile:
-    """A file that lines are appended to, each in one write.
+class _Writer:
+    """Writes lines to one sink, in order, in a thread of its own.
+
+    A caller waits until its line is written, so that the log is complete even if the process is killed next.
+    If that takes longer than a moment, the sink hangs: then lines are queued, no caller waits, and lines that
+    find the queue full are dropped. Once the sink accepts lines again, the number of lost ones is logged.
+    """
+
+    def __init__(self, sink: _Sink) -> None:
+        self.sink = sink
+        self.reset()
+
+    def reset(self) -> None:
+        """Start with an empty queue and no thread; also in a child process, which inherits no thread."""
+        lock = threading.Lock()
+        self._queued = threading.Condition(lock)
+        self._progress = threading.Condition(lock)
+        self._lines: deque[str] = deque()
+        self._queued_characters = 0
+        self._accepted = self._written = 0
+        self._lost = 0
+        self._dropping = False
+        self._closed = False
+        self._no_wait_until = 0.0
+        self._thread: threading.Thread | None = None
+
+    def write(self, line: str) -> None:
+        """Queue one line, and wait a moment for it to be written; or drop it."""
+        with self._queued:
+            full = self._queued_characters + len(line) > _MAX_QUEUED_CHARACTERS
+            self._dropping = self._dropping or (full and bool(self._lines))
+            if self._dropping or not self._has_thread():
+                self._lost += 1
+                return
+            self._lines.append(line)
+            self._queued_characters += len(line)
+            self._accepted += 1
+            self._queued.notify()
+            if self._thread is threading.current_thread() or time.monotonic() < self._no_wait_until:
+                return
+            if not self._wait_for(self._accepted, _WRITE_SECONDS):
+                self._no_wait_until = time.monotonic() + _NO_WAIT_SECONDS
+
+    def flush(self, seconds: float) -> None:
+        """Wait until all accepted lines are written, for `seconds` at most."""
+        with self._progress:
+            self._wait_for(self._accepted, seconds)
+
+    def close(self) -> None:
+        """End the thread once all accepted lines are written."""
+        with self._queued:
+            self._closed = True
+            self._queued.notify()
+
+    def _wait_for(self, count: int, seconds: float) -> bool:
+        return self._progress.wait_for(lambda: self._written >= count, seconds)
+
+    def _has_thread(self) -> bool:
+        if self._thread is None:
+            thread = threading.Thread(target=self._run, name="log", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # no more threads are allowed
+                return False
+            self._thread = thread
+        return True
+
+    def _run(self) -> None:
+        while (line := self._next()) is not None:
+            try:
+                self.sink.write(line)
+            except (OSError, ValueError):  # its disk is full, or its reader has ended; a stream is closed
+                count = self._settle(line, lost=True)
+            else:
+                count = self._settle(line, lost=False)
+            if count:
+                log.warning(Event.LOG_LINES_DROPPED, count=count)
+
+    def _next(self) -> str | None:
+        with self._queued:
+            self._queued.wait_for(lambda: self._lines or self._closed)
+            if self._lines:
+                return self._lines[0]
+            self._thread = None  # a line that comes all the same begins another
+            return None
+
+    def _settle(self, line: str, *, lost: bool) -> int:
+        """Remove the line that was written or `lost`; return how many lost lines are to be logged now."""
+        with self._progress:
+            self._lines.popleft()
+            self._queued_characters -= len(line)
+            self._written += 1
+            self._lost += lost
+            self._progress.notify_all()
+            if self._lines:
+                return 0
+            self._dropping = False
+            if lost:
+                return 0
+            found, self._lost = self._lost, 0
+            return found
+
+
+class _LineLogger:
+    """What structlog passes each rendered line to. Its own ones take one lock for all threads."""
+
+    def __init__(self) -> None:
+        self.debug = self.info = self.warning = self.error = self.critical = self.exception = _write_line
+
+
+def _write_line(text: str) -> None:
+    if _writer is not None:
+        _writer.write(text + "\n")
+
+
+_writer: _Writer | None = None
+
+
+def _direct_to(sink: _Sink) -> None:
+    global _writer  # noqa: PLW0603 - as the logger itself, one for the process
+    if _writer is not None and _writer.sink == sink:
+        return  # one that hangs keeps its queue, and the order of its lines
+    if _writer is not None:
+        _writer.close()
+    _writer = _Writer(sink)
+
+
+def flush(seconds: float = _FLUSH_SECONDS) -> None:
+    """Wait until everything logged so far is written, for `seconds` at most."""
+    if _writer is not None:
+        _writer.flush(seconds)
+
+
+def _after_fork() -> None:
+    if _writer is not None:
+        _writer.reset()
+
+
+atexit.register(flush)
+os.register_at_fork(after_in_child=_after_fork)
+
+
+def _sink_of(stream: TextIO) -> _Sink:
+    try:
+        return _Descriptor(stream.fileno())
+    except (OSError, ValueError, AttributeError):  # in memory, or closed
+        return _Stream(stream)
+
+
+class _Stream:
+    """A stream without a descriptor."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Stream) and other._stream is self._stream
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def write(self, line: str) -> None:
+        self._stream.write(line)
+        self._stream.flush()
+
+
+class _Descriptor:
+    """An open descriptor. Not by way of `sys.stderr`, which a write that blocks would lock for all."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._cut_off = False  # the last line: the next one must not continue it
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and other._descriptor == self._descriptor
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def write(self, line: str) -> None:
+        content = ("\n" + line if self._cut_off else line).encode("utf-8", "backslashreplace")
+        while content:
+            try:
+                written = os.write(self._descriptor, content)
+            except BlockingIOError:  # another process has made it non-blocking
+                self._wait_until_writable()
+                continue
+            content = content[written:]
+            self._cut_off = bool(content)
+
+    def _wait_until_writable(self) -> None:
+        waiting = select.poll()
+        waiting.register(self._descriptor, select.POLLOUT)
+        waiting.poll()
+
+
+class _LogFile(_Descriptor):
+    """A file that lines are appended to.
 
     Once open, its descriptor is never closed, only redirected: a thread in the middle of a line would write
     the rest into whatever file got that number next.
     """
 
     def __init__(self) -> None:
-        self._descriptor = -1
+        super().__init__(-1)
 
     def open(self, path: Path) -> None:
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOCTTY | os.O_CLOEXEC
@@ -163,16 +353,11 @@ class _LogFile:
         os.dup2(new, self._descriptor, inheritable=False)
         os.close(new)
 
-    def write(self, line: str) -> None:
-        content = line.encode("utf-8", "backslashreplace")
-        if os.write(self._descriptor, content) < len(content):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    def flush(self) -> None:
-        """Nothing is buffered."""
-
 
 _log_file = _LogFile()
+
+
+# ---- what is in a line -------------------------------------------------------------------------------------
 
 
 def _notify_subscriber(

@@ -1,19 +1,22 @@
 """Deletes what is finished once it is old enough: recordings, transcripts and their entries in the journal.
 
 Only files that the journal knows, and only if they are as they were filed or delivered: a file that was
-changed since is kept. Off by default; every deletion is in the audit log.
+changed since is kept. Only while the API confirms this machine's clock, since by a wrong one everything could
+look old. Off by default; every deletion is in the audit log.
 """
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
-from invox_watcher.errors import FoldersGoneError, InvoxError, JournalError, StorageError
+from invox_watcher.errors import FoldersGoneError, InvoxError, JournalError, Reason, StorageError
 from invox_watcher.events import Event, log
 from invox_watcher.files import Deletion, Folders
 from invox_watcher.job import Job, State
@@ -37,6 +40,44 @@ class Ages:
         return any(days is not None for days in vars(self).values())
 
 
+class ClockWitness(Protocol):
+    """Another clock to compare this machine's with: the API's."""
+
+    @property
+    def clock_ahead_seconds(self) -> float | None:
+        """How far this machine's clock is ahead; None if that is not known."""
+
+    @property
+    def confirms_clock(self) -> bool | None:
+        """Whether this machine's clock is right; None if that is not known."""
+
+    def authenticate(self) -> None:
+        """Ask for a token, whose reply tells the time. Raises InvoxError."""
+
+
+def clock_fault(witness: ClockWitness) -> Reason | None:
+    """Why nothing may be deleted by this machine's clock; None if it is right."""
+    if witness.confirms_clock is None:
+        with contextlib.suppress(InvoxError):  # no recording has come since the start
+            witness.authenticate()
+    confirmed, ahead_seconds = witness.confirms_clock, witness.clock_ahead_seconds
+    if confirmed:
+        return None
+    if ahead_seconds is None:
+        return Reason(
+            "clock_unconfirmed",
+            "Nothing is deleted: no reply of the API has said yet what time it is.",
+            "Retention continues automatically. If it does not, see `invox-watcher check`.",
+        )
+    direction = "ahead of" if ahead_seconds > 0 else "behind"
+    return Reason(
+        "clock_wrong",
+        f"Nothing is deleted: this machine's clock is {abs(ahead_seconds) / 60:,.0f} minutes {direction} the "
+        "API's.",
+        "Set it by NTP. Retention continues automatically.",
+    )
+
+
 class Retention:
     """Checks once an hour what is old enough; `run` is the body of a thread."""
 
@@ -46,14 +87,20 @@ class Retention:
         finished: Finished,
         folders: Folders,
         audit: AuditLog,
+        *,
         unavailable: Callable[[], InvoxError | None],
+        witness: ClockWitness,
     ) -> None:
-        """`unavailable` checks the folders and returns why one of them can't be reached, if so."""
+        """`unavailable` checks the folders and returns why one of them can't be reached, if so. `witness` is
+        asked whether the clock is right before anything is deleted.
+        """
         self._ages = ages
         self._finished = finished
         self._folders = folders
         self._audit = audit
         self._unavailable = unavailable
+        self._witness = witness
+        self._paused: Reason | None = None
 
     def run(self, stop: threading.Event) -> None:
         """Delete what is due, now and every hour, until `stop` is set."""
@@ -97,6 +144,8 @@ class Retention:
         refused: set[str] = set()
         while days is not None:
             jobs = due(utc_now() - timedelta(days=days), refused)
+            if jobs and self._is_paused():
+                return
             for job in jobs:
                 if stop.is_set():
                     return
@@ -109,6 +158,14 @@ class Retention:
                     log.error(Event.RETENTION_REFUSED, code=error.code, error=error.message, hint=error.hint)
             if not jobs:
                 return
+
+    def _is_paused(self) -> bool:
+        """Whether the clock can't be trusted; why, is logged once."""
+        before, self._paused = self._paused, clock_fault(self._witness)
+        paused = self._paused
+        if paused is not None and (before is None or before.code != paused.code):
+            log.warning(Event.RETENTION_PAUSED, code=paused.code, error=paused.message, hint=paused.hint)
+        return paused is not None
 
     def _delete_recording(self, job: Job, root: Path) -> None:
         self._delete(job, root, job.filed_as or job.path, job.identity)

@@ -18,8 +18,10 @@ from invox_watcher.times import rfc3339
 def run(options: argparse.Namespace) -> ExitStatus:
     """Watch the inbox, in the foreground."""
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])  # until there is a process that can reload
-    from invox_watcher.daemon.process import Process  # noqa: PLC0415 - takes a while, in which a SIGHUP may come
+    # Takes a while, in which a SIGHUP may come.
+    from invox_watcher.daemon.process import Process, leave_first_process  # noqa: PLC0415
 
+    leave_first_process()
     load = for_its_owner(loader_of(options), "run --once" if options.once else "run")
     return Process(load).run(once=options.once)
 

@@ -56,7 +56,7 @@ def _from_elsewhere(name: str, file: object, environ: Mapping[str, str], problem
 
 def _read(path: Path, key: str, problems: Problems) -> str:
     try:
-        text = path.read_bytes().decode("utf-8")
+        text = path.read_bytes().decode("utf-8-sig")  # without the mark that editors on Windows begin with
     except OSError as error:
         problems.add((_SECTION, key), f"{path} can't be read: {error.strerror}")
         return ""

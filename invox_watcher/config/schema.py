@@ -131,7 +131,8 @@ class ApiSection(Section):
     )
     read_timeout_seconds: Seconds = Field(
         60,
-        description="Timeout for one request as a whole; for an upload, the longest time without progress.",
+        description="Timeout for one request as a whole; for an upload, the longest time without progress. "
+        "As long as its bytes move, an upload continues: an hour, and a second for every 1,000 bytes.",
     )
     ca_bundle: ReadableFile | None = Field(
         None,
@@ -278,11 +279,12 @@ class IntakeSection(Section):
         ge=1,
         description="Recordings larger than this many MiB are moved to failed/ without being read.",
     )
-    on_duplicate: Literal["reuse", "process", "fail"] = Field(
+    on_duplicate: Literal["reuse", "process", "fail", "skip"] = Field(
         "reuse",
         description="What to do with a recording whose content was transcribed before. reuse: deliver the "
         "earlier transcript under the new name, without an upload. process: transcribe it again. fail: move "
-        "it to failed/.",
+        "it to failed/. skip: the same name with the same content is deleted, if that recording is unchanged "
+        "in done/; otherwise as reuse. For a source that is mirrored into the inbox again and again.",
     )
 
 

@@ -18,6 +18,7 @@ from typing import IO, Any, NoReturn
 
 from daemon import DaemonContext
 
+from invox_watcher import logs
 from invox_watcher.config import Config
 from invox_watcher.daemon.control import in_brackets
 from invox_watcher.daemon.process import Process, log_file_refused
@@ -111,6 +112,7 @@ def _run(load: Callable[[], Config], directory: Path, errors: IO[bytes], report:
         sys.excepthook(*sys.exc_info())
     finally:
         sys.stderr.flush()
+        logs.flush()
         os._exit(ending)  # not by `sys.exit`: the callers are those of the command that was forked
 
 

@@ -40,6 +40,7 @@ _DRAINED_CHECK_SECONDS = 0.1
 _READY_CHECK_SECONDS = 0.02
 # A new part must not meet an old one that still works, and a name server may keep a thread for a while.
 _RELOAD_STOP_SECONDS = 25.0
+_PASSED_ON = (*_SIGNALS, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 _PR_SET_DUMPABLE = 4  # <linux/prctl.h>
 _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
 
@@ -294,6 +295,43 @@ def _log_internal_error(raised: threading.ExceptHookArgs) -> None:
     """Also for a thread of a library, whose exception Python would print with its text."""
     if raised.exc_value is not None and raised.thread is not None:
         log.error(Event.INTERNAL_ERROR, thread=raised.thread.name, error=where(raised.exc_value))
+
+
+def leave_first_process() -> None:
+    """In process 1, that of a container, continue in a child; to be called before any thread is started.
+
+    Process 1 then only reaps processes and passes on signals, and exits as the child does. The kernel makes
+    it the parent of all whose own parent has ended, and they stay as zombies until it waits for them. If the
+    daemon did so itself, it would take the exit status from the thread that waits for a command.
+    """
+    if os.getpid() != 1:
+        return
+    _keep_memory_private()
+    awaited = {*_PASSED_ON, signal.SIGCHLD}
+    # Blocked, they wait for `sigwait`; without a handler, process 1 would not even get them.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, awaited)
+    child = os.fork()
+    if child == 0:
+        os.setsid()  # Ctrl-C is for process 1: the child would get it twice
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        return
+    while True:
+        number = signal.sigwait(awaited)
+        if number != signal.SIGCHLD:
+            with suppress(ProcessLookupError):
+                os.kill(child, number)
+        elif (status := _reap(child)) is not None:
+            os._exit(status if status >= 0 else 128 - status)
+
+
+def _reap(child: int) -> int | None:
+    """Reap all that have ended; the exit status of `child` if it is one of them, negative for a signal."""
+    ended = None
+    with suppress(ChildProcessError):
+        while (found := os.waitpid(-1, os.WNOHANG))[0]:
+            if found[0] == child:
+                ended = os.waitstatus_to_exitcode(found[1])
+    return ended
 
 
 def _keep_memory_private() -> None:

@@ -367,6 +367,11 @@ class _Examination:
                 "fail": (Verdict.FAILED, "it would be moved to failed/ (intake.on_duplicate: fail)"),
                 "reuse": (Verdict.TAKEN, "it would get the same transcript, without an upload"),
                 "process": (Verdict.TAKEN, "it would be transcribed again (intake.on_duplicate: process)"),
+                "skip": (
+                    Verdict.TAKEN,
+                    "it would be deleted if it is in done/ under the same name; otherwise it would get the "
+                    "same transcript, without an upload (intake.on_duplicate: skip)",
+                ),
             }[self._config.intake.on_duplicate]
             yield Step("duplicate", verdict, f"{same}: {then}.", note=verdict is Verdict.TAKEN)
 

@@ -12,7 +12,7 @@ from invox_watcher.files.availability import FolderMonitor, check_mounted, left_
 from invox_watcher.files.durable import fsync_folder
 from invox_watcher.files.folders import APART_HINT, Deletion, Folders, NameTakenError
 from invox_watcher.files.marks import MARK_FILE, open_folder
-from invox_watcher.files.names import ERROR_SUFFIX, numbered, numbered_folders, output_path
+from invox_watcher.files.names import ERROR_SUFFIX, numbered_folders, output_path, unused
 from invox_watcher.files.occupancy import Occupancy, check_state_directory
 from invox_watcher.files.state_directory import LOCK_FILE, names_key, prepare_state, unusable
 
@@ -31,10 +31,10 @@ __all__ = [
     "fsync_folder",
     "left_behind",
     "names_key",
-    "numbered",
     "numbered_folders",
     "open_folder",
     "output_path",
     "prepare_state",
     "unusable",
+    "unused",
 ]

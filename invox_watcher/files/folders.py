@@ -373,6 +373,17 @@ class Folders:
                 return Deletion.GONE
         return Deletion.DELETED
 
+    def discard(self, job_id: str, path: str) -> None:
+        """Delete a claimed recording, which lies in done/ already, and its folder. Safe to repeat."""
+        with durable.storage("deleting in processing/"):
+            with (
+                suppress(FileNotFoundError),
+                durable.parent(self.processing / job_id, path) as (folder, name),
+            ):
+                os.unlink(name, dir_fd=folder)
+                os.fsync(folder)
+            self._remove_job_folder(job_id)
+
     # ---- the parts ---------------------------------------------------------------------------------------
 
     def _move(
@@ -429,6 +440,9 @@ def _opened(root: Path, path: str, where: str) -> Iterator[BinaryIO]:
     try:
         with durable.parent(root, path) as (folder, name):
             descriptor = os.open(name, durable.FILE, dir_fd=folder)
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):  # a folder has its name by now
+            os.close(descriptor)
+            raise FileNotFoundError
     except FileNotFoundError:
         raise RecordingVanishedError(f"The recording is no longer in {where}/.") from None
     except OSError as error:

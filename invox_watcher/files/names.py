@@ -4,24 +4,46 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 ERROR_SUFFIX = ".error.json"
 _NAME_MAX_BYTES = 255
 _EXTENSION_MAX_BYTES = 64  # leaves space for a stem
+_TRIED_ONE_BY_ONE = 16
 
 
 def numbered(path: str) -> Iterator[str]:
     """`ward/smith.wav`, `ward/smith-2.wav`, `ward/smith-3.wav`, …: each short enough for every suffix."""
+    return (_with_number(path, number) for number in itertools.count(1))
+
+
+def unused(path: str, in_use: Callable[[str], bool]) -> Iterator[str]:
+    """Those of `numbered` that are not `in_use`, the lowest first; beyond sixteen, those after a run in use.
+
+    Dictation devices begin with DICT0001.WAV again and again: of twenty thousand, some thirty are checked.
+    """
+
+    def taken(number: int) -> bool:
+        return in_use(_with_number(path, number))
+
+    low = _TRIED_ONE_BY_ONE
+    yield from (_with_number(path, number) for number in range(1, low + 1) if not taken(number))
+    high = 2 * low
+    while taken(high):
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if taken(middle) else (low, middle)
+    yield from (_with_number(path, number) for number in itertools.count(high) if not taken(number))
+
+
+def _with_number(path: str, number: int) -> str:
     folder, name = os.path.split(path)
     stem, extension = os.path.splitext(name)
     extension = _shortened(extension, _EXTENSION_MAX_BYTES)
     room = _NAME_MAX_BYTES - len(os.fsencode(extension)) - len(ERROR_SUFFIX)
-    number = 1
-    while True:
-        suffix = "" if number == 1 else f"-{number}"
-        yield os.path.join(folder, _shortened(stem, room - len(suffix)) + suffix + extension)
-        number += 1
+    suffix = "" if number == 1 else f"-{number}"
+    return os.path.join(folder, _shortened(stem, room - len(suffix)) + suffix + extension)
 
 
 def numbered_folders(path: str) -> Iterator[str]:

@@ -35,10 +35,11 @@ from invox_watcher.invox.failures import (
 from invox_watcher.invox.presign import PresignedUpload, read_presigned
 from invox_watcher.invox.replies import PENDING, TranscriptionReply, parse_reply
 from invox_watcher.invox.token import Token, TokenCache, TokenRequest, filled, placeholders, read_token
-from invox_watcher.net import HttpClient, HttpReply, clock_ahead_seconds, read_json, read_object, split_url
+from invox_watcher.net import HttpClient, HttpReply, RemoteClock, read_json, read_object, split_url
 
-# The slowest line that an upload's deadline allows for: 512 kbit/s, the uplink of an old ADSL line.
-_SLOWEST_BYTES_PER_SECOND = 64 * 1024
+# An upload whose bytes move is ended only below 8 kbit/s, and not in its first hour.
+_SLOWEST_BYTES_PER_SECOND = 1000
+_SHORTEST_DEADLINE_SECONDS = 3600.0
 _REQUEST_ID = "{request_id}"
 _NOT_YET = (409, 425)  # Conflict (with the resource's state), Too Early: RFC 9110 §15.5.10, RFC 8470 §5.2
 _VERSION_HEADER = "X-Invox-Medical-Api-Version"
@@ -108,11 +109,20 @@ class InvoxApi:
         # What has worked since the start: a refusal of the first try is the set-up's fault.
         self._accepted_types: set[str] = set()  # for which a URL has been given
         self._stored_types: set[str] = set()  # of which storage has taken a recording
-        # How far this machine's clock is ahead of the API's by its latest reply; None if that didn't say.
-        self.clock_ahead_seconds: float | None = None
+        self._remote_clock = RemoteClock()
         self._tokens = TokenCache(
             self._fetch_token, clock=clock, patience_seconds=options.read_timeout_seconds
         )
+
+    @property
+    def clock_ahead_seconds(self) -> float | None:
+        """How far this machine's clock is ahead of the API's; None if no reply has said."""
+        return self._remote_clock.ahead_seconds
+
+    @property
+    def confirms_clock(self) -> bool | None:
+        """Whether the API's clock agrees with this machine's to within minutes; None if no reply has said."""
+        return self._remote_clock.confirms
 
     def authenticate(self) -> None:
         """Find out whether the API can be reached and takes the credentials, by getting a token."""
@@ -167,7 +177,7 @@ class InvoxApi:
                 file,
                 size_bytes=size_bytes,
                 headers=headers,
-                deadline_seconds=self._options.read_timeout_seconds + size_bytes / _SLOWEST_BYTES_PER_SECOND,
+                deadline_seconds=_SHORTEST_DEADLINE_SECONDS + size_bytes / _SLOWEST_BYTES_PER_SECOND,
                 silence_seconds=self._options.read_timeout_seconds,
                 on_progress=on_progress,
             ),
@@ -268,7 +278,7 @@ class InvoxApi:
                 method, url, headers=sent, body=body, deadline_seconds=self._options.read_timeout_seconds
             ),
         )
-        self.clock_ahead_seconds = clock_ahead_seconds(reply.headers.get("Date"))
+        self._remote_clock.heard(reply.headers.get("Date"))
         return reply
 
     def _fetch_token(self) -> Token:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from invox_watcher.journal.audit import AuditLog
-from invox_watcher.journal.finished import Finished
+from invox_watcher.journal.finished import UNCONFIRMED_CLOCK, Finished
 from invox_watcher.journal.journal import HistoryEntry, Journal, NameReservedError, StoredNotice
 from invox_watcher.journal.sqlite import FILENAME, SQLITE_VERSION
 
 __all__ = [
     "FILENAME",
     "SQLITE_VERSION",
+    "UNCONFIRMED_CLOCK",
     "AuditLog",
     "Finished",
     "HistoryEntry",

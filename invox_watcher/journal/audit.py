@@ -63,6 +63,8 @@ class AuditLog:
         if was is None:
             self.write("received", job.id, name=job.path, bytes=job.size_bytes, format=job.format)
             self.write("claimed", job.id, name=job.path, folder="processing")
+        elif "duplicate_of" in detail:
+            self.write("skipped", job.id, name=job.path, sha256=job.sha256, same_as=detail["duplicate_of"])
         elif was is State.UPLOADING and job.state in (State.WAITING, State.TRANSCRIBED):
             self.write("uploaded", job.id, bytes=job.size_bytes, sha256=job.sha256, request_id=job.request_id)
         elif was is State.DELIVERED and job.state is State.CLAIMED:

@@ -11,7 +11,7 @@ from typing import Literal
 
 import sqlalchemy as sa
 
-from invox_watcher.job import FINAL, Job, State
+from invox_watcher.job import ACTIVE, FINAL, Job, State
 from invox_watcher.journal.tables import (
     HOOK,
     JOB_COLUMNS,
@@ -23,6 +23,7 @@ from invox_watcher.journal.tables import (
     notices,
     outputs,
     replies,
+    taken,
 )
 from invox_watcher.times import utc_now
 
@@ -30,7 +31,28 @@ Kind = Literal["recording", "transcripts"]
 _AT_ONCE = 200
 _DELETED_AT = {"recording": jobs.c.recording_deleted_at, "transcripts": jobs.c.transcripts_deleted_at}
 _DUE = deliveries.c.state == DeliveryState.DUE
+# In the history of a job that ended while nothing confirmed the clock.
+UNCONFIRMED_CLOCK = {"clock": "unconfirmed"}
 _AWAITS_DELIVERY = jobs.c.id.in_(sa.select(deliveries.c.job_id).where(_DUE))
+
+
+def _ended(before: datetime) -> sa.ColumnElement[bool]:
+    """Jobs that ended before that time.
+
+    If nothing confirmed the clock when a job ended, it may have ended later than its time says. Then another
+    must have ended after it, in the order of the journal, and before that time by a clock that was confirmed.
+    """
+    end, later = history.alias("end"), history.alias("later")
+    doubtful = json.dumps(UNCONFIRMED_CLOCK)[1:-1]
+    is_end = (end.c.job_id == jobs.c.id) & end.c.state.in_(FINAL)
+    confirmed_later = sa.exists().where(
+        later.c.id > end.c.id,
+        later.c.state.in_(FINAL),
+        later.c.at < before,
+        ~later.c.detail.contains(doubtful, autoescape=True),
+    )
+    in_doubt = sa.exists().where(is_end, end.c.detail.contains(doubtful, autoescape=True), ~confirmed_later)
+    return (jobs.c.updated_at < before) & ~in_doubt
 
 
 class Finished:
@@ -61,6 +83,19 @@ class Finished:
         with self._transaction() as connection:
             rows = connection.execute(query.order_by(jobs.c.id.desc()).limit(_AT_ONCE)).all()
         return [job_of(row) for row in rows]
+
+    def same_recordings(self, job: Job) -> list[Job]:
+        """The jobs that `job` may be another copy of: same name and content, done or under way.
+
+        Of those under way, the one whose transcript `job` waits for, and those taken before it, of which some
+        may still have to be hashed: no two jobs wait for one another.
+        """
+        mine = sa.select(sa.func.min(history.c.id)).where(history.c.job_id == job.id).scalar_subquery()
+        before = (jobs.c.id == job.original_id) | (taken < mine)
+        under_way = jobs.c.state.in_(ACTIVE - {State.FAILING}) & before
+        same = (jobs.c.sha256 == job.sha256) | (jobs.c.state == State.CLAIMED)
+        wanted = (jobs.c.path == job.path) & (jobs.c.id != job.id) & same
+        return self._jobs(wanted & ((jobs.c.state == State.DONE) | under_way))
 
     # ---- deliveries to the hook --------------------------------------------------------------------------
 
@@ -95,7 +130,7 @@ class Finished:
         be the later one's, because the recording was retried and filed again.
         """
         later = sa.select(jobs.c.filed_as).where(jobs.c.updated_at >= before, jobs.c.filed_as.is_not(None))
-        condition = (jobs.c.state == state) & (jobs.c.updated_at < before) & _DELETED_AT[kind].is_(None)
+        condition = (jobs.c.state == state) & _ended(before) & _DELETED_AT[kind].is_(None)
         return self._jobs(condition & jobs.c.filed_as.not_in(later) & ~_AWAITS_DELIVERY, exclude)
 
     def mark_deleted(self, job: Job, kind: Kind) -> None:
@@ -109,7 +144,7 @@ class Finished:
 
     def old(self, before: datetime, exclude: Collection[str] = ()) -> list[Job]:
         """Some of the jobs that ended before that time, in whichever state; without the ids in `exclude`."""
-        return self._jobs(jobs.c.state.in_(FINAL) & (jobs.c.updated_at < before) & ~_AWAITS_DELIVERY, exclude)
+        return self._jobs(jobs.c.state.in_(FINAL) & _ended(before) & ~_AWAITS_DELIVERY, exclude)
 
     def forget(self, job: Job) -> None:
         """Delete everything that the journal holds of `job`."""

@@ -239,6 +239,19 @@ class Journal:
             _append_history(connection, job.id, moved.state, {"sha256": sha256, "original_id": original})
         return moved
 
+    def discard(self, job: Job, original_id: str) -> None:
+        """Delete the row of `job`, whose recording is that of `original_id` once more; guarded like `move`.
+
+        Raises:
+            StaleStateError: the row is no longer in `job.state`.
+        """
+        with self._transaction() as connection:
+            job = self._write(connection, job)
+            connection.execute(_history.delete().where(_history.c.job_id == job.id))
+            connection.execute(_jobs.delete().where(_jobs.c.id == job.id))
+            if self._on_transition:
+                self._on_transition(job.state, job, {"duplicate_of": original_id})
+
     def follow_again(self, job: Job) -> Job:
         """The original failed: follow another job of the same content, or none and be uploaded itself."""
         sha256 = job.sha256 or ""

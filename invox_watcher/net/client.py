@@ -169,7 +169,8 @@ class HttpClient:
     ) -> HttpReply:
         """PUT exactly `size_bytes` of `file` from its current position, in constant memory, never chunked.
 
-        Always over a new connection. `silence_seconds` bounds the time in which nothing moves;
+        Always over a new connection. `silence_seconds` bounds the time in which nothing moves, and that from
+        the last byte to the whole answer; `deadline_seconds` is for a line that moves, and yet hardly;
         `on_progress` hears how many bytes were handed over. A 2xx is returned without its body; of an
         error's body the first 16 KiB. Beyond what `call` raises:
         - ApiUnavailableError `upload_interrupted`, StoppedError: not all bytes went out: it did not arrive;

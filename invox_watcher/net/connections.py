@@ -1,21 +1,24 @@
 """requests' transport with one deadline over a whole exchange, and a way to abort it from another thread.
 
 With a timeout per read alone, a peer that sends one byte a second never times out: a watchdog shuts down the
-socket.
+socket. An upload has a long deadline: it continues as long as bytes move, however slow the line is.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import http.client
 import os
 import re
 import socket
 import ssl
+import struct
+import termios
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
 from typing import Any
 
@@ -25,12 +28,16 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from invox_watcher.errors import ApiUnavailableError, StoppedError
+from invox_watcher.heartbeat import beat
 from invox_watcher.net.failures import host_of, stopped
 
 # urllib3's default is 16 KiB; larger blocks cost memory per upload and save system calls.
 _BLOCK_BYTES = 256 * 1024
-# Half a block: enough to keep the connection busy while the next block is read.
-_UNSENT_BYTES = 128 * 1024
+# A timeout covers everything that one call sends, and the kernel wakes a waiting sender once half of the
+# unsent bytes are gone: with more of either, a slow line would look like a stalled one.
+_PIECE_BYTES = 16 * 1024
+_UNSENT_BYTES = 32 * 1024
+_LONGEST_PAUSE_SECONDS = 0.05
 _ORIGIN = re.compile(r"https?://[^/?#]*")
 
 
@@ -50,6 +57,7 @@ class Exchange:
         self.on_kept_connection = False
         self.answered = False
         self.ended_by: _End | None = None
+        self.on_new_deadline: Callable[[], None] = lambda: None
         self._deadline_seconds = deadline_seconds
         self._lock = threading.Lock()
         self._handle: socket.socket | None = None
@@ -79,6 +87,31 @@ class Exchange:
             self.on_kept_connection = kept
             if self.ended_by is not None:
                 self._shut_down()
+
+    def all_handed_over(self) -> None:
+        """The kernel has the whole upload: wait until it is sent. Then the response has `silence_seconds`."""
+        if self.silence_seconds >= self._deadline_seconds:
+            return
+        pause, moved_at, before = 0.001, time.monotonic(), -1
+        while (unsent := self._unsent_bytes()) and time.monotonic() - moved_at < self.silence_seconds:
+            if unsent != before:
+                before, moved_at = unsent, time.monotonic()
+                beat(self.silence_seconds)
+            time.sleep(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+        if (deadline := time.monotonic() + self.silence_seconds) < self.deadline:
+            self.deadline, self._deadline_seconds = deadline, self.silence_seconds
+            self.on_new_deadline()
+
+    def _unsent_bytes(self) -> int:
+        """How many bytes the peer has not acknowledged (tcp(7), SIOCOUTQ); 0 after `end`."""
+        with self._lock:
+            if self._handle is None or self.ended_by is not None:
+                return 0
+            try:
+                return int(struct.unpack("i", fcntl.ioctl(self._handle, termios.TIOCOUTQ, bytes(4)))[0])
+            except OSError:
+                return 0
 
     def end(self, why: _End) -> None:
         """Shut down the connection and any that the exchange opens later."""
@@ -144,6 +177,7 @@ class Watchdog:
     @contextlib.contextmanager
     def over(self, exchange: Exchange) -> Iterator[Exchange]:
         """Watch `exchange` for the duration of the block. Raises StoppedError after `end_all`."""
+        exchange.on_new_deadline = self._notify
         with self._changed:
             if self._stopped:
                 raise stopped()
@@ -155,6 +189,10 @@ class Watchdog:
             with self._changed:
                 self._under_way.discard(exchange)
             exchange.finish()
+
+    def _notify(self) -> None:
+        with self._changed:
+            self._changed.notify()
 
     def end_all(self) -> None:
         with self._changed:
@@ -224,6 +262,20 @@ class _PlainConnection(HTTPConnection):
             host = _ORIGIN.match(url)
             url = (host[0] if host else "") + exchange.target
         super().request(method, url, *args, **kwargs)
+
+    def send(self, data: Any) -> None:
+        if not isinstance(data, bytes) or len(data) <= _PIECE_BYTES:
+            super().send(data)
+            return
+        for at in range(0, len(data), _PIECE_BYTES):
+            super().send(memoryview(data)[at : at + _PIECE_BYTES])
+            if (exchange := _running.exchange) is not None:
+                beat(exchange.silence_seconds)
+
+    def getresponse(self) -> Any:
+        if (exchange := _running.exchange) is not None:
+            exchange.all_handed_over()
+        return super().getresponse()
 
 
 class _TlsConnection(_PlainConnection, HTTPSConnection):

@@ -1,4 +1,4 @@
-"""Times in HTTP headers: `Retry-After`, `Date`."""
+"""Times in HTTP headers: `Retry-After`."""
 
 from __future__ import annotations
 
@@ -25,11 +25,3 @@ def retry_after_seconds(header: str | None, *, now: datetime, max_seconds: float
     if not math.isfinite(seconds):
         return None
     return min(max(seconds, 0.0), max_seconds)
-
-
-def clock_ahead_seconds(date: str | None) -> float | None:
-    try:
-        there = parsedate_to_datetime(date or "")
-    except ValueError:
-        return None
-    return (datetime.now(UTC) - (there if there.tzinfo else there.replace(tzinfo=UTC))).total_seconds()

@@ -3,19 +3,26 @@
 Not by a library, because those available change the words: pysubs2 1.8 takes `{unclear}` for an ASS tag and
 drops it, and does not escape `<` and `&` in VTT; srt has had no release since 2023. None of them decides
 where lines and cues break, which is the hard part.
+
+Lines break only between grapheme clusters (https://www.unicode.org/reports/tr29/), which is also what their
+length is counted in: an accent, a vowel sign of Thai or Devanagari, a joined emoji is never cut off.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+
+import regex
 
 from invox_watcher.transcript import Segment
 
-LINE_LENGTH = 42  # characters; with two lines to a cue the limits of common captioning guidelines
+LINE_LENGTH = 42  # clusters; with two lines to a cue the limits of common captioning guidelines
 LINES_PER_CUE = 2
 _MOST_WORDS = LINES_PER_CUE * (LINE_LENGTH // 2 + 1)  # words of one letter
 _LONGEST_LABEL = 24  # leaves room for words beside the speaker
@@ -57,9 +64,9 @@ class _Cue:
 
 def _cues(segment: Segment, prefix: str) -> list[_Cue]:
     """Split the segment into cues that fit; each gets time in proportion to its share of the words."""
-    words = [piece for word in clean(segment.text).split(" ") for piece in _pieces(word)]
-    if len(prefix) > _LONGEST_LABEL:
-        prefix = f"{prefix[: _LONGEST_LABEL - 3].rstrip()}…: "
+    words = [piece for word in _words(clean(segment.text)) for piece in _pieces(word)]
+    if _length(prefix) > _LONGEST_LABEL:
+        prefix = f"{''.join(_clusters(prefix)[: _LONGEST_LABEL - 3]).rstrip()}…: "
     start_ms, end_ms = round(segment.start * 1000), round(segment.end * 1000)
     cues, done = [], 0
     for part in _parts(words, prefix):
@@ -91,18 +98,37 @@ def _parts(words: list[str], prefix: str) -> Iterator[list[str]]:
 
 
 def _wrapped(words: Sequence[str], prefix: str) -> list[str]:
-    """Lines of at most LINE_LENGTH characters; the first begins with the prefix."""
+    """Lines of at most LINE_LENGTH clusters; the first begins with the prefix."""
     lines = [prefix.rstrip()] if prefix else []
     for word in words:
-        if lines and len(lines[-1]) + 1 + len(word) <= LINE_LENGTH:
+        if lines and _length(lines[-1]) + 1 + _length(word) <= LINE_LENGTH:
             lines[-1] += f" {word}"
         else:
             lines.append(word)
     return lines
 
 
+def _words(text: str) -> list[str]:
+    """The words of a text; a space with a combining accent is part of a word."""
+    if text.isascii():
+        return text.split(" ")
+    parts = groupby(_clusters(text), key=lambda cluster: cluster == " ")
+    return ["".join(clusters) for is_space, clusters in parts if not is_space]
+
+
 def _pieces(word: str) -> list[str]:
-    return [word[at : at + LINE_LENGTH] for at in range(0, len(word), LINE_LENGTH)]
+    clusters = _clusters(word)
+    return ["".join(clusters[at : at + LINE_LENGTH]) for at in range(0, len(clusters), LINE_LENGTH)]
+
+
+def _clusters(text: str) -> list[str]:
+    """The grapheme clusters of a text: what a reader takes for single characters."""
+    return list(text) if text.isascii() else regex.findall(r"\X", text)
+
+
+@functools.lru_cache(maxsize=256)
+def _length(text: str) -> int:
+    return len(_clusters(text))
 
 
 def _timed(cues: list[_Cue]) -> list[_Cue]:

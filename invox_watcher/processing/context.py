@@ -10,7 +10,7 @@ from typing import Literal
 from invox_watcher.files import Folders
 from invox_watcher.invox import InvoxApi
 from invox_watcher.job import Job
-from invox_watcher.journal import Journal
+from invox_watcher.journal import UNCONFIRMED_CLOCK, Journal
 from invox_watcher.outputs import OutputFormat
 from invox_watcher.processing.polling import PollingPolicy, ResultPoller
 from invox_watcher.processing.reservations import Reservations
@@ -20,7 +20,7 @@ from invox_watcher.processing.reservations import Reservations
 class ProcessingOptions:
     """What the configuration says about processing; see config.example.yaml for each."""
 
-    on_duplicate: Literal["reuse", "process", "fail"] = "reuse"
+    on_duplicate: Literal["reuse", "process", "fail", "skip"] = "reuse"
     mime_types: Sequence[str] = ()  # that the account takes now
     formats: Sequence[OutputFormat] = ("json", "srt")
     speaker_names: Mapping[str, str] = field(default_factory=dict)
@@ -41,6 +41,11 @@ class Context:
     stop: threading.Event
     clock: Callable[[], float]  # monotonic
     open_reported: set[str] = field(default_factory=set)  # jobs whose recording is open for writing
+
+    @property
+    def ending_detail(self) -> dict[str, str]:
+        """For the history of a job that ends now: `Finished` counts no age from a time that may be wrong."""
+        return {} if self.api.confirms_clock else UNCONFIRMED_CLOCK
 
 
 @dataclass(frozen=True)

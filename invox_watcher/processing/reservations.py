@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from invox_watcher.errors import FolderBlockedError
-from invox_watcher.files import ERROR_SUFFIX, Folders, numbered, numbered_folders, output_path
+from invox_watcher.files import ERROR_SUFFIX, Folders, numbered_folders, output_path, unused
 from invox_watcher.job import Job, State
 from invox_watcher.journal import Journal, NameReservedError
 from invox_watcher.outputs import OutputFormat
@@ -59,10 +59,9 @@ class Reservations:
     ) -> Job:
         for path in itertools.islice(numbered_folders(job.path), FOLDER_TRIES):
             with contextlib.suppress(FolderBlockedError), self._lock:
-                for name in numbered(path):
-                    if free(name):
-                        with contextlib.suppress(NameReservedError):
-                            return self._journal.move(job, to, filed_as=name, reserve=key(name), **changes)
+                for name in unused(path, lambda name: not free(name)):
+                    with contextlib.suppress(NameReservedError):
+                        return self._journal.move(job, to, filed_as=name, reserve=key(name), **changes)
         raise FolderBlockedError("A file or a link stands where a folder of that name is needed.")
 
 

@@ -51,4 +51,6 @@ def test_a_line_that_a_full_disk_cut_off_spoils_only_itself(tmp_path: Path, wher
     first, cut_off, *others = [line for line in file.read_text().splitlines() if line]
     with pytest.raises(ValueError, match="Unterminated"):
         json.loads(cut_off)
-    assert [json.loads(line)["job"][0] for line in (first, *others)] == ["1", "4", "5"]
+    fourth, counted, fifth = map(json.loads, others)
+    assert [line["job"][0] for line in (json.loads(first), fourth, fifth)] == ["1", "4", "5"]
+    assert (counted["event"], counted["count"]) == ("log_lines_dropped", 2)

@@ -41,6 +41,7 @@ STEPS: list[tuple[Any, str]] = [
     (Journal, "add"),
     (Journal, "move"),
     (Journal, "identify"),
+    (Journal, "discard"),
     (InvoxApi, "presign"),
     (InvoxApi, "upload"),
     (InvoxApi, "result"),

@@ -228,7 +228,7 @@ def test_36_a_stalled_upload_ends_long_before_its_deadline(tmp_path: Path) -> No
     with sandbox(tmp_path / "api", upload_bytes_per_second=1) as stuck:
         port = int(stuck.base_url.rpartition(":")[2])
         clinic = impatient(tmp_path / "clinic", stuck.base_url, recordings=1)
-        write_sparse_wav(clinic.inbox / "0.wav", 32 << 20)  # the deadline of so many bytes is nine minutes
+        write_sparse_wav(clinic.inbox / "0.wav", 32 << 20)  # the deadline of so many bytes is ten hours
         with running(clinic):
             wait_for("it breaks off", lambda: "upload_interrupted" in retry_codes(clinic))
     with sandbox(tmp_path / "api", port=port) as api:

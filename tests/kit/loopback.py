@@ -177,3 +177,50 @@ def make_certificate(folder: Path, name: str = "IP:127.0.0.1") -> tuple[Path, ss
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(pem, key)
     return pem, context
+
+
+@contextlib.contextmanager
+def slow_line(port: int, bytes_per_second: int, *, stalls_after: int | None = None) -> Iterator[int]:
+    """A port from which everything is forwarded to `port`, no faster than that; answers come at once.
+
+    Its buffers are small, so that a sender waits for the line, as for a real one. Nothing gets through after
+    the first `stalls_after` bytes of a connection.
+    """
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(64)
+    closing = threading.Event()
+    ends: list[socket.socket] = []
+
+    def forward(near: socket.socket, far: socket.socket, pace: float, left: float) -> None:
+        with contextlib.suppress(OSError):
+            while left > 0 and (block := near.recv(2048)):
+                far.sendall(block)
+                left -= len(block)
+                closing.wait(len(block) * pace)
+            if left > 0:
+                far.shutdown(socket.SHUT_WR)
+
+    def accept() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                near, _ = listener.accept()
+                far = socket.create_connection(("127.0.0.1", port))
+                ends.extend([near, far])
+                limit = float("inf") if stalls_after is None else stalls_after
+                for route in ((near, far, 1 / bytes_per_second, limit), (far, near, 0.0, float("inf"))):
+                    threading.Thread(target=forward, args=route, daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+    try:
+        yield listener.getsockname()[1]
+    finally:
+        closing.set()
+        with contextlib.suppress(OSError):
+            listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+        for end in ends:
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()

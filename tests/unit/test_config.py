@@ -533,6 +533,38 @@ class TestCredentials:
         assert found.app_id.get_secret_value() == "from systemd"
         assert found.api_key.get_secret_value() == "written"
 
+    @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+    @pytest.mark.parametrize("end", [b"", b"\n", b"\r\n"])
+    def test_a_credential_is_what_an_editor_saves_of_it(
+        self, write: Write, tmp_path: Path, mark: bytes, end: bytes
+    ) -> None:
+        (tmp_path / "app_id").write_bytes(mark + "wárd-7".encode() + end)
+        (tmp_path / "api_key").write_bytes(mark + b"k3y" + end)
+        text = f"{self.WITHOUT}credentials:\n  app_id_file: {tmp_path}/app_id\n"
+        found = load(write(text), {"CREDENTIALS_DIRECTORY": str(tmp_path)}).credentials
+        assert found.app_id.get_secret_value() == "wárd-7"
+        assert found.api_key.get_secret_value() == "k3y"
+
+    @pytest.mark.parametrize(
+        ("content", "says"),
+        [
+            (b"\xef\xbb\xbf", "is empty"),
+            (b"\xef\xbb\xbf\r\n", "is empty"),
+            (b"key \n", "begins or ends with a space"),
+            (b"\xef\xbb\xbf key", "begins or ends with a space"),
+            (b"key\n\n", "contains a line break or a control character: it must be one line"),
+            (b"k\xef\xbb\xbfey", "contains a line break or a control character: it must be one line"),
+            ("key\r\n".encode("utf-16"), "{path} is not UTF-8 text"),
+        ],
+    )
+    def test_a_credential_that_can_not_be_one_is_reported(
+        self, write: Write, tmp_path: Path, content: bytes, says: str
+    ) -> None:
+        path = tmp_path / "app_id"
+        path.write_bytes(content)
+        text = f"{self.WITHOUT}credentials:\n  api_key: k\n  app_id_file: {path}\n"
+        assert says.format(path=path) in problem(write(text), {})
+
     def test_what_can_be_wrong_with_a_credential_file(self, write: Write, tmp_path: Path) -> None:
         (tmp_path / "two_lines").write_text("hunter2\nhunter3\n")
         (tmp_path / "bytes").write_bytes(b"\xff\xfe")

@@ -4,28 +4,37 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from dataclasses import replace
 from itertools import pairwise
 from typing import get_args
 
 import pytest
+import regex
 from hypothesis import given
 from hypothesis import strategies as st
 
 from invox_watcher.config import json_schema
 from invox_watcher.outputs import OutputFormat, render
+from invox_watcher.outputs.captions import clean
 from invox_watcher.transcript import Segment
 from tests.kit.captions import CONVERSATION, LONG, NAMES, Cue, delivery, parsed, visible
+from tests.kit.clusters import CLUSTERS
 
 
 def rendered(format: OutputFormat, *segments: Segment) -> str:
     return render(delivery(*segments), format, NAMES).decode("utf-8")
 
 
+def clusters(text: str) -> list[str]:
+    """What readers take for single characters."""
+    return regex.findall(r"\X", text)
+
+
 def assert_captions_are_sound(cues: list[Cue]) -> None:
     for cue in cues:
         assert 1 <= len(cue.lines) <= 2
-        assert all(0 < len(line) <= 42 and line == line.strip() for line in cue.lines)
+        assert all(0 < len(clusters(line)) <= 42 and line == line.strip() for line in cue.lines)
         assert cue.end_ms - cue.start_ms >= 40
     for earlier, later in pairwise(cues):
         assert earlier.end_ms <= later.start_ms
@@ -245,6 +254,48 @@ def test_no_word_is_lost(words: str, start: float, length: float) -> None:
     cues = parsed(rendered("srt", Segment(words, start, start + length)))
     assert visible("".join(line for cue in cues for line in cue.lines)) == visible(words).replace("-->", "→")
     assert visible(rendered("txt", Segment(words, start, start + length))) == visible(words)
+
+
+@pytest.mark.parametrize("cluster", CLUSTERS)
+def test_a_line_is_cut_between_clusters(cluster: str) -> None:
+    (cue,) = parsed(rendered("srt", Segment(cluster * 50, 0.0, 9.0)))
+    assert cue.lines == [cluster * 42, cluster * 8]
+
+
+@pytest.mark.parametrize("cluster", CLUSTERS)
+def test_a_label_is_cut_between_clusters(cluster: str) -> None:
+    (cue,) = parsed(rendered("srt", Segment("Yes.", 0.0, 9.0, cluster * 30)))
+    assert cue.lines == [f"{cluster * 21}…: Yes."]
+
+
+@given(st.lists(st.sampled_from((*CLUSTERS, " ")), max_size=200))
+def test_the_lines_give_the_words_back_by_clusters(parts: list[str]) -> None:
+    words = [part for part in parts if part != " "]
+    for format in ("srt", "vtt"):
+        blocks = rendered(format, Segment("".join(parts), 0.0, 60.0)).split("\n\n")
+        lines = [line for block in blocks for line in block.partition(" --> ")[2].split("\n")[1:] if line]
+        rest = list(words)
+        for line in lines:  # each begins and ends where a cluster does
+            count = 0
+            while "".join(rest[:count]) != line.replace(" ", ""):
+                count += 1
+                assert count <= len(rest)
+            del rest[:count]
+        assert rest == []
+
+
+@given(st.text(st.characters(codec="utf-8", exclude_characters="<>{}&"), max_size=200))
+def test_no_cut_of_any_text_falls_into_a_cluster(text: str) -> None:
+    cues = parsed(rendered("srt", Segment(text, 0.0, 60.0)))
+    found = [cluster for cue in cues for line in cue.lines for cluster in clusters(line) if cluster != " "]
+    assert found == [cluster for cluster in clusters(clean(text).replace("-->", "→")) if cluster != " "]
+
+
+def test_an_endless_word_of_accents_is_quick() -> None:
+    began = time.monotonic()
+    cues = parsed(rendered("srt", Segment("e\u0301" * 20_000, 0.0, 3600.0, "Speaker_00")))
+    assert time.monotonic() - began < 5
+    assert_captions_are_sound(cues)
 
 
 @given(st.lists(segments(), max_size=3))

@@ -35,6 +35,7 @@ class Api:
         self.answer: Any = STILL
         self.sent: list[tuple[bytes, str]] = []
         self.loses_answers = False
+        self.confirms_clock = True
         self.while_sending: Callable[[], None] = lambda: None
 
     def presign(self, mime_type: str, callback_url: str | None) -> Any:

@@ -32,7 +32,7 @@ def file_as_done(context: Context, job: Job) -> Next:
 
 def close_as_done(context: Context, job: Job, filed_as: str) -> Next:
     """The recording is in done/ as `filed_as`, or is gone: nothing more happens to it."""
-    job = context.reservations.release(job, State.DONE, filed_as=filed_as)
+    job = context.reservations.release(job, State.DONE, filed_as=filed_as, detail=context.ending_detail)
     log.info(Event.DONE, job=job.id, recording=job.path)
     return Next(job)
 

@@ -35,6 +35,8 @@ def file_as_failed(context: Context, job: Job) -> Next:
     except (NameTakenError, FolderBlockedError):
         folders.retract(folders.failed, path, content)
         return begin_failing(context, job, failure)
-    job = context.reservations.release(job, State.FAILED, filed_as=filed_as, outputs=outputs)
+    job = context.reservations.release(
+        job, State.FAILED, filed_as=filed_as, outputs=outputs, detail=context.ending_detail
+    )
     log.warning(Event.FAILED, job=job.id, recording=job.path, code=failure.reason.code)
     return Next(job)

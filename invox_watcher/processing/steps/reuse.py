@@ -7,6 +7,7 @@ from invox_watcher.invox import parse_reply
 from invox_watcher.job import Job
 from invox_watcher.processing.context import Context, Next
 from invox_watcher.processing.steps.accept import accept
+from invox_watcher.processing.steps.skip import skip
 
 _FOLLOW_SECONDS = 2.0
 
@@ -24,6 +25,8 @@ def reuse(context: Context, job: Job) -> Next:
             code="duplicate",
             hint="To transcribe it again, set intake.on_duplicate to process.",
         )
+    if context.options.on_duplicate == "skip" and (following := skip(context, job)) is not None:
+        return following
     payload = context.journal.reply(job.original_id)
     original = context.journal.get(job.original_id)
     if (

@@ -13,4 +13,4 @@ def vanish(context: Context, job: Job) -> Next:
     log.error(Event.VANISHED, job=job.id, recording=job.path, state=job.state)
     if job.state is State.DELIVERED:  # its transcript is safe
         return close_as_done(context, job, job.filed_as or job.path)
-    return Next(context.reservations.release(job, State.VANISHED))
+    return Next(context.reservations.release(job, State.VANISHED, detail=context.ending_detail))

@@ -1,0 +1,54 @@
+"""The clock of a server, as far as its replies tell: is this machine's right?"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+
+# Beyond any delay of a reply, and what request signatures allow for.
+_TOLERANCE_SECONDS = 300.0
+
+
+def _wall_clock() -> float:
+    return time.time()
+
+
+def _since_boot() -> float:
+    """A clock that can't be set, and that counts suspended time as well; see clock_gettime(2)."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+class RemoteClock:
+    """Compares this machine's clock with the `Date` of a server's replies (RFC 9110 §6.6.1).
+
+    Each reply's time is remembered by the steady clock, so that a jump of this machine's clock is noticed at
+    once, before another reply comes.
+    """
+
+    def __init__(
+        self, *, now: Callable[[], float] = _wall_clock, steady: Callable[[], float] = _since_boot
+    ) -> None:
+        self._now, self._steady = now, steady
+        self._offset: float | None = None  # of the server's clock to the steady one
+
+    def heard(self, date: str | None) -> None:
+        """A reply has this `Date` header; one that has none, or nonsense, says nothing new."""
+        try:
+            there = parsedate_to_datetime(date or "")
+            seconds = (there if there.tzinfo else there.replace(tzinfo=UTC)).timestamp()
+        except (ValueError, OverflowError):
+            return
+        self._offset = seconds - self._steady()
+
+    @property
+    def ahead_seconds(self) -> float | None:
+        """How far this machine's clock is ahead of the server's now; None if the server has not said."""
+        return None if self._offset is None else self._now() - self._steady() - self._offset
+
+    @property
+    def confirms(self) -> bool | None:
+        """Whether both clocks agree to within five minutes; None if the server has not said."""
+        ahead = self.ahead_seconds
+        return None if ahead is None else abs(ahead) <= _TOLERANCE_SECONDS

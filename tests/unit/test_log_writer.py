@@ -1,0 +1,154 @@
+"""The log's thread: lines whole and in order, and no time lost if their sink hangs."""
+
+from __future__ import annotations
+
+import fcntl
+import io
+import json
+import os
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import structlog
+
+from invox_watcher import logs
+from invox_watcher.events import Event, log
+
+MANY = 20_000
+
+
+@pytest.fixture(autouse=True)
+def _as_before() -> Iterator[None]:
+    yield
+    logs.configure(stream=io.StringIO())  # ends the thread of the pipe
+    structlog.reset_defaults()
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[int, int]]:
+    """A pipe with room for a page, which nobody reads yet."""
+    reading, writing = os.pipe()
+    fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
+    with open(writing, "w", closefd=False) as stream:
+        logs.configure(stream=stream)
+    yield reading, writing
+    os.close(reading)
+    logs.flush()
+    os.close(writing)
+
+
+class Reader:
+    """Reads a pipe to its end, in a thread."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._content = b""
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    def _read(self) -> None:
+        while block := os.read(self._descriptor, 65536):
+            self._content += block
+            if b'"job": "last"' in block:
+                return
+
+    def lines(self) -> list[dict[str, Any]]:
+        """Every line up to the one of job `last`."""
+        self._thread.join(20)
+        assert not self._thread.is_alive()
+        return [json.loads(line) for line in self._content.splitlines()]
+
+
+def test_a_line_is_written_when_the_call_returns(pipe: tuple[int, int]) -> None:
+    reading, _writing = pipe
+    for number in range(100):
+        log.info(Event.DONE, job=str(number))
+        assert json.loads(os.read(reading, 4096))["job"] == str(number)
+
+
+def test_a_full_pipe_costs_no_time_and_its_lines_are_counted(pipe: tuple[int, int]) -> None:
+    began = time.monotonic()
+    for number in range(MANY):
+        log.info(Event.DONE, job=number)
+    assert time.monotonic() - began < 10  # 0.25 s, and what twenty thousand lines take
+    reader = Reader(pipe[0])
+    logs.flush(20)
+    log.info(Event.DONE, job="last")
+    *lines, last = reader.lines()
+    jobs = [line["job"] for line in lines if line["event"] == "done"]
+    assert jobs == list(range(len(jobs)))  # none is missing before the first that was dropped
+    assert 2_000 < len(jobs) < MANY
+    assert [line["event"] for line in lines[len(jobs) :]] == ["log_lines_dropped"]
+    assert lines[-1]["count"] == MANY - len(jobs)
+    assert last["job"] == "last"
+
+
+def test_a_pipe_full_for_a_while_loses_nothing(pipe: tuple[int, int]) -> None:
+    for number in range(1_000):
+        log.info(Event.DONE, job=number)
+    reader = Reader(pipe[0])
+    log.info(Event.DONE, job="last")
+    assert [line["job"] for line in reader.lines()] == [*range(1_000), "last"]
+
+
+def test_lines_longer_than_the_pipe_come_whole(pipe: tuple[int, int]) -> None:
+    long = "x" * 50_000
+    log.info(Event.DONE, job=long)
+    reader = Reader(pipe[0])
+    log.info(Event.DONE, job="last")
+    assert [line["job"] for line in reader.lines()] == [long, "last"]
+
+
+def test_a_pipe_made_non_blocking_by_another_loses_nothing(pipe: tuple[int, int]) -> None:
+    os.set_blocking(pipe[1], False)
+    for number in range(500):
+        log.info(Event.DONE, job=number)
+    reader = Reader(pipe[0])
+    log.info(Event.DONE, job="last")
+    assert [line["job"] for line in reader.lines()] == [*range(500), "last"]
+
+
+def test_many_threads_wait_once_for_a_full_pipe(pipe: tuple[int, int]) -> None:
+    for number in range(100):
+        log.info(Event.DONE, job=number)  # it is full now
+    threads = [threading.Thread(target=lambda: log.info(Event.DONE, job="x")) for _ in range(20)]
+    began = time.monotonic()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert time.monotonic() - began < 2
+
+
+def test_a_reader_that_ended_loses_lines_and_no_more() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "w") as stream:
+        logs.configure(stream=stream)
+        for number in range(100):
+            log.info(Event.DONE, job=number)
+        logs.configure(stream=io.StringIO())
+
+
+def test_the_same_sink_keeps_its_queue_and_order(pipe: tuple[int, int]) -> None:
+    for number in range(300):
+        log.info(Event.DONE, job=number)
+        if number % 100 == 99:
+            with open(pipe[1], "w", closefd=False) as stream:  # as a reload does
+                logs.configure(stream=stream)
+    reader = Reader(pipe[0])
+    log.info(Event.DONE, job="last")
+    assert [line["job"] for line in reader.lines()] == [*range(300), "last"]
+
+
+def test_another_sink_leaves_one_that_hangs_behind(pipe: tuple[int, int]) -> None:
+    for number in range(300):
+        log.info(Event.DONE, job=number)
+    stream = io.StringIO()
+    logs.configure(stream=stream)
+    log.info(Event.DONE, job="here")
+    assert json.loads(stream.getvalue())["job"] == "here"
+    assert json.loads(os.read(pipe[0], 4096).splitlines()[0])["job"] == 0
