@@ -440,13 +440,13 @@ def _opened(root: Path, path: str, where: str) -> Iterator[BinaryIO]:
     try:
         with durable.parent(root, path) as (folder, name):
             descriptor = os.open(name, durable.FILE, dir_fd=folder)
-        if stat.S_ISDIR(os.fstat(descriptor).st_mode):  # a folder has its name by now
-            os.close(descriptor)
-            raise FileNotFoundError
     except FileNotFoundError:
         raise RecordingVanishedError(f"The recording is no longer in {where}/.") from None
     except OSError as error:
         raise StorageError(f"opening a recording in {where}/: {error.strerror}") from None
+    if stat.S_ISDIR(os.fstat(descriptor).st_mode):  # a folder has its name by now
+        os.close(descriptor)
+        raise RecordingVanishedError(f"The recording is no longer in {where}/.")
     with os.fdopen(descriptor, "rb", buffering=0) as file:
         yield file
 
