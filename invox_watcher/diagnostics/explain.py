@@ -225,7 +225,7 @@ class _Examination:
         return Step("name", Verdict.TAKEN, "The name matches no pattern in the ignore list.")
 
     def _other_user(self) -> str | None:
-        """Which other instance uses a folder that the file lies in, inside the inbox; None if none does."""
+        """Which other instance uses a folder that the file is in, inside the inbox; None if none does."""
         occupancy = occupancy_of(self._config)
         for above in list(Path(self._path).parents)[:-1] if self._inside else ():
             with suppress(OSError), open_folder(self._inbox / above) as folder:
