@@ -335,7 +335,7 @@ class TestBadReplies:
         with serve(handler) as server:
             error = failure_of(lambda: post(client, server.url))
         assert error.code == "api_protocol"
-        assert "more than 1 MiB" in error.message
+        assert "exceeds 1 MiB" in error.message
 
     def test_a_reset_connection(self, client: HttpClient) -> None:
         def handler(peer: Peer) -> None:
