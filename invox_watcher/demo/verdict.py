@@ -58,8 +58,8 @@ def _show_tree(console: Console, folder: Path) -> None:
 
 
 def _grow(branch: Tree, folder: Path) -> None:
-    shown = (entry for entry in os.scandir(folder) if not entry.name.startswith("."))  # not the marks
-    for entry in sorted(shown, key=lambda entry: entry.name):
+    visible = (entry for entry in os.scandir(folder) if not entry.name.startswith("."))  # not the marks
+    for entry in sorted(visible, key=lambda entry: entry.name):
         if entry.is_dir(follow_symlinks=False):
             _grow(branch.add(f"{printable(entry.name)}/", style="not bold"), folder / entry.name)
         else:

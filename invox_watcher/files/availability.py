@@ -16,7 +16,6 @@ from pathlib import Path
 from invox_watcher.errors import FoldersGoneError, InvoxError, Reason
 from invox_watcher.events import Event, log
 from invox_watcher.files.durable import replace_durably
-from invox_watcher.files.marks import FOLDER_IN_USE
 from invox_watcher.host import Place, is_beneath, mount_of, open_root
 
 _FILENAME = "mounts.json"
@@ -119,7 +118,7 @@ class FolderMonitor:
     def is_contested(self) -> bool:
         """Whether another instance uses one of the folders, by the last check of `watch`. Never blocks."""
         problem = self._problem
-        return problem is not None and problem.code == FOLDER_IN_USE
+        return problem is not None and problem.code == "folder_in_use"
 
     def watch(self, stop: threading.Event) -> None:
         """Check every few seconds until `stop` is set, and notice too if a check doesn't end."""

@@ -22,7 +22,6 @@ from invox_watcher.host import mount_of, other_paths
 MARK_FILE = ".invox-watcher.mark"
 
 _NOTE = "invox-watcher uses this folder. docs/install.md, 'Several on one machine', says how to free it."
-FOLDER_IN_USE = "folder_in_use"  # the code of errors about a folder of another instance
 _MOST_BYTES = 65_536
 _NO_MARK = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENXIO})
 _MOST_ENTRIES = 20_000  # that a search for marks inside a folder reads

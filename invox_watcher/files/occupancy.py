@@ -18,7 +18,7 @@ from pathlib import Path
 
 from invox_watcher.errors import FolderError, FoldersGoneError, InvoxError, NotPermittedError
 from invox_watcher.files import durable, marks
-from invox_watcher.files.marks import FOLDER_IN_USE, MARK_FILE, Mark, open_folder
+from invox_watcher.files.marks import MARK_FILE, Mark, open_folder
 from invox_watcher.files.state_directory import LOCK_FILE, Instance, instance_in, write_instance
 from invox_watcher.host import LockedFolderError, Locks, Probe, holder_of, mount_of
 
@@ -172,7 +172,7 @@ class Occupancy:
         where = "" if place == folder else f" lies inside {place}, which"
         return FolderError(
             f"{key}: {folder}{where} is locked by another process, or a folder inside it is",
-            code=FOLDER_IN_USE,
+            code="folder_in_use",
             hint=f"{_SEPARATE} Another one is probably starting at this moment.",
         )
 
@@ -240,7 +240,7 @@ class Occupancy:
                 return None  # perhaps the empty mount point of a share
             if mark is not None and self._stands(mark, descriptor, own):
                 refused = _refusal(f"{key}: {self._folders[key]}", self._folders[key], mark)
-                return FoldersGoneError(refused.message, code=FOLDER_IN_USE, hint=refused.hint)
+                return FoldersGoneError(refused.message, code="folder_in_use", hint=refused.hint)
             marks.write_mark(descriptor, self._mark_for(key, own, descriptor), self._mode)
         self._standing[key] = _Standing(identity, marks.version_of(descriptor))
         return None
@@ -293,7 +293,7 @@ def _refusal(problem: str, place: Path, mark: Mark) -> FolderError:
     hint = _SEPARATE
     if not running:
         hint += f" If that instance was removed for good, delete {place / MARK_FILE} and its other marks."
-    return FolderError(problem + verb, code=FOLDER_IN_USE, hint=hint)
+    return FolderError(problem + verb, code="folder_in_use", hint=hint)
 
 
 def _as(mark: Mark) -> str:
