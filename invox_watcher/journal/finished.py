@@ -76,13 +76,17 @@ class Finished:
         return job_id
 
     def recent(self, since: datetime) -> list[Job]:
-        """The latest of the jobs that were claimed since then and are done."""
+        """The latest of the jobs that were claimed since then and are done.
+
+        Without those whose name in done/ a later job has: the file of that name is the later one's.
+        """
         # An id begins with its time, so that the primary key finds them, however long the history is.
         claimed = jobs.c.id >= since.strftime("%Y%m%dt%H%M%S")
         query = sa.select(*JOB_COLUMNS).where(claimed & (jobs.c.state == State.DONE))
         with self._transaction() as connection:
             rows = connection.execute(query.order_by(jobs.c.id.desc()).limit(_AT_ONCE)).all()
-        return [job_of(row) for row in rows]
+        latest = {job.filed_as: job for job in map(job_of, reversed(rows))}
+        return list(latest.values())
 
     def same_recordings(self, job: Job) -> list[Job]:
         """The jobs that `job` may be another copy of: same name and content, done or under way.

@@ -50,7 +50,13 @@ class Session:
             base_url,
             credentials={"app_id": "sandbox-app", "api_key": "sandbox-key"},
             http={"listen": self._listen},
-            watch={"settle_seconds": 2, "rescan_seconds": 60, "patience_seconds": 300},
+            watch={
+                "grace_seconds": 1,
+                "settle_seconds": 2,
+                "unproven_seconds": 30,
+                "rescan_seconds": 60,
+                "patience_seconds": 300,
+            },
         )
         self.clinic.config.chmod(0o600)
         self._home = home

@@ -275,3 +275,22 @@ def test_what_was_filed_is_handed_on_with_its_evidence(clinic: Clinic) -> None:
         while not job.state.is_final:
             job = clinic.pipeline.advance(job).job
     assert filed == list(Evidence)
+
+
+def test_a_copy_from_another_file_system_is_not_waited_for(clinic: Clinic) -> None:
+    job = clinic.claim()
+    elsewhere = dataclasses.replace(job.identity, device=1, inode=2, mtime_ns=job.identity.mtime_ns + 10**9)
+    assert (
+        clinic.pipeline.advance(clinic.journal.update(job, identity=elsewhere)).job.state is State.IDENTIFIED
+    )
+
+
+def test_a_recording_that_grows_after_its_claim_is_waited_for(clinic: Clinic) -> None:
+    job = clinic.claim()
+    with (clinic.folders.processing / job.id / job.path).open("ab") as file:
+        file.write(b", and the rest")
+    with pytest.raises(RecordingChangingError):
+        clinic.pipeline.advance(job)
+    again = clinic.journal.get(job.id)
+    assert again is not None
+    assert clinic.pipeline.advance(again).job.state is State.IDENTIFIED

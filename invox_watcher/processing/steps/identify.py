@@ -17,6 +17,8 @@ from invox_watcher.processing.steps.verify import (
 )
 from invox_watcher.recording import FileIdentity
 
+_COARSEST_TIMES_NS = 2_000_000_000
+
 
 def identify(context: Context, job: Job) -> Next:
     """Hash the recording; one that the intake refused fails here.
@@ -31,7 +33,7 @@ def identify(context: Context, job: Job) -> Next:
         if (held := hold_while_open(context, job, file)) is not None:
             return held
         found = FileIdentity.of(os.fstat(file.fileno()))
-        if found != job.identity:  # it must be quiet before it is sent
+        if not _is_quiet(job, found):
             context.journal.update(job, identity=found)
             raise changing(context, "It is still being written to, in processing/.")
         if found.size_bytes == 0:
@@ -44,3 +46,12 @@ def identify(context: Context, job: Job) -> Next:
     if job.original_id is not None:
         log.info(Event.DUPLICATE, job=job.id, original=job.original_id)
     return Next(job)
+
+
+def _is_quiet(job: Job, found: FileIdentity) -> bool:
+    """Whether it is as it was when it was claimed, or when it was last found to have changed."""
+    if job.changed_uploads:
+        return found == job.identity
+    # A claim from another file system made a copy, whose time may be coarser.
+    same_time = abs(found.mtime_ns - job.identity.mtime_ns) < _COARSEST_TIMES_NS
+    return found.size_bytes == job.size_bytes and same_time
