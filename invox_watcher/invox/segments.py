@@ -24,8 +24,9 @@ _CUE_TIMES = re.compile(r"\s*([\d:.,]+)\s*-->\s*([\d:.,]+)")
 _VOICE = re.compile(r"<v(?:\.[^\s>]*)?\s+([^>]*)>")
 # WebVTT's own tags and times only: "<7 mg, >10 ml" are words.
 _TAG = re.compile(r"</?(?:c|i|b|u|v|ruby|rt|lang)(?:[.\s][^>]*)?>|<[\d:]+\.\d{3}>")
-# Beyond ten times the recording's length, times can only be in another unit.
+# Beyond ten times the recording's length, and not just by seconds, times can only be in another unit.
 _MILLISECONDS_FACTOR = 10
+_MILLISECONDS_FLOOR_SECONDS = 60.0
 _MILLISECONDS_SLACK_SECONDS = 5.0
 
 
@@ -148,7 +149,7 @@ def _in_seconds(found: list[_Timed], duration_seconds: float | None, repairs: li
     """With times in milliseconds turned into seconds."""
     last = max((time for one in found for time in (one.start, one.end) if time is not None), default=0.0)
     length = duration_seconds or 0.0
-    if length <= 0 or last <= _MILLISECONDS_FACTOR * length:
+    if length <= 0 or last <= max(_MILLISECONDS_FACTOR * length, length + _MILLISECONDS_FLOOR_SECONDS):
         return found
     if last / 1000 > length + _MILLISECONDS_SLACK_SECONDS:
         return found

@@ -344,7 +344,7 @@ NONSENSE = [
     ({"do": "html"}, "is a web page|with text/html.* where JSON was expected"),
     ({"do": "truncate", "declared": "half"}, "has no token|with application/json.* where JSON was expected"),
     ({"do": "truncate", "declared": "whole"}, "was cut short"),
-    ({"do": "huge", "bytes": 129 << 20}, "too large: more than 128 MiB"),
+    ({"do": "huge", "bytes": 129 << 20}, "exceeds 128 MiB"),
 ]
 MISSING = [
     ("token", "accessToken", "has no token in one of the usual places (api.token.field)"),
