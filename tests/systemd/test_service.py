@@ -100,7 +100,7 @@ def test_the_watchdog_fires_if_one_worker_hangs(machine: Container, tmp_path: Pa
     wait_for_event(machine, "stalled")
     [stalled] = events(machine, "stalled")
     print(stalled)
-    assert (stalled["part"], stalled["where"].split(":")[0]) == ("upload-1", "transport.py")
+    assert (stalled["part"], stalled["where"].split(":")[0]) == ("upload-1", "net/connections.py")
     health = "curl -s -o /dev/null -w '%{http_code}' http://127.0.0.1:8787"
     assert machine.out(f"{health}/healthz; {health}/readyz") == "200503"  # the others run on, and say so
     [status] = properties(machine, "StatusText")
