@@ -104,9 +104,11 @@ def test_while_the_api_refuses_us_one_recording_is_the_probe(tmp_path: Path) -> 
 
 def test_one_error_that_several_jobs_report_is_one_fault(tmp_path: Path) -> None:
     """As a failed purchase of a token is, for which all of them waited."""
-    shared = ApiUnavailableError("no token")
+    shared, others = ApiUnavailableError("no token"), threading.Event()
 
     def step(number: int, job: Job) -> Any:
+        if number > 7:
+            others.wait(20)
         raise shared if number <= 7 else ApiUnavailableError(f"down {number}")
 
     journal, pipeline = Journal(tmp_path), _Steps(step)
@@ -115,4 +117,5 @@ def test_one_error_that_several_jobs_report_is_one_fault(tmp_path: Path) -> None
             engine.add(_identified(journal))
         wait_for("it is reported seven times", lambda: pipeline.taken > 7)
         assert not engine.api_is_unavailable
+        others.set()
         wait_for("others count", lambda: engine.api_is_unavailable)

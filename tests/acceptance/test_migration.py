@@ -150,7 +150,7 @@ def test_check_says_that_the_journal_will_be_converted(updated: Clinic) -> None:
     assert updated.run("jobs").returncode == 75
     assert dump(updated.root / "state" / "journal.sqlite") == before
     assert updated.once() == 1
-    assert "ok       journal: whole; 0 under way" in updated.run("check").stdout
+    assert "ok       journal: intact; 0 under way" in updated.run("check").stdout
 
 
 def test_a_retried_recording_names_its_predecessor(clinic: Clinic) -> None:

@@ -183,8 +183,7 @@ def test_an_alert_fires_while_the_api_is_unavailable(tmp_path: Path) -> None:
         fired = server.alerts("firing")
         assert list(fired) == ["InvoxWatcherApiDown"]
         assert (
-            f"{address(clinic)} has sent only probes for ten minutes: network"
-            in fired["InvoxWatcherApiDown"]
+            f"{address(clinic)} has sent only probes for ten minutes: network" in fired["InvoxWatcherApiDown"]
         )
         with sandbox(tmp_path / "api again", port=port):
             wait_for("all are done", lambda: len(clinic.files(clinic.done)) == 4, seconds=60)

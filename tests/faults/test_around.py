@@ -214,6 +214,11 @@ def readable(pid: int, what: str) -> bool:
     return subprocess.run(command, capture_output=True, check=False).stdout != b""
 
 
+def limits(pid: int) -> str:
+    """The limits of a process, one a line, with single spaces."""
+    return re.sub(" +", " ", Path(f"/proc/{pid}/limits").read_text())
+
+
 @pytest.mark.parametrize("what", ["environ", "maps"])
 def test_49_other_processes_can_not_read_the_daemons_memory(clinic: Clinic, what: str) -> None:
     with clinic.log.open("ab") as log:
@@ -221,6 +226,7 @@ def test_49_other_processes_can_not_read_the_daemons_memory(clinic: Clinic, what
     control = subprocess.Popen(unprivileged(["sleep", "60"]), stdin=subprocess.DEVNULL)
     try:
         wait_for("the daemon watches", lambda: clinic.events("watching") != [])
+        assert "Max core file size 0 0" in limits(daemon.pid)
         assert readable(control.pid, what)
         assert not readable(daemon.pid, what)
         write_wav(clinic.inbox / "smith.wav")

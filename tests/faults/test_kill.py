@@ -132,13 +132,22 @@ def struck(way: Way, moment: int, strike: Callable[[Way, int], Trace]) -> Trace:
     if trace.status != -signal.SIGKILL:
         assert trace.status in (0, 1), way.clinic.log.read_text()
         return trace
+    seen = outputs(way.clinic)
     try:
         way.go_on()
         way.assert_well()
+        whole = outputs(way.clinic)
+        assert {path: whole.get(path, content) for path, content in seen.items()} == seen
     except AssertionError as error:
         error.add_note(f"killed at moment {moment}, {trace.hit}")
         raise
     return trace
+
+
+def outputs(clinic: Clinic) -> dict[Path, bytes]:
+    """What another program finds in outbox/ and failed/: everything but temporary files."""
+    found = [path for folder in (clinic.outbox, clinic.failed) for path in folder.rglob("[!.]*")]
+    return {path: path.read_bytes() for path in found if path.is_file()}
 
 
 def kills_in(traces: list[Trace]) -> int:

@@ -172,6 +172,16 @@ def test_publishing_again_after_a_kill_is_harmless(folders: Folders) -> None:
     assert tree(folders.outbox) == ["smith.json"]
 
 
+def test_a_link_under_the_temporary_name_is_not_written_through(folders: Folders, tmp_path: Path) -> None:
+    (tmp_path / "theirs").write_bytes(b"theirs")
+    (folders.outbox / f".{JOB}.json.tmp").symlink_to(tmp_path / "theirs")
+    with pytest.raises(StorageError):
+        folders.publish(JOB, folders.outbox, "smith.json", b"words")
+    folders.publish(JOB, folders.outbox, "smith.json", b"words")
+    assert (tmp_path / "theirs").read_bytes() == b"theirs"
+    assert tree(folders.outbox) == ["smith.json"]
+
+
 @pytest.mark.parametrize("other", [b"other", b"word!", b""])
 def test_a_name_with_other_content_is_never_overwritten(folders: Folders, other: bytes) -> None:
     (folders.outbox / "smith.json").write_bytes(other)
@@ -232,6 +242,38 @@ def test_settling_moves_the_recording_and_clears_its_folder(folders: Folders) ->
     assert (
         folders.file_away(JOB, "ward/smith.wav", folders.done, "ward/smith-2.wav", seen) == "ward/smith-2.wav"
     )
+
+
+def test_a_move_makes_the_new_name_durable_before_the_old_one_goes(
+    folders: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    identity = put(folders, "ward/smith.wav")
+    synced = folders_synced(monkeypatch)
+    assert folders.claim(JOB, "ward/smith.wav", identity)
+    claimed = folders.processing / JOB / "ward"
+    assert synced[-2:] == [claimed, folders.inbox / "ward"]
+    folders.file_away(JOB, "ward/smith.wav", folders.done, "ward/smith.wav", identity)
+    assert synced[-2:] == [folders.done / "ward", claimed]
+
+
+def test_the_move_of_a_killed_attempt_is_made_durable(
+    folders: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    identity = put(folders, "ward/smith.wav")
+    assert folders.claim(JOB, "ward/smith.wav", identity)
+    claimed = folders.processing / JOB / "ward"
+    (folders.done / "ward").mkdir()
+    os.rename(claimed / "smith.wav", folders.done / "ward" / "smith.wav")  # as far as it came
+    synced = folders_synced(monkeypatch)
+    folders.file_away(JOB, "ward/smith.wav", folders.done, "ward/smith.wav", identity)
+    assert synced[-2:] == [folders.done / "ward", claimed]
+
+
+def folders_synced(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """What os.fsync is called with from now on."""
+    synced: list[Path] = []
+    monkeypatch.setattr(os, "fsync", lambda fd: synced.append(Path(os.readlink(f"/proc/self/fd/{fd}"))))
+    return synced
 
 
 def test_settling_never_overwrites(folders: Folders) -> None:

@@ -218,6 +218,17 @@ def test_a_conversion_that_fails_changes_nothing(tmp_path: Path, monkeypatch: py
     assert dump(path)[-1] == "(3,)"
 
 
+def test_a_conversion_that_fails_after_its_steps_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = old_journal(tmp_path)
+    before = dump(path)
+    monkeypatch.setattr(steps, "__version__", object())  # which no column takes
+    with pytest.raises(JournalError):
+        Journal(tmp_path)
+    assert dump(path) == before
+
+
 # ---- journals that are refused -----------------------------------------------------------------------------
 
 

@@ -72,6 +72,13 @@ def test_what_others_signed_is_genuine(client: str, name: str, signature: str) -
     )
 
 
+def test_it_is_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[object] = []
+    monkeypatch.setattr(hmac, "compare_digest", lambda *both: compared.append(both))
+    assert not BATCH.is_genuine(BATCH_SIGNATURE)
+    assert compared == [(BATCH_SIGNATURE, BATCH_SIGNATURE)]
+
+
 def test_every_flipped_bit_is_refused() -> None:
     digest = base64.b64decode(BATCH_SIGNATURE)
     assert BATCH.is_genuine(base64.b64encode(digest).decode())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import hmac
 import json
 import os
 import random
@@ -112,6 +113,13 @@ def test_the_vectors_cover_what_they_are_for() -> None:
 @every_vector
 def test_what_an_outside_client_signed_is_genuine(vector: Vector) -> None:
     assert vector.is_genuine
+
+
+def test_it_is_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[object] = []
+    monkeypatch.setattr(hmac, "compare_digest", lambda *both: compared.append(both))
+    assert not VECTORS[0].is_genuine
+    assert compared == [(VECTORS[0].decoded, VECTORS[0].decoded)]
 
 
 @every_vector

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
 import pytest
 
+from invox_watcher.inbox import tree
 from invox_watcher.inbox.tree import Filter, NotAFileError, open_file, open_folder, program_of
 from tests.kit.litter import LITTER, RECORDINGS
 
@@ -73,6 +75,25 @@ def test_nothing_is_opened_through_a_link(tmp_path: Path) -> None:
         with pytest.raises(NotADirectoryError):
             open_folder(root_fd, "folder")
         with pytest.raises(NotAFileError):
+            open_file(root_fd, "file")
+    finally:
+        os.close(root_fd)
+
+
+def test_a_file_that_turns_into_a_link_when_looked_at_is_not_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "secret").write_bytes(b"secret")
+    (tmp_path / "file").touch()
+
+    def turn(_mode: int) -> None:
+        (tmp_path / "file").unlink()
+        (tmp_path / "file").symlink_to("secret")
+
+    monkeypatch.setattr(tree, "_require_file", turn)
+    root_fd = os.open(tmp_path, os.O_RDONLY)
+    try:
+        with pytest.raises(OSError, match=os.strerror(errno.ELOOP)):
             open_file(root_fd, "file")
     finally:
         os.close(root_fd)
