@@ -312,3 +312,27 @@ def test_an_id3_tag_alone_is_an_mp3_to_come(sample: Callable[[str], bytes]) -> N
     data = sample("cbr.mp3")
     tag = data[: data.index(b"\xff\xf3")]
     assert (identify_bytes(tag).container, identify_bytes(tag).completeness) == ("mp3", UNFINISHED)
+
+
+@pytest.mark.parametrize("name", DECLARES_ITS_LENGTH)
+def test_a_file_with_its_full_size_is_not_whole_before_its_end(
+    name: str, sample: Callable[[str], bytes]
+) -> None:
+    """A copy into reserved space: zeros, up to the last bytes."""
+    data = sample(name)
+    tag = 128 if name == "tagged.mp3" else 0
+    for cut in (*(int(len(data) * share) for share in (0.1, 0.5, 0.8)), len(data) - tag - 600):
+        assert identify_bytes(data[:cut] + bytes(len(data) - cut)).completeness is not WHOLE
+
+
+def test_an_mp3_without_a_length_is_whole_with_a_tag_at_its_end(sample: Callable[[str], bytes]) -> None:
+    data, tag = sample("bare.mp3"), b"TAG" + bytes(125)
+    assert identify_bytes(data).completeness is UNKNOWN
+    assert identify_bytes(data + tag).completeness is WHOLE
+    assert identify_bytes(data[:-50] + tag).completeness is UNKNOWN  # the last frame is not
+    assert identify_bytes(data[:3000] + bytes(len(data) - 3000) + tag).completeness is UNKNOWN
+
+
+def test_a_wav_whose_last_samples_are_missing_is_not_whole(sample: Callable[[str], bytes]) -> None:
+    data = sample("pcm.wav")
+    assert identify_bytes(data[:-64] + bytes(64)).completeness is UNKNOWN
