@@ -241,10 +241,9 @@ class Engine:
         with self._lock:
             self._expedited.discard(job.request_id or "")
             self._in_flight.discard(job.id)
-        self._api.forget(job.id)
-        with self._lock:
             self._done += job.state is State.DONE
             self._failed += job.state is not State.DONE
+        self._api.forget(job.id)
         self._on_room()
 
     # ---- the breaker -------------------------------------------------------------------------------------

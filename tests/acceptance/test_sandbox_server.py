@@ -69,6 +69,20 @@ def test_a_port_that_is_taken_is_named(caller: Caller, tmp_path: Path) -> None:
     assert caller.token().status_code == 200
 
 
+@contextlib.contextmanager
+def started(script: str, folder: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A process that serves a stand-in API from `folder`, and the address that it has printed."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, str(folder)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        assert process.stdout is not None
+        yield process, process.stdout.readline().strip()
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_in_the_foreground_a_signal_ends_it_cleanly(tmp_path: Path, number: signal.Signals) -> None:
     script = """
@@ -81,15 +95,7 @@ logs.configure()
 serve(SandboxSettings(Path(sys.argv[1]), recognizer="none"), lambda url: print(url, flush=True))
 print("stopped")
 """
-    process = subprocess.Popen(
-        [sys.executable, "-c", script, str(tmp_path)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    with process:
-        assert process.stdout is not None
-        base_url = process.stdout.readline().strip()
+    with started(script, tmp_path) as (process, base_url):
         response = requests.post(f"{base_url}/oauth/token", timeout=5)
         os.kill(process.pid, number)
         output, log = process.communicate(timeout=10)
@@ -120,15 +126,7 @@ from invox_watcher.sandbox.settings import SandboxSettings
 serve(SandboxSettings(Path(sys.argv[1]), recognizer="none"), lambda url: print(url, flush=True))
 print(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1])
 """
-    process = subprocess.Popen(
-        [sys.executable, "-c", script, str(tmp_path)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    with process:
-        assert process.stdout is not None
-        base_url = process.stdout.readline().strip()
+    with started(script, tmp_path) as (process, base_url):
         sandbox = Sandbox(SandboxSettings(tmp_path))
         sandbox.base_url = base_url
         caller = Caller(sandbox)

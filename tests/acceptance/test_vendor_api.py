@@ -244,7 +244,7 @@ class TestToken:
     def test_one_that_expired_early_is_replaced(self, api: InvoxApi, vendor: Vendor) -> None:
         def status(request: Request) -> Answer:
             if request.headers["authorization"] == "Bearer token-1":
-                return 401, {"messsage": "Token expired"}
+                return 401, {"message": "Token expired"}
             return 200, {"processingStatus": "PENDING"}
 
         vendor.answers[STATUS] = status
@@ -525,7 +525,7 @@ class TestStatuses:
 
     @pytest.mark.parametrize("status", [400, 409, 413, 415, 422])
     def test_a_request_that_is_wrong(self, api: InvoxApi, vendor: Vendor, status: int) -> None:
-        answer = {"messsage": "mimeType is not supported", "errorType": "badRequest"}
+        answer = {"message": "mimeType is not supported", "errorType": "badRequest"}
         good = vendor.answers[PRESIGN]
         vendor.answers[PRESIGN] = status, answer
         error = failure_of(lambda: api.presign("audio/amr"))
@@ -542,7 +542,7 @@ class TestStatuses:
     @pytest.mark.parametrize(
         "body",
         [
-            {"messsage": "No", "errorType": "transcriptionNotFound"},
+            {"message": "No", "errorType": "transcriptionNotFound"},
             {},
             b"<html>404</html>",
             {"errorType": "x"},

@@ -86,6 +86,10 @@ class _Call:
         return content[: self.result]
 
 
+class UnrecordableCallError(Exception):
+    """The daemon made a system call in its tree that the model of the disk does not know."""
+
+
 class _Reader:
     """Turns the lines of a trace into operations on one tree."""
 
@@ -184,7 +188,7 @@ class _Reader:
         if path is not None and new_path is not None:
             yield Operation(Kind.RENAME, path, new_path)
         elif path is not None or new_path is not None:
-            raise NotImplementedError(f"a rename into or out of the tree: {call.text}")
+            raise UnrecordableCallError(f"a rename into or out of the tree: {call.text}")
 
     def made_folder(self, call: _Call) -> Iterator[Operation]:
         return self._one_name(call, Kind.MKDIR)
@@ -212,7 +216,7 @@ class _Reader:
     def unknown(self, call: _Call) -> Iterator[Operation]:
         paths = [found["path"] for found in _DESCRIPTOR.finditer(call.text)] + _STRING.findall(call.text)
         if any(self._within(_unescaped(path).decode("latin-1")) is not None for path in paths):
-            raise NotImplementedError(f"{call.name} in the tree: {call.text[:200]}")
+            raise UnrecordableCallError(f"{call.name} in the tree: {call.text[:200]}")
         return iter(())
 
 

@@ -11,6 +11,7 @@ import os
 import select
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,7 @@ from pathlib import Path
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 _SWAPS = 50
+_REST_SECONDS = 0.001  # while the link is in place: long enough for a system call to meet it
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -48,6 +50,8 @@ def swap(folder: Path, link: Path, elsewhere: Path) -> None:
     link.symlink_to(elsewhere)
     for _ in range(_SWAPS):
         exchange(folder, link)
+        if not link.is_symlink():
+            time.sleep(_REST_SECONDS)
     while not link.is_symlink():
         exchange(folder, link)
     link.unlink()

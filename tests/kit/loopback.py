@@ -106,56 +106,73 @@ def serve(
 
     An exception of the handler fails the test, except that the client may hang up at any time.
     """
-    listener = socket.create_server(("127.0.0.1", port), backlog=64)
-    port = listener.getsockname()[1]
-    server = Server(f"{'https' if tls else 'http'}://127.0.0.1:{port}", port)
-    failures: list[BaseException] = []
-    threads: list[threading.Thread] = []
-    open_socks: list[socket.socket] = []
+    listener = _Listener(handler, tls, port)
+    acceptor = threading.Thread(target=listener.accept)
+    acceptor.start()
+    try:
+        yield listener.server
+    finally:
+        listener.close(acceptor)
+    if listener.failures:
+        raise listener.failures[0]
 
-    def converse(sock: socket.socket) -> None:
+
+class _Listener:
+    """The socket of `serve`, and a thread for each connection that it accepted."""
+
+    def __init__(self, handler: Callable[[Peer], None], tls: ssl.SSLContext | None, port: int) -> None:
+        self._handler = handler
+        self._tls = tls
+        self._listener = socket.create_server(("127.0.0.1", port), backlog=64)
+        self._threads: list[threading.Thread] = []
+        self._open_socks: list[socket.socket] = []
+        self.failures: list[BaseException] = []
+        port = self._listener.getsockname()[1]
+        self.server = Server(f"{'https' if tls else 'http'}://127.0.0.1:{port}", port)
+
+    def accept(self) -> None:
+        while True:
+            try:
+                sock, _ = self._listener.accept()
+            except OSError:
+                return
+            self.server.connections += 1
+            self._open_socks.append(sock)
+            thread = threading.Thread(target=self._converse, args=(sock,))
+            self._threads.append(thread)
+            thread.start()
+
+    def _converse(self, sock: socket.socket) -> None:
         try:
             with contextlib.ExitStack() as stack:
-                if tls is not None:
-                    sock = tls.wrap_socket(sock, server_side=True)
-                open_socks.append(sock)
-                peer = Peer(sock, server)
+                if self._tls is not None:
+                    sock = self._tls.wrap_socket(sock, server_side=True)
+                self._open_socks.append(sock)
+                peer = Peer(sock, self.server)
                 stack.callback(peer.close)
-                handler(peer)
+                self._handler(peer)
         except OSError:
             sock.close()
         except BaseException as error:
-            failures.append(error)
+            self.failures.append(error)
 
-    def accept() -> None:
-        while True:
-            try:
-                sock, _ = listener.accept()
-            except OSError:
-                return
-            server.connections += 1
-            open_socks.append(sock)
-            thread = threading.Thread(target=converse, args=(sock,))
-            threads.append(thread)
-            thread.start()
-
-    acceptor = threading.Thread(target=accept)
-    acceptor.start()
-    try:
-        yield server
-    finally:
-        server.closing.set()
-        listener.shutdown(socket.SHUT_RDWR)
+    def close(self, acceptor: threading.Thread) -> None:
+        self.server.closing.set()
+        self._listener.shutdown(socket.SHUT_RDWR)
         acceptor.join(10)
-        listener.close()
-        for sock in open_socks:
+        self._listener.close()
+        for sock in self._open_socks:
             with contextlib.suppress(OSError):
                 socket.socket.shutdown(sock, socket.SHUT_RDWR)
-        for thread in threads:
+        for thread in self._threads:
             thread.join(10)
             assert not thread.is_alive(), "a handler did not end"
-    if failures:
-        raise failures[0]
+
+
+def never_answer(peer: Peer) -> None:
+    """A handler that takes one request and answers nothing."""
+    peer.request()
+    peer.stay_silent()
 
 
 def one_reply(status: int = 200, body: bytes = b"{}", **headers: str) -> Callable[[Peer], None]:

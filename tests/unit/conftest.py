@@ -1,4 +1,4 @@
-"""Keeps the unit tests what they are: one that starts a process or opens a connection fails."""
+"""A journal and folders; and what keeps the unit tests what they are: none may start a process or connect."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from invox_watcher.files import Folders
+from invox_watcher.journal import Journal
 
 HERE = Path(__file__).parent
 # See https://docs.python.org/3/library/audit_events.html
@@ -47,3 +50,17 @@ def attempts() -> Iterator[list[str]]:
     _attempts.clear()
     yield _attempts
     assert not _attempts, f"{', '.join(_attempts)} in a unit test: move it to tests/acceptance"
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Iterator[Journal]:
+    opened = Journal(tmp_path)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> Folders:
+    made = Folders(*(tmp_path / name for name in ("inbox", "processing", "outbox", "done", "failed")))
+    made.prepare()
+    return made

@@ -17,13 +17,6 @@ JOB = "20261123t000000-000000000000"
 EMPTY_OBJECT = hashlib.sha256(b"{}").hexdigest()
 
 
-@pytest.fixture
-def folders(tmp_path: Path) -> Folders:
-    made = folders_below(tmp_path)
-    made.prepare()
-    return made
-
-
 def folders_below(root: Path, **changes: Path | int) -> Folders:
     names = ("inbox", "processing", "outbox", "done", "failed")
     return Folders(**({name: root / name for name in names} | changes))  # type: ignore[arg-type]

@@ -8,7 +8,6 @@ import os
 import sqlite3
 import stat
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -26,13 +25,6 @@ BEGAN = datetime(2026, 11, 23, 18, 0, 0, 123456, tzinfo=UTC)
 SHA = "5" * 64
 DEADLINE = Failure(State.WAITING, Reason("deadline", "No result.", "Retry."), retry_can_help=False)
 REPORTED = Failure(State.WAITING, Reason("transcription_failed", "None.", "Listen."), retry_can_help=True)
-
-
-@pytest.fixture
-def journal(tmp_path: Path) -> Iterator[Journal]:
-    opened = Journal(tmp_path)
-    yield opened
-    opened.close()
 
 
 def job(**changes: Any) -> Job:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 
@@ -14,20 +12,6 @@ from invox_watcher.job import Job, State, new_job_id
 from invox_watcher.journal import Journal
 from invox_watcher.processing import recover, return_stranded
 from invox_watcher.recording import FileIdentity
-
-
-@pytest.fixture
-def journal(tmp_path: Path) -> Iterator[Journal]:
-    opened = Journal(tmp_path)
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
-def folders(tmp_path: Path) -> Folders:
-    made = Folders(*(tmp_path / name for name in ("inbox", "processing", "outbox", "done", "failed")))
-    made.prepare()
-    return made
 
 
 def claimed(folders: Folders, name: str, journal: Journal | None = None) -> Job:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,13 +17,6 @@ from invox_watcher.processing.reservations import Reservations
 from invox_watcher.recording import FileIdentity
 
 NOT_AUDIO = Failure(State.CLAIMED, Reason("not_audio", "It is text.", "Look."), retry_can_help=False)
-
-
-@pytest.fixture
-def journal(tmp_path: Path) -> Iterator[Journal]:
-    opened = Journal(tmp_path)
-    yield opened
-    opened.close()
 
 
 @pytest.fixture
