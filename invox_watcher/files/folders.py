@@ -6,7 +6,7 @@ import errno
 import itertools
 import os
 import stat
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
@@ -185,9 +185,9 @@ class Folders:
         """A recording in done/, opened for reading.
 
         Raises:
-            RecordingVanishedError: it is no longer there.
+            RecordingVanishedError: it is no longer there, but perhaps a link or a folder.
         """
-        return _opened(self.done, filed_as, "done")
+        return _opened(self.done, filed_as, "done", vanished=(errno.ELOOP, errno.ENOTDIR))
 
     # ---- publish -----------------------------------------------------------------------------------------
 
@@ -436,13 +436,15 @@ class Folders:
 
 
 @contextmanager
-def _opened(root: Path, path: str, where: str) -> Iterator[BinaryIO]:
+def _opened(root: Path, path: str, where: str, *, vanished: Collection[int] = ()) -> Iterator[BinaryIO]:
     try:
         with durable.parent(root, path) as (folder, name):
             descriptor = os.open(name, durable.FILE, dir_fd=folder)
     except FileNotFoundError:
         raise RecordingVanishedError(f"The recording is no longer in {where}/.") from None
     except OSError as error:
+        if error.errno in vanished:
+            raise RecordingVanishedError(f"The recording is no longer in {where}/.") from None
         raise StorageError(f"opening a recording in {where}/: {error.strerror}") from None
     if stat.S_ISDIR(os.fstat(descriptor).st_mode):  # a folder has its name by now
         os.close(descriptor)

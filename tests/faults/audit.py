@@ -126,7 +126,7 @@ class Audit:
                 assert reason["code"] in ("not_audio", "truncated", "empty"), reason
         done = [clinic.done / (job.filed_as or "") for job in self.jobs if job.state is State.DONE]
         assert sorted(done) == sorted(path for path in files(clinic.done) if path not in person.foreign)
-        assert not list(clinic.processing.glob("[!.]*"))
+        assert not clinic.under_way()
         for folder in (clinic.inbox, clinic.outbox, clinic.done, clinic.failed):
             assert files(folder) == visible(folder)
 

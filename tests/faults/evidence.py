@@ -37,7 +37,7 @@ def reason_for(clinic: Clinic, name: str) -> dict[str, Any]:
 def assert_all_quiet(clinic: Clinic) -> None:
     """Nothing is under way, nothing waits."""
     assert clinic.files(clinic.inbox) == []
-    assert list(clinic.processing.glob("[!.]*")) == []
+    assert clinic.under_way() == []
 
 
 def assert_own_transcript(clinic: Clinic, name: str, content: bytes) -> None:

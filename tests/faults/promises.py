@@ -29,7 +29,7 @@ def assert_kept(clinic: Clinic, api: Sandbox, contents: set[str], *, failed: int
     assert clinic.files(clinic.outbox) == sorted(outputs)
     assert len(clinic.files(clinic.failed)) == 2 * failed
     assert clinic.files(clinic.inbox) == []
-    assert list(clinic.processing.glob("[!.]*")) == []
+    assert clinic.under_way() == []
     requests = [request for request in api.stats()["requests"] if request["sha256"] in contents]
     assert Counter(request["sha256"] for request in requests if request["uploads"]) == once
     assert all(request["uploads"] <= 1 for request in requests)

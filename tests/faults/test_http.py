@@ -51,7 +51,7 @@ def assert_done(clinic: Clinic, *names: str) -> None:
     outputs = sorted(f"{stem}.{suffix}" for stem in stems for suffix in ("json", "srt"))
     assert clinic.files(clinic.outbox) == outputs
     assert clinic.files(clinic.failed) == clinic.files(clinic.inbox) == []
-    assert list(clinic.processing.glob("[!.]*")) == []
+    assert clinic.under_way() == []
 
 
 def reason_for(clinic: Clinic, name: str) -> dict[str, Any]:

@@ -78,7 +78,7 @@ class Failure(Way):
         clinic = self.clinic
         assert clinic.files(clinic.failed) == ["letter.wav", "letter.wav.error.json"]
         assert clinic.files(clinic.inbox) == clinic.files(clinic.outbox) == clinic.files(clinic.done) == []
-        assert list(clinic.processing.glob("[!.]*")) == []
+        assert clinic.under_way() == []
         assert self.api.stats()["presigns"] == 0
 
 
@@ -222,7 +222,7 @@ def test_29_random_kills_lose_none_of_forty_recordings(tmp_path: Path) -> None:
             kills += 1
         daemon = clinic.start()
         wait_for("all forty are done", lambda: len(clinic.files(clinic.done)) == 40)
-        wait_for("nothing is under way", lambda: not list(clinic.processing.glob("[!.]*")))
+        wait_for("nothing is under way", lambda: not clinic.under_way())
         assert stop(daemon) == 0
         assert kills > 2
         assert_kept(clinic, api, contents)

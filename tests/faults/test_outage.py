@@ -75,7 +75,7 @@ def clinic_with(root: Path, base_url: str, *, recordings: int) -> Clinic:
 
 
 def under_way(clinic: Clinic) -> int:
-    return len(list(clinic.processing.glob("[!.]*"))) if clinic.processing.exists() else 0
+    return len(clinic.under_way())
 
 
 def attempts_spent(clinic: Clinic) -> int:

@@ -119,7 +119,7 @@ def test_30_power_cuts_on_a_real_disk_lose_nothing(tmp_path: Path, disk: Disk, a
     daemon = clinic.start()
     try:
         wait_for("all are done", lambda: len(clinic.files(clinic.done)) == _RECORDINGS, seconds=100)
-        wait_for("nothing is under way", lambda: not list(clinic.processing.glob("[!.]*")))
+        wait_for("nothing is under way", lambda: not clinic.under_way())
         assert stop(daemon) == 0
     finally:
         daemon.kill()

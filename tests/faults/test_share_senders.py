@@ -200,7 +200,7 @@ def test_63_what_people_send_with_gives_no_part_for_the_whole(
             wholes = {name: line.source(name).read_bytes() for name in SENDERS}
             for name, whole in wholes.items():
                 wait_for(f"{name} is right", lambda n=name, w=whole: is_right(clinic, n, w), seconds=60)  # type: ignore[misc]
-            wait_for("nothing is under way", lambda: not list(clinic.processing.iterdir()))
+            wait_for("nothing is under way", lambda: not clinic.under_way())
         for name, whole in wholes.items():
             assert_own_transcript(clinic, f"{name}.mp3", whole)
         assert clinic.files(clinic.inbox) == clinic.files(clinic.failed) == []

@@ -102,7 +102,7 @@ def test_63_a_stalled_line_never_gives_a_part_for_the_whole(
             send_all(contents, clinic.inbox, stalled(STALLS[stall]), owner=NOBODY if at.foreign else None)
             for name, whole in contents.items():
                 wait_for(f"{name} is right", lambda n=name, w=whole: is_right(clinic, n, w), seconds=60)  # type: ignore[misc]
-            wait_for("nothing is under way", lambda: not list(clinic.processing.iterdir()))
+            wait_for("nothing is under way", lambda: not clinic.under_way())
         assert_no_part_went_unnoticed(clinic, api, contents)
         if at.clinic is Clinic or stall == "9 s":
             assert len(uploaded(api)) == len(contents)  # not one of them was sent too early

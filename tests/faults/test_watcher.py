@@ -133,7 +133,7 @@ def test_20_recordings_past_a_full_queue_are_all_transcribed(tmp_path: Path, api
     try:
         contents = move_in_while_stopped(process, clinic, names)
         wait_for("all are done", lambda: len(clinic.files(clinic.done)) == 300, seconds=200)
-        wait_for("nothing is left", lambda: not list(clinic.processing.glob("[!.]*")))
+        wait_for("nothing is left", lambda: not clinic.under_way())
         assert stop(process) == 0
     finally:
         process.kill()

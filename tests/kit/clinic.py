@@ -130,6 +130,10 @@ class Clinic:
             if name != MARK_FILE
         )
 
+    def under_way(self) -> list[str]:
+        """The jobs that have a folder in processing/."""
+        return [folder.name for folder in self.processing.glob("[!.]*")]
+
     def transcript(self, path: str) -> dict[str, Any]:
         """One JSON transcript of the outbox."""
         content: dict[str, Any] = json.loads((self.outbox / path).read_text())
