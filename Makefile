@@ -10,7 +10,7 @@ TEST_PACKAGES := strace:strace ffmpeg:ffmpeg openssl:openssl
 CLIENT_PACKAGES := nodejs:node npm:npm default-jdk-headless:javac nginx:nginx openssl:openssl
 # The fault tests mount file systems, start servers and set another clock.
 FAULT_PACKAGES := faketime:faketime sshfs:sshfs openssh-server:sshd openssh-client:ssh-keygen \
-	bindfs:bindfs ntfs-3g:lowntfs-3g samba:smbd smbclient:smbclient e2fsprogs:mkfs.ext4
+	bindfs:bindfs ntfs-3g:lowntfs-3g rsync:rsync samba:smbd smbclient:smbclient e2fsprogs:mkfs.ext4
 # Programs that read our metrics and our log.
 MONITORING_PACKAGES := prometheus:prometheus curl:curl jq:jq
 # These boot a Debian in a container, and freeze a thread in it.
