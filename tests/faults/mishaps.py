@@ -79,10 +79,18 @@ their_names = st.sampled_from(["jones.wav", "ward/jones.wav", "ward/Jones.wav"])
 few_arrivals = st.lists(
     st.tuples(their_names, st.integers(20, 23).map(recording), hows), min_size=1, max_size=2
 )
+# The name and the content of a file that is begun; whether it has another name first, is written by this
+# machine, and has its final size from the start.
+begun = st.tuples(
+    names,
+    slow_ones,
+    st.sampled_from([False, False, True]),
+    st.sampled_from([False, False, True]),
+    st.booleans(),
+)
 # A file that is begun, or gone on with.
 writing = st.one_of(
-    # under another name first, by this machine, with the final size from the start
-    st.tuples(st.just("begin_writing"), names, slow_ones, st.booleans(), st.booleans(), st.booleans()),
+    begun.map(lambda arguments: ("begin_writing", *arguments)),
     st.tuples(st.just("go_on_writing"), indexes, st.sampled_from([1, 40, 3000, 5000])),
     st.tuples(st.just("go_on_writing"), indexes, st.sampled_from([1, 40, 3000, 5000])),
 )  # fmt: skip

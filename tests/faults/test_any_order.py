@@ -144,6 +144,23 @@ class AnyOrder(RuleBasedStateMachine):
         with self.frozen():
             getattr(self.person, method)(*arguments)
 
+    @rule(begun=mishaps.begun, size=st.sampled_from([420, 3000, 5000]), silence=st.floats(0.1, 0.7),
+          then=st.sampled_from(["finish_writing", "finish_writing", "go_on_writing", None]))  # fmt: skip
+    def a_line_stalls(self, begun: tuple[Any, ...], size: int, silence: float, then: str | None) -> None:
+        """While the daemon works, or runs once."""
+        with self.frozen():
+            self.person.begin_writing(*begun)
+            self.person.go_on_writing(-1, size)
+        if self.daemon is None:
+            self.it_runs_once(Fate())
+        else:
+            time.sleep(silence)
+        with self.frozen():
+            if then == "finish_writing":
+                self.person.finish_writing(-1)
+            elif then == "go_on_writing":
+                self.person.go_on_writing(-1, size)
+
     def retry(self, index: int | None) -> None:
         with self.frozen():
             jobs = self.look().jobs
@@ -207,9 +224,10 @@ class AnyOrder(RuleBasedStateMachine):
         self.look().assert_blamed_for_nothing(before)
         self.api.clear_faults()
 
-    @precondition(lambda self: is_marked(self.clinic))
     @rule(where=st.sampled_from(OVERLAPS))
     def another_instance_has_folders_of_this_one(self, where: str) -> None:
+        if not is_marked(self.clinic):
+            return
         second = overlapping(self.clinic, self.root / "second", where)
         assert self.daemons.run(second, "run", "--once") == 78
         assert str(self.clinic.root) in second.log.read_text()
