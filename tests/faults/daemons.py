@@ -77,6 +77,10 @@ class Process:
         finally:
             os.kill(self.pid, signal.SIGCONT)
 
+    def signal(self, number: int) -> None:
+        """Send that signal, and go on."""
+        os.kill(self.pid, number)
+
     def has_ended(self, *, within_seconds: float) -> bool:
         """Whether it ends by itself within that time."""
         give_up = time.monotonic() + within_seconds

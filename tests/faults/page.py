@@ -11,18 +11,24 @@ from collections import defaultdict
 from pathlib import Path
 
 FAULTS = Path(__file__).parent
+# Here tests without a number have their line elsewhere, or none.
+ACCEPTANCE = FAULTS.parent / "acceptance"
 PAGE = FAULTS.parent.parent / "docs" / "reliability.md"
 _ROW = re.compile(r"^\| (\d\d) \|([^|]*)\|([^|]*)\|[^|]*\|$", re.MULTILINE)
 
 
 def tests_by_line() -> dict[str, list[str]]:
-    """Every test of this folder by the two digits after `test_`; "" for one without."""
+    """Every test of this folder by the two digits after `test_`; "" for one without. Those of acceptance/, too,
+    if they have a number.
+    """
     found = defaultdict(list)
-    for module in sorted(FAULTS.glob("test_*.py")):
+    for module in [*sorted(FAULTS.glob("test_*.py")), *sorted(ACCEPTANCE.glob("test_*.py"))]:
         for node in ast.walk(ast.parse(module.read_text())):
             name = _test_name(node)
-            if name is not None:
-                number = re.match(r"test_(\d\d)_", name)
+            if name is None:
+                continue
+            number = re.match(r"test_(\d\d)_", name)
+            if number or module.parent == FAULTS:
                 found[number[1] if number else ""].append(name)
     return dict(found)
 

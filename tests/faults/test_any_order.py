@@ -9,7 +9,6 @@ For a long run: `pytest -s tests/faults/test_any_order.py --hypothesis-profile=l
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import signal
 import sys
@@ -271,7 +270,7 @@ class AnyOrder(RuleBasedStateMachine):
             return
         self.may_end_by.add(-end)
         if end is signal.SIGHUP:
-            os.kill(self.daemon.pid, end)
+            self.daemon.signal(end)
             return
         daemon, self.daemon = self.daemon, None
         assert daemon.end(end) in self.may_end_by

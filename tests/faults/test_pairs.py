@@ -89,7 +89,7 @@ class Cell:
                 self.start()
             case "reloaded":
                 assert self._daemon is not None
-                os.kill(self._daemon.pid, signal.SIGHUP)
+                self._daemon.signal(signal.SIGHUP)
             case "by a timer":
                 for _time in range(2):
                     self.once()
