@@ -20,10 +20,9 @@ from invox_watcher.sandbox.server import Sandbox
 from tests.faults.clinics import put
 from tests.faults.daemons import Daemons, Process
 from tests.faults.evidence import assert_all_quiet, reason_for, uploaded
-from tests.faults.pairs import ROWS, Row, Scene
+from tests.faults.pairs import CROSSINGS, ROWS, Row, Scene
 from tests.kit.clinic import Clinic, sandbox, wait_for
 
-CROSSINGS = ["killed", "stopped", "reloaded", "by a timer", "left alone"]
 # What `make test` does: one of each kind of fault, and of each crossing.
 SAMPLE = {
     ("37", "killed"),
@@ -77,6 +76,7 @@ class Cell:
         wait_for(
             "it watches, or refuses to start",
             lambda: len(self.clinic.events("watching")) > seen or daemon.has_ended(within_seconds=0),
+            seconds=60,  # a locked journal is waited for
         )
 
     def cross(self, crossing: str) -> None:
