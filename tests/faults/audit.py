@@ -121,6 +121,8 @@ class Audit:
         failures = [job.failure.reason.code for job in jobs if job.failure]
         if "transcription_failed" in failures or "changing" in failures:
             return True
+        if any(job.sha256 != request["sha256"] for job in jobs):  # it changed while it was sent
+            return True
         acknowledged = False
         for entries in self._histories.values():
             ours = False
