@@ -80,13 +80,31 @@ class Finished:
 
         Without those whose name in done/ a later job has: the file of that name is the later one's.
         """
-        # An id begins with its time, so that the primary key finds them, however long the history is.
-        claimed = jobs.c.id >= since.strftime("%Y%m%dt%H%M%S")
-        query = sa.select(*JOB_COLUMNS).where(claimed & (jobs.c.state == State.DONE))
+        # By the primary key, however long the history is. Later is what was written later: clocks may be set.
+        filed = sa.select(history.c.id, history.c.job_id).where(history.c.state == State.DONE)
+        latest = filed.order_by(history.c.id.desc()).limit(_AT_ONCE).subquery()
+        query = sa.select(*JOB_COLUMNS).join(latest, latest.c.job_id == jobs.c.id).order_by(latest.c.id)
         with self._transaction() as connection:
-            rows = connection.execute(query.order_by(jobs.c.id.desc()).limit(_AT_ONCE)).all()
-        latest = {job.filed_as: job for job in map(job_of, reversed(rows))}
-        return list(latest.values())
+            rows = connection.execute(query).all()
+        by_name = {job.filed_as: job for job in map(job_of, rows)}
+        since_id = since.strftime("%Y%m%dt%H%M%S")  # an id begins with its time
+        return [job for job in by_name.values() if job.id >= since_id]
+
+    def has_its_name(self, job: Job) -> bool:
+        """Whether the file in done/ under the name of `job`, which is done, is still its own, as far as the
+        journal knows: no other job was filed under that name later.
+        """
+        filed = sa.select(sa.func.max(history.c.id)).where(
+            history.c.state == State.DONE, history.c.job_id == job.id
+        )
+        later = (
+            sa.select(jobs.c.id)
+            .join(history, history.c.job_id == jobs.c.id)
+            .where(jobs.c.filed_as == job.filed_as, jobs.c.state == State.DONE)
+            .where(history.c.state == State.DONE, history.c.id > filed.scalar_subquery())
+        )
+        with self._transaction() as connection:
+            return connection.execute(later).first() is None
 
     def same_recordings(self, job: Job) -> list[Job]:
         """The jobs that `job` may be another copy of: same name and content, done or under way.
