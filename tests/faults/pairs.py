@@ -159,7 +159,7 @@ _SKIP = {"intake": {"on_duplicate": "skip"}}
 
 ROWS: dict[str, Row] = {
     "21": Row("new folders, filled at once", put=_in_new_folders),
-    "23": Row("the inbox is away", during=_take_away("inbox")),
+    "23": Row("the inbox is unavailable", during=_take_away("inbox")),
     "24": Row("no inotify: polled", changes={"watch": {"mode": "polling", "polling_seconds": 0.2}}),
     "25a": Row("the clock jumps ahead a day", fate=Fate(stepped_seconds=DAY, step_after=10)),
     "25b": Row("the clock jumps back a day", fate=Fate(stepped_seconds=-DAY, step_after=10)),
