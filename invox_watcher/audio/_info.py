@@ -33,6 +33,7 @@ class AudioInfo:
     declared_bytes: int | None  # the file's length according to its header
     is_audio: bool
     hint: str  # what to do if it can't be transcribed; empty if nothing is wrong
+    decodable: bool = False  # a decoder can make an acceptable recording of it, although it is none itself
 
 
 def uploadable(
