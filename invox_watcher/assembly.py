@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from invox_watcher.config import Config
+from invox_watcher.coverage import Listener
 from invox_watcher.delivery import Commands, Hooks
 from invox_watcher.errors import FolderError
 from invox_watcher.files import (
@@ -348,6 +349,7 @@ def pipeline_of(
         ),
         stop=stop,
         clock=clock,
+        listener=Listener(folders.processing),
         on_filed=on_filed,
     )
 

@@ -62,6 +62,8 @@ class Event(StrEnum):
     REQUEST_UNKNOWN = "request_unknown"
     REPLY_REPAIRED = "reply_repaired"
     TRANSCRIBED = "transcribed"
+    TRANSCRIPT_SUSPECT = "transcript_suspect"
+    TRANSCRIPT_UNCHECKED = "transcript_unchecked"
     DELIVERED = "delivered"
     DONE = "done"
     FAILING = "failing"

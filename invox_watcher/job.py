@@ -21,6 +21,7 @@ from enum import StrEnum
 
 from invox_watcher.errors import Reason
 from invox_watcher.recording import FileIdentity
+from invox_watcher.suspicion import Suspicion
 
 
 class State(StrEnum):
@@ -146,6 +147,7 @@ class Job:
     denied_seconds: float = 0.0  # how long the API has denied the request id by then
     completed_at: datetime | None = None
     delivered_by: str | None = None  # polling, webhook, reuse
+    suspect: tuple[Suspicion, ...] | None = None  # what is odd about its transcript; None: nothing was heard
     filed_as: str | None = None  # the reserved path in outbox/, done/ or failed/, with any suffix
     failure: Failure | None = None
     updated_at: datetime = field(default_factory=lambda: datetime.now(UTC))

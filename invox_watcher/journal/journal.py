@@ -28,7 +28,15 @@ from invox_watcher.journal.finished import Finished
 from invox_watcher.journal.migrations import Copies, migrate, require_current
 from invox_watcher.journal.sqlite import DAMAGED, FILENAME, HINTS, connect, require_file
 from invox_watcher.journal.tables import FIELDS as _FIELDS
-from invox_watcher.journal.tables import HOOK, JOB_COLUMNS, DeliveryState, columns_of, job_of, row_of
+from invox_watcher.journal.tables import (
+    HOOK,
+    JOB_COLUMNS,
+    DeliveryState,
+    columns_of,
+    is_suspect,
+    job_of,
+    row_of,
+)
 from invox_watcher.journal.tables import deliveries as _deliveries
 from invox_watcher.journal.tables import history as _history
 from invox_watcher.journal.tables import jobs as _jobs
@@ -360,15 +368,22 @@ class Journal:
         return None if job_id is None else self.get(job_id)
 
     def jobs(
-        self, states: Iterable[State] = State, *, since: datetime | None = None, limit: int | None = None
+        self,
+        states: Iterable[State] = State,
+        *,
+        since: datetime | None = None,
+        suspect: bool = False,
+        limit: int | None = None,
     ) -> list[Job]:
         """Jobs in these states, received at or after `since`, the oldest first.
 
-        With `limit`, the newest so many of them.
+        With `suspect`, those alone whose transcript is; with `limit`, the newest so many of them.
         """
         wanted: sa.ColumnElement[bool] = _jobs.c.state.in_(list(states))
         if since is not None:
             wanted &= _jobs.c.received_at >= since
+        if suspect:
+            wanted &= is_suspect
         return self._jobs(wanted, limit=limit)[::-1]
 
     def active(self) -> list[Job]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from invox_watcher.suspicion import Suspicion
 from invox_watcher.transcript import Transcript
 
 
@@ -34,3 +35,4 @@ class Delivery:
     delivered_by: str | None
     transcript: Transcript
     api_reply: Mapping[str, Any]
+    suspect: tuple[Suspicion, ...] = ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from collections.abc import Mapping
@@ -35,6 +36,8 @@ def transcript_json(delivery: Delivery) -> bytes:
             {"speaker": segment.speaker, "start": segment.start, "end": segment.end, "text": segment.text}
             for segment in transcript.segments
         ],
+        # Only there if there is any: other transcripts are as they always were.
+        **({"suspect": [dataclasses.asdict(one) for one in delivery.suspect]} if delivery.suspect else {}),
         "api_reply": delivery.api_reply,
     }
     text = json.dumps(_finite(record), indent=2, ensure_ascii=False, allow_nan=False) + "\n"

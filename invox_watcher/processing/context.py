@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from invox_watcher.coverage import Listener
 from invox_watcher.files import Folders
 from invox_watcher.invox import InvoxApi
 from invox_watcher.job import Job
@@ -40,6 +41,7 @@ class Context:
     reservations: Reservations
     stop: threading.Event
     clock: Callable[[], float]  # monotonic
+    listener: Listener | None = None  # None: transcripts are judged without the recording
     open_reported: set[str] = field(default_factory=set)  # jobs whose recording is open for writing
 
     @property

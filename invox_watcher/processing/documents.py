@@ -32,6 +32,7 @@ def delivery_of(job: Job, payload: object) -> Delivery:
         delivered_by=job.delivered_by or "",
         transcript=reply.transcript,
         api_reply=reply.raw,
+        suspect=job.suspect or (),
     )
 
 

@@ -9,7 +9,7 @@ Then each state leads to one step, in `steps/`:
                                    job, or asks for the result of its upload
     uploading     reconcile        the upload's answer was lost: asks the API before anything is sent again
     waiting       poll             polls the API for the result, again and again
-    transcribed   publish          writes the transcript files to the outbox
+    transcribed   publish          judges the transcript, and writes its files to the outbox
     delivered     file_as_done     moves the recording to done/
     failing       file_as_failed   writes the error file, and moves the recording to failed/
 
@@ -30,6 +30,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from invox_watcher.coverage import Listener
 from invox_watcher.errors import InvoxError
 from invox_watcher.events import Event, log
 from invox_watcher.files import Folders
@@ -87,9 +88,13 @@ class Pipeline:
         options: ProcessingOptions,
         stop: threading.Event,
         clock: Callable[[], float] = time.monotonic,
+        listener: Listener | None = None,
         on_filed: Callable[[Job, Evidence], None] = lambda _job, _evidence: None,
     ) -> None:
-        """`on_filed` gets each job whose recording is in done/, and what had shown that that was complete."""
+        """`listener` hears what a transcript may have left out.
+
+        `on_filed` gets each job whose recording is in done/, and what had shown that that was complete.
+        """
         self._on_filed = on_filed
         self._evidence: dict[str, Evidence] = {}  # of jobs under way that this process has claimed
         self._context = Context(
@@ -101,6 +106,7 @@ class Pipeline:
             reservations=Reservations(folders, journal),
             stop=stop,
             clock=clock,
+            listener=listener,
         )
 
     def claim(self, job: Job, waited_seconds: float = 0.0, evidence: Evidence = Evidence.UNPROVEN) -> bool:

@@ -10,7 +10,7 @@ import http
 import json
 import socket
 import struct
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, assert_never
 
@@ -49,7 +49,7 @@ async def apply(
             await _drip(reply, fault, scope, receive, send)
         case faults.Truncate():
             await _truncate(await _captured(app, scope, receive), fault, send)
-        case faults.MissingField() | faults.UnknownStatus() | faults.ErrorResult():
+        case faults.MissingField() | faults.DropSegments() | faults.UnknownStatus() | faults.ErrorResult():
             reply = await _captured(app, scope, receive)
             await reply.edited(_edit(fault, replies)).send(send)
         case _:
@@ -208,12 +208,20 @@ async def _truncate(reply: _Reply, fault: faults.Truncate, send: Send) -> None:
 
 
 def _edit(
-    fault: faults.MissingField | faults.UnknownStatus | faults.ErrorResult, replies: Replies
+    fault: faults.MissingField | faults.DropSegments | faults.UnknownStatus | faults.ErrorResult,
+    replies: Replies,
 ) -> Callable[[dict[str, Any]], dict[str, Any]]:
     match fault:
         case faults.MissingField():
             return lambda body: {name: value for name, value in body.items() if name != fault.field}
+        case faults.DropSegments():
+            return lambda body: body | {"transcription": _without(body["transcription"], fault.segments)}
         case faults.UnknownStatus():
             return lambda body: body | replies.state(fault.value)
         case faults.ErrorResult():
             return lambda _body: replies.failure(fault.message)
+
+
+def _without(segments: list[Any], dropped: Sequence[int]) -> list[Any]:
+    places = {place % len(segments) for place in dropped} if segments else set()
+    return [segment for place, segment in enumerate(segments) if place not in places]

@@ -116,6 +116,14 @@ class MissingField(_CallFault):
     field: str
 
 
+class DropSegments(_CallFault):
+    """The normal answer without these segments of its `transcription`: 0 is the first one, -1 the last."""
+
+    do: Literal["drop_segments"]
+    on: Literal["status"]
+    segments: list[int]
+
+
 class UnknownStatus(_CallFault):
     """The normal answer with a state that the vendor's pages don't know."""
 
@@ -152,6 +160,7 @@ CallFault = (
     | SlowBytes
     | Truncate
     | MissingField
+    | DropSegments
     | UnknownStatus
     | ErrorResult
 )
