@@ -37,6 +37,7 @@ LENGTH = 42.5
         pytest.param(WHOLE, LENGTH, [], id="whole"),
         pytest.param(WHOLE, None, [(42.25, math.inf)], id="unknown length"),
         pytest.param(WHOLE, 46.0, [], id="a pause at the end"),
+        pytest.param(WHOLE, 46.5, [(42.25, 46.5)], id="a longer one"),
         pytest.param(WHOLE, 300.0, [(42.25, 300)], id="a long end"),
         pytest.param([], 60.0, [(0, 60)], id="no segment"),
         pytest.param([], None, [(0, math.inf)], id="nothing known"),
