@@ -1,4 +1,4 @@
-"""The daemon's side: starts a locked worker for one recording, limits it, and checks what it reports."""
+"""The daemon's part: starts a locked worker for one recording, limits it, and checks what it reports."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ import invox_watcher
 from invox_watcher.errors import DecoderError, DiskFullError, RecordingError, StoppedError, StorageError
 from invox_watcher.formats.facts import Facts, Outcome, from_json
 from invox_watcher.heartbeat import beat
+
+__all__ = ["INSTALL", "Allowance", "Decoder", "Facts", "is_installed"]
 
 INSTALL = "pip install 'invox-watcher[formats]'"
 _LIBRARIES = ("av", "pydsscodec")
@@ -52,7 +54,7 @@ class Allowance:
 
     @classmethod
     def of(cls, size_bytes: int, most_output_bytes: int) -> Allowance:
-        """Ample for sound of that size; a file made to take for ever ends in a minute of CPU time."""
+        """Ample for sound of that size; a file made to take forever ends after a minute of CPU time."""
         cpu = min(_LEAST_CPU_SECONDS + _CPU_SECONDS_PER_MIB * (size_bytes >> 20), _MOST_CPU_SECONDS)
         output = min(max(_LEAST_OUTPUT_BYTES, _OUTPUT_PER_INPUT * size_bytes), most_output_bytes)
         return cls(cpu, cpu * _WALL_SECONDS_PER_CPU_SECOND, output)
@@ -170,7 +172,7 @@ def _output_of(process: subprocess.Popen[bytes], wall_seconds: float, stop: thre
         if stop.is_set():
             raise StoppedError("stopped while decoding a recording")
         if time.monotonic() > give_up:
-            raise _undecodable(f"decoding it took more than {wall_seconds:.0f} s")
+            raise _undecodable(f"decoding it took more than {wall_seconds:g} s")
         if not select.select([process.stderr], [], [], _LOOK_SECONDS)[0]:
             continue
         if not (part := os.read(process.stderr.fileno(), _MOST_FACTS_BYTES)):
@@ -178,7 +180,7 @@ def _output_of(process: subprocess.Popen[bytes], wall_seconds: float, stop: thre
         output = (output + part)[: _MOST_FACTS_BYTES + 1]
     try:
         process.wait(max(give_up - time.monotonic(), _LOOK_SECONDS))
-    except subprocess.TimeoutExpired:  # it closed its output, and goes on
+    except subprocess.TimeoutExpired:  # it closed its output, but runs
         raise _undecodable("its decoder did not end") from None
     return output
 

@@ -50,16 +50,16 @@ class Facts:
 
 
 def to_json(facts: Facts) -> bytes:
-    """What the worker prints."""
-    return json.dumps(dataclasses.asdict(facts)).encode()
+    """What the worker prints; on a line of its own, whatever was printed before."""
+    return b"\n" + json.dumps(dataclasses.asdict(facts)).encode()
 
 
 def from_json(data: bytes) -> Facts | None:
     """What a worker printed; None if it is not of that form, with all values within their bounds."""
     try:
-        raw = json.loads(data)
+        raw = json.loads(data.rpartition(b"\n")[2])
         return _facts(raw) if isinstance(raw, dict) else None
-    except (ValueError, TypeError, KeyError, RecursionError):
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
 
 

@@ -14,9 +14,11 @@ from invox_watcher.formats.encoding import File, Sink
 from invox_watcher.formats.facts import text
 
 # Formats whose headers give the sound's length, so that FFmpeg need not estimate it from a bit rate.
-_DECLARING = frozenset({"mov", "asf", "aiff", "caf", "w64", "wv", "ape", "au"})
+_DECLARING = frozenset({"mov", "asf", "aiff", "wv", "ape", "au", "flac"})
 # FFmpeg's own decoders of AMR don't know its comfort noise, which is what telephones send in pauses.
 _BETTER_DECODERS = {"amrnb": "libopencore_amrnb", "amrwb": "libopencore_amrwb"}
+_LONGEST_SECONDS = 366 * 86400.0
+_ID3V1_BYTES, _ZERO_BYTES = 128, 16
 # After so many errors in a row nothing more is to be expected.
 _MOST_ERRORS_IN_A_ROW = 1000
 _ATTRIBUTES = {
@@ -55,10 +57,10 @@ class Decoded:
         }
         return {name: value for name, value in found.items() if value}
 
-    def failed(self) -> None:
-        """One more packet could not be decoded."""
+    def failed(self, *, at_end: bool = True) -> None:
+        """One more packet could not be decoded; `at_end`: if it is the last one, something is missing."""
         self.errors += 1
-        self.ends_in_error = True
+        self.ends_in_error = at_end
 
 
 def decode(file: File, sink: Sink) -> Decoded:
@@ -74,6 +76,20 @@ def decode(file: File, sink: Sink) -> Decoded:
     except (av.FFmpegError, ValueError):  # ValueError: no such stream, or a rate that can't be encoded
         decoded.failed()
     return decoded
+
+
+def _declared_seconds(container: av.container.InputContainer, stream: av.AudioStream) -> float | None:
+    names, seconds = set(container.format.name.split(",")), None
+    if names & _DECLARING and stream.duration and stream.time_base:
+        seconds = float(stream.duration * stream.time_base)
+    elif "matroska" in names and container.duration:
+        seconds = container.duration / av.time_base
+    return seconds if seconds is not None and 0 < seconds < _LONGEST_SECONDS else None
+
+
+def _is_padding(data: bytes) -> bool:
+    """Whether it ends as what programs put behind a recording: an ID3v1 tag, or zeros."""
+    return data[-_ID3V1_BYTES:].startswith(b"TAG") or not any(data[-_ZERO_BYTES:])
 
 
 def _codec_for(stream: av.AudioStream) -> av.AudioCodecContext:
@@ -92,8 +108,7 @@ def _decode(container: av.container.InputContainer, sink: Sink, decoded: Decoded
     codec = _codec_for(stream)
     decoded.codec = stream.codec_context.name
     decoded.tags = {text(k): text(v) for k, v in {**container.metadata, **stream.metadata}.items()}
-    if _DECLARING & set(container.format.name.split(",")) and stream.duration and stream.time_base:
-        decoded.declared_seconds = max(float(stream.duration * stream.time_base), 0.0)
+    decoded.declared_seconds = _declared_seconds(container, stream)
     in_a_row = 0
     for packet in container.demux(stream):
         try:
@@ -101,7 +116,7 @@ def _decode(container: av.container.InputContainer, sink: Sink, decoded: Decoded
         except av.FFmpegError as error:
             if isinstance(error, av.EOFError):
                 break
-            decoded.failed()
+            decoded.failed(at_end=not _is_padding(bytes(packet)))
             in_a_row += 1
             if in_a_row > _MOST_ERRORS_IN_A_ROW:
                 break

@@ -30,6 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = _parse(arguments)
     die_with_parent(options.parent)
     av.logging.set_level(None)
+    sys.stderr = sys.stdout = None  # for PyAV, which prints what it drops
     passwords = _passwords(options.passwords)
     _warm_up()
     try:

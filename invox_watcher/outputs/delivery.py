@@ -22,6 +22,16 @@ class Source:
 
 
 @dataclass(frozen=True)
+class Prepared:
+    """What was uploaded instead of the recording."""
+
+    mime_type: str
+    size_bytes: int
+    sha256: str
+    truncated: bool  # the recording was cut off: its end is missing here, too
+
+
+@dataclass(frozen=True)
 class Delivery:
     """Everything that the output files of one recording contain. Times are aware datetimes."""
 
@@ -34,3 +44,4 @@ class Delivery:
     delivered_by: str | None
     transcript: Transcript
     api_reply: Mapping[str, Any]
+    prepared: Prepared | None = None  # None if the recording itself was uploaded

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from invox_watcher.files import Folders
+from invox_watcher.formats.decoder import Decoder
 from invox_watcher.invox import InvoxApi
 from invox_watcher.job import Job
 from invox_watcher.journal import UNCONFIRMED_CLOCK, Journal
@@ -21,6 +22,7 @@ class ProcessingOptions:
     """What the configuration says about processing; see config.example.yaml for each."""
 
     on_duplicate: Literal["reuse", "process", "fail", "skip"] = "reuse"
+    on_truncated: Literal["fail", "send"] = "fail"
     mime_types: Sequence[str] = ()  # that the account takes now
     formats: Sequence[OutputFormat] = ("json", "srt")
     speaker_names: Mapping[str, str] = field(default_factory=dict)
@@ -38,6 +40,7 @@ class Context:
     options: ProcessingOptions
     poller: ResultPoller
     reservations: Reservations
+    decoder: Decoder
     stop: threading.Event
     clock: Callable[[], float]  # monotonic
     open_reported: set[str] = field(default_factory=set)  # jobs whose recording is open for writing
