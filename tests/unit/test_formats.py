@@ -121,9 +121,9 @@ DECODE, VERIFY = Remedy.DECODE, Remedy.VERIFY
         (DECODE, {}, "sent"),
         (DECODE, {"errors": 3}, "sent"),
         (DECODE, {"errors": 1, "ends_in_error": True}, "truncated"),
-        (DECODE, {"declared_seconds": 20.9}, "sent"),
+        (DECODE, {"declared_seconds": 20.5}, "sent"),
         (DECODE, {"declared_seconds": 20.0, "ends_in_error": True}, "sent"),  # a tag behind it
-        (DECODE, {"declared_seconds": 21.3}, "truncated"),
+        (DECODE, {"declared_seconds": 20.6}, "truncated"),
         (DECODE, {"declared_seconds": 12.0}, "sent"),  # more than declared is not less
         (VERIFY, {}, "truncated"),  # nothing shows that the header is wrong
         (VERIFY, {"declared_seconds": 20.0}, "sent"),

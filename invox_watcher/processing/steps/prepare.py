@@ -22,11 +22,24 @@ from invox_watcher.processing.steps.fail import begin_failing
 from invox_watcher.processing.steps.verify import sha256_of, verify
 from invox_watcher.recording import Remedy
 
+
+@dataclass(frozen=True)
+class _Tolerance:
+    seconds: float
+    share: float
+
+    def of(self, length_seconds: float) -> float:
+        return self.seconds + self.share * length_seconds
+
+
 _PATH = ".invox-watcher-prepared"  # hidden, so no recording's name; `files` knows it by this beginning
 _CONTAINERS: tuple[Literal["flac", "wav"], ...] = ("flac", "wav")  # the smaller one first
-# A dictation device's own length and the decoded one differ by less; what is noise is clipped more often.
-_TOLERANCE_SECONDS, _TOLERANCE_SHARE = 1.0, 0.01
+# A dictation device's own length, in whole seconds, and the decoded one differ by less.
+_DEVICE_TOLERANCE = _Tolerance(1.0, 0.01)
+# Noise is clipped more often.
 _MOST_CLIPPED = 0.001
+# Codecs add and drop parts of a packet at either end.
+_HEADER_TOLERANCE = _Tolerance(0.5, 0.001)
 _DICTATION_CODECS = ("dss", "ds2", "grundig")
 _TRUNCATED = "truncated"
 
@@ -56,7 +69,7 @@ class Prepared:
             "channels": facts.channels,
             "clipped": round(facts.clipped, 6),
             "errors": facts.errors,
-            "attributes": dict(facts.attributes) or None,
+            **facts.attributes,
         }
         return found | ({"truncated": True} if self.payload.truncated else {})
 
@@ -177,7 +190,7 @@ def _judge(context: Context, job: Job, refusal: Failure, facts: Facts) -> bool:
 def _check_dictation(facts: Facts) -> None:
     """A decoder that loses its way gives noise, without an error: the device's own length shows that."""
     expected = facts.recorder_seconds
-    if expected is not None and abs(facts.seconds - expected) > _tolerance(expected):
+    if expected is not None and abs(facts.seconds - expected) > _DEVICE_TOLERANCE.of(expected):
         raise _decoded_wrongly(
             f"The device has recorded {expected:.0f} s, but {facts.seconds:.0f} s were decoded."
         )
@@ -187,21 +200,17 @@ def _check_dictation(facts: Facts) -> None:
 
 def _is_cut(refusal: Failure, facts: Facts) -> bool:
     expected = facts.declared_seconds
-    if expected is not None and facts.seconds < expected - _tolerance(expected):
+    if expected is not None and facts.seconds < expected - _HEADER_TOLERANCE.of(expected):
         return True
     if refusal.remedy is Remedy.VERIFY:  # the header says that it is cut: only a length can refute that
         return expected is None or facts.ends_in_error
     return expected is None and facts.ends_in_error
 
 
-def _tolerance(seconds: float) -> float:
-    return _TOLERANCE_SECONDS + _TOLERANCE_SHARE * seconds
-
-
 def _truncated(job: Job, facts: Facts) -> RecordingError:
-    length = f"{facts.seconds:.0f} s"
+    length = f"{facts.seconds:.1f} s"
     if facts.declared_seconds is not None:
-        length += f" of {facts.declared_seconds:.0f} s"
+        length += f" of {facts.declared_seconds:.1f} s"
     return RecordingError(
         f"The recording ({job.format}) was cut off: {length} can be played.",
         code=_TRUNCATED,
