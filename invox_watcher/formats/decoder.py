@@ -7,15 +7,17 @@ import os
 import platform
 import select
 import signal
+import struct
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import BinaryIO, Literal, cast
 
 import invox_watcher
 from invox_watcher.errors import DecoderError, DiskFullError, RecordingError, StoppedError, StorageError
@@ -36,6 +38,9 @@ _LOOK_SECONDS = 0.2
 _KILLED_BY_LIMITS = (signal.SIGXCPU, signal.SIGXFSZ)
 _ENCRYPTED = b"\x03enc"
 
+# An AU file: magic, offset and length of the sound, encoding (16 bits), rate, channels.
+_SILENCE = struct.pack(">4s5I", b".snd", 24, 1600, 3, 8000, 1) + bytes(1600)
+_SILENCE_SECONDS = 0.1
 _UNDECODABLE_HINT = "Play it: is there sound in it? Convert it to WAV, or export it from the device again."
 
 
@@ -104,6 +109,19 @@ class Decoder:
         with self._started(source, target, container, allowance) as process:
             output = _output_of(process, allowance.wall_seconds, stop)
         return _judged(process.returncode, output)
+
+    def try_out(self) -> None:
+        """Decode a moment of silence, in a process that is locked as for any recording.
+
+        Raises:
+            InvoxError: that does not work here.
+        """
+        with tempfile.TemporaryFile() as source, tempfile.TemporaryFile() as target:
+            source.write(_SILENCE)
+            source.flush()
+            facts = self.decode(cast("BinaryIO", source), cast("BinaryIO", target), "flac", threading.Event())
+        if facts.seconds != _SILENCE_SECONDS:
+            raise DecoderError("The decoder gives something else than it should.")
 
     @contextmanager
     def _started(

@@ -247,25 +247,12 @@ def test_a_prepared_file_that_was_removed_is_made_again(tmp_path: Path, api: San
 # ---- without the extra -------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def without_extra(tmp_path: Path) -> dict[str, str]:
-    """The environment of a process that does not find the extra's libraries."""
-    blocker = tmp_path / "site"
-    blocker.mkdir()
-    (blocker / "sitecustomize.py").write_text(
-        "import importlib.util\n"
-        "find = importlib.util.find_spec\n"
-        "importlib.util.find_spec = lambda name, *more: None if name == 'pydsscodec' else find(name, *more)\n"
-    )
-    return {"PYTHONPATH": f"{blocker}:{Path(__file__).parent.parent.parent}"}
-
-
 def test_without_the_extra_a_recording_fails_with_advice(
-    clinic: Clinic, api: Sandbox, without_extra: dict[str, str]
+    clinic: Clinic, api: Sandbox, tmp_path: Path
 ) -> None:
     make_recordings(["sound.aiff"], clinic.inbox)
     write_wav(clinic.inbox / "smith.wav")
-    process = clinic.start(environ=without_extra)
+    process = clinic.start(environ=dictations.without_extra(tmp_path / "site"))
     try:
         wait_for("both are filed", lambda: bool(clinic.files(clinic.failed) and clinic.files(clinic.done)))
         assert stop(process) == 0

@@ -61,6 +61,17 @@ def make(name: str, speech: Path, folder: Path, *, seconds: float) -> Path:
     return target
 
 
+def without_extra(folder: Path) -> dict[str, str]:
+    """The environment of a process that does not find the extra; `folder` is made for that."""
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(
+        "import importlib.util\n"
+        "find = importlib.util.find_spec\n"
+        "importlib.util.find_spec = lambda name, *more: None if name == 'pydsscodec' else find(name, *more)\n"
+    )
+    return {"PYTHONPATH": f"{folder}:{Path(__file__).parent.parent.parent}"}
+
+
 def _mux(wave: Path, target: Path, codec: str, format: str) -> None:
     with av.open(str(wave)) as source, av.open(str(target), "w", format=format) as output:
         stream = cast("av.AudioStream", output.add_stream(codec, rate=8000, layout="mono"))

@@ -9,11 +9,12 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Literal
 
 from invox_watcher.audio import mime_type
-from invox_watcher.errors import RecordingError, RecordingVanishedError
+from invox_watcher.errors import Reason, RecordingError, RecordingVanishedError
 from invox_watcher.events import Event, log
 from invox_watcher.formats.decoder import INSTALL, Facts
 from invox_watcher.job import Failure, Job, Payload
@@ -79,15 +80,23 @@ def refused(context: Context, job: Job) -> Failure | None:
     assert job.refusal is not None  # noqa: S101 - the caller has checked
     if job.refusal.remedy is Remedy.REPAIR:
         return None
-    if job.refusal.remedy is Remedy.NONE or _target(context) is None:
+    if job.refusal.remedy is Remedy.NONE or target_for(context.options.mime_types) is None:
         return job.refusal
     if context.decoder.is_installed:
         return None
-    reason = job.refusal.reason
+    return dataclasses.replace(job.refusal, reason=with_advice(job.refusal.reason), retry_can_help=True)
+
+
+def with_advice(reason: Reason) -> Reason:
+    """Why a recording is refused that the decoder could help, were it installed."""
     hint = f"{reason.hint} Or install the decoder, {INSTALL}, and retry it."
-    return dataclasses.replace(
-        job.refusal, reason=dataclasses.replace(reason, hint=hint), retry_can_help=True
-    )
+    return dataclasses.replace(reason, hint=hint)
+
+
+def target_for(mime_types: Sequence[str]) -> tuple[Literal["flac", "wav"], str] | None:
+    """The format to decode into, and its type in the API's words; None if the account takes neither."""
+    types = ((container, mime_type(container, mime_types)) for container in _CONTAINERS)
+    return next(((container, mime) for container, mime in types if mime is not None), None)
 
 
 def prepare(context: Context, job: Job, recording: BinaryIO) -> Prepared | None:
@@ -99,7 +108,7 @@ def prepare(context: Context, job: Job, recording: BinaryIO) -> Prepared | None:
     """
     if job.refusal is None or job.refusal.remedy is not Remedy.REPAIR:
         return _prepare(context, job, recording)
-    if not context.decoder.is_installed or _target(context) is None:
+    if not context.decoder.is_installed or target_for(context.options.mime_types) is None:
         return None
     with contextlib.suppress(RecordingError):  # the API may find more in it than we do
         return _prepare(context, job, recording)
@@ -113,7 +122,7 @@ def _prepare(context: Context, job: Job, recording: BinaryIO) -> Prepared:
         RecordingError: it can't be decoded, or the result must not be sent.
         StorageError, DecoderError, StoppedError: try again.
     """
-    target = _target(context)
+    target = target_for(context.options.mime_types)
     assert job.refusal is not None and target is not None  # noqa: S101, PT018 - see `refused`
     container, mime = target
     path, began = f"{_PATH}.{container}", context.clock()
@@ -162,12 +171,6 @@ def prepare_again(context: Context, job: Job) -> Next:
         job = verify(context, job, recording)
     changes = {"payload": None} if prepared is None else prepared.columns
     return Next(context.journal.update(job, **changes), asked_api=False)
-
-
-def _target(context: Context) -> tuple[Literal["flac", "wav"], str] | None:
-    """The format to decode into, and its type in the API's words."""
-    types = ((container, mime_type(container, context.options.mime_types)) for container in _CONTAINERS)
-    return next(((container, mime) for container, mime in types if mime is not None), None)
 
 
 def _judge(context: Context, job: Job, refusal: Failure, facts: Facts) -> bool:
