@@ -26,6 +26,7 @@ from invox_watcher.files import (
     prepare_state,
     unusable,
 )
+from invox_watcher.formats.decoder import Decoder
 from invox_watcher.heartbeat import StallDetector
 from invox_watcher.host import Locks
 from invox_watcher.inbox import Evidence, Inbox, Waits
@@ -341,16 +342,25 @@ def pipeline_of(
         api=api,
         options=ProcessingOptions(
             on_duplicate=config.intake.on_duplicate,
+            on_truncated=config.intake.on_truncated,
             mime_types=config.api.mime_types,
             formats=config.outputs.formats,
             speaker_names=config.outputs.speaker_names,
             polling=polling_policy_of(config),
             quiet_seconds=waits_of(config).of(Evidence.UNPROVEN),
         ),
+        decoder=decoder_of(config),
         stop=stop,
         clock=clock,
         listener=Listener(folders.processing),
         on_filed=on_filed,
+    )
+
+
+def decoder_of(config: Config) -> Decoder:
+    """The decoder of what the API does not take; whether it is installed is another question."""
+    return Decoder(
+        passwords_file=config.intake.ds2_passwords_file, most_output_bytes=config.intake.max_size_mib << 20
     )
 
 

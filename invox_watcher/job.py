@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 
 from invox_watcher.errors import Reason
-from invox_watcher.recording import FileIdentity
+from invox_watcher.recording import FileIdentity, Remedy
 from invox_watcher.suspicion import Suspicion
 
 
@@ -107,6 +107,7 @@ class Failure:
     retry_can_help: bool
     attempts: int = 0  # how often the step had been tried
     at: str = ""  # when it failed, as RFC 3339; empty for a refusal that is not yet a failure
+    remedy: Remedy = Remedy.NONE  # of a refusal: what a decoder can do about it
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,7 @@ class Payload:
     size_bytes: int
     sha256: str
     mime_type: str
+    truncated: bool = False  # the recording was cut off, and is sent nevertheless
 
 
 @dataclass(frozen=True)
@@ -131,7 +133,7 @@ class Job:
     format: str | None = None  # what the recording is, in words: "WAV (PCM)"
     mime_type: str | None = None  # in the API's words
     duration_seconds: float | None = None
-    refusal: Failure | None = None  # why the intake already knows that it can't be transcribed
+    refusal: Failure | None = None  # why the intake knows that it can't be transcribed as it is
     predecessor_id: str | None = None  # the failed job that this one is a retry of
     payload: Payload | None = None  # what is uploaded instead of the recording
     sha256: str | None = None

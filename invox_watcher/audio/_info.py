@@ -64,7 +64,8 @@ def refused(
     duration_seconds: float | None = None,
 ) -> AudioInfo:
     """Audio or video in a format that the API does not accept."""
-    return AudioInfo(format, None, _plausible(duration_seconds), completeness, None, True, hint)
+    decodable = hint in (HINT_CONVERT, HINT_DICTATION, HINT_VIDEO)
+    return AudioInfo(format, None, _plausible(duration_seconds), completeness, None, True, hint, decodable)
 
 
 def not_audio(

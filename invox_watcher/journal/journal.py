@@ -227,7 +227,9 @@ class Journal:
         with self._transaction() as connection:
             return self._write(connection, job, **changes)
 
-    def identify(self, job: Job, sha256: str, *, follow: bool, **changes: Any) -> Job:
+    def identify(
+        self, job: Job, sha256: str, *, follow: bool, detail: Mapping[str, Any] | None = None, **changes: Any
+    ) -> Job:
         """Move `job` from claimed to identified. With `follow`, name the earlier job of the same content.
 
         Query and write are one transaction, so of two recordings with the same content exactly one finds
@@ -244,7 +246,8 @@ class Journal:
             known = connection.execute(sa.select(_jobs.c.predecessor_id).where(_jobs.c.id == job.id)).scalar()
             changes["predecessor_id"] = known or _predecessor(connection, job.id, _jobs.c.sha256 == sha256)
             moved = self._write(connection, job, state=State.IDENTIFIED, **changes)
-            _append_history(connection, job.id, moved.state, {"sha256": sha256, "original_id": original})
+            identified = {"sha256": sha256, "original_id": original, **(detail or {})}
+            _append_history(connection, job.id, moved.state, identified)
         return moved
 
     def discard(self, job: Job, original_id: str) -> None:

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from invox_watcher.errors import Reason
 from invox_watcher.job import Failure, Job, Payload, State
-from invox_watcher.recording import FileIdentity
+from invox_watcher.recording import FileIdentity, Remedy
 from invox_watcher.suspicion import Doubt, Suspicion
 
 
@@ -53,7 +53,8 @@ def _encode_failure(value: Failure) -> str:
 def _decode_failure(value: str) -> Failure:
     fields = json.loads(value)
     reason = Reason(fields.pop("code"), fields.pop("message"), fields.pop("hint"))
-    return Failure(**fields | {"stage": State(fields["stage"]), "reason": reason})
+    remedy = Remedy(fields.get("remedy", Remedy.NONE))  # absent in what earlier versions wrote
+    return Failure(**fields | {"stage": State(fields["stage"]), "reason": reason, "remedy": remedy})
 
 
 def _encode_payload(value: Payload) -> str:

@@ -23,6 +23,16 @@ class Source:
 
 
 @dataclass(frozen=True)
+class Prepared:
+    """What was uploaded instead of the recording."""
+
+    mime_type: str
+    size_bytes: int
+    sha256: str
+    truncated: bool  # the recording was cut off: its end is missing here, too
+
+
+@dataclass(frozen=True)
 class Delivery:
     """Everything that the output files of one recording contain. Times are aware datetimes."""
 
@@ -36,3 +46,4 @@ class Delivery:
     transcript: Transcript
     api_reply: Mapping[str, Any]
     suspect: tuple[Suspicion, ...] = ()
+    prepared: Prepared | None = None  # None if the recording itself was uploaded

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
@@ -27,6 +28,7 @@ def transcript_json(delivery: Delivery) -> bytes:
             "mime_type": source.mime_type,
             "duration_seconds": source.duration_seconds,
         },
+        **({"prepared": asdict(delivery.prepared)} if delivery.prepared else {}),
         "received_at": _rfc3339(delivery.received_at),
         "uploaded_at": _rfc3339(delivery.uploaded_at),
         "completed_at": _rfc3339(delivery.completed_at),

@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 
 from invox_watcher.invox import parse_reply
-from invox_watcher.job import Failure, Job
-from invox_watcher.outputs import Delivery, FailureReport, Source, render_error
+from invox_watcher.job import Failure, Job, Payload
+from invox_watcher.outputs import Delivery, FailureReport, Prepared, Source, render_error
 from invox_watcher.processing.single import SingleResult
 from invox_watcher.times import rfc3339
 
@@ -19,7 +19,7 @@ def delivery_of(job: Job, payload: object) -> Delivery:
         name=job.path,
         size_bytes=job.size_bytes,
         sha256=job.sha256 or "",
-        mime_type=job.mime_type or "",
+        mime_type=job.mime_type,
         duration_seconds=job.duration_seconds,
     )
     return Delivery(
@@ -33,7 +33,14 @@ def delivery_of(job: Job, payload: object) -> Delivery:
         transcript=reply.transcript,
         api_reply=reply.raw,
         suspect=job.suspect or (),
+        prepared=_prepared(job.payload),
     )
+
+
+def _prepared(payload: Payload | None) -> Prepared | None:
+    if payload is None:
+        return None
+    return Prepared(payload.mime_type, payload.size_bytes, payload.sha256, payload.truncated)
 
 
 def delivery_of_single(result: SingleResult, source: Source, received_at: datetime) -> Delivery:

@@ -40,8 +40,8 @@ def verify(context: Context, job: Job, file: BinaryIO) -> Job:
             return context.journal.update(job, identity=found)
     detail = _discard(context, job)
     job = context.journal.move(
-        job, State.CLAIMED, request_id=None, uploaded_at=None, changed_uploads=job.changed_uploads + 1,
-        identity=found, suspect=None, detail=detail,
+        job, State.CLAIMED, request_id=None, uploaded_at=None, payload=None, suspect=None,
+        changed_uploads=job.changed_uploads + 1, identity=found, detail=detail,
     )  # fmt: skip
     if job.changed_uploads >= _MAX_CHANGED_UPLOADS:
         raise RecordingError(
