@@ -10,9 +10,10 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from invox_watcher.config import Config
-from invox_watcher.coverage import Listener
+from invox_watcher.coverage import Decode, Listener
 from invox_watcher.delivery import Commands, Hooks
 from invox_watcher.errors import FolderError
 from invox_watcher.files import (
@@ -352,9 +353,20 @@ def pipeline_of(
         decoder=decoder_of(config),
         stop=stop,
         clock=clock,
-        listener=Listener(folders.processing),
+        listener=Listener(folders.processing, _as_wav(decoder_of(config))),
         on_filed=on_filed,
     )
+
+
+def _as_wav(decoder: Decoder) -> Decode | None:
+    """What makes a recording that can be listened to of any other; None without the extra."""
+    if not decoder.is_installed:
+        return None
+
+    def decode(source: BinaryIO, target: BinaryIO, stop: threading.Event) -> None:
+        decoder.decode(source, target, "wav", stop)
+
+    return decode
 
 
 def decoder_of(config: Config) -> Decoder:

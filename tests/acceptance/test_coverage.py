@@ -200,15 +200,16 @@ def test_a_suspect_transcript_is_delivered_and_marked_everywhere(tmp_path: Path,
     assert f"suspect           untranscribed_speech 0:{int(mark['start']):02}–0:" in shown
 
 
-def test_what_can_not_be_heard_is_delivered_without_a_verdict(tmp_path: Path, hearing: Sandbox) -> None:
+@pytest.mark.parametrize("suffix", ["ogg", "mp3"])
+def test_what_has_to_be_decoded_is_heard_as_well(tmp_path: Path, hearing: Sandbox, suffix: str) -> None:
     clinic = Clinic(tmp_path / "clinic", hearing.base_url)
     hearing.fault({"on": "status", "do": "drop_segments", "segments": [-1, -2, -3], "times": None})
-    convert(speech_samples()[0], clinic.inbox / "cut.ogg", start_seconds=20, seconds=24)
+    convert(speech_samples()[0], clinic.inbox / f"cut.{suffix}", start_seconds=20, seconds=24)
     assert clinic.once() == 0
-    assert "suspect" not in clinic.transcript("cut.json")
-    (event,) = clinic.events("transcript_unchecked")
-    assert (event["level"], event["code"]) == ("info", "not_decoded")
-    assert clinic.run("jobs", "--suspect").stdout == ""
+    (mark,) = clinic.transcript("cut.json")["suspect"]
+    assert mark["reason"] == "untranscribed_speech"
+    assert 18 < mark["end"] < 24
+    assert clinic.events("transcript_unchecked") == []
 
 
 # ---- the listener's own process ----------------------------------------------------------------------------
