@@ -13,7 +13,6 @@ import pytest
 from invox_watcher.coverage import ListenerBusyError, Stretch, UnheardError
 from invox_watcher.errors import RecordingChangingError, StorageError
 from invox_watcher.job import Job, State
-from invox_watcher.processing import Pipeline, ProcessingOptions
 from tests.unit.test_pipeline import CONTENT, HELLO
 from tests.unit.test_pipeline import Clinic as _Clinic
 
@@ -48,17 +47,8 @@ class Clinic(_Clinic):
     """One whose pipeline has ears, and whose recording is 22 seconds long."""
 
     def __init__(self, root: Path) -> None:
-        super().__init__(root)
         self.ears = Ears()
-        self.pipeline = Pipeline(
-            folders=self.folders,
-            journal=self.journal,
-            api=self.api,  # type: ignore[arg-type]
-            options=ProcessingOptions(),
-            stop=threading.Event(),
-            clock=lambda: self.now,
-            listener=self.ears,  # type: ignore[arg-type]
-        )
+        super().__init__(root, listener=self.ears)
 
     def transcribed(self, answer: Any) -> Job:
         self.api.answer = answer

@@ -62,7 +62,7 @@ class Api:
 class Clinic:
     """One recording in the inbox, and all that processes it; its clock moves only if a test moves it."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, listener: Any = None) -> None:
         self.now = 0.0
         self.api = Api()
         self.folders = Folders(*(root / name for name in ("inbox", "processing", "outbox", "done", "failed")))
@@ -76,6 +76,7 @@ class Clinic:
             options=ProcessingOptions(),
             stop=threading.Event(),
             clock=lambda: self.now,
+            listener=listener,
         )
 
     def claim(self, evidence: Evidence = Evidence.PROVEN) -> Job:
