@@ -83,12 +83,12 @@ class Listener:
     @contextmanager
     def _readable(self, recording: BinaryIO, stop: threading.Event) -> Iterator[BinaryIO]:
         """The recording as uncompressed WAV."""
-        if read_pcm(recording.fileno()) is not None:
-            yield recording
-            return
-        if self._decode is None:
-            raise UnheardError("not_decoded")
         try:
+            if read_pcm(recording.fileno()) is not None:
+                yield recording
+                return
+            if self._decode is None:
+                raise UnheardError("not_decoded")
             with tempfile.TemporaryFile(dir=self._scratch) as sound:
                 self._decode(recording, sound, stop)
                 yield sound

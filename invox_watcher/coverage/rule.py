@@ -38,7 +38,9 @@ _SLOWEST_SECONDS_PER_WORD = 1.5
 _FASTEST_WORDS_PER_SECOND = 8.0
 # In a few seconds, half a second of inexact length counts for too much.
 _FEWEST_FAST_WORDS = 30
-# Lengths in headers are rounded, and recognizers pad what they hear: to 30 seconds, Whisper.
+# The length of an MP3 whose header does not count its frames is inferred from its beginning. Other lengths
+# are rounded, and recognizers pad what they hear: to 30 seconds, Whisper.
+_LONGEST_FACTOR = 1.5
 _START_SLACK_SECONDS = 5.0
 _END_SLACK_SECONDS = 30.0
 # Scripts that write no spaces: Thai to Khmer, kana, ideographs. Two characters are about one word.
@@ -152,10 +154,11 @@ def _too_few(asked: Iterable[Question], speech: Sequence[Stretch]) -> list[Suspi
 
 
 def _beyond(segments: Sequence[Segment], length: float) -> list[Suspicion]:
+    longest = length * _LONGEST_FACTOR
     beyond = [
         segment
         for segment in segments
-        if segment.start > length + _START_SLACK_SECONDS or segment.end > length + _END_SLACK_SECONDS
+        if segment.start > longest + _START_SLACK_SECONDS or segment.end > longest + _END_SLACK_SECONDS
     ]
     if not beyond:
         return []

@@ -212,6 +212,24 @@ def test_what_has_to_be_decoded_is_heard_as_well(tmp_path: Path, hearing: Sandbo
     assert clinic.events("transcript_unchecked") == []
 
 
+def test_a_kill_while_it_listens_costs_no_second_upload(
+    tmp_path: Path, api: Sandbox, spoken: tuple[Sound[int], list[Segment]]
+) -> None:
+    clinic = Clinic(tmp_path / "clinic", api.base_url)
+    daemon = clinic.start()
+    write(tmp_path / "long.wav", *[noise()] * 6, spoken[0]).rename(clinic.inbox / "long.wav")
+    wait_for("the words are here", lambda: bool(clinic.events("transcribed")))
+    time.sleep(0.5)
+    daemon.kill()
+    daemon.wait()
+    assert clinic.files(clinic.outbox) == []
+    assert clinic.once() == 0
+    (mark,) = clinic.transcript("long.json")["suspect"]
+    assert mark["start"] == pytest.approx(120 + spoken[1][0].start, abs=2)
+    assert len(clinic.events("transcript_suspect")) == 1
+    assert api.stats()["uploads"] == 1
+
+
 # ---- the listener's own process ----------------------------------------------------------------------------
 
 

@@ -119,8 +119,8 @@ def test_what_was_heard_is_compared_with_the_words(
     ("segments", "length", "reasons"),
     [
         pytest.param(WHOLE, LENGTH, [], id="whole"),
-        pytest.param(WHOLE, 38.0, [], id="rounded length"),
-        pytest.param(WHOLE, 30.0, ["beyond_end"], id="longer than the recording"),
+        pytest.param(WHOLE, 25.0, [], id="length inferred from a loud beginning"),
+        pytest.param(WHOLE, 20.0, ["beyond_end"], id="longer than the recording"),
         pytest.param(WHOLE, None, [], id="unknown length"),
         pytest.param([segment(0, 30, "Yes.")], 2.0, [], id="padded to half a minute"),
         pytest.param([segment(0, 90, "Yes.")], 2.0, ["beyond_end"], id="padded for ever"),
