@@ -10,8 +10,10 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from invox_watcher.config import Config
+from invox_watcher.coverage import Decode, Listener
 from invox_watcher.delivery import Commands, Hooks
 from invox_watcher.errors import FolderError
 from invox_watcher.files import (
@@ -25,6 +27,7 @@ from invox_watcher.files import (
     prepare_state,
     unusable,
 )
+from invox_watcher.formats.decoder import Decoder
 from invox_watcher.heartbeat import StallDetector
 from invox_watcher.host import Locks
 from invox_watcher.inbox import Evidence, Inbox, Waits
@@ -340,15 +343,36 @@ def pipeline_of(
         api=api,
         options=ProcessingOptions(
             on_duplicate=config.intake.on_duplicate,
+            on_truncated=config.intake.on_truncated,
             mime_types=config.api.mime_types,
             formats=config.outputs.formats,
             speaker_names=config.outputs.speaker_names,
             polling=polling_policy_of(config),
             quiet_seconds=waits_of(config).of(Evidence.UNPROVEN),
         ),
+        decoder=decoder_of(config),
         stop=stop,
         clock=clock,
+        listener=Listener(folders.processing, _as_wav(decoder_of(config))),
         on_filed=on_filed,
+    )
+
+
+def _as_wav(decoder: Decoder) -> Decode | None:
+    """What makes a recording that can be listened to of any other; None without the extra."""
+    if not decoder.is_installed:
+        return None
+
+    def decode(source: BinaryIO, target: BinaryIO, stop: threading.Event) -> None:
+        decoder.decode(source, target, "wav", stop)
+
+    return decode
+
+
+def decoder_of(config: Config) -> Decoder:
+    """The decoder of what the API does not take; whether it is installed is another question."""
+    return Decoder(
+        passwords_file=config.intake.ds2_passwords_file, most_output_bytes=config.intake.max_size_mib << 20
     )
 
 

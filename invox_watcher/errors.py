@@ -11,6 +11,7 @@
     ├── JournalError            the journal is locked, corrupt, or another daemon holds it
     ├── StaleStateError         a guarded journal write found the job in another state
     ├── StoppedError            the daemon is stopping; the step was cancelled cleanly
+    ├── DecoderError            a decoder's process was killed or could not be started: try again
     ├── RecordingChangingError  a process is still writing to the claimed recording
     ├── RecordingError          this recording can't be transcribed as it is → failed/
     │   └── RecordingVanishedError  its file no longer exists
@@ -174,6 +175,15 @@ class StoppedError(InvoxError):
 
     code = "stopped"
     retry_can_help = True
+
+
+class DecoderError(InvoxError):
+    """The process that decodes was killed, or could not be started: that says nothing about the recording."""
+
+    code = "decoder"
+    hint = "Is there enough memory? `invox-watcher check` tries the decoder."
+    retry_can_help = True
+    exit_status = ExitStatus.TRY_LATER
 
 
 class RecordingChangingError(InvoxError):

@@ -20,7 +20,8 @@ from datetime import UTC, datetime
 from enum import StrEnum
 
 from invox_watcher.errors import Reason
-from invox_watcher.recording import FileIdentity
+from invox_watcher.recording import FileIdentity, Remedy
+from invox_watcher.suspicion import Suspicion
 
 
 class State(StrEnum):
@@ -106,6 +107,7 @@ class Failure:
     retry_can_help: bool
     attempts: int = 0  # how often the step had been tried
     at: str = ""  # when it failed, as RFC 3339; empty for a refusal that is not yet a failure
+    remedy: Remedy = Remedy.NONE  # of a refusal: what a decoder can do about it
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,7 @@ class Payload:
     size_bytes: int
     sha256: str
     mime_type: str
+    truncated: bool = False  # the recording was cut off, and is sent nevertheless
 
 
 @dataclass(frozen=True)
@@ -130,7 +133,7 @@ class Job:
     format: str | None = None  # what the recording is, in words: "WAV (PCM)"
     mime_type: str | None = None  # in the API's words
     duration_seconds: float | None = None
-    refusal: Failure | None = None  # why the intake already knows that it can't be transcribed
+    refusal: Failure | None = None  # why the intake knows that it can't be transcribed as it is
     predecessor_id: str | None = None  # the failed job that this one is a retry of
     payload: Payload | None = None  # what is uploaded instead of the recording
     sha256: str | None = None
@@ -146,6 +149,7 @@ class Job:
     denied_seconds: float = 0.0  # how long the API has denied the request id by then
     completed_at: datetime | None = None
     delivered_by: str | None = None  # polling, webhook, reuse
+    suspect: tuple[Suspicion, ...] | None = None  # what is odd about its transcript; None: nothing was heard
     filed_as: str | None = None  # the reserved path in outbox/, done/ or failed/, with any suffix
     failure: Failure | None = None
     updated_at: datetime = field(default_factory=lambda: datetime.now(UTC))

@@ -33,6 +33,7 @@ class AudioInfo:
     declared_bytes: int | None  # the file's length according to its header
     is_audio: bool
     hint: str  # what to do if it can't be transcribed; empty if nothing is wrong
+    decodable: bool = False  # a decoder can make an acceptable recording of it, although it is none itself
 
 
 def uploadable(
@@ -63,7 +64,8 @@ def refused(
     duration_seconds: float | None = None,
 ) -> AudioInfo:
     """Audio or video in a format that the API does not accept."""
-    return AudioInfo(format, None, _plausible(duration_seconds), completeness, None, True, hint)
+    decodable = hint in (HINT_CONVERT, HINT_DICTATION, HINT_VIDEO)
+    return AudioInfo(format, None, _plausible(duration_seconds), completeness, None, True, hint, decodable)
 
 
 def not_audio(

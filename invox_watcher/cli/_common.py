@@ -93,7 +93,7 @@ def job_called(text: str, journal: Journal) -> Job:
 
 def fields_of(job: Job) -> dict[str, Any]:
     """The fields of a job, except its failure and what is internal to the daemon; its size after its path."""
-    internal = ("identity", "payload", "refusal", "failure")
+    internal = ("identity", "payload", "refusal", "failure", "suspect")
     shown: dict[str, Any] = {}
     for name, value in vars(job).items():
         if name not in internal:
@@ -109,7 +109,13 @@ def json_of(job: Job) -> dict[str, Any]:
         name: rfc3339(value) if isinstance(value, datetime) else value
         for name, value in fields_of(job).items()
     }
-    return fields | {"failure": _failure_of(job)}
+    suspect = [dataclasses.asdict(one) for one in job.suspect or ()]
+    return fields | {"failure": _failure_of(job), "suspect": suspect}
+
+
+def reasons_of(job: Job) -> list[str]:
+    """Why its transcript is suspect, each reason once; empty if it is not."""
+    return list(dict.fromkeys(str(one.reason) for one in job.suspect or ()))
 
 
 def _failure_of(job: Job) -> dict[str, Any] | None:

@@ -14,7 +14,7 @@ from typing import Any
 from rich.console import Console
 
 from invox_watcher.cli import _table, _watch
-from invox_watcher.cli._common import UsageError, config_of, journal_of, json_of, local
+from invox_watcher.cli._common import UsageError, config_of, journal_of, json_of, local, reasons_of
 from invox_watcher.diagnostics.daemon_status import DaemonStatus, query_daemon
 from invox_watcher.errors import ExitStatus
 from invox_watcher.files import LOCK_FILE
@@ -32,11 +32,12 @@ class Query:
     since: datetime | None = None
     name: re.Pattern[str] | None = None
     limit: int | None = None
+    suspect: bool = False
 
     def find(self, journal: Journal) -> list[Job]:
         """The recordings, oldest first."""
         in_journal = None if self.name else self.limit
-        jobs = journal.jobs(self.states, since=self.since, limit=in_journal)
+        jobs = journal.jobs(self.states, since=self.since, suspect=self.suspect, limit=in_journal)
         if self.name is None:
             return jobs
         named = [job for job in jobs if self._names(job.path)]
@@ -86,20 +87,21 @@ def _query(options: argparse.Namespace) -> Query:
     if options.state:
         states = frozenset(State(state) for state in options.state)
     else:
-        everything = options.all or options.since or options.name
+        everything = options.all or options.suspect or options.since or options.name
         states = frozenset(State) if everything else ACTIVE
-    return Query(states, options.since, options.name, options.limit)
+    return Query(states, options.since, options.name, options.limit, options.suspect)
 
 
 def _narrowed(options: argparse.Namespace) -> bool:
     """Whether something other than the recordings in progress was requested."""
-    return bool(options.all or options.state or options.since or options.name)
+    return bool(options.all or options.state or options.suspect or options.since or options.name)
 
 
 def _print_lines(jobs: Sequence[Job]) -> None:
     for job in jobs:
-        reason = f"  {job.failure.reason.code}" if job.failure else ""
-        print(f"{job.id}  {job.state:<11}  {local(job.received_at)}  {printable(job.path)}{reason}")
+        codes = [job.failure.reason.code] if job.failure else reasons_of(job)
+        line = f"{job.id}  {job.state:<11}  {local(job.received_at)}  {printable(job.path)}"
+        print("  ".join(filter(None, (line, ", ".join(codes)))))
 
 
 def _print_json(jobs: Sequence[Job], journal: Journal, query: Callable[[], DaemonStatus]) -> None:

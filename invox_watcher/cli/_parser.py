@@ -202,9 +202,10 @@ def _add_daemon(commands: _Commands) -> None:
 def _add_listing(commands: _Commands) -> None:
     jobs = commands.add(
         "jobs", "list recordings under way", call="_jobs:jobs", as_json=True,
-        more="With --since or --name and no state, finished ones are listed too.",
+        more="With --suspect, --since or --name and no state, finished ones are listed too.",
         examples=[
-            "jobs --watch", "jobs --failed --since 3d", "jobs --name 'ward3/*' --limit 20",
+            "jobs --watch", "jobs --failed --since 3d", "jobs --suspect --since 1d",
+            "jobs --name 'ward3/*' --limit 20",
             "jobs --state waiting --state uploading --json",
         ],
     )  # fmt: skip
@@ -221,6 +222,11 @@ def _add_listing(commands: _Commands) -> None:
             const=str(state),
             help=f"same as --state {state}",
         )
+    jobs.add_argument(
+        "--suspect",
+        action="store_true",
+        help="only recordings whose transcript may not be what was said, finished ones included",
+    )
     jobs.add_argument(
         "--since", type=_moment, metavar="WHEN",
         help="only recordings received since then: 90m, 2h, 3d or 1w ago, 2026-11-23, or 2026-11-23T18:00Z",

@@ -53,7 +53,7 @@ def _as_json(
 def _print(
     job: Job, history: Sequence[HistoryEntry], took: StageDurations, files: Sequence[FileLocation]
 ) -> None:
-    for name, value in (fields_of(job) | _reason(job.failure)).items():
+    for name, value in (fields_of(job) | _reason(job.failure) | _suspicions(job)).items():
         if value not in (None, 0, ""):
             print(f"{name:<17} {printable(local(value) if isinstance(value, datetime) else value)}")
     print()
@@ -85,6 +85,17 @@ def _exactly(seconds: float) -> str:
 def _inline(value: object) -> str:
     """A detail on one line; of outputs only the names, the hashes are in the JSON."""
     return printable(", ".join(value) if isinstance(value, list | dict) else value)
+
+
+def _suspicions(job: Job) -> dict[str, str]:
+    """Where to listen to the recording, and why."""
+    places = (f"{one.reason} {_clock(one.start)}–{_clock(one.end)}" for one in job.suspect or ())
+    return {"suspect": ", ".join(places)}
+
+
+def _clock(seconds: float) -> str:
+    """As players show it: `7:03`."""
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02}"
 
 
 def _reason(failure: Failure | None) -> dict[str, str]:

@@ -10,6 +10,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from invox_watcher.cli._common import reasons_of
 from invox_watcher.diagnostics import display
 from invox_watcher.diagnostics.daemon_status import DaemonStatus
 from invox_watcher.diagnostics.timeline import upload_began
@@ -107,7 +108,7 @@ def _upload(row: Shown, *, wide: bool) -> RenderableType:
 def _next(job: Job, status: DaemonStatus) -> str:
     """When the recording's next step is due, or why there is none."""
     if job.state in FINAL:
-        return job.failure.reason.code if job.failure else ""
+        return job.failure.reason.code if job.failure else ", ".join(reasons_of(job))
     failing = f"{job.failure.reason.code}, " if job.failure else ""
     again = f"try {job.attempts + 1} " if job.attempts else ""
     if status.daemon is None:

@@ -286,6 +286,16 @@ class IntakeSection(Section):
         "it to failed/. skip: the same name with the same content is deleted, if that recording is unchanged "
         "in done/; otherwise as reuse. For a source that is mirrored into the inbox again and again.",
     )
+    on_truncated: Literal["fail", "send"] = Field(
+        "fail",
+        description="What to do with a recording that was cut off, if the extra `formats` can decode what is "
+        "there. fail: move it to failed/. send: send that, and say so in the log and in the JSON file.",
+    )
+    ds2_passwords_file: ReadableFile | None = Field(
+        None,
+        description="A file with the passwords of encrypted DS2 recordings, one per line; each is tried.",
+        examples=["/etc/invox-watcher/ds2_passwords"],
+    )
 
 
 class UploadSection(Section):

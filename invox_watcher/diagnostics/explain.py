@@ -20,8 +20,9 @@ from pathlib import Path
 from invox_watcher.assembly import folders_of, named_folders, occupancy_of
 from invox_watcher.config import Config
 from invox_watcher.diagnostics.daemon_status import DaemonStatus, query_daemon
-from invox_watcher.errors import JournalError, NotPermittedError
+from invox_watcher.errors import JournalError, NotPermittedError, Reason
 from invox_watcher.files import ERROR_SUFFIX, LOCK_FILE, open_folder
+from invox_watcher.formats.decoder import is_installed
 from invox_watcher.host import User, holder_of, may_lease_any_file, mount_of, owner_of
 from invox_watcher.inbox import (
     Candidate,
@@ -39,6 +40,8 @@ from invox_watcher.inbox import (
 )
 from invox_watcher.job import ACTIVE, Job, State
 from invox_watcher.journal import Journal
+from invox_watcher.processing import target_for, with_advice
+from invox_watcher.recording import Remedy
 
 # Limited because a person waits for it.
 _LONGEST_WATCH_SECONDS = 10.0
@@ -129,7 +132,7 @@ class _Examination:
         self._inbox = Path(os.path.realpath(config.folders.inbox))
         self._inside = self._file.is_relative_to(self._inbox)
         self._path = str(self._file.relative_to(self._inbox)) if self._inside else self._file.name
-        self._candidate: Candidate | None = None
+        self._candidate: Candidate | None = None  # what would be processed
 
     def steps(self) -> Iterator[Step]:
         """Every decision, in the daemon's order; ends after one that ignores the file."""
@@ -305,10 +308,20 @@ class _Examination:
         if judgement.evidence is not None and self._inside:
             how = f"{_COMPLETE[judgement.evidence]} ({judgement.why}); {how}"
         if found.refusal is not None:
-            says = f"{found.refusal.message} It would be moved to failed/ ({found.refusal.code})."
-            return Step("content", Verdict.FAILED, says, found.refusal.hint)
+            return self._refused(found, found.refusal, how)
         length = "unknown length" if found.duration_seconds is None else f"{found.duration_seconds:.1f} s"
         return Step("content", Verdict.TAKEN, f"{found.format}, {length}, sent as {found.mime_type}: {how}.")
+
+    def _refused(self, found: Candidate, refusal: Reason, how: str) -> Step:
+        target = None if found.remedy is Remedy.NONE else target_for(self._config.api.mime_types)
+        if target is not None and is_installed():
+            says = f"{found.format}, which the API does not take: decoded, and sent as {target[1]}: {how}."
+            return Step("content", Verdict.TAKEN, says)
+        if target is not None:
+            refusal = with_advice(refusal)
+        self._candidate = None
+        says = f"{refusal.message} It would be moved to failed/ ({refusal.code})."
+        return Step("content", Verdict.FAILED, says, refusal.hint)
 
     def _judge(self, fd: int, *, local: bool, patient: bool = False) -> Judgement:
         """What becomes of it once it has been unchanged for long enough; with `patient`, forever."""
@@ -351,11 +364,17 @@ class _Examination:
         code = given_up.refusal.code if given_up and given_up.refusal else "truncated"
         hint = given_up.refusal.hint if given_up and given_up.refusal else ""
         says = f"It is {judgement.reason}. After {watch.patience_seconds:g} s without a change "
-        says += f"(watch.patience_seconds) it would be moved to failed/ ({code})."
+        says += "(watch.patience_seconds) it would be "
+        if given_up and given_up.remedy is Remedy.VERIFY and is_installed():
+            says += "decoded; if it is really cut off, "
+            if self._config.intake.on_truncated == "send":
+                says += "what is there is sent, with a note (intake.on_truncated)."
+                return Step("content", Verdict.LATER, says, hint)
+        says += f"moved to failed/ ({code})."
         return Step("content", Verdict.LATER, says, hint)
 
     def _same_content(self, fd: int) -> Iterator[Step]:
-        if self._candidate is None or self._candidate.refusal is not None:
+        if self._candidate is None:
             return
         with suppress(_NoJournalError), closing(self._journal()) as journal:
             earlier = journal.original(_sha256(fd))

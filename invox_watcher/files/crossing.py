@@ -17,16 +17,16 @@ from invox_watcher.errors import RecordingChangingError, StorageError
 from invox_watcher.files import durable
 from invox_watcher.heartbeat import beat
 
-PART_PREFIX, _PART_SUFFIX = ".invox-watcher-", ".part"  # hidden, and on the inbox's built-in ignore list
+PART_PREFIX, PART_SUFFIX = ".invox-watcher-", ".part"  # hidden, and on the inbox's built-in ignore list
 _BLOCK_BYTES = 1 << 20
 # The slowest disk that does not count as stalled: an fsync of a whole recording reports no progress.
-_SLOWEST_BYTES_PER_SECOND = 4 << 20
+SLOWEST_BYTES_PER_SECOND = 4 << 20
 _COARSEST_TIMES_NS = 2_000_000_000  # FAT stores times with a resolution of two seconds
 
 
 def is_part(name: str) -> bool:
     """Whether a file of that name is an incomplete copy."""
-    return name.startswith(PART_PREFIX) and name.endswith(_PART_SUFFIX)
+    return name.startswith(PART_PREFIX) and name.endswith(PART_SUFFIX)
 
 
 def is_copy_of(copy: os.stat_result, size_bytes: int, mtime_ns: int) -> bool:
@@ -50,7 +50,7 @@ def cross(folder: int, name: str, new_folder: int, new_name: str) -> None:
             raise OSError(errno.EINVAL, "not a regular file")
         if not _has_crossed(source, new_folder, new_name):
             # Named after the file, so that every attempt uses the same name.
-            part = f"{PART_PREFIX}{before.st_dev:x}-{before.st_ino:x}{_PART_SUFFIX}"
+            part = f"{PART_PREFIX}{before.st_dev:x}-{before.st_ino:x}{PART_SUFFIX}"
             try:
                 _copy(source, before, new_folder, part)
                 _check_unchanged(folder, name, before)
@@ -94,7 +94,7 @@ def _copy(source: FileIO, before: os.stat_result, new_folder: int, part: str) ->
             beat()
         os.fchmod(copy.fileno(), stat.S_IMODE(before.st_mode) & 0o666)
         os.utime(copy.fileno(), ns=(before.st_atime_ns, before.st_mtime_ns))
-        beat(before.st_size / _SLOWEST_BYTES_PER_SECOND)
+        beat(before.st_size / SLOWEST_BYTES_PER_SECOND)
         os.fsync(copy.fileno())
         # Dropped from the cache, so that the verification reads from the disk.
         os.posix_fadvise(copy.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)

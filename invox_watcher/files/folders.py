@@ -15,8 +15,10 @@ from typing import BinaryIO
 
 from invox_watcher.errors import FolderError, RecordingChangingError, RecordingVanishedError, StorageError
 from invox_watcher.files import crossing, durable
+from invox_watcher.files.crossing import PART_SUFFIX, SLOWEST_BYTES_PER_SECOND
 from invox_watcher.files.durable import make_root
 from invox_watcher.files.names import ERROR_SUFFIX, numbered, output_path
+from invox_watcher.heartbeat import beat
 from invox_watcher.recording import FileIdentity
 
 APART_HINT = (
@@ -25,6 +27,8 @@ APART_HINT = (
 )
 # Always the same name, so that the next start removes the probe of a killed one.
 _PROBE = ".invox-watcher.tmp"
+_NEW_PAYLOAD = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+_PAYLOAD_PREFIX = f"{crossing.PART_PREFIX}prepared"
 _NEW_PROBE = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -145,12 +149,12 @@ class Folders:
         """Return every file in processing/`job_id` to the inbox; return their names there.
 
         If a name is in use by now, the file gets a numbered one. Empty folders and incomplete copies are
-        removed: the originals of copies are still in the inbox.
+        removed, the originals of copies being still in the inbox, and so is what was prepared for an upload.
         """
         returned = []
         with durable.storage("returning to the inbox"):
             for path in durable.files_below(self.processing / job_id):
-                if crossing.is_part(os.path.basename(path)):
+                if crossing.is_part(os.path.basename(path)) or _is_payload(path):
                     with durable.parent(self.processing / job_id, path) as (folder, name):
                         os.unlink(name, dir_fd=folder)
                     continue
@@ -188,6 +192,39 @@ class Folders:
             RecordingVanishedError: it is no longer there, but perhaps a link or a folder.
         """
         return _opened(self.done, filed_as, "done", vanished=(errno.ELOOP, errno.ENOTDIR))
+
+    # ---- prepare -----------------------------------------------------------------------------------------
+
+    @contextmanager
+    def new_payload(self, job_id: str, path: str) -> Iterator[BinaryIO]:
+        """A file to write what is uploaded instead of a claimed recording, beside that, named `path`.
+
+        When the block ends it appears under its name, whole and durable; after an error there is none.
+
+        Raises:
+            StorageError: it could not be written.
+        """
+        assert _is_payload(path)  # noqa: S101 - or else it would be taken for a recording
+        root, part = self.processing / job_id, f"{path}{PART_SUFFIX}"
+        with durable.storage("writing to processing/"), durable.parent(root, path) as (folder, name):
+            try:
+                with os.fdopen(os.open(part, _NEW_PAYLOAD, self.file_mode, dir_fd=folder), "wb") as file:
+                    yield file
+                    beat(os.fstat(file.fileno()).st_size / SLOWEST_BYTES_PER_SECOND)
+                    os.fsync(file.fileno())
+                os.replace(part, name, src_dir_fd=folder, dst_dir_fd=folder)
+                os.fsync(folder)
+            except BaseException:
+                with suppress(OSError):
+                    os.unlink(part, dir_fd=folder)
+                raise
+
+    def remove_payload(self, job_id: str) -> None:
+        """Delete what was prepared for an upload, if anything was."""
+        with durable.storage("deleting in processing/"), suppress(FileNotFoundError):
+            for entry in list(os.scandir(self.processing / job_id)):
+                if _is_payload(entry.name):
+                    os.unlink(entry.path)
 
     # ---- publish -----------------------------------------------------------------------------------------
 
@@ -425,10 +462,13 @@ class Folders:
             return os.stat(name, dir_fd=folder, follow_symlinks=False)
 
     def _remove_job_folder(self, job_id: str) -> None:
-        """Remove processing/`job_id` and the empty folders in it; one that still contains a file is kept."""
+        """Remove processing/`job_id` with what was prepared, and its folders; one with a file is kept."""
         top = self.processing / job_id
         with suppress(OSError):
-            for _path, folders, _names, descriptor in os.fwalk(top, topdown=False):
+            for _path, folders, names, descriptor in os.fwalk(top, topdown=False):
+                for name in filter(_is_payload, names):
+                    with suppress(OSError):
+                        os.unlink(name, dir_fd=descriptor)
                 for folder in folders:
                     with suppress(OSError):
                         os.rmdir(folder, dir_fd=descriptor)
@@ -451,6 +491,11 @@ def _opened(root: Path, path: str, where: str, *, vanished: Collection[int] = ()
         raise RecordingVanishedError(f"The recording is no longer in {where}/.")
     with os.fdopen(descriptor, "rb", buffering=0) as file:
         yield file
+
+
+def _is_payload(path: str) -> bool:
+    """Whether that is, in a job's folder, what was prepared for an upload, or part of it."""
+    return path.startswith(_PAYLOAD_PREFIX)
 
 
 def _obstacle_of(folder: Path) -> Path | None:

@@ -11,7 +11,7 @@ from invox_watcher.audio import AudioInfo, Completeness, identify
 from invox_watcher.audio import mime_type as mime_type_of
 from invox_watcher.errors import Reason
 from invox_watcher.inbox.stability import Evidence, Waits, Writer, writer_of
-from invox_watcher.recording import FileIdentity
+from invox_watcher.recording import FileIdentity, Remedy
 
 _MIB = 1024 * 1024
 
@@ -28,6 +28,7 @@ class Candidate:
     # Why it can't be transcribed; codes: empty, too_large, truncated, not_audio, unsupported_format,
     # not_accepted, hard_link.
     refusal: Reason | None
+    remedy: Remedy = Remedy.NONE  # what a decoder can do for it
     evidence: Evidence = Evidence.UNPROVEN  # that it is complete
     waited_seconds: float = field(default=0.0, compare=False)  # since it was first seen
 
@@ -129,10 +130,13 @@ def _judge_complete(asked: _Question, fd: int, info: AudioInfo, rules: Screening
     why = f"{_about_writers(asked)}; {_ABOUT_WHOLENESS[whole]}"
     mime_type = mime_type_of(info.container, rules.accepted_mime_types) if info.container else None
     refusal = _refuse_read(info, mime_type)
+    remedy = _remedy(info, refusal)
     wait_seconds = max(rules.waits.of(evidence), rules.waits.of(Evidence.LIKELY) if refusal else 0)
     if asked.unchanged_seconds < wait_seconds:
         return _settling(wait_seconds, evidence, why)
-    return _ready(asked, info=info, mime_type=mime_type, refusal=refusal, evidence=evidence, why=why)
+    return _ready(
+        asked, info=info, mime_type=mime_type, refusal=refusal, remedy=remedy, evidence=evidence, why=why
+    )
 
 
 _ABOUT_WHOLENESS = {
@@ -194,11 +198,19 @@ def _refuse_read(info: AudioInfo, mime_type: str | None) -> Reason | None:
     return None
 
 
+def _remedy(info: AudioInfo, refusal: Reason | None) -> Remedy:
+    if refusal is None:
+        return Remedy.REPAIR if info.decodable else Remedy.NONE
+    return Remedy.DECODE if info.decodable or info.container is not None else Remedy.NONE
+
+
 def _unfinished(
     asked: _Question, refusal: Reason, *, info: AudioInfo | None = None, reason: str
 ) -> Judgement:
     if asked.patient:
-        return _ready(asked, info=info, refusal=refusal)
+        can_verify = info is not None and (info.decodable or info.container is not None)
+        remedy = Remedy.VERIFY if can_verify else Remedy.NONE
+        return _ready(asked, info=info, refusal=refusal, remedy=remedy)
     if asked.settled:
         return Judgement(Outcome.UNFINISHED, reason=reason)
     return Judgement(Outcome.SETTLING, reason=reason, wait_seconds=asked.waits.of(Evidence.LIKELY))
@@ -210,6 +222,7 @@ def _ready(
     info: AudioInfo | None = None,
     mime_type: str | None = None,
     refusal: Reason | None = None,
+    remedy: Remedy = Remedy.NONE,
     evidence: Evidence | None = None,
     why: str = "",
 ) -> Judgement:
@@ -220,6 +233,7 @@ def _ready(
         mime_type=mime_type,
         duration_seconds=info.duration_seconds if info else None,
         refusal=refusal,
+        remedy=remedy,
         evidence=evidence or Evidence.UNPROVEN,
     )
     return Judgement(Outcome.READY, candidate, evidence=evidence, why=why)

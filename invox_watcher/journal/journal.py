@@ -28,7 +28,15 @@ from invox_watcher.journal.finished import Finished
 from invox_watcher.journal.migrations import Copies, migrate, require_current
 from invox_watcher.journal.sqlite import DAMAGED, FILENAME, HINTS, connect, require_file
 from invox_watcher.journal.tables import FIELDS as _FIELDS
-from invox_watcher.journal.tables import HOOK, JOB_COLUMNS, DeliveryState, columns_of, job_of, row_of
+from invox_watcher.journal.tables import (
+    HOOK,
+    JOB_COLUMNS,
+    DeliveryState,
+    columns_of,
+    is_suspect,
+    job_of,
+    row_of,
+)
 from invox_watcher.journal.tables import deliveries as _deliveries
 from invox_watcher.journal.tables import history as _history
 from invox_watcher.journal.tables import jobs as _jobs
@@ -219,7 +227,9 @@ class Journal:
         with self._transaction() as connection:
             return self._write(connection, job, **changes)
 
-    def identify(self, job: Job, sha256: str, *, follow: bool, **changes: Any) -> Job:
+    def identify(
+        self, job: Job, sha256: str, *, follow: bool, detail: Mapping[str, Any] | None = None, **changes: Any
+    ) -> Job:
         """Move `job` from claimed to identified. With `follow`, name the earlier job of the same content.
 
         Query and write are one transaction, so of two recordings with the same content exactly one finds
@@ -236,7 +246,8 @@ class Journal:
             known = connection.execute(sa.select(_jobs.c.predecessor_id).where(_jobs.c.id == job.id)).scalar()
             changes["predecessor_id"] = known or _predecessor(connection, job.id, _jobs.c.sha256 == sha256)
             moved = self._write(connection, job, state=State.IDENTIFIED, **changes)
-            _append_history(connection, job.id, moved.state, {"sha256": sha256, "original_id": original})
+            identified = {"sha256": sha256, "original_id": original, **(detail or {})}
+            _append_history(connection, job.id, moved.state, identified)
         return moved
 
     def discard(self, job: Job, original_id: str) -> None:
@@ -360,15 +371,22 @@ class Journal:
         return None if job_id is None else self.get(job_id)
 
     def jobs(
-        self, states: Iterable[State] = State, *, since: datetime | None = None, limit: int | None = None
+        self,
+        states: Iterable[State] = State,
+        *,
+        since: datetime | None = None,
+        suspect: bool = False,
+        limit: int | None = None,
     ) -> list[Job]:
         """Jobs in these states, received at or after `since`, the oldest first.
 
-        With `limit`, the newest so many of them.
+        With `suspect`, those alone whose transcript is; with `limit`, the newest so many of them.
         """
         wanted: sa.ColumnElement[bool] = _jobs.c.state.in_(list(states))
         if since is not None:
             wanted &= _jobs.c.received_at >= since
+        if suspect:
+            wanted &= is_suspect
         return self._jobs(wanted, limit=limit)[::-1]
 
     def active(self) -> list[Job]:

@@ -22,7 +22,7 @@ from invox_watcher.job import Job
 from invox_watcher.journal.sqlite import FILENAME, copy_durably
 from invox_watcher.journal.tables import metadata, releases
 
-VERSION = 3
+VERSION = 4
 
 
 @dataclass(frozen=True)
@@ -179,4 +179,9 @@ def _to_3(connection: sa.Connection) -> None:
             )
 
 
-_STEPS: dict[int, Callable[[sa.Connection], None]] = {3: _to_3}
+def _to_4(connection: sa.Connection) -> None:
+    """What is odd about a transcript."""
+    connection.exec_driver_sql("ALTER TABLE jobs ADD COLUMN suspect TEXT")
+
+
+_STEPS: dict[int, Callable[[sa.Connection], None]] = {3: _to_3, 4: _to_4}

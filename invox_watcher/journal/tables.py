@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
@@ -14,7 +14,8 @@ import sqlalchemy as sa
 
 from invox_watcher.errors import Reason
 from invox_watcher.job import Failure, Job, Payload, State
-from invox_watcher.recording import FileIdentity
+from invox_watcher.recording import FileIdentity, Remedy
+from invox_watcher.suspicion import Doubt, Suspicion
 
 
 class _Stored(sa.TypeDecorator[Any]):
@@ -52,7 +53,8 @@ def _encode_failure(value: Failure) -> str:
 def _decode_failure(value: str) -> Failure:
     fields = json.loads(value)
     reason = Reason(fields.pop("code"), fields.pop("message"), fields.pop("hint"))
-    return Failure(**fields | {"stage": State(fields["stage"]), "reason": reason})
+    remedy = Remedy(fields.get("remedy", Remedy.NONE))  # absent in what earlier versions wrote
+    return Failure(**fields | {"stage": State(fields["stage"]), "reason": reason, "remedy": remedy})
 
 
 def _encode_payload(value: Payload) -> str:
@@ -63,6 +65,14 @@ def _decode_payload(value: str) -> Payload:
     return Payload(**json.loads(value))
 
 
+def _encode_suspicions(value: Iterable[Suspicion]) -> str:
+    return json.dumps([dataclasses.asdict(one) for one in value])
+
+
+def _decode_suspicions(value: str) -> tuple[Suspicion, ...]:
+    return tuple(Suspicion(Doubt(one["reason"]), one["start"], one["end"]) for one in json.loads(value))
+
+
 # RFC 3339 text sorts, reads well in a shell, and keeps its time zone.
 _Time = _Stored(_encode_time, datetime.fromisoformat)
 # Names that are not UTF-8 are surrogate escapes in Python, which no text column takes.
@@ -71,6 +81,7 @@ _Name = _Stored(os.fsencode, os.fsdecode, sa.LargeBinary)
 _BigNumber = _Stored(str, int)
 _Failure = _Stored(_encode_failure, _decode_failure, sa.Text)
 _Payload = _Stored(_encode_payload, _decode_payload, sa.Text)
+_Suspicions = _Stored(_encode_suspicions, _decode_suspicions, sa.Text)
 _State = _Stored(str, State)
 
 
@@ -125,6 +136,7 @@ jobs = sa.Table(
     sa.Column("denied_seconds", sa.Float, nullable=False, server_default=sa.text("0")),
     sa.Column("predecessor_id", sa.String, index=True),
     sa.Column("payload", _Payload),
+    sa.Column("suspect", _Suspicions),
 )
 history = sa.Table(
     "history",
@@ -186,6 +198,7 @@ releases = sa.Table(
     sa.Column("version", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("release", sa.Text, nullable=False),
 )
+is_suspect = sa.type_coerce(jobs.c.suspect, sa.Text) != _encode_suspicions(())
 # In which order recordings were taken; the times can't tell, because a clock may be set back.
 taken = (
     sa.select(sa.func.min(history.c.id)).where(history.c.job_id == jobs.c.id).correlate(jobs)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from invox_watcher.outputs.delivery import Delivery, Source
+from invox_watcher.outputs.delivery import Delivery, Prepared, Source
 from invox_watcher.outputs.error_file import FailureReport, render_error
 from invox_watcher.outputs.formats import OutputFormat, render
 
@@ -10,6 +10,7 @@ __all__ = [
     "Delivery",
     "FailureReport",
     "OutputFormat",
+    "Prepared",
     "Source",
     "render",
     "render_error",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from invox_watcher.suspicion import Suspicion
 from invox_watcher.transcript import Transcript
 
 
@@ -22,6 +23,16 @@ class Source:
 
 
 @dataclass(frozen=True)
+class Prepared:
+    """What was uploaded instead of the recording."""
+
+    mime_type: str
+    size_bytes: int
+    sha256: str
+    truncated: bool  # the recording was cut off: its end is missing here, too
+
+
+@dataclass(frozen=True)
 class Delivery:
     """Everything that the output files of one recording contain. Times are aware datetimes."""
 
@@ -34,3 +45,5 @@ class Delivery:
     delivered_by: str | None
     transcript: Transcript
     api_reply: Mapping[str, Any]
+    suspect: tuple[Suspicion, ...] = ()
+    prepared: Prepared | None = None  # None if the recording itself was uploaded

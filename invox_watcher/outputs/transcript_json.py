@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
@@ -26,6 +28,7 @@ def transcript_json(delivery: Delivery) -> bytes:
             "mime_type": source.mime_type,
             "duration_seconds": source.duration_seconds,
         },
+        **({"prepared": asdict(delivery.prepared)} if delivery.prepared else {}),
         "received_at": _rfc3339(delivery.received_at),
         "uploaded_at": _rfc3339(delivery.uploaded_at),
         "completed_at": _rfc3339(delivery.completed_at),
@@ -35,6 +38,8 @@ def transcript_json(delivery: Delivery) -> bytes:
             {"speaker": segment.speaker, "start": segment.start, "end": segment.end, "text": segment.text}
             for segment in transcript.segments
         ],
+        # Only there if there is any: other transcripts are as they always were.
+        **({"suspect": [dataclasses.asdict(one) for one in delivery.suspect]} if delivery.suspect else {}),
         "api_reply": delivery.api_reply,
     }
     text = json.dumps(_finite(record), indent=2, ensure_ascii=False, allow_nan=False) + "\n"

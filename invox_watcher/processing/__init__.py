@@ -14,6 +14,7 @@ from invox_watcher.processing.polling import PollingPolicy
 from invox_watcher.processing.rechecks import Rechecks
 from invox_watcher.processing.recovery import recover, return_stranded
 from invox_watcher.processing.single import Single, SingleResult, poll_single, transcribe_single
+from invox_watcher.processing.steps.prepare import target_for, with_advice
 
 __all__ = [
     "Backoff",
@@ -34,5 +35,7 @@ __all__ = [
     "reasons",
     "recover",
     "return_stranded",
+    "target_for",
     "transcribe_single",
+    "with_advice",
 ]

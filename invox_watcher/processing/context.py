@@ -7,7 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from invox_watcher.coverage import Listener
 from invox_watcher.files import Folders
+from invox_watcher.formats.decoder import Decoder
 from invox_watcher.invox import InvoxApi
 from invox_watcher.job import Job
 from invox_watcher.journal import UNCONFIRMED_CLOCK, Journal
@@ -21,6 +23,7 @@ class ProcessingOptions:
     """What the configuration says about processing; see config.example.yaml for each."""
 
     on_duplicate: Literal["reuse", "process", "fail", "skip"] = "reuse"
+    on_truncated: Literal["fail", "send"] = "fail"
     mime_types: Sequence[str] = ()  # that the account takes now
     formats: Sequence[OutputFormat] = ("json", "srt")
     speaker_names: Mapping[str, str] = field(default_factory=dict)
@@ -38,8 +41,10 @@ class Context:
     options: ProcessingOptions
     poller: ResultPoller
     reservations: Reservations
+    decoder: Decoder
     stop: threading.Event
     clock: Callable[[], float]  # monotonic
+    listener: Listener | None = None  # None: transcripts are judged without the recording
     open_reported: set[str] = field(default_factory=set)  # jobs whose recording is open for writing
 
     @property

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
 from invox_watcher.invox import parse_reply
-from invox_watcher.job import Failure, Job
-from invox_watcher.outputs import Delivery, FailureReport, Source, render_error
+from invox_watcher.job import Failure, Job, Payload
+from invox_watcher.outputs import Delivery, FailureReport, Prepared, Source, render_error
 from invox_watcher.processing.single import SingleResult
 from invox_watcher.times import rfc3339
+from invox_watcher.transcript import Transcript
 
 
-def delivery_of(job: Job, payload: object) -> Delivery:
-    """What goes into the transcript files of `job`; `payload` is the reply that the journal keeps for it."""
+def transcript_of(job: Job, payload: object) -> Transcript:
+    """What was said; `payload` is the reply that the journal keeps for `job`."""
     reply = parse_reply(payload, duration_seconds=job.duration_seconds, pushed=True)
     assert reply.transcript is not None  # noqa: S101 - the pipeline lets nothing else into the journal
+    return reply.transcript
+
+
+def delivery_of(job: Job, transcript: Transcript, payload: Any) -> Delivery:
+    """What goes into the transcript files of `job`, whose `transcript` was read from `payload`."""
     source = Source(
         name=job.path,
         size_bytes=job.size_bytes,
         sha256=job.sha256 or "",
-        mime_type=job.mime_type or "",
+        mime_type=job.mime_type,
         duration_seconds=job.duration_seconds,
     )
     return Delivery(
@@ -30,9 +37,17 @@ def delivery_of(job: Job, payload: object) -> Delivery:
         uploaded_at=job.uploaded_at,
         completed_at=job.completed_at,
         delivered_by=job.delivered_by or "",
-        transcript=reply.transcript,
-        api_reply=reply.raw,
+        transcript=transcript,
+        api_reply=payload,
+        suspect=job.suspect or (),
+        prepared=_prepared(job.payload),
     )
+
+
+def _prepared(payload: Payload | None) -> Prepared | None:
+    if payload is None:
+        return None
+    return Prepared(payload.mime_type, payload.size_bytes, payload.sha256, payload.truncated)
 
 
 def delivery_of_single(result: SingleResult, source: Source, received_at: datetime) -> Delivery:

@@ -11,6 +11,7 @@ from invox_watcher.errors import (
     ApiRejectedError,
     ApiUnavailableError,
     ConfigurationError,
+    DecoderError,
     DiskFullError,
     FolderBlockedError,
     FolderError,
@@ -67,6 +68,7 @@ RULES: dict[type[Exception], Rule] = {
     # the recording
     RecordingVanishedError: Rule(Action.VANISH, blames_files=True),
     RecordingChangingError: Rule(Action.RETRY),
+    DecoderError: Rule(Action.RETRY),
     RecordingError: Rule(Action.FAIL),
     # the API
     ApiUnavailableError: Rule(Action.RETRY, blames_api=True),

@@ -13,7 +13,14 @@ from invox_watcher.processing.engine import Engine
 from invox_watcher.processing.gates import Gate, reasons
 from invox_watcher.processing.pipeline import Pipeline
 from invox_watcher.processing.recovery import return_stranded
+from invox_watcher.recording import Remedy
 from invox_watcher.times import utc_now
+
+_UNRELIABLE = Reason(
+    "unreliable_header",
+    "Its header can't be relied on.",
+    "Open it in an audio editor, save it as WAV, and copy that to the inbox.",
+)
 
 
 class Intake:
@@ -81,8 +88,10 @@ class Intake:
 
 
 def _job_from(candidate: Candidate) -> Job:
-    refused = candidate.refusal
-    failure = Failure(State.CLAIMED, refused, retry_can_help=False) if refused else None
+    refused = candidate.refusal or (_UNRELIABLE if candidate.remedy is Remedy.REPAIR else None)
+    failure = (
+        Failure(State.CLAIMED, refused, retry_can_help=False, remedy=candidate.remedy) if refused else None
+    )
     return Job(
         id=new_job_id(),
         state=State.CLAIMED,

@@ -4,12 +4,13 @@ A recording is **claimed**: one rename moves it from the inbox to processing/, a
 Then each state leads to one step, in `steps/`:
 
     state         step             what it does
-    claimed       identify         hashes the recording, and looks for an earlier job with the same content
+    claimed       identify         hashes the recording, and looks for an earlier job with the same content;
+                                   `prepare` decodes what the API does not take
     identified    upload, reuse    uploads it; if an earlier job has the same content, follows that
                                    job, or asks for the result of its upload
     uploading     reconcile        the upload's answer was lost: asks the API before anything is sent again
     waiting       poll             polls the API for the result, again and again
-    transcribed   publish          writes the transcript files to the outbox
+    transcribed   publish          judges the transcript, and writes its files to the outbox
     delivered     file_as_done     moves the recording to done/
     failing       file_as_failed   writes the error file, and moves the recording to failed/
 
@@ -30,9 +31,11 @@ import threading
 import time
 from collections.abc import Callable
 
+from invox_watcher.coverage import Listener
 from invox_watcher.errors import InvoxError
 from invox_watcher.events import Event, log
 from invox_watcher.files import Folders
+from invox_watcher.formats.decoder import Decoder
 from invox_watcher.inbox import Evidence
 from invox_watcher.invox import InvoxApi
 from invox_watcher.job import Job, State
@@ -45,6 +48,7 @@ from invox_watcher.processing.steps.file_as_done import file_as_done
 from invox_watcher.processing.steps.file_as_failed import file_as_failed
 from invox_watcher.processing.steps.identify import identify
 from invox_watcher.processing.steps.poll import poll
+from invox_watcher.processing.steps.prepare import needs_preparing, prepare_again
 from invox_watcher.processing.steps.publish import publish
 from invox_watcher.processing.steps.reconcile import reconcile
 from invox_watcher.processing.steps.reuse import reuse
@@ -58,6 +62,8 @@ _JOURNAL_REFUSED_SECONDS = 2.0
 def _upload_or_reuse(context: Context, job: Job) -> Next:
     if job.original_id is not None:
         return reuse(context, job)
+    if needs_preparing(context, job):
+        return prepare_again(context, job)
     if job.request_id is not None:  # of an earlier job of this content: the API may have its upload
         to = State.WAITING if context.poller.is_expected(job) else State.UPLOADING
         return Next(context.journal.move(job, to, detail={"request_id": job.request_id}))
@@ -85,11 +91,16 @@ class Pipeline:
         journal: Journal,
         api: InvoxApi,
         options: ProcessingOptions,
+        decoder: Decoder,
         stop: threading.Event,
         clock: Callable[[], float] = time.monotonic,
+        listener: Listener | None = None,
         on_filed: Callable[[Job, Evidence], None] = lambda _job, _evidence: None,
     ) -> None:
-        """`on_filed` gets each job whose recording is in done/, and what had shown that that was complete."""
+        """`listener` hears what a transcript may have left out.
+
+        `on_filed` gets each job whose recording is in done/, and what had shown that that was complete.
+        """
         self._on_filed = on_filed
         self._evidence: dict[str, Evidence] = {}  # of jobs under way that this process has claimed
         self._context = Context(
@@ -99,8 +110,10 @@ class Pipeline:
             options=options,
             poller=ResultPoller(journal, api, options.polling, clock=clock),
             reservations=Reservations(folders, journal),
+            decoder=decoder,
             stop=stop,
             clock=clock,
+            listener=listener,
         )
 
     def claim(self, job: Job, waited_seconds: float = 0.0, evidence: Evidence = Evidence.UNPROVEN) -> bool:

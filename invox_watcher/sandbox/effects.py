@@ -11,7 +11,7 @@ import http
 import json
 import socket
 import struct
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, assert_never
 
@@ -32,6 +32,7 @@ _Spoiling = (
     | faults.SlowBytes
     | faults.Truncate
     | faults.MissingField
+    | faults.DropSegments
     | faults.UnknownStatus
     | faults.ErrorResult
 )
@@ -80,7 +81,7 @@ async def _spoil(
             await _drip(reply, fault, scope, receive, send)
         case faults.Truncate():
             await _truncate(reply, fault, send)
-        case faults.MissingField() | faults.UnknownStatus() | faults.ErrorResult():
+        case faults.MissingField() | faults.DropSegments() | faults.UnknownStatus() | faults.ErrorResult():
             await reply.edited(_edit(fault, replies)).send(send)
         case _:
             assert_never(fault)
@@ -258,12 +259,20 @@ async def _deny(reply: _Reply, scope: Scope, receive: Receive, send: Send, repli
 
 
 def _edit(
-    fault: faults.MissingField | faults.UnknownStatus | faults.ErrorResult, replies: Replies
+    fault: faults.MissingField | faults.DropSegments | faults.UnknownStatus | faults.ErrorResult,
+    replies: Replies,
 ) -> Callable[[dict[str, Any]], dict[str, Any]]:
     match fault:
         case faults.MissingField():
             return lambda body: {name: value for name, value in body.items() if name != fault.field}
+        case faults.DropSegments():
+            return lambda body: body | {"transcription": _without(body["transcription"], fault.segments)}
         case faults.UnknownStatus():
             return lambda body: body | replies.state(fault.value)
         case faults.ErrorResult():
             return lambda _body: replies.failure(fault.message)
+
+
+def _without(segments: list[Any], dropped: Sequence[int]) -> list[Any]:
+    places = {place % len(segments) for place in dropped} if segments else set()
+    return [segment for place, segment in enumerate(segments) if place not in places]

@@ -132,6 +132,14 @@ class MissingField(_CallFault):
     field: str
 
 
+class DropSegments(_CallFault):
+    """The normal answer without these segments of its `transcription`: 0 is the first one, -1 the last."""
+
+    do: Literal["drop_segments"]
+    on: Literal["status"]
+    segments: list[int]
+
+
 class UnknownStatus(_CallFault):
     """The normal answer with a state that the vendor's pages don't know."""
 
@@ -185,6 +193,7 @@ CallFault = (
     | SlowBytes
     | Truncate
     | MissingField
+    | DropSegments
     | UnknownStatus
     | OddResult
     | DenyAcknowledged

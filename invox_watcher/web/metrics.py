@@ -6,7 +6,7 @@ for HTTP statuses, all values of labels are written in the code.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from platform import python_version
 from typing import Any, Literal, get_args
 
@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry, Gauge, Histogram, Info, Process
 from invox_watcher import __version__
 from invox_watcher.events import Event
 from invox_watcher.job import State
+from invox_watcher.suspicion import Doubt
 
 WebhookAnswer = Literal["taken", "tested", "refused", "not_stored"]
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -47,6 +48,11 @@ class Counters:
         # appear with its first failure, since `increase` sees nothing in one that begins at 1.
         self._failures = counter(
             "failures_total", "Recordings that have failed, by the reason's code.", "code"
+        )
+        self._suspect = counter(
+            "suspect_transcripts_total",
+            "Transcripts that may not be what was said, by each reason that applies.",
+            "reason",
         )
         self._uploaded = counter("uploaded_bytes_total", "Bytes of recordings that storage has confirmed.")
         self._calls = counter(
@@ -85,6 +91,8 @@ class Counters:
         """Create every series that is known from the start."""
         for state in (State.DONE, State.FAILED, State.VANISHED):
             self._ended.labels(state)
+        for reason in Doubt:
+            self._suspect.labels(reason)
         for result in ("ran", "failed"):
             self._hooks.labels(result)
         for answer in get_args(WebhookAnswer):
@@ -100,6 +108,8 @@ class Counters:
                 self._upload.observe(fields["seconds"])
             case Event.TRANSCRIBED if fields["seconds"] is not None:
                 self._transcription.observe(fields["seconds"])
+            case Event.TRANSCRIPT_SUSPECT:
+                self._count_suspect(fields["reasons"])
             case Event.DELIVERED:
                 self._turnaround.observe(fields["seconds"])
                 self._delivered.set_to_current_time()
@@ -112,14 +122,16 @@ class Counters:
                 self._ended.labels(State.VANISHED).inc()
             case Event.API_CALLED:
                 self._calls.labels(fields["call"], fields["status"]).inc()
-            case Event.HOOK_RAN:
-                self._hooks.labels("ran").inc()
-            case Event.HOOK_FAILED:
-                self._hooks.labels("failed").inc()
+            case Event.HOOK_RAN | Event.HOOK_FAILED:
+                self._hooks.labels("ran" if event is Event.HOOK_RAN else "failed").inc()
             case Event.RETENTION_REFUSED:
                 self._kept.inc()
             case Event.WATCH_MISSED:
                 self._misses.inc(fields["count"])
+
+    def _count_suspect(self, reasons: Iterable[str]) -> None:
+        for reason in reasons:
+            self._suspect.labels(reason).inc()
 
     def webhook(self, answer: WebhookAnswer) -> None:
         """One more webhook. Not from an event: in a flood each is counted, but not each is logged."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import socket
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -23,6 +25,7 @@ from tests.faults.shares import bindfs
 from tests.kit import loopback
 from tests.kit.clinic import Clinic, free_port, running, sandbox
 from tests.kit.commands import as_nobody, clinic_of_two, give, public_folder
+from tests.kit.dictations import without_extra
 from tests.kit.recordings import write_wav
 
 TOKEN = b'{"accessToken": "t", "expiresIn": 7200}'
@@ -60,7 +63,16 @@ def test_a_sound_setup_is_reported_line_by_line(clinic: Clinic) -> None:
     names = [row["check"] for row in rows if not row["check"].startswith(("folders", "state"))]
     assert names == [
         *("configuration", "credentials files", "journal", "inbox", "watch", "complete files", "free space"),
-        *("http.listen", "API", "credentials", "api.presign_path", "storage", "api.status_path", "clock"),
+        *(
+            "formats",
+            "http.listen",
+            "API",
+            "credentials",
+            "api.presign_path",
+            "storage",
+            "api.status_path",
+            "clock",
+        ),
     ]
     shown = clinic.run("check").stdout
     assert re.search(
@@ -250,6 +262,27 @@ def test_a_journal_that_is_damaged(tmp_path: Path) -> None:
 def test_the_journal_says_what_is_in_it(tmp_path: Path) -> None:
     shown = clinic_of_two(tmp_path).run("check").stdout
     assert "ok       journal: intact; 0 under way, 1 done, 1 failed\n" in shown
+
+
+def test_the_decoder_is_tried(tmp_path: Path, api: Sandbox) -> None:
+    passwords = tmp_path / "passwords"
+    passwords.write_text("1234\n")
+    passwords.chmod(0o644)
+    clinic = in_order(
+        Clinic(tmp_path / "clinic", api.base_url, intake={"ds2_passwords_file": str(passwords)})
+    )
+    assert f"can read {passwords}" in troubles(clinic)["credentials files"]
+    passwords.chmod(0o600)
+    assert troubles(clinic) == {}
+    assert "ok       formats: others are decoded, in a locked process\n" in clinic.run("check").stdout
+    done = subprocess.run(
+        clinic.command("check"),
+        env=os.environ | without_extra(tmp_path / "site"),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "formats: intake.ds2_passwords_file has no effect: no decoder is installed" in done.stdout
 
 
 def test_programs_of_hooks_and_the_log(tmp_path: Path, api: Sandbox) -> None:

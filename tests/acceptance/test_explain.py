@@ -19,7 +19,8 @@ import pytest
 from invox_watcher.sandbox.server import Sandbox
 from tests.kit.clinic import Clinic, free_port, running, wait_for
 from tests.kit.commands import NOBODY, as_nobody, ids
-from tests.kit.recordings import write_sparse_wav, write_wav
+from tests.kit.dictations import without_extra
+from tests.kit.recordings import write_au, write_sparse_wav, write_wav
 
 
 @pytest.fixture
@@ -69,6 +70,39 @@ def test_a_file_said_to_be_taken_is_taken(clinic: Clinic) -> None:
     assert shown.splitlines()[-1] == "The file would be processed, but see above."
     assert clinic.once() == 0
     assert clinic.files(clinic.done) == ["ward 3/smith.wav"]
+
+
+def test_what_would_be_decoded_is_decoded(clinic: Clinic, tmp_path: Path) -> None:
+    recording = write_au(clinic.inbox / "smith.au")
+    found = explained(clinic, recording)
+    says = {step["about"]: step["says"] for step in found["steps"]}
+    assert found["verdict"] == "taken"
+    assert says["content"].startswith("AU, which the API does not take: decoded, and sent as audio/flac")
+    assert says["duplicate"] == "The journal has no recording with the same content."
+    command = clinic.command("explain", str(recording))
+    done = subprocess.run(
+        command,
+        env=os.environ | without_extra(tmp_path / "site"),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "It would be moved to failed/ (unsupported_format)." in done.stdout
+    assert "pip install 'invox-watcher[formats]'" in done.stdout
+    assert clinic.once() == 0
+    assert clinic.files(clinic.done) == ["smith.au"]
+
+
+def test_what_may_be_cut_off_would_be_decoded(tmp_path: Path, api: Sandbox) -> None:
+    for value, then in (("fail", "moved to failed/ (truncated)"), ("send", "is sent, with a note")):
+        clinic = Clinic(tmp_path / value, api.base_url, intake={"on_truncated": value})
+        path = write_wav(clinic.inbox / "smith.wav")
+        path.write_bytes(path.read_bytes()[:2000])
+        found = explained(clinic, path)
+        assert found["verdict"] == "later"
+        assert "decoded; if it is really cut off" in reasons(found)["content"]
+        assert then in reasons(found)["content"]
 
 
 def test_names_on_the_ignore_list_and_subfolders(tmp_path: Path, api: Sandbox) -> None:
@@ -228,7 +262,7 @@ def test_what_is_unfinished_or_no_recording(clinic: Clinic) -> None:
 
 
 def test_size_and_type_against_the_configuration(tmp_path: Path, api: Sandbox) -> None:
-    keys = {"mime_types": ["audio/flac"]}
+    keys = {"mime_types": ["audio/ogg"]}  # nor would it take what could be decoded
     clinic = Clinic(tmp_path / "clinic", api.base_url, api={"base_url": api.base_url, **keys},
                     intake={"max_size_mib": 1})  # fmt: skip
     small = explained(clinic, write_wav(clinic.inbox / "small.wav"))

@@ -275,6 +275,17 @@ def test_missing_field(caller: Caller) -> None:
     assert list(caller.presign().json()) == ["presignedUrl"]
 
 
+def test_drop_segments(caller: Caller) -> None:
+    request_id = caller.upload(b"x")
+    whole = caller.result(request_id)
+    fault(caller, "status", "drop_segments", segments=[0, -1])
+    fault(caller, "status", "drop_segments", segments=[5])
+    left = caller.status(request_id).json()
+    assert left == whole | {"transcription": whole["transcription"][1:2]}
+    assert len(caller.status(request_id).json()["transcription"]) == 2
+    assert caller.status(request_id).json() == whole
+
+
 def test_unknown_status(caller: Caller) -> None:
     request_id = caller.upload(b"x")
     fault(caller, "status", "unknown_status")

@@ -22,6 +22,7 @@ from typing import Any
 from invox_watcher import cli
 from invox_watcher.daemon import process
 from invox_watcher.files import durable
+from invox_watcher.formats.decoder import Decoder
 from invox_watcher.invox.client import InvoxApi
 from invox_watcher.journal.journal import Journal
 from tests.faults.tracing import Call, Fault, Trace, follow
@@ -37,6 +38,9 @@ STEPS: list[tuple[Any, str]] = [
     (durable.os, "fsync"),
     (durable.os, "rmdir"),
     (durable.os, "unlink"),
+    (durable.os, "replace"),
+    (subprocess, "Popen"),
+    (Decoder, "decode"),
     (Path, "mkdir"),
     (Journal, "add"),
     (Journal, "move"),

@@ -20,18 +20,21 @@ def assert_kept(clinic: Clinic, api: Sandbox, contents: set[str], *, failed: int
     """Each recording once in done/, with exactly one whole transcript, paid for once; no left-overs."""
     once = dict.fromkeys(contents, 1)
     assert _contents(clinic.done) == once
+    sent = set()
     transcripts = [clinic.transcript(name) for name in clinic.files(clinic.outbox) if name.endswith(".json")]
     assert Counter(transcript["source"]["sha256"] for transcript in transcripts) == once
     for transcript in transcripts:
-        assert transcript["source"]["sha256"][:12] in transcript["text"]
+        sent.add(sha256 := transcript.get("prepared", transcript["source"])["sha256"])
+        assert sha256[:12] in transcript["text"]
     stems = [name.rpartition(".")[0] for name in clinic.files(clinic.done)]
     outputs = [f"{stem}.{suffix}" for stem in stems for suffix in ("json", "srt")]
     assert clinic.files(clinic.outbox) == sorted(outputs)
     assert len(clinic.files(clinic.failed)) == 2 * failed
     assert clinic.files(clinic.inbox) == []
     assert clinic.under_way() == []
-    requests = [request for request in api.stats()["requests"] if request["sha256"] in contents]
-    assert Counter(request["sha256"] for request in requests if request["uploads"]) == once
+    requests = [request for request in api.stats()["requests"] if request["sha256"] in sent]
+    uploaded = Counter(request["sha256"] for request in requests if request["uploads"])
+    assert uploaded == dict.fromkeys(sent, 1)
     assert all(request["uploads"] <= 1 for request in requests)
 
 

@@ -21,6 +21,7 @@ import pytest
 from invox_watcher.assembly import api_of, client_of, folders_of
 from invox_watcher.config.loading import load
 from invox_watcher.errors import UploadUncertainError
+from invox_watcher.formats.decoder import Decoder
 from invox_watcher.job import Job, State, new_job_id
 from invox_watcher.journal.journal import Journal
 from invox_watcher.processing import Pipeline, ProcessingOptions
@@ -310,6 +311,7 @@ def test_37_an_uncertain_upload_is_waited_for_for_the_full_time(tmp_path: Path) 
         folders = folders_of(config)
         folders.prepare()
         pipeline = Pipeline(
+            decoder=Decoder(),
             folders=folders, journal=journal, api=api_of(config, client), options=ProcessingOptions(),
             stop=threading.Event(), clock=lambda: now,
         )  # fmt: skip

@@ -21,7 +21,7 @@ from tests.faults.crash_zygote import NEVER, Zygote
 from tests.faults.promises import assert_kept, hashes
 from tests.faults.tracing import Fault, Trace
 from tests.kit.clinic import Clinic, sandbox, stop, wait_for
-from tests.kit.recordings import write_wav
+from tests.kit.recordings import write_au, write_wav
 
 _AT_ONCE = 4
 # A killed upload's last bytes may still be on their way into the stand-in API when the restart asks for them.
@@ -63,6 +63,13 @@ class Way:
 
     def assert_well(self) -> None:
         assert_kept(self.clinic, self.api, self.contents)
+
+
+class Decoding(Way):
+    """That of a recording which the API does not take, and which is decoded first."""
+
+    def lay(self, number: int) -> None:
+        write_au(self.clinic.inbox / "ward 3" / "smith.au", pitch=200 + number, seconds=0.1)
 
 
 class Failure(Way):
@@ -163,7 +170,7 @@ def kill_at_step(way: Way, number: int) -> Trace:
     return Trace(way.zygote.once(way.clinic, kill_at_step=number))
 
 
-@pytest.mark.parametrize("kind", [Way, Failure, Retry], ids=lambda kind: kind.__name__.lower())
+@pytest.mark.parametrize("kind", [Way, Decoding, Failure, Retry], ids=lambda kind: kind.__name__.lower())
 def test_29_a_kill_at_some_system_calls_breaks_no_promise(
     tmp_path: Path, zygotes: list[Zygote], kind: type[Way]
 ) -> None:
@@ -179,7 +186,9 @@ def test_29_a_kill_at_some_system_calls_breaks_no_promise(
 @pytest.mark.needs("root")
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize(
-    ("kind", "at_least"), [(Way, 300), (Failure, 150), (Retry, 5)], ids=["way", "failure", "retry"]
+    ("kind", "at_least"),
+    [(Way, 300), (Decoding, 300), (Failure, 150), (Retry, 5)],
+    ids=["way", "decoding", "failure", "retry"],
 )
 def test_29_a_kill_at_every_system_call_breaks_no_promise(
     tmp_path: Path, zygotes: list[Zygote], kind: type[Way], at_least: int
@@ -195,7 +204,9 @@ def test_29_a_kill_at_every_system_call_breaks_no_promise(
 @pytest.mark.slow
 @pytest.mark.needs  # minutes
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize(("kind", "at_least"), [(Way, 60), (Failure, 20)], ids=["way", "failure"])
+@pytest.mark.parametrize(
+    ("kind", "at_least"), [(Way, 60), (Decoding, 60), (Failure, 20)], ids=["way", "decoding", "failure"]
+)
 def test_29_a_kill_between_every_two_steps_breaks_no_promise(
     tmp_path: Path, zygotes: list[Zygote], kind: type[Way], at_least: int
 ) -> None:

@@ -89,6 +89,17 @@ def write_wav(path: Path, *, seconds: float = 0.5, pitch: float = 440.0, rate: i
     return path
 
 
+def write_au(path: Path, *, seconds: float = 0.5, pitch: float = 440.0, rate: int = 8000) -> Path:
+    """The same tone as an AU file, which the API does not take."""
+    write_wav(path, seconds=seconds, pitch=pitch, rate=rate)
+    with wave.open(str(path), "rb") as file:
+        samples = file.readframes(file.getnframes())
+    swapped = bytearray(samples)
+    swapped[::2], swapped[1::2] = samples[1::2], samples[::2]
+    path.write_bytes(struct.pack(">4s5I", b".snd", 24, len(samples), 3, rate, 1) + swapped)
+    return path
+
+
 def write_sparse_wav(path: Path, size_bytes: int) -> Path:
     """A valid PCM WAV of that size whose samples are all zero and take no space on the disk."""
     header = b"RIFF" + struct.pack("<I", size_bytes - 8) + b"WAVEfmt "

@@ -89,7 +89,8 @@ def wheelhouse(cache: Path, source: Path) -> Path:
     """A folder with every wheel that installing the project in the image takes, but for the project's own."""
     project = tomllib.loads((source / "pyproject.toml").read_text())["project"]
     # pipx puts newer ones of the last three into the environment that all its programs share.
-    wanted = [*project["dependencies"], "pip", "setuptools", "wheel"]
+    formats = project["optional-dependencies"]["formats"]
+    wanted = [*project["dependencies"], *formats, "pip", "setuptools", "wheel"]
     folder = cache / f"wheels-{hashlib.sha256(' '.join(wanted).encode()).hexdigest()[:8]}"
     if folder.is_dir():
         return folder

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.kit.recordings import write_wav
+from tests.kit.recordings import write_au, write_wav
 from tests.systemd import page
 from tests.systemd.conftest import FIRST_SECTIONS, ON_A_MACHINE, Installed, build_wheel
 from tests.systemd.container import Container
@@ -34,6 +34,10 @@ def test_the_rest_of_the_page(machine: Container, tmp_path: Path) -> None:
 
     def drop(recording: str, pitch: float, folder: str = inbox) -> None:
         machine.put(write_wav(tmp_path / recording, pitch=pitch), f"{folder}/{recording}")
+
+    follow("Other formats")
+    machine.put(write_au(tmp_path / "phone.au", pitch=490), f"{inbox}/phone.au")
+    machine.wait_for(f"grep -q audio/flac {outbox}/phone.json")
 
     follow("Changing the configuration")
     machine.wait_for("journalctl --boot --unit=invox-watcher | grep -q reloaded")

@@ -44,6 +44,7 @@ TABLE = [
     (errors.FolderBlockedError("x"), RETRY),
     (errors.RecordingVanishedError("x"), Action.CHECK_AGAIN),
     (errors.RecordingChangingError("x"), RETRY),
+    (errors.DecoderError("x"), RETRY),
     (errors.RecordingError("x"), FAIL),
     (errors.ApiUnavailableError("x"), RETRY),
     (errors.ApiRefusedError("x"), RETRY),

@@ -24,6 +24,7 @@ from invox_watcher.job import Job, State, new_job_id
 from invox_watcher.journal import Journal
 from invox_watcher.journal import migrations as steps
 from invox_watcher.recording import FileIdentity
+from invox_watcher.suspicion import Doubt, Suspicion
 from tests.kit.old_journal import PITCHES, dump, old_journal
 
 
@@ -155,6 +156,29 @@ def test_the_old_journal_is_kept_beside_the_new_one(tmp_path: Path) -> None:
     assert len(stream.getvalue().splitlines()) == 1
 
 
+def test_a_journal_of_version_3_gets_room_for_suspicions(tmp_path: Path) -> None:
+    with contextlib.closing(Journal(tmp_path)) as journal:
+        journal.add(newcomer())
+    path = tmp_path / "journal.sqlite"
+    new = tables_of(path)
+    with contextlib.closing(sqlite3.connect(path)) as old:
+        old.execute("ALTER TABLE jobs DROP COLUMN suspect")
+        old.execute("UPDATE releases SET version = 3")
+        old.execute("PRAGMA user_version = 3")
+        old.commit()
+    with contextlib.closing(Journal(tmp_path)) as journal:
+        (job,) = journal.jobs()
+        assert job.suspect is None
+        assert journal.jobs(suspect=True) == []
+        found = (Suspicion(Doubt.BEYOND_END, 10.0, 12.5),)
+        assert journal.update(job, suspect=found).suspect == found
+        assert [one.suspect for one in journal.jobs(suspect=True)] == [found]
+        journal.update(job, suspect=())
+        assert journal.jobs(suspect=True) == []
+    assert tables_of(path) == new
+    assert (tmp_path / "journal.sqlite.v3").exists()
+
+
 @pytest.mark.parametrize("restarted", [False, True])
 def test_the_copy_goes_once_a_newer_recording_is_done(tmp_path: Path, *, restarted: bool) -> None:
     old_journal(tmp_path)
@@ -186,7 +210,7 @@ def test_the_copy_is_on_disk_before_the_conversion(tmp_path: Path, monkeypatch: 
         steps._to_3(connection)
 
     monkeypatch.setattr(os, "fsync", fsync)
-    monkeypatch.setattr(steps, "_STEPS", {3: step})
+    monkeypatch.setattr(steps, "_STEPS", steps._STEPS | {3: step})
     Journal(tmp_path).close()
 
 
@@ -209,13 +233,13 @@ def test_a_conversion_that_fails_changes_nothing(tmp_path: Path, monkeypatch: py
         connection.exec_driver_sql("no SQL at all")
 
     with monkeypatch.context() as patch:
-        patch.setattr(steps, "_STEPS", {3: fails})
+        patch.setattr(steps, "_STEPS", steps._STEPS | {3: fails})
         with pytest.raises(JournalError, match="syntax error"):
             Journal(tmp_path)
     assert dump(path) == before
     Journal(tmp_path).close()
     assert dump(tmp_path / "journal.sqlite.v2") == before
-    assert dump(path)[-1] == "(3,)"
+    assert dump(path)[-1] == f"({steps.VERSION},)"
 
 
 def test_a_conversion_that_fails_after_its_steps_changes_nothing(
@@ -244,17 +268,17 @@ def refusal(directory: Path, *, create: bool = True) -> JournalError:
 @pytest.mark.parametrize("create", [True, False], ids=["daemon", "command"])
 def test_a_newer_journal_is_refused_by_its_release(tmp_path: Path, *, create: bool) -> None:
     Journal(tmp_path).close()
-    path = tmp_path / "journal.sqlite"
+    path, newer = tmp_path / "journal.sqlite", steps.VERSION + 1
     with contextlib.closing(sqlite3.connect(path)) as journal:
-        journal.execute("INSERT INTO releases VALUES (4, '7.8.9')")
-        journal.execute("PRAGMA user_version = 4")
+        journal.execute(f"INSERT INTO releases VALUES ({newer}, '7.8.9')")
+        journal.execute(f"PRAGMA user_version = {newer}")
         journal.commit()
     error = refusal(tmp_path, create=create)
     assert error.code == "journal_newer"
-    assert f"{path} was written by invox-watcher 7.8.9 (journal version 4)" in error.message
-    assert f"invox-watcher {__version__} reads versions up to 3" in error.message
+    assert f"{path} was written by invox-watcher 7.8.9 (journal version {newer})" in error.message
+    assert f"invox-watcher {__version__} reads versions up to {steps.VERSION}" in error.message
     assert error.hint == "Install that release again."
-    copy = tmp_path / "journal.sqlite.v3"
+    copy = tmp_path / f"journal.sqlite.v{steps.VERSION}"
     copy.touch()
     assert str(copy) in refusal(tmp_path, create=create).hint
 

@@ -21,6 +21,7 @@ from invox_watcher.diagnostics.check._folders import (
 from invox_watcher.diagnostics.check._host import (
     configuration,
     credentials_files,
+    formats,
     hooks,
     journal,
     listen,
@@ -56,6 +57,7 @@ def findings(config: Config, source: Path | None = None) -> list[Finding]:
         ("complete files", lambda: completeness(config)),
         ("free space", lambda: space(config)),
         ("logging.file", lambda: log_file(config)),
+        ("formats", lambda: formats(config)),
         ("hooks", lambda: hooks(config)),
         ("http.listen", lambda: listen(config)),
         ("webhooks", lambda: webhooks(config)),

@@ -10,11 +10,13 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+from invox_watcher.assembly import decoder_of
 from invox_watcher.config import Config
 from invox_watcher.diagnostics.check._finding import Finding, lasting, warning
 from invox_watcher.diagnostics.daemon_status import query_daemon
-from invox_watcher.errors import ExitStatus, FolderError, JournalError
+from invox_watcher.errors import ExitStatus, FolderError, InvoxError, JournalError
 from invox_watcher.files import LOCK_FILE, check_state_directory, prepare_state
+from invox_watcher.formats.decoder import INSTALL
 from invox_watcher.host import User, is_loopback, owner_of
 from invox_watcher.invox import usable_layouts
 from invox_watcher.job import ACTIVE, State
@@ -32,7 +34,8 @@ def configuration(source: Path | None) -> Iterator[Finding]:
 def credentials_files(config: Config, source: Path | None) -> Iterator[Finding]:
     """Can anyone but owner and group read a file with a secret?"""
     given = config.credentials
-    files = [file for file in (given.app_id_file, given.api_key_file, given.app_secret_file) if file]
+    secrets = (given.app_id_file, given.api_key_file, given.app_secret_file, config.intake.ds2_passwords_file)
+    files = [file for file in secrets if file]
     if source is not None and _contains_a_secret(source, config):
         files.append(source)
     for file in files:
@@ -43,6 +46,31 @@ def credentials_files(config: Config, source: Path | None) -> Iterator[Finding]:
             yield warning("credentials files", problem, f"chmod o-rwx {file}")
         else:
             yield Finding("credentials files", seen=f"{file} ({owner_of(file)})")
+
+
+def formats(config: Config) -> Iterator[Finding]:
+    """Does the decoder of other formats work here, lock included? It is an extra."""
+    decoder = decoder_of(config)
+    if not decoder.is_installed:
+        wanted = [
+            key
+            for key, given in (
+                ("intake.on_truncated", config.intake.on_truncated == "send"),
+                ("intake.ds2_passwords_file", config.intake.ds2_passwords_file is not None),
+            )
+            if given
+        ]
+        if wanted:
+            yield warning("formats", f"{wanted[0]} has no effect: no decoder is installed", INSTALL)
+        else:
+            yield Finding("formats", seen="only those that the API takes; no decoder is installed")
+        return
+    try:
+        decoder.try_out()
+    except InvoxError as error:
+        yield warning("formats", f"nothing can be decoded here: {error.message}", error.hint)
+    else:
+        yield Finding("formats", seen="others are decoded, in a locked process")
 
 
 def _contains_a_secret(source: Path, config: Config) -> bool:

@@ -1,4 +1,4 @@
-"""claimed → identified: the recording's SHA-256, and an earlier job with the same content."""
+"""claimed → identified: the SHA-256, an earlier job with the same content, and what is to be uploaded."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from invox_watcher.events import Event, log
 from invox_watcher.job import Job
 from invox_watcher.processing.context import Context, Next
 from invox_watcher.processing.steps.fail import begin_failing
+from invox_watcher.processing.steps.prepare import prepare, refused
 from invox_watcher.processing.steps.verify import (
     changing,
     check_unchanged,
@@ -21,14 +22,14 @@ _COARSEST_TIMES_NS = 2_000_000_000
 
 
 def identify(context: Context, job: Job) -> Next:
-    """Hash the recording; one that the intake refused fails here.
+    """Hash the recording; one that the intake refused is prepared, or fails here.
 
     Raises:
         RecordingChangingError: it is still being written to.
-        RecordingError: it is empty by now.
+        RecordingError: it is empty by now, or can't be prepared.
     """
-    if job.refusal is not None:
-        return begin_failing(context, job, job.refusal)
+    if job.refusal is not None and (failure := refused(context, job)) is not None:
+        return begin_failing(context, job, failure)
     with context.folders.open_recording(job.id, job.path) as file:
         if (held := hold_while_open(context, job, file)) is not None:
             return held
@@ -39,9 +40,15 @@ def identify(context: Context, job: Job) -> Next:
         if found.size_bytes == 0:
             raise RecordingError("It became empty in processing/.", code="empty", hint="Copy it again.")
         sha256 = sha256_of(context, file, found.size_bytes)
+        follow = context.options.on_duplicate != "process"
+        prepared = None
+        # If the content is known, nothing need be uploaded, probably: if so after all, it is prepared then.
+        if job.refusal and not (follow and context.journal.original(sha256)):
+            prepared = prepare(context, job, file)
         check_unchanged(file, found)
-    follow = context.options.on_duplicate != "process"
-    job = context.journal.identify(job, sha256, follow=follow, identity=found)
+    changes = {} if prepared is None else prepared.columns
+    detail = {} if prepared is None else prepared.detail
+    job = context.journal.identify(job, sha256, follow=follow, detail=detail, identity=found, **changes)
     log.debug(Event.IDENTIFIED, job=job.id, sha256=sha256)
     if job.original_id is not None:
         log.info(Event.DUPLICATE, job=job.id, original=job.original_id)

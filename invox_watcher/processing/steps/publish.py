@@ -5,27 +5,44 @@ from __future__ import annotations
 import contextlib
 import hashlib
 
+from invox_watcher.coverage import ListenerBusyError
 from invox_watcher.errors import RecordingVanishedError
 from invox_watcher.events import Event, log
 from invox_watcher.files import NameTakenError, output_path
 from invox_watcher.job import Job, State
-from invox_watcher.outputs import render
+from invox_watcher.outputs import Delivery, render
 from invox_watcher.processing.context import Context, Next
-from invox_watcher.processing.documents import delivery_of
+from invox_watcher.processing.documents import delivery_of, transcript_of
+from invox_watcher.processing.steps.examine import examine
 from invox_watcher.processing.steps.verify import hold_while_open, verify
 from invox_watcher.times import seconds_since
+
+_BUSY_SECONDS = 1.0
 
 
 def publish(context: Context, job: Job) -> Next:
     """Write every output, whole or not at all. If a name is taken by now, the whole set gets the next one."""
+    reply = context.journal.reply(job.id)
+    transcript = transcript_of(job, reply)
+    with contextlib.ExitStack() as opened:
+        recording = None
+        with contextlib.suppress(RecordingVanishedError):
+            recording = opened.enter_context(context.folders.open_recording(job.id, job.path))
+            if (held := hold_while_open(context, job, recording)) is not None:
+                return held
+            job = verify(context, job, recording)
+        if job.suspect is None:
+            try:
+                job = examine(context, job, transcript, recording)
+            except ListenerBusyError:
+                return Next(job, _BUSY_SECONDS)
+    return _write_outputs(context, job, delivery_of(job, transcript, reply))
+
+
+def _write_outputs(context: Context, job: Job, delivery: Delivery) -> Next:
     filed_as = job.filed_as
     assert filed_as is not None  # noqa: S101 - written with the state
     folders, formats = context.folders, context.options.formats
-    with contextlib.suppress(RecordingVanishedError), folders.open_recording(job.id, job.path) as file:
-        if (held := hold_while_open(context, job, file)) is not None:
-            return held
-        job = verify(context, job, file)
-    delivery = delivery_of(job, context.journal.reply(job.id))
     written: list[tuple[str, bytes]] = []
     for format in formats:
         path = output_path(filed_as, format)

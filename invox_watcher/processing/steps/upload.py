@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
@@ -78,13 +77,8 @@ def _open_payload(context: Context, job: Job, recording: BinaryIO) -> Iterator[B
     with contextlib.ExitStack() as opened:
         try:
             file = opened.enter_context(context.folders.open_recording(job.id, job.payload.path))
-        except RecordingVanishedError:
-            file = None
-        if file is None or os.fstat(file.fileno()).st_size != job.payload.size_bytes:
-            raise StorageError(
-                "What was prepared for the upload is missing or incomplete.",
-                hint="`invox-watcher retry` prepares it again from the recording.",
-            )
+        except RecordingVanishedError:  # since `needs_preparing` looked
+            raise StorageError("What was prepared for the upload is missing.") from None
         yield file
 
 

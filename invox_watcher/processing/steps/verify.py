@@ -14,7 +14,7 @@ from invox_watcher.inbox import Writer, writer_of
 from invox_watcher.job import Job, State
 from invox_watcher.outputs import render
 from invox_watcher.processing.context import Context, Next
-from invox_watcher.processing.documents import delivery_of
+from invox_watcher.processing.documents import delivery_of, transcript_of
 from invox_watcher.recording import FileIdentity
 
 _HASH_BLOCK_BYTES = 1 << 20
@@ -43,8 +43,8 @@ def verify(context: Context, job: Job, file: BinaryIO) -> Job:
             return context.journal.update(job, identity=found)
     detail = _discard(context, job)
     job = context.journal.move(
-        job, State.CLAIMED, request_id=None, uploaded_at=None, changed_uploads=job.changed_uploads + 1,
-        identity=found, detail=detail,
+        job, State.CLAIMED, request_id=None, uploaded_at=None, payload=None, suspect=None,
+        changed_uploads=job.changed_uploads + 1, identity=found, detail=detail,
     )  # fmt: skip
     if job.changed_uploads >= _MAX_CHANGED_UPLOADS:
         raise RecordingError(
@@ -71,7 +71,8 @@ def _discard(context: Context, job: Job) -> dict[str, Any]:
 def _retract_outputs(context: Context, job: Job) -> None:
     """Remove what an attempt to publish has written that was killed before the journal knew of it."""
     assert job.filed_as is not None  # noqa: S101 - written with the state
-    delivery = delivery_of(job, context.journal.reply(job.id))
+    reply = context.journal.reply(job.id)
+    delivery = delivery_of(job, transcript_of(job, reply), reply)
     for format in context.options.formats:
         path = output_path(job.filed_as, format)
         if os.path.lexists(context.folders.outbox / path):

@@ -1,0 +1,213 @@
+"""FAULTS 58: decoders that are killed, a full disk while one writes, and damaged recordings."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import signal
+import struct
+import subprocess
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from invox_watcher.errors import InvoxError
+from invox_watcher.formats.decoder import Decoder
+from invox_watcher.sandbox.server import Sandbox
+from tests.faults import mounts
+from tests.faults.clinics import clinic_on
+from tests.faults.promises import assert_kept, hashes
+from tests.faults.test_storage import seconds_since
+from tests.kit import dictations
+from tests.kit.clinic import Clinic, running, wait_for
+from tests.kit.recordings import RECIPES, make, write_au
+
+_PREPARED = ".invox-watcher-prepared"
+# Every reason with which a damaged recording may end: each is one that a person can do something about.
+_REASONS = {
+    *("truncated", "undecodable", "decoded_wrongly", "not_audio", "unsupported_format", "empty"),
+    *("password_needed", "wrong_password", "decoded_too_large"),
+}
+
+
+def workers() -> Iterator[int]:
+    """The ids of all decoders' processes."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if b"invox_watcher.formats.worker" in (folder / "cmdline").read_bytes():
+                yield int(folder.name)
+
+
+def kill_once(clinic: Clinic) -> bool:
+    """Kill the decoders that the clinic's daemon has now."""
+    for pid in workers():
+        if str(clinic.root).encode() in _command_of_parent(pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+    return True
+
+
+def kill_workers_of(clinic: Clinic, retries: int) -> None:
+    """Kill decoders as they come, until so many steps were taken again for that."""
+    wait_for("decoders are killed", lambda: kill_once(clinic) and len(clinic.events("step_retry")) >= retries)
+
+
+def _command_of_parent(pid: int) -> bytes:
+    with contextlib.suppress(OSError, IndexError):
+        parent = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]
+        return Path(f"/proc/{parent}/cmdline").read_bytes()
+    return b""
+
+
+def test_58_killed_decoders_cost_no_second_upload(clinic: Clinic, api: Sandbox) -> None:
+    write_au(clinic.inbox / "smith.au", seconds=1)
+    contents = hashes(clinic)
+    with running(clinic):
+        kill_workers_of(clinic, 4)
+        wait_for("it is done", lambda: clinic.files(clinic.done) == ["smith.au"])
+    assert {event["code"] for event in clinic.events("step_retry")} == {"decoder"}
+    assert_kept(clinic, api, contents)
+
+
+def test_58_a_decoder_that_is_always_killed_is_given_up(tmp_path: Path, api: Sandbox) -> None:
+    retry = {"max_attempts": 3, "base_seconds": 0.1, "max_seconds": 0.2}
+    clinic = Clinic(tmp_path / "clinic", api.base_url, retry=retry)
+    write_au(clinic.inbox / "smith.au", seconds=1)
+    with running(clinic):
+        kill_workers_of(clinic, 2)
+        wait_for("it is given up", lambda: kill_once(clinic) and clinic.files(clinic.failed) != [])
+    reason = json.loads((clinic.failed / "smith.au.error.json").read_text())
+    assert (reason["code"], reason["retry_can_help"]) == ("decoder", True)
+    assert list(clinic.processing.glob("[!.]*")) == []
+
+
+@pytest.mark.needs("root")
+def test_58_a_full_disk_while_decoding_pauses_the_intake(api: Sandbox, tmp_path: Path) -> None:
+    """There is room for the recording, and not for what is made of it."""
+    with mounts.tmpfs(tmp_path / "disk", size="1500k") as folder:
+        clinic = clinic_on(folder, api, tmp_path, state={"directory": str(tmp_path / "state")})
+        noise = random.Random(1).randbytes(1_000_000)
+        (clinic.inbox / "smith.au").write_bytes(
+            struct.pack(">4s5I", b".snd", 24, len(noise), 3, 16000, 1) + noise
+        )
+        contents = hashes(clinic)
+        with running(clinic):
+            wait_for("the disk refuses", lambda: clinic.events("storage_error") != [])
+            assert clinic.events("storage_error")[0]["code"] == "disk_full"
+            wait_for(
+                "it has been tried again", lambda: seconds_since(clinic.events("storage_error")[0]) > 1.5
+            )
+            assert clinic.files(clinic.failed) == clinic.files(clinic.done) == []
+            assert not list(clinic.processing.glob(f"*/{_PREPARED}.flac"))
+            subprocess.run(["mount", "-o", "remount,size=8m", str(folder)], check=True)
+            wait_for("it is done", lambda: clinic.files(clinic.done) == ["smith.au"])
+        assert_kept(clinic, api, contents)
+
+
+# ---- 80: damaged recordings --------------------------------------------------------------------------------
+
+
+def originals(folder: Path) -> list[tuple[str, bytes]]:
+    """A recording in each format that ffmpeg writes here, and dictations made by hand."""
+    names = [name for name in RECIPES if not name.startswith("photo")]
+    paths = make(names, folder)
+    tone = paths["pcm.wav"]
+    for name in dictations.BY_HAND:
+        paths[name] = dictations.make(name, tone, folder, seconds=1.5)
+    made = [(name, path.read_bytes()) for name, path in paths.items()]
+    return [
+        *made,
+        ("plain.ds2", dictations.ds2_qp(100)),
+        ("encrypted.ds2", dictations.encrypted_ds2(100, b"secret")),
+        ("grundig.dss", bytes(dictations.header(b"\x06dss", seconds=2)) + bytes(512 * 20)),
+    ]
+
+
+def mutants(
+    originals: list[tuple[str, bytes]], count: int, chance: random.Random
+) -> Iterator[tuple[str, bytes]]:
+    """So many recordings with bytes flipped, swapped for extreme ones, left out, doubled, or cut off."""
+    for number in range(count):
+        name, content = originals[number % len(originals)]
+        data = bytearray(content)
+        for _ in range(chance.randint(1, 5)):
+            at = chance.randrange(min(len(data), chance.choice((64, 1024, len(data), len(data)))) or 1)
+            length = chance.randint(1, 16)
+            match chance.randrange(6):
+                case 0:
+                    data[at : at + 1] = bytes([chance.randrange(256)])
+                case 1:
+                    data[at : at + length] = chance.choice((b"\xff", b"\0", b"\x7f")) * length
+                case 2:
+                    data[at : at + length] = b""
+                case 3:
+                    data[at:at] = data[at : at + 50 * length]
+                case 4:
+                    data[at : at + 4] = chance.randbytes(4)
+                case _ if chance.random() < 0.2:
+                    del data[max(at, 20) :]
+        yield f"{number:04}-{name}", bytes(data)
+
+
+@pytest.mark.slow
+@pytest.mark.needs("ffmpeg")
+@pytest.mark.timeout(1800)
+def test_58_a_thousand_mutants_end_with_facts_or_a_reason(tmp_path: Path) -> None:
+    decoder = Decoder()
+    (tmp_path / "made").mkdir()
+    ends: Counter[str] = Counter()
+    details: Counter[str] = Counter()
+    slowest = 0.0
+    source, target = tmp_path / "mutant", tmp_path / "out"
+    for name, content in mutants(originals(tmp_path / "made"), 1000, random.Random(2026)):
+        source.write_bytes(content)
+        began = time.monotonic()
+        try:
+            with source.open("rb") as recording, target.open("wb") as output:
+                facts = decoder.decode(recording, output, "flac", threading.Event())
+        except InvoxError as error:
+            ends[error.code] += 1
+            details[error.message] += 1
+        else:
+            ends["decoded"] += 1
+            assert target.read_bytes()[:4] == b"fLaC", name
+            assert facts.seconds > 0
+        slowest = max(slowest, time.monotonic() - began)
+    print(dict(ends), dict(details), f"the slowest took {slowest:.1f} s")
+    assert set(ends) <= _REASONS | {"decoded"}
+    assert sum(ends.values()) == 1000
+    assert ends["decoded"] > 500
+
+
+@pytest.mark.slow
+@pytest.mark.needs("ffmpeg")
+@pytest.mark.timeout(900)
+def test_58_damaged_recordings_end_in_done_or_failed(clinic: Clinic, api: Sandbox, tmp_path: Path) -> None:
+    (tmp_path / "made").mkdir()
+    count = 300
+    for name, content in mutants(originals(tmp_path / "made"), count, random.Random(11)):
+        if content:
+            (clinic.inbox / name).write_bytes(content)
+    with running(clinic):
+        wait_for(
+            "all are filed",
+            lambda: len(clinic.files(clinic.done)) + len(clinic.files(clinic.failed)) // 2 == count,
+            seconds=600,
+        )
+    assert clinic.files(clinic.inbox) == []
+    assert list(clinic.processing.glob("[!.]*")) == []
+    reasons = Counter(
+        json.loads((clinic.failed / name).read_text())["code"]
+        for name in clinic.files(clinic.failed)
+        if name.endswith(".error.json")
+    )
+    print(len(clinic.files(clinic.done)), "done;", dict(reasons))
+    assert set(reasons) <= _REASONS
+    assert not clinic.events("step_crashed", "stalled", "internal_error", "thread_died")
+    assert all(request["uploads"] <= 1 for request in api.stats()["requests"])
