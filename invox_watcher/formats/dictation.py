@@ -24,7 +24,7 @@ HEAD_BYTES = 0x10000  # pydsscodec looks so far for the first block of sound
 _BLOCK_BYTES = 512
 _ENCRYPTED = b"\x03enc"
 _GRUNDIG_BLOCKS = 6
-_WINDOW_BLOCKS, _BLOCKS_BEFORE, _BLOCKS_AFTER = 400, 2, 1
+_WINDOW_BLOCKS, _BLOCKS_BEFORE, _BLOCKS_AFTER = 200, 4, 1
 _SAMPLES_PER_FRAME = {"ds2_qp": 256, "ds2_qp7": 256, "grundig_sp": 384}
 _FULL_SCALE = 32768
 # The recorder's length in milliseconds is taken if it is that in seconds, cut or rounded.
