@@ -24,7 +24,7 @@ HEAD_BYTES = 0x10000  # pydsscodec looks so far for the first block of sound
 _BLOCK_BYTES = 512
 _ENCRYPTED = b"\x03enc"
 _GRUNDIG_BLOCKS = 6
-_WINDOW_BLOCKS, _BLOCKS_BEFORE, _BLOCKS_AFTER = 400, 2, 1
+_WINDOW_BLOCKS, _BLOCKS_BEFORE, _BLOCKS_AFTER = 200, 4, 1
 _SAMPLES_PER_FRAME = {"ds2_qp": 256, "ds2_qp7": 256, "grundig_sp": 384}
 _FULL_SCALE = 32768
 # The recorder's length in milliseconds is taken if it is that in seconds, cut or rounded.
@@ -183,7 +183,9 @@ def _in_windows(head: bytes, rest: Iterator[bytes], decoded: Decoded) -> Iterato
         del buffer[:window]
 
 
-def _window(header: bytes, before: bytes, part: bytes, after: bytes, decoded: Decoded) -> list[float]:
+def _window(
+    header: bytes, before: bytes, part: bytes, after: bytes, decoded: Decoded, *, again: bool = False
+) -> list[float]:
     """The samples of the blocks in `part`; `before` lets the decoder settle, `after` ends the last frame."""
     if len(part) % _BLOCK_BYTES:
         decoded.failed()
@@ -194,10 +196,11 @@ def _window(header: bytes, before: bytes, part: bytes, after: bytes, decoded: De
         audio = pydsscodec.decode_bytes(header + before + part + _without_frames(after))
     except RuntimeError:
         decoded.failed()
-        if len(part) <= _BLOCK_BYTES:
+        if again:
             return []
-        # The last frame is cut: do without its block.
-        return _window(header, before, part[:-_BLOCK_BYTES], part[-_BLOCK_BYTES:], decoded)
+        # The last frame may be cut: do without its block.
+        whole, last = part[:-_BLOCK_BYTES], part[-_BLOCK_BYTES:]
+        return _window(header, before, whole, last, decoded, again=True)
     decoded.ends_in_error = False
     per_frame = _SAMPLES_PER_FRAME[decoded.codec]
     if audio.sample_count != (_frames(before) + _frames(part)) * per_frame:

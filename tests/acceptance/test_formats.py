@@ -190,6 +190,15 @@ def test_a_cut_wav_fails_as_before(clinic: Clinic, api: Sandbox) -> None:
     assert uploads(api) == 0
 
 
+def test_what_was_cut_before_its_index_is_called_cut(clinic: Clinic, api: Sandbox) -> None:
+    """An M4A ends with what decoders need first: nothing can be decoded, but that is not the reason."""
+    path = make_recordings(["aac.m4a"], clinic.inbox)["aac.m4a"]
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    filed(clinic, 1)
+    assert reason(clinic, "aac.m4a")["code"] == "truncated"
+    assert clinic.events("preparation_failed") != []
+
+
 def test_what_only_its_header_calls_cut_is_sent(clinic: Clinic, api: Sandbox) -> None:
     """A box of 1.4 GB behind an M4A, which is no box; what its header declares of sound is all there."""
     path = make_recordings(["aac.m4a"], clinic.inbox)["aac.m4a"]

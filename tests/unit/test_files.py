@@ -14,6 +14,7 @@ from invox_watcher.files.folders import Deletion, Folders, NameTakenError
 from invox_watcher.recording import FileIdentity
 
 JOB = "20261123t000000-000000000000"
+PAYLOAD = ".invox-watcher-prepared.flac"
 EMPTY_OBJECT = hashlib.sha256(b"{}").hexdigest()
 
 
@@ -221,6 +222,44 @@ def test_a_failure_takes_no_name_of_another(folders: Folders, taken: str) -> Non
 
 
 # ---- file away ---------------------------------------------------------------------------------------------
+
+
+def test_a_payload_appears_whole_beside_the_recording(folders: Folders) -> None:
+    assert folders.claim(JOB, "ward/smith.dss", put(folders, "ward/smith.dss"))
+    job = folders.processing / JOB
+    with folders.new_payload(JOB, PAYLOAD) as file:
+        file.write(b"fL")
+        assert tree(job) == [f"{PAYLOAD}.part", "ward/smith.dss"]
+        file.write(b"aC")
+    assert (job / PAYLOAD).read_bytes() == b"fLaC"
+    assert stat.S_IMODE((job / PAYLOAD).stat().st_mode) == 0o600
+    with pytest.raises(StorageError, match="half"), folders.new_payload(JOB, PAYLOAD) as file:
+        raise OSError(file.write(b"half"), "half")
+    assert (job / PAYLOAD).read_bytes() == b"fLaC"  # that of an earlier attempt
+    assert tree(job) == [PAYLOAD, "ward/smith.dss"]
+
+
+def test_a_payload_goes_with_its_recording_and_never_to_the_inbox(folders: Folders) -> None:
+    for way_out in ("filed", "returned", "discarded", "removed"):
+        identity = put(folders, "smith.dss")
+        assert folders.claim(JOB, "smith.dss", identity)
+        with folders.new_payload(JOB, PAYLOAD) as file:
+            file.write(b"fLaC")
+        (folders.processing / JOB / f"{PAYLOAD}.part").write_bytes(b"of a killed attempt")
+        match way_out:
+            case "filed":
+                folders.file_away(JOB, "smith.dss", folders.done, "smith.dss", identity)
+                assert tree(folders.done) == ["smith.dss"]
+            case "returned":
+                assert folders.unclaim(JOB) == ["smith.dss"]
+                assert tree(folders.inbox) == ["smith.dss"]
+            case "discarded":
+                folders.discard(JOB, "smith.dss")
+            case "removed":
+                folders.remove_payload(JOB)
+                assert tree(folders.processing) == [f"{JOB}/smith.dss"]
+                continue
+        assert list(folders.processing.iterdir()) == []
 
 
 def test_settling_moves_the_recording_and_clears_its_folder(folders: Folders) -> None:
