@@ -37,7 +37,7 @@ CONTENT: dict[str, Callable[[bytes], bytes]] = {
     ),  # its full size from the start, not yet filled
     "linked": lambda wav: wav,  # under a second name, too
     "letter": lambda wav: b"Dear colleague,\r\n\r\nthank you for sending this patient.",
-    "amr": lambda wav: b"#!AMR\n" + b"\x3c\x91\x17" * 100,
+    "amr": lambda wav: b"#!AMR\n" + b"\x3c".ljust(32, b"\x91") * 100,
     "mp3": lambda wav: b"\xff\xfb\x90\x64".ljust(417, b"\0") * 20,
 }
 
