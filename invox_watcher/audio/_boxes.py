@@ -35,7 +35,7 @@ class TopLevel:
 
     ftyp: Box | None = None
     moov: Box | None = None
-    has_mdat: bool = False
+    mdats: tuple[int, int] | None = None  # where the content of the first begins, and of the last ends
     open_ended: bool = False
     first_moof: Box | None = None
     last_moof: Box | None = None
@@ -44,6 +44,11 @@ class TopLevel:
     end: int = 0  # of the last box
     walked: bool = False  # from the first to the last; else the end was found from the tail, or not at all
     ends_vouched: bool = False  # the end of the file was read
+
+    @property
+    def has_mdat(self) -> bool:
+        """Whether there is a box of sound that is not in a fragment's description."""
+        return self.mdats is not None
 
 
 def top_level(reader: Reader) -> TopLevel:
@@ -68,7 +73,7 @@ def _note(found: TopLevel, box: Box) -> None:
     elif box.type == b"moov":
         found.moov = box
     elif box.type in (b"mdat", b"imda"):
-        found.has_mdat = True
+        found.mdats = (found.mdats[0] if found.mdats else box.start, box.end)
     elif box.type == b"moof":
         found.first_moof = found.first_moof or box
         found.last_moof = box
@@ -78,7 +83,7 @@ def _note(found: TopLevel, box: Box) -> None:
 
 
 def _from_the_tail(reader: Reader, found: TopLevel) -> None:
-    """Go on with the last fragment that begins in the tail."""
+    """Continue with the last fragment that begins in the tail."""
     tail_start = max(found.end, reader.size - min(_TAIL_BYTES, reader.bytes_left // 2))
     tail = reader.at(tail_start, reader.size - tail_start)
     starts = [match.start() - 4 for match in _FRAGMENT.finditer(tail) if match.start() >= 4]

@@ -99,13 +99,8 @@ def _behind_tag(reader: Reader, tag_bytes: int) -> AudioInfo | None:
             if not info.is_audio:
                 return info
             if read is read_mp4 and info.container is not None:  # positions in it don't count the tag
-                return replace(
-                    info,
-                    format=f"{info.format} behind an ID3 tag",
-                    container=None,
-                    hint=HINT_CONVERT,
-                    decodable=True,
-                )
+                name = f"{info.format} behind an ID3 tag"
+                return replace(info, format=name, container=None, hint=HINT_CONVERT, decodable=True)
             return replace(info, decodable=True, remark=info.remark or "an ID3 tag stands before it")
     return None
 

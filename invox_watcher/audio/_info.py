@@ -37,7 +37,7 @@ class AudioInfo:
     declared_bytes: int | None  # the file's length according to its header
     is_audio: bool
     hint: str  # what to do if it can't be transcribed; empty if nothing is wrong
-    # A decoder may make an acceptable recording of it: it is none itself, or nobody can vouch for its header.
+    # A decoder may make an acceptable recording of it: the API does not take it, or its header misleads.
     decodable: bool = False
     # Its header is as a writer leaves it until it has finished: it may still be recording.
     unclosed: bool = False

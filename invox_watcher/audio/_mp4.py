@@ -55,6 +55,8 @@ class _Track:
     handler: bytes
     codec: bytes
     timescale: int
+    length: int  # in the movie's units; 0 if unknown
+    first_chunk: int | None  # the position of its first samples in the file
 
 
 @dataclass
@@ -62,7 +64,8 @@ class _Movie:
     """The content of `moov`."""
 
     tracks: list[_Track] = field(default_factory=list)
-    duration_seconds: float | None = None
+    timescale: int = 0
+    length: int = 0
     fragmented: bool = False
     default_sample_durations: dict[int, int] = field(default_factory=dict)  # by track
 
@@ -70,6 +73,16 @@ class _Movie:
     def audio(self) -> _Track | None:
         """The track that is heard: the first, if there are several."""
         return next((track for track in self.tracks if track.handler == b"soun"), None)
+
+    @property
+    def duration_seconds(self) -> float | None:
+        """The length of the track that is heard; None if there are others, much longer or shorter."""
+        lengths = [track.length for track in self.tracks if track.handler == b"soun" and track.length]
+        length = lengths[0] if lengths else self.length
+        if self.fragmented or not length:  # the movie's length is without its fragments
+            return None
+        differ = any(abs(other - length) > self.timescale for other in lengths)
+        return None if differ else seconds(length, self.timescale)
 
 
 def read_mp4(reader: Reader, head: bytes) -> AudioInfo | None:
@@ -88,6 +101,15 @@ def read_mp4(reader: Reader, head: bytes) -> AudioInfo | None:
         defaults = movie.default_sample_durations
         duration = fragments_seconds(reader, found, audio.id, audio.timescale, defaults.get(audio.id, 0))
     info = _info(brand, movie, completeness, duration)
+    if audio and found.walked and not movie.fragmented and _is_displaced(found, audio):
+        return replace(
+            info,
+            format=f"{info.format} whose index does not fit",
+            container=None,
+            hint=HINT_CONVERT,
+            decodable=True,
+            sound_start=found.ftyp.start - 8 if found.ftyp else 0,
+        )
     holds_sound = bool(found.moov) and (found.has_mdat or found.moofs > 0)
     doubtful = completeness is Completeness.UNFINISHED or not found.ends_vouched
     return replace(
@@ -95,6 +117,13 @@ def read_mp4(reader: Reader, head: bytes) -> AudioInfo | None:
         declared_bytes=None if found.open_ended or info.container is None else found.end,
         decodable=info.decodable or (info.container is not None and holds_sound and doubtful),
     )
+
+
+def _is_displaced(found: TopLevel, audio: _Track) -> bool:
+    """Whether the index points outside of the sound, because something was put before it."""
+    if audio.first_chunk is None or found.mdats is None:
+        return False
+    return not found.mdats[0] <= audio.first_chunk < found.mdats[1]
 
 
 def _info(brand: bytes, movie: _Movie, completeness: Completeness, duration: float | None) -> AudioInfo:
@@ -153,7 +182,7 @@ def _read_movie(reader: Reader, moov: Box) -> _Movie:
         if box.type == b"mvhd":
             timescale, duration = _timing(reader, box)
             if duration not in _UNKNOWN_DURATIONS:
-                movie.duration_seconds = seconds(duration, timescale)
+                movie.timescale, movie.length = timescale, duration
         elif box.type == b"trak":
             movie.tracks.append(_read_track(reader, box))
         elif box.type == b"mvex":
@@ -162,28 +191,33 @@ def _read_movie(reader: Reader, moov: Box) -> _Movie:
                 if child.type == b"trex":
                     data = reader.at(child.start, 16)
                     movie.default_sample_durations[big(data, 4, 4)] = big(data, 12, 4)
-    if movie.fragmented:
-        movie.duration_seconds = None  # `mvhd` counts only what is not in fragments
     return movie
 
 
 def _read_track(reader: Reader, track: Box) -> _Track:
-    number, handler, timescale, codec = 0, b"", 0, b""
+    number, length, handler, timescale, codec, first_chunk = 0, 0, b"", 0, b"", None
     pending = [track]
     while pending:
         for box in children(reader, pending.pop()):
             if box.type in (b"mdia", b"minf", b"stbl"):
                 pending.append(box)
             elif box.type == b"tkhd":
-                data = reader.at(box.start, 24)
-                number = big(data, 20 if data[:1] == b"\x01" else 12, 4)
+                data = reader.at(box.start, 36)
+                long = data[:1] == b"\x01"
+                number = big(data, 20 if long else 12, 4)
+                length = big(data, 28, 8) if long else big(data, 20, 4)
             elif box.type == b"mdhd":
                 timescale, _ = _timing(reader, box)
             elif box.type == b"hdlr" and not handler:
                 handler = reader.at(box.start, 12)[8:12]
             elif box.type == b"stsd":
                 codec = reader.at(box.start, 16)[12:16]
-    return _Track(number, handler, codec, timescale)
+            elif box.type in (b"stco", b"co64"):
+                data = reader.at(box.start, 16)
+                if big(data, 4, 4):
+                    first_chunk = big(data, 8, 4 if box.type == b"stco" else 8)
+    known = length not in _UNKNOWN_DURATIONS
+    return _Track(number, handler, codec, timescale, length if known else 0, first_chunk)
 
 
 def _timing(reader: Reader, box: Box) -> tuple[int, int]:

@@ -27,7 +27,7 @@ _NAMES = {0: "AAC (ADTS)", 1: "MP3", 2: "MP2", 3: "MP1"}  # by the header's two 
 _WINDOW_BYTES = 64 << 10
 _MAX_WINDOWS = 5
 _OVERLAP_BYTES = FRAMES_TO_BE_SURE * MAX_FRAME_BYTES
-_DAMAGED_TAG = "MP3 behind a damaged tag"
+_PROBE_BYTES = 16 << 10
 
 
 @dataclass(frozen=True)
@@ -110,15 +110,29 @@ def _by_its_end(reader: Reader, start: int, sound_end: int) -> AudioInfo | None:
     if free_format(window, 4096):
         return refused("MP3 (free format)", HINT_CONVERT)
     if reader.size > start + _MAX_WINDOWS * _WINDOW_BYTES and ends_whole(reader, sound_end):
-        remark = "the sound begins late in the file"
-        return uploadable("MP3", "mp3", Completeness.UNKNOWN, decodable=True, remark=remark)
+        return _behind_other_data(reader, start + _MAX_WINDOWS * _WINDOW_BYTES, sound_end)
     return None
+
+
+def _behind_other_data(reader: Reader, start: int, end: int) -> AudioInfo:
+    """Frames that begin later than players search: from somewhere on there are only frames, so bisect."""
+    while end - start > _WINDOW_BYTES // 4:
+        middle = (start + end) // 2
+        if find_frames(reader.at(middle, _PROBE_BYTES), _PROBE_BYTES):
+            end = middle
+        else:
+            start = middle
+    return _refused_but_for(reader, "MP3 behind other data", _search(reader, start))
 
 
 def _behind_damaged_tag(reader: Reader) -> AudioInfo:
     """Players follow the size in the tag, and miss sound: it has to be decoded without the tag."""
-    found = _search(reader, 10)
-    info = refused(_DAMAGED_TAG, HINT_CONVERT, decodable=found is not None)
+    return _refused_but_for(reader, "MP3 behind a damaged tag", _search(reader, 10))
+
+
+def _refused_but_for(reader: Reader, format: str, found: _Beginning | None) -> AudioInfo:
+    """Not to be sent as it is; a decoder can have the part that begins with the frames that were found."""
+    info = refused(format, HINT_CONVERT, decodable=found is not None)
     if found is None:
         return info
     seconds = mpeg_seconds(reader, found.first, found.header, found.start, audio_end(reader))
@@ -160,7 +174,7 @@ def _completeness(
 def _size_too_large(
     reader: Reader, lengths: Lengths, found: _Beginning, sound_end: int
 ) -> tuple[Completeness, str]:
-    """Cut, unless the last frame is whole and what is missing is less than a second, or was no sound."""
+    """Cut, unless the last frame is whole and what is missing is less than a second, or is not sound."""
     assert lengths.size is not None  # noqa: S101 - the caller has checked
     missing = lengths.size - (reader.size - found.start)
     counts_tags = abs(lengths.size - reader.size) <= found.frame_bytes

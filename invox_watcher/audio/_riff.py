@@ -19,7 +19,7 @@ _MAX_CHUNKS = 500
 _MAX_FORMAT_BYTES = 256
 # Writers are known to count the RIFF header itself (8 bytes) or a padding byte that they do not write.
 _SLOPPY_BYTES = 8
-# What lies outside every chunk matters from so many bytes on; less is a tag or a program's leavings.
+# What lies outside every chunk matters if it is at least that much; less is a tag or a program's leavings.
 _MIN_STRAY_BYTES = 4096
 _Number = Callable[[bytes, int, int], int]
 
@@ -132,7 +132,7 @@ def _compare(reader: Reader, wave: _Wave, number: _Number) -> _Finding:
             return _Finding(Completeness.UNKNOWN, held, remark=remark)
         return _Finding(Completeness.UNFINISHED, held, mendable=held > 0)
     stray = _stray_bytes(reader, wave, number)
-    if stray >= max(_MIN_STRAY_BYTES, wave.format.bytes_per_second):
+    if stray >= max(_MIN_STRAY_BYTES, wave.format.bytes_per_second // 2):
         remark = f"{stray:,} bytes lie outside of what its header counts"
         return _Finding(Completeness.UNKNOWN, None, mendable=True, stray_bytes=stray, remark=remark)
     if riff_end > file_size + _SLOPPY_BYTES and not _is_placeholder(wave.riff_size, file_size):

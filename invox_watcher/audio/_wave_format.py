@@ -21,7 +21,8 @@ _CODECS = {
 }
 _EXTENSIBLE = 0xFFFE
 _PLAIN = frozenset({0x0001, 0x0003, 0x0006, 0x0007})  # each sample has its own bytes
-_IN_BLOCKS = frozenset({0x0002, 0x0011, 0x0031})  # each block has the same number of samples
+_MS_ADPCM, _IMA_ADPCM, _GSM = 0x0002, 0x0011, 0x0031
+_BLOCKS_SLACK = 2
 _UNSET = 0xFFFFFFFF
 
 
@@ -35,7 +36,7 @@ class WaveFormat:
         self._channels, self._rate = number(data, 2, 2), number(data, 4, 4)
         self.bytes_per_second, self._block_bytes = number(data, 8, 4), number(data, 12, 2)
         self._bits = number(data, 14, 2)
-        self._samples_per_block = 320 if self._codec == 0x0031 else number(data, 18, 2)
+        self._samples_per_block = 320 if self._codec == _GSM else number(data, 18, 2)
 
     @property
     def suffix(self) -> str:
@@ -66,12 +67,27 @@ class WaveFormat:
             frames = [seconds(sound_bytes, self._rate * size) for size in (sample_bytes, self._block_bytes)]
             return _majority([*frames, by_rate])
         counted = seconds(counted_samples, self._rate) if 0 < counted_samples < _UNSET else None
-        return _majority([counted, self._by_blocks(sound_bytes), by_rate])
+        by_blocks = self._by_blocks(sound_bytes)
+        if by_blocks is None:
+            return _majority([counted, by_rate])
+        # The last block may not be full, which only the count tells.
+        fits = counted is not None and 0 <= by_blocks - counted <= _BLOCKS_SLACK * self._block_seconds
+        return counted if fits else by_blocks
+
+    @property
+    def _block_seconds(self) -> float:
+        return self._samples_per_block / self._rate
 
     def _by_blocks(self, sound_bytes: int) -> float | None:
-        if self._codec not in _IN_BLOCKS or not self._block_bytes or not self._samples_per_block:
+        """For codecs whose blocks are all alike; None if the header describes blocks that can't be."""
+        samples_of = {
+            _MS_ADPCM: (self._block_bytes - 7 * self._channels) * 2 // max(1, self._channels) + 2,
+            _IMA_ADPCM: (self._block_bytes - 4 * self._channels) * 2 // max(1, self._channels) + 1,
+            _GSM: self._block_bytes * 320 // 65,
+        }
+        if samples_of.get(self._codec) != self._samples_per_block or not self._rate or self._block_bytes <= 0:
             return None
-        return seconds(sound_bytes / self._block_bytes * self._samples_per_block, self._rate)
+        return sound_bytes / self._block_bytes * self._block_seconds
 
 
 def _majority(claims: Sequence[float | None]) -> float | None:

@@ -348,6 +348,9 @@ class _Examination:
             hint = "Find the process with `fuser -v`."
             return Step("content", Verdict.LATER, "A process has it open for writing.", hint)
         given_up = self._judge(fd, patient=True, local=False).candidate
+        if given_up and given_up.refusal is None:
+            says = f"It is {judgement.reason}. After {watch.patience_seconds:g} s without a change "
+            return Step("content", Verdict.LATER, f"{says}(watch.patience_seconds) it is taken as it is.", "")
         code = given_up.refusal.code if given_up and given_up.refusal else "truncated"
         hint = given_up.refusal.hint if given_up and given_up.refusal else ""
         says = f"It is {judgement.reason}. After {watch.patience_seconds:g} s without a change "

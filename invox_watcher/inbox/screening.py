@@ -29,6 +29,7 @@ class Candidate:
     # not_accepted, hard_link.
     refusal: Reason | None
     evidence: Evidence = Evidence.UNPROVEN  # that it is complete
+    remark: str = ""  # what is odd about it, for the log
     waited_seconds: float = field(default=0.0, compare=False)  # since it was first seen
 
 
@@ -119,6 +120,8 @@ def judge(path: str, fd: int, rules: ScreeningRules, *, unchanged_seconds: float
             info.hint or "Copy it from the device again.",
         )
         return _unfinished(asked, unfinished, info=info, reason="incomplete")
+    if info.unclosed and asked.writer is Writer.UNKNOWN and not asked.patient:
+        return _wait_patiently(asked, "incomplete: its header was not completed")
     return _judge_complete(asked, fd, info, rules)
 
 
@@ -178,6 +181,8 @@ def _refuse_unread(status: os.stat_result, rules: ScreeningRules) -> Reason | No
 
 
 def _refuse_read(info: AudioInfo, mime_type: str | None) -> Reason | None:
+    if info.is_audio and info.duration_seconds == 0:
+        return Reason("empty", f"The recording ({info.format}) contains no sound.", "Record it again.")
     if not info.is_audio:
         return Reason("not_audio", f"Not an audio recording: {info.format}.", info.hint)
     if info.container is None:
@@ -199,6 +204,10 @@ def _unfinished(
 ) -> Judgement:
     if asked.patient:
         return _ready(asked, info=info, refusal=refusal)
+    return _wait_patiently(asked, reason)
+
+
+def _wait_patiently(asked: _Question, reason: str) -> Judgement:
     if asked.settled:
         return Judgement(Outcome.UNFINISHED, reason=reason)
     return Judgement(Outcome.SETTLING, reason=reason, wait_seconds=asked.waits.of(Evidence.LIKELY))
@@ -221,5 +230,6 @@ def _ready(
         duration_seconds=info.duration_seconds if info else None,
         refusal=refusal,
         evidence=evidence or Evidence.UNPROVEN,
+        remark=info.remark if info and refusal is None else "",
     )
     return Judgement(Outcome.READY, candidate, evidence=evidence, why=why)
