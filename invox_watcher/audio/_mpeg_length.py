@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from invox_watcher.audio._id3 import audio_start
@@ -12,6 +13,7 @@ from invox_watcher.audio._reader import Reader, big
 _MAX_PARTS = 8
 _PART_WINDOW_BYTES = 32 << 10
 _SAMPLES = 4
+_SHORTEST_RUN = 3
 _SAMPLE_BYTES = 12 << 10
 _RESERVED_BYTES = 64 << 10
 _ID3V1_BYTES = 128
@@ -92,15 +94,7 @@ def _one_size(reader: Reader, first: Frame, start: int, end: int) -> float | Non
     for number in range(_SAMPLES + 1):
         offset = max(start, start + (end - start - _SAMPLE_BYTES) * number // _SAMPLES)
         window = reader.at(offset, min(_SAMPLE_BYTES, end - offset))
-        frames = next(
-            (
-                found
-                for match in SYNC.finditer(window)
-                if len(found := run(window, match.start(), len(window))) >= 3 and found[0].agrees_with(first)
-            ),
-            [],
-        )
-        sizes += [frame.size for frame in frames]
+        sizes += [frame.size for frame in _all_frames(window, first) if frame.end <= len(window)]
     if not sizes or max(sizes) - min(sizes) > 1 or first.layer == 0:
         return None
     return sum(sizes) / len(sizes)
@@ -110,15 +104,16 @@ def _count(reader: Reader, first: Frame, start: int, end: int) -> int | None:
     if end - start > reader.bytes_left - _RESERVED_BYTES:
         return None
     data = reader.at(start, end - start)
-    count, offset = 0, 0
-    while offset < len(data):
-        frames = run(data, offset, len(data))
-        if not frames or not frames[0].agrees_with(first):
-            match = SYNC.search(data, offset + 1)
-            if match is None:
-                break
-            offset = match.start()
-            continue
-        count += len(frames)
-        offset = frames[-1].end
-    return count
+    return sum(1 for _ in _all_frames(data, first))
+
+
+def _all_frames(data: bytes, like: Frame) -> Iterator[Frame]:
+    """The frames in all runs, whatever is between those."""
+    offset = 0
+    while (match := SYNC.search(data, offset)) is not None:
+        frames = run(data, match.start(), len(data))
+        if len(frames) >= _SHORTEST_RUN and frames[0].agrees_with(like):
+            yield from frames
+            offset = frames[-1].end
+        else:
+            offset = match.start() + 1

@@ -308,7 +308,9 @@ class _Examination:
             says = f"{found.refusal.message} It would be moved to failed/ ({found.refusal.code})."
             return Step("content", Verdict.FAILED, says, found.refusal.hint)
         length = "unknown length" if found.duration_seconds is None else f"{found.duration_seconds:.1f} s"
-        return Step("content", Verdict.TAKEN, f"{found.format}, {length}, sent as {found.mime_type}: {how}.")
+        odd = f" Note: {found.remark}." if found.remark else ""
+        says = f"{found.format}, {length}, sent as {found.mime_type}: {how}.{odd}"
+        return Step("content", Verdict.TAKEN, says)
 
     def _judge(self, fd: int, *, local: bool, patient: bool = False) -> Judgement:
         """What becomes of it once it has been unchanged for long enough; with `patient`, forever."""

@@ -135,7 +135,8 @@ def _judge_complete(asked: _Question, fd: int, info: AudioInfo, rules: Screening
     wait_seconds = max(rules.waits.of(evidence), rules.waits.of(Evidence.LIKELY) if refusal else 0)
     if asked.unchanged_seconds < wait_seconds:
         return _settling(wait_seconds, evidence, why)
-    return _ready(asked, info=info, mime_type=mime_type, refusal=refusal, evidence=evidence, why=why)
+    sent_as = mime_type if refusal is None else None
+    return _ready(asked, info=info, mime_type=sent_as, refusal=refusal, evidence=evidence, why=why)
 
 
 _ABOUT_WHOLENESS = {

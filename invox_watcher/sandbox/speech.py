@@ -34,7 +34,8 @@ _CUT_FRAME_SECONDS = 0.1
 
 # FFmpeg's names of the containers behind the vendor's MIME types, and of the codecs in those that hold many.
 _FORMATS: Mapping[str, frozenset[str] | None] = {
-    **dict.fromkeys(("wav", "mp3", "flac", "ogg")),
+    **dict.fromkeys(("wav", "flac", "ogg")),
+    "mp3": frozenset({"mp3", "mp3float"}),
     "mov,mp4,m4a,3gp,3g2,mj2": frozenset({"aac", "alac", "mp3", "mp3float", "opus", "libopus", "flac"}),
     "matroska,webm": frozenset({"opus", "libopus", "vorbis"}),
 }
