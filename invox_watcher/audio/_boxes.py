@@ -13,6 +13,8 @@ _MAX_CHILDREN = 200
 _RESERVED_READS = 400
 _TAIL_BYTES = 256 << 10
 _FRAGMENT = re.compile(rb"moof\0\0\0\x10mfhd")
+# What holds no sound: if its end is missing, nothing is missed.
+_NO_SOUND = frozenset((b"free", b"skip", b"wide", b"udta", b"meta", b"uuid"))
 # What may stand at the top level. Anything else behind the sound is a tag, or a program's leavings.
 _TOP_LEVEL = frozenset(
     b"ftyp styp moov mdat imda moof mfra free skip wide sidx ssix prft emsg meta uuid udta pnot pdin".split()
@@ -44,6 +46,7 @@ class TopLevel:
     end: int = 0  # of the last box
     walked: bool = False  # from the first to the last; else the end was found from the tail, or not at all
     ends_vouched: bool = False  # the end of the file was read
+    cut_behind_sound: bool = False  # the last box is not all there, but it holds no sound
 
     @property
     def has_mdat(self) -> bool:
@@ -60,6 +63,9 @@ def top_level(reader: Reader) -> TopLevel:
             return found
         complete = found.moov and (found.has_mdat or found.moofs)
         if box.type not in _TOP_LEVEL and complete and (box.open_ended or box.end > reader.size):
+            break
+        if box.type in _NO_SOUND and complete and not found.moofs and box.end > reader.size:
+            found.cut_behind_sound = True
             break
         _note(found, box)
     found.walked = found.ends_vouched = True

@@ -116,6 +116,8 @@ def read_mp4(reader: Reader, head: bytes) -> AudioInfo | None:
         info,
         declared_bytes=None if found.open_ended or info.container is None else found.end,
         decodable=info.decodable or (info.container is not None and holds_sound and doubtful),
+        unclosed=found.cut_behind_sound,
+        remark="the end of a box behind the sound is missing" if found.cut_behind_sound else "",
     )
 
 
@@ -162,7 +164,8 @@ def _completeness(reader: Reader, found: TopLevel, movie: _Movie) -> Completenes
         return _end_of_fragments(reader, found)
     if not found.has_mdat:
         return Completeness.UNFINISHED if found.walked else Completeness.UNKNOWN
-    return Completeness.WHOLE if found.walked and not found.open_ended else Completeness.UNKNOWN
+    ends = found.walked and not found.open_ended and not found.cut_behind_sound
+    return Completeness.WHOLE if ends else Completeness.UNKNOWN
 
 
 def _end_of_fragments(reader: Reader, found: TopLevel) -> Completeness:

@@ -17,6 +17,7 @@ from invox_watcher.audio._mpeg_frames import (
     Frame,
     ends_whole,
     find_frames,
+    find_last,
     free_format,
     run,
 )
@@ -28,6 +29,7 @@ _WINDOW_BYTES = 64 << 10
 _MAX_WINDOWS = 5
 _OVERLAP_BYTES = FRAMES_TO_BE_SURE * MAX_FRAME_BYTES
 _PROBE_BYTES = 16 << 10
+_MIN_ZEROS = 64
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,8 @@ class _Beginning:
 def read_mpeg(reader: Reader, head: bytes) -> AudioInfo | None:
     """MP3, or another, unsupported format of MPEG audio frames, or None."""
     start = audio_start(reader, head)
-    sound_end = audio_end(reader)
+    tags_start = audio_end(reader)
+    sound_end = _before_zeros(reader, tags_start)
     begins = reader.at(start, 4)
     if start and (len(begins) < 4 or not any(reader.at(start, _WINDOW_BYTES))):
         if ends_whole(reader, sound_end):
@@ -69,6 +72,8 @@ def read_mpeg(reader: Reader, head: bytes) -> AudioInfo | None:
         return _behind_damaged_tag(reader)
     lengths = noted_lengths(found.header)
     completeness, remark = _completeness(reader, lengths, found, sound_end)
+    if sound_end < tags_start and not lengths.size:
+        completeness = Completeness.UNKNOWN  # zeros may be space that was reserved for more
     return uploadable(
         "MP3",
         "mp3",
@@ -79,6 +84,21 @@ def read_mpeg(reader: Reader, head: bytes) -> AudioInfo | None:
         unclosed=lengths.frames == 0,
         remark=remark,
     )
+
+
+def _before_zeros(reader: Reader, end: int) -> int:
+    """Where the last frames end, if zeros are behind them: some devices fill up their last block."""
+    for _ in range(_MAX_WINDOWS):
+        tail = reader.at(max(0, end - _PROBE_BYTES), min(end, _PROBE_BYTES))
+        rest = tail.rstrip(b"\0")
+        # A frame of silence ends with zeros, too, and they belong to it.
+        if len(tail) - len(rest) < _MIN_ZEROS:
+            return end
+        if rest:
+            last = find_last(rest)
+            return end - len(tail) + max(len(rest), min(len(tail), last.end if last else 0))
+        end -= len(tail)
+    return end
 
 
 def _search(reader: Reader, start: int) -> _Beginning | None:
@@ -166,8 +186,9 @@ def _completeness(
         return Completeness.UNFINISHED, ""
     # A tag at the end is the last thing that any writer writes.
     whole = ends_whole(reader, sound_end, found.first)
-    if sound_end < reader.size:
-        return Completeness.WHOLE if whole else Completeness.UNKNOWN, ""
+    if audio_end(reader) < reader.size:
+        tagged = whole and sound_end == audio_end(reader)
+        return Completeness.WHOLE if tagged else Completeness.UNKNOWN, ""
     return Completeness.UNFINISHED if whole is False else Completeness.UNKNOWN, ""
 
 

@@ -93,6 +93,18 @@ def find_frames(window: bytes, searched_bytes: int) -> list[Frame]:
     return []
 
 
+def find_last(data: bytes) -> Frame | None:
+    """The last frame of the last run in these bytes; it may go beyond them."""
+    last, offset = None, 0
+    while (match := SYNC.search(data, offset)) is not None:
+        frames = run(data, match.start(), len(data))
+        if len(frames) >= FRAMES_TO_BE_SURE:
+            last, offset = frames[-1], frames[-1].end
+        else:
+            offset = match.start() + 1
+    return last
+
+
 def ends_whole(reader: Reader, end: int, like: Frame | None = None) -> bool | None:
     """Whether the bytes before `end` are frames `like` another one, and the last is whole.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from invox_watcher.audio._info import HINT_CONVERT, HINT_HEADER, AudioInfo, Completeness, uploadable
+from invox_watcher.audio._info import HINT_CONVERT, HINT_HEADER, AudioInfo, Completeness, refused, uploadable
 from invox_watcher.audio._reader import Reader, big, little
 from invox_watcher.audio._wave_format import WaveFormat
 
@@ -17,6 +17,7 @@ _TAGS = {b"RIFF": "WAV", b"RF64": "RF64", b"BW64": "BW64", b"RIFX": "big-endian 
 _IN_DS64 = 0xFFFFFFFF
 _MAX_CHUNKS = 500
 _MAX_FORMAT_BYTES = 256
+_SEARCHED_BYTES = 64 << 10
 # Writers are known to count the RIFF header itself (8 bytes) or a padding byte that they do not write.
 _SLOPPY_BYTES = 8
 # What lies outside every chunk matters if it is at least that much; less is a tag or a program's leavings.
@@ -70,8 +71,8 @@ def read_wave(reader: Reader, head: bytes) -> AudioInfo | None:
     name = f"{'BWF' if b'bext' in chunks and tag == b'RIFF' else _TAGS[tag]}{wave_format.suffix}"
     data = chunks.get(b"data")
     if data is None:
-        completeness = Completeness.UNFINISHED if budget_left else Completeness.UNKNOWN
-        return _refused_if_foreign(tag, uploadable(name, "wav", completeness))
+        info = _without_data(reader, number(head, 4, 4), name, wave_format, budget_left=budget_left)
+        return _refused_if_foreign(tag, info)
     riff_size, data_size = number(head, 4, 4), data.size
     if tag != b"RIFF" and b"ds64" in chunks:
         ds64 = reader.at(chunks[b"ds64"].start, 16)
@@ -83,6 +84,28 @@ def read_wave(reader: Reader, head: bytes) -> AudioInfo | None:
 
 def _refused_if_foreign(tag: bytes, info: AudioInfo) -> AudioInfo:
     return replace(info, container=None, hint=HINT_CONVERT, decodable=True) if tag == b"RIFX" else info
+
+
+def _without_data(
+    reader: Reader, riff_size: int, name: str, wave_format: WaveFormat, *, budget_left: bool
+) -> AudioInfo:
+    """Not all of the header is there; or all of it is, but a chunk in it has a wrong size."""
+    all_there = abs(riff_size + 8 - reader.size) <= _SLOPPY_BYTES
+    at = reader.at(0, _SEARCHED_BYTES).find(b"data", 12) if all_there and wave_format.suffix else -1
+    if at < 0:
+        completeness = Completeness.UNFINISHED if budget_left else Completeness.UNKNOWN
+        return uploadable(name, "wav", completeness)
+    sound_bytes = reader.size - at - 8
+    return replace(
+        refused(
+            f"{name} with a damaged header",
+            HINT_HEADER,
+            duration_seconds=wave_format.seconds(sound_bytes, 0),
+            decodable=True,
+        ),
+        sound_header=wave_format.header(sound_bytes),
+        sound_start=at + 8,
+    )
 
 
 def _judge(reader: Reader, wave: _Wave, number: _Number) -> AudioInfo:
@@ -134,7 +157,9 @@ def _compare(reader: Reader, wave: _Wave, number: _Number) -> _Finding:
     stray = _stray_bytes(reader, wave, number)
     if stray >= max(_MIN_STRAY_BYTES, wave.format.bytes_per_second // 2):
         remark = f"{stray:,} bytes lie outside of what its header counts"
-        return _Finding(Completeness.UNKNOWN, None, mendable=True, stray_bytes=stray, remark=remark)
+        return _Finding(
+            Completeness.UNKNOWN, None, unclosed=True, mendable=True, stray_bytes=stray, remark=remark
+        )
     if riff_end > file_size + _SLOPPY_BYTES and not _is_placeholder(wave.riff_size, file_size):
         # All the sound is there. What may be missing is a chunk behind it.
         remark = f"its header counts {riff_end - file_size:,} bytes more behind the sound"

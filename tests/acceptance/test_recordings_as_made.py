@@ -174,6 +174,16 @@ BEHIND_M4A = [
         b"\n",
     )
 ]
+BEHIND_M4A += [
+    Case(
+        "a box that is cut",
+        behind("a.m4a", b"\0\1\0\0free" + bytes(100)),
+        "M4A (AAC)",
+        "m4a",
+        UNKNOWN,
+        unclosed=True,
+    )
+]
 MP3_HEADERS = [
     *[
         case
@@ -276,6 +286,8 @@ LENGTHS = [
         ]
         for samples in (0, 1, 1_000_000, 0xFFFFFFFF)
     ],
+    Case("zeros behind mp3", behind("bare.mp3", bytes(20_000)), "MP3", "mp3", UNKNOWN, 5.08),
+    Case("many zeros behind mp3", behind("noisy.mp3", bytes(60_000)), "MP3", "mp3", WHOLE, 5.08),
     Case("frame of 1 byte", lambda s: patched(s["a.wav"], 32, b"\1\0"), "WAV (PCM)", "wav", WHOLE),
 ]
 NAMES = [
@@ -328,6 +340,16 @@ NAMES = [
         )
         for chunk in (b"LIST\5\0\0\0INFOx", b"bext" + le32(603) + bytes(602) + b"x", b"note\7\0\0\0patient")
     ],
+    Case(
+        "chunk too long",
+        lambda s: patched(
+            with_chunk(s["a.wav"], b"LIST" + le32(26) + b"INFOISFT" + bytes(18)), 40, le32(9_000_000)
+        ),
+        "WAV (PCM) with a damaged header",
+        None,
+        UNKNOWN,
+        decodable=True,
+    ),
     Case("padded", lambda s: with_chunk(s["a.wav"], b"LIST\5\0\0\0INFOx\0"), "WAV (PCM)", "wav", WHOLE),
 ]
 EMPTY = [
@@ -353,8 +375,8 @@ EMPTY = [
     ),
 ]
 HEADERS_THAT_LIE = [
-    Case("3 s of 5", wav(sound=96_000, riff=96_036), "WAV (PCM)", "wav", UNKNOWN, None, decodable=True),
-    Case("3 s, riff right", wav(sound=96_000), "WAV (PCM)", "wav", UNKNOWN, None, decodable=True),
+    Case("3 s of 5", wav(sound=96_000, riff=96_036), "WAV (PCM)", "wav", UNKNOWN, None, True, True),
+    Case("3 s, riff right", wav(sound=96_000), "WAV (PCM)", "wav", UNKNOWN, None, True, True),
     *[
         Case(
             f"{size} bytes",
@@ -364,6 +386,7 @@ HEADERS_THAT_LIE = [
             UNKNOWN,
             None,
             decodable=True,
+            unclosed=True,
         )
         for size, riff in [(1000, None), (1000, 1036), (2, None)]
     ],
