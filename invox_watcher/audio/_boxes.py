@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from invox_watcher.audio._reader import Reader, big
 
@@ -39,9 +39,7 @@ class TopLevel:
     moov: Box | None = None
     mdats: tuple[int, int] | None = None  # where the content of the first begins, and of the last ends
     open_ended: bool = False
-    first_moof: Box | None = None
-    last_moof: Box | None = None
-    moofs: int = 0
+    moofs: list[Box] = field(default_factory=list)
     has_mfra: bool = False
     end: int = 0  # of the last box
     walked: bool = False  # from the first to the last; else the end was found from the tail, or not at all
@@ -81,9 +79,7 @@ def _note(found: TopLevel, box: Box) -> None:
     elif box.type in (b"mdat", b"imda"):
         found.mdats = (found.mdats[0] if found.mdats else box.start, box.end)
     elif box.type == b"moof":
-        found.first_moof = found.first_moof or box
-        found.last_moof = box
-        found.moofs += 1
+        found.moofs.append(box)
     elif box.type == b"mfra":
         found.has_mfra = True
 

@@ -50,9 +50,10 @@ def read_ebml(reader: Reader, _head: bytes) -> AudioInfo | None:
     segment = _Segment()
     if outer.id == _SEGMENT:
         _read_segment(reader, outer, segment)
-    duration = None if segment.duration is None else seconds(segment.duration * segment.timestamp_scale, 1e9)
+    # Zero is what writers have there until they have finished.
+    duration = seconds(segment.duration * segment.timestamp_scale, 1e9) if segment.duration else None
     completeness, ending = _completeness(reader, outer, segment)
-    if duration is None and ending is not None and ending.length is not None:
+    if duration is None and ending is not None and ending.length:
         duration = seconds(ending.length * segment.timestamp_scale, 1e9)
     label = f"{name} ({segment.codec})" if segment.codec else name
     if segment.has_video:

@@ -19,7 +19,7 @@ from invox_watcher.audio._info import (
     refused,
     seconds,
 )
-from invox_watcher.audio._reader import Reader, big, little
+from invox_watcher.audio._reader import Reader, big, is_placeholder, little
 from invox_watcher.audio._wave_format import WaveFormat
 
 _WHOLE, _UNFINISHED, _UNKNOWN = Completeness.WHOLE, Completeness.UNFINISHED, Completeness.UNKNOWN
@@ -73,7 +73,7 @@ def _found(
         format,
         HINT_CONVERT,
         completeness,
-        duration_seconds=duration_seconds,
+        duration_seconds=duration_seconds or None,  # none of them says for certain that there is no sound
         declared_bytes=declared_bytes,
         decodable=True,
     )
@@ -106,7 +106,7 @@ def _aiff(reader: Reader, head: bytes) -> AudioInfo:
             duration = seconds(big(common, 2, 4), rate) if big(common, 2, 4) else None
         elif chunk[:4] == b"SSND":
             end = offset + 8 + size
-            if size <= 8 or size >= 0x7FFF0000:  # never filled in
+            if size <= 8 or is_placeholder(size, reader.size - offset):  # never filled in
                 held = seconds(reader.size - offset - 16, frame_bytes * rate) if name == "AIFF" else None
                 return _found(name, _UNKNOWN, held)
             return _found(name, _by_size(reader, end), duration, end)
@@ -148,7 +148,9 @@ def _caf(reader: Reader, _head: bytes) -> AudioInfo:
     if frames is None and packet_bytes:
         frames = (held - 4) // packet_bytes * packet_frames  # an edit count of 4 bytes precedes it
     duration = None if frames is None else seconds(frames, rate)
-    return _found("CAF", _UNKNOWN if endless else _by_size(reader, start + size), duration)
+    if endless:
+        return _found("CAF", _UNKNOWN, duration)
+    return _found("CAF", _by_size(reader, start + size), duration, start + size)
 
 
 def _au(reader: Reader, head: bytes) -> AudioInfo:
@@ -157,7 +159,9 @@ def _au(reader: Reader, head: bytes) -> AudioInfo:
     unset = size == _UNSET or (size == 0 and held > 0)
     sample_bytes = _AU_SAMPLE_BYTES.get(encoding, 0) * big(head, 20, 4)
     duration = seconds(held if unset else min(size, held), big(head, 16, 4) * sample_bytes)
-    return _found("AU", _UNKNOWN if unset else _by_size(reader, start + size), duration)
+    if unset:
+        return _found("AU", _UNKNOWN, duration)
+    return _found("AU", _by_size(reader, start + size), duration, start + size)
 
 
 def _wave64(reader: Reader, _head: bytes) -> AudioInfo:
@@ -174,8 +178,10 @@ def _wave64(reader: Reader, _head: bytes) -> AudioInfo:
             held = reader.size - start
             unset = size <= _W64_HEADER_BYTES < held or size >= 1 << 40
             sound_bytes = held if unset else min(size - _W64_HEADER_BYTES, held)
-            completeness = _UNKNOWN if unset else _by_size(reader, offset + size)
-            return _found(f"Wave64{wave_format.suffix}", completeness, wave_format.seconds(sound_bytes, 0))
+            name, duration = f"Wave64{wave_format.suffix}", wave_format.seconds(sound_bytes, 0)
+            if unset:
+                return _found(name, _UNKNOWN, duration)
+            return _found(name, _by_size(reader, offset + size), duration, offset + size)
         offset += size + -size % 8
     return _found("Wave64", _UNFINISHED)
 
@@ -202,15 +208,16 @@ def _amr(reader: Reader, head: bytes) -> AudioInfo:
 
 def _asf(reader: Reader, head: bytes) -> AudioInfo:
     properties = head.find(_ASF_PROPERTIES)
-    completeness, duration = _UNKNOWN, None
+    completeness, duration, end = _UNKNOWN, None, None
     if properties >= 0 and not head[properties + 88] & 1:  # not broadcast, where sizes mean nothing
         file_bytes = little(head, properties + 40, 8)
-        completeness = _UNKNOWN if file_bytes == 0 else _by_size(reader, file_bytes)
+        end = file_bytes or None
+        completeness = _by_size(reader, file_bytes) if file_bytes else _UNKNOWN
         hundred_ns, preroll_ms = little(head, properties + 64, 8), little(head, properties + 80, 8)
         duration = hundred_ns / 1e7 - preroll_ms / 1e3 if hundred_ns else None
     if _ASF_VIDEO in head:
         return refused("WMV video", HINT_VIDEO, completeness, duration_seconds=duration, decodable=True)
-    return _found("WMA", completeness, duration)
+    return _found("WMA", completeness, duration, end)
 
 
 def _wavpack(reader: Reader, head: bytes) -> AudioInfo:
@@ -226,9 +233,8 @@ def _wavpack(reader: Reader, head: bytes) -> AudioInfo:
     complete = (
         at >= 0 and little(tail, at + 16, 4) + little(tail, at + 20, 4) >= total and block_end <= reader.size
     )
-    return _found(
-        "WavPack", _WHOLE if complete else _UNFINISHED if at >= 0 else _UNKNOWN, seconds(total, rate)
-    )
+    completeness = _WHOLE if complete else _UNFINISHED if at >= 0 else _UNKNOWN
+    return _found("WavPack", completeness, seconds(total, rate), block_end)
 
 
 def _monkeys_audio(reader: Reader, head: bytes) -> AudioInfo:

@@ -110,11 +110,11 @@ def read_mp4(reader: Reader, head: bytes) -> AudioInfo | None:
             decodable=True,
             sound_start=found.ftyp.start - 8 if found.ftyp else 0,
         )
-    holds_sound = bool(found.moov) and (found.has_mdat or found.moofs > 0)
+    holds_sound = bool(found.moov) and (found.has_mdat or bool(found.moofs))
     doubtful = completeness is Completeness.UNFINISHED or not found.ends_vouched
     return replace(
         info,
-        declared_bytes=None if found.open_ended or info.container is None else found.end,
+        declared_bytes=None if found.open_ended or not info.is_audio else found.end,
         decodable=info.decodable or (info.container is not None and holds_sound and doubtful),
         unclosed=found.cut_behind_sound,
         remark="the end of a box behind the sound is missing" if found.cut_behind_sound else "",
@@ -159,7 +159,7 @@ def _completeness(reader: Reader, found: TopLevel, movie: _Movie) -> Completenes
     if found.end > reader.size or found.moov is None:
         return Completeness.UNFINISHED
     if movie.fragmented:  # only the index after the last fragment shows whether another one follows
-        if found.last_moof is None:
+        if not found.moofs:
             return Completeness.UNFINISHED
         return _end_of_fragments(reader, found)
     if not found.has_mdat:
@@ -173,8 +173,7 @@ def _end_of_fragments(reader: Reader, found: TopLevel) -> Completeness:
         return Completeness.UNKNOWN
     if found.has_mfra:
         return Completeness.WHOLE
-    assert found.last_moof is not None  # noqa: S101 - the caller has checked
-    nothing_behind_moof = found.end == found.last_moof.end
+    nothing_behind_moof = found.end == found.moofs[-1].end
     begun = 0 < reader.size - found.end < 8 and any(reader.at(found.end, 8))
     return Completeness.UNFINISHED if nothing_behind_moof or begun else Completeness.UNKNOWN
 

@@ -176,11 +176,17 @@ def _completeness(
     """And a remark, if the encoder's header is wrong."""
     held_bytes = reader.size - found.start
     if lengths.frames == 0:  # a placeholder, filled in at the end
-        return Completeness.UNKNOWN, "its header was never completed: it counts no sound"
+        cut = ends_whole(reader, sound_end, found.first) is False
+        remark = "its header was never completed: it counts no sound"
+        return (Completeness.UNFINISHED, "") if cut else (Completeness.UNKNOWN, remark)
     if lengths.size:
         if lengths.size > held_bytes:
             return _size_too_large(reader, lengths, found, sound_end)
-        whole = ends_whole(reader, found.start + lengths.size, found.first)
+        end = found.start + lengths.size
+        more_follows = sound_end - end > found.bytes_per_second  # files put together
+        if more_follows and ends_whole(reader, sound_end) is False:
+            return Completeness.UNFINISHED, ""
+        whole = ends_whole(reader, end, found.first)
         return Completeness.WHOLE if whole else Completeness.UNKNOWN, ""
     if len(found.frames) < FRAMES_TO_BE_SURE and found.frames[-1].end - found.first.offset > held_bytes:
         return Completeness.UNFINISHED, ""

@@ -85,7 +85,7 @@ def _by_frames(reader: Reader, first: Frame, start: int, end: int, counted: int 
         return None
     if counted and frames is not None and abs(frames - counted) <= max(2, counted / 50):
         frames = counted
-    return None if frames is None else seconds(frames * first.samples, first.sample_rate)
+    return seconds(frames * first.samples, first.sample_rate) if frames else None
 
 
 def _one_size(reader: Reader, first: Frame, start: int, end: int) -> float | None:

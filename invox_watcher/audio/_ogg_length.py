@@ -39,7 +39,7 @@ class _Link:
 
     def seconds(self) -> float | None:
         start = self._start()
-        if start is None or self.last < start:
+        if start is None or not start < self.last:
             return None
         return seconds(max(0, self.last - start - self.codec.skipped_samples), self.codec.sample_rate)
 

@@ -67,3 +67,10 @@ def little(data: bytes, offset: int, length: int) -> int:
 def big(data: bytes, offset: int, length: int) -> int:
     """The unsigned big-endian integer at `offset`; missing bytes count as zero."""
     return int.from_bytes(data[offset : offset + length].ljust(length, b"\0"), "big")
+
+
+def is_placeholder(declared: int, held: int) -> bool:
+    """Whether a size is what writers to a pipe leave: a limit of 32 bits, or GB on a file of MB."""
+    near_limit = any(abs(declared - limit) <= 1 << 16 for limit in (1 << 31, 1 << 32))
+    endless = declared >= 1 << 40 or 10**9 <= declared < 1 << 32
+    return near_limit or (endless and held * 16 < declared)

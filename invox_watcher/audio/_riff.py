@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from invox_watcher.audio._info import HINT_CONVERT, HINT_HEADER, AudioInfo, Completeness, refused, uploadable
-from invox_watcher.audio._reader import Reader, big, little
+from invox_watcher.audio._reader import Reader, big, is_placeholder, little
 from invox_watcher.audio._wave_format import WaveFormat
 
 _TAGS = {b"RIFF": "WAV", b"RF64": "RF64", b"BW64": "BW64", b"RIFX": "big-endian WAV"}
@@ -45,6 +45,7 @@ class _Wave:
     riff_size: int
     data: _Chunk
     unpadded: bool  # a chunk before the sound is of odd size and lacks its padding byte
+    is_64_bit: bool  # its sizes are in a chunk of their own
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,8 @@ def read_wave(reader: Reader, head: bytes) -> AudioInfo | None:
         ds64 = reader.at(chunks[b"ds64"].start, 16)
         riff_size = little(ds64, 0, 8) if riff_size == _IN_DS64 else riff_size
         data_size = little(ds64, 8, 8) if data_size == _IN_DS64 else data_size
-    wave = _Wave(name, wave_format, chunks, riff_size, _Chunk(data.start, data_size), unpadded)
+    sound = _Chunk(data.start, data_size)
+    wave = _Wave(name, wave_format, chunks, riff_size, sound, unpadded, is_64_bit=tag in (b"RF64", b"BW64"))
     return _refused_if_foreign(tag, _judge(reader, wave, number))
 
 
@@ -123,13 +125,16 @@ def _judge(reader: Reader, wave: _Wave, number: _Number) -> AudioInfo:
         remark=found.remark,
     )
     covers_little = found.stray_bytes > 10 * wave.data.size
-    if wave.unpadded or found.stray_bytes:
+    unclosed_sound = found.unclosed and bool(found.sound_bytes) and wave.data.size == 0
+    if wave.unpadded or found.stray_bytes or unclosed_sound:
         header = wave.format.header(reader.size - wave.data.start)
         info = replace(info, decodable=True, sound_header=header, sound_start=wave.data.start)
     if wave.unpadded and found.completeness is not Completeness.UNFINISHED:
         return replace(
             info, format=f"{wave.name} with a chunk that is not padded", container=None, hint=HINT_HEADER
         )
+    if unclosed_sound and wave.is_64_bit:  # decoders read what the sizes say: nothing
+        return replace(info, format=f"{wave.name} without its sizes", container=None, hint=HINT_HEADER)
     if covers_little:
         says = (
             f"{wave.name} whose header covers {wave.data.size:,} of {reader.size - wave.data.start:,} bytes"
@@ -148,31 +153,24 @@ def _compare(reader: Reader, wave: _Wave, number: _Number) -> _Finding:
         remark = "its header was never completed: it counts no sound"
         return _Finding(Completeness.UNKNOWN, held, unclosed=True, mendable=True, remark=remark)
     if data.size > held:
-        if _is_placeholder(data.size, held):
+        if is_placeholder(data.size, held):
             return _Finding(Completeness.UNKNOWN, held)
         if abs(riff_end - file_size) <= _SLOPPY_BYTES:  # nothing is missing: the other size was miscounted
             remark = f"its header counts {data.size - held:,} bytes of sound too many"
             return _Finding(Completeness.UNKNOWN, held, remark=remark)
         return _Finding(Completeness.UNFINISHED, held, mendable=held > 0)
     stray = _stray_bytes(reader, wave, number)
-    if stray >= max(_MIN_STRAY_BYTES, wave.format.bytes_per_second // 2):
+    if stray > min(data.size, max(_MIN_STRAY_BYTES, wave.format.bytes_per_second // 2)):
         remark = f"{stray:,} bytes lie outside of what its header counts"
         return _Finding(
             Completeness.UNKNOWN, None, unclosed=True, mendable=True, stray_bytes=stray, remark=remark
         )
-    if riff_end > file_size + _SLOPPY_BYTES and not _is_placeholder(wave.riff_size, file_size):
+    if riff_end > file_size + _SLOPPY_BYTES and not is_placeholder(wave.riff_size, file_size):
         # All the sound is there. What may be missing is a chunk behind it.
         remark = f"its header counts {riff_end - file_size:,} bytes more behind the sound"
         return _Finding(Completeness.UNKNOWN, data.size, unclosed=True, remark=remark)
     agree = data.end <= riff_end <= file_size
     return _Finding(Completeness.WHOLE if agree else Completeness.UNKNOWN, data.size)
-
-
-def _is_placeholder(declared: int, held: int) -> bool:
-    """Whether a size is what writers to a pipe leave: a limit of 32 bits, or GB on a file of MB."""
-    near_limit = any(abs(declared - limit) <= 1 << 16 for limit in (1 << 31, 1 << 32))
-    endless = declared >= 1 << 40 or 10**9 <= declared < 1 << 32
-    return near_limit or (endless and held * 16 < declared)
 
 
 def _chunks_until_data(reader: Reader, number: _Number) -> tuple[dict[bytes, _Chunk], bool, bool]:
@@ -231,7 +229,7 @@ def _stray_bytes(reader: Reader, wave: _Wave, number: _Number) -> int:
 def _declared_bytes(reader: Reader, wave: _Wave) -> int | None:
     held = reader.size - wave.data.start
     if wave.data.size == 0 or wave.data.size > held:
-        known = wave.data.size and not _is_placeholder(wave.data.size, held)
+        known = wave.data.size and not is_placeholder(wave.data.size, held)
         return max(wave.data.end, wave.riff_size + 8) if known else None
     riff_end = wave.riff_size + 8
     return max(wave.data.end, riff_end) if riff_end <= reader.size else wave.data.end
