@@ -200,7 +200,9 @@ def _amr(reader: Reader, head: bytes) -> AudioInfo:
         offset += sizes[window[offset] >> 3 & 15]
         frames += 1
     duration = frames * 0.02
-    if start + len(window) < reader.size:  # longer than may be read: a rate that is constant so far stays so
+    if (
+        start + len(window) < reader.size
+    ):  # longer than may be read: a rate that is constant so far is taken for that of the rest
         duration *= (reader.size - start) / len(window)
         return _found(name, _UNKNOWN, duration if offset == frames * sizes[window[0] >> 3 & 15] else None)
     return _found(name, _UNFINISHED if offset > len(window) else _UNKNOWN, duration)

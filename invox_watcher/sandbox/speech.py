@@ -148,7 +148,7 @@ def _check_format(container: Any) -> None:
 
 
 def _frames(container: Any) -> Iterator[Any]:
-    """The frames of the packets that can be decoded, up to where none can be read any more."""
+    """The frames of the packets that can be decoded, until no more packets can be read."""
     import av  # noqa: PLC0415 - optional
 
     packets = container.demux(audio=0)
