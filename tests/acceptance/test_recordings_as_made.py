@@ -237,6 +237,23 @@ MP3_HEADERS = [
 ENDS_VOUCHED = [
     Case("tenths", named("tenths.mp4"), "M4A (AAC)", "m4a", WHOLE, 70.8),
     Case("long", named("seconds.mp4"), "M4A (AAC)", "m4a", WHOLE, 748.3),
+    Case("1,500 fragments", named("many.mp4"), "M4A (AAC)", "m4a", WHOLE, 151.7),
+    Case(
+        "1,500 fragments, no index",
+        lambda s: s["many.mp4"][: s["many.mp4"].rindex(b"mfra") - 4],
+        "M4A (AAC)",
+        "m4a",
+        UNKNOWN,
+        151.7,
+    ),
+    Case(
+        "cut between fragments",
+        lambda s: s["many.mp4"][: s["many.mp4"].rindex(b"moof") - 4],
+        "M4A (AAC)",
+        "m4a",
+        UNKNOWN,
+        151.6,
+    ),
     Case(
         "no index",
         lambda s: s["seconds.mp4"][: s["seconds.mp4"].rindex(b"mfra") - 4],
@@ -444,6 +461,7 @@ def test_recordings_as_they_are_made(case: Case, sources: Sources) -> None:
 
 CUT = [
     *[("tenths.mp4", percent) for percent in (5, 30, 50, 80, 99)],
+    *[("many.mp4", percent) for percent in (60, 77, 90, 99)],
     *[("seconds.mp4", percent) for percent in (20, 60, 80, 97)],
     *[("few.mp4", percent) for percent in (33, 61, 87)],
     *[("live.webm", percent) for percent in (21, 47, 60, 94)],

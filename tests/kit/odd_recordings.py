@@ -75,6 +75,7 @@ _RECIPES: dict[str, tuple[float, Sequence[str]]] = {
 _LONG: dict[str, tuple[str, int, Sequence[str]]] = {
     "tenths.mp4": ("a.m4a", 14, (*_FRAGMENTS[2:], "100000")),
     "seconds.mp4": ("a.m4a", 148, (*_FRAGMENTS[2:], "1000000")),
+    "many.mp4": ("a.m4a", 30, (*_FRAGMENTS[2:], "100000")),
     "vbr_long.mp3": ("noisy.mp3", 150, ("-write_xing", "0", "-id3v2_version", "0")),
     "long.webm": ("a.opus", 140, ("pipe", "-f", "webm", "-live", "1")),
     "long.opus": ("a.opus", 12, ()),
