@@ -87,7 +87,7 @@ def _walk(data: bytes, offset: int) -> _Walk:
         if start + size > len(data):
             return _Walk(False, blocks, cluster_time, last_time)
         if found.id == _TIMESTAMP:
-            cluster_time = big(data, start, size)
+            cluster_time = big(data, start, min(size, 8))
         elif found.id in (_SIMPLE_BLOCK, _BLOCK_GROUP):
             blocks += 1
             time = _block_time(data, start, found)

@@ -211,7 +211,9 @@ def _amr(reader: Reader, head: bytes) -> AudioInfo:
 def _asf(reader: Reader, head: bytes) -> AudioInfo:
     properties = head.find(_ASF_PROPERTIES)
     completeness, duration, end = _UNKNOWN, None, None
-    if properties >= 0 and not head[properties + 88] & 1:  # not broadcast, where sizes mean nothing
+    if (
+        properties >= 0 and not little(head, properties + 88, 4) & 1
+    ):  # not broadcast, where sizes mean nothing
         file_bytes = little(head, properties + 40, 8)
         end = file_bytes or None
         completeness = _by_size(reader, file_bytes) if file_bytes else _UNKNOWN
