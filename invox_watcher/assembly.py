@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -25,12 +26,14 @@ from invox_watcher.files import (
     check_state_directory,
     left_behind,
     prepare_state,
+    read_unfinished,
     unusable,
+    write_unfinished,
 )
 from invox_watcher.formats.decoder import Decoder
 from invox_watcher.heartbeat import StallDetector
 from invox_watcher.host import Locks
-from invox_watcher.inbox import Evidence, Inbox, Waits
+from invox_watcher.inbox import Evidence, Inbox, Notes, Waits
 from invox_watcher.invox import ApiCall, ApiOptions, Credentials, InvoxApi, Receiver, TokenRequest
 from invox_watcher.job import Job, State
 from invox_watcher.journal import AuditLog, Journal
@@ -255,12 +258,14 @@ def waits_of(config: Config) -> Waits:
 
 def inbox_of(config: Config, folders: Folders, occupancy: Occupancy) -> Inbox:
     """The watched inbox that the configuration describes."""
+    directory = config.state.directory
     return Inbox(
         folders.inbox,
         **config.watch.model_dump(),
         max_size_bytes=config.intake.max_size_mib << 20,
         accepted_mime_types=config.api.mime_types,
         user_of=occupancy.user_of,
+        notes=Notes(partial(read_unfinished, directory), partial(write_unfinished, directory)),
     )
 
 

@@ -59,6 +59,7 @@ class Event(StrEnum):
     UPLOAD_UNCERTAIN = "upload_uncertain"
     UPLOAD_DISCARDED = "upload_discarded"
     RECORDING_CHANGED = "recording_changed"
+    RECORDING_DOUBTFUL = "recording_doubtful"
     RECORDING_OPEN = "recording_open"
     UPLOADED = "uploaded"
     PENDING = "pending"

@@ -1,28 +1,29 @@
-"""WebM and Matroska (RFC 8794, RFC 9559): the elements before the first cluster."""
+"""WebM and Matroska (RFC 8794, RFC 9559): the elements before the first cluster, and how the file ends."""
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
 from dataclasses import dataclass
 
-from invox_watcher.audio._info import HINT_VIDEO, AudioInfo, Completeness, refused, seconds, uploadable
+from invox_watcher.audio._clusters import Ending, clusters_ending
+from invox_watcher.audio._elements import Element, children, element
+from invox_watcher.audio._info import (
+    HINT_CONVERT,
+    HINT_VIDEO,
+    AudioInfo,
+    Completeness,
+    refused,
+    seconds,
+    uploadable,
+)
 from invox_watcher.audio._reader import Reader, big
 
 _EBML, _DOC_TYPE, _SEGMENT, _CLUSTER = 0x1A45DFA3, 0x4282, 0x18538067, 0x1F43B675
 _INFO, _TIMESTAMP_SCALE, _DURATION = 0x1549A966, 0x2AD7B1, 0x4489
 _TRACKS, _TRACK_ENTRY, _TRACK_TYPE, _CODEC_ID = 0x1654AE6B, 0xAE, 0x83, 0x86
 _VIDEO = 1
-_MAX_CHILDREN = 100
 _DOC_TYPES = {"webm": "WebM", "matroska": "Matroska"}
 _CODECS = {"OPUS": "Opus", "VORBIS": "Vorbis"}
-
-
-@dataclass(frozen=True)
-class _Element:
-    id: int
-    start: int
-    size: int | None  # None: up to the end of the enclosing element
 
 
 @dataclass
@@ -33,87 +34,80 @@ class _Segment:
     duration: float | None = None
     codec: str = ""
     has_video: bool = False
+    first_cluster: Element | None = None
 
 
 def read_ebml(reader: Reader, _head: bytes) -> AudioInfo | None:
     """WebM with its codec, Matroska or video, or None."""
-    ebml = _element(reader, 0)
+    ebml = element(reader, 0)
     if ebml is None or ebml.id != _EBML or ebml.size is None:
         return None
-    outer = _element(reader, ebml.start + ebml.size)
+    outer = element(reader, ebml.start + ebml.size)
     if outer is None:
         return uploadable("WebM", "webm", Completeness.UNFINISHED)
-    doc_type = _text(reader, next((e for e in _children(reader, ebml) if e.id == _DOC_TYPE), None))
+    doc_type = _text(reader, next((e for e in children(reader, ebml) if e.id == _DOC_TYPE), None))
     name = _DOC_TYPES.get(doc_type, "EBML data")
     segment = _Segment()
     if outer.id == _SEGMENT:
         _read_segment(reader, outer, segment)
-    duration = None if segment.duration is None else seconds(segment.duration * segment.timestamp_scale, 1e9)
-    completeness = _completeness(reader, outer)
-    if segment.has_video:
-        return refused(f"{name} video", HINT_VIDEO, completeness, duration_seconds=duration)
+    # Zero is what writers have there until they have finished.
+    duration = seconds(segment.duration * segment.timestamp_scale, 1e9) if segment.duration else None
+    completeness, ending = _completeness(reader, outer, segment)
+    if duration is None and ending is not None and ending.length:
+        duration = seconds(ending.length * segment.timestamp_scale, 1e9)
     label = f"{name} ({segment.codec})" if segment.codec else name
+    if segment.has_video:
+        return refused(f"{name} video", HINT_VIDEO, completeness, duration_seconds=duration, decodable=True)
     if doc_type != "webm":
-        return refused(label, completeness=completeness, duration_seconds=duration)
-    declared_bytes = outer.start + outer.size if outer.size else None
-    return uploadable(label, "webm", completeness, duration_seconds=duration, declared_bytes=declared_bytes)
+        return refused(
+            label,
+            HINT_CONVERT,
+            completeness,
+            duration_seconds=duration,
+            decodable=segment.first_cluster is not None,
+        )
+    return uploadable(
+        label,
+        "webm",
+        completeness,
+        duration_seconds=duration,
+        declared_bytes=outer.start + outer.size if outer.size else None,
+        decodable=segment.first_cluster is not None
+        and (completeness is Completeness.UNFINISHED or (ending is not None and ending.whole is None)),
+    )
 
 
-def _completeness(reader: Reader, segment: _Element) -> Completeness:
-    if segment.size is None:  # streamed; also the placeholder until a writer has finished
-        return Completeness.UNKNOWN
-    if segment.size == 0 or segment.start + segment.size > reader.size:
-        return Completeness.UNFINISHED
-    return Completeness.WHOLE
+def _completeness(reader: Reader, outer: Element, segment: _Segment) -> tuple[Completeness, Ending | None]:
+    """Whether the segment is complete; and its ending, if it had to be read since no size is declared."""
+    if outer.size is None:  # streamed; also the placeholder until a writer has finished
+        first = segment.first_cluster
+        ending = clusters_ending(reader, first.start) if first else None
+        cut = ending is not None and ending.whole is False
+        return Completeness.UNFINISHED if cut else Completeness.UNKNOWN, ending
+    if outer.size == 0 or outer.start + outer.size > reader.size:
+        return Completeness.UNFINISHED, None
+    return Completeness.WHOLE, None
 
 
-def _element(reader: Reader, offset: int) -> _Element | None:
-    """The element at `offset`: its id with the length marker, its size without it."""
-    header = reader.at(offset, 12)
-    id_length = _vint_length(header, 0)
-    size_length = _vint_length(header, id_length)
-    if id_length > 4 or size_length > 8 or len(header) < id_length + size_length:
-        return None
-    size = big(header, id_length, size_length) & (1 << 7 * size_length) - 1
-    unknown = size == (1 << 7 * size_length) - 1
-    return _Element(big(header, 0, id_length), offset + id_length + size_length, None if unknown else size)
-
-
-def _vint_length(data: bytes, offset: int) -> int:
-    return 9 - big(data, offset, 1).bit_length()
-
-
-def _children(reader: Reader, parent: _Element) -> Iterator[_Element]:
-    offset = parent.start
-    end = reader.size if parent.size is None else parent.start + parent.size
-    for _ in range(_MAX_CHILDREN):
-        child = _element(reader, offset) if offset < end else None
-        if child is None:
+def _read_segment(reader: Reader, outer: Element, segment: _Segment) -> None:
+    for found in children(reader, outer):
+        if found.id == _CLUSTER:
+            segment.first_cluster = found
             return
-        yield child
-        if child.size is None:
-            return
-        offset = child.start + child.size
-
-
-def _read_segment(reader: Reader, outer: _Element, segment: _Segment) -> None:
-    for element in _children(reader, outer):
-        if element.id == _CLUSTER:
-            return
-        if element.id == _INFO:
-            for child in _children(reader, element):
+        if found.id == _INFO:
+            for child in children(reader, found):
                 if child.id == _TIMESTAMP_SCALE:
                     segment.timestamp_scale = big(reader.at(child.start, 8), 0, min(child.size or 0, 8))
                 elif child.id == _DURATION:
                     segment.duration = _float(reader.at(child.start, min(child.size or 0, 8)))
-        elif element.id == _TRACKS:
-            for entry in _children(reader, element):
+        elif found.id == _TRACKS:
+            for entry in children(reader, found):
                 if entry.id == _TRACK_ENTRY:
                     _read_track(reader, entry, segment)
 
 
-def _read_track(reader: Reader, entry: _Element, segment: _Segment) -> None:
-    for child in _children(reader, entry):
+def _read_track(reader: Reader, entry: Element, segment: _Segment) -> None:
+    for child in children(reader, entry):
         if child.id == _TRACK_TYPE:
             segment.has_video = segment.has_video or reader.at(child.start, 1) == bytes([_VIDEO])
         elif child.id == _CODEC_ID and not segment.codec:
@@ -121,10 +115,10 @@ def _read_track(reader: Reader, entry: _Element, segment: _Segment) -> None:
             segment.codec = _CODECS.get(codec, codec)
 
 
-def _text(reader: Reader, element: _Element | None) -> str:
-    if element is None:
+def _text(reader: Reader, found: Element | None) -> str:
+    if found is None:
         return ""
-    data = reader.at(element.start, min(element.size or 0, 32)).partition(b"\0")[0]
+    data = reader.at(found.start, min(found.size or 0, 32)).partition(b"\0")[0]
     return "".join(c for c in data.decode("ascii", "ignore") if c.isprintable())
 
 

@@ -50,12 +50,16 @@ def read_flac(reader: Reader, head: bytes) -> AudioInfo | None:
             duration_seconds=seconds(stream.total_samples, stream.sample_rate),
         )
     last = _last_frame(reader, stream, frames_start)
-    samples = stream.total_samples or (last.end_sample if last else None)
+    completeness = _completeness(stream, last)
+    samples = stream.total_samples or None
+    if samples is None and last is not None:
+        samples = last.end_sample - _first_sample(reader, stream, frames_start)
     return uploadable(
         "FLAC",
         "flac",
-        _completeness(stream, last),
+        completeness,
         duration_seconds=None if samples is None else seconds(samples, stream.sample_rate),
+        decodable=completeness is Completeness.UNFINISHED,
     )
 
 
@@ -77,7 +81,7 @@ def _frames_start(reader: Reader, offset: int) -> int | None:
 
 
 def _completeness(stream: _StreamInfo, last: _LastFrame | None) -> Completeness:
-    if stream.total_samples == 0 or last is None or last.end_sample > stream.total_samples:
+    if last is None or 0 < stream.total_samples < last.end_sample:
         return Completeness.UNKNOWN
     if last.end_sample < stream.total_samples:
         return Completeness.UNFINISHED
@@ -85,8 +89,12 @@ def _completeness(stream: _StreamInfo, last: _LastFrame | None) -> Completeness:
     # (If that CRC's last byte is zero, in one file of 256, the file looks complete one byte too early.)
     values = list(_crc16.steps(last.data))
     if values[-1] == 0:
-        return Completeness.WHOLE
-    return Completeness.UNKNOWN if 0 in values[8:] else Completeness.UNFINISHED
+        return Completeness.WHOLE if stream.total_samples else Completeness.UNKNOWN
+    if 0 not in values[8:]:
+        return Completeness.UNFINISHED
+    behind = last.data[8 + values[8:].index(0) + 1 :]
+    next_one_begins = not stream.total_samples and len(behind) < 16 and behind[:1] == b"\xff"
+    return Completeness.UNFINISHED if next_one_begins else Completeness.UNKNOWN
 
 
 def _last_frame(reader: Reader, stream: _StreamInfo, frames_start: int) -> _LastFrame | None:
@@ -100,18 +108,24 @@ def _last_frame(reader: Reader, stream: _StreamInfo, frames_start: int) -> _Last
         header = tail[match.start() : match.start() + 16]
         # All frames agree on the blocking strategy, the sample rate and the depth.
         if _agreed_bits(header) == _agreed_bits(first):
-            end_sample = _frame_end_sample(header, stream)
-            if end_sample is not None:
-                return _LastFrame(tail[match.start() :], end_sample)
+            samples = _frame_samples(header, stream)
+            if samples is not None:
+                return _LastFrame(tail[match.start() :], samples.stop)
     return None
+
+
+def _first_sample(reader: Reader, stream: _StreamInfo, frames_start: int) -> int:
+    """The number of the first sample: not zero if the stream was cut out of a longer one."""
+    samples = _frame_samples(reader.at(frames_start, 16), stream)
+    return samples.start if samples else 0
 
 
 def _agreed_bits(header: bytes) -> tuple[int, int, int]:
     return big(header, 1, 1), big(header, 2, 1) & 0x0F, big(header, 3, 1) & 0x0F
 
 
-def _frame_end_sample(header: bytes, stream: _StreamInfo) -> int | None:
-    """The number of the sample after this frame; None if this is not a frame header (RFC 9639, 9.1)."""
+def _frame_samples(header: bytes, stream: _StreamInfo) -> range | None:
+    """The numbers of this frame's samples; None if this is not a frame header (RFC 9639, 9.1)."""
     size_code, rate_code = big(header, 2, 1) >> 4, big(header, 2, 1) & 0x0F
     leading_ones = 8 - (big(header, 4, 1) ^ 0xFF).bit_length()
     if size_code == 0 or leading_ones in (1, 8):
@@ -124,7 +138,8 @@ def _frame_end_sample(header: bytes, stream: _StreamInfo) -> int | None:
     if offset >= len(header) or _crc8(header[:offset]) != header[offset]:
         return None
     variable_block_size = header[1] & 1
-    return (number if variable_block_size else number * stream.block_size) + samples
+    first = number if variable_block_size else number * stream.block_size
+    return range(first, first + samples)
 
 
 def _block_size(header: bytes, offset: int, code: int) -> tuple[int, int]:

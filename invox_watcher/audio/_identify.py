@@ -14,8 +14,17 @@ from typing import BinaryIO
 
 from invox_watcher.audio._ebml import read_ebml
 from invox_watcher.audio._flac import read_flac
-from invox_watcher.audio._info import HINT_NOT_AUDIO, AudioInfo, Completeness, not_audio
-from invox_watcher.audio._magic import read_beginning, read_magic, read_text, read_zeros
+from invox_watcher.audio._foreign import read_foreign
+from invox_watcher.audio._id3 import audio_start
+from invox_watcher.audio._info import HINT_CONVERT, HINT_NOT_AUDIO, AudioInfo, Completeness, not_audio
+from invox_watcher.audio._magic import (
+    read_ac3,
+    read_beginning,
+    read_magic,
+    read_text,
+    read_transport_stream,
+    read_zeros,
+)
 from invox_watcher.audio._mp4 import read_mp4
 from invox_watcher.audio._mpeg import read_mpeg
 from invox_watcher.audio._ogg import read_ogg
@@ -29,12 +38,17 @@ _READERS = (
     read_ogg,
     read_ebml,
     read_mp4,
+    read_foreign,
     read_magic,
+    read_transport_stream,
+    read_ac3,
     read_mpeg,
     read_zeros,
     read_beginning,
     read_text,
 )
+# Those that do not know of ID3v2 tags themselves.
+_CONTAINERS = (read_wave, read_ogg, read_ebml, read_mp4)
 _HEAD_BYTES = 4096
 _TAIL_BYTES = 512
 # Samples are never zero for that long, except in silence made by a computer.
@@ -62,12 +76,33 @@ def identify(file: BinaryIO, size_bytes: int) -> AudioInfo:
         head = reader.at(0, _HEAD_BYTES)
         if not head:
             return not_audio("empty file", "The file is empty. Record it or copy it again.")
+        tag_bytes = audio_start(reader, head)
+        if tag_bytes and (info := _behind_tag(reader, tag_bytes)) is not None:
+            return info
         for read in _READERS:
             if (info := read(reader, head)) is not None:
                 return _doubt_zeros(reader, info)
     except BudgetSpentError:
         return not_audio("endless header", HINT_NOT_AUDIO)
     return not_audio("unknown data", HINT_NOT_AUDIO)
+
+
+def _behind_tag(reader: Reader, tag_bytes: int) -> AudioInfo | None:
+    """A container behind an ID3v2 tag, which belongs to MP3; None if there is none."""
+    inside = reader.after(tag_bytes)
+    head = inside.at(0, _HEAD_BYTES)
+    for read in _CONTAINERS:
+        if (info := read(inside, head)) is not None:
+            info = _doubt_zeros(inside, info)
+            declared = None if info.declared_bytes is None else info.declared_bytes + tag_bytes
+            info = replace(info, declared_bytes=declared, sound_start=info.sound_start + tag_bytes)
+            if not info.is_audio:
+                return info
+            if read is read_mp4 and info.container is not None:  # positions in it don't count the tag
+                name = f"{info.format} behind an ID3 tag"
+                return replace(info, format=name, container=None, hint=HINT_CONVERT, decodable=True)
+            return replace(info, decodable=True, remark=info.remark or "an ID3 tag stands before it")
+    return None
 
 
 def mime_type(container: str, accepted: Sequence[str]) -> str | None:

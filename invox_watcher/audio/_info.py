@@ -8,6 +8,10 @@ from enum import StrEnum
 HINT_UNFINISHED = "The file is incomplete according to its header. Copy or export it from the recorder again."
 HINT_CONVERT = "Convert it to WAV, MP3, M4A or FLAC and copy the result to the inbox."
 HINT_VIDEO = "Save only its audio track, as WAV, MP3 or M4A, and copy that to the inbox."
+HINT_HEADER = (
+    "Its header is damaged. Open it in an audio editor, save it again as WAV, and copy that to the inbox."
+)
+HINT_PROTECTED = "Save it without protection, as WAV, MP3 or M4A, and copy that to the inbox."
 HINT_DICTATION = "Export it from the dictation device or its software as WAV or MP3."
 HINT_NOT_AUDIO = "This is not an audio recording. Copy the recording itself to the inbox."
 
@@ -33,7 +37,15 @@ class AudioInfo:
     declared_bytes: int | None  # the file's length according to its header
     is_audio: bool
     hint: str  # what to do if it can't be transcribed; empty if nothing is wrong
-    decodable: bool = False  # a decoder can make an acceptable recording of it, although it is none itself
+    # A decoder may make an acceptable recording of it: the API does not take it, or its header misleads.
+    decodable: bool = False
+    # Its header is as a writer leaves it until it has finished: it may still be recording.
+    unclosed: bool = False
+    # What is odd about a recording that is taken all the same, for the log; empty if nothing is.
+    remark: str = ""
+    # If its beginning misleads decoders: they should get these bytes, then the file from `sound_start` on.
+    sound_header: bytes = b""
+    sound_start: int = 0
 
 
 def uploadable(
@@ -43,6 +55,9 @@ def uploadable(
     *,
     duration_seconds: float | None = None,
     declared_bytes: int | None = None,
+    decodable: bool = False,
+    unclosed: bool = False,
+    remark: str = "",
 ) -> AudioInfo:
     """A recording in a container that the API accepts."""
     return AudioInfo(
@@ -53,6 +68,9 @@ def uploadable(
         declared_bytes=declared_bytes,
         is_audio=True,
         hint=HINT_UNFINISHED if completeness is Completeness.UNFINISHED else "",
+        decodable=decodable,
+        unclosed=unclosed,
+        remark=remark,
     )
 
 
@@ -62,10 +80,12 @@ def refused(
     completeness: Completeness = Completeness.UNKNOWN,
     *,
     duration_seconds: float | None = None,
+    declared_bytes: int | None = None,
+    decodable: bool = False,
 ) -> AudioInfo:
     """Audio or video in a format that the API does not accept."""
-    decodable = hint in (HINT_CONVERT, HINT_DICTATION, HINT_VIDEO)
-    return AudioInfo(format, None, _plausible(duration_seconds), completeness, None, True, hint, decodable)
+    seconds = _plausible(duration_seconds)
+    return AudioInfo(format, None, seconds, completeness, declared_bytes, True, hint, decodable)
 
 
 def not_audio(

@@ -8,6 +8,7 @@ from invox_watcher.audio._info import (
     HINT_CONVERT,
     HINT_DICTATION,
     HINT_NOT_AUDIO,
+    HINT_PROTECTED,
     HINT_UNFINISHED,
     HINT_VIDEO,
     AudioInfo,
@@ -25,24 +26,41 @@ class _Magic:
     offset: int = 0
     hint: str = HINT_NOT_AUDIO
     opening: bytes = b""  # of the container around it
+    decodable: bool = False
+
+
+def _sound(format: str, magic: bytes, offset: int = 0, opening: bytes = b"") -> _Magic:
+    """A format of sound that a decoder reads."""
+    return _Magic(format, magic, offset, HINT_CONVERT, opening, decodable=True)
 
 
 _MAGICS = (
-    _Magic("AMR-WB", b"#!AMR-WB\n", hint=HINT_CONVERT),  # RFC 4867, section 5
-    _Magic("AMR", b"#!AMR", hint=HINT_CONVERT),
-    _Magic("AIFF", b"AIFF", 8, HINT_CONVERT, b"FORM"),
-    _Magic("AIFC", b"AIFC", 8, HINT_CONVERT, b"FORM"),
-    _Magic("CAF", b"caff", hint=HINT_CONVERT),
-    _Magic("AU", b".snd", hint=HINT_CONVERT),
-    _Magic("RealAudio", b".ra\xfd", hint=HINT_CONVERT),
-    _Magic("RealMedia", b".RMF", hint=HINT_CONVERT),
-    _Magic("Wave64", b"riff\x2e\x91\xcf\x11", hint=HINT_CONVERT),
-    _Magic("big-endian WAV", b"RIFX", hint=HINT_CONVERT),
+    _sound("QCP (QCELP or EVRC)", b"QLCM", 8, b"RIFF"),
+    _sound("RealAudio", b".ra\xfd"),
+    _sound("RealMedia", b".RMF"),
+    _sound("Creative Voice", b"Creative Voice File\x1a"),
+    _sound("NIST SPHERE", b"NIST_1A\n"),
+    _sound("8SVX", b"8SVX", 8, b"FORM"),
+    _sound("iLBC", b"#!iLBC"),
+    _sound("ATRAC (OMA)", b"ea3\x03"),
+    _sound("ATRAC (OMA)", b"EA3\x01"),
+    _sound("Musepack", b"MPCK"),
+    _sound("Musepack", b"MP+\x07"),
+    _sound("Shorten", b"ajkg"),
+    _sound("TAK", b"tBaK"),
+    _sound("DTS", b"\x7f\xfe\x80\x01"),
+    _sound("DSD", b"DSD \x1c\0\0\0"),
+    _Magic("Sony DVF or MSV", b"MS_VOICE", hint=HINT_DICTATION),
+    _Magic("EVRC", b"#!EVRC", hint=HINT_CONVERT),
+    _Magic("SMV", b"#!SMV", hint=HINT_CONVERT),
+    _Magic("OptimFROG", b"OFR \x0c\0\0\0", hint=HINT_CONVERT),
+    _Magic("OptimFROG", b"OFR \x0f\0\0\0", hint=HINT_CONVERT),
+    _Magic("Audible", b"\x57\x90\x75\x36", 4, HINT_PROTECTED),
     _Magic("MIDI", b"MThd", hint="It contains notes, not sound. Copy the recording itself to the inbox."),
-    _Magic("DS2 (encrypted)", b"\x03enc", hint=HINT_DICTATION),
-    _Magic("AVI video", b"AVI ", 8, HINT_VIDEO, b"RIFF"),
-    _Magic("Flash video", b"FLV\x01", hint=HINT_VIDEO),
-    _Magic("MPEG video", b"\0\0\x01\xba", hint=HINT_VIDEO),
+    _Magic("DS2 (encrypted)", b"\x03enc", hint=HINT_DICTATION, decodable=True),
+    _Magic("AVI video", b"AVI ", 8, HINT_VIDEO, b"RIFF", decodable=True),
+    _Magic("Flash video", b"FLV\x01", hint=HINT_VIDEO, decodable=True),
+    _Magic("MPEG video", b"\0\0\x01\xba", hint=HINT_VIDEO, decodable=True),
     _Magic("WebP image", b"WEBP", 8, opening=b"RIFF"),
     _Magic("PDF document", b"%PDF-"),
     _Magic("JPEG image", b"\xff\xd8\xff"),
@@ -61,10 +79,6 @@ _MAGICS = (
     _Magic("Linux program", b"\x7fELF"),
     _Magic("Windows program", b"MZ"),
 )
-# ASF, with the identifier of the stream type in its header (ASF specification, sections 10.1 and 10.4).
-_ASF = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
-_ASF_VIDEO = bytes.fromhex("c0ef19bc4d5bcf11a8fd00805f5c442b")
-_DICTATION = {b"dss": "DSS", b"ds2": "DS2"}
 # The first bytes of every audio format, for files that contain no more than these yet.
 _AUDIO_BEGINNINGS = (
     *(
@@ -75,8 +89,14 @@ _AUDIO_BEGINNINGS = (
         b"fLaC",
         b"OggS",
         b"\x1a\x45\xdf\xa3",
+        b"RIFX",
         b"FORM",
-        _ASF,
+        bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c"),  # ASF
+        b"#!AMR",
+        b"caff",
+        b".snd",
+        b"riff\x2e\x91\xcf\x11",
+        b"wvpk",
         b"\x02dss",
         b"\x03ds2",
     ),
@@ -84,6 +104,7 @@ _AUDIO_BEGINNINGS = (
     *(magic.magic for magic in _MAGICS if magic.hint == HINT_CONVERT and magic.offset == 0),
 )
 _BEGINNING_BYTES = 12
+_AC3_KBITS = (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512, 576, 640)
 _TEXT_CONTROLS = frozenset(b"\t\n\r\f")
 _HTML = ("<!doctype html", "<html")
 _BYTE_ORDER_MARKS = {b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}
@@ -91,16 +112,41 @@ _BYTE_ORDER_MARKS = {b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}
 
 def read_magic(_reader: Reader, head: bytes) -> AudioInfo | None:
     """A format with a fixed signature at a fixed position, or None."""
-    if head.startswith(_ASF):
-        return refused("WMV video", HINT_VIDEO) if _ASF_VIDEO in head else refused("WMA")
-    # The first byte is the header's length in blocks of 512 bytes; 2, 3, 6 and 7 have been seen.
-    if head[1:4] in _DICTATION and 0 < head[0] < 16:
-        return refused(_DICTATION[head[1:4]], HINT_DICTATION)
     for magic in _MAGICS:
         if head.startswith(magic.magic, magic.offset) and head.startswith(magic.opening):
             is_sound = magic.hint != HINT_NOT_AUDIO
-            return refused(magic.format, magic.hint) if is_sound else not_audio(magic.format)
+            if is_sound:
+                return refused(magic.format, magic.hint, decodable=magic.decodable)
+            return not_audio(magic.format)
     return None
+
+
+def read_transport_stream(reader: Reader, head: bytes) -> AudioInfo | None:
+    """An MPEG transport stream (ISO/IEC 13818-1, 2.4.3), also with the timestamps of M2TS; or None."""
+    for length, offset in ((188, 0), (192, 4)):
+        if all(head[offset + length * number : offset + length * number + 1] == b"G" for number in range(5)):
+            cut = reader.size % length != 0
+            completeness = Completeness.UNFINISHED if cut else Completeness.UNKNOWN
+            return refused("MPEG transport stream", HINT_CONVERT, completeness, decodable=True)
+    return None
+
+
+def read_ac3(_reader: Reader, head: bytes) -> AudioInfo | None:
+    """AC-3 or E-AC-3 (ATSC A/52), by two frames in a row; or None."""
+    if head[:2] != b"\x0b\x77" or len(head) < 6:
+        return None
+    enhanced = head[5] >> 3 > 10
+    if enhanced:
+        frame_bytes = ((head[2] & 7) << 8 | head[3]) * 2 + 2
+    else:
+        rate, code = head[4] >> 6, head[4] & 63
+        if rate == 3 or code >= 2 * len(_AC3_KBITS):
+            return None
+        kbits = _AC3_KBITS[code // 2]
+        frame_bytes = 2 * (kbits * 2, kbits * 96000 // 44100 + code % 2, kbits * 3)[rate]
+    if head[frame_bytes : frame_bytes + 2] != b"\x0b\x77" and frame_bytes + 2 <= len(head):
+        return None
+    return refused("E-AC-3" if enhanced else "AC-3", HINT_CONVERT, decodable=True)
 
 
 def read_zeros(_reader: Reader, head: bytes) -> AudioInfo | None:

@@ -135,6 +135,8 @@ def _opened(path: Path, config: Config) -> Iterator[_Recording]:
             )
         if info.completeness is Completeness.UNFINISHED:
             print("Note: the file is incomplete according to its header.", file=sys.stderr)
+        elif info.remark:
+            print(f"Note: {info.remark}.", file=sys.stderr)
         yield _Recording(path, file, size_bytes, info, kind)
 
 

@@ -310,7 +310,9 @@ class _Examination:
         if found.refusal is not None:
             return self._refused(found, found.refusal, how)
         length = "unknown length" if found.duration_seconds is None else f"{found.duration_seconds:.1f} s"
-        return Step("content", Verdict.TAKEN, f"{found.format}, {length}, sent as {found.mime_type}: {how}.")
+        odd = f" Note: {found.remark}." if found.remark else ""
+        says = f"{found.format}, {length}, sent as {found.mime_type}: {how}.{odd}"
+        return Step("content", Verdict.TAKEN, says)
 
     def _refused(self, found: Candidate, refusal: Reason, how: str) -> Step:
         target = None if found.remedy is Remedy.NONE else target_for(self._config.api.mime_types)
@@ -361,6 +363,9 @@ class _Examination:
             hint = "Find the process with `fuser -v`."
             return Step("content", Verdict.LATER, "A process has it open for writing.", hint)
         given_up = self._judge(fd, patient=True, local=False).candidate
+        if given_up and given_up.refusal is None:
+            says = f"It is {judgement.reason}. After {watch.patience_seconds:g} s without a change "
+            return Step("content", Verdict.LATER, f"{says}(watch.patience_seconds) it is taken as it is.", "")
         code = given_up.refusal.code if given_up and given_up.refusal else "truncated"
         hint = given_up.refusal.hint if given_up and given_up.refusal else ""
         says = f"It is {judgement.reason}. After {watch.patience_seconds:g} s without a change "

@@ -14,7 +14,14 @@ from invox_watcher.files.folders import APART_HINT, Deletion, Folders, NameTaken
 from invox_watcher.files.marks import MARK_FILE, open_folder
 from invox_watcher.files.names import ERROR_SUFFIX, numbered_folders, output_path, unused
 from invox_watcher.files.occupancy import Occupancy, check_state_directory
-from invox_watcher.files.state_directory import LOCK_FILE, names_key, prepare_state, unusable
+from invox_watcher.files.state_directory import (
+    LOCK_FILE,
+    names_key,
+    prepare_state,
+    read_unfinished,
+    unusable,
+    write_unfinished,
+)
 
 __all__ = [
     "APART_HINT",
@@ -35,6 +42,8 @@ __all__ = [
     "open_folder",
     "output_path",
     "prepare_state",
+    "read_unfinished",
     "unusable",
     "unused",
+    "write_unfinished",
 ]

@@ -18,6 +18,7 @@ from invox_watcher.host import mount_of
 LOCK_FILE = "lock"
 _NAMES_KEY_FILE, _NAMES_KEY_BYTES = "names.key", 32
 _INSTANCE_FILE = "instance.json"
+_UNFINISHED_FILE = "unfinished.json"
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,27 @@ def write_instance(directory: Path, instance: Instance) -> None:
         }
         content = json.dumps(fields, indent=2) + "\n"
         replace_durably(directory / _INSTANCE_FILE, content.encode(), 0o600)
+
+
+def read_unfinished(directory: Path) -> bytes:
+    """What `write_unfinished` wrote; nothing if it never did.
+
+    Raises:
+        OSError: it can't be read.
+    """
+    try:
+        return (directory / _UNFINISHED_FILE).read_bytes()
+    except FileNotFoundError:
+        return b""
+
+
+def write_unfinished(directory: Path, content: bytes) -> None:
+    """Note in the state directory which files of the inbox are incomplete.
+
+    Raises:
+        OSError: it can't be written.
+    """
+    replace_durably(directory / _UNFINISHED_FILE, content, 0o600)
 
 
 def object_from(content: bytes) -> Mapping[str, Any]:

@@ -24,6 +24,7 @@ from invox_watcher.heartbeat import beat
 from invox_watcher.host import Place, open_root
 from invox_watcher.inbox.inotify import Hint
 from invox_watcher.inbox.monitor import Mode, Watch
+from invox_watcher.inbox.notes import Notes
 from invox_watcher.inbox.reports import Reports, cause_of
 from invox_watcher.inbox.screening import Candidate, Judgement, Outcome, ScreeningRules, judge
 from invox_watcher.inbox.stability import Evidence, Snapshot, Stage, Tracker, Waits
@@ -76,7 +77,8 @@ class Inbox:
     `mode` is `auto` (poll network and FUSE mounts, watch others), `native` or `polling`. A file is offered
     when it has been unchanged for as long as the evidence of its completeness demands (`stability.Waits`);
     an incomplete file is refused once it has been unchanged for `patience_seconds`. `user_of` names the other
-    instance that uses a folder, given by a descriptor; nothing is taken from there.
+    instance that uses a folder, given by a descriptor; nothing is taken from there. `notes` carry over from
+    process to process for how long incomplete files have been unchanged.
     """
 
     def __init__(
@@ -95,6 +97,7 @@ class Inbox:
         max_size_bytes: int,
         accepted_mime_types: Sequence[str],
         user_of: Callable[[int], str | None] = lambda _folder: None,
+        notes: Notes | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._root = os.path.abspath(root)
@@ -103,6 +106,7 @@ class Inbox:
         self._polling_seconds = polling_seconds
         self._clock = clock
         self._user_of = user_of
+        self._notes = notes or Notes(bytes, lambda _content: None)
         self._names = Filter(ignore)
         waits = Waits(grace_seconds, settle_seconds, unproven_seconds, patience_seconds)
         self._rules = ScreeningRules(max_size_bytes, tuple(accepted_mime_types), waits)
@@ -173,6 +177,7 @@ class Inbox:
             self._follow_hints(root_fd, stop)
             self._check_due(root_fd, take, stop)
             self._watch.judge_silence(self._clock())
+            self._notes.save()
         except _InboxUnavailableError as unavailable:
             self._note_unavailable(unavailable.error)
         finally:
@@ -277,6 +282,7 @@ class Inbox:
             self._tracker.check_now(path, now)
         self._tracker.retry_errors(now)
         self._reports.keep(seen | self._tracker.paths())
+        self._notes.keep(self._tracker.snapshots())
         self._watch.rescanned(new, now)
         self._accepting = True
         self._scans += 1
@@ -305,8 +311,8 @@ class Inbox:
         if not stat.S_ISREG(status.st_mode):
             self._reports.skipped(path, kind_of(status.st_mode))
             return False
-        best = self._best_evidence(status.st_dev)
-        return self._tracker.see(path, Snapshot.of(status), self._clock(), best=best)
+        best, snapshot, now = self._best_evidence(status.st_dev), Snapshot.of(status), self._clock()
+        return self._tracker.see(path, snapshot, now, best=best, since=self._notes.since(snapshot, now))
 
     def _best_evidence(self, device: int) -> Evidence:
         return Evidence.PROVEN if self._watch.sees_every_writer(device) else Evidence.LIKELY
@@ -397,6 +403,8 @@ class Inbox:
             self._offer(judgement.candidate, take)
         elif judgement.outcome is Outcome.UNFINISHED:
             self._tracker.hold_unfinished(path)
+            if (looks := self._tracker.quiet_since(path)) is not None:
+                self._notes.add(*looks)
             self._reports.unfinished(path, judgement.reason)
         else:
             if judgement.outcome is Outcome.OPEN:
@@ -425,6 +433,8 @@ class Inbox:
             self._reports.not_taken(path, error)
         else:
             if taken:
+                if candidate.remark:
+                    log.warning(Event.RECORDING_DOUBTFUL, recording=path, reason=candidate.remark)
                 self._forget(path)
             else:
                 self._accepting = False

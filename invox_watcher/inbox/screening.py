@@ -30,6 +30,7 @@ class Candidate:
     refusal: Reason | None
     remedy: Remedy = Remedy.NONE  # what a decoder can do for it
     evidence: Evidence = Evidence.UNPROVEN  # that it is complete
+    remark: str = ""  # what is odd about it, for the log
     waited_seconds: float = field(default=0.0, compare=False)  # since it was first seen
 
 
@@ -120,6 +121,8 @@ def judge(path: str, fd: int, rules: ScreeningRules, *, unchanged_seconds: float
             info.hint or "Copy it from the device again.",
         )
         return _unfinished(asked, unfinished, info=info, reason="incomplete")
+    if info.unclosed and asked.writer is Writer.UNKNOWN and not asked.patient:
+        return _wait_patiently(asked, "incomplete: its header was not completed")
     return _judge_complete(asked, fd, info, rules)
 
 
@@ -134,8 +137,9 @@ def _judge_complete(asked: _Question, fd: int, info: AudioInfo, rules: Screening
     wait_seconds = max(rules.waits.of(evidence), rules.waits.of(Evidence.LIKELY) if refusal else 0)
     if asked.unchanged_seconds < wait_seconds:
         return _settling(wait_seconds, evidence, why)
+    sent_as = mime_type if refusal is None else None
     return _ready(
-        asked, info=info, mime_type=mime_type, refusal=refusal, remedy=remedy, evidence=evidence, why=why
+        asked, info=info, mime_type=sent_as, refusal=refusal, remedy=remedy, evidence=evidence, why=why
     )
 
 
@@ -182,6 +186,8 @@ def _refuse_unread(status: os.stat_result, rules: ScreeningRules) -> Reason | No
 
 
 def _refuse_read(info: AudioInfo, mime_type: str | None) -> Reason | None:
+    if info.is_audio and info.duration_seconds == 0:
+        return Reason("empty", f"The recording ({info.format}) contains no sound.", "Record it again.")
     if not info.is_audio:
         return Reason("not_audio", f"Not an audio recording: {info.format}.", info.hint)
     if info.container is None:
@@ -211,6 +217,10 @@ def _unfinished(
         can_verify = info is not None and (info.decodable or info.container is not None)
         remedy = Remedy.VERIFY if can_verify else Remedy.NONE
         return _ready(asked, info=info, refusal=refusal, remedy=remedy)
+    return _wait_patiently(asked, reason)
+
+
+def _wait_patiently(asked: _Question, reason: str) -> Judgement:
     if asked.settled:
         return Judgement(Outcome.UNFINISHED, reason=reason)
     return Judgement(Outcome.SETTLING, reason=reason, wait_seconds=asked.waits.of(Evidence.LIKELY))
@@ -235,5 +245,6 @@ def _ready(
         refusal=refusal,
         remedy=remedy,
         evidence=evidence or Evidence.UNPROVEN,
+        remark=info.remark if info and refusal is None else "",
     )
     return Judgement(Outcome.READY, candidate, evidence=evidence, why=why)

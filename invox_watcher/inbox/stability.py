@@ -128,8 +128,18 @@ class Tracker:
         self._order = itertools.count()
         self._held: deque[str] = deque()
 
-    def see(self, path: str, snapshot: Snapshot, now: float, *, best: Evidence = Evidence.LIKELY) -> bool:
+    def see(
+        self,
+        path: str,
+        snapshot: Snapshot,
+        now: float,
+        *,
+        best: Evidence = Evidence.LIKELY,
+        since: float | None = None,
+    ) -> bool:
         """Record a file's current snapshot; True if it was not known before.
+
+        If it was not, it counts as unchanged `since` then; None: from now on.
 
         A new or changed file counts as unchanged from now on, and is due for a check as soon as it can be
         taken with the `best` evidence that its file system allows.
@@ -138,7 +148,7 @@ class Tracker:
         if entry is not None and entry.snapshot == snapshot:
             return False
         if entry is None:
-            self._add(path, snapshot, now)
+            self._add(path, snapshot, now, unchanged_since=now if since is None else since)
         else:
             if entry.stage in (Stage.HELD, Stage.ERROR):
                 entry.first_seen = now  # the time until now was not due to its writer
@@ -207,7 +217,7 @@ class Tracker:
     def mark_error(self, path: str, now: float) -> None:
         """The file, known or not, could not be read or claimed: leave it alone until `retry_errors`."""
         if path not in self._entries:
-            self._add(path, None, now)
+            self._add(path, None, now, unchanged_since=now)
         self._park(path, Stage.ERROR)
 
     def retry_errors(self, now: float) -> None:
@@ -259,6 +269,15 @@ class Tracker:
         """Every file known."""
         return set(self._entries)
 
+    def snapshots(self) -> set[Snapshot]:
+        """What every file looks like that could be opened."""
+        return {entry.snapshot for entry in self._entries.values() if entry.snapshot is not None}
+
+    def quiet_since(self, path: str) -> tuple[Snapshot, float] | None:
+        """What a known file looks like, and since when; None if it could not be opened."""
+        entry = self._entries[path]
+        return None if entry.snapshot is None else (entry.snapshot, entry.quiet_since)
+
     def known_since(self, path: str) -> float:
         """When a known file was first seen."""
         return self._entries[path].known_since
@@ -272,9 +291,14 @@ class Tracker:
         """The number of files at `stage`."""
         return self._stages[stage]
 
-    def _add(self, path: str, snapshot: Snapshot | None, now: float) -> None:
+    def _add(self, path: str, snapshot: Snapshot | None, now: float, *, unchanged_since: float) -> None:
         self._entries[path] = _Entry(
-            snapshot, known_since=now, first_seen=now, quiet_since=now, last_event=now, due=None
+            snapshot,
+            known_since=now,
+            first_seen=now,
+            quiet_since=unchanged_since,
+            last_event=unchanged_since,
+            due=None,
         )
         self._stages[Stage.SETTLING] += 1
 

@@ -5,10 +5,11 @@ PyAV decodes whatever FFmpeg knows; Moonshine's tiny English model, in its wheel
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.util
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,14 @@ _LONGEST_SECONDS = 600
 _WINDOW_SECONDS = 30
 _CUT_SEARCH_SECONDS = 10
 _CUT_FRAME_SECONDS = 0.1
+
+# FFmpeg's names of the containers behind the vendor's MIME types, and of the codecs in those that hold many.
+_FORMATS: Mapping[str, frozenset[str] | None] = {
+    **dict.fromkeys(("wav", "flac", "ogg")),
+    "mp3": frozenset({"mp3", "mp3float"}),
+    "mov,mp4,m4a,3gp,3g2,mj2": frozenset({"aac", "alac", "mp3", "mp3float", "opus", "libopus", "flac"}),
+    "matroska,webm": frozenset({"opus", "libopus", "vorbis"}),
+}
 
 _model_lock = threading.Lock()
 
@@ -115,16 +124,40 @@ def _quiet_place(samples: Samples) -> int:
 
 
 def _decoded(path: Path) -> Iterator[Samples]:
-    """The recording's samples, 16 kHz mono, a frame at a time."""
+    """The recording's samples, 16 kHz mono, a frame at a time: all that can be decoded if it is damaged."""
     import av  # noqa: PLC0415 - optional
 
     resampler = av.AudioResampler(format="flt", layout="mono", rate=_RATE)
     try:
         with av.open(str(path)) as container:
-            if not container.streams.audio:
-                raise UndecodableError("The recording has no audio track.")
-            for frame in container.decode(audio=0):
+            _check_format(container)
+            for frame in _frames(container):
                 yield from (part.to_ndarray()[0] for part in resampler.resample(frame))
             yield from (part.to_ndarray()[0] for part in resampler.resample(None))
     except av.FFmpegError:
         raise UndecodableError("The recording is not audio in a format that can be decoded.") from None
+
+
+def _check_format(container: Any) -> None:
+    """Raises UndecodableError for what is none of the vendor's formats, whatever type it was sent as."""
+    if not container.streams.audio:
+        raise UndecodableError("The recording has no audio track.")
+    codecs = _FORMATS.get(container.format.name, frozenset())
+    if codecs is not None and container.streams.audio[0].codec.name not in codecs:
+        raise UndecodableError("The format of the recording is not supported.")
+
+
+def _frames(container: Any) -> Iterator[Any]:
+    """The frames of the packets that can be decoded, until no more packets can be read."""
+    import av  # noqa: PLC0415 - optional
+
+    packets = container.demux(audio=0)
+    while True:
+        try:
+            packet = next(packets, None)
+        except av.FFmpegError:
+            return
+        if packet is None:
+            return
+        with contextlib.suppress(av.FFmpegError):
+            yield from packet.decode()

@@ -22,11 +22,26 @@ NAMES = (
     *("pcm.wav", "rf64.wav", "piped.wav", "cbr.mp3", "aac.m4a", "fragmented.m4a"),
     *("s16.flac", "opus.ogg", "flac.ogg", "opus.webm", "sound.wma"),
 )
+OTHERS = (
+    *(
+        "gsm.wav",
+        "adpcm.wav",
+        "bwf.wav",
+        "bare.mp3",
+        "vbr.mp3",
+        "tagged.mp3",
+        "voice.3gp",
+        "sound.mov",
+        "piped.flac",
+    ),
+    *("live.webm", "vorbis.ogg", "speex.ogg", "opus.mka", "aac.aac", "layer2.mp2", "sound.aiff", "sound.caf"),
+    *("sound.au", "sound.w64", "sound.ra"),
+)
 
 
 @pytest.fixture(scope="module")
 def samples(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    return make(NAMES, tmp_path_factory.mktemp("audio"))
+    return make((*NAMES, *OTHERS), tmp_path_factory.mktemp("audio"))
 
 
 @pytest.fixture
@@ -38,7 +53,7 @@ def patched(data: bytes, offset: int, new: bytes) -> bytes:
     return data[:offset] + new + data[offset + len(new) :]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(data=st.data())
 def test_damaged_recordings_are_harmless(samples: dict[str, Path], data: st.DataObject) -> None:
     recording = bytearray(samples[data.draw(st.sampled_from(sorted(samples)))].read_bytes())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import wave
 from pathlib import Path
@@ -18,6 +19,11 @@ av = pytest.importorskip("av")
 pytest.importorskip("moonshine_voice")
 
 SUFFIXES = ("wav", "mp3", "m4a", "flac", "ogg", "webm")
+
+
+def make_sound(path: Path) -> None:
+    sound = ("-f", "lavfi", "-i", "sine=frequency=300:sample_rate=16000:duration=2")
+    subprocess.run(["ffmpeg", "-v", "error", "-y", *sound, str(path)], check=True, timeout=60)
 
 
 def seconds_of(path: Path) -> float:
@@ -84,6 +90,25 @@ def test_what_holds_no_audio_is_undecodable(tmp_path: Path) -> None:
     subtitles.write_text("1\n00:00:00,000 --> 00:00:01,000\nno sound\n")
     with pytest.raises(UndecodableError, match="no audio track"):
         recognizer("speech")(subtitles, "")
+
+
+def test_what_can_be_decoded_of_a_damaged_recording_is_recognized(tmp_path: Path) -> None:
+    recording = tmp_path / "part.mp3"
+    convert(speech_samples()[0], recording, start_seconds=0, seconds=9)
+    whole = recording.read_bytes()
+    for damaged in (whole + bytes(20_000), whole[:30_000] + bytes(3000) + whole[33_000:], whole[:-700]):
+        recording.write_bytes(damaged)
+        text = " ".join(segment.text for segment in recognizer("speech")(recording, "")).lower()
+        assert "it was the best of times" in text
+
+
+@pytest.mark.parametrize("suffix", ["aiff", "aac", "mp2"])
+def test_formats_that_the_vendor_does_not_list_are_refused(tmp_path: Path, suffix: str) -> None:
+    """Whatever type they were announced as: what FFmpeg decodes is no measure."""
+    recording = tmp_path / f"part.{suffix}"
+    make_sound(recording)
+    with pytest.raises(UndecodableError, match="not supported"):
+        recognizer("speech")(recording, "")
 
 
 def test_without_the_extra_the_text_says_how_to_install_it(

@@ -27,6 +27,8 @@ SECONDS = {"new": 0.9, "graced": 1.0, "settled": 5.0, "long settled": 30.0, "pat
 CONTENT: dict[str, Callable[[bytes], bytes]] = {
     "complete": lambda wav: wav,
     "streamed": lambda wav: wav[:4] + UNSET + wav[8:40] + UNSET + wav[44:],  # its header declares no size
+    "unclosed": lambda wav: wav[:40] + bytes(4) + wav[44:],  # as a recorder has it until it has finished
+    "header": lambda wav: wav[:40] + bytes(4),  # the button was pressed and let go
     "truncated": lambda wav: wav[:-1000],
     "empty": lambda wav: b"",
     "zeros": lambda wav: bytes(20_000),
@@ -37,7 +39,7 @@ CONTENT: dict[str, Callable[[bytes], bytes]] = {
     ),  # its full size from the start, not yet filled
     "linked": lambda wav: wav,  # under a second name, too
     "letter": lambda wav: b"Dear colleague,\r\n\r\nthank you for sending this patient.",
-    "amr": lambda wav: b"#!AMR\n" + b"\x3c\x91\x17" * 100,
+    "amr": lambda wav: b"#!AMR\n" + b"\x3c".ljust(32, b"\x91") * 100,
     "mp3": lambda wav: b"\xff\xfb\x90\x64".ljust(417, b"\0") * 20,
 }
 
@@ -76,6 +78,14 @@ TABLE = [
     *waits_until("settled", "complete", UNKNOWN, LIKELY),
     *waits_until("long settled", "streamed", UNKNOWN, UNPROVEN),
     *waits_until("long settled", "reserved", UNKNOWN, UNPROVEN),
+    # A header without a length is believed once no process can complete it any more, or after patience.
+    *waits_until("settled", "unclosed", NOBODY, LIKELY),
+    Case("unclosed", UNKNOWN, "graced", SETTLING),
+    Case("unclosed", UNKNOWN, "long settled", UNFINISHED, "incomplete: its header was not completed"),
+    Case("unclosed", UNKNOWN, "patient", READY, "", UNPROVEN),
+    *waits_until("settled", "header", NOBODY, PROVEN, "empty"),
+    Case("header", UNKNOWN, "long settled", UNFINISHED, "incomplete: its header was not completed"),
+    Case("header", UNKNOWN, "patient", READY, "empty", LIKELY),
     # More is to come, until patience ends.
     Case("empty", NOBODY, "new", SETTLING),
     Case("empty", NOBODY, "graced", SETTLING, "empty"),
@@ -162,6 +172,14 @@ def test_a_candidate_says_what_the_file_is(tmp_path: Path, monkeypatch: pytest.M
     assert candidate is not None
     assert (candidate.path, candidate.identity) == ("ward/smith.wav", FileIdentity.of(path.stat()))
     assert (candidate.format, candidate.mime_type) == ("WAV (PCM)", "audio/wav")
+    assert candidate.duration_seconds == pytest.approx(0.5)
+
+
+def test_a_candidate_says_what_is_odd_about_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    case = Case("unclosed", NOBODY, "settled", READY)
+    candidate = judged(tmp_path / "a.wav", case, monkeypatch).candidate
+    assert candidate is not None
+    assert "counts no sound" in candidate.remark
     assert candidate.duration_seconds == pytest.approx(0.5)
 
 
