@@ -24,7 +24,7 @@ from invox_watcher.errors import DecoderError, DiskFullError, RecordingError, St
 from invox_watcher.formats.facts import Facts, Outcome, from_json
 from invox_watcher.heartbeat import beat
 
-__all__ = ["INSTALL", "Allowance", "Decoder", "Facts", "is_installed"]
+__all__ = ["INSTALL", "Allowance", "Beginning", "Decoder", "Facts", "is_installed"]
 
 INSTALL = "pip install 'invox-watcher[formats]'"
 _LIBRARIES = ("av", "pydsscodec")
@@ -47,6 +47,17 @@ _UNDECODABLE_HINT = "Play it: is there sound in it? Convert it to WAV, or export
 def is_installed() -> bool:
     """Whether the extra `formats` is. Imports nothing."""
     return all(importlib.util.find_spec(name) is not None for name in _LIBRARIES)
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """How a recording is to be read whose own beginning misleads: `header`, then what it has from `start`."""
+
+    header: bytes = b""
+    start: int = 0
+
+
+_ITS_OWN = Beginning()
 
 
 @dataclass(frozen=True)
@@ -93,6 +104,7 @@ class Decoder:
         target: BinaryIO,
         container: Literal["flac", "wav"],
         stop: threading.Event,
+        beginning: Beginning = _ITS_OWN,
     ) -> Facts:
         """Decode all of `source`, a file, into `target`, an empty file; beats meanwhile.
 
@@ -106,7 +118,7 @@ class Decoder:
         size_bytes = os.fstat(source.fileno()).st_size
         allowance = self._allowance(size_bytes, self._most_output_bytes)
         os.lseek(source.fileno(), 0, os.SEEK_SET)
-        with self._started(source, target, container, allowance) as process:
+        with self._started(source, target, container, allowance, beginning) as process:
             output = _output_of(process, allowance.wall_seconds, stop)
         return _judged(process.returncode, output)
 
@@ -125,7 +137,12 @@ class Decoder:
 
     @contextmanager
     def _started(
-        self, source: BinaryIO, target: BinaryIO, container: str, allowance: Allowance
+        self,
+        source: BinaryIO,
+        target: BinaryIO,
+        container: str,
+        allowance: Allowance,
+        beginning: Beginning,
     ) -> Iterator[subprocess.Popen[bytes]]:
         passwords = self._passwords_for(source)
         options = {
@@ -133,6 +150,8 @@ class Decoder:
             "memory-bytes": _MEMORY_BYTES,
             "cpu-seconds": allowance.cpu_seconds,
             "output-bytes": allowance.output_bytes,
+            "header": beginning.header.hex(),
+            "start": beginning.start,
             **({} if passwords is None else {"passwords": passwords}),
         }
         arguments = [f"--{name}={value}" for name, value in options.items()]

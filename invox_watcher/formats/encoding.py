@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from array import array
 from typing import Literal, Protocol, cast
 
@@ -23,40 +22,6 @@ class File(Protocol):
     def write(self, data: bytes, /) -> int: ...
     def seek(self, offset: int, whence: int = ..., /) -> int: ...
     def tell(self) -> int: ...
-
-
-class Descriptor:
-    """An open file descriptor as the file object that PyAV wants; remembers why a call failed."""
-
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-        self.error: OSError | None = None
-
-    def read(self, size: int) -> bytes:
-        try:
-            return os.read(self._descriptor, size)
-        except OSError as error:
-            self.error = error
-            raise
-
-    def write(self, data: bytes) -> int:
-        left = memoryview(data)
-        try:
-            while left:
-                left = left[os.write(self._descriptor, left) :]
-        except OSError as error:
-            self.error = error
-            raise
-        return len(data)
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        try:
-            return os.lseek(self._descriptor, offset, whence)
-        except OSError:  # a header can contain any number
-            return -1
-
-    def tell(self) -> int:
-        return os.lseek(self._descriptor, 0, os.SEEK_CUR)
 
 
 class Sink:

@@ -18,9 +18,10 @@ import av
 import av.logging
 
 from invox_watcher.formats import dictation, sound
-from invox_watcher.formats.encoding import Container, Descriptor, Sink
+from invox_watcher.formats.encoding import Container, Sink
 from invox_watcher.formats.facts import Facts, Outcome, to_json
 from invox_watcher.formats.lock import Limits, LockError, die_with_parent, lock
+from invox_watcher.formats.source import Descriptor, Spliced
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -38,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except LockError:
         facts = Facts(Outcome.NOT_LOCKED)
     else:
-        facts = _run(Descriptor(0), Descriptor(1), options.container, passwords)
+        facts = _run(_source(options.header, options.start), Descriptor(1), options.container, passwords)
     Descriptor(2).write(to_json(facts))
     os._exit(0)  # what the interpreter does at its end is not in the lock's list
 
@@ -49,6 +50,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     for name in ("parent", "memory-bytes", "cpu-seconds", "output-bytes"):
         parser.add_argument(f"--{name}", type=int, required=True)
     parser.add_argument("--passwords", type=int, help="a descriptor to read them from")
+    parser.add_argument("--header", type=bytes.fromhex, default=b"", help="read before the recording")
+    parser.add_argument("--start", type=int, default=0, help="where the recording is read from")
     return parser.parse_args(arguments)
 
 
@@ -76,7 +79,14 @@ def _warm_up() -> None:
     to_json(_facts(sink, decoded, b"\x02dss".ljust(0x400, b"0")))
 
 
-def _run(source: Descriptor, target: Descriptor, container: Container, passwords: Sequence[bytes]) -> Facts:
+def _source(header: bytes, start: int) -> Descriptor | Spliced:
+    recording = Descriptor(0)
+    return Spliced(recording, header, start) if header or start else recording
+
+
+def _run(
+    source: Descriptor | Spliced, target: Descriptor, container: Container, passwords: Sequence[bytes]
+) -> Facts:
     sink = Sink(target, container)
     try:
         head = source.read(dictation.HEAD_BYTES)
@@ -99,7 +109,7 @@ def _run(source: Descriptor, target: Descriptor, container: Container, passwords
     return _facts(sink, decoded, head)
 
 
-def _after_error(source: Descriptor, target: Descriptor) -> Outcome:
+def _after_error(source: Descriptor | Spliced, target: Descriptor) -> Outcome:
     if target.error is not None:
         if target.error.errno == errno.EFBIG:
             return Outcome.TOO_LARGE

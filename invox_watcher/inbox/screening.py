@@ -207,7 +207,8 @@ def _refuse_read(info: AudioInfo, mime_type: str | None) -> Reason | None:
 def _remedy(info: AudioInfo, refusal: Reason | None) -> Remedy:
     if refusal is None:
         return Remedy.REPAIR if info.decodable else Remedy.NONE
-    return Remedy.DECODE if info.decodable or info.container is not None else Remedy.NONE
+    has_sound = refusal.code != "empty" and (info.decodable or info.container is not None)
+    return Remedy.DECODE if has_sound else Remedy.NONE
 
 
 def _unfinished(

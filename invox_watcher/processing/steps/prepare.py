@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Literal
 
-from invox_watcher.audio import mime_type
+from invox_watcher.audio import identify, mime_type
 from invox_watcher.errors import Reason, RecordingError, RecordingVanishedError
 from invox_watcher.events import Event, log
-from invox_watcher.formats.decoder import INSTALL, Facts
+from invox_watcher.formats.decoder import INSTALL, Beginning, Facts
 from invox_watcher.job import Failure, Job, Payload
 from invox_watcher.processing.context import Context, Next
 from invox_watcher.processing.steps.fail import begin_failing
@@ -128,7 +128,7 @@ def _prepare(context: Context, job: Job, recording: BinaryIO) -> Prepared:
     path, began = f"{_PATH}.{container}", context.clock()
     try:
         with context.folders.new_payload(job.id, path) as file:
-            facts = context.decoder.decode(recording, file, container, context.stop)
+            facts = context.decoder.decode(recording, file, container, context.stop, _beginning(recording))
             truncated = _judge(context, job, job.refusal, facts)
     except RecordingError as error:
         log.info(Event.PREPARATION_FAILED, job=job.id, code=error.code)
@@ -144,6 +144,11 @@ def _prepare(context: Context, job: Job, recording: BinaryIO) -> Prepared:
         seconds=round(context.clock() - began, 3),
     )  # fmt: skip
     return Prepared(payload, facts)
+
+
+def _beginning(recording: BinaryIO) -> Beginning:
+    info = identify(recording, os.fstat(recording.fileno()).st_size)
+    return Beginning(info.sound_header, info.sound_start)
 
 
 def needs_preparing(context: Context, job: Job) -> bool:
