@@ -190,7 +190,7 @@ def _judge(context: Context, job: Job, refusal: Failure, facts: Facts) -> bool:
     if not _is_cut(refusal, facts):
         return False
     if context.options.on_truncated == "fail":
-        raise _as_error(refusal) if refusal.reason.code == _TRUNCATED else _truncated(job, facts)
+        raise _truncated(job, facts)
     log.warning(Event.TRUNCATED_SENT, job=job.id, recording=job.path, duration_seconds=facts.seconds)
     return True
 
