@@ -11,7 +11,7 @@ import pytest
 from invox_watcher.sandbox.samples import speech_samples
 from invox_watcher.sandbox.server import Sandbox
 from tests.kit import dictations
-from tests.kit.clinic import Clinic, running, sandbox, stop, wait_for
+from tests.kit.clinic import Clinic, running, sandbox, wait_for
 from tests.kit.recordings import make as make_recordings
 from tests.kit.recordings import write_wav
 
@@ -262,13 +262,8 @@ def test_without_the_extra_a_recording_fails_with_advice(
 ) -> None:
     make_recordings(["sound.aiff"], clinic.inbox)
     write_wav(clinic.inbox / "smith.wav")
-    process = clinic.start(environ=dictations.without_extra(tmp_path / "site"))
-    try:
+    with running(clinic, dictations.without_extra(tmp_path / "site")):
         wait_for("both are filed", lambda: bool(clinic.files(clinic.failed) and clinic.files(clinic.done)))
-        assert stop(process) == 0
-    finally:
-        process.kill()
-        process.wait()
     failed = reason(clinic, "sound.aiff")
     assert failed["code"] == "unsupported_format"
     assert "Convert it to WAV" in failed["hint"]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from invox_watcher.sandbox.server import Sandbox
-from tests.kit.clinic import Clinic, stop, wait_for
+from tests.kit.clinic import Clinic, running, wait_for
 from tests.kit.dictations import without_extra
 from tests.kit.odd_recordings import le32, wav_sizes, with_chunk
 from tests.kit.recordings import write_wav
@@ -64,13 +64,8 @@ def test_refusals_say_what_is_wrong_and_come_at_once(
     patient: Clinic, api: Sandbox, wav: bytes, tmp_path: Path
 ) -> None:
     put_odd_ones(patient, wav)
-    process = patient.start(environ=without_extra(tmp_path / "site"))
-    try:
+    with running(patient, without_extra(tmp_path / "site")):
         wait_for("all have failed", lambda: len(patient.files(patient.failed)) == 8)
-        assert stop(process) == 0
-    finally:
-        process.kill()
-        process.wait()
     reasons = {}
     for path in patient.failed.glob("*.error.json"):
         reasons[path.name.partition(".")[0]] = json.loads(path.read_text())

@@ -19,6 +19,7 @@ from invox_watcher.sandbox.server import Sandbox
 from tests.faults.evidence import assert_all_quiet, assert_own_transcript, jobs, reason_for, sha256, uploaded
 from tests.kit import recordings
 from tests.kit.clinic import Clinic, running, sandbox, wait_for
+from tests.kit.dictations import without_extra
 from tests.kit.recordings import write_sparse_wav, write_wav
 
 # Unchanged for so long, an unfinished file is given up; long enough that no test comes there by accident.
@@ -510,7 +511,8 @@ def test_11_an_unsupported_file_fails_with_advice(clinic: Clinic, api: Sandbox, 
     }
     for name, content in contents.items():
         (clinic.inbox / name).write_bytes(content)
-    assert clinic.once() == 1
+    with running(clinic, without_extra(tmp_path / "site")):
+        wait_for("all have failed", lambda: len(clinic.files(clinic.failed)) == 2 * len(REFUSED))
     assert clinic.files(clinic.failed) == sorted([*REFUSED, *(f"{name}.error.json" for name in REFUSED)])
     for name, (_content, code, format, advice) in REFUSED.items():
         reason = reason_for(clinic, name)
@@ -519,7 +521,7 @@ def test_11_an_unsupported_file_fails_with_advice(clinic: Clinic, api: Sandbox, 
         assert format in reason["message"]
         assert advice in reason["hint"]
         assert reason["hint"]
-        assert reason["retry_can_help"] is False
+        assert ("[formats]" in reason["hint"]) is reason["retry_can_help"] is (code == "unsupported_format")
     assert_all_quiet(clinic)
     assert clinic.files(clinic.outbox) == []
     assert api.stats()["presigns"] == 0

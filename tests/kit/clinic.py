@@ -141,12 +141,12 @@ class Clinic:
 
 
 @contextlib.contextmanager
-def running(clinic: Clinic) -> Iterator[None]:
+def running(clinic: Clinic, environ: Mapping[str, str] | None = None) -> Iterator[None]:
     """The clinic's daemon for as long as the block lasts; then SIGTERM, which has to end it with status 0.
 
-    All that it has logged has to be as docs/events.md says.
+    It gets the variables of `environ`, too. All that it has logged has to be as docs/events.md says.
     """
-    process = clinic.start()
+    process = clinic.start(environ=environ)
     try:
         yield
         assert stop(process) == 0
