@@ -16,7 +16,7 @@ MONITORING_PACKAGES := prometheus:prometheus curl:curl jq:jq
 # These boot a Debian in a container, and freeze a thread in it.
 SYSTEMD_PACKAGES := debootstrap:debootstrap systemd-container:systemd-nspawn strace:strace bindfs:bindfs
 # More workers than a small machine has cores: most of the time a test waits for a process that it started.
-AT_ONCE := -n 3 --dist loadfile
+AT_ONCE := -n 4 --dist loadfile
 # What `make test` leaves to the other targets.
 ANYWHERE := not needs and not systemd and not clients
 # The library of the guide's TypeScript example, which opens the stand-in API's signatures.
@@ -131,7 +131,7 @@ $(VENV)/.demo-installed: $(VENV)/.made pyproject.toml
 	@touch $@
 
 $(VENV)/.test-installed: $(VENV)/.made pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[sandbox,coverage,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[sandbox,formats,coverage,dev]'
 	@touch $@ $(VENV)/.demo-installed
 
 $(VENV)/.node-installed: $(VENV)/.made Makefile | client-packages
