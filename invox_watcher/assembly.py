@@ -128,6 +128,7 @@ def assemble(
             stall_detector=StallDetector(patience_seconds),
             housekeeping={
                 "rechecks": rechecks.run,
+                "journal-check": journal_monitor.verify,
                 **housekeeping_of(config, folders, journal, audit, folder_monitor=folder_monitor, api=api),
             },
             receiver=receiver_of(config, journal, engine),
@@ -241,6 +242,7 @@ def journal_of(config: Config, audit: AuditLog) -> Journal:
         config.state.directory,
         hooks_after=commands_of(config).states,
         on_transition=audit.record_transition,
+        before_commit=audit.sync,
     )
 
 
@@ -424,7 +426,7 @@ def housekeeping_of(
     """What the configuration wants done with finished recordings, by the name of the thread that does it."""
     commands, finished = commands_of(config), journal.finished
     finished.cancel_hooks(commands.states)
-    ages = Ages(**config.retention.model_dump())
+    ages = Ages(**config.retention.ages)
     wanted: dict[str, Callable[[threading.Event], None]] = {}
     if commands.states:
         filed = {State.DONE: folders.done, State.FAILED: folders.failed}

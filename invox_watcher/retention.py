@@ -2,7 +2,7 @@
 
 Only files that the journal knows, and only if they are as they were filed or delivered: a file that was
 changed since is kept. Only while the API confirms this machine's clock, since by a wrong one everything could
-look old. Off by default; every deletion is in the audit log.
+look old. By default only journal entries are deleted; every deletion is in the audit log.
 """
 
 from __future__ import annotations
@@ -25,6 +25,9 @@ from invox_watcher.recording import FileIdentity
 from invox_watcher.times import utc_now
 
 _EVERY_SECONDS = 3600.0
+# A few milliseconds of the journal's time, and then as much for everybody else.
+_FORGOTTEN_AT_ONCE = 20
+_PAUSE_SECONDS = 0.01
 
 
 @dataclass(frozen=True)
@@ -131,7 +134,8 @@ class Retention:
             self._delete_transcripts,
             stop,
         )
-        self._each(ages.journal_days, finished.old, self._forget, stop)
+        self._forget_old(ages.journal_days, stop)
+        finished.erase_deleted()  # if another program reads the journal now, in an hour
 
     def _each(
         self,
@@ -144,7 +148,7 @@ class Retention:
         refused: set[str] = set()
         while days is not None:
             jobs = due(utc_now() - timedelta(days=days), refused)
-            if jobs and self._is_paused():
+            if not jobs or self._is_paused():
                 return
             for job in jobs:
                 if stop.is_set():
@@ -156,8 +160,23 @@ class Retention:
                 except StorageError as error:  # retried in an hour; the others must not wait
                     refused.add(job.id)
                     log.error(Event.RETENTION_REFUSED, code=error.code, error=error.message, hint=error.hint)
-            if not jobs:
+
+    def _forget_old(self, days: int | None, stop: threading.Event) -> None:
+        """Delete old entries, few at a time, so that no other write waits for long."""
+        while days is not None:
+            before = utc_now() - timedelta(days=days)
+            jobs = self._finished.old(before)
+            if not jobs or self._is_paused():
                 return
+            for start in range(0, len(jobs), _FORGOTTEN_AT_ONCE):
+                if stop.wait(_PAUSE_SECONDS):
+                    return
+                few = jobs[start : start + _FORGOTTEN_AT_ONCE]
+                for job in few:
+                    self._audit.append("forgotten", job.id, name=job.path, sha256=job.sha256)
+                self._audit.sync()
+                self._finished.forget(few)
+            self._finished.forget_signatures(before)
 
     def _is_paused(self) -> bool:
         """Whether the clock can't be trusted; why, is logged once."""
@@ -190,7 +209,3 @@ class Retention:
             raise unavailable  # the whole folder is missing, not just this file
         if became is Deletion.CHANGED:
             log.warning(Event.RETENTION_KEPT, job=job.id, folder=root.name, name=path)
-
-    def _forget(self, job: Job) -> None:
-        self._audit.write("forgotten", job.id, name=job.path, sha256=job.sha256)
-        self._finished.forget(job)

@@ -96,6 +96,11 @@ def test_deleted_words_leave_the_journal_too(tmp_path: Path, api: Sandbox) -> No
     with running(clinic):
         wait_for("the transcripts are gone", lambda: clinic.files(clinic.outbox) == [])
         wait_for("they are accounted for", lambda: entries(clinic)[-1]["what"] == "deleted")
+        files = [journal, journal.with_name("journal.sqlite-wal")]
+        wait_for(
+            "the words are in no file",
+            lambda: not any(words.split()[0].encode() in file.read_bytes() for file in files),
+        )
     assert words.encode() not in journal.read_bytes()
     write_wav(clinic.inbox / "copy.wav")
     assert clinic.once() == 0
@@ -107,7 +112,10 @@ def age(clinic: Clinic, days: float, condition: str = "1") -> None:
     """Let what fits `condition` have ended so many days ago."""
     ended = (datetime.now(UTC) - timedelta(days=days)).isoformat(timespec="microseconds")
     with contextlib.closing(sqlite3.connect(clinic.root / "state" / "journal.sqlite")) as journal:
-        journal.execute(f"UPDATE jobs SET updated_at = ? WHERE {condition}", (ended,))
+        journal.execute(
+            f"UPDATE jobs SET updated_at = ?, ages_from = ?, remembered_from = ? WHERE {condition}",
+            (ended,) * 3,
+        )
         journal.commit()
 
 
@@ -140,7 +148,7 @@ def test_many_files_that_cannot_be_deleted_block_no_other(tmp_path: Path, api: S
         journal.execute("CREATE TEMP TABLE older AS SELECT * FROM jobs WHERE state = 'done'")
         for number in range(many):
             journal.execute(
-                "UPDATE older SET id = ?, filed_as = ?, updated_at = ?",
+                "UPDATE older SET id = ?, filed_as = ?, ages_from = ?",
                 (f"older-{number}", f"moved/{number}.wav".encode(), f"2020-01-01T00:00:00.{number:06}+00:00"),
             )
             journal.execute("INSERT INTO jobs SELECT * FROM older")

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import sqlalchemy as sa
 import structlog
 
 from invox_watcher import __version__, logs
@@ -180,13 +179,13 @@ def test_the_copy_is_on_disk_before_the_conversion(tmp_path: Path, monkeypatch: 
         synced.append(os.readlink(f"/proc/self/fd/{descriptor}"))
         real(descriptor)
 
-    def step(connection: sa.Connection) -> None:
+    def step(connection: sqlite3.Connection) -> None:
         assert synced == [str(tmp_path / ".journal.sqlite.v2.tmp"), str(tmp_path)]
         assert (tmp_path / "journal.sqlite.v2").exists()
         steps._to_3(connection)
 
     monkeypatch.setattr(os, "fsync", fsync)
-    monkeypatch.setattr(steps, "_STEPS", {3: step})
+    monkeypatch.setitem(steps._STEPS, 3, step)
     Journal(tmp_path).close()
 
 
@@ -204,18 +203,18 @@ def test_a_conversion_that_fails_changes_nothing(tmp_path: Path, monkeypatch: py
     path = old_journal(tmp_path)
     before = dump(path)
 
-    def fails(connection: sa.Connection) -> None:
+    def fails(connection: sqlite3.Connection) -> None:
         steps._to_3(connection)
-        connection.exec_driver_sql("no SQL at all")
+        connection.execute("no SQL at all")
 
     with monkeypatch.context() as patch:
-        patch.setattr(steps, "_STEPS", {3: fails})
+        patch.setitem(steps._STEPS, 3, fails)
         with pytest.raises(JournalError, match="syntax error"):
             Journal(tmp_path)
     assert dump(path) == before
     Journal(tmp_path).close()
     assert dump(tmp_path / "journal.sqlite.v2") == before
-    assert dump(path)[-1] == "(3,)"
+    assert dump(path)[-1] == f"({steps.VERSION},)"
 
 
 def test_a_conversion_that_fails_after_its_steps_changes_nothing(
@@ -246,15 +245,15 @@ def test_a_newer_journal_is_refused_by_its_release(tmp_path: Path, *, create: bo
     Journal(tmp_path).close()
     path = tmp_path / "journal.sqlite"
     with contextlib.closing(sqlite3.connect(path)) as journal:
-        journal.execute("INSERT INTO releases VALUES (4, '7.8.9')")
-        journal.execute("PRAGMA user_version = 4")
+        journal.execute("INSERT INTO releases VALUES (99, '7.8.9')")
+        journal.execute("PRAGMA user_version = 99")
         journal.commit()
     error = refusal(tmp_path, create=create)
     assert error.code == "journal_newer"
-    assert f"{path} was written by invox-watcher 7.8.9 (journal version 4)" in error.message
-    assert f"invox-watcher {__version__} reads versions up to 3" in error.message
+    assert f"{path} was written by invox-watcher 7.8.9 (journal version 99)" in error.message
+    assert f"invox-watcher {__version__} reads versions up to {steps.VERSION}" in error.message
     assert error.hint == "Install that release again."
-    copy = tmp_path / "journal.sqlite.v3"
+    copy = tmp_path / f"journal.sqlite.v{steps.VERSION}"
     copy.touch()
     assert str(copy) in refusal(tmp_path, create=create).hint
 
