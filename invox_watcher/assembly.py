@@ -97,7 +97,6 @@ def assemble(
         occupancy = occupancy_of(config, locks)
         folder_monitor = folder_monitor_of(config, folders, journal, occupancy)
         journal_monitor = JournalMonitor(journal, min(_JOURNAL_CHECK_SECONDS, patience_seconds / 4))
-        gates = (folder_monitor, journal_monitor)
         client = client_of(config)
         opened.callback(client.close)
         inbox = inbox_of(config, folders, occupancy)
@@ -118,7 +117,8 @@ def assemble(
                 pipeline,
                 engine,
                 inbox,
-                gates=gates,
+                gates=[folder_monitor],
+                journal=journal_monitor,
                 contested=folder_monitor.is_contested,
                 stop=stop,
             ),

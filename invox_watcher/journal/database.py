@@ -86,6 +86,8 @@ class Database:
 
     def probe(self) -> None:
         """Raise JournalError if the file could not be opened, or written, now."""
+        # What is open already may be written all the same.
+        sqlite.require_writable(self._path)
         try:
             with closing(sqlite.connect_reader(self._path)) as another:
                 another.execute("PRAGMA schema_version").fetchall()

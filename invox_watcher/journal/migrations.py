@@ -13,7 +13,6 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -191,6 +190,7 @@ _TO_4 = (
     "ALTER TABLE jobs ADD COLUMN ages_from VARCHAR",
     "ALTER TABLE jobs ADD COLUMN remembered_from VARCHAR",
     "ALTER TABLE signatures ADD COLUMN at VARCHAR",
+    "UPDATE signatures SET at = (SELECT max(at) FROM history)",  # or earlier
     "CREATE TABLE totals (state VARCHAR NOT NULL, jobs INTEGER NOT NULL, PRIMARY KEY (state))",
     "INSERT INTO totals SELECT 'done', count(*) FROM jobs WHERE state = 'done'",
     "UPDATE jobs SET ages_from = updated_at, remembered_from = updated_at "
@@ -227,8 +227,6 @@ def _to_4(connection: sqlite3.Connection) -> None:
     """An index for every question, and from when the age of what has ended counts."""
     for statement in _TO_4:
         connection.execute(statement)
-    now = datetime.now(UTC).isoformat(timespec="microseconds")
-    connection.execute("UPDATE signatures SET at = ?", (now,))
     # If nothing confirmed the clock when a job ended, its age counts from the next end that had it confirmed.
     ended = "state IN ('done', 'failed', 'vanished')"
     query = f"SELECT id, job_id FROM history WHERE {ended} AND detail LIKE ?"

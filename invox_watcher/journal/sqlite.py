@@ -65,6 +65,12 @@ def require_file(path: Path) -> None:
         raise NotPermittedError(f"The journal {path} can't be read: {os.strerror(errno.EACCES)}")
 
 
+def require_writable(path: Path) -> None:
+    """Raise JournalError if the journal may not be written."""
+    if path.exists() and not os.access(path, os.W_OK, effective_ids=True):
+        raise JournalError(f"The journal {path} can't be used: it is read-only.", hint=_READ_ONLY)
+
+
 def connect(path: Path, *, create: bool) -> sqlite3.Connection:
     """A connection whose transactions are left to the caller; with `create`, the file is made if missing."""
     uri = f"{path.absolute().as_uri()}?mode={'rwc' if create else 'rw'}"

@@ -90,18 +90,19 @@ def test_a_file_that_was_changed_is_kept(tmp_path: Path, api: Sandbox) -> None:
 
 def test_deleted_words_leave_the_journal_too(tmp_path: Path, api: Sandbox) -> None:
     clinic = clinic_with_a_past(tmp_path, api, days=31, transcripts_days=30)
-    words = clinic.transcript("ward 3/smith.json")["text"]
+    transcript = clinic.transcript("ward 3/smith.json")
+    words, said = transcript["text"], transcript["segments"][0]["text"].encode()
     journal = clinic.root / "state" / "journal.sqlite"
-    assert words.split()[0].encode() in journal.read_bytes()
+    assert said in journal.read_bytes()
     with running(clinic):
         wait_for("the transcripts are gone", lambda: clinic.files(clinic.outbox) == [])
         wait_for("they are accounted for", lambda: entries(clinic)[-1]["what"] == "deleted")
         files = [journal, journal.with_name("journal.sqlite-wal")]
         wait_for(
             "the words are in no file",
-            lambda: not any(words.split()[0].encode() in file.read_bytes() for file in files),
+            lambda: not any(said in file.read_bytes() for file in files),
         )
-    assert words.encode() not in journal.read_bytes()
+    assert said not in journal.read_bytes()
     write_wav(clinic.inbox / "copy.wav")
     assert clinic.once() == 0
     assert clinic.transcript("copy.json")["text"] == words
