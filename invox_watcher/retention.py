@@ -135,7 +135,7 @@ class Retention:
             stop,
         )
         self._forget_old(ages.journal_days, stop)
-        finished.erase_deleted()  # if another program reads the journal now, in an hour
+        finished.erase_deleted()  # what another program's reading prevented before, or prevents for an hour
 
     def _each(
         self,
@@ -160,6 +160,7 @@ class Retention:
                 except StorageError as error:  # retried in an hour; the others must not wait
                     refused.add(job.id)
                     log.error(Event.RETENTION_REFUSED, code=error.code, error=error.message, hint=error.hint)
+            self._finished.erase_deleted()
 
     def _forget_old(self, days: int | None, stop: threading.Event) -> None:
         """Delete old entries, few at a time, so that no other write waits for long."""
@@ -177,6 +178,7 @@ class Retention:
                 self._audit.sync()
                 self._finished.forget(few)
             self._finished.forget_signatures(before)
+            self._finished.erase_deleted()
 
     def _is_paused(self) -> bool:
         """Whether the clock can't be trusted; why, is logged once."""

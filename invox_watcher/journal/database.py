@@ -35,7 +35,8 @@ class _Entry:
         self.result: Any = None
         self.error: BaseException | None = None
         self.leads = False  # whether its thread writes for the others now
-        self.ready = threading.Semaphore(0)
+        self.ready = threading.Lock()  # held until its thread is to go on
+        self.ready.acquire()
 
 
 class Database:
@@ -51,7 +52,7 @@ class Database:
         self._mutex = threading.Lock()  # guards the next two
         self._waiting: list[_Entry] = []
         self._busy = False
-        self._turn = threading.Lock()  # whoever uses the writing connection
+        self._turn = threading.Lock()  # for the one that uses the writing connection
         self._reading = threading.Lock()
         self._writes_ahead = False
         try:
@@ -115,7 +116,7 @@ class Database:
         if not entry.leads:
             entry.ready.acquire()
         if entry.leads:
-            self._lead()
+            self._lead(entry)
         error = entry.error
         if isinstance(error, sqlite3.IntegrityError):
             raise NameReservedError from None
@@ -126,8 +127,8 @@ class Database:
         result: T = entry.result
         return result
 
-    def _lead(self) -> None:
-        """Write for all who wait, the caller among them; then let the first of those who came since do it."""
+    def _lead(self, own: _Entry) -> None:
+        """Write for all who wait, `own` among them; then let the first of those who came since do it."""
         with self._mutex:
             group, self._waiting = self._waiting, []
         try:
@@ -141,8 +142,8 @@ class Database:
                 following.leads = True
                 following.ready.release()
             for entry in group:
-                entry.leads = False
-                entry.ready.release()
+                if entry is not own:
+                    entry.ready.release()
 
     def _commit(self, group: Sequence[_Entry]) -> None:
         connection = self._writer
@@ -161,7 +162,7 @@ class Database:
             else:
                 self._before_commit()
                 connection.execute("COMMIT")
-        except BaseException as error:  # noqa: BLE001 - each of them must hear of it
+        except BaseException as error:  # noqa: BLE001 - each of them must know
             with suppress(sqlite3.Error):
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")

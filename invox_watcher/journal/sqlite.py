@@ -1,6 +1,6 @@
 """The SQLite file: how it is opened and copied, and what to do about SQLite's errors.
 
-The daemon writes ahead (WAL): one sync for each commit instead of four, and nobody who reads waits. SQLite
+The daemon writes ahead (WAL): one sync for each commit instead of four, and no reader waits. SQLite
 before 3.51.3 has a race there between a commit and a checkpoint of two connections (sqlite.org/wal.html, "The
 WAL-Reset Bug"). It needs two that write: here one connection of one process, which holds the lock of the
 state directory, makes all commits and all checkpoints, one after the other; every other one only reads.
