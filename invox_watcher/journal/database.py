@@ -35,7 +35,7 @@ class _Entry:
         self.result: Any = None
         self.error: BaseException | None = None
         self.leads = False  # whether its thread writes for the others now
-        self.ready = threading.Lock()  # held until its thread is to go on
+        self.ready = threading.Lock()  # held until its thread may continue
         self.ready.acquire()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import sqlite3
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -69,12 +70,26 @@ def test_old_enough_files_are_deleted_and_recorded(
     assert (jobs.strip() == "[]") == (key == "journal_days")
 
 
-def test_younger_files_stay_and_nothing_is_deleted_by_default(tmp_path: Path, api: Sandbox) -> None:
+def test_younger_files_stay_and_no_file_is_deleted_by_default(tmp_path: Path, api: Sandbox) -> None:
     days = {"done_days": 30, "failed_days": 30, "transcripts_days": 30, "journal_days": 30}
     for name, age, retention in (("young", 29.9, days), ("default", 9999.0, {})):
         clinic = clinic_with_a_past(tmp_path / name, api, days=age, **retention)
         assert clinic.once() == 0
         assert left(clinic) == ALL
+
+
+def test_by_default_the_journal_forgets_after_400_days(tmp_path: Path, api: Sandbox) -> None:
+    for days, left_in_journal in ((399, 2), (401, 0)):
+        clinic = clinic_with_a_past(tmp_path / f"{days}", api, days=days)
+        with running(clinic):
+            wait_for("it has looked", lambda: len(known(clinic)) == left_in_journal)
+        assert left(clinic) == ALL
+        assert [entry["what"] for entry in entries(clinic)].count("forgotten") == 2 - left_in_journal
+
+
+def known(clinic: Clinic) -> list[Any]:
+    """The recordings in the journal."""
+    return list(json.loads(clinic.run("jobs", "--all", "--json").stdout))
 
 
 def test_a_file_that_was_changed_is_kept(tmp_path: Path, api: Sandbox) -> None:

@@ -35,6 +35,8 @@ def _log_as_before() -> Iterator[None]:
 def tables_of(path: Path) -> dict[str, Any]:
     """Every table's columns and indices, as SQLite sees them."""
     with contextlib.closing(sqlite3.connect(path)) as journal:
+        texts = "SELECT name, sql FROM sqlite_schema WHERE type = 'index' AND sql IS NOT NULL"
+        indices = {name: " ".join(text.split()) for name, text in journal.execute(texts)}
         names = [row[0] for row in journal.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
         return {
             name: (
@@ -45,7 +47,7 @@ def tables_of(path: Path) -> dict[str, Any]:
                 },
             )
             for name in names
-        }
+        } | {"indices": indices}
 
 
 def by_path(journal: Journal) -> dict[str, Job]:
