@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -25,9 +26,9 @@ from invox_watcher.recording import FileIdentity
 from invox_watcher.times import utc_now
 
 _EVERY_SECONDS = 3600.0
-# A few milliseconds of the journal's time, and then as much for everybody else.
-_FORGOTTEN_AT_ONCE = 20
-_PAUSE_SECONDS = 0.01
+# A few milliseconds of the journal's time, and then twice as much for all others.
+_FORGOTTEN_AT_ONCE = 10
+_PAUSE_FACTOR = 2.0
 
 
 @dataclass(frozen=True)
@@ -170,13 +171,14 @@ class Retention:
             if not jobs or self._is_paused():
                 return
             for start in range(0, len(jobs), _FORGOTTEN_AT_ONCE):
-                if stop.wait(_PAUSE_SECONDS):
-                    return
+                began = time.monotonic()
                 few = jobs[start : start + _FORGOTTEN_AT_ONCE]
                 for job in few:
                     self._audit.append("forgotten", job.id, name=job.path, sha256=job.sha256)
                 self._audit.sync()
                 self._finished.forget(few)
+                if stop.wait(_PAUSE_FACTOR * (time.monotonic() - began)):
+                    return
             self._finished.forget_signatures(before)
             self._finished.erase_deleted()
 
