@@ -48,7 +48,7 @@ test-faults: $(VENV)/.test-installed | packages fault-packages ## as root: every
 	@[ "$$(id -u)" -eq 0 ] || { echo "This mounts file systems: run it as root." >&2; exit 1; }
 	$(BIN)/pytest $(AT_ONCE) tests/faults
 
-test-long: $(VENV)/.test-installed ## random faults in random order, a thousand times; over an hour
+test-long: $(VENV)/.test-installed ## random faults in random order, 50,000 steps; hours
 	$(BIN)/pytest -s tests/faults/test_any_order.py --hypothesis-profile=long --timeout=0
 
 test-monitoring: $(VENV)/.test-installed | monitoring-packages ## a real Prometheus scrapes the daemon and fires its alerts

@@ -29,6 +29,8 @@ _EVERY_SECONDS = 3600.0
 # A few milliseconds of the journal's time, and then twice as much for all others.
 _FORGOTTEN_AT_ONCE = 10
 _PAUSE_FACTOR = 2.0
+# Beyond what it takes to ask the API for the time.
+_LONGEST_QUESTION = timedelta(minutes=10)
 
 
 @dataclass(frozen=True)
@@ -148,8 +150,8 @@ class Retention:
         """`delete` every job that is `due`, batch by batch; a job that is deleted is no longer due."""
         refused: set[str] = set()
         while days is not None:
-            jobs = due(utc_now() - timedelta(days=days), refused)
-            if not jobs or self._is_paused():
+            jobs = self._old(days, lambda before: due(before, refused))
+            if not jobs:
                 return
             for job in jobs:
                 if stop.is_set():
@@ -166,9 +168,8 @@ class Retention:
     def _forget_old(self, days: int | None, stop: threading.Event) -> None:
         """Delete old entries, few at a time, so that no other write waits for long."""
         while days is not None:
-            before = utc_now() - timedelta(days=days)
-            jobs = self._finished.old(before)
-            if not jobs or self._is_paused():
+            jobs = self._old(days, self._finished.old)
+            if not jobs:
                 return
             for start in range(0, len(jobs), _FORGOTTEN_AT_ONCE):
                 began = time.monotonic()
@@ -179,8 +180,19 @@ class Retention:
                 self._finished.forget(few)
                 if stop.wait(_PAUSE_FACTOR * (time.monotonic() - began)):
                     return
-            self._finished.forget_signatures(before)
+            self._finished.forget_signatures(utc_now() - timedelta(days=days))
             self._finished.erase_deleted()
+
+    def _old(self, days: int, due: Callable[[datetime], list[Job]]) -> list[Job]:
+        """Some of the jobs that are `due` before so many days by a clock that is right; else none."""
+        while True:
+            now = utc_now()
+            jobs = due(now - timedelta(days=days))
+            if not jobs or self._is_paused():
+                return []
+            if abs(utc_now() - now) <= _LONGEST_QUESTION:
+                return jobs
+            # The clock was set meanwhile: it is right now, but was not when they seemed old.
 
     def _is_paused(self) -> bool:
         """Whether the clock can't be trusted; why, is logged once."""

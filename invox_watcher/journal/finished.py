@@ -22,7 +22,16 @@ UNCONFIRMED_CLOCK = {"clock": "unconfirmed"}
 _SELECT = f"SELECT {JOB_COLUMNS} FROM jobs"
 _OUTPUTS = "SELECT path, sha256 FROM outputs WHERE job_id = ? ORDER BY id"
 _WRITER = "SELECT job_id FROM outputs WHERE path = ? AND folder = 'outbox' ORDER BY id DESC LIMIT 1"
-_RECENT = f"{_SELECT} WHERE id >= ? AND state = 'done' ORDER BY id DESC LIMIT {_AT_ONCE}"
+# Later is what was written later: clocks may be set.
+_RECENT = f"""
+    SELECT {JOB_COLUMNS} FROM (
+        SELECT id, job_id FROM history WHERE id > (SELECT max(id) FROM history) - 10000 AND state = 'done'
+        ORDER BY id DESC LIMIT {_AT_ONCE}
+    ) AS filed JOIN jobs ON jobs.id = filed.job_id ORDER BY filed.id"""
+_FILED_LATER = """
+    SELECT 1 FROM jobs JOIN history ON history.job_id = jobs.id
+    WHERE jobs.filed_as = ? AND jobs.state = 'done' AND history.state = 'done'
+    AND +history.id > (SELECT max(id) FROM history WHERE job_id = ? AND state = 'done') LIMIT 1"""
 _SAME_IN_DONE = f"{_SELECT} WHERE {SAME_IN_DONE} ORDER BY rowid LIMIT {_AT_ONCE}"
 _SAME_UNDER_WAY = f"{_SELECT} WHERE {SAME_UNDER_WAY} ORDER BY rowid LIMIT {_AT_ONCE}"
 _HOOKS_DUE = f"""
@@ -65,10 +74,15 @@ class Finished:
 
         Without those whose name in done/ a later job has: the file of that name is the later one's.
         """
-        # An id begins with its time, so that the primary key finds them, however long the history is.
-        rows = self._jobs(_RECENT, (since.strftime("%Y%m%dt%H%M%S"),))
-        latest = {job.filed_as: job for job in reversed(rows)}
-        return list(latest.values())
+        by_name = {job.filed_as: job for job in self._jobs(_RECENT, ())}
+        since_id = since.strftime("%Y%m%dt%H%M%S")  # an id begins with its time
+        return [job for job in by_name.values() if job.id >= since_id]
+
+    def has_its_name(self, job: Job) -> bool:
+        """Whether the file in done/ under the name of `job`, which is done, is still its own, as far as the
+        journal knows: no other job was filed under that name later.
+        """
+        return not self._database.read(_FILED_LATER, (os.fsencode(job.filed_as or ""), job.id))
 
     def same_recordings(self, job: Job) -> list[Job]:
         """The jobs that `job` may be another copy of: same name and content, done or under way.

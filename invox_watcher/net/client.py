@@ -39,6 +39,7 @@ _MIB = 1024 * 1024
 _READ_BYTES = 64 * 1024
 _KEPT_CONNECTIONS = 16
 _ERROR_BODY_BYTES = 16 * 1024
+_MOST_IDLE_SECONDS = 2.0  # servers close idle connections after 5 s and more (nginx 75, Apache 5)
 
 
 @dataclass(frozen=True)
@@ -169,21 +170,20 @@ class HttpClient:
     ) -> HttpReply:
         """PUT exactly `size_bytes` of `file` from its current position, in constant memory, never chunked.
 
-        Always over a new connection. `silence_seconds` bounds the time in which nothing moves, and that from
-        the last byte to the whole answer; `deadline_seconds` is for a line that moves, and yet hardly;
-        `on_progress` hears how many bytes were handed over. A 2xx is returned without its body; of an
-        error's body the first 16 KiB. Beyond what `call` raises:
+        Over a kept connection only if it was used a moment ago: of one that the server has closed meanwhile,
+        it would be uncertain whether the bytes arrived. `silence_seconds` bounds the time in which nothing
+        moves, and that from the last byte to the whole answer; `deadline_seconds` is for a line that moves,
+        and yet hardly; `on_progress` hears how many bytes were handed over. A 2xx is returned without its
+        body; of an error's body the first 16 KiB. Beyond what `call` raises:
         - ApiUnavailableError `upload_interrupted`, StoppedError: not all bytes went out: it did not arrive;
         - UploadUncertainError: all bytes went out, and no answer came, or none that says no for certain;
         - RecordingError `changed_during_upload`: the file ended early; StorageError: it can't be read.
         """
         reader = _BoundedReader(file, size_bytes, silence_seconds, on_progress)
-        with (
-            self._watchdog.over(Exchange(url, deadline_seconds, silence_seconds)) as exchange,
-            contextlib.closing(Adapter()) as fresh,
-        ):
+        exchange = Exchange(url, deadline_seconds, silence_seconds, most_idle_seconds=_MOST_IDLE_SECONDS)
+        with self._watchdog.over(exchange):
             try:
-                reply = self._perform(fresh, _Plan(exchange, "PUT", url, headers, reader))
+                reply = self._perform(self._kept, _Plan(exchange, "PUT", url, headers, reader))
             except InvoxError as error:
                 failure = _upload_failure(error, exchange.where, handed_over=reader.handed_over)
             else:
@@ -267,6 +267,10 @@ class HttpClient:
     def _read(self, response: requests.Response, plan: _Plan) -> bytes:
         if isinstance(plan.body, _BoundedReader):
             # An upload's outcome is its status; a body that stalls or is cut short must not change that.
+            is_done = response.ok and plan.body.handed_over
+            plan.exchange.leaves_clean_connection = is_done
+            if is_done and response.headers.get("Content-Length") == "0":
+                response.raw.read(1)  # there is none, after which the connection is free for the next upload
             return b"" if response.ok else _read_some(response, _ERROR_BODY_BYTES)
         chunks, size = [], 0
         for chunk in response.raw.stream(_READ_BYTES, decode_content=False):

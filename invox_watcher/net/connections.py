@@ -10,6 +10,7 @@ import contextlib
 import errno
 import fcntl
 import http.client
+import math
 import os
 import re
 import socket
@@ -49,12 +50,22 @@ class _End(Enum):
 class Exchange:
     """One exchange in progress: how long it may take, its socket, and what ended it early."""
 
-    def __init__(self, url: str, deadline_seconds: float, silence_seconds: float) -> None:
+    def __init__(
+        self,
+        url: str,
+        deadline_seconds: float,
+        silence_seconds: float,
+        *,
+        most_idle_seconds: float = math.inf,
+    ) -> None:
+        """A connection that was unused for more than `most_idle_seconds` is opened again."""
         self.where = host_of(url)
         self.target = _target_of(url)
         self.deadline = time.monotonic() + deadline_seconds
         self.silence_seconds = min(silence_seconds, deadline_seconds)
+        self.most_idle_seconds = most_idle_seconds
         self.on_kept_connection = False
+        self.leaves_clean_connection = True  # the connection may be kept for the next exchange
         self.answered = False
         self.ended_by: _End | None = None
         self.on_new_deadline: Callable[[], None] = lambda: None
@@ -171,18 +182,19 @@ class Watchdog:
         self._under_way: set[Exchange] = set()
         self._stopped = False
         self._closed = False
+        self._wakes_at = math.inf
         self._thread = threading.Thread(target=self._run, name="http-deadlines", daemon=True)
         self._thread.start()
 
     @contextlib.contextmanager
     def over(self, exchange: Exchange) -> Iterator[Exchange]:
         """Watch `exchange` for the duration of the block. Raises StoppedError after `end_all`."""
-        exchange.on_new_deadline = self._notify
+        exchange.on_new_deadline = lambda: self._notify(exchange)
         with self._changed:
             if self._stopped:
                 raise stopped()
             self._under_way.add(exchange)
-            self._changed.notify()
+            self._wake_before(exchange.deadline)
         try:
             yield exchange
         finally:
@@ -190,8 +202,14 @@ class Watchdog:
                 self._under_way.discard(exchange)
             exchange.finish()
 
-    def _notify(self) -> None:
+    def _notify(self, exchange: Exchange) -> None:
         with self._changed:
+            self._wake_before(exchange.deadline)
+
+    def _wake_before(self, deadline: float) -> None:
+        if (
+            deadline < self._wakes_at
+        ):  # nearly never: to wake a thread for each exchange costs more than the rest
             self._changed.notify()
 
     def end_all(self) -> None:
@@ -210,13 +228,13 @@ class Watchdog:
         with self._changed:
             while not self._closed:
                 now = time.monotonic()
-                upcoming = []
+                self._wakes_at = math.inf
                 for exchange in self._under_way:
                     if exchange.deadline <= now:
                         exchange.end(_End.DEADLINE)
                     else:
-                        upcoming.append(exchange.deadline - now)
-                self._changed.wait(min(upcoming, default=None))
+                        self._wakes_at = min(self._wakes_at, exchange.deadline)
+                self._changed.wait(None if self._wakes_at == math.inf else self._wakes_at - now)
 
 
 class _Response(http.client.HTTPResponse):
@@ -236,6 +254,12 @@ class _PlainConnection(HTTPConnection):
     """A connection that registers its socket with its thread's exchange."""
 
     response_class = _Response
+    idle_since = math.inf
+
+    @property
+    def idle_seconds(self) -> float:
+        """How long it has lain in its pool; negative if it is new."""
+        return time.monotonic() - self.idle_since
 
     def _new_conn(self) -> socket.socket:
         sock = super()._new_conn()
@@ -291,10 +315,29 @@ class _TlsConnection(_PlainConnection, HTTPSConnection):
 
 
 class _PlainPool(HTTPConnectionPool):
+    """A pool that lends and takes back connections as the thread's exchange wants it."""
+
     ConnectionCls = _PlainConnection
 
+    def _get_conn(self, timeout: float | None = None) -> Any:
+        connection: Any = super()._get_conn(timeout)
+        exchange = _running.exchange
+        if exchange is not None and connection.idle_seconds > exchange.most_idle_seconds:
+            connection.close()
+        return connection
 
-class _TlsPool(HTTPSConnectionPool):
+    def _put_conn(self, conn: Any) -> None:
+        exchange = _running.exchange
+        if conn is not None and exchange is not None:
+            if not exchange.leaves_clean_connection:
+                conn.close()
+            conn.idle_since = time.monotonic()
+        super()._put_conn(conn)
+
+
+class _TlsPool(_PlainPool, HTTPSConnectionPool):
+    """The same over TLS."""
+
     ConnectionCls = _TlsConnection
 
 

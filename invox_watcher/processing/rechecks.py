@@ -119,6 +119,8 @@ class Rechecks:
                     return found
         except RecordingVanishedError:
             return look.expected  # moved away by a person, or its share is unavailable
+        if not self._finished.has_its_name(job):
+            return None  # withdrawn before, and filed again as a whole, under the same name
         # On a share the same file may get another number.
         if found.inode == look.expected.inode or mount_of(os.path.realpath(self._folders.done)).remote:
             self._start_over(job, filed_as)

@@ -65,7 +65,7 @@ class Api:
         self._tokens.check(request)
         request_id = self._request_id(request, content)
         self._check_version(request)
-        record = self._ledger.asked(request_id)
+        request.state.record = record = self._ledger.asked(request_id)
         if record is None or self._is_hidden(record):
             raise self._replies.not_found()
         if record.callback_url is not None and self._reading.callback_jobs == "400":

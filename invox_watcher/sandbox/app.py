@@ -158,6 +158,8 @@ class _Service:
             await self._serve(operation, scope, receive, noting_status)
         finally:
             self._note_upload(scope, status)
+            if (denied := scope["state"].get("denied")) is not None:
+                self._ledger.denied(denied)
             self._on_answer(operation or "unknown_path", status)
 
     def _operation(self, scope: Scope) -> faults.Operation | None:
@@ -181,9 +183,9 @@ class _Service:
         await (refusal or self._app)(scope, receive, send)
 
     def _note_upload(self, scope: Scope, status: int | None) -> None:
-        upload = scope["state"].get("upload")
-        if upload is not None and status is not None and 200 <= status < 300:
-            self._ledger.acknowledged(upload)
+        uploaded = scope["state"].get("uploaded")
+        if uploaded is not None and status is not None and 200 <= status < 300:
+            self._ledger.acknowledged(*uploaded)
 
 
 class _Control:

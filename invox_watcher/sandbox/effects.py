@@ -6,6 +6,7 @@ Resets and dripping need the connection itself; `server.Connection` puts its tra
 from __future__ import annotations
 
 import asyncio
+import gzip
 import http
 import json
 import socket
@@ -17,10 +18,23 @@ from typing import Any, assert_never
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response, StreamingResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from invox_watcher.sandbox import faults
+from invox_watcher.sandbox import faults, oddities
+from invox_watcher.sandbox.ledger import Record
 from invox_watcher.sandbox.replies import Replies, storage_error
 
 _CHUNK_BYTES = 65536
+_Spoiling = (
+    faults.DropReply
+    | faults.StatusInstead
+    | faults.Interim
+    | faults.OddResult
+    | faults.DenyAcknowledged
+    | faults.SlowBytes
+    | faults.Truncate
+    | faults.MissingField
+    | faults.UnknownStatus
+    | faults.ErrorResult
+)
 
 
 async def apply(
@@ -41,16 +55,32 @@ async def apply(
         case faults.Latency():
             await asyncio.sleep(fault.seconds)
             await app(scope, receive, send)
-        case faults.DropReply():
-            await _captured(app, scope, receive)
-            await _reset(scope, receive)
-        case faults.SlowBytes():
+        case _:
             reply = await _captured(app, scope, receive)
+            await _spoil(fault, reply, scope, receive, send, replies=replies)
+
+
+async def _spoil(
+    fault: _Spoiling, reply: _Reply, scope: Scope, receive: Receive, send: Send, *, replies: Replies
+) -> None:
+    """Send something else than the answer that the application gave."""
+    match fault:
+        case faults.DropReply():
+            await _reset(scope, receive)
+        case faults.StatusInstead():
+            await Response(status_code=fault.status)(scope, receive, send)
+        case faults.Interim():
+            scope["state"]["interim"](fault.status)
+            await reply.send(send)
+        case faults.OddResult():
+            await _odd(reply, fault, send)
+        case faults.DenyAcknowledged():
+            await _deny(reply, scope, receive, send, replies)
+        case faults.SlowBytes():
             await _drip(reply, fault, scope, receive, send)
         case faults.Truncate():
-            await _truncate(await _captured(app, scope, receive), fault, send)
+            await _truncate(reply, fault, send)
         case faults.MissingField() | faults.UnknownStatus() | faults.ErrorResult():
-            reply = await _captured(app, scope, receive)
             await reply.edited(_edit(fault, replies)).send(send)
         case _:
             assert_never(fault)
@@ -205,6 +235,26 @@ async def _truncate(reply: _Reply, fault: faults.Truncate, send: Send) -> None:
     await send(reply.head(len(reply.body)))
     # The server closes the connection when the application returns with the body unfinished.
     await send({"type": "http.response.body", "body": half, "more_body": True})
+
+
+async def _odd(reply: _Reply, fault: faults.OddResult, send: Send) -> None:
+    def edit(body: dict[str, Any]) -> dict[str, Any]:
+        return oddities.odd(fault.kind, body) if oddities.has_result(body) else body
+
+    edited = reply.edited(edit)
+    if fault.kind == "gzip":
+        headers = (*edited.headers, (b"content-encoding", b"gzip"))
+        edited = replace(edited, headers=headers, body=gzip.compress(edited.body))
+    await edited.send(send)
+
+
+async def _deny(reply: _Reply, scope: Scope, receive: Receive, send: Send, replies: Replies) -> None:
+    record: Record | None = scope["state"].get("record")
+    if record is None or not record.acknowledged:
+        await reply.send(send)
+        return
+    scope["state"]["denied"] = record.id
+    await replies.refusal(replies.not_found())(scope, receive, send)
 
 
 def _edit(

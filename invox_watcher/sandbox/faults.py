@@ -13,6 +13,8 @@ from typing import Annotated, Any, Literal, overload
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveInt, TypeAdapter
 
+from invox_watcher.sandbox.oddities import Kind
+
 Operation = Literal["token", "presign", "upload", "status"]
 _Webhook = Literal["webhook"]
 
@@ -94,6 +96,20 @@ class DropReply(_CallFault):
     do: Literal["drop_reply"]
 
 
+class StatusInstead(_CallFault):
+    """Everything is done as normal, but the answer is this status, without a body."""
+
+    do: Literal["status_instead"]
+    status: int = Field(ge=200, le=599)
+
+
+class Interim(_CallFault):
+    """The normal answer, after an informational one of this status."""
+
+    do: Literal["interim"]
+    status: Literal[102, 103] = 102
+
+
 class SlowBytes(_CallFault):
     """The normal answer at one byte each `seconds`: its body, or with `part` `all` its head as well."""
 
@@ -124,6 +140,21 @@ class UnknownStatus(_CallFault):
     value: str = "ON_HOLD"
 
 
+class OddResult(_CallFault):
+    """The normal answer; one with words in an odd form, with all of them."""
+
+    do: Literal["odd_result"]
+    on: Literal["status"]
+    kind: Kind
+
+
+class DenyAcknowledged(_CallFault):
+    """404 about a request whose upload storage has acknowledged; about any other the normal answer."""
+
+    do: Literal["deny_acknowledged"]
+    on: Literal["status"]
+
+
 class ErrorResult(_Fault):
     """The answer, or the webhook, for a recording that could not be transcribed."""
 
@@ -149,10 +180,14 @@ CallFault = (
     | Silence
     | Latency
     | DropReply
+    | StatusInstead
+    | Interim
     | SlowBytes
     | Truncate
     | MissingField
     | UnknownStatus
+    | OddResult
+    | DenyAcknowledged
     | ErrorResult
 )
 WebhookFault = Latency | ErrorResult | Drop

@@ -90,7 +90,9 @@ class WebhookAttempt:
 class Record:
     """One request id, from the presigned URL on. `upload` is the latest of `uploads` complete ones.
 
-    `webhook_body` is the latest made for it, sent or not; `status_calls` are those that were looked at.
+    `acknowledged` says whether storage has answered an upload with a 2xx, `denials` how often a fault has
+    denied the request. `webhook_body` is the latest made for it, sent or not; `status_calls` are those that
+    were looked at.
     """
 
     id: str
@@ -100,6 +102,8 @@ class Record:
     uploads: int = 0
     upload: Upload | None = None
     result: Result | None = None
+    acknowledged: bool = False
+    denials: int = 0
     status_calls: int = 0
     webhook_body: bytes | None = None
     webhook_attempts: tuple[WebhookAttempt, ...] = ()
@@ -175,10 +179,17 @@ class Ledger:
             self._records[request_id] = record
             return record
 
-    def acknowledged(self, upload: Upload) -> None:
+    def acknowledged(self, request_id: str, upload: Upload) -> None:
         """Note that storage has answered this upload with a 2xx."""
         with self._lock:
             self._acknowledged[upload.sha256] += 1
+            self._records[request_id] = replace(self._records[request_id], acknowledged=True)
+
+    def denied(self, request_id: str) -> None:
+        """Note that a fault has denied a request that there is."""
+        with self._lock:
+            record = self._records[request_id]
+            self._records[request_id] = replace(record, denials=record.denials + 1)
 
     def recognized(self, request_id: str, upload: Upload, result: Result) -> None:
         """Note the result, unless another upload has taken this one's place meanwhile."""
@@ -229,6 +240,7 @@ def _summary(record: Record) -> dict[str, Any]:
         "presigned_at": record.presigned_at.isoformat(),
         "uploaded_at": upload.uploaded_at.isoformat() if upload else None,
         "status": record.status.value,
+        "denials": record.denials,
         "status_calls": record.status_calls,
         "webhooks": [attempt.summary() for attempt in record.webhook_attempts],
     }

@@ -80,7 +80,7 @@ class Storage:
             upload = await self._receive(request, descriptor)
             if self._reading.upload_kept:
                 self._keep(request_id, upload, incoming)
-                request.state.upload = upload
+                request.state.uploaded = (request_id, upload)
         finally:
             incoming.unlink(missing_ok=True)
         return self._answer()

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from invox_watcher.sandbox.server import Sandbox
 from tests.kit.commands_page import PAGE, Session, alike, blocks
 
 
+@pytest.mark.timeout(300)  # every command of the page, one after the other
 def test_every_command_prints_what_the_page_says(tmp_path: Path, api: Sandbox) -> None:
     session = Session(tmp_path, api.base_url)
     given = [pair for block in blocks(PAGE.read_text()) for pair in block]

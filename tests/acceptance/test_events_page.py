@@ -99,7 +99,7 @@ def a_bad_day(root: Path, api: Sandbox) -> Clinic:
         wait_for("it is back", lambda: clinic.events("inbox_available") != [])
         api.fault({"on": "presign", "do": "status", "status": 503, "times": 1000})
         write_wav(clinic.inbox / "lopez.wav", pitch=600)
-        wait_for("it is under way", lambda: clinic.files(clinic.processing) != [])
+        wait_for("it is under way", lambda: len(clinic.events("claimed")) == 3)
         for path in clinic.processing.rglob("*.wav"):
             path.unlink()
         wait_for("it is closed", lambda: clinic.events("vanished") != [])

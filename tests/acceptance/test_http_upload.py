@@ -58,12 +58,29 @@ class TestUpload:
         assert request.headers["content-length"] == "0"
         assert "transfer-encoding" not in request.headers
 
-    def test_every_upload_has_a_connection_of_its_own(self, client: HttpClient) -> None:
-        with serve(one_reply()) as server:
-            post(client, server.url)
-            upload(client, server.url, io.BytesIO(b"a"), 1)
-            upload(client, server.url, io.BytesIO(b"b"), 1)
-            assert server.connections == 3
+    def test_a_connection_is_kept_for_the_next_upload(self, client: HttpClient) -> None:
+        with serve(one_reply(body=b"")) as server:
+            for body in (b"a", b"b", b"c"):
+                assert upload(client, server.url, io.BytesIO(body), 1).ok
+            assert server.connections == 1
+        assert [request.body for request in server.requests] == [b"a", b"b", b"c"]
+
+    def test_one_that_lay_idle_is_not_used(self, client: HttpClient, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("invox_watcher.net.client._MOST_IDLE_SECONDS", 0.05)
+        with serve(one_reply(body=b"")) as server:
+            for _ in range(2):
+                assert upload(client, server.url, io.BytesIO(b"a"), 1).ok
+                time.sleep(0.1)
+            assert server.connections == 2
+
+    @pytest.mark.parametrize("answer", [(403, b"denied"), (403, b""), (200, b"{}")])
+    def test_one_that_is_not_known_to_be_free_is_not_used(
+        self, client: HttpClient, answer: tuple[int, bytes]
+    ) -> None:
+        with serve(one_reply(*answer)) as server:
+            for _ in range(2):
+                upload(client, server.url, io.BytesIO(b"a"), 1)
+            assert server.connections == 2
 
     def test_a_file_that_grows_is_cut_at_its_first_size(self, client: HttpClient, tmp_path: Path) -> None:
         path = tmp_path / "a.wav"

@@ -83,7 +83,7 @@ def updated(tmp_path: Path, api: Sandbox) -> Clinic:
     return clinic
 
 
-def test_all_recordings_under_way_are_finished_after_an_update(
+def test_56_all_recordings_under_way_are_finished_after_an_update(
     updated: Clinic, api: Sandbox, tmp_path: Path
 ) -> None:
     copy = updated.root / "state" / "journal.sqlite.v2"
@@ -119,7 +119,7 @@ def test_all_recordings_under_way_are_finished_after_an_update(
     assert ran.read_text().startswith("\n".join(transcripts) + "\n")
 
 
-def test_audit_lines_go_on_after_an_update(updated: Clinic) -> None:
+def test_56_audit_lines_go_on_after_an_update(updated: Clinic) -> None:
     assert updated.once() == 1
     by_name: dict[str, list[str]] = {}
     names = {job["id"]: job["path"] for job in json.loads(updated.run("jobs", "--all", "--json").stdout)}
@@ -142,7 +142,7 @@ def test_audit_lines_go_on_after_an_update(updated: Clinic) -> None:
     assert sorted(delivered["outputs"]) == ["uploading.json", "uploading.srt"]
 
 
-def test_check_says_that_the_journal_will_be_converted(updated: Clinic) -> None:
+def test_56_check_says_that_the_journal_will_be_converted(updated: Clinic) -> None:
     before = dump(updated.root / "state" / "journal.sqlite")
     checked = updated.run("check")
     assert "warning  journal: " in checked.stdout
@@ -153,7 +153,7 @@ def test_check_says_that_the_journal_will_be_converted(updated: Clinic) -> None:
     assert "ok       journal: intact; 0 under way" in updated.run("check").stdout
 
 
-def test_a_retried_recording_names_its_predecessor(clinic: Clinic) -> None:
+def test_56_a_retried_recording_names_its_predecessor(clinic: Clinic) -> None:
     (clinic.inbox / "letter.wav").write_text("Dear Mrs Miller")
     assert clinic.once() == 1
     [first] = json.loads(clinic.run("jobs", "--all", "--json").stdout)
@@ -212,7 +212,7 @@ print(killed, rolled_back)
 """
 
 
-def test_a_conversion_that_is_killed_is_done_by_the_next_start(tmp_path: Path) -> None:
+def test_56_a_conversion_that_is_killed_is_done_by_the_next_start(tmp_path: Path) -> None:
     command = [sys.executable, "-c", KILLED_ANYWHERE, str(tmp_path)]
     ran = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr

@@ -105,6 +105,7 @@ def test_trying_it_by_hand(reader: Reader) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_running_it_for_real(reader: Reader) -> None:
     lines = commands()
     first = next(number for number, line in enumerate(lines) if line.startswith("python3 -m venv"))

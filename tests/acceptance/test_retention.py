@@ -97,7 +97,8 @@ def known(clinic: Clinic) -> list[Any]:
 def test_a_file_that_was_changed_is_kept(tmp_path: Path, api: Sandbox) -> None:
     clinic = clinic_with_a_past(tmp_path, api, days=31, done_days=30, transcripts_days=30)
     (clinic.outbox / "ward 3" / "smith.srt").write_text("corrected by hand")
-    (clinic.done / "ward 3" / "smith.wav").unlink()
+    # Kept elsewhere, so that the new file does not get its inode: it is another one, not this one changed.
+    (clinic.done / "ward 3" / "smith.wav").rename(tmp_path / "replaced.wav")
     write_wav(clinic.done / "ward 3" / "smith.wav", pitch=900, seconds=0.7)
     with running(clinic):
         wait_for("both are seen", lambda: len(clinic.events("retention_kept")) == 2)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import requests
 
+from invox_watcher.sandbox.oddities import Kind
 from invox_watcher.sandbox.server import Sandbox
 from tests.acceptance.test_sandbox import Caller, eventually, raw_request, settings
 
@@ -281,6 +282,53 @@ def test_unknown_status(caller: Caller) -> None:
     assert caller.status(request_id).json()["processingStatus"] == "ON_HOLD"
     assert caller.status(request_id).json()["processingStatus"] == "ON_HOLD"
     assert caller.result(request_id)["processingStatus"] == "COMPLETED"
+
+
+def test_status_instead_takes_the_upload_first(caller: Caller) -> None:
+    fault(caller, "upload", "status_instead", status=502)
+    granted = caller.presign().json()
+    answer = caller.put(granted["presignedUrl"], b"x")
+    assert (answer.status_code, answer.content) == (502, b"")
+    assert caller.result(granted["requestId"])["processingStatus"] == "COMPLETED"
+
+
+@pytest.mark.parametrize("status", [102, 103])
+def test_interim(caller: Caller, status: int) -> None:
+    fault(caller, "upload", "interim", status=status)
+    url = caller.presign().json()["presignedUrl"]
+    answer = raw_upload(caller, url, 1, b"x")
+    assert answer.startswith(b"HTTP/1.1 %d " % status)
+    assert b"\r\n\r\nHTTP/1.1 200 " in answer
+
+
+@pytest.mark.parametrize("kind", get_args(Kind))
+def test_odd_result_keeps_all_words(caller: Caller, kind: str) -> None:
+    request_id = caller.upload(b"x")
+    whole = caller.result(request_id)
+    fault(caller, "status", "odd_result", kind=kind)
+    reply = caller.status(request_id)
+    odd = reply.json()
+    assert odd != whole or reply.headers.get("Content-Encoding") == "gzip"
+    for segment in whole["transcription"]:
+        assert segment["text"] in reply.text
+
+
+def test_an_odd_result_waits_for_its_words(caller: Caller) -> None:
+    fault(caller, "status", "odd_result", kind="null_transcription")
+    assert caller.status("any").json()["errorType"] == "transcriptionNotFound"
+
+
+def test_deny_acknowledged(caller: Caller) -> None:
+    known = caller.upload(b"x")
+    fault(caller, "upload", "drop_reply")
+    uncertain = caller.presign().json()
+    with pytest.raises(requests.ConnectionError):
+        caller.put(uncertain["presignedUrl"], b"y")
+    fault(caller, "status", "deny_acknowledged", times=None)
+    assert caller.status(known).json()["errorType"] == "transcriptionNotFound"
+    assert caller.request(known)["denials"] == 1
+    assert caller.status(uncertain["requestId"]).status_code == 200
+    assert caller.request(uncertain["requestId"])["denials"] == 0
 
 
 def test_error_result(caller: Caller) -> None:

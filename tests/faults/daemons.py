@@ -77,6 +77,17 @@ class Process:
         finally:
             os.kill(self.pid, signal.SIGCONT)
 
+    def signal(self, number: int) -> None:
+        """Send that signal, and go on."""
+        os.kill(self.pid, number)
+
+    def has_ended(self, *, within_seconds: float) -> bool:
+        """Whether it ends by itself within that time."""
+        give_up = time.monotonic() + within_seconds
+        while not (ended := _states(self.pid) <= {"Z", "X"}) and time.monotonic() < give_up:
+            time.sleep(0.01)
+        return ended
+
     def end(self, number: int) -> int:
         """Send that signal; the exit status, or minus the signal that killed it."""
         os.kill(self.pid, number)

@@ -1,6 +1,6 @@
 """The table of docs/reliability.md against the tests: which tests stand for which line.
 
-`python -m tests.faults.page` writes the table's last column.
+`python -m tests.faults.page` writes the table's last column, and the table of pairs.
 """
 
 from __future__ import annotations
@@ -10,19 +10,29 @@ import re
 from collections import defaultdict
 from pathlib import Path
 
+from tests.faults.pairs import CROSSINGS, ROWS
+
 FAULTS = Path(__file__).parent
+# Here tests without a number have their line elsewhere, or none.
+ACCEPTANCE = FAULTS.parent / "acceptance"
 PAGE = FAULTS.parent.parent / "docs" / "reliability.md"
+_PAIRS_BEGIN, _PAIRS_END = "<!-- Pairs: written by the same command. -->", "<!-- End of the pairs. -->"
 _ROW = re.compile(r"^\| (\d\d) \|([^|]*)\|([^|]*)\|[^|]*\|$", re.MULTILINE)
 
 
 def tests_by_line() -> dict[str, list[str]]:
-    """Every test of this folder by the two digits after `test_`; "" for one without."""
+    """Every test of this folder by the two digits after `test_`; "" for one without.
+
+    Those of acceptance/, too, if they have a number.
+    """
     found = defaultdict(list)
-    for module in sorted(FAULTS.glob("test_*.py")):
+    for module in [*sorted(FAULTS.glob("test_*.py")), *sorted(ACCEPTANCE.glob("test_*.py"))]:
         for node in ast.walk(ast.parse(module.read_text())):
             name = _test_name(node)
-            if name is not None:
-                number = re.match(r"test_(\d\d)_", name)
+            if name is None:
+                continue
+            number = re.match(r"test_(\d\d)_", name)
+            if number or module.parent == FAULTS:
                 found[number[1] if number else ""].append(name)
     return dict(found)
 
@@ -51,5 +61,26 @@ def with_tests(page: str, tests: dict[str, list[str]]) -> str:
     return _ROW.sub(row, page)
 
 
+def with_pairs(page: str) -> str:
+    """`page` with the table of the faults that are crossed, and what is found in each cell."""
+    head = ["No.", "In the middle of", *CROSSINGS]
+    lines = [_line(head), _line(["---"] * len(head))]
+    for number, row in ROWS.items():
+        found = "both done" if row.ends_as == "done" else f"`{row.ends_as}`, other done"
+        lines.append(_line([number, row.what, *[found] * len(CROSSINGS)]))
+    before, _, rest = page.partition(_PAIRS_BEGIN)
+    _, _, after = rest.partition(_PAIRS_END)
+    return "\n".join([before + _PAIRS_BEGIN, "", *lines, "", _PAIRS_END + after])
+
+
+def _line(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def written(page: str) -> str:
+    """`page` as it has to be."""
+    return with_pairs(with_tests(page, tests_by_line()))
+
+
 if __name__ == "__main__":
-    PAGE.write_text(with_tests(PAGE.read_text(), tests_by_line()))
+    PAGE.write_text(written(PAGE.read_text()))

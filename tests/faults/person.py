@@ -11,7 +11,7 @@ import wave
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Literal
 
 from invox_watcher.files import MARK_FILE
 from tests.kit.clinic import Clinic
@@ -32,6 +32,26 @@ def recording(number: int) -> bytes:
     return content.getvalue()
 
 
+def mp3(number: int) -> bytes:
+    """An MP3 of 24 frames that does not say where it ends, so that any part of it could be the whole."""
+    noise = random.Random(-1 - number)
+    header = b"\xff\xfb\x90\x00"  # MPEG 1 layer III, 128 kbit/s, 44.1 kHz: frames of 417 bytes
+    return b"".join(header + bytes(32) + noise.randbytes(381) for _ in range(24))
+
+
+def longer(content: bytes, by: int) -> bytes:
+    """The WAV as its recorder leaves it after going on for `by` more frames, sizes mended."""
+    with wave.open(io.BytesIO(content)) as file:
+        sound = file.readframes(file.getnframes())
+    grown = io.BytesIO()
+    with wave.open(grown, "wb") as file:
+        file.setnchannels(2)
+        file.setsampwidth(2)
+        file.setframerate(_RATE)
+        file.writeframes(sound + random.Random(by).randbytes(4 * by))
+    return grown.getvalue()
+
+
 NOT_RECORDINGS = (b"Dear colleague,\n", _PDF, b"", recording(100)[:3000])
 
 
@@ -45,22 +65,51 @@ def files(folder: Path) -> list[Path]:
     return sorted(path for path in found if path.name != MARK_FILE)
 
 
-@dataclass
+@dataclass(eq=False)
 class SlowWriting:
-    """A file that is being written, its handle kept open."""
+    """A file that is being written, piece by piece, wherever it is moved meanwhile.
+
+    With `held` by a process of this machine, which the kernel knows of; else by another machine, so that the
+    file is closed, as this kernel sees it, whenever the line is silent. With `reserved` it has its final size
+    from the start: zeros, until they are overwritten.
+    """
 
     path: Path
     final: Path
-    handle: BinaryIO
     content: bytes
+    held: bool
+    reserved: bool
     written: int = 0
+
+    def __post_init__(self) -> None:
+        flags = os.O_RDWR if self.held else os.O_RDONLY
+        self._fd = os.open(self.path, flags | os.O_CREAT | os.O_EXCL, 0o644)
+        if self.reserved:
+            os.truncate(f"/proc/self/fd/{self._fd}", len(self.content))
+
+    @property
+    def so_far(self) -> bytes:
+        """What the file holds by now."""
+        part = self.content[: self.written]
+        return part.ljust(len(self.content), b"\0") if self.reserved else part
+
+    @property
+    def inode(self) -> int:
+        """Which file it is, under whichever name."""
+        return os.fstat(self._fd).st_ino
 
     def write(self, size: int) -> None:
         """The next so many bytes."""
         piece = self.content[self.written : self.written + size]
-        self.handle.write(piece)
-        self.handle.flush()
+        fd = self._fd if self.held else os.open(f"/proc/self/fd/{self._fd}", os.O_WRONLY)
+        os.pwrite(fd, piece, self.written)
+        if not self.held:
+            os.close(fd)
         self.written += len(piece)
+
+    def close(self) -> None:
+        """Let go of it."""
+        os.close(self._fd)
 
 
 class Person:
@@ -77,6 +126,8 @@ class Person:
         self.ever: set[str] = set()
         self.recordings: set[str] = set()  # the contents that can be transcribed
         self.slow: list[SlowWriting] = []
+        self.grown: set[int] = set()  # the inodes of files that were written to after a silence
+        self.parts: set[str] = set()  # what such files held meanwhile
         self.foreign: dict[Path, bytes] = {}
         self.back_from_failed: set[str | None] = set()
         self.deleted: set[Path] = set()  # outputs
@@ -85,7 +136,7 @@ class Person:
     def leave(self) -> None:
         """Let go of what is still being written."""
         for writing in self.slow:
-            writing.handle.close()
+            writing.close()
 
     # ---- the inbox ---------------------------------------------------------------------------------------
 
@@ -116,18 +167,20 @@ class Person:
             os.replace(source, path)
         self._remember(content, is_recording=is_recording)
 
-    def begin_writing(self, name: str, content: bytes, as_part: bool) -> None:
-        """Create a file and write nothing yet."""
+    def begin_writing(self, name: str, content: bytes, as_part: bool, held: bool, reserved: bool) -> None:
+        """Create a file, `as_part` under another name until it is whole, and write nothing yet."""
         final = self._clinic.inbox / name
         path = final.with_name(f"{final.stem[:50]} {len(self.ever)}.part") if as_part else final
         if not self._may_write(final) or final.exists() or path.exists():
             return
-        self.slow.append(SlowWriting(path, final, path.open("xb"), content))
+        self._note_progress(SlowWriting(path, final, content, held, reserved))
 
     def go_on_writing(self, index: int, size: int) -> None:
         """Write the next bytes of a file."""
         if self.slow:
-            self.slow[index % len(self.slow)].write(size)
+            writing = self.slow[index % len(self.slow)]
+            writing.write(size)
+            self._note_progress(writing)
 
     def finish_writing(self, index: int) -> None:
         """Write the rest of a file and close it."""
@@ -135,14 +188,45 @@ class Person:
             return
         writing = self.slow.pop(index % len(self.slow))
         writing.write(len(writing.content))
-        writing.handle.close()
+        writing.close()
         if writing.path != writing.final:
             final = writing.final
-            while final.is_dir():  # which was made meanwhile
+            while final.is_dir() or self._is_being_written(final):  # which came to be meanwhile
                 final = final.with_name(f"{final.name}.wav")
             self._lose(final)
             os.replace(writing.path, final)
         self._remember(writing.content, is_recording=True)
+
+    def touch(self, index: int, how: str) -> None:
+        """What senders do to one that waits after they have closed it, by its name."""
+        path = self._waiting(index)
+        if path is None:
+            return
+        if how == "chmod":
+            path.chmod(0o640)
+        elif how == "rename":
+            os.rename(path, self._desk / "aside")
+            os.rename(self._desk / "aside", path)
+        else:
+            os.utime(path, (1e9, 1e9) if how == "an old time" else None)
+
+    def record_more(self, index: int, frames: int) -> None:
+        """Open a WAV that waits again, append to it, and mend its header."""
+        path = self._waiting(index)
+        if (
+            path is None
+            or sha256(content := path.read_bytes()) not in self.recordings
+            or content[:4] != b"RIFF"
+        ):
+            return
+        grown = longer(content, frames)
+        self._lose(path)
+        with path.open("r+b", buffering=0) as file:
+            file.seek(len(content))
+            file.write(grown[len(content) :])
+            file.seek(0)
+            file.write(grown[:44])
+        self._remember(grown, is_recording=True)
 
     def overwrite(self, index: int, content: bytes) -> None:
         """Write another recording over one that waits, in place."""
@@ -216,10 +300,7 @@ class Person:
             self.put_in[sha256(path.read_bytes())] -= 1
 
     def _waiting(self, index: int) -> Path | None:
-        # By inode: what was failed as empty, and put back, may still be written to under its new name.
-        being_written = {os.fstat(writing.handle.fileno()).st_ino for writing in self.slow}
-        files_there = visible(self._clinic.inbox)
-        waiting = [path for path in files_there if path.stat().st_ino not in being_written]
+        waiting = [path for path in visible(self._clinic.inbox) if not self._is_being_written(path)]
         return waiting[index % len(waiting)] if waiting else None
 
     def _may_write(self, path: Path) -> bool:
@@ -228,8 +309,20 @@ class Person:
             path.parent.mkdir(parents=True, exist_ok=True)
         except (FileExistsError, NotADirectoryError):
             return False
-        being_written = {writing.path for writing in self.slow} | {writing.final for writing in self.slow}
-        return not path.is_dir() and path not in being_written
+        return not path.is_dir() and not self._is_being_written(path)
+
+    def _is_being_written(self, path: Path) -> bool:
+        """By inode, too: what was taken too early, and returned, may be written to under another name."""
+        names = {name for writing in self.slow for name in (writing.path, writing.final)}
+        return path in names or (
+            path.exists() and path.stat().st_ino in {writing.inode for writing in self.slow}
+        )
+
+    def _note_progress(self, writing: SlowWriting) -> None:
+        if writing not in self.slow:
+            self.slow.append(writing)
+        self.grown.add(writing.inode)
+        self.parts.add(sha256(writing.so_far))
 
 
 def visible(folder: Path) -> list[Path]:

@@ -193,7 +193,7 @@ def test_29_a_kill_at_every_system_call_breaks_no_promise(
 
 
 @pytest.mark.slow
-@pytest.mark.needs()  # minutes
+@pytest.mark.needs  # minutes
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize(("kind", "at_least"), [(Way, 60), (Failure, 20)], ids=["way", "failure"])
 def test_29_a_kill_between_every_two_steps_breaks_no_promise(

@@ -181,7 +181,7 @@ def test_70_a_skipped_copy_runs_no_command(tmp_path: Path, api: Sandbox) -> None
 
 
 @pytest.mark.slow
-@pytest.mark.needs()  # minutes
+@pytest.mark.needs  # minutes
 @pytest.mark.timeout(400)
 def test_70_a_kill_while_skipping_loses_and_adds_nothing(tmp_path: Path, api: Sandbox) -> None:
     daemons, kills = Daemons(), 0

@@ -18,7 +18,9 @@ import pytest
 
 from invox_watcher.sandbox.server import Sandbox
 from tests.faults.clinics import WithoutLease
+from tests.faults.daemons import Daemons, Death, Fate
 from tests.faults.evidence import jobs, sha256, uploaded
+from tests.faults.person import SlowWriting, mp3
 from tests.faults.senders import VARIANTS, make_all, send_all, stalled
 from tests.kit.clinic import Clinic, running, sandbox, wait_for
 from tests.kit.recordings import write_wav
@@ -172,6 +174,25 @@ def test_63_a_part_filed_by_an_earlier_run_is_found_by_the_next(
     [changed] = clinic.events("recording_changed")
     assert (changed["level"], changed["state"]) == ("error", "done")
     assert_no_part_went_unnoticed(clinic, api, {"cbr.mp3": part.whole})
+
+
+@pytest.mark.parametrize("moment", range(1, 13))
+def test_63_a_part_whose_publishing_was_killed_leaves_no_words(
+    tmp_path: Path, api: Sandbox, moment: int
+) -> None:
+    """Killed between the files of its transcript; then the sender goes on."""
+    clinic = Clinic(tmp_path / "clinic", api.base_url, watch=WAITS | {"settle_seconds": 0.1})
+    path = clinic.inbox / "smith.mp3"
+    writing = SlowWriting(path, path, mp3(1), held=False, reserved=False)
+    writing.write(5000)
+    daemons = Daemons()
+    daemons.run(clinic, "run", "--once", fate=Fate(Death("rename_new", moment)))
+    writing.write(len(writing.content))
+    # One may only close the job that was killed, the next find that what is filed has changed.
+    assert [daemons.run(clinic, "run", "--once") for _ in range(3)] == [0, 0, 0]
+    daemons.close()
+    assert is_right(clinic, "smith.mp3", writing.content)
+    assert clinic.files(clinic.outbox) == ["smith.json", "smith.srt"]
 
 
 def run_once(clinic: Clinic) -> int:

@@ -72,6 +72,15 @@ def test_what_is_written_is_read_back_after_a_restart(tmp_path: Path) -> None:
     journal.close()
 
 
+def test_of_one_name_the_job_filed_last_counts(journal: Journal) -> None:
+    """A recording that was withdrawn and filed again within one second, or by a clock that was set back."""
+    ids = ("20261123t180000-f", "20261123t180000-a", "20261122t180000-b")
+    jobs = [added(journal, id=job_id, state=State.DELIVERED) for job_id in ids]
+    jobs = [journal.move(one, State.DONE, filed_as="smith.wav") for one in jobs]
+    assert journal.finished.recent(BEGAN - timedelta(days=400)) == jobs[2:]
+    assert [journal.finished.has_its_name(one) for one in jobs] == [False, False, True]
+
+
 def test_the_journal_is_private(tmp_path: Path) -> None:
     before = os.umask(0o077)
     try:

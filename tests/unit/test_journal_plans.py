@@ -25,6 +25,7 @@ LATER = NOW + timedelta(days=1)
 _BOUNDED = (
     r"FROM \(SELECT \* FROM jobs ORDER BY rowid DESC LIMIT \?\)",  # the latest ratios, at the start
     r"SELECT state, jobs FROM totals",
+    r"LIMIT 200\s+\) AS filed JOIN jobs",
 )
 
 
@@ -63,6 +64,7 @@ def ask_everything(journal: Journal, done: Job, active: Job) -> None:
     journal.record_notice(WebhookNotice("r-1", {}, "signature", "content", covers_body=True))
     journal.follow_again(active)
     finished.outputs(done.id), finished.writer_of("a.json"), finished.recent(NOW)
+    finished.has_its_name(done)
     finished.same_recordings(replace(active, sha256="a" * 8))
     finished.hooks_due(), finished.cancel_hooks({State.DONE}), finished.hook_ran(done)
     for state in (State.DONE, State.FAILED):

@@ -29,12 +29,16 @@ class FakeFinished:
 
     jobs: list[Job] = field(default_factory=list)
     written: dict[str, str] = field(default_factory=dict)
+    superseded: list[Job] = field(default_factory=list)
 
     def recent(self, since: datetime) -> list[Job]:
         return self.jobs
 
     def outputs(self, job_id: str) -> dict[str, str]:
         return self.written
+
+    def has_its_name(self, job: Job) -> bool:
+        return job not in self.superseded
 
 
 @dataclass
@@ -200,3 +204,13 @@ def test_the_run_before_is_looked_at_when_this_one_starts(done: Done) -> None:
     grow(done.recording)
     done.rechecks.run(cast(Any, Stopped()))
     assert done.started_over
+
+
+def test_a_name_that_a_later_recording_has_is_left_alone(done: Done) -> None:
+    done.rechecks.add(done.job, Evidence.UNPROVEN)
+    done.finished.superseded = [done.job]
+    grow(done.recording)
+    done.look_after(LOOKS[0])
+    assert done.recording.read_bytes() == WHOLE
+    assert done.transcript.exists()
+    assert done.audit.lines == []

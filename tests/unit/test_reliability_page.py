@@ -13,4 +13,4 @@ def test_every_line_has_a_test_and_every_test_a_line() -> None:
 
 def test_the_page_names_the_tests_that_there_are() -> None:
     text = page.PAGE.read_text()
-    assert page.with_tests(text, page.tests_by_line()) == text, "run: python -m tests.faults.page"
+    assert page.written(text) == text, "run: python -m tests.faults.page"

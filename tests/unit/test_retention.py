@@ -205,6 +205,16 @@ def test_each_reason_is_logged_and_one_that_comes_back_again(house: House) -> No
     ]
 
 
+def test_what_seemed_old_by_a_clock_that_was_set_since_is_kept(house: House) -> None:
+    """It was far ahead when it was read, and right when the API was asked."""
+    house.witness.ahead_seconds = 0.0
+    wrong, right = YEAR_2001 + 31 * DAYS, YEAR_2001 + 1 * DAYS
+    with mock.patch("invox_watcher.retention.utc_now", side_effect=[wrong, *[right] * 20]):
+        house.retention._sweep(threading.Event())
+    assert house.kept
+    assert [job.path for job in house.journal.jobs()] == ["smith.wav"]
+
+
 def test_the_api_is_not_asked_for_nothing(house: House) -> None:
     (house.folders.done / "smith.wav").unlink()
     with mock.patch("invox_watcher.retention.utc_now", return_value=YEAR_2001 + 29 * DAYS):

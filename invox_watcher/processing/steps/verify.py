@@ -8,10 +8,13 @@ from typing import Any, BinaryIO
 
 from invox_watcher.errors import RecordingChangingError, RecordingError, StoppedError, StorageError
 from invox_watcher.events import Event, log
+from invox_watcher.files import output_path
 from invox_watcher.heartbeat import beat
 from invox_watcher.inbox import Writer, writer_of
 from invox_watcher.job import Job, State
+from invox_watcher.outputs import render
 from invox_watcher.processing.context import Context, Next
+from invox_watcher.processing.documents import delivery_of
 from invox_watcher.recording import FileIdentity
 
 _HASH_BLOCK_BYTES = 1 << 20
@@ -54,6 +57,8 @@ def verify(context: Context, job: Job, file: BinaryIO) -> Job:
 
 def _discard(context: Context, job: Job) -> dict[str, Any]:
     """What was made of a part of the recording is withdrawn: the detail of the journal's entry."""
+    if job.state is State.TRANSCRIBED:
+        _retract_outputs(context, job)
     if job.state is not State.DELIVERED:
         log.warning(Event.UPLOAD_DISCARDED, job=job.id, request_id=job.request_id)
         return {}
@@ -61,6 +66,17 @@ def _discard(context: Context, job: Job) -> dict[str, Any]:
     outputs = context.journal.finished.outputs(job.id)
     context.folders.withdraw(outputs)
     return {"withdrawn": outputs}
+
+
+def _retract_outputs(context: Context, job: Job) -> None:
+    """Remove what an attempt to publish has written that was killed before the journal knew of it."""
+    assert job.filed_as is not None  # noqa: S101 - written with the state
+    delivery = delivery_of(job, context.journal.reply(job.id))
+    for format in context.options.formats:
+        path = output_path(job.filed_as, format)
+        if os.path.lexists(context.folders.outbox / path):
+            content = render(delivery, format, context.options.speaker_names)
+            context.folders.retract(context.folders.outbox, path, content)
 
 
 def hold_while_open(context: Context, job: Job, file: BinaryIO) -> Next | None:
