@@ -184,7 +184,7 @@ class Retention:
             self._finished.erase_deleted()
 
     def _old(self, days: int, due: Callable[[datetime], list[Job]]) -> list[Job]:
-        """Some of the jobs that are `due` before so many days by a clock that is right; else none."""
+        """Some of the jobs that were `due` that many days ago by a clock that is right; else none."""
         while True:
             now = utc_now()
             jobs = due(now - timedelta(days=days))
