@@ -103,7 +103,6 @@ def assemble(
         occupancy = occupancy_of(config, locks)
         folder_monitor = folder_monitor_of(config, folders, journal, occupancy)
         journal_monitor = JournalMonitor(journal, min(_JOURNAL_CHECK_SECONDS, patience_seconds / 4))
-        gates = (folder_monitor, journal_monitor)
         client = client_of(config)
         opened.callback(client.close)
         inbox = inbox_of(config, folders, occupancy)
@@ -124,7 +123,8 @@ def assemble(
                 pipeline,
                 engine,
                 inbox,
-                gates=gates,
+                gates=[folder_monitor],
+                journal=journal_monitor,
                 contested=folder_monitor.is_contested,
                 stop=stop,
             ),
@@ -134,6 +134,7 @@ def assemble(
             stall_detector=StallDetector(patience_seconds),
             housekeeping={
                 "rechecks": rechecks.run,
+                "journal-check": journal_monitor.verify,
                 **housekeeping_of(config, folders, journal, audit, folder_monitor=folder_monitor, api=api),
             },
             receiver=receiver_of(config, journal, engine),
@@ -247,6 +248,7 @@ def journal_of(config: Config, audit: AuditLog) -> Journal:
         config.state.directory,
         hooks_after=commands_of(config).states,
         on_transition=audit.record_transition,
+        before_commit=audit.sync,
     )
 
 
@@ -453,7 +455,7 @@ def housekeeping_of(
     """What the configuration wants done with finished recordings, by the name of the thread that does it."""
     commands, finished = commands_of(config), journal.finished
     finished.cancel_hooks(commands.states)
-    ages = Ages(**config.retention.model_dump())
+    ages = Ages(**config.retention.ages)
     wanted: dict[str, Callable[[threading.Event], None]] = {}
     if commands.states:
         filed = {State.DONE: folders.done, State.FAILED: folders.failed}

@@ -82,7 +82,7 @@ def configure(
         logger_factory=lambda *_: _LineLogger(),
         cache_logger_on_first_use=False,
     )
-    for library in ("urllib3", "requests", "watchdog", "uvicorn", "asyncio", "sqlalchemy"):
+    for library in ("urllib3", "requests", "watchdog", "uvicorn", "asyncio"):
         logging.getLogger(library).handlers[:] = [logging.NullHandler()]
         logging.getLogger(library).propagate = False
 

@@ -2,13 +2,14 @@
 
 Only files that the journal knows, and only if they are as they were filed or delivered: a file that was
 changed since is kept. Only while the API confirms this machine's clock, since by a wrong one everything could
-look old. Off by default; every deletion is in the audit log.
+look old. By default only journal entries are deleted; every deletion is in the audit log.
 """
 
 from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -25,6 +26,9 @@ from invox_watcher.recording import FileIdentity
 from invox_watcher.times import utc_now
 
 _EVERY_SECONDS = 3600.0
+# A few milliseconds of the journal's time, and then twice as much for all others.
+_FORGOTTEN_AT_ONCE = 10
+_PAUSE_FACTOR = 2.0
 # Beyond what it takes to ask the API for the time.
 _LONGEST_QUESTION = timedelta(minutes=10)
 
@@ -133,7 +137,8 @@ class Retention:
             self._delete_transcripts,
             stop,
         )
-        self._each(ages.journal_days, finished.old, self._forget, stop)
+        self._forget_old(ages.journal_days, stop)
+        finished.erase_deleted()  # what another program's reading prevented before, or prevents for an hour
 
     def _each(
         self,
@@ -145,12 +150,9 @@ class Retention:
         """`delete` every job that is `due`, batch by batch; a job that is deleted is no longer due."""
         refused: set[str] = set()
         while days is not None:
-            now = utc_now()
-            jobs = due(now - timedelta(days=days), refused)
-            if jobs and self._is_paused():
+            jobs = self._old(days, lambda before: due(before, refused))
+            if not jobs:
                 return
-            if jobs and abs(utc_now() - now) > _LONGEST_QUESTION:
-                continue  # the clock was set meanwhile: it is right now, but was not when they seemed old
             for job in jobs:
                 if stop.is_set():
                     return
@@ -161,8 +163,36 @@ class Retention:
                 except StorageError as error:  # retried in an hour; the others must not wait
                     refused.add(job.id)
                     log.error(Event.RETENTION_REFUSED, code=error.code, error=error.message, hint=error.hint)
+            self._finished.erase_deleted()
+
+    def _forget_old(self, days: int | None, stop: threading.Event) -> None:
+        """Delete old entries, few at a time, so that no other write waits for long."""
+        while days is not None:
+            jobs = self._old(days, self._finished.old)
             if not jobs:
                 return
+            for start in range(0, len(jobs), _FORGOTTEN_AT_ONCE):
+                began = time.monotonic()
+                few = jobs[start : start + _FORGOTTEN_AT_ONCE]
+                for job in few:
+                    self._audit.append("forgotten", job.id, name=job.path, sha256=job.sha256)
+                self._audit.sync()
+                self._finished.forget(few)
+                if stop.wait(_PAUSE_FACTOR * (time.monotonic() - began)):
+                    return
+            self._finished.forget_signatures(utc_now() - timedelta(days=days))
+            self._finished.erase_deleted()
+
+    def _old(self, days: int, due: Callable[[datetime], list[Job]]) -> list[Job]:
+        """Some of the jobs that were `due` that many days ago by a clock that is right; else none."""
+        while True:
+            now = utc_now()
+            jobs = due(now - timedelta(days=days))
+            if not jobs or self._is_paused():
+                return []
+            if abs(utc_now() - now) <= _LONGEST_QUESTION:
+                return jobs
+            # The clock was set meanwhile: it is right now, but was not when they seemed old.
 
     def _is_paused(self) -> bool:
         """Whether the clock can't be trusted; why, is logged once."""
@@ -195,7 +225,3 @@ class Retention:
             raise unavailable  # the whole folder is missing, not just this file
         if became is Deletion.CHANGED:
             log.warning(Event.RETENTION_KEPT, job=job.id, folder=root.name, name=path)
-
-    def _forget(self, job: Job) -> None:
-        self._audit.write("forgotten", job.id, name=job.path, sha256=job.sha256)
-        self._finished.forget(job)

@@ -450,17 +450,27 @@ class RetentionSection(Section):
         "days. A file that was changed after its delivery is kept.",
     )
     journal_days: Days | None = Field(
-        None,
-        description="Delete finished recordings from the journal after this many days. A copy of such a "
-        "recording is then uploaded again.",
+        400,
+        description="Delete finished recordings from the journal, with their text, this many days after the "
+        "last copy of them came; null keeps them. A copy that comes later is uploaded again. If it is not "
+        "set, it is at least as much as each of the others.",
     )
 
     @model_validator(mode="after")
     def _remembered_until_deleted(self) -> RetentionSection:
         for key in ("done_days", "failed_days", "transcripts_days"):
-            if self.journal_days is not None and (getattr(self, key) or 0) > self.journal_days:
+            is_set = "journal_days" in self.model_fields_set
+            if is_set and self.journal_days is not None and (getattr(self, key) or 0) > self.journal_days:
                 ordered(self, key, "journal_days")
         return self
+
+    @property
+    def ages(self) -> dict[str, int | None]:
+        """After how many days each is deleted; None for never."""
+        ages: dict[str, int | None] = self.model_dump()
+        if self.journal_days is not None:
+            ages["journal_days"] = max(days for days in ages.values() if days is not None)
+        return ages
 
 
 class HooksSection(Section):
@@ -512,7 +522,8 @@ class Config(Section):
     state: StateSection = Field(default_factory=StateSection, description="Data that survives a restart.")
     retention: RetentionSection = Field(
         default_factory=RetentionSection,
-        description="When finished recordings and transcripts are deleted. Off by default.",
+        description="When finished recordings and transcripts are deleted: by default never, but for their "
+        "entries in the journal.",
     )
     hooks: HooksSection = Field(
         default_factory=HooksSection, description="Your own commands, run after a recording."

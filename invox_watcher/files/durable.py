@@ -117,8 +117,13 @@ def replace_durably(path: Path, content: bytes, mode: int) -> None:
 def replace_in(folder: int, name: str, content: bytes, mode: int) -> None:
     """`replace_durably` for the file `name` in the folder with this descriptor."""
     temporary = f".{name}.tmp"
-    write_durably(folder, temporary, content, mode)
-    os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+    try:
+        write_durably(folder, temporary, content, mode)
+        os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+    except OSError:
+        with suppress(OSError):
+            os.unlink(temporary, dir_fd=folder)
+        raise
     os.fsync(folder)
 
 

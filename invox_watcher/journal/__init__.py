@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from invox_watcher.journal.audit import AuditLog
+from invox_watcher.journal.database import NameReservedError
 from invox_watcher.journal.finished import UNCONFIRMED_CLOCK, Finished
-from invox_watcher.journal.journal import HistoryEntry, Journal, NameReservedError, StoredNotice
+from invox_watcher.journal.journal import HistoryEntry, Journal
+from invox_watcher.journal.notices import StoredNotice
 from invox_watcher.journal.sqlite import FILENAME, SQLITE_VERSION
 
 __all__ = [

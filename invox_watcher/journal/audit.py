@@ -31,7 +31,8 @@ class AuditLog:
     def __init__(self, directory: Path) -> None:
         """Raises JournalError if the file can't be written."""
         self._path = directory / FILENAME
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # guards what follows
+        self._unsynced = False
         try:
             self._descriptor = self._opened()
         except OSError as error:
@@ -43,6 +44,29 @@ class AuditLog:
         Raises:
             JournalError: it can't be written; the step must then not be recorded in the journal either.
         """
+        self.append(what, job_id, **facts)
+        self.sync()
+
+    def sync(self) -> None:
+        """Let every line that was appended be on disk.
+
+        Raises:
+            JournalError: it can't be written.
+        """
+        with self._lock:
+            if self._unsynced:
+                try:
+                    os.fdatasync(self._descriptor)
+                except OSError as error:
+                    raise self._refused(error.strerror) from None
+                self._unsynced = False
+
+    def append(self, what: str, job_id: str, **facts: Any) -> None:
+        """Append one line; it is on disk after the next `sync`.
+
+        Raises:
+            JournalError: it can't be written; the step must then not be recorded in the journal either.
+        """
         entry = {"at": rfc3339(utc_now()), "what": what, "job": job_id} | facts
         line = json.dumps(entry, ensure_ascii=True).encode() + b"\n"  # lone surrogates are escaped as well
         with self._lock:
@@ -50,7 +74,7 @@ class AuditLog:
                 self._follow()
                 written = os.write(self._descriptor, line)
                 if written == len(line):
-                    os.fdatasync(self._descriptor)
+                    self._unsynced = True
                     return
                 os.write(self._descriptor, b"\n")  # ends the line that a full disk has cut off
             except OSError as error:
@@ -58,26 +82,33 @@ class AuditLog:
         raise self._refused("only a part of a line was written")
 
     def record_transition(self, was: State | None, job: Job, detail: Mapping[str, Any]) -> None:
-        """Log the steps that a state write of the journal, which is about to be committed, stands for."""
+        """Log the steps that a state write of the journal, which is about to be committed, stands for.
+
+        They count once they are on disk: `sync` comes before the commit.
+        """
         name = job.filed_as or job.path
         if was is None:
-            self.write("received", job.id, name=job.path, bytes=job.size_bytes, format=job.format)
-            self.write("claimed", job.id, name=job.path, folder="processing")
+            self.append("received", job.id, name=job.path, bytes=job.size_bytes, format=job.format)
+            self.append("claimed", job.id, name=job.path, folder="processing")
         elif "duplicate_of" in detail:
-            self.write("skipped", job.id, name=job.path, sha256=job.sha256, same_as=detail["duplicate_of"])
+            self.append("skipped", job.id, name=job.path, sha256=job.sha256, same_as=detail["duplicate_of"])
         elif was is State.UPLOADING and job.state in (State.WAITING, State.TRANSCRIBED):
-            self.write("uploaded", job.id, bytes=job.size_bytes, sha256=job.sha256, request_id=job.request_id)
+            self.append(
+                "uploaded", job.id, bytes=job.size_bytes, sha256=job.sha256, request_id=job.request_id
+            )
         elif was is State.DELIVERED and job.state is State.CLAIMED:
-            self.write("withdrawn", job.id, name=name, outputs=detail["withdrawn"])
+            self.append("withdrawn", job.id, name=name, outputs=detail["withdrawn"])
         elif job.state is State.DELIVERED:
-            self.write("delivered", job.id, by=job.delivered_by, sha256=job.sha256, outputs=detail["outputs"])
+            self.append(
+                "delivered", job.id, by=job.delivered_by, sha256=job.sha256, outputs=detail["outputs"]
+            )
         elif job.state is State.DONE:
-            self.write("filed", job.id, name=name, folder="done")
+            self.append("filed", job.id, name=name, folder="done")
         elif job.state is State.FAILED:
             code = job.failure.reason.code if job.failure else None
-            self.write("filed", job.id, name=name, folder="failed", code=code)
+            self.append("filed", job.id, name=name, folder="failed", code=code)
         elif job.state is State.VANISHED:
-            self.write("vanished", job.id, name=job.path, was=was)
+            self.append("vanished", job.id, name=job.path, was=was)
 
     def close(self) -> None:
         """Close the file."""
@@ -105,6 +136,9 @@ class AuditLog:
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(ours, os.stat(self._path, follow_symlinks=False)):
                 return
+        if self._unsynced:
+            os.fdatasync(self._descriptor)
+            self._unsynced = False
         old, self._descriptor = self._descriptor, self._opened()
         os.close(old)
 

@@ -3,90 +3,78 @@ what may be deleted."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Collection
-from contextlib import AbstractContextManager
+import os
+import sqlite3
+from collections.abc import Collection, Sequence
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
-import sqlalchemy as sa
-
-from invox_watcher.job import ACTIVE, FINAL, Job, State
-from invox_watcher.journal.tables import (
-    HOOK,
-    JOB_COLUMNS,
-    DeliveryState,
-    deliveries,
-    history,
-    job_of,
-    jobs,
-    notices,
-    outputs,
-    replies,
-    taken,
-)
+from invox_watcher.job import Job, State
+from invox_watcher.journal.contents import SAME_IN_DONE, SAME_UNDER_WAY
+from invox_watcher.journal.database import Database
+from invox_watcher.journal.tables import HOOK, JOB_COLUMNS, DeliveryState, encode_time, job_of, placeholders
 from invox_watcher.times import utc_now
 
 Kind = Literal["recording", "transcripts"]
 _AT_ONCE = 200
-_DELETED_AT = {"recording": jobs.c.recording_deleted_at, "transcripts": jobs.c.transcripts_deleted_at}
-_DUE = deliveries.c.state == DeliveryState.DUE
 # In the history of a job that ended while nothing confirmed the clock.
 UNCONFIRMED_CLOCK = {"clock": "unconfirmed"}
-_AWAITS_DELIVERY = jobs.c.id.in_(sa.select(deliveries.c.job_id).where(_DUE))
-
-
-def _ended(before: datetime) -> sa.ColumnElement[bool]:
-    """Jobs that ended before that time.
-
-    If nothing confirmed the clock when a job ended, it may have ended later than its time says. Then another
-    must have ended after it, in the order of the journal, and before that time by a clock that was confirmed.
-    """
-    end, later = history.alias("end"), history.alias("later")
-    doubtful = json.dumps(UNCONFIRMED_CLOCK)[1:-1]
-    is_end = (end.c.job_id == jobs.c.id) & end.c.state.in_(FINAL)
-    confirmed_later = sa.exists().where(
-        later.c.id > end.c.id,
-        later.c.state.in_(FINAL),
-        later.c.at < before,
-        ~later.c.detail.contains(doubtful, autoescape=True),
-    )
-    in_doubt = sa.exists().where(is_end, end.c.detail.contains(doubtful, autoescape=True), ~confirmed_later)
-    return (jobs.c.updated_at < before) & ~in_doubt
+_SELECT = f"SELECT {JOB_COLUMNS} FROM jobs"
+_OUTPUTS = "SELECT path, sha256 FROM outputs WHERE job_id = ? ORDER BY id"
+_WRITER = "SELECT job_id FROM outputs WHERE path = ? AND folder = 'outbox' ORDER BY id DESC LIMIT 1"
+# Later is what was written later: clocks may be set.
+_RECENT = f"""
+    SELECT {JOB_COLUMNS} FROM (
+        SELECT id, job_id FROM history WHERE id > (SELECT max(id) FROM history) - 10000 AND state = 'done'
+        ORDER BY id DESC LIMIT {_AT_ONCE}
+    ) AS filed JOIN jobs ON jobs.id = filed.job_id ORDER BY filed.id"""
+_FILED_LATER = """
+    SELECT 1 FROM jobs JOIN history ON history.job_id = jobs.id
+    WHERE jobs.filed_as = ? AND jobs.state = 'done' AND history.state = 'done'
+    AND +history.id > (SELECT max(id) FROM history WHERE job_id = ? AND state = 'done') LIMIT 1"""
+_SAME_IN_DONE = f"{_SELECT} WHERE {SAME_IN_DONE} ORDER BY rowid LIMIT {_AT_ONCE}"
+_SAME_UNDER_WAY = f"{_SELECT} WHERE {SAME_UNDER_WAY} ORDER BY rowid LIMIT {_AT_ONCE}"
+_HOOKS_DUE = f"""
+    SELECT {JOB_COLUMNS} FROM deliveries JOIN jobs ON jobs.id = deliveries.job_id
+    WHERE deliveries.state = 'due' AND target = ? ORDER BY deliveries.job_id LIMIT {_AT_ONCE}"""
+_SETTLE_HOOKS = """
+    UPDATE deliveries SET state = ?, attempts = attempts + ?, due_at = NULL
+    WHERE state = 'due' AND target = ?"""
+_NOTHING_DUE = "NOT EXISTS (SELECT 1 FROM deliveries WHERE job_id = jobs.id AND state = 'due')"
+# The file of that name may be that of a later job, because the recording was retried and filed again.
+_NAME_IS_ITS_OWN = """NOT EXISTS (SELECT 1 FROM jobs AS later WHERE later.filed_as = jobs.filed_as
+    AND later.ages_from >= ?) AND NOT EXISTS (SELECT 1 FROM jobs AS later
+    WHERE later.filed_as = jobs.filed_as AND later.ages_from IS NULL)"""
+_KEPT = f"""
+    {_SELECT} WHERE state = ? AND ages_from < ? AND ages_from IS NOT NULL AND {{kind}}_deleted_at IS NULL
+    AND filed_as IS NOT NULL AND {_NAME_IS_ITS_OWN} AND {_NOTHING_DUE} ORDER BY ages_from LIMIT ?"""
+_OLD = f"""
+    {_SELECT} WHERE remembered_from < ? AND remembered_from IS NOT NULL AND {_NOTHING_DUE}
+    ORDER BY remembered_from LIMIT ?"""
+_OLD_SIGNATURES = f"SELECT sha256 FROM signatures WHERE at < ? ORDER BY at LIMIT {_AT_ONCE}"
 
 
 class Finished:
     """The part of a journal that is about finished jobs; each call is one transaction."""
 
-    def __init__(self, transaction: Callable[[], AbstractContextManager[sa.Connection]]) -> None:
-        self._transaction = transaction
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
     def outputs(self, job_id: str) -> dict[str, str]:
         """The files that were written for a job: path below outbox/, or below failed/ → SHA-256."""
-        query = sa.select(outputs.c.path, outputs.c.sha256).where(outputs.c.job_id == job_id)
-        with self._transaction() as connection:
-            return {row.path: row.sha256 for row in connection.execute(query.order_by(outputs.c.id))}
+        return {os.fsdecode(path): sha256 for path, sha256 in self._database.read(_OUTPUTS, (job_id,))}
 
     def writer_of(self, path: str) -> str | None:
         """The id of the job that wrote outbox/`path` last; None if none did."""
-        wrote_it = (outputs.c.path == path) & (outputs.c.folder == "outbox")
-        query = sa.select(outputs.c.job_id).where(wrote_it).order_by(outputs.c.id.desc())
-        with self._transaction() as connection:
-            job_id: str | None = connection.execute(query).scalars().first()
-        return job_id
+        rows = self._database.read(_WRITER, (os.fsencode(path),))
+        return rows[0][0] if rows else None
 
     def recent(self, since: datetime) -> list[Job]:
         """The latest of the jobs that were claimed since then and are done.
 
         Without those whose name in done/ a later job has: the file of that name is the later one's.
         """
-        # By the primary key, however long the history is. Later is what was written later: clocks may be set.
-        filed = sa.select(history.c.id, history.c.job_id).where(history.c.state == State.DONE)
-        latest = filed.order_by(history.c.id.desc()).limit(_AT_ONCE).subquery()
-        query = sa.select(*JOB_COLUMNS).join(latest, latest.c.job_id == jobs.c.id).order_by(latest.c.id)
-        with self._transaction() as connection:
-            rows = connection.execute(query).all()
-        by_name = {job.filed_as: job for job in map(job_of, rows)}
+        by_name = {job.filed_as: job for job in self._jobs(_RECENT, ())}
         since_id = since.strftime("%Y%m%dt%H%M%S")  # an id begins with its time
         return [job for job in by_name.values() if job.id >= since_id]
 
@@ -94,17 +82,7 @@ class Finished:
         """Whether the file in done/ under the name of `job`, which is done, is still its own, as far as the
         journal knows: no other job was filed under that name later.
         """
-        filed = sa.select(sa.func.max(history.c.id)).where(
-            history.c.state == State.DONE, history.c.job_id == job.id
-        )
-        later = (
-            sa.select(jobs.c.id)
-            .join(history, history.c.job_id == jobs.c.id)
-            .where(jobs.c.filed_as == job.filed_as, jobs.c.state == State.DONE)
-            .where(history.c.state == State.DONE, history.c.id > filed.scalar_subquery())
-        )
-        with self._transaction() as connection:
-            return connection.execute(later).first() is None
+        return not self._database.read(_FILED_LATER, (os.fsencode(job.filed_as or ""), job.id))
 
     def same_recordings(self, job: Job) -> list[Job]:
         """The jobs that `job` may be another copy of: same name and content, done or under way.
@@ -112,36 +90,36 @@ class Finished:
         Of those under way, the one whose transcript `job` waits for, and those taken before it, of which some
         may still have to be hashed: no two jobs wait for one another.
         """
-        mine = sa.select(sa.func.min(history.c.id)).where(history.c.job_id == job.id).scalar_subquery()
-        before = (jobs.c.id == job.original_id) | (taken < mine)
-        under_way = jobs.c.state.in_(ACTIVE - {State.FAILING}) & before
-        same = (jobs.c.sha256 == job.sha256) | (jobs.c.state == State.CLAIMED)
-        wanted = (jobs.c.path == job.path) & (jobs.c.id != job.id) & same
-        return self._jobs(wanted & ((jobs.c.state == State.DONE) | under_way))
+        path = os.fsencode(job.path)
+        done = self._jobs(_SAME_IN_DONE, (job.sha256, path, job.id))
+        under_way = (path, job.id, job.sha256, job.original_id, job.id)
+        return [*done, *self._jobs(_SAME_UNDER_WAY, under_way)]
 
     # ---- deliveries to the hook --------------------------------------------------------------------------
 
     def hooks_due(self) -> list[Job]:
         """Some of the jobs whose command has not run yet, the oldest first."""
-        due = sa.select(deliveries.c.job_id).where(_DUE & (deliveries.c.target == HOOK))
-        return self._jobs(jobs.c.id.in_(due))
+        return self._jobs(_HOOKS_DUE, (HOOK,))
 
     def cancel_hooks(self, states: Collection[State]) -> None:
         """From now on only jobs in `states` have a command."""
-        others = sa.select(jobs.c.id).where(jobs.c.state.not_in(list(states)))
-        self._settle_hooks(deliveries.c.job_id.in_(others), DeliveryState.CANCELLED)
+        others = (
+            "NOT EXISTS (SELECT 1 FROM jobs WHERE jobs.id = deliveries.job_id "
+            f"AND state IN ({placeholders(states)}))"
+        )
+        self._settle_hooks(others, states, DeliveryState.CANCELLED)
 
     def hook_ran(self, job: Job) -> None:
         """The command of `job` has run, whatever its exit status."""
-        self._settle_hooks(deliveries.c.job_id == job.id, DeliveryState.SENT, attempts=1)
+        self._settle_hooks("job_id = ?", (job.id,), DeliveryState.SENT, attempts=1)
 
     def _settle_hooks(
-        self, which: sa.ColumnElement[bool], state: DeliveryState, *, attempts: int = 0
+        self, which: str, values: Collection[Any], state: DeliveryState, *, attempts: int = 0
     ) -> None:
-        values = {"state": state, "attempts": deliveries.c.attempts + attempts, "due_at": None}
-        ours = which & _DUE & (deliveries.c.target == HOOK)
-        with self._transaction() as connection:
-            connection.execute(deliveries.update().where(ours).values(values))
+        statement = f"{_SETTLE_HOOKS} AND {which}"
+        self._database.write(
+            lambda connection: connection.execute(statement, (state, attempts, HOOK, *values))
+        )
 
     # ---- retention ---------------------------------------------------------------------------------------
 
@@ -150,36 +128,64 @@ class Finished:
 
         Without the ids in `exclude`, and without jobs whose name a later job has: the file of that name may
         be the later one's, because the recording was retried and filed again.
+
+        If nothing confirmed the clock when a job ended, it may have ended later than its time says. Then
+        another must have ended after it, and before that time by a clock that was confirmed.
         """
-        later = sa.select(jobs.c.filed_as).where(jobs.c.updated_at >= before, jobs.c.filed_as.is_not(None))
-        condition = (jobs.c.state == state) & _ended(before) & _DELETED_AT[kind].is_(None)
-        return self._jobs(condition & jobs.c.filed_as.not_in(later) & ~_AWAITS_DELIVERY, exclude)
+        time = encode_time(before)
+        return self._some(_KEPT.format(kind=kind), (state, time, time), exclude)
 
     def mark_deleted(self, job: Job, kind: Kind) -> None:
         """The files of `job` are deleted; with its transcripts, also its words in the journal."""
-        with self._transaction() as connection:
+
+        def write(connection: sqlite3.Connection) -> None:
             if kind == "transcripts":
-                connection.execute(replies.delete().where(replies.c.job_id == job.id))
-                connection.execute(notices.delete().where(notices.c.request_id == job.request_id))
-            values = {_DELETED_AT[kind].name: utc_now()}
-            connection.execute(jobs.update().where(jobs.c.id == job.id).values(values))
+                connection.execute("DELETE FROM replies WHERE job_id = ?", (job.id,))
+                connection.execute("DELETE FROM notices WHERE request_id = ?", (job.request_id,))
+            now = encode_time(utc_now())
+            connection.execute(f"UPDATE jobs SET {kind}_deleted_at = ? WHERE id = ?", (now, job.id))
+
+        self._database.write(write)
 
     def old(self, before: datetime, exclude: Collection[str] = ()) -> list[Job]:
-        """Some of the jobs that ended before that time, in whichever state; without the ids in `exclude`."""
-        return self._jobs(jobs.c.state.in_(FINAL) & _ended(before) & ~_AWAITS_DELIVERY, exclude)
+        """Some of the jobs that ended before that time, in whichever state; without the ids in `exclude`.
 
-    def forget(self, job: Job) -> None:
-        """Delete everything that the journal holds of `job`."""
-        with self._transaction() as connection:
-            connection.execute(notices.delete().where(notices.c.request_id == job.request_id))
-            for table in (replies, outputs, deliveries, history):
-                connection.execute(table.delete().where(table.c.job_id == job.id))
-            connection.execute(jobs.delete().where(jobs.c.id == job.id))
+        Not those of which a copy has come since: their entries are needed.
+        """
+        return self._some(_OLD, (encode_time(before),), exclude)
 
-    def _jobs(self, condition: sa.ColumnElement[bool], exclude: Collection[str] = ()) -> list[Job]:
-        # As one parameter: SQLite allows only so many.
-        excluded = sa.select(sa.func.json_each(json.dumps(list(exclude))).table_valued("value").c.value)
-        query = sa.select(*JOB_COLUMNS).where(condition & jobs.c.id.not_in(excluded))
-        with self._transaction() as connection:
-            rows = connection.execute(query.order_by(jobs.c.updated_at).limit(_AT_ONCE)).all()
-        return [job_of(row) for row in rows]
+    def forget(self, jobs: Sequence[Job]) -> None:
+        """Delete everything that the journal holds of these jobs."""
+
+        def write(connection: sqlite3.Connection) -> None:
+            connection.executemany(
+                "DELETE FROM notices WHERE request_id = ?", [(job.request_id,) for job in jobs]
+            )
+            ids = [(job.id,) for job in jobs]
+            for table in ("replies", "outputs", "deliveries", "history"):
+                connection.executemany(f"DELETE FROM {table} WHERE job_id = ?", ids)
+            connection.executemany("DELETE FROM jobs WHERE id = ?", ids)
+            done = sum(job.state is State.DONE for job in jobs)
+            connection.execute("UPDATE totals SET jobs = jobs - ? WHERE state = 'done'", (done,))
+
+        self._database.write(write)
+
+    def forget_signatures(self, before: datetime) -> bool:
+        """Delete some of the signatures that came before that time; False if there are none left."""
+        rows = self._database.read(_OLD_SIGNATURES, (encode_time(before),))
+        if rows:
+            self._database.write(
+                lambda connection: connection.executemany("DELETE FROM signatures WHERE sha256 = ?", rows)
+            )
+        return bool(rows)
+
+    def erase_deleted(self) -> bool:
+        """Let deleted words leave the journal's files; False if who reads them prevents that now."""
+        return self._database.erase_deleted()
+
+    def _some(self, query: str, values: Sequence[Any], exclude: Collection[str]) -> list[Job]:
+        found = self._jobs(query, (*values, _AT_ONCE + len(exclude)))
+        return [job for job in found if job.id not in exclude][:_AT_ONCE]
+
+    def _jobs(self, query: str, values: Sequence[Any]) -> list[Job]:
+        return [job_of(row) for row in self._database.read(query, values)]

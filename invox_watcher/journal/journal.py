@@ -1,8 +1,8 @@
 """The durable journal: one row per recording, its history, and the replies that were paid for.
 
 Every state write names the state it expects (`UPDATE … WHERE id = ? AND state = ?`); if no row changes,
-another thread has moved the job on and `StaleStateError` ends the attempt. Each write is one transaction, on
-disk when the call returns.
+another thread has moved the job on and `StaleStateError` ends the attempt. Each write is undone as a whole or
+on disk when the call returns, with those of other threads that write at the same time: see `database`.
 """
 
 from __future__ import annotations
@@ -11,51 +11,69 @@ import dataclasses
 import json
 import os
 import sqlite3
+import threading
 import unicodedata
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from datetime import datetime
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Mapping
+from datetime import datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
-import sqlalchemy as sa
-
-from invox_watcher.errors import JournalError, StaleStateError
+from invox_watcher.errors import StaleStateError
 from invox_watcher.events import Event, log
 from invox_watcher.invox import NoticeOutcome, WebhookNotice
 from invox_watcher.job import ACTIVE, TRANSITIONS, Job, State
-from invox_watcher.journal.finished import Finished
+from invox_watcher.journal import contents, integrity, notices
+from invox_watcher.journal.database import Database
+from invox_watcher.journal.finished import UNCONFIRMED_CLOCK, Finished
 from invox_watcher.journal.migrations import Copies, migrate, require_current
-from invox_watcher.journal.sqlite import DAMAGED, FILENAME, HINTS, connect, require_file
-from invox_watcher.journal.tables import FIELDS as _FIELDS
+from invox_watcher.journal.notices import StoredNotice
+from invox_watcher.journal.sqlite import FILENAME, UncertainError, require_file
 from invox_watcher.journal.tables import (
+    ENDED,
+    FIELDS,
     HOOK,
     JOB_COLUMNS,
+    SUSPECT,
+    UNFINISHED,
     DeliveryState,
     columns_of,
-    is_suspect,
+    encode_time,
+    insertion,
     job_of,
+    placeholders,
     row_of,
 )
-from invox_watcher.journal.tables import deliveries as _deliveries
-from invox_watcher.journal.tables import history as _history
-from invox_watcher.journal.tables import jobs as _jobs
-from invox_watcher.journal.tables import notices as _notices
-from invox_watcher.journal.tables import outputs as _outputs
-from invox_watcher.journal.tables import replies as _replies
-from invox_watcher.journal.tables import signatures as _signatures
-from invox_watcher.journal.tables import taken as _taken
-from invox_watcher.recording import FileIdentity
 from invox_watcher.times import utc_now
 
-_RATIO_SAMPLES = 20
-# Without a transcript, now and for good.
-_GIVEN_UP = (State.FAILING, State.FAILED, State.VANISHED)
+# How many ratios are kept, and among how many of the latest jobs they are looked for at the start.
+_RATIO_SAMPLES, _RATIO_JOBS = 20, 500
 # Where the outputs lie that are written with a move to these states.
 _OUTPUT_FOLDERS = {State.DELIVERED: "outbox", State.FAILED: "failed"}
-# The one failure after which polling the same request id again can't help.
-_ANSWERED_WITH_ERROR = "transcription_failed"
-_NO_REQUEST: dict[str, Any] = {"request_id": None, "uploaded_at": None}
+# An id is made, by the same clock, just before the recording counts as received.
+_ID_MARGIN = timedelta(seconds=5)
+_SELECT = f"SELECT {JOB_COLUMNS} FROM jobs"
+_BY_ID = f"{_SELECT} WHERE id = ?"
+_HISTORY = "SELECT at, state, detail FROM history WHERE job_id = ? ORDER BY id"
+_REPLY = "SELECT reply FROM replies WHERE job_id = ?"
+_LATEST_RATIOS = """
+    SELECT delivered_by, uploaded_at, completed_at, duration_seconds
+    FROM (SELECT * FROM jobs ORDER BY rowid DESC LIMIT ?) AS latest
+    WHERE delivered_by IS NOT NULL ORDER BY completed_at"""
+_COUNTS = f"SELECT state, count(*) FROM jobs WHERE {UNFINISHED} GROUP BY state"
+_TOTALS = "SELECT state, jobs FROM totals WHERE jobs > 0"
+_ONE_MORE_DONE = (
+    "INSERT INTO totals VALUES ('done', 1) ON CONFLICT (state) DO UPDATE SET jobs = totals.jobs + 1"
+)
+_ADD_HISTORY = "INSERT INTO history (job_id, at, state, detail) VALUES (?, ?, ?, ?)"
+_ADD_OUTPUT = "INSERT INTO outputs (job_id, folder, path, sha256) VALUES (?, ?, ?, ?)"
+_ADD_HOOK = "INSERT INTO deliveries (job_id, target, state, attempts, due_at) VALUES (?, ?, ?, 0, ?)"
+# What ended while nothing confirmed the clock has ended before this, which is confirmed.
+_SETTLE_AGES = f"""
+    UPDATE jobs SET ages_from = CASE WHEN updated_at > ? THEN updated_at ELSE ? END,
+    remembered_from = CASE WHEN updated_at > ? THEN updated_at ELSE ? END
+    WHERE ages_from IS NULL AND {ENDED}"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,28 +85,11 @@ class HistoryEntry:
     detail: Mapping[str, Any]
 
 
-@dataclasses.dataclass(frozen=True)
-class StoredNotice:
-    """A webhook that was recorded for a request: its body without signatures, and when it came."""
-
-    payload: object
-    at: datetime
-    covers_body: bool  # whether its signature covered the body
-
-
 class TransitionListener(Protocol):
-    """Called with every state write before its commit; if it raises, the write is rolled back."""
+    """Called with every state write before its commit; if it raises, that write is rolled back."""
 
     def __call__(self, was: State | None, job: Job, detail: Mapping[str, Any]) -> None:
         """`job` is what it is about to be; `was` is the state that it had, None for a new one."""
-
-
-class NameReservedError(Exception):
-    """Another job under way has reserved the name; the caller tries the next one."""
-
-
-class _UncertainError(JournalError):
-    """A write failed, perhaps only in its very last fsync: then it is in the journal nevertheless."""
 
 
 class Journal:
@@ -101,10 +102,13 @@ class Journal:
         create: bool = True,
         hooks_after: Collection[State] = (),
         on_transition: TransitionListener | None = None,
+        before_commit: Callable[[], None] = lambda: None,
     ) -> None:
         """Open the journal in `directory`; with `create`, make it if it is missing, convert it if it is old.
 
-        For jobs that end in a state of `hooks_after` a delivery to the hook is due; see `finished`.
+        Without `create` it can only be read. For jobs that end in a state of `hooks_after` a delivery to the
+        hook is due; see `finished`. `before_commit` is called after `on_transition`, once for all that is
+        committed together.
 
         Raises:
             JournalError: it is missing, corrupt, locked, not writable, or of another version.
@@ -113,55 +117,59 @@ class Journal:
         self.path = directory / FILENAME
         self._hooks_after = frozenset(hooks_after)
         self._on_transition = on_transition
-        self.finished = Finished(self._transaction)
+        self._ratios: dict[str, deque[float]] = {}
         if not create:
             require_file(self.path)
-        self._engine = sa.create_engine(
-            "sqlite://",
-            creator=lambda: connect(self.path, create=create),
-            poolclass=sa.pool.QueuePool,
-            max_overflow=-1,
-            hide_parameters=True,
-        )
-        # SQLAlchemy leaves BEGIN to us. IMMEDIATE, since two that begin by reading and then write deadlock.
-        sa.event.listen(
-            self._engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE")
-        )
-        if create:
-            self._prepare()
-        else:
-            with self._transaction() as connection:
-                require_current(connection, self.path)
+        self._database = Database(self.path, create=create, before_commit=before_commit)
+        self.finished = Finished(self._database)
+        try:
+            if create:
+                self._prepare()
+            else:
+                require_current(self._database.read, self.path)
+        except BaseException:
+            self.close()
+            raise
         self._copies = Copies(directory)
 
     def _prepare(self) -> None:
-        with self._transaction() as connection:
-            self._check_whole(connection)
-            migration = migrate(connection, self.path)
+        migration = self._database.prepare(
+            lambda connection: migrate(connection, self.path),
+            alone=lambda connection: integrity.check_small(connection, self.path),
+        )
         if migration is not None:
             log.info(Event.JOURNAL_MIGRATED, version=migration.version, copy=str(migration.copy))
+        for row in self._database.read(_LATEST_RATIOS, (_RATIO_JOBS,)):
+            self._learn(*row)
 
     def close(self) -> None:
         """Close every connection."""
-        self._engine.dispose()
+        self._database.close()
 
     def check(self) -> None:
-        """Run one transaction that changes nothing.
+        """Open it once more, and run one transaction that changes nothing.
 
         Raises:
             JournalError: no other transaction would work now either.
         """
-        with self._transaction() as connection:
-            connection.execute(sa.select(_jobs.c.id).limit(1))
+        self._database.probe()
 
     def verify(self) -> None:
-        """Read every page, as the daemon does at each start.
+        """Read every page.
 
         Raises:
             JournalError: it is damaged.
         """
-        with self._transaction() as connection:
-            self._check_whole(connection)
+        integrity.require_ok(self._database.read(integrity.CHECK), self.path)
+
+    def verify_in_steps(self, stop: threading.Event) -> None:
+        """Read every row of a journal that is too large to be checked at the start, slowly.
+
+        Raises:
+            JournalError: it is damaged.
+        """
+        if not integrity.is_small(self.path):
+            integrity.check_in_steps(self._database.read, stop)
 
     # ---- writing -----------------------------------------------------------------------------------------
 
@@ -172,14 +180,18 @@ class Journal:
         that job as its predecessor.
         """
         detail = {"size_bytes": job.size_bytes, "format": job.format, "waited_seconds": waited_seconds}
+
+        def write(connection: sqlite3.Connection) -> None:
+            row = row_of(job)
+            row["predecessor_id"] = contents.predecessor_by_file(connection, job.id, job.identity)
+            connection.execute(_insert_job(tuple(row)), tuple(row.values()))
+            _append_history(connection, job.id, job.state, detail, utc_now())
+            if self._on_transition:
+                self._on_transition(None, job, {})
+
         try:
-            with self._transaction() as connection:
-                predecessor = _predecessor(connection, job.id, _is_file(job.identity))
-                connection.execute(_jobs.insert().values(row_of(job) | {"predecessor_id": predecessor}))
-                _append_history(connection, job.id, job.state, detail)
-                if self._on_transition:
-                    self._on_transition(None, job, {})
-        except _UncertainError:
+            self._database.write(write)
+        except UncertainError:
             if self.get(job.id) is None:
                 raise
 
@@ -207,25 +219,47 @@ class Journal:
         if to not in TRANSITIONS[job.state]:
             raise AssertionError(f"no transition leads from {job.state} to {to}")
         told = dict(detail or {}) if outputs is None else {**(detail or {}), "outputs": outputs}
-        with self._transaction() as connection:
-            moved = self._write(connection, job, state=to, reserved=_key(reserve), **changes)
-            if reply is not None:
-                connection.execute(_replies.delete().where(_replies.c.job_id == job.id))
-                connection.execute(_replies.insert().values(job_id=job.id, reply=json.dumps(reply)))
-            _add_outputs(connection, job.id, to, outputs or {})
+        text = None if reply is None else json.dumps(reply)
+
+        confirmed = to.is_final and not UNCONFIRMED_CLOCK.items() <= told.items()
+
+        def write(connection: sqlite3.Connection) -> Job:
+            now = utc_now()
+            ages = dict.fromkeys(("ages_from", "remembered_from"), encode_time(now)) if confirmed else {}
+            moved = _write(connection, job, now, state=to, reserved=_key(reserve), **ages, **changes)
+            if text is not None:
+                connection.execute("DELETE FROM replies WHERE job_id = ?", (job.id,))
+                connection.execute("INSERT INTO replies (job_id, reply) VALUES (?, ?)", (job.id, text))
+            for path, sha256 in (outputs or {}).items():
+                values = (job.id, _OUTPUT_FOLDERS[to], os.fsencode(path), sha256)
+                connection.execute(_ADD_OUTPUT, values)
             if to in self._hooks_after:
-                _add_hook(connection, job.id)
-            _append_history(connection, job.id, to, told)
+                connection.execute(_ADD_HOOK, (job.id, HOOK, DeliveryState.DUE, encode_time(now)))
+            if to is State.DONE:
+                connection.execute(_ONE_MORE_DONE)
+            if confirmed:
+                connection.execute(_SETTLE_AGES, (encode_time(now),) * 4)
+            _append_history(connection, job.id, to, told, now)
             if self._on_transition:
                 self._on_transition(job.state, moved, told)
+            return moved
+
+        moved = self._database.write(write)
+        self._learn_from(moved, changes)
         if to is State.DONE:
             self._copies.discard_after(job)
         return moved
 
-    def update(self, job: Job, **changes: Any) -> Job:
-        """Change fields of `job` without moving it; guarded like `move`, but without a history entry."""
-        with self._transaction() as connection:
-            return self._write(connection, job, **changes)
+    def update(self, job: Job, *, durable: bool = True, **changes: Any) -> Job:
+        """Change fields of `job` without moving it; guarded like `move`, but without a history entry.
+
+        Unless `durable`, a power cut may undo it, if nothing else is written after it.
+        """
+        moved = self._database.write(
+            lambda connection: _write(connection, job, utc_now(), **changes), durable=durable
+        )
+        self._learn_from(moved, changes)
+        return moved
 
     def identify(
         self, job: Job, sha256: str, *, follow: bool, detail: Mapping[str, Any] | None = None, **changes: Any
@@ -238,17 +272,26 @@ class Journal:
         `Job.uploaded_at`.
 
         A failed job of this content whose recording has not come back before is the predecessor.
+
+        A power cut may undo it: then the recording is hashed again.
         """
-        with self._transaction() as connection:
-            original = self._original(connection, job.id, sha256) if follow else None
-            changes |= {"sha256": sha256, "original_id": original}
-            changes |= _NO_REQUEST if original else self._abandoned_request(connection, sha256)
-            known = connection.execute(sa.select(_jobs.c.predecessor_id).where(_jobs.c.id == job.id)).scalar()
-            changes["predecessor_id"] = known or _predecessor(connection, job.id, _jobs.c.sha256 == sha256)
-            moved = self._write(connection, job, state=State.IDENTIFIED, **changes)
-            identified = {"sha256": sha256, "original_id": original, **(detail or {})}
-            _append_history(connection, job.id, moved.state, identified)
-        return moved
+
+        def write(connection: sqlite3.Connection) -> Job:
+            now = utc_now()
+            original = contents.original(connection, job.id, sha256, encode_time(now)) if follow else None
+            request = contents.NO_REQUEST if original else contents.abandoned_request(connection, sha256)
+            (known,) = connection.execute(
+                "SELECT predecessor_id FROM jobs WHERE id = ?", (job.id,)
+            ).fetchone() or (None,)
+            predecessor = known or contents.predecessor_by_content(connection, job.id, sha256)
+            identified = {"sha256": sha256, "original_id": original, "predecessor_id": predecessor}
+            changed = {**changes, **identified, **_times_of(request)}
+            moved = _write(connection, job, now, state=State.IDENTIFIED, **changed)
+            told = {"sha256": sha256, "original_id": original, **(detail or {})}
+            _append_history(connection, job.id, moved.state, told, now)
+            return moved
+
+        return self._database.write(write, durable=False)
 
     def discard(self, job: Job, original_id: str) -> None:
         """Delete the row of `job`, whose recording is that of `original_id` once more; guarded like `move`.
@@ -256,53 +299,27 @@ class Journal:
         Raises:
             StaleStateError: the row is no longer in `job.state`.
         """
-        with self._transaction() as connection:
-            job = self._write(connection, job)
-            connection.execute(_history.delete().where(_history.c.job_id == job.id))
-            connection.execute(_jobs.delete().where(_jobs.c.id == job.id))
+
+        def write(connection: sqlite3.Connection) -> None:
+            moved = _write(connection, job, utc_now())
+            connection.execute("DELETE FROM history WHERE job_id = ?", (job.id,))
+            connection.execute("DELETE FROM jobs WHERE id = ?", (job.id,))
             if self._on_transition:
-                self._on_transition(job.state, job, {"duplicate_of": original_id})
+                self._on_transition(job.state, moved, {"duplicate_of": original_id})
+
+        self._database.write(write)
 
     def follow_again(self, job: Job) -> Job:
         """The original failed: follow another job of the same content, or none and be uploaded itself."""
         sha256 = job.sha256 or ""
-        with self._transaction() as connection:
-            original = self._original(connection, job.id, sha256)
-            request = _NO_REQUEST if original else self._abandoned_request(connection, sha256)
-            return self._write(connection, job, original_id=original, **request)
 
-    def _original(self, connection: sa.Connection, job_id: str, sha256: str) -> str | None:
-        query = sa.select(_jobs.c.id).where(
-            _jobs.c.sha256 == sha256,
-            _jobs.c.id != job_id,
-            # A follower counts as soon as it has the words itself: the first may be deleted by now.
-            _jobs.c.original_id.is_(None) | _jobs.c.id.in_(sa.select(_replies.c.job_id)),
-            _jobs.c.transcripts_deleted_at.is_(None),
-            _jobs.c.state.not_in([State.CLAIMED, *_GIVEN_UP])
-            | _jobs.c.id.in_(sa.select(_replies.c.job_id)),  # given up, but the words are here
-        )
-        found: str | None = connection.execute(query.order_by(_taken)).scalars().first()
-        return found
+        def write(connection: sqlite3.Connection) -> Job:
+            now = utc_now()
+            original = contents.original(connection, job.id, sha256, encode_time(now))
+            request = contents.NO_REQUEST if original else contents.abandoned_request(connection, sha256)
+            return _write(connection, job, now, original_id=original, **_times_of(request))
 
-    def _abandoned_request(self, connection: sa.Connection, sha256: str) -> dict[str, Any]:
-        """The request under which the API may have this content, and when storage acknowledged the upload."""
-        query = sa.select(_jobs.c.request_id, _jobs.c.uploaded_at, _jobs.c.failure).where(
-            _jobs.c.sha256 == sha256, _jobs.c.state.in_(_GIVEN_UP), _jobs.c.request_id.is_not(None)
-        )
-        latest = connection.execute(query.order_by(_taken.desc())).first()
-        if latest is None or (
-            latest.failure is not None and latest.failure.reason.code == _ANSWERED_WITH_ERROR
-        ):
-            return _NO_REQUEST
-        return {"request_id": latest.request_id, "uploaded_at": latest.uploaded_at}
-
-    def _write(self, connection: sa.Connection, job: Job, **changes: Any) -> Job:
-        changes["updated_at"] = utc_now()
-        mine = (_jobs.c.id == job.id) & (_jobs.c.state == job.state)
-        statement = _jobs.update().where(mine).values(columns_of(changes))
-        if connection.execute(statement).rowcount == 0:
-            raise StaleStateError(f"Job {job.id} is no longer {job.state}.")
-        return dataclasses.replace(job, **{name: changes[name] for name in changes if name in _FIELDS})
+        return self._database.write(write)
 
     def record_notice(self, notice: WebhookNotice) -> NoticeOutcome:
         """Store a webhook, once, and return how it relates to what is known.
@@ -311,64 +328,39 @@ class Journal:
         several webhooks for a request the first one counts, unless only a later one has a signature over its
         body.
         """
-        with self._transaction() as connection:
-            if self._claims_other_content(connection, notice):
-                return NoticeOutcome.CONTRADICTS
-            ours = sa.select(_jobs.c.state).where(_jobs.c.request_id == notice.request_id)
-            states = set(connection.execute(ours).scalars())
-            if not states:
-                return NoticeOutcome.UNKNOWN
-            of_request = _notices.c.request_id == notice.request_id
-            known = connection.execute(sa.select(_notices).where(of_request)).first()
-            if known is not None:
-                if known.covers_body or not notice.covers_body:
-                    same = known.content_sha256 == notice.content_sha256
-                    return NoticeOutcome.REPEATED if same else NoticeOutcome.CONTRADICTS
-                connection.execute(_notices.delete().where(of_request))
-            connection.execute(
-                _notices.insert().values(
-                    request_id=notice.request_id,
-                    content_sha256=notice.content_sha256,
-                    payload=json.dumps(notice.payload),
-                    at=utc_now(),
-                    covers_body=notice.covers_body,
-                )
-            )
-        return NoticeOutcome.NEW if states & ACTIVE else NoticeOutcome.REPEATED
-
-    def _claims_other_content(self, connection: sa.Connection, notice: WebhookNotice) -> bool:
-        known = sa.select(_signatures.c.content_sha256).where(_signatures.c.sha256 == notice.signature_sha256)
-        content = connection.execute(known).scalar()
-        if content is None:
-            values = {"sha256": notice.signature_sha256, "content_sha256": notice.content_sha256}
-            connection.execute(_signatures.insert().values(values))
-        return content not in (None, notice.content_sha256)
+        return self._database.write(lambda connection: notices.record(connection, notice))
 
     # ---- reading -----------------------------------------------------------------------------------------
 
     def get(self, job_id: str) -> Job | None:
         """The job with that id, or None."""
-        return next(iter(self._jobs(_jobs.c.id == job_id)), None)
+        return next(iter(self._jobs(_BY_ID, (job_id,))), None)
 
     def find(self, beginning: str, *, limit: int) -> list[Job]:
         """Jobs whose id, or the second half of it, begins so; the newest first."""
-        wanted = _jobs.c.id.startswith(beginning, autoescape=True) | _jobs.c.id.contains(
-            f"-{beginning}", autoescape=True
+        beginning = beginning.lower()
+        end = beginning + "\U0010ffff"
+        query = (
+            f"{_SELECT} WHERE id >= ? AND id < ? OR substr(id, 17) >= ? AND substr(id, 17) < ? "
+            "ORDER BY rowid DESC LIMIT ?"
         )
-        return self._jobs(wanted, limit=limit)
+        return self._jobs(query, (beginning, end, beginning, end, limit))
 
     def latest(
         self, states: Iterable[State] = State, *, path: str | None = None, filed_as: str | None = None
     ) -> Job | None:
         """The newest job that came under that path, or was filed under it; None if there is none."""
-        named = _jobs.c.filed_as == filed_as if path is None else _jobs.c.path == path
-        return next(iter(self._jobs(_jobs.c.state.in_(list(states)) & named, limit=1)), None)
+        column, name = ("filed_as", filed_as) if path is None else ("path", path)
+        wanted = tuple(states)
+        query = (
+            f"{_SELECT} WHERE {column} = ? AND state IN ({placeholders(wanted)}) ORDER BY rowid DESC LIMIT 1"
+        )
+        return next(iter(self._jobs(query, (os.fsencode(name or ""), *wanted))), None)
 
     def original(self, sha256: str) -> Job | None:
         """The job whose transcript a new recording of this content would get; None if there is none."""
-        with self._transaction() as connection:
-            job_id = self._original(connection, "", sha256)
-        return None if job_id is None else self.get(job_id)
+        rows = self._database.read(contents.ORIGINAL, (sha256, ""))
+        return self.get(rows[0][0]) if rows else None
 
     def jobs(
         self,
@@ -382,12 +374,22 @@ class Journal:
 
         With `suspect`, those alone whose transcript is; with `limit`, the newest so many of them.
         """
-        wanted: sa.ColumnElement[bool] = _jobs.c.state.in_(list(states))
-        if since is not None:
-            wanted &= _jobs.c.received_at >= since
+        wanted = tuple(states)
+        query = f"{_SELECT} WHERE state IN ({placeholders(wanted)})"
+        values: list[Any] = [*wanted]
+        if State.DONE not in wanted:
+            query += f" AND {UNFINISHED}"
         if suspect:
-            wanted &= is_suspect
-        return self._jobs(wanted, limit=limit)[::-1]
+            query += f" AND {SUSPECT}"
+        if since is not None:
+            query += " AND id >= ? AND received_at >= ?"
+            values += [f"{since - _ID_MARGIN:%Y%m%dt%H%M%S}", encode_time(since)]
+        # With the plus sign the order does not keep SQLite from finding the ids by their index.
+        query += " ORDER BY rowid DESC" if since is None else " ORDER BY +rowid DESC"
+        if limit is not None:
+            query += " LIMIT ?"
+            values.append(limit)
+        return self._jobs(query, values)[::-1]
 
     def active(self) -> list[Job]:
         """Every job that is not yet done, failed or vanished, the oldest first."""
@@ -395,117 +397,80 @@ class Journal:
 
     def counts(self) -> dict[State, int]:
         """How many jobs there are in each state."""
-        query = sa.select(_jobs.c.state, sa.func.count()).group_by(_jobs.c.state)
-        with self._transaction() as connection:
-            return {row[0]: row[1] for row in connection.execute(query)}
+        rows = [*self._database.read(_COUNTS), *self._database.read(_TOTALS)]
+        return {State(state): count for state, count in rows}
 
     def history(self, job_id: str) -> list[HistoryEntry]:
         """The history of one recording, the oldest entry first."""
-        query = sa.select(_history).where(_history.c.job_id == job_id).order_by(_history.c.id)
-        with self._transaction() as connection:
-            rows = connection.execute(query).all()
-        return [HistoryEntry(row.at, State(row.state), json.loads(row.detail)) for row in rows]
+        return [
+            HistoryEntry(datetime.fromisoformat(at), State(state), json.loads(detail))
+            for at, state, detail in self._database.read(_HISTORY, (job_id,))
+        ]
 
     def reply(self, job_id: str) -> object | None:
         """What the API answered for that job, as it was sent; None if there is no answer yet."""
-        query = sa.select(_replies.c.reply).where(_replies.c.job_id == job_id)
-        with self._transaction() as connection:
-            text = connection.execute(query).scalar()
-        return None if text is None else json.loads(text)
+        rows = self._database.read(_REPLY, (job_id,))
+        return json.loads(rows[0][0]) if rows else None
 
     def notice(self, request_id: str) -> StoredNotice | None:
         """The webhook that was recorded for a request; None if there is none."""
-        query = sa.select(_notices).where(_notices.c.request_id == request_id)
-        with self._transaction() as connection:
-            row = connection.execute(query).first()
-        return None if row is None else StoredNotice(json.loads(row.payload), row.at, row.covers_body)
+        rows = self._database.read(notices.KNOWN, (request_id,))
+        return notices.stored(rows[0]) if rows else None
 
     def transcription_ratios(self, delivered_by: str) -> list[float]:
         """Seconds until the result was polled per second of recording, of the latest jobs."""
-        query = (
-            sa.select(_jobs.c.uploaded_at, _jobs.c.completed_at, _jobs.c.duration_seconds)
-            .where(_jobs.c.delivered_by == delivered_by, _jobs.c.duration_seconds > 0)
-            .order_by(_jobs.c.completed_at.desc())
-            .limit(_RATIO_SAMPLES)
-        )
-        with self._transaction() as connection:
-            rows = connection.execute(query).all()
-        return [
-            max((row.completed_at - row.uploaded_at).total_seconds(), 0.0) / row.duration_seconds
-            for row in rows
-            if row.uploaded_at and row.completed_at
-        ]
+        return list(self._ratios.get(delivered_by, ()))
 
-    def _jobs(self, condition: sa.ColumnElement[bool], limit: int | None = None) -> list[Job]:
-        query = sa.select(*JOB_COLUMNS).where(condition)
-        with self._transaction() as connection:
-            rows = connection.execute(query.order_by(_taken.desc()).limit(limit)).all()
-        return [job_of(row) for row in rows]
+    def _learn_from(self, job: Job, changes: Mapping[str, Any]) -> None:
+        if changes.get("completed_at") is not None and job.uploaded_at is not None:
+            times = encode_time(job.uploaded_at), encode_time(changes["completed_at"])
+            self._learn(job.delivered_by, *times, job.duration_seconds)
 
-    # ---- the boundary ------------------------------------------------------------------------------------
+    def _learn(
+        self, by: str | None, uploaded_at: str | None, completed_at: str | None, duration: float | None
+    ) -> None:
+        if by and uploaded_at and completed_at and duration and duration > 0:
+            took = datetime.fromisoformat(completed_at) - datetime.fromisoformat(uploaded_at)
+            latest = self._ratios.setdefault(by, deque(maxlen=_RATIO_SAMPLES))
+            latest.append(max(took.total_seconds(), 0.0) / duration)
 
-    @contextmanager
-    def _transaction(self) -> Iterator[sa.Connection]:
-        """One transaction. SQLite's errors become ours, without the values that were to be written."""
-        try:
-            with self._engine.begin() as connection:
-                yield connection
-        except sa.exc.IntegrityError:
-            raise NameReservedError from None
-        except (sa.exc.SQLAlchemyError, sqlite3.Error) as error:
-            raise self._unusable(getattr(error, "orig", None) or error) from None
-
-    def _unusable(self, error: BaseException) -> JournalError:
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the primary code; the rest is detail
-        kind = _UncertainError if code == sqlite3.SQLITE_IOERR else JournalError
-        return kind(
-            f"The journal {self.path} can't be used: {error}",
-            hint=HINTS.get(code, "No recording is taken until this is fixed."),
-        )
-
-    def _check_whole(self, connection: sa.Connection) -> None:
-        """Read every page: damage is better found before a recording is taken than during its processing."""
-        if connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one() != "ok":
-            raise JournalError(f"The journal {self.path} can't be used.", hint=DAMAGED)
+    def _jobs(self, query: str, values: Iterable[Any]) -> list[Job]:
+        return [job_of(row) for row in self._database.read(query, tuple(values))]
 
 
-def _append_history(connection: sa.Connection, job_id: str, state: State, detail: Mapping[str, Any]) -> None:
+# ---- statements --------------------------------------------------------------------------------------------
+
+
+@cache
+def _insert_job(columns: tuple[str, ...]) -> str:
+    return insertion("jobs", columns)
+
+
+@cache
+def _update_job(columns: tuple[str, ...]) -> str:
+    return f"UPDATE jobs SET {', '.join(f'{name} = ?' for name in columns)} WHERE id = ? AND state = ?"
+
+
+def _write(connection: sqlite3.Connection, job: Job, now: datetime, **changes: Any) -> Job:
+    changes["updated_at"] = now
+    columns = columns_of(changes)
+    values = (*columns.values(), job.id, job.state)
+    if connection.execute(_update_job(tuple(columns)), values).rowcount == 0:
+        raise StaleStateError(f"Job {job.id} is no longer {job.state}.")
+    return dataclasses.replace(job, **{name: changes[name] for name in changes if name in FIELDS})
+
+
+def _append_history(
+    connection: sqlite3.Connection, job_id: str, state: State, detail: Mapping[str, Any], at: datetime
+) -> None:
     text = json.dumps({key: value for key, value in detail.items() if value is not None}, default=str)
-    connection.execute(_history.insert().values(job_id=job_id, at=utc_now(), state=state, detail=text))
+    connection.execute(_ADD_HISTORY, (job_id, encode_time(at), state, text))
 
 
-def _add_outputs(connection: sa.Connection, job_id: str, state: State, outputs: Mapping[str, str]) -> None:
-    for path, sha256 in outputs.items():
-        values = {"job_id": job_id, "folder": _OUTPUT_FOLDERS[state], "path": path, "sha256": sha256}
-        connection.execute(_outputs.insert().values(values))
-
-
-def _add_hook(connection: sa.Connection, job_id: str) -> None:
-    values = {
-        "job_id": job_id,
-        "target": HOOK,
-        "state": DeliveryState.DUE,
-        "attempts": 0,
-        "due_at": utc_now(),
-    }
-    connection.execute(_deliveries.insert().values(values))
-
-
-def _is_file(identity: FileIdentity) -> sa.ColumnElement[bool]:
-    """Jobs of the very same file: a rename changes none of this."""
-    columns = dataclasses.asdict(identity).items()
-    return sa.and_(*(_jobs.c[name] == value for name, value in columns))
-
-
-def _predecessor(connection: sa.Connection, job_id: str, same: sa.ColumnElement[bool]) -> str | None:
-    """The latest of the jobs that are the `same` and ended without a transcript, and had no successor yet."""
-    later = _jobs.alias("later")
-    has_successor = sa.exists().where(later.c.predecessor_id == _jobs.c.id)
-    query = sa.select(_jobs.c.id).where(
-        same, _jobs.c.id != job_id, _jobs.c.state.in_([State.FAILED, State.VANISHED]), ~has_successor
-    )
-    found: str | None = connection.execute(query.order_by(_taken.desc())).scalars().first()
-    return found
+def _times_of(request: Mapping[str, Any]) -> dict[str, Any]:
+    """The columns of an earlier job's request as fields."""
+    uploaded_at = request["uploaded_at"]
+    return {**request, "uploaded_at": None if uploaded_at is None else datetime.fromisoformat(uploaded_at)}
 
 
 def _key(name: str | None) -> bytes | None:

@@ -9,18 +9,18 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+import sqlite3
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-
-import sqlalchemy as sa
+from typing import Any
 
 from invox_watcher import __version__
 from invox_watcher.errors import JournalError
 from invox_watcher.job import Job
 from invox_watcher.journal.sqlite import FILENAME, copy_durably
-from invox_watcher.journal.tables import metadata, releases
+from invox_watcher.journal.tables import INDICES, TABLES
 
 VERSION = 4
 
@@ -33,9 +33,12 @@ class Migration:
     copy: Path
 
 
-def require_current(connection: sa.Connection, path: Path) -> None:
-    """Raise JournalError if this release can't read the journal as it is."""
-    version = _version(connection)
+Read = Callable[[str, Sequence[Any]], Sequence[Any]]
+
+
+def require_current(read: Read, path: Path) -> None:
+    """Raise JournalError if this release can't read the journal as it is; `read` answers a query."""
+    version = _version(read)
     if 0 < version < VERSION:
         _require_step(version, path)
         raise JournalError(
@@ -43,29 +46,34 @@ def require_current(connection: sa.Connection, path: Path) -> None:
             code="journal_outdated",
             hint="The daemon of this release converts it when it starts: restart the daemon first.",
         )
-    _require_known(connection, version, path)
+    _require_known(read, version, path)
 
 
-def migrate(connection: sa.Connection, path: Path) -> Migration | None:
+def migrate(connection: sqlite3.Connection, path: Path) -> Migration | None:
     """Create the tables in an empty journal, or convert an earlier release's; None if nothing was converted.
 
     Raises:
         JournalError: a newer release wrote it, or there is no space for its copy. The journal is unchanged.
     """
-    version = _version(connection)
-    _require_known(connection, version, path)
+
+    def read(query: str, values: Sequence[Any]) -> Sequence[Any]:
+        return connection.execute(query, values).fetchall()
+
+    version = _version(read)
+    _require_known(read, version, path)
     migration = None
     if version == 0:
-        metadata.create_all(connection)
+        for statement in (*TABLES, *INDICES):
+            connection.execute(statement)
     elif version < VERSION:
         _require_step(version, path)
         migration = Migration(version, _copied(path, version))
         for number in range(version + 1, VERSION + 1):
             _STEPS[number](connection)
     if version < VERSION:
-        connection.execute(releases.insert().values(version=VERSION, release=__version__))
+        connection.execute("INSERT INTO releases VALUES (?, ?)", (VERSION, __version__))
     # At every start: a journal that may not be written is found here, and not by the first recording.
-    connection.exec_driver_sql(f"PRAGMA user_version = {VERSION}")
+    connection.execute(f"PRAGMA user_version = {VERSION}")
     return migration
 
 
@@ -85,19 +93,18 @@ class Copies:
                 self._files.remove(copy)
 
 
-def _version(connection: sa.Connection) -> int:
-    version: int = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
+def _version(read: Read) -> int:
+    version: int = read("PRAGMA user_version", ())[0][0]
     return version
 
 
-def _require_known(connection: sa.Connection, version: int, path: Path) -> None:
+def _require_known(read: Read, version: int, path: Path) -> None:
     if version <= VERSION:
         return
     release = "a newer release"
-    with suppress(sa.exc.SQLAlchemyError):  # the newer release may have dropped the table
-        query = sa.select(releases.c.release).where(releases.c.version == version)
-        if (name := connection.execute(query).scalar()) is not None:
-            release = f"invox-watcher {name}"
+    with suppress(sqlite3.Error, JournalError, ValueError):  # the newer release may have dropped the table
+        ((name,),) = read("SELECT release FROM releases WHERE version = ?", (version,))
+        release = f"invox-watcher {name}"
     copy = path.with_name(f"{path.name}.v{VERSION}")
     restore = f", or stop the daemon and put {copy} in its place" if copy.exists() else ""
     raise JournalError(
@@ -156,32 +163,84 @@ _TO_3 = (
 )
 
 
-def _to_3(connection: sa.Connection) -> None:
+def _to_3(connection: sqlite3.Connection) -> None:
     """Outputs and deliveries as rows, waiting as columns, plainer names."""
     for statement in _TO_3:
-        connection.exec_driver_sql(statement)
+        connection.execute(statement)
     for column in ("refusal", "failure"):
-        rows = connection.exec_driver_sql(f"SELECT id, {column} FROM jobs WHERE {column} IS NOT NULL")  # noqa: S608
-        for job_id, text in rows.all():
+        rows = connection.execute(f"SELECT id, {column} FROM jobs WHERE {column} IS NOT NULL")
+        for job_id, text in rows.fetchall():
             fields = json.loads(text)
             fields["retry_can_help"] = fields.pop("retryable")
             values = (json.dumps(fields), job_id)
-            connection.exec_driver_sql(f"UPDATE jobs SET {column} = ? WHERE id = ?", values)  # noqa: S608
-    rows = connection.exec_driver_sql(
+            connection.execute(f"UPDATE jobs SET {column} = ? WHERE id = ?", values)
+    rows = connection.execute(
         "SELECT job_id, state, detail FROM history WHERE state IN ('delivered', 'failed') ORDER BY id"
     )
-    for job_id, state, text in rows.all():
+    for job_id, state, text in rows.fetchall():
         folder = "outbox" if state == "delivered" else "failed"
         for path, sha256 in json.loads(text).get("outputs", {}).items():
-            connection.exec_driver_sql(
+            connection.execute(
                 "INSERT INTO outputs (job_id, folder, path, sha256) VALUES (?, ?, ?, ?)",
                 (job_id, folder, os.fsencode(path), sha256),
             )
 
 
-def _to_4(connection: sa.Connection) -> None:
-    """What is odd about a transcript."""
-    connection.exec_driver_sql("ALTER TABLE jobs ADD COLUMN suspect TEXT")
+_TO_4 = (
+    "ALTER TABLE jobs ADD COLUMN ages_from VARCHAR",
+    "ALTER TABLE jobs ADD COLUMN remembered_from VARCHAR",
+    "ALTER TABLE jobs ADD COLUMN suspect TEXT",
+    "ALTER TABLE signatures ADD COLUMN at VARCHAR",
+    "UPDATE signatures SET at = (SELECT max(at) FROM history)",  # or earlier
+    "CREATE TABLE totals (state VARCHAR NOT NULL, jobs INTEGER NOT NULL, PRIMARY KEY (state))",
+    "INSERT INTO totals SELECT 'done', count(*) FROM jobs WHERE state = 'done'",
+    "UPDATE jobs SET ages_from = updated_at, remembered_from = updated_at "
+    "WHERE state IN ('done', 'failed', 'vanished')",
+    "DROP INDEX ix_jobs_state",
+    "DROP INDEX ix_jobs_inode",
+    "DROP INDEX ix_jobs_sha256",
+    "DROP INDEX ix_jobs_request_id",
+    "DROP INDEX ix_jobs_predecessor_id",
+    "DROP INDEX ix_deliveries_state",
+    "CREATE INDEX jobs_unfinished ON jobs (state) WHERE state <> 'done'",
+    "CREATE INDEX jobs_file ON jobs (inode, mtime_ns) WHERE state IN ('failing', 'failed', 'vanished')",
+    "CREATE INDEX jobs_given_up ON jobs (sha256, state) WHERE state IN ('failing', 'failed', 'vanished')",
+    "CREATE INDEX jobs_predecessor ON jobs (predecessor_id) WHERE predecessor_id IS NOT NULL",
+    "CREATE INDEX jobs_content ON jobs (sha256) WHERE sha256 IS NOT NULL",
+    "CREATE INDEX jobs_request ON jobs (request_id) WHERE request_id IS NOT NULL",
+    "CREATE INDEX jobs_path ON jobs (path)",
+    "CREATE INDEX jobs_filed_as ON jobs (filed_as, ages_from) WHERE filed_as IS NOT NULL",
+    "CREATE INDEX jobs_suspect ON jobs (id) WHERE suspect <> '[]'",
+    "CREATE INDEX jobs_short_id ON jobs (substr(id, 17))",
+    "CREATE INDEX jobs_recording ON jobs (state, ages_from) "
+    "WHERE recording_deleted_at IS NULL AND ages_from IS NOT NULL",
+    "CREATE INDEX jobs_transcripts ON jobs (state, ages_from) "
+    "WHERE transcripts_deleted_at IS NULL AND ages_from IS NOT NULL",
+    "CREATE INDEX jobs_remembered ON jobs (remembered_from) WHERE remembered_from IS NOT NULL",
+    "CREATE INDEX jobs_in_doubt ON jobs (state) "
+    "WHERE ages_from IS NULL AND state IN ('done', 'failed', 'vanished')",
+    "CREATE INDEX signatures_at ON signatures (at)",
+    "CREATE INDEX deliveries_due ON deliveries (target, job_id) WHERE state = 'due'",
+)
+_ENDED_IN_DOUBT = """%"clock": "unconfirmed"%"""
 
 
-_STEPS: dict[int, Callable[[sa.Connection], None]] = {3: _to_3, 4: _to_4}
+def _to_4(connection: sqlite3.Connection) -> None:
+    """An index for every question, ages of what has ended, and what is odd about a transcript."""
+    for statement in _TO_4:
+        connection.execute(statement)
+    # If nothing confirmed the clock when a job ended, its age counts from the next end that had it confirmed.
+    ended = "state IN ('done', 'failed', 'vanished')"
+    query = f"SELECT id, job_id FROM history WHERE {ended} AND detail LIKE ?"
+    later = f"SELECT at FROM history WHERE id > ? AND {ended} AND detail NOT LIKE ? ORDER BY id LIMIT 1"
+    for number, job_id in connection.execute(query, (_ENDED_IN_DOUBT,)).fetchall():
+        row = connection.execute(later, (number, _ENDED_IN_DOUBT)).fetchone()
+        confirmed_at = None if row is None else row[0]
+        connection.execute(
+            "UPDATE jobs SET ages_from = max(updated_at, ?), remembered_from = max(updated_at, ?) "
+            "WHERE id = ?",
+            (confirmed_at, confirmed_at, job_id),
+        )
+
+
+_STEPS: dict[int, Callable[[sqlite3.Connection], None]] = {3: _to_3, 4: _to_4}

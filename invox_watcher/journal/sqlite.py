@@ -1,11 +1,17 @@
-"""The SQLite file: how it is opened and copied, and what to do about SQLite's errors."""
+"""The SQLite file: how it is opened and copied, and what to do about SQLite's errors.
+
+The daemon writes ahead (WAL): one sync for each commit instead of four, and no reader waits. SQLite
+before 3.51.3 has a race there between a commit and a checkpoint of two connections (sqlite.org/wal.html, "The
+WAL-Reset Bug"). It needs two that write: here one connection of one process, which holds the lock of the
+state directory, makes all commits and all checkpoints, one after the other; every other one only reads.
+"""
 
 from __future__ import annotations
 
 import errno
 import os
 import sqlite3
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 from invox_watcher.errors import JournalError, NotPermittedError
@@ -14,6 +20,7 @@ from invox_watcher.files import fsync_folder
 FILENAME = "journal.sqlite"
 SQLITE_VERSION = sqlite3.sqlite_version
 _BUSY_SECONDS = 30
+_WAL_BYTES = 8 << 20  # what is kept of the WAL's file once its content is in the journal
 _READ_ONLY = "Give the file and its folder to the daemon's user, or mount the file system read-write."
 DAMAGED = "It is damaged: restore a backup, or move it away; then recordings under way are paid for again."
 # What to do about what SQLite says, by its primary result code (sqlite.org/rescode.html).
@@ -26,6 +33,20 @@ HINTS = {
     sqlite3.SQLITE_NOTADB: DAMAGED,
     sqlite3.SQLITE_READONLY: _READ_ONLY,
 }
+
+
+class UncertainError(JournalError):
+    """A write failed, perhaps only in its very last fsync: then it is in the journal nevertheless."""
+
+
+def unusable(path: Path, error: sqlite3.Error) -> JournalError:
+    """What SQLite says, as our error, without the values that were to be written."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the primary code; the rest is detail
+    kind = UncertainError if code == sqlite3.SQLITE_IOERR else JournalError
+    return kind(
+        f"The journal {path} can't be used: {error}",
+        hint=HINTS.get(code, "No recording is taken until this is fixed."),
+    )
 
 
 def require_file(path: Path) -> None:
@@ -44,20 +65,49 @@ def require_file(path: Path) -> None:
         raise NotPermittedError(f"The journal {path} can't be read: {os.strerror(errno.EACCES)}")
 
 
+def require_writable(path: Path) -> None:
+    """Raise JournalError if the journal may not be written."""
+    if path.exists() and not os.access(path, os.W_OK, effective_ids=True):
+        raise JournalError(f"The journal {path} can't be used: it is read-only.", hint=_READ_ONLY)
+
+
 def connect(path: Path, *, create: bool) -> sqlite3.Connection:
     """A connection whose transactions are left to the caller; with `create`, the file is made if missing."""
     uri = f"{path.absolute().as_uri()}?mode={'rwc' if create else 'rw'}"
     connection = sqlite3.connect(
         uri, uri=True, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
     )
-    # A rollback journal, not WAL: SQLite before 3.51.3 (Debian 12 links 3.40.1) can corrupt a WAL that two
-    # connections share, and a few writes per recording don't need its speed. EXTRA also syncs the folder
-    # after the journal file is deleted, so that a commit that we have seen survives a power cut.
-    connection.execute("PRAGMA journal_mode = DELETE")
+    # Without a WAL, EXTRA also syncs the folder after the rollback journal is deleted, so that a commit that
+    # we have seen survives a power cut. With one it is the same as FULL: each commit is synced.
     connection.execute("PRAGMA synchronous = EXTRA")
     # Words that retention deletes leave the file; the default only if SQLite was built so, as Debian's is.
     connection.execute("PRAGMA secure_delete = ON")
     return connection
+
+
+def connect_reader(path: Path) -> sqlite3.Connection:
+    """A connection that never writes, and therefore makes no checkpoint."""
+    connection = connect(path, create=False)
+    connection.execute("PRAGMA query_only = ON")
+    return connection
+
+
+def write_ahead(connection: sqlite3.Connection) -> bool:
+    """Let the journal write ahead from now on. False if its file system can't, or others read it now."""
+    mode = None
+    with suppress(sqlite3.OperationalError):  # then it is as durable, and slower
+        ((mode,),) = connection.execute("PRAGMA journal_mode = WAL").fetchall()
+    connection.execute(f"PRAGMA journal_size_limit = {_WAL_BYTES}").fetchall()
+    return mode == "wal"
+
+
+def empty_wal(connection: sqlite3.Connection) -> bool:
+    """Move what was written ahead into the journal, so that what was deleted is in neither file.
+
+    False if a program that reads the journal keeps it from that.
+    """
+    ((busy, _frames, _moved),) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    return not busy
 
 
 def copy_durably(path: Path, copy: Path) -> None:
@@ -73,9 +123,10 @@ def copy_durably(path: Path, copy: Path) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(unfinished, flags, 0o600)
     try:
-        with closing(connect(path, create=False)) as source, closing(sqlite3.connect(unfinished)) as target:
+        with closing(connect_reader(path)) as source, closing(sqlite3.connect(unfinished)) as target:
             target.execute("PRAGMA journal_mode = OFF")  # one that a kill leaves behind would be rolled back
             source.backup(target)
+            target.execute("PRAGMA journal_mode = DELETE")  # the copy is one file, whatever the journal is
         os.fsync(descriptor)
     finally:
         os.close(descriptor)

@@ -1,16 +1,19 @@
-"""The journal's tables, and how our values become theirs."""
+"""The journal's tables and indices, and how our values become theirs.
+
+Plain SQL that SQLite and PostgreSQL both understand. `rowid` is the order in which recordings were taken; the
+times can't tell, because a clock may be set back. No index grows with the number of finished jobs unless a
+question about finished jobs needs it.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
-
-import sqlalchemy as sa
 
 from invox_watcher.errors import Reason
 from invox_watcher.job import Failure, Job, Payload, State
@@ -18,29 +21,93 @@ from invox_watcher.recording import FileIdentity, Remedy
 from invox_watcher.suspicion import Doubt, Suspicion
 
 
-class _Stored(sa.TypeDecorator[Any]):
-    """A column whose values pass through `encode` when written and `decode` when read; NULL is None."""
+class DeliveryState(StrEnum):
+    """Where a delivery stands."""
 
-    impl = sa.String
-    cache_ok = True
-
-    def __init__(
-        self, encode: Callable[[Any], Any], decode: Callable[[Any], Any], inner: type[Any] = sa.String
-    ) -> None:
-        super().__init__()
-        self.encode, self.decode, self.inner = encode, decode, inner
-
-    def load_dialect_impl(self, dialect: sa.Dialect) -> Any:
-        return dialect.type_descriptor(self.inner())
-
-    def process_bind_param(self, value: Any, dialect: sa.Dialect) -> Any:  # noqa: ARG002
-        return None if value is None else self.encode(value)
-
-    def process_result_value(self, value: Any, dialect: sa.Dialect) -> Any:  # noqa: ARG002
-        return None if value is None else self.decode(value)
+    DUE = "due"
+    SENT = "sent"
+    CANCELLED = "cancelled"  # the configuration does not want it any more
 
 
-def _encode_time(value: datetime) -> str:
+# The target that is the operator's command; see `delivery.hooks`.
+HOOK = "hook"
+# Conditions of the partial indices below; a query uses one only if it says the same, word by word.
+UNFINISHED = "state <> 'done'"
+GIVEN_UP = "state IN ('failing', 'failed', 'vanished')"
+ENDED = "state IN ('done', 'failed', 'vanished')"
+SUSPECT = "suspect <> '[]'"
+
+TABLES = (
+    # `reserved`: a name that no two jobs under way may both intend to write; see `Journal.move`.
+    # `recording_deleted_at`, `transcripts_deleted_at`: when retention did.
+    # `ages_from`: from when the age of an ended job counts; NULL while no clock has confirmed that.
+    # `remembered_from`: the same for its entry here, which is needed as long as copies of the recording come.
+    """CREATE TABLE jobs (
+        id VARCHAR NOT NULL, state VARCHAR NOT NULL, path BLOB NOT NULL, size_bytes BIGINT NOT NULL,
+        device VARCHAR NOT NULL, inode VARCHAR NOT NULL, mtime_ns VARCHAR NOT NULL,
+        received_at VARCHAR NOT NULL, format TEXT, mime_type TEXT, duration_seconds FLOAT, refusal TEXT,
+        sha256 VARCHAR, original_id VARCHAR, request_id TEXT, attempts INTEGER NOT NULL,
+        refused_urls INTEGER NOT NULL, changed_uploads INTEGER NOT NULL, uploaded_bytes BIGINT NOT NULL,
+        uploaded_at VARCHAR, completed_at VARCHAR, delivered_by VARCHAR, filed_as BLOB, failure TEXT,
+        updated_at VARCHAR NOT NULL, reserved BLOB, recording_deleted_at VARCHAR,
+        transcripts_deleted_at VARCHAR, polled_at VARCHAR, waited_seconds FLOAT DEFAULT 0 NOT NULL,
+        denied_seconds FLOAT DEFAULT 0 NOT NULL, predecessor_id VARCHAR, payload TEXT, ages_from VARCHAR,
+        remembered_from VARCHAR, suspect TEXT, PRIMARY KEY (id), UNIQUE (reserved))""",
+    "CREATE TABLE history (id INTEGER NOT NULL, job_id VARCHAR NOT NULL, at VARCHAR NOT NULL, "
+    "state VARCHAR NOT NULL, detail TEXT NOT NULL, PRIMARY KEY (id))",
+    # The files that were written for a job: its transcripts in outbox/, or its error file in failed/.
+    # `folder` is outbox or failed, `path` is below it.
+    "CREATE TABLE outputs (id INTEGER NOT NULL, job_id VARCHAR NOT NULL, folder VARCHAR NOT NULL, "
+    "path BLOB NOT NULL, sha256 VARCHAR NOT NULL, PRIMARY KEY (id))",
+    # What leaves for other targets than the outbox: one row per job and target.
+    "CREATE TABLE deliveries (job_id VARCHAR NOT NULL, target VARCHAR NOT NULL, state VARCHAR NOT NULL, "
+    "attempts INTEGER NOT NULL, due_at VARCHAR, receipt TEXT, PRIMARY KEY (job_id, target))",
+    "CREATE TABLE replies (job_id VARCHAR NOT NULL, reply TEXT NOT NULL, PRIMARY KEY (job_id))",
+    # `covers_body`: whether its signature covers the payload.
+    "CREATE TABLE notices (request_id TEXT NOT NULL, content_sha256 VARCHAR NOT NULL, payload TEXT NOT NULL, "
+    "at VARCHAR NOT NULL, covers_body BOOLEAN DEFAULT 0 NOT NULL, PRIMARY KEY (request_id))",
+    # Every genuine signature that was received, and the content that it came with.
+    "CREATE TABLE signatures (sha256 VARCHAR NOT NULL, content_sha256 VARCHAR NOT NULL, at VARCHAR, "
+    "PRIMARY KEY (sha256))",
+    # How many jobs are done: counting them would take longer and longer.
+    "CREATE TABLE totals (state VARCHAR NOT NULL, jobs INTEGER NOT NULL, PRIMARY KEY (state))",
+    # Which release made a journal of which version, or converted it to that.
+    "CREATE TABLE releases (version INTEGER NOT NULL, release TEXT NOT NULL, PRIMARY KEY (version))",
+)
+INDICES = (
+    # jobs under way, and lists of those that failed
+    f"CREATE INDEX jobs_unfinished ON jobs (state) WHERE {UNFINISHED}",
+    # the same file, the same content, the same request, the same name
+    f"CREATE INDEX jobs_file ON jobs (inode, mtime_ns) WHERE {GIVEN_UP}",
+    f"CREATE INDEX jobs_given_up ON jobs (sha256, state) WHERE {GIVEN_UP}",
+    "CREATE INDEX jobs_predecessor ON jobs (predecessor_id) WHERE predecessor_id IS NOT NULL",
+    "CREATE INDEX jobs_content ON jobs (sha256) WHERE sha256 IS NOT NULL",
+    "CREATE INDEX jobs_request ON jobs (request_id) WHERE request_id IS NOT NULL",
+    "CREATE INDEX jobs_path ON jobs (path)",
+    "CREATE INDEX jobs_filed_as ON jobs (filed_as, ages_from) WHERE filed_as IS NOT NULL",
+    f"CREATE INDEX jobs_suspect ON jobs (id) WHERE {SUSPECT}",
+    "CREATE INDEX jobs_short_id ON jobs (substr(id, 17))",
+    # what retention asks for
+    "CREATE INDEX jobs_recording ON jobs (state, ages_from) "
+    "WHERE recording_deleted_at IS NULL AND ages_from IS NOT NULL",
+    "CREATE INDEX jobs_transcripts ON jobs (state, ages_from) "
+    "WHERE transcripts_deleted_at IS NULL AND ages_from IS NOT NULL",
+    "CREATE INDEX jobs_remembered ON jobs (remembered_from) WHERE remembered_from IS NOT NULL",
+    f"CREATE INDEX jobs_in_doubt ON jobs (state) WHERE ages_from IS NULL AND {ENDED}",
+    "CREATE INDEX signatures_at ON signatures (at)",
+    # what belongs to a job
+    "CREATE INDEX ix_history_job_id ON history (job_id)",
+    "CREATE INDEX ix_outputs_job_id ON outputs (job_id)",
+    "CREATE INDEX ix_outputs_path ON outputs (path)",
+    "CREATE INDEX deliveries_due ON deliveries (target, job_id) WHERE state = 'due'",
+)
+
+
+# ---- values ------------------------------------------------------------------------------------------------
+
+
+def encode_time(value: datetime) -> str:
+    """RFC 3339 text sorts, reads well in a shell, and keeps its time zone."""
     return value.astimezone(UTC).isoformat(timespec="microseconds")
 
 
@@ -73,146 +140,38 @@ def _decode_suspicions(value: str) -> tuple[Suspicion, ...]:
     return tuple(Suspicion(Doubt(one["reason"]), one["start"], one["end"]) for one in json.loads(value))
 
 
-# RFC 3339 text sorts, reads well in a shell, and keeps its time zone.
-_Time = _Stored(_encode_time, datetime.fromisoformat)
+_TIME = (encode_time, datetime.fromisoformat)
 # Names that are not UTF-8 are surrogate escapes in Python, which no text column takes.
-_Name = _Stored(os.fsencode, os.fsdecode, sa.LargeBinary)
+_NAME = (os.fsencode, os.fsdecode)
 # Inodes of network file systems fill all 64 bits, and times in nanoseconds more; integer columns hold 63.
-_BigNumber = _Stored(str, int)
-_Failure = _Stored(_encode_failure, _decode_failure, sa.Text)
-_Payload = _Stored(_encode_payload, _decode_payload, sa.Text)
-_Suspicions = _Stored(_encode_suspicions, _decode_suspicions, sa.Text)
-_State = _Stored(str, State)
-
-
-class DeliveryState(StrEnum):
-    """Where a delivery stands."""
-
-    DUE = "due"
-    SENT = "sent"
-    CANCELLED = "cancelled"  # the configuration does not want it any more
-
-
-# The target that is the operator's command; see `delivery.hooks`.
-HOOK = "hook"
-
-metadata = sa.MetaData()
-jobs = sa.Table(
-    "jobs",
-    metadata,
-    sa.Column("id", sa.String, primary_key=True),
-    sa.Column("state", _State, nullable=False, index=True),
-    sa.Column("path", _Name, nullable=False),
-    sa.Column("size_bytes", sa.BigInteger, nullable=False),
-    sa.Column("device", _BigNumber, nullable=False),
-    sa.Column("inode", _BigNumber, nullable=False, index=True),
-    sa.Column("mtime_ns", _BigNumber, nullable=False),
-    sa.Column("received_at", _Time, nullable=False),
-    sa.Column("format", sa.Text),
-    sa.Column("mime_type", sa.Text),
-    sa.Column("duration_seconds", sa.Float),
-    sa.Column("refusal", _Failure),
-    sa.Column("sha256", sa.String, index=True),
-    sa.Column("original_id", sa.String),
-    sa.Column("request_id", sa.Text, index=True),
-    sa.Column("attempts", sa.Integer, nullable=False),
-    sa.Column("refused_urls", sa.Integer, nullable=False),
-    sa.Column("changed_uploads", sa.Integer, nullable=False),
-    sa.Column("uploaded_bytes", sa.BigInteger, nullable=False),
-    sa.Column("uploaded_at", _Time),
-    sa.Column("completed_at", _Time),
-    sa.Column("delivered_by", sa.String),
-    sa.Column("filed_as", _Name),
-    sa.Column("failure", _Failure),
-    sa.Column("updated_at", _Time, nullable=False),
-    # A name that no two jobs under way may both intend to write: see `Journal.move`.
-    sa.Column("reserved", sa.LargeBinary, unique=True),
-    # When retention deleted the recording, and its transcripts.
-    sa.Column("recording_deleted_at", _Time),
-    sa.Column("transcripts_deleted_at", _Time),
-    # Defaults in the database, too: they filled the rows that were there when the columns were added.
-    sa.Column("polled_at", _Time),
-    sa.Column("waited_seconds", sa.Float, nullable=False, server_default=sa.text("0")),
-    sa.Column("denied_seconds", sa.Float, nullable=False, server_default=sa.text("0")),
-    sa.Column("predecessor_id", sa.String, index=True),
-    sa.Column("payload", _Payload),
-    sa.Column("suspect", _Suspicions),
-)
-history = sa.Table(
-    "history",
-    metadata,
-    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
-    sa.Column("job_id", sa.String, nullable=False, index=True),
-    sa.Column("at", _Time, nullable=False),
-    sa.Column("state", sa.String, nullable=False),
-    sa.Column("detail", sa.Text, nullable=False),
-)
-# The files that were written for a job: its transcripts in outbox/, or its error file in failed/.
-outputs = sa.Table(
-    "outputs",
-    metadata,
-    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
-    sa.Column("job_id", sa.String, nullable=False, index=True),
-    sa.Column("folder", sa.String, nullable=False),  # outbox or failed
-    sa.Column("path", _Name, nullable=False, index=True),  # below that folder
-    sa.Column("sha256", sa.String, nullable=False),
-)
-# What leaves for other targets than the outbox: one row per job and target.
-deliveries = sa.Table(
-    "deliveries",
-    metadata,
-    sa.Column("job_id", sa.String, primary_key=True),
-    sa.Column("target", sa.String, primary_key=True),
-    sa.Column("state", sa.String, nullable=False, index=True),
-    sa.Column("attempts", sa.Integer, nullable=False),
-    sa.Column("due_at", _Time),
-    sa.Column("receipt", sa.Text),
-)
-replies = sa.Table(
-    "replies",
-    metadata,
-    sa.Column("job_id", sa.String, primary_key=True),
-    sa.Column("reply", sa.Text, nullable=False),
-)
-notices = sa.Table(
-    "notices",
-    metadata,
-    sa.Column("request_id", sa.Text, primary_key=True),
-    sa.Column("content_sha256", sa.String, nullable=False),
-    sa.Column("payload", sa.Text, nullable=False),
-    sa.Column("at", _Time, nullable=False),
-    # Whether its signature covers the payload.
-    sa.Column("covers_body", sa.Boolean, nullable=False, server_default=sa.text("0")),
-)
-# Every genuine signature that was ever received, and the content that it came with.
-signatures = sa.Table(
-    "signatures",
-    metadata,
-    sa.Column("sha256", sa.String, primary_key=True),
-    sa.Column("content_sha256", sa.String, nullable=False),
-)
-# Which release made a journal of which version, or converted it to that.
-releases = sa.Table(
-    "releases",
-    metadata,
-    sa.Column("version", sa.Integer, primary_key=True, autoincrement=False),
-    sa.Column("release", sa.Text, nullable=False),
-)
-is_suspect = sa.type_coerce(jobs.c.suspect, sa.Text) != _encode_suspicions(())
-# In which order recordings were taken; the times can't tell, because a clock may be set back.
-taken = (
-    sa.select(sa.func.min(history.c.id)).where(history.c.job_id == jobs.c.id).correlate(jobs)
-).scalar_subquery()
+_BIG_NUMBER = (str, int)
+# Columns whose values pass through the first function when written, the second when read; NULL is None.
+_STORED: Mapping[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
+    "state": (str, State), "path": _NAME, "filed_as": _NAME,
+    "device": _BIG_NUMBER, "inode": _BIG_NUMBER, "mtime_ns": _BIG_NUMBER,
+    "refusal": (_encode_failure, _decode_failure), "failure": (_encode_failure, _decode_failure),
+    "payload": (_encode_payload, _decode_payload),
+    "suspect": (_encode_suspicions, _decode_suspicions),
+    **dict.fromkeys(("received_at", "uploaded_at", "completed_at", "updated_at", "polled_at"), _TIME),
+}  # fmt: skip
 FIELDS = frozenset(field.name for field in dataclasses.fields(Job))
 _IDENTITY = tuple(field.name for field in dataclasses.fields(FileIdentity))
-JOB_COLUMNS = tuple(jobs.c[name] for name in (*(FIELDS - {"identity"}), *_IDENTITY))
+# Those of the file's identity last.
+_COLUMNS = (*sorted(FIELDS - {"identity"}), *_IDENTITY)
+_FIRST_OF_IDENTITY = len(_COLUMNS) - len(_IDENTITY)
+_NAMES = _COLUMNS[:_FIRST_OF_IDENTITY]
+_DECODERS = tuple((number, _STORED[name][1]) for number, name in enumerate(_COLUMNS) if name in _STORED)
+JOB_COLUMNS = ", ".join(f"jobs.{name}" for name in _COLUMNS)
 
 
 def columns_of(values: Mapping[str, Any]) -> dict[str, Any]:
     """Fields of a job, by name, as columns of its row."""
-    columns = dict(values)
-    if (identity := columns.pop("identity", None)) is not None:
-        columns |= dataclasses.asdict(identity)
+    columns: dict[str, Any] = {}
+    for name, value in values.items():
+        if name == "identity":
+            columns |= columns_of(dataclasses.asdict(value))
+        else:
+            columns[name] = value if value is None or name not in _STORED else _STORED[name][0](value)
     return columns
 
 
@@ -221,8 +180,22 @@ def row_of(job: Job) -> dict[str, Any]:
     return columns_of({name: getattr(job, name) for name in FIELDS})
 
 
-def job_of(row: sa.Row[Any]) -> Job:
+def job_of(row: Sequence[Any]) -> Job:
     """The job in a row of `JOB_COLUMNS`."""
-    values = dict(row._mapping)
-    identity = FileIdentity(**{name: values.pop(name) for name in _IDENTITY})
-    return Job(**values, identity=identity)
+    values = list(row)
+    for number, decode in _DECODERS:
+        if values[number] is not None:
+            values[number] = decode(values[number])
+    identity = FileIdentity(*values[_FIRST_OF_IDENTITY:])
+    return Job(**dict(zip(_NAMES, values, strict=False)), identity=identity)
+
+
+def insertion(table: str, columns: Iterable[str]) -> str:
+    """A statement that inserts these columns."""
+    names = tuple(columns)
+    return f"INSERT INTO {table} ({', '.join(names)}) VALUES ({placeholders(names)})"
+
+
+def placeholders(values: Iterable[object]) -> str:
+    """One for each of the values."""
+    return ", ".join("?" for _ in values)

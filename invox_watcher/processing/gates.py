@@ -47,10 +47,11 @@ class JournalMonitor:
         self._journal = journal
         self._check_seconds = check_seconds
         self._fault: JournalError | None = None
+        self._damage: JournalError | None = None
 
     def closed(self) -> Reason | None:
         """Why the journal can't be used, by the last check of `watch`; None if it can. Never blocks."""
-        fault = self._fault  # `watch` may change it meanwhile
+        fault = self._damage or self._fault  # `watch` may change it meanwhile
         return fault.reason if fault is not None else None
 
     def watch(self, stop: threading.Event) -> None:
@@ -58,6 +59,14 @@ class JournalMonitor:
         while not stop.is_set():
             self.check()
             stop.wait(self._check_seconds)
+
+    def verify(self, stop: threading.Event) -> None:
+        """Read all of a large journal, slowly. If it is damaged, it stays closed until the next start."""
+        try:
+            self._journal.verify_in_steps(stop)
+        except JournalError as error:
+            self._damage = error
+            log.error(Event.STORAGE_ERROR, code=error.code, error=error.message, hint=error.hint)
 
     def check(self) -> None:
         """Ask the journal once, and log when it stops or starts answering."""

@@ -34,10 +34,11 @@ class Intake:
         inbox: Inbox,
         *,
         gates: Sequence[Gate],
+        journal: Gate,
         contested: Callable[[], bool] = lambda: False,
         stop: threading.Event,
     ) -> None:
-        """`gates`: the folders' and the journal's, which keep recordings in the inbox as well.
+        """`gates`: what else keeps recordings in the inbox. `journal` does so even if a claim would succeed.
 
         `contested`: whether another instance has begun to use one of the folders.
         """
@@ -45,7 +46,8 @@ class Intake:
         self._pipeline = pipeline
         self._engine = engine
         self._inbox = inbox
-        self._gates = (inbox, *gates)
+        self._gates = (inbox, *gates, journal)
+        self._journal = journal
         self._contested = contested
         self._stop = stop
         self._refused: InvoxError | None = None  # why the last claim was refused
@@ -58,6 +60,8 @@ class Intake:
             StorageError, JournalError: it could not be claimed, and stays in the inbox or returns there.
         """
         if self._stop.is_set() or not self._engine.has_capacity or self._contested():
+            return False
+        if self._journal.closed() is not None:
             return False
         return_stranded(self._stranded, self._folders)
         job = _job_from(candidate)

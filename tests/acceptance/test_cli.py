@@ -137,7 +137,7 @@ def test_help_imports_nothing_heavy() -> None:
     loaded = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     ).stderr.split()
-    heavy = {"sqlalchemy", "pydantic", "requests", "starlette", "uvicorn", "watchdog", "av"}
+    heavy = {"sqlite3", "pydantic", "requests", "starlette", "uvicorn", "watchdog", "av"}
     assert heavy.isdisjoint(loaded)
 
 

@@ -144,9 +144,9 @@ def test_hook_variables_and_audit_steps_are_explained(audit_page: str, tmp_path:
 
 
 def _written() -> set[str]:
-    """The first argument of every `….write("what", …)` to the audit log."""
+    """The first argument of every `….write("what", …)` and `….append("what", …)` to the audit log."""
     modules = [Path(module.__file__ or "") for module in (audit, retention)]
     nodes = [node for module in modules for node in ast.walk(ast.parse(module.read_text()))]
     calls = [node for node in nodes if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)]
-    first = [call.args[0] for call in calls if call.func.attr == "write" and call.args]
+    first = [call.args[0] for call in calls if call.func.attr in ("write", "append") and call.args]
     return {str(argument.value) for argument in first if isinstance(argument, ast.Constant)}

@@ -171,7 +171,7 @@ def test_56_a_retried_recording_names_its_predecessor(clinic: Clinic) -> None:
 KILLED_ANYWHERE = """
 import os, signal, sys
 from pathlib import Path
-from invox_watcher.journal import Journal, journal, migrations, sqlite
+from invox_watcher.journal import Journal, sqlite
 from tests.kit.old_journal import dump, old_journal
 
 connect, directory, taken = sqlite.connect, Path(sys.argv[1]), 0
@@ -190,9 +190,9 @@ def convert(last=None):
     for file in directory.iterdir():
         file.unlink()
     old_journal(directory)
-    journal.connect = sqlite.connect = counting
+    sqlite.connect = counting
     Journal(directory).close()
-    journal.connect = sqlite.connect = connect
+    sqlite.connect = connect
 
 def found():
     return [dump(directory / name) for name in ("journal.sqlite", "journal.sqlite.v2")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import sqlite3
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -69,12 +70,28 @@ def test_old_enough_files_are_deleted_and_recorded(
     assert (jobs.strip() == "[]") == (key == "journal_days")
 
 
-def test_younger_files_stay_and_nothing_is_deleted_by_default(tmp_path: Path, api: Sandbox) -> None:
+def test_younger_files_stay_and_no_file_is_deleted_by_default(tmp_path: Path, api: Sandbox) -> None:
     days = {"done_days": 30, "failed_days": 30, "transcripts_days": 30, "journal_days": 30}
     for name, age, retention in (("young", 29.9, days), ("default", 9999.0, {})):
         clinic = clinic_with_a_past(tmp_path / name, api, days=age, **retention)
         assert clinic.once() == 0
         assert left(clinic) == ALL
+
+
+@pytest.mark.parametrize(("days", "entries_left"), [(399, 2), (401, 0)])
+def test_by_default_the_journal_forgets_after_400_days(
+    tmp_path: Path, api: Sandbox, days: int, entries_left: int
+) -> None:
+    clinic = clinic_with_a_past(tmp_path, api, days=days)
+    with running(clinic):
+        wait_for("it has looked", lambda: len(known(clinic)) == entries_left)
+    assert left(clinic) == ALL
+    assert [entry["what"] for entry in entries(clinic)].count("forgotten") == 2 - entries_left
+
+
+def known(clinic: Clinic) -> list[Any]:
+    """The recordings in the journal."""
+    return list(json.loads(clinic.run("jobs", "--all", "--json").stdout))
 
 
 def test_a_file_that_was_changed_is_kept(tmp_path: Path, api: Sandbox) -> None:
@@ -91,13 +108,19 @@ def test_a_file_that_was_changed_is_kept(tmp_path: Path, api: Sandbox) -> None:
 
 def test_deleted_words_leave_the_journal_too(tmp_path: Path, api: Sandbox) -> None:
     clinic = clinic_with_a_past(tmp_path, api, days=31, transcripts_days=30)
-    words = clinic.transcript("ward 3/smith.json")["text"]
+    transcript = clinic.transcript("ward 3/smith.json")
+    words, said = transcript["text"], transcript["segments"][0]["text"].encode()
     journal = clinic.root / "state" / "journal.sqlite"
-    assert words.split()[0].encode() in journal.read_bytes()
+    assert said in journal.read_bytes()
     with running(clinic):
         wait_for("the transcripts are gone", lambda: clinic.files(clinic.outbox) == [])
         wait_for("they are accounted for", lambda: entries(clinic)[-1]["what"] == "deleted")
-    assert words.encode() not in journal.read_bytes()
+        files = [journal, journal.with_name("journal.sqlite-wal")]
+        wait_for(
+            "the words are in no file",
+            lambda: not any(said in file.read_bytes() for file in files),
+        )
+    assert said not in journal.read_bytes()
     write_wav(clinic.inbox / "copy.wav")
     assert clinic.once() == 0
     assert clinic.transcript("copy.json")["text"] == words
@@ -108,7 +131,10 @@ def age(clinic: Clinic, days: float, condition: str = "1") -> None:
     """Let what fits `condition` have ended so many days ago."""
     ended = (datetime.now(UTC) - timedelta(days=days)).isoformat(timespec="microseconds")
     with contextlib.closing(sqlite3.connect(clinic.root / "state" / "journal.sqlite")) as journal:
-        journal.execute(f"UPDATE jobs SET updated_at = ? WHERE {condition}", (ended,))
+        journal.execute(
+            f"UPDATE jobs SET updated_at = ?, ages_from = ?, remembered_from = ? WHERE {condition}",
+            (ended,) * 3,
+        )
         journal.commit()
 
 
@@ -141,7 +167,7 @@ def test_many_files_that_cannot_be_deleted_block_no_other(tmp_path: Path, api: S
         journal.execute("CREATE TEMP TABLE older AS SELECT * FROM jobs WHERE state = 'done'")
         for number in range(many):
             journal.execute(
-                "UPDATE older SET id = ?, filed_as = ?, updated_at = ?",
+                "UPDATE older SET id = ?, filed_as = ?, ages_from = ?",
                 (f"older-{number}", f"moved/{number}.wav".encode(), f"2020-01-01T00:00:00.{number:06}+00:00"),
             )
             journal.execute("INSERT INTO jobs SELECT * FROM older")

@@ -280,7 +280,7 @@ def _journal(clinic: Clinic) -> Iterator[Journal | None]:
     state, copy = clinic.root / "state", clinic.root / "desk" / "state"
     shutil.rmtree(copy, ignore_errors=True)
     copy.mkdir()
-    for name in (FILENAME, f"{FILENAME}-journal"):
+    for name in (FILENAME, f"{FILENAME}-journal", f"{FILENAME}-wal"):
         if (state / name).exists():
             shutil.copy(state / name, copy / name)
     if not (copy / FILENAME).exists():

@@ -1,6 +1,7 @@
 """Records, by strace, everything that a command does to a tree: what a power cut may find half on the disk.
 
-A call whose effect can't be told (a shared mapping, a copy inside the kernel) is an error, never left out.
+A call whose effect can't be told (a shared mapping, a copy in the kernel) is an error, never left out. The
+one exception is the index of SQLite's WAL, which is never synced: after a power cut it may have any content.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 _LINE = re.compile(r"(?P<thread>\d+) +(?P<name>\w+)\((?P<arguments>.*)\) += (?P<result>\d+)(<.*)?")
 _UNFINISHED = re.compile(r"(?P<thread>\d+) +(?P<start>\w+\(.*) <unfinished \.\.\.>")
 _RESUMED = re.compile(r"(?P<thread>\d+) +<\.\.\. \w+ resumed>(?P<rest>.*)")
+WAL_INDEX = "-shm"  # the end of its name
 _DESCRIPTOR = re.compile(r"(?P<number>\d+|AT_FDCWD)<(?P<path>[^>]*)>(?P<deleted>\(deleted\))?")
 _STRING = re.compile(r'"((?:\\x[0-9a-f]{2})*)"')
 
@@ -209,9 +211,15 @@ class _Reader:
         yield Operation(Kind.SEND, data=call.data)
 
     def mapped(self, call: _Call) -> Iterator[Operation]:
-        if "PROT_WRITE" in call.text and "MAP_SHARED" in call.text:
+        if "PROT_WRITE" not in call.text or "MAP_SHARED" not in call.text:
+            return
+        path = self._open(call.arguments[4]) if len(call.arguments) > 4 else None
+        if path is None or not path.endswith(WAL_INDEX):
             self.unknown(call)
-        return iter(())
+            return
+        yield Operation(
+            Kind.WRITE, path, offset=int(call.arguments[5], 0), data=b"?" * int(call.arguments[1])
+        )
 
     def unknown(self, call: _Call) -> Iterator[Operation]:
         paths = [found["path"] for found in _DESCRIPTOR.finditer(call.text)] + _STRING.findall(call.text)

@@ -28,7 +28,7 @@ import pytest
 from invox_watcher.files import MARK_FILE
 from invox_watcher.sandbox.server import Sandbox
 from tests.faults.rebuild import Disk, State
-from tests.faults.recorder import Kind, Operation, record
+from tests.faults.recorder import WAL_INDEX, Kind, Operation, record
 from tests.kit.clinic import Clinic, sandbox
 from tests.kit.forks import Forks
 from tests.kit.recordings import write_wav
@@ -59,6 +59,8 @@ sys.exit(cli.main(sys.argv[3:]))
 # What differs between two runs, in a transcript or an error file.
 _OF_THE_RUN = {"job_id", "request_id", "received_at", "uploaded_at", "completed_at", "failed_at", "api_reply"}
 
+# What a daemon that has ended leaves of none of its files.
+_LEFT = (".tmp", ".part", "-journal", "-wal", WAL_INDEX)
 Lay = Callable[[Clinic], None]
 
 
@@ -287,7 +289,9 @@ def recorded(site: Site, lay: Lay, *, kill_at_fsync: int | None = None) -> Way:
     disk.add(operations)
     # The model of the disk is right as far as it can be compared: with nothing lost, it is what is there.
     live = {path: content for path, content in disk.live().items() if Path(path).name != MARK_FILE}
-    assert live == {path: (clinic.root / path).read_bytes() for path in clinic.files(clinic.root)}
+    there = {path: (clinic.root / path).read_bytes() for path in clinic.files(clinic.root)}
+    assert not [path for path in live if path.endswith(("-wal", WAL_INDEX))]  # it was closed
+    assert live == there
     return Way(
         disk=disk,
         since=since,
@@ -374,7 +378,7 @@ def restart(site: Site, way: Way, state: State, api: Sandbox, *, exactly: bool) 
         wrong.append(f"{what}, see {clinic.log}")
     if exactly and not custody(clinic) >= way.custody:
         wrong.append(f"the audit log has only {custody(clinic)}, see {clinic.log}")
-    wrong += [f"left {path}" for path in clinic.files(root) if path.endswith((".tmp", ".part", "-journal"))]
+    wrong += [f"left {path}" for path in clinic.files(root) if path.endswith(_LEFT)]
     if len(clinic.events("upload_started")) > (api is site.before):
         wrong.append("uploaded once more")
     if not wrong:

@@ -140,7 +140,8 @@ def test_26_a_full_disk_under_the_journal_takes_no_recording(
         filler = fill(small_disk)
         contents = {put(clinic, "smith.wav")}
         wait_for("it says so", lambda: clinic.events("claim_failed") != [])
-        wait_for("it is not ready", lambda: list(readiness(clinic)[1]) == ["journal"])
+        # The audit log, which lies beside the journal, is written first.
+        wait_for("it is not ready", lambda: list(readiness(clinic)[1]) == ["audit_log"])
         wait_for("it is back", lambda: clinic.files(clinic.inbox) == ["smith.wav"])
         assert api.stats()["presigns"] == 0
         shutil.rmtree(filler)

@@ -71,6 +71,21 @@ class TestWhatIsAccepted:
         assert config.http.address == ("127.0.0.1", 8787)
         assert config.state.directory == Path("/var/lib/invox-watcher")
 
+    @pytest.mark.parametrize(
+        ("retention", "journal_days"),
+        [
+            ("done_days: 30", 400),
+            ("transcripts_days: 3650", 3650),
+            ("journal_days: 30", 30),
+            ("journal_days: null\n  done_days: 30", None),
+        ],
+    )
+    def test_entries_are_kept_as_long_as_any_file(
+        self, write: Write, retention: str, journal_days: int | None
+    ) -> None:
+        config = load(write(with_section(f"retention:\n  {retention}")), ENVIRON)
+        assert config.retention.ages["journal_days"] == journal_days
+
     def test_the_example_loads_and_says_nothing_but_defaults(self, write: Write) -> None:
         assert load(write(example_yaml()), ENVIRON) == load(write(MINIMAL), ENVIRON)
 

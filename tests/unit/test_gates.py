@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -76,6 +77,9 @@ class FakeJournal:
 
     answers: list[JournalError | None] = field(default_factory=list)
 
+    def verify_in_steps(self, _stop: threading.Event) -> None:
+        self.check()
+
     def check(self) -> None:
         if (error := self.answers.pop(0)) is not None:
             raise error
@@ -92,6 +96,17 @@ def test_the_journal_is_closed_from_fault_to_answer(logged: list[dict[str, Any]]
         seen.append(monitor.closed())
     assert seen == [None, locked.reason, locked.reason, None, None]
     assert [event["event"] for event in logged] == ["storage_error", "storage_recovered"]
+
+
+def test_damage_closes_the_journal_for_good(logged: list[dict[str, Any]]) -> None:
+    damaged = JournalError("The journal is damaged.")
+    monitor = JournalMonitor(cast(Journal, FakeJournal([None, damaged, None])), 1)
+    monitor.verify(threading.Event())
+    assert monitor.closed() is None
+    monitor.verify(threading.Event())
+    monitor.check()
+    assert monitor.closed() == damaged.reason
+    assert [event["error"] for event in logged] == [damaged.message]
 
 
 def test_a_journal_without_an_answer_gives_no_heartbeat() -> None:

@@ -20,7 +20,7 @@ from invox_watcher.errors import (
 from invox_watcher.files import Folders
 from invox_watcher.inbox import Candidate, Evidence, Inbox, InboxStatus
 from invox_watcher.job import Job, State
-from invox_watcher.processing import Engine, Intake, Pipeline
+from invox_watcher.processing import Engine, Gate, Intake, Pipeline
 from invox_watcher.recording import FileIdentity
 
 SETTLED = InboxStatus(1, 0, 0, 0, 0, None, available=True, watching="native")
@@ -94,13 +94,14 @@ class Room:
             *(FakeEngine(), FakeInbox()),
         )
         self.stop = threading.Event()
-        self.other = FakeInbox()
+        self.other, self.journal = FakeInbox(), FakeInbox()
         self.intake = Intake(
             cast(Folders, self.folders),
             cast(Pipeline, self.pipeline),
             cast(Engine, self.engine),
             cast(Inbox, self.inbox),
             gates=[self.other],
+            journal=cast(Gate, self.journal),
             stop=self.stop,
         )
 
@@ -135,10 +136,12 @@ def test_a_refused_recording_is_claimed_with_its_reason(room: Room) -> None:
     assert not job.refusal.retry_can_help
 
 
-@pytest.mark.parametrize("what", ["stop", "capacity"])
-def test_nothing_is_claimed_when_stopping_or_full(room: Room, what: str) -> None:
+@pytest.mark.parametrize("what", ["stop", "capacity", "journal"])
+def test_nothing_is_claimed_when_stopping_full_or_damaged(room: Room, what: str) -> None:
     if what == "stop":
         room.stop.set()
+    elif what == "journal":
+        room.journal.reason = AWAY
     else:
         room.engine.has_capacity = False
     assert not room.intake.take(CANDIDATE)
@@ -214,7 +217,11 @@ def _other_gate_closed(room: Room) -> None:
     room.other.reason = AWAY
 
 
-@pytest.mark.parametrize("happens", [_full, _inbox_unavailable, _other_gate_closed])
+def _journal_closed(room: Room) -> None:
+    room.journal.reason = AWAY
+
+
+@pytest.mark.parametrize("happens", [_full, _inbox_unavailable, _other_gate_closed, _journal_closed])
 def test_it_is_paused_by_capacity_and_by_each_gate(room: Room, happens: Callable[[Room], None]) -> None:
     assert not room.intake.paused
     happens(room)

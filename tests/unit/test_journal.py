@@ -18,7 +18,7 @@ import pytest
 from invox_watcher.errors import JournalError, Reason, StaleStateError
 from invox_watcher.invox import NoticeOutcome, WebhookNotice
 from invox_watcher.job import TRANSITIONS, Failure, Job, Payload, State, new_job_id
-from invox_watcher.journal.journal import Journal, NameReservedError
+from invox_watcher.journal import Journal, NameReservedError
 from invox_watcher.recording import FileIdentity
 
 BEGAN = datetime(2026, 11, 23, 18, 0, 0, 123456, tzinfo=UTC)
@@ -104,9 +104,11 @@ def test_deleted_words_leave_the_file_with_any_sqlite(
     journal = Journal(tmp_path)
     words = "She complains of a pain in her left knee. " * 200  # over several pages
     transcribed = journal.move(uploaded(journal), State.TRANSCRIBED, reply={"text": words})
-    assert b"in her left knee" in journal.path.read_bytes()
+    files = [journal.path, journal.path.with_name(f"{journal.path.name}-wal")]
+    assert any(b"in her left knee" in file.read_bytes() for file in files)
     journal.finished.mark_deleted(transcribed, "transcripts")
-    assert b"in her left knee" not in journal.path.read_bytes()
+    assert journal.finished.erase_deleted()
+    assert not any(b"in her left knee" in file.read_bytes() for file in files)
     journal.close()
 
 
@@ -431,7 +433,7 @@ def test_nothing_is_left_of_a_job_that_is_forgotten(tmp_path: Path) -> None:
     journal = Journal(tmp_path, hooks_after={State.DONE})
     moved = journal.move(uploaded(journal), State.TRANSCRIBED, reply={"text": "words"})
     job = journal.move(journal.move(moved, State.DELIVERED, outputs={"a.json": "1"}), State.DONE)
-    journal.finished.forget(job)
+    journal.finished.forget([job])
     with contextlib.closing(sqlite3.connect(journal.path)) as connection:
         assert not [line for line in connection.iterdump() if job.id in line]
     journal.close()
@@ -471,3 +473,113 @@ def test_a_damaged_journal_says_so_without_values(journal: Journal) -> None:
     with contextlib.closing(sqlite3.connect(journal.path)) as connection:
         states = connection.execute("SELECT state FROM jobs").fetchall()
     assert states == [("claimed",)]  # both or neither: the row went back with it
+
+
+def damaged(directory: Path) -> Path:
+    """A journal of some pages, closed, of which one in a table is overwritten."""
+    with contextlib.closing(Journal(directory)) as journal:
+        for number in range(60):
+            waiting = uploaded(journal, f"r-{number}", later=number)
+            journal.move(waiting, State.TRANSCRIBED, reply={"text": "words " * 2000})
+        path = journal.path
+    with path.open("r+b") as file:
+        file.seek(path.stat().st_size // 2 // 4096 * 4096)
+        file.write(os.urandom(4096))
+    return path
+
+
+def test_a_small_journal_that_is_damaged_is_found_at_once(tmp_path: Path) -> None:
+    before = damaged(tmp_path).read_bytes()
+    with pytest.raises(JournalError, match="can't be used") as caught:
+        Journal(tmp_path)
+    assert "damaged" in caught.value.hint
+    assert (tmp_path / "journal.sqlite").read_bytes() == before
+
+
+def test_a_large_journal_that_is_damaged_is_found_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    damaged(tmp_path)
+    monkeypatch.setattr("invox_watcher.journal.integrity._SMALL_BYTES", 0)
+    monkeypatch.setattr("invox_watcher.journal.integrity._PAUSE_SECONDS", 0)
+    with contextlib.closing(Journal(tmp_path)) as journal:
+        with pytest.raises(JournalError) as caught:
+            journal.verify_in_steps(threading.Event())
+        assert "damaged" in caught.value.hint
+        with pytest.raises(JournalError):
+            journal.verify()
+
+
+def test_reading_a_large_journal_ends_and_can_be_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("invox_watcher.journal.integrity._SMALL_BYTES", 0)
+    monkeypatch.setattr("invox_watcher.journal.integrity._PAUSE_SECONDS", 0)
+    monkeypatch.setattr("invox_watcher.journal.integrity._STEP_ROWS", 7)
+    with contextlib.closing(Journal(tmp_path)) as journal:
+        for number in range(30):
+            uploaded(journal, f"r-{number}", later=number)
+        journal.verify_in_steps(threading.Event())
+        stopped = threading.Event()
+        stopped.set()
+        monkeypatch.setattr("invox_watcher.journal.integrity._PAUSE_SECONDS", 60)
+        journal.verify_in_steps(stopped)
+
+
+# ---- what is remembered ------------------------------------------------------------------------------------
+
+
+def remembered_from(journal: Journal, job: Job) -> str:
+    with contextlib.closing(sqlite3.connect(journal.path)) as connection:
+        query = "SELECT remembered_from FROM jobs WHERE id = ?"
+        return str(connection.execute(query, (job.id,)).fetchone()[0])
+
+
+@pytest.mark.parametrize("skipped", [True, False])
+def test_an_entry_is_needed_as_long_as_copies_come(journal: Journal, *, skipped: bool) -> None:
+    first = done(journal, {})
+    other = journal.identify(added(journal), "6" * 64, follow=True)
+    before = datetime.now(UTC)
+    assert datetime.fromisoformat(remembered_from(journal, first)) < before
+    copy = identified(journal)
+    assert copy.original_id == first.id
+    if skipped:
+        journal.discard(copy, first.id)
+    assert datetime.fromisoformat(remembered_from(journal, first)) >= before
+    assert journal.finished.old(before) == []
+    assert journal.finished.kept("transcripts", State.DONE, before) != []  # its words are as old as they are
+    assert remembered_from(journal, other) == "None"
+
+
+def test_how_many_are_done_is_counted_without_counting(journal: Journal) -> None:
+    jobs = [done(journal, {}) for _ in range(3)]
+    journal.move(uploaded(journal, "r-9"), State.VANISHED)
+    assert journal.counts() == {State.DONE: 3, State.VANISHED: 1}
+    journal.finished.forget(jobs[:2])
+    assert journal.counts() == {State.DONE: 1, State.VANISHED: 1}
+
+
+def test_signatures_are_forgotten_after_a_time(journal: Journal) -> None:
+    journal.record_notice(WebhookNotice("r-1", {}, "signature", "content", covers_body=True))
+    assert not journal.finished.forget_signatures(BEGAN)
+    assert journal.finished.forget_signatures(datetime.now(UTC))
+    assert not journal.finished.forget_signatures(datetime.now(UTC))
+
+
+def test_ratios_are_learned_again_after_a_restart(tmp_path: Path) -> None:
+    with contextlib.closing(Journal(tmp_path)) as journal:
+        for seconds in (10, 20):
+            changes = {"duration_seconds": 40.0, "delivered_by": "polling"}
+            completed_at = BEGAN + timedelta(seconds=seconds)
+            journal.update(uploaded(journal, later=seconds), completed_at=completed_at, **changes)
+        learned = journal.transcription_ratios("polling")
+    with contextlib.closing(Journal(tmp_path)) as journal:
+        assert journal.transcription_ratios("polling") == learned == [0.25, 0.5]
+
+
+@pytest.mark.parametrize("beginning", ["20261123t", "20261123t180000-AB", "abc", "abcdef012345"])
+def test_a_job_is_found_by_the_beginning_of_its_id(journal: Journal, beginning: str) -> None:
+    wanted = added(journal, id="20261123t180000-abcdef012345")
+    added(journal, id="20261122t180000-bbcdef012345")
+    assert [job.id for job in journal.find(beginning, limit=5)] == [wanted.id]
+    assert journal.find("cdef", limit=5) == []

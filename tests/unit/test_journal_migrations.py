@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import sqlalchemy as sa
 import structlog
 
 from invox_watcher import __version__, logs
@@ -37,6 +36,8 @@ def _log_as_before() -> Iterator[None]:
 def tables_of(path: Path) -> dict[str, Any]:
     """Every table's columns and indices, as SQLite sees them."""
     with contextlib.closing(sqlite3.connect(path)) as journal:
+        texts = "SELECT name, sql FROM sqlite_schema WHERE type = 'index' AND sql IS NOT NULL"
+        indices = {name: " ".join(text.split()) for name, text in journal.execute(texts)}
         names = [row[0] for row in journal.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
         return {
             name: (
@@ -47,7 +48,7 @@ def tables_of(path: Path) -> dict[str, Any]:
                 },
             )
             for name in names
-        }
+        } | {"indices": indices}
 
 
 def by_path(journal: Journal) -> dict[str, Job]:
@@ -204,13 +205,13 @@ def test_the_copy_is_on_disk_before_the_conversion(tmp_path: Path, monkeypatch: 
         synced.append(os.readlink(f"/proc/self/fd/{descriptor}"))
         real(descriptor)
 
-    def step(connection: sa.Connection) -> None:
+    def step(connection: sqlite3.Connection) -> None:
         assert synced == [str(tmp_path / ".journal.sqlite.v2.tmp"), str(tmp_path)]
         assert (tmp_path / "journal.sqlite.v2").exists()
         steps._to_3(connection)
 
     monkeypatch.setattr(os, "fsync", fsync)
-    monkeypatch.setattr(steps, "_STEPS", steps._STEPS | {3: step})
+    monkeypatch.setitem(steps._STEPS, 3, step)
     Journal(tmp_path).close()
 
 
@@ -228,12 +229,12 @@ def test_a_conversion_that_fails_changes_nothing(tmp_path: Path, monkeypatch: py
     path = old_journal(tmp_path)
     before = dump(path)
 
-    def fails(connection: sa.Connection) -> None:
+    def fails(connection: sqlite3.Connection) -> None:
         steps._to_3(connection)
-        connection.exec_driver_sql("no SQL at all")
+        connection.execute("no SQL at all")
 
     with monkeypatch.context() as patch:
-        patch.setattr(steps, "_STEPS", steps._STEPS | {3: fails})
+        patch.setitem(steps._STEPS, 3, fails)
         with pytest.raises(JournalError, match="syntax error"):
             Journal(tmp_path)
     assert dump(path) == before

@@ -27,5 +27,7 @@ def poll(context: Context, job: Job) -> Next:
             hint="`invox-watcher retry` asks about the request id again before it sends anything.",
         )
     log.debug(Event.PENDING, job=job.id, waited_seconds=round(waiting.waited_seconds, 1))
-    job = context.journal.update(job, attempts=0, **waiting.columns)  # the API answers, so no fault is left
+    job = context.journal.update(
+        job, durable=False, attempts=0, **waiting.columns
+    )  # the API answers, so no fault is left
     return Next(job, context.poller.next_delay(waiting))

@@ -27,7 +27,7 @@ def reconcile(context: Context, job: Job) -> Next:
     waited, patience = outcome.waiting.waited_seconds, context.poller.patience_seconds(job)
     if waited >= patience:
         return _upload_again(context, job)
-    job = context.journal.update(job, **outcome.waiting.columns)
+    job = context.journal.update(job, durable=False, **outcome.waiting.columns)
     return Next(job, min(context.poller.next_delay(outcome.waiting), patience - waited))
 
 

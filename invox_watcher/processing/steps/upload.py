@@ -142,6 +142,6 @@ def _progress(context: Context, job: Job) -> Callable[[int], None]:
         if context.clock() - last >= _PROGRESS_SECONDS:
             last = context.clock()
             with contextlib.suppress(JournalError):  # it is only for display
-                context.journal.update(job, uploaded_bytes=sent_bytes)
+                context.journal.update(job, durable=False, uploaded_bytes=sent_bytes)
 
     return record

@@ -1,0 +1,72 @@
+"""Recordings that came before: which earlier job has the same content, and what may be used of it."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Any
+
+from invox_watcher.journal.tables import GIVEN_UP, UNFINISHED, columns_of
+from invox_watcher.recording import FileIdentity
+
+# The one failure after which polling the same request id again can't help.
+_ANSWERED_WITH_ERROR = "transcription_failed"
+NO_REQUEST: dict[str, Any] = {"request_id": None, "uploaded_at": None}
+
+# A follower counts as soon as it has the words itself: the first may be deleted by now. So does one that was
+# given up, if its words are here.
+ORIGINAL = f"""
+    SELECT id FROM jobs WHERE sha256 = ? AND id <> ? AND transcripts_deleted_at IS NULL
+    AND (original_id IS NULL OR EXISTS (SELECT 1 FROM replies WHERE job_id = jobs.id))
+    AND (NOT (state = 'claimed' OR {GIVEN_UP}) OR EXISTS (SELECT 1 FROM replies WHERE job_id = jobs.id))
+    ORDER BY rowid LIMIT 1"""
+_ABANDONED = f"""
+    SELECT request_id, uploaded_at, failure FROM jobs
+    WHERE sha256 = ? AND {GIVEN_UP} AND request_id IS NOT NULL ORDER BY rowid DESC LIMIT 1"""
+_PREDECESSOR = f"""
+    SELECT id FROM jobs WHERE {{same}} AND id <> ? AND {GIVEN_UP} AND state <> 'failing'
+    AND NOT EXISTS (SELECT 1 FROM jobs AS later WHERE later.predecessor_id = jobs.id)
+    ORDER BY rowid DESC LIMIT 1"""
+_OF_CONTENT = _PREDECESSOR.format(same="sha256 = ?")
+_OF_FILE = _PREDECESSOR.format(same="inode = ? AND mtime_ns = ? AND device = ? AND size_bytes = ?")
+# Mirrored sources bring the same recordings again and again: as long as they do, their entries are needed.
+_STILL_NEEDED = "UPDATE jobs SET remembered_from = ? WHERE id = ? AND remembered_from < ?"
+SAME_IN_DONE = "sha256 = ? AND path = ? AND id <> ? AND state = 'done'"
+# With the plus sign, what is under way is looked through: of one name, far more may be finished.
+SAME_UNDER_WAY = (
+    f"{UNFINISHED} "
+    "AND state IN ('claimed', 'identified', 'uploading', 'waiting', 'transcribed', 'delivered') "
+    "AND +path = ? AND id <> ? AND (sha256 = ? OR state = 'claimed') "
+    "AND (id = ? OR rowid < (SELECT rowid FROM jobs WHERE id = ?))"
+)
+
+
+def original(connection: sqlite3.Connection, job_id: str, sha256: str, now: str) -> str | None:
+    """The job whose transcript `job_id`, which has that content, gets; its entry is needed now."""
+    row = connection.execute(ORIGINAL, (sha256, job_id)).fetchone()
+    if row is None:
+        return None
+    found: str = row[0]
+    connection.execute(_STILL_NEEDED, (now, found, now))
+    return found
+
+
+def abandoned_request(connection: sqlite3.Connection, sha256: str) -> dict[str, Any]:
+    """Columns: the request under which the API may have this content, and when storage acknowledged it."""
+    row = connection.execute(_ABANDONED, (sha256,)).fetchone()
+    if row is None or (row[2] is not None and f'"code": "{_ANSWERED_WITH_ERROR}"' in row[2]):
+        return NO_REQUEST
+    return {"request_id": row[0], "uploaded_at": row[1]}
+
+
+def predecessor_by_content(connection: sqlite3.Connection, job_id: str, sha256: str) -> str | None:
+    """The latest job of this content that ended without a transcript, and had no successor yet."""
+    row = connection.execute(_OF_CONTENT, (sha256, job_id)).fetchone()
+    return None if row is None else row[0]
+
+
+def predecessor_by_file(connection: sqlite3.Connection, job_id: str, file: FileIdentity) -> str | None:
+    """The same, of the very same file: a rename changes none of this."""
+    same = columns_of({"identity": file})
+    values = (same["inode"], same["mtime_ns"], same["device"], same["size_bytes"], job_id)
+    row = connection.execute(_OF_FILE, values).fetchone()
+    return None if row is None else row[0]

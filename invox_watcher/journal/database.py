@@ -1,0 +1,218 @@
+"""The journal's connections: one that writes for all threads, one that reads for all.
+
+Threads that want to write at the same time are committed together: the first of them writes for all who wait,
+each in a savepoint of its own, and one sync makes all of it durable.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+from invox_watcher.errors import JournalError
+from invox_watcher.journal import sqlite
+
+T = TypeVar("T")
+Write = Callable[[sqlite3.Connection], Any]
+
+_CLOSE_SECONDS = 2.0
+
+
+class NameReservedError(Exception):
+    """Another job under way has reserved the name; the caller tries the next one."""
+
+
+class _Entry:
+    """What one thread wants written."""
+
+    def __init__(self, write: Write, *, durable: bool) -> None:
+        self.write = write
+        self.durable = durable
+        self.result: Any = None
+        self.error: BaseException | None = None
+        self.leads = False  # whether its thread writes for the others now
+        self.ready = threading.Lock()  # held until its thread may continue
+        self.ready.acquire()
+
+
+class Database:
+    """Safe for several threads. SQLite's errors become ours."""
+
+    def __init__(self, path: Path, *, create: bool, before_commit: Callable[[], None]) -> None:
+        """`before_commit` is called once for all that is committed together; if it raises, none of it is.
+
+        With `create`, the file is made if it is missing; without, nothing can be written.
+        """
+        self._path = path
+        self._before_commit = before_commit
+        self._mutex = threading.Lock()  # guards the next two
+        self._waiting: list[_Entry] = []
+        self._busy = False
+        self._turn = threading.Lock()  # for the one that uses the writing connection
+        self._reading = threading.Lock()
+        self._writes_ahead = False
+        try:
+            self._writer = sqlite.connect(path, create=create) if create else None
+            self._reader: sqlite3.Connection | None = None if create else sqlite.connect_reader(path)
+        except sqlite3.Error as error:
+            raise sqlite.unusable(path, error) from None
+
+    def prepare(self, write: Callable[[sqlite3.Connection], T], *, alone: Write) -> T:
+        """The first write, by `write`; `alone` is called before it, outside of a transaction."""
+        assert self._writer is not None  # noqa: S101 - only for one that was opened to be written
+        try:
+            alone(self._writer)
+            result = self.write(write)
+            sqlite.empty_wal(self._writer)  # a daemon that was killed has left there what it had deleted
+            self._writes_ahead = sqlite.write_ahead(self._writer)
+            self._reader = sqlite.connect_reader(self._path)
+        except sqlite3.Error as error:
+            raise sqlite.unusable(self._path, error) from None
+        return result
+
+    # ---- reading -----------------------------------------------------------------------------------------
+
+    def read(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
+        """All rows of one query."""
+        try:
+            with self._reading:
+                assert self._reader is not None  # noqa: S101 - see `prepare`
+                return self._reader.execute(query, values).fetchall()
+        except sqlite3.Error as error:
+            raise sqlite.unusable(self._path, error) from None
+
+    def probe(self) -> None:
+        """Raise JournalError if the file could not be opened, or written, now."""
+        # What is open already may be written all the same.
+        sqlite.require_writable(self._path)
+        try:
+            with closing(sqlite.connect_reader(self._path)) as another:
+                another.execute("PRAGMA schema_version").fetchall()
+        except sqlite3.Error as error:
+            raise sqlite.unusable(self._path, error) from None
+        self.write(lambda _connection: None)
+
+    # ---- writing -----------------------------------------------------------------------------------------
+
+    def write(self, write: Callable[[sqlite3.Connection], T], *, durable: bool = True) -> T:
+        """Call `write` in a transaction, and return what it returned once that is on disk.
+
+        It is called in the thread of any of those who write at this moment. If it raises, nothing of it is
+        written, and what it raised is raised here. Unless `durable`, a power cut may undo it, but a kill does
+        not, and nothing that was written later is kept without it.
+
+        Raises:
+            NameReservedError: another row has the same unique value.
+            JournalError: it can't be written.
+        """
+        entry = _Entry(write, durable=durable)
+        with self._mutex:
+            self._waiting.append(entry)
+            entry.leads, self._busy = not self._busy, True
+        if not entry.leads:
+            entry.ready.acquire()
+        if entry.leads:
+            self._lead(entry)
+        error = entry.error
+        if isinstance(error, sqlite3.IntegrityError):
+            raise NameReservedError from None
+        if isinstance(error, sqlite3.Error):
+            raise sqlite.unusable(self._path, error) from None
+        if error is not None:
+            raise error
+        result: T = entry.result
+        return result
+
+    def _lead(self, own: _Entry) -> None:
+        """Write for all who wait, `own` among them; then let the first of those who came since do it."""
+        with self._mutex:
+            group, self._waiting = self._waiting, []
+        try:
+            with self._turn:
+                self._commit(group)
+        finally:
+            with self._mutex:
+                following = self._waiting[0] if self._waiting else None
+                self._busy = following is not None
+            if following is not None:
+                following.leads = True
+                following.ready.release()
+            for entry in group:
+                if entry is not own:
+                    entry.ready.release()
+
+    def _commit(self, group: Sequence[_Entry]) -> None:
+        connection = self._writer
+        if connection is None:
+            _fail(group, JournalError(f"The journal {self._path} is open for reading only."))
+            return
+        lazily = self._writes_ahead and not any(entry.durable for entry in group)
+        try:
+            if lazily:
+                _synchronous(connection, "NORMAL")
+            connection.execute("BEGIN IMMEDIATE")
+            for entry in group:
+                _apply(entry, connection, alone=len(group) == 1)
+            if all(entry.error for entry in group):
+                connection.execute("ROLLBACK")
+            else:
+                self._before_commit()
+                connection.execute("COMMIT")
+        except BaseException as error:  # noqa: BLE001 - each of them must know
+            with suppress(sqlite3.Error):
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+            _fail(group, error)
+        finally:
+            if lazily:
+                with suppress(sqlite3.Error):
+                    _synchronous(connection, "EXTRA")
+
+    def erase_deleted(self) -> bool:
+        """Let what was deleted leave the files; False if a program that reads them prevents that now."""
+        try:
+            with self._turn:
+                return self._writer is None or sqlite.empty_wal(self._writer)
+        except sqlite3.Error as error:
+            raise sqlite.unusable(self._path, error) from None
+
+    def close(self) -> None:
+        """Close both connections; the writing one last, so that it empties the WAL."""
+        for lock, connection in ((self._reading, self._reader), (self._turn, self._writer)):
+            if connection is not None and lock.acquire(timeout=_CLOSE_SECONDS):
+                try:
+                    with suppress(sqlite3.Error):
+                        connection.close()
+                finally:
+                    lock.release()
+
+
+def _synchronous(connection: sqlite3.Connection, level: str) -> None:
+    # A script, since it takes effect when it is compiled, and single statements are compiled only once.
+    connection.executescript(f"PRAGMA synchronous = {level}")
+
+
+def _apply(entry: _Entry, connection: sqlite3.Connection, *, alone: bool) -> None:
+    """Call what `entry` wants written. What that raises undoes it alone, unless SQLite has undone all."""
+    if not alone:
+        connection.execute("SAVEPOINT entry")
+    try:
+        entry.result = entry.write(connection)
+    except BaseException as error:
+        if not connection.in_transaction:
+            raise
+        entry.error = error
+        if alone:
+            return
+        connection.execute("ROLLBACK TO entry")
+    if not alone:
+        connection.execute("RELEASE entry")
+
+
+def _fail(group: Sequence[_Entry], error: BaseException) -> None:
+    for entry in group:
+        entry.error = entry.error or error

@@ -1,0 +1,121 @@
+"""No question that the daemon asks its journal takes longer the more recordings are finished."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from contextlib import closing
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from invox_watcher.errors import Reason
+from invox_watcher.invox import WebhookNotice
+from invox_watcher.job import ACTIVE, Failure, Job, State, new_job_id
+from invox_watcher.journal import Journal
+from invox_watcher.recording import FileIdentity
+
+NOW = datetime.now(UTC)
+LATER = NOW + timedelta(days=1)
+# They read no more rows than they return, or than a fixed number.
+_BOUNDED = (
+    r"FROM \(SELECT \* FROM jobs ORDER BY rowid DESC LIMIT \?\)",  # the latest ratios, at the start
+    r"SELECT state, jobs FROM totals",
+    r"LIMIT 200\s+\) AS filed JOIN jobs",
+)
+
+
+def finish(journal: Journal, path: str) -> Job:
+    """The whole way of a recording."""
+    job = Job(new_job_id(), State.CLAIMED, path, FileIdentity(1, 2, 3, 4), received_at=NOW)
+    journal.add(job)
+    job = journal.identify(job, path * 8, follow=True)
+    if job.original_id is None:
+        job = journal.move(job, State.UPLOADING, request_id=f"r-{job.id}")
+        job = journal.move(job, State.WAITING, uploaded_at=NOW)
+        job = journal.update(job, durable=False, polled_at=NOW)
+    changes = {"completed_at": NOW, "delivered_by": "polling", "duration_seconds": 1.0}
+    job = journal.move(job, State.TRANSCRIBED, reserve=path, filed_as=path, reply={}, **changes)
+    job = journal.move(job, State.DELIVERED, reserve=path, outputs={f"{path}.json": "5"})
+    return journal.move(job, State.DONE, filed_as=path)
+
+
+def fail(journal: Journal, path: str) -> Job:
+    job = Job(new_job_id(), State.CLAIMED, path, FileIdentity(1, 2, 3, 4), received_at=NOW)
+    journal.add(job)
+    failure = Failure(State.CLAIMED, Reason("not_audio", "", ""), retry_can_help=False)
+    job = journal.move(job, State.FAILING, failure=failure, filed_as=path)
+    return journal.move(job, State.FAILED, outputs={f"{path}.error.json": "5"})
+
+
+def ask_everything(journal: Journal, done: Job, active: Job) -> None:
+    """What the daemon and the commands ask."""
+    finished = journal.finished
+    journal.active(), journal.counts(), journal.check()
+    journal.get(done.id), journal.find("2026", limit=5), journal.find("abc", limit=5)
+    journal.latest(path="a"), journal.latest([State.DONE], filed_as="a"), journal.original("5" * 64)
+    journal.jobs([State.FAILED]), journal.jobs(ACTIVE, limit=5), journal.jobs(since=NOW)
+    journal.history(done.id), journal.reply(done.id), journal.notice("r-1")
+    journal.transcription_ratios("polling")
+    journal.record_notice(WebhookNotice("r-1", {}, "signature", "content", covers_body=True))
+    journal.follow_again(active)
+    finished.outputs(done.id), finished.writer_of("a.json"), finished.recent(NOW)
+    finished.has_its_name(done)
+    finished.same_recordings(replace(active, sha256="a" * 8))
+    finished.hooks_due(), finished.cancel_hooks({State.DONE}), finished.hook_ran(done)
+    for state in (State.DONE, State.FAILED):
+        finished.kept("recording", state, LATER)
+    finished.kept("transcripts", State.DONE, LATER)
+    finished.mark_deleted(done, "transcripts"), finished.mark_deleted(done, "recording")
+    finished.forget(finished.old(LATER)), finished.forget_signatures(LATER)
+
+
+@pytest.fixture
+def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Every statement that a journal in use has run."""
+    statements: list[str] = []
+
+    class Recorded(sqlite3.Connection):
+        def execute(self, statement: str, values: Any = ()) -> sqlite3.Cursor:
+            statements.append(statement)
+            return super().execute(statement, values)
+
+        def executemany(self, statement: str, values: Any) -> sqlite3.Cursor:
+            statements.append(statement)
+            return super().executemany(statement, values)
+
+    with closing(Journal(tmp_path)) as journal:
+        finish(journal, "first")
+    connect = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", partial(connect, factory=Recorded))
+    with closing(Journal(tmp_path, hooks_after={State.DONE})) as journal:
+        fail(journal, "letter")
+        done = finish(journal, "a")
+        waiting = Job(new_job_id(), State.CLAIMED, "a", FileIdentity(1, 2, 3, 4), received_at=NOW)
+        journal.add(waiting)
+        active = journal.identify(waiting, "a" * 8, follow=True)
+        ask_everything(journal, done, active)
+    monkeypatch.undo()
+    return statements
+
+
+def test_no_question_reads_all_finished_jobs(asked: list[str], tmp_path: Path) -> None:
+    explained, scans = 0, []
+    with closing(sqlite3.connect(tmp_path / "journal.sqlite")) as connection:
+        for statement in dict.fromkeys(asked):
+            if not re.match(r"\s*(SELECT|UPDATE|DELETE|INSERT)\b", statement):
+                continue
+            explained += 1
+            nothing = [None] * statement.count("?")
+            rows = connection.execute(f"EXPLAIN QUERY PLAN {statement}", nothing).fetchall()
+            plan = [row[3] for row in rows]
+            partial = r"SCAN \w+ USING (COVERING )?INDEX (jobs_unfinished|jobs_in_doubt|deliveries_due)"
+            wrong = [line for line in plan if line.startswith("SCAN") and not re.match(partial, line)]
+            if wrong and not any(re.search(bounded, statement) for bounded in _BOUNDED):
+                scans.append(f"{statement}\n    {plan}")
+    assert explained > 40
+    assert not scans, "\n".join(scans)
