@@ -50,7 +50,7 @@ def everything_below(folder: Path) -> list[tuple[str, int, int, int]]:
     found = []
     for path in sorted(folder.rglob("*")):
         facts = path.lstat()
-        # A command that reads the journal makes its -wal and -shm files if they are not there, and removes them.
+        # A command that reads the journal makes its -wal and -shm files, and removes them.
         changed_ns = 0 if path.name == "state" else facts.st_mtime_ns
         found.append((str(path), facts.st_ino, changed_ns, facts.st_size))
     return found
