@@ -476,14 +476,16 @@ def test_a_damaged_journal_says_so_without_values(journal: Journal) -> None:
 
 
 def damaged(directory: Path) -> Path:
-    """A journal of some pages, closed, of which one in a table is overwritten."""
+    """A journal of some pages, closed, of which one with a reply is overwritten."""
     with contextlib.closing(Journal(directory)) as journal:
         for number in range(60):
             waiting = uploaded(journal, f"r-{number}", later=number)
             journal.move(waiting, State.TRANSCRIBED, reply={"text": "words " * 2000})
         path = journal.path
+    content = path.read_bytes()
+    pages = [at for at in range(0, len(content), 4096) if b"words words" in content[at : at + 4096]]
     with path.open("r+b") as file:
-        file.seek(path.stat().st_size // 2 // 4096 * 4096)
+        file.seek(pages[len(pages) // 2])
         file.write(os.urandom(4096))
     return path
 

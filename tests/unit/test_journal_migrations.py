@@ -157,18 +157,17 @@ def test_the_old_journal_is_kept_beside_the_new_one(tmp_path: Path) -> None:
     assert len(stream.getvalue().splitlines()) == 1
 
 
-def test_a_journal_of_version_3_gets_room_for_suspicions(tmp_path: Path) -> None:
-    with contextlib.closing(Journal(tmp_path)) as journal:
-        journal.add(newcomer())
-    path = tmp_path / "journal.sqlite"
-    new = tables_of(path)
+def test_a_journal_of_version_3_is_converted_too(tmp_path: Path) -> None:
+    path = old_journal(tmp_path)
     with contextlib.closing(sqlite3.connect(path)) as old:
-        old.execute("ALTER TABLE jobs DROP COLUMN suspect")
-        old.execute("UPDATE releases SET version = 3")
+        steps._to_3(old)
+        old.execute("INSERT INTO releases VALUES (3, '0.1.0')")
         old.execute("PRAGMA user_version = 3")
         old.commit()
+    (tmp_path / "new").mkdir()
+    Journal(tmp_path / "new").close()
     with contextlib.closing(Journal(tmp_path)) as journal:
-        (job,) = journal.jobs()
+        job = by_path(journal)["delivered.wav"]
         assert job.suspect is None
         assert journal.jobs(suspect=True) == []
         found = (Suspicion(Doubt.BEYOND_END, 10.0, 12.5),)
@@ -176,7 +175,7 @@ def test_a_journal_of_version_3_gets_room_for_suspicions(tmp_path: Path) -> None
         assert [one.suspect for one in journal.jobs(suspect=True)] == [found]
         journal.update(job, suspect=())
         assert journal.jobs(suspect=True) == []
-    assert tables_of(path) == new
+    assert tables_of(path) == tables_of(tmp_path / "new" / "journal.sqlite")
     assert (tmp_path / "journal.sqlite.v3").exists()
 
 
