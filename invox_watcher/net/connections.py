@@ -13,6 +13,7 @@ import http.client
 import math
 import os
 import re
+import select
 import socket
 import ssl
 import struct
@@ -108,11 +109,21 @@ class Exchange:
             if unsent != before:
                 before, moved_at = unsent, time.monotonic()
                 beat(self.silence_seconds)
-            time.sleep(pause)
+            if self._has_ended_within(pause):  # what is unsent then stays so
+                break
             pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
         if (deadline := time.monotonic() + self.silence_seconds) < self.deadline:
             self.deadline, self._deadline_seconds = deadline, self.silence_seconds
             self.on_new_deadline()
+
+    def _has_ended_within(self, seconds: float) -> bool:
+        """Wait for that long, or until the connection is reset or shut down."""
+        with self._lock:
+            if self._handle is None:
+                return True
+            poller = select.poll()
+            poller.register(self._handle, 0)  # errors and hang-ups are always reported: poll(2)
+        return bool(poller.poll(seconds * 1000))
 
     def _unsent_bytes(self) -> int:
         """How many bytes the peer has not acknowledged (tcp(7), SIOCOUTQ); 0 after `end`."""
