@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import json
+import random
+import tarfile
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
+from tests.kit.mutants import REASONS, mutants, originals
 from tests.kit.recordings import write_wav
 from tests.systemd import page
 from tests.systemd.conftest import ON_A_MACHINE
@@ -16,7 +22,9 @@ from tests.systemd.container import Container
 
 API = f"http://127.0.0.1:{page.API_PORT}/sandbox"
 CONFIG = "/etc/invox-watcher/config.yaml"
-INBOX, OUTBOX, DONE = (f"/srv/dictation/{name}" for name in ("inbox", "outbox", "done"))
+INBOX, PROCESSING, OUTBOX, DONE, FAILED = (
+    f"/srv/dictation/{name}" for name in ("inbox", "processing", "outbox", "done", "failed")
+)
 
 pytestmark = ON_A_MACHINE
 
@@ -220,3 +228,28 @@ def test_a_recording_over_the_share_is_taken_at_once(machine: Container, tmp_pat
     machine.put(write_wav(tmp_path / "jones.wav", pitch=500), "/root/jones.wav")
     page.follow(machine, "A share for dictation devices")
     machine.wait_for(f"test -e {DONE}/jones.wav")
+
+
+@pytest.mark.timeout(3600)
+def test_a_thousand_damaged_recordings_end_under_the_units_filter(machine: Container, tmp_path: Path) -> None:
+    page.follow(machine, "Other formats")
+    (tmp_path / "made").mkdir()
+    made = originals(tmp_path / "made")
+    with tarfile.open(tmp_path / "mutants.tar", "w") as archive:
+        for name, content in mutants(made, 1000, random.Random(27)):
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+    machine.put(tmp_path / "mutants.tar", "/root/mutants.tar")
+    began = properties(machine, "NRestarts", "MainPID")
+    machine.run(f"tar -xf mutants.tar --no-same-owner -C {INBOX} && chown -R invox: {INBOX}")
+    machine.wait_for(f"test -z \"$(find {INBOX} {PROCESSING} -type f -not -name '.*')\"", seconds=3000)
+    reasons = Counter(machine.out(f'cat {FAILED}/*.error.json | grep -o \'"code": "[a-z_]*\'').splitlines())
+    done = int(machine.out(f"find {DONE} -type f -name '[0-9]*' | wc -l"))
+    print(f"{done} done; {dict(reasons)}")
+    assert {reason.rpartition('"')[2] for reason in reasons} <= REASONS
+    assert done + sum(reasons.values()) == 1000
+    assert done > 300
+    assert properties(machine, "NRestarts", "MainPID") == began
+    assert events(machine, "step_crashed", "stalled", "internal_error", "thread_died") == []
+    assert max(uploads(machine)) == 1
