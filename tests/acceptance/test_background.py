@@ -347,6 +347,7 @@ def _locked(journal: Path) -> Iterator[None]:
         yield
 
 
+@pytest.mark.needs  # minutes
 @pytest.mark.slow
 def test_a_daemon_slow_to_stop_is_reported_as_still_stopping(clinic: Clinic) -> None:
     pid = start(clinic)

@@ -69,6 +69,7 @@ def test_without_flac_a_wav_is_made(tmp_path: Path, api: Sandbox, speech: Path) 
     assert sent_types(api) == ["audio/wav", "audio/wav"]
 
 
+@pytest.mark.needs  # minutes
 @pytest.mark.slow
 def test_speech_in_every_format_comes_back_as_its_words(tmp_path: Path, speech: Path) -> None:
     names = [*dictations.BY_FFMPEG, *dictations.BY_HAND]

@@ -145,6 +145,7 @@ def test_files_and_folders_are_private(clinic: Clinic) -> None:
         assert folder.stat().st_mode & 0o777 == 0o700
 
 
+@pytest.mark.needs  # minutes
 @pytest.mark.slow
 def test_a_gigabyte_costs_no_memory(clinic: Clinic, api: Sandbox) -> None:
     daemon = clinic.start()

@@ -318,6 +318,7 @@ def events_seen() -> Iterator[list[dict[str, Any]]]:
 # ---- what only takes long ----------------------------------------------------------------------------------
 
 
+@pytest.mark.needs  # minutes
 @pytest.mark.slow
 def test_a_long_upload_is_no_stall(tmp_path: Path) -> None:
     with sandbox(tmp_path / "api", upload_bytes_per_second=400_000) as api:
@@ -332,6 +333,7 @@ def test_a_long_upload_is_no_stall(tmp_path: Path) -> None:
             assert len(systemd.messages("WATCHDOG")) >= 4
 
 
+@pytest.mark.needs  # minutes
 @pytest.mark.slow
 def test_an_api_silent_until_the_deadline_is_no_stall(clinic: Clinic, api: Sandbox) -> None:
     clinic = Clinic(clinic.root, api.base_url, api={"read_timeout_seconds": 3 * WATCHDOG_SECONDS})

@@ -392,7 +392,7 @@ def test_77_any_faults_in_any_order(tmp_path: Path, request: pytest.FixtureReque
 
     long = hypothesis.settings.get_current_profile_name() == "long"
     settings = hypothesis.settings(
-        max_examples=1600 if long else 10,
+        max_examples=1600 if long else 6,
         stateful_step_count=STEPS + 1,  # the first opens the clinic
         deadline=None,
         database=None,

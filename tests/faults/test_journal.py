@@ -72,6 +72,7 @@ def test_31_a_journal_locked_for_a_moment_is_waited_for(stopped: Clinic) -> None
     assert stopped.files(stopped.done) == ["first.wav", "smith.wav"]
 
 
+@pytest.mark.needs  # minutes
 @pytest.mark.slow
 def test_31_a_journal_locked_at_the_start_is_refused(stopped: Clinic, api: Sandbox) -> None:
     with locked(stopped):
@@ -79,6 +80,7 @@ def test_31_a_journal_locked_at_the_start_is_refused(stopped: Clinic, api: Sandb
     assert stopped.once() == 0
 
 
+@pytest.mark.needs  # minutes
 @pytest.mark.slow
 def test_31_a_journal_locked_for_long_pauses_the_intake(tmp_path: Path, api: Sandbox) -> None:
     clinic = clinic_on(tmp_path / "clinic", api, tmp_path)

@@ -216,6 +216,7 @@ def test_29_a_kill_between_every_two_steps_breaks_no_promise(
     assert kills > at_least
 
 
+@pytest.mark.needs  # minutes
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_29_random_kills_lose_none_of_forty_recordings(tmp_path: Path) -> None:

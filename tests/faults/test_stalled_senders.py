@@ -88,7 +88,8 @@ def assert_no_part_went_unnoticed(clinic: Clinic, api: Sandbox, contents: Mappin
 
 @pytest.mark.slow
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize("stall", ["9 s", pytest.param("60 s", marks=pytest.mark.needs())])  # minutes
+@pytest.mark.needs  # minutes
+@pytest.mark.parametrize("stall", STALLS)
 @pytest.mark.parametrize(
     "place", [pytest.param(name, marks=ROOT if PLACES[name].foreign else ()) for name in PLACES]
 )
@@ -181,7 +182,10 @@ def test_63_a_part_filed_by_an_earlier_run_is_found_by_the_next(
     assert_no_part_went_unnoticed(clinic, api, {"cbr.mp3": part.whole})
 
 
-@pytest.mark.parametrize("moment", range(1, 13))
+@pytest.mark.parametrize(
+    "moment",
+    [pytest.param(moment, marks=() if moment in (4, 5) else pytest.mark.needs) for moment in range(1, 13)],
+)
 def test_63_a_part_whose_publishing_was_killed_leaves_no_words(
     tmp_path: Path, api: Sandbox, moment: int
 ) -> None:
