@@ -109,7 +109,7 @@ class Exchange:
             if unsent != before:
                 before, moved_at = unsent, time.monotonic()
                 beat(self.silence_seconds)
-            if self._has_ended_within(pause):  # what is unsent then stays so
+            if self._has_ended_within(pause):  # then what is unsent never leaves
                 break
             pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
         if (deadline := time.monotonic() + self.silence_seconds) < self.deadline:
