@@ -155,6 +155,8 @@ def _block_done(scene: Scene) -> None:
 
 
 _ODD = {"on": "status", "do": "odd_result"}
+# Longer than the line stalls: what is certainly incomplete for longer is refused.
+_PATIENT = {"watch": {"patience_seconds": 60}}
 _SKIP = {"intake": {"on_duplicate": "skip"}}
 
 ROWS: dict[str, Row] = {
@@ -184,8 +186,8 @@ ROWS: dict[str, Row] = {
     "53b": Row("500 after all bytes", _answers("upload", "status_instead", status=500)),
     "54": Row("words in the VTT only", _answers(**_ODD, kind="words_in_vtt_only")),
     "55": Row("415 for the token", _answers("token", "status", status=415)),
-    "63a": Row("a line stalls", put=_stalled(reserved=False), parts=True),
-    "63b": Row("a line stalls, size reserved", put=_stalled(reserved=True), parts=True),
+    "63a": Row("a line stalls", put=_stalled(reserved=False), changes=_PATIENT, parts=True),
+    "63b": Row("a line stalls, size reserved", put=_stalled(reserved=True), changes=_PATIENT, parts=True),
     "64": Row("touched after the close", put=_touched),
     "65": Row("unreadable results", _answers("status", "html", times=4)),
     "66a": Row("NaN for times", _answers(**_ODD, kind="nan_times")),
