@@ -332,5 +332,5 @@ def visible(folder: Path) -> list[Path]:
 
 def is_recording_of(folder: Path, path: Path) -> bool:
     """Whether a file of this folder is one that came in, and nothing the daemon wrote."""
-    temporary = path.name.startswith(".") and path.name.endswith(".tmp")
-    return not temporary and not (folder.name == "failed" and path.name.endswith(".error.json"))
+    made = path.name.startswith(".") and (path.name.endswith(".tmp") or "prepared" in path.name)
+    return not made and not (folder.name == "failed" and path.name.endswith(".error.json"))
