@@ -365,7 +365,7 @@ def test_json_says_what_only_the_running_daemon_knows(tmp_path: Path) -> None:
 
 
 def test_watching_shows_recordings_pass_until_ctrl_c(tmp_path: Path) -> None:
-    with sandbox(tmp_path / "api", result_delay_seconds=2, upload_bytes_per_second=400_000) as api:
+    with sandbox(tmp_path / "api", result_delay_seconds=5, upload_bytes_per_second=400_000) as api:
         http = {"listen": f"127.0.0.1:{free_port()}"}
         clinic = Clinic(tmp_path / "clinic", api.base_url, http=http)
         with running(clinic), terminal(clinic.command("jobs", "--watch")) as screen:
