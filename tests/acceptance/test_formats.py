@@ -48,7 +48,7 @@ def test_an_amr_is_uploaded_as_flac_and_filed_as_it_came(clinic: Clinic, api: Sa
     assert transcript["prepared"]["truncated"] is False
     assert transcript["source"]["size_bytes"] == len(original)
     assert transcript["source"]["duration_seconds"] == pytest.approx(2, abs=0.1)
-    assert list(clinic.processing.glob("[!.]*")) == []
+    assert clinic.under_way() == []
     shown = clinic.run("show", transcript["job_id"]).stdout
     assert "prepared=audio/flac" in shown
 
@@ -118,7 +118,7 @@ def test_noise_is_never_sent(clinic: Clinic, api: Sandbox, content: bytes, says:
     assert says in reason(clinic, "a.ds2")["message"]
     assert (clinic.failed / "a.ds2").read_bytes() == content
     assert api.stats()["presigns"] == 0
-    assert list(clinic.processing.glob("[!.]*")) == []
+    assert clinic.under_way() == []
 
 
 def test_a_missing_password_and_a_wrong_one_are_told_apart(tmp_path: Path, api: Sandbox) -> None:
@@ -229,7 +229,7 @@ def test_a_retry_decodes_again(clinic: Clinic, api: Sandbox, speech: Path) -> No
     dictations.make("voice.amr", speech, clinic.inbox, seconds=1)
     api.fault({"on": "upload", "do": "status", "status": 413})
     assert clinic.once() == 1
-    assert list(clinic.processing.glob("[!.]*")) == []
+    assert clinic.under_way() == []
     assert clinic.run("retry", "--all").returncode == 0
     assert clinic.once() == 0
     assert len(clinic.events("prepared")) == 2

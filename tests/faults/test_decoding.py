@@ -79,7 +79,7 @@ def test_58_a_decoder_that_is_always_killed_is_given_up(tmp_path: Path, api: San
         wait_for("it is given up", lambda: kill_once(clinic) and clinic.files(clinic.failed) != [])
     reason = json.loads((clinic.failed / "smith.au.error.json").read_text())
     assert (reason["code"], reason["retry_can_help"]) == ("decoder", True)
-    assert list(clinic.processing.glob("[!.]*")) == []
+    assert clinic.under_way() == []
 
 
 @pytest.mark.needs("root")
@@ -154,7 +154,7 @@ def test_58_damaged_recordings_end_in_done_or_failed(clinic: Clinic, api: Sandbo
             seconds=600,
         )
     assert clinic.files(clinic.inbox) == []
-    assert list(clinic.processing.glob("[!.]*")) == []
+    assert clinic.under_way() == []
     reasons = Counter(
         json.loads((clinic.failed / name).read_text())["code"]
         for name in clinic.files(clinic.failed)

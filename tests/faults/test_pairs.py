@@ -114,7 +114,7 @@ class Cell:
         self.end(signal.SIGTERM)
 
     def is_done(self) -> bool:
-        waiting = self.clinic.files(self.clinic.inbox) or list(self.clinic.processing.glob("[!.]*"))
+        waiting = self.clinic.files(self.clinic.inbox) or self.clinic.under_way()
         return not waiting and len(self.words()) == (1 if self.row.ends_as == "empty" else 2)
 
     def words(self) -> dict[str, str]:

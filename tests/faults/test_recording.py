@@ -344,7 +344,9 @@ def test_07_a_recording_replaced_at_its_claim_is_never_mixed(clinic: Clinic, api
         for number in range(100):
             os.replace(clinic.root / f"{number}.wav", clinic.inbox / "smith.wav")
             time.sleep(chance.uniform(0, 0.01))
-        wait_for("all that were taken are done", lambda: clinic.files(clinic.inbox) == [] == busy(clinic))
+        wait_for(
+            "all that were taken are done", lambda: clinic.files(clinic.inbox) == [] == clinic.under_way()
+        )
     done = clinic.files(clinic.done)
     assert list(contents)[-1] in [(clinic.done / name).read_bytes() for name in done]
     for name in done:
@@ -355,11 +357,6 @@ def test_07_a_recording_replaced_at_its_claim_is_never_mixed(clinic: Clinic, api
     assert uploaded(api) == sorted(sha256((clinic.done / name).read_bytes()) for name in done)
     assert len(jobs(clinic)) == len(done)
     assert clinic.files(clinic.failed) == []
-
-
-def busy(clinic: Clinic) -> list[str]:
-    """The jobs under way, by their folders."""
-    return [folder.name for folder in clinic.processing.glob("[!.]*")]
 
 
 # ---- 8-9: without end --------------------------------------------------------------------------------------
