@@ -24,6 +24,7 @@ from invox_watcher.errors import InvoxError, StorageError
 from invox_watcher.inbox.inbox import Inbox, InboxStatus
 from invox_watcher.inbox.screening import Candidate
 from invox_watcher.inbox.stability import Evidence
+from tests.kit.captured_log import LogStream
 
 ACCEPTED = ["audio/wav", "audio/mp3"]
 ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -53,7 +54,7 @@ def eventually(condition: Callable[[], Any], *, within: float = 5.0) -> float:
 class Intake:
     """Runs an inbox in a thread and claims what it offers by a rename, as the daemon does."""
 
-    def __init__(self, tmp_path: Path, log: io.StringIO) -> None:
+    def __init__(self, tmp_path: Path, log: LogStream) -> None:
         self.root = tmp_path / "inbox"
         self.claimed_into = tmp_path / "claimed"
         self.offers: list[Candidate] = []
@@ -132,7 +133,7 @@ class Intake:
 
 @pytest.fixture
 def intake(tmp_path: Path) -> Iterator[Intake]:
-    log = io.StringIO()
+    log = LogStream()
     logs.configure(stream=log, level="debug", filenames="plain")
     intake = Intake(tmp_path, log)
     yield intake

@@ -32,6 +32,7 @@ from invox_watcher.errors import (
 from invox_watcher.invox import ApiCall, ApiOptions, InvoxApi, PresignedUpload, TokenRequest
 from invox_watcher.invox.replies import ReplyStatus
 from invox_watcher.net.client import HttpClient
+from tests.kit.captured_log import written_log
 from tests.kit.loopback import Peer, Request, Server, make_certificate, one_reply, serve
 
 API_KEY = "K3y-0f-Th3-Cl1nic"
@@ -202,7 +203,7 @@ class TestTheCycle:
     ) -> None:
         vendor.answers[STATUS] = 200, {"processingStatus": "MARINATING"}
         assert api.result("r-1").status is ReplyStatus.PENDING
-        assert "MARINATING" in "".join(capsys.readouterr())
+        assert "MARINATING" in written_log(capsys)
 
 
 class TestToken:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ from hypothesis import strategies as st
 import invox_watcher
 from invox_watcher import events, logs
 from invox_watcher.events import Event, log
+from tests.kit.captured_log import LogStream
 
 PACKAGE = Path(invox_watcher.__file__).parent
 URL = "https://bucket.example.com/key?X-Amz-Signature=5ecre7&expires=1"
@@ -32,7 +32,7 @@ def logged(
     event: Event = Event.DONE, *, format: str = "json", filenames: str = "hashed", **fields: Any
 ) -> str:
     """What one event looks like in the log."""
-    stream = io.StringIO()
+    stream = LogStream()
     logs.configure(format=format, level="debug", filenames=filenames, stream=stream)  # type: ignore[arg-type]
     log.info(event, **fields)
     return stream.getvalue()
@@ -108,7 +108,7 @@ def test_a_field_for_secrets_or_words_shows_neither(format: str, field: str) -> 
 
 @pytest.mark.parametrize("format", ["json", "console"])
 def test_an_exception_shows_no_traceback(format: str) -> None:
-    stream = io.StringIO()
+    stream = LogStream()
     logs.configure(format=format, stream=stream)  # type: ignore[arg-type]
     try:
         int("5ecre7")
@@ -179,7 +179,7 @@ def test_the_console_is_for_eyes() -> None:
 
 
 def test_below_the_level_nothing_is_written() -> None:
-    stream = io.StringIO()
+    stream = LogStream()
     logs.configure(level="warning", stream=stream)
     log.info(Event.CLAIMED)
     assert stream.getvalue() == ""
@@ -193,7 +193,7 @@ def test_a_subscriber_gets_every_event_before_redaction(
     monkeypatch.setattr(events, "_subscriber", None)  # and back again at the end
     heard = []
     events.subscribe(lambda event, fields: heard.append((event, dict(fields))))
-    stream = io.StringIO()
+    stream = LogStream()
     logs.configure(level="error", stream=stream)
     log.debug(Event.API_CALLED, call="token", status="200")
     log.error(Event.VANISHED, recording="Maria.wav")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import os
 import sqlite3
@@ -24,6 +23,7 @@ from invox_watcher.journal import Journal
 from invox_watcher.journal import migrations as steps
 from invox_watcher.recording import FileIdentity
 from invox_watcher.suspicion import Doubt, Suspicion
+from tests.kit.captured_log import LogStream
 from tests.kit.old_journal import PITCHES, dump, old_journal
 
 
@@ -143,7 +143,7 @@ def test_a_hook_that_was_due_is_still_due(tmp_path: Path) -> None:
 
 def test_the_old_journal_is_kept_beside_the_new_one(tmp_path: Path) -> None:
     before = dump(old_journal(tmp_path))
-    stream = io.StringIO()
+    stream = LogStream()
     logs.configure(stream=stream)
     Journal(tmp_path).close()
     copy = tmp_path / "journal.sqlite.v2"

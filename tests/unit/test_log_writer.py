@@ -16,6 +16,7 @@ import structlog
 
 from invox_watcher import logs
 from invox_watcher.events import Event, log
+from tests.kit.captured_log import LogStream
 
 MANY = 20_000
 
@@ -147,7 +148,7 @@ def test_the_same_sink_keeps_its_queue_and_order(pipe: tuple[int, int]) -> None:
 def test_another_sink_leaves_one_that_hangs_behind(pipe: tuple[int, int]) -> None:
     for number in range(300):
         log.info(Event.DONE, job=number)
-    stream = io.StringIO()
+    stream = LogStream()
     logs.configure(stream=stream)
     log.info(Event.DONE, job="here")
     assert json.loads(stream.getvalue())["job"] == "here"

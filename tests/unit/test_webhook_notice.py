@@ -22,6 +22,7 @@ from invox_watcher.invox.webhook import (
     read_notice,
     refusal_of,
 )
+from tests.kit.captured_log import written_log
 
 VECTORS = Path(__file__).parent.parent / "vectors"
 VECTOR = json.loads((VECTORS / "openssl.json").read_text(encoding="utf-8"))[0]
@@ -203,7 +204,7 @@ class TestReceiver:
         receiver = Receiver(CREDENTIALS, record=lambda _notice: NoticeOutcome.UNKNOWN, wake=lambda _id: None)
         for _ in range(3):
             receiver.refused(body)
-        logged = "".join(capsys.readouterr())
+        logged = written_log(capsys)
         assert logged.count("webhook_refused") == 1
         assert code in logged
         assert hint in logged
