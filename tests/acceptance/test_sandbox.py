@@ -90,7 +90,7 @@ def raw_request(
     caller: Caller, target: str, *header_lines: str, body: bytes = b"", method: str = "PUT"
 ) -> socket.socket:
     host, port = caller.base_url.removeprefix("http://").split(":")
-    connection = socket.create_connection((host, int(port)), timeout=5)
+    connection = socket.create_connection((host, int(port)), timeout=30)
     head = [f"{method} {target} HTTP/1.1", f"Host: {host}:{port}", *header_lines, "", ""]
     connection.sendall("\r\n".join(head).encode() + body)
     return connection

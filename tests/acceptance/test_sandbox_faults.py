@@ -34,9 +34,8 @@ def fault(caller: Caller, on: str, do: str, **parameters: Any) -> None:
 def raw_upload(caller: Caller, url: str, length_bytes: int, body: bytes) -> bytes:
     """Send what there is of an upload, and read all that comes back until the connection ends."""
     target = url.removeprefix(caller.base_url)
-    with raw_request(
-        caller, target, "Content-Type: audio/wav", f"Content-Length: {length_bytes}", body=body
-    ) as connection:
+    headers = "Content-Type: audio/wav", f"Content-Length: {length_bytes}", "Connection: close"
+    with raw_request(caller, target, *headers, body=body) as connection:
         answer = b""
         while part := connection.recv(4096):
             answer += part

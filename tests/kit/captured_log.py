@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 
 import pytest
 
@@ -20,7 +21,10 @@ class LogStream(io.StringIO):
         return super().getvalue()
 
 
-def written_log(capsys: pytest.CaptureFixture[str]) -> str:
-    """All that was logged to standard error, and printed, so far."""
-    logs.flush(_SECONDS)
-    return "".join(capsys.readouterr())
+@pytest.fixture
+def own_log() -> Iterator[LogStream]:
+    """Everything that the test's own process logs, whatever earlier tests have configured."""
+    stream = LogStream()
+    logs.configure(stream=stream)
+    yield stream
+    logs.configure()

@@ -10,6 +10,9 @@ import pytest
 
 from invox_watcher.files import Folders
 from invox_watcher.journal import Journal
+from tests.kit.captured_log import own_log
+
+__all__ = ["attempts", "folders", "journal", "own_log"]
 
 HERE = Path(__file__).parent
 # See https://docs.python.org/3/library/audit_events.html

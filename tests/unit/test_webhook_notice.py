@@ -22,7 +22,7 @@ from invox_watcher.invox.webhook import (
     read_notice,
     refusal_of,
 )
-from tests.kit.captured_log import written_log
+from tests.kit.captured_log import LogStream
 
 VECTORS = Path(__file__).parent.parent / "vectors"
 VECTOR = json.loads((VECTORS / "openssl.json").read_text(encoding="utf-8"))[0]
@@ -199,12 +199,12 @@ class TestReceiver:
         ],
     )
     def test_says_which_signature_a_refused_one_had(
-        self, body: bytes, code: str, hint: str, capsys: pytest.CaptureFixture[str]
+        self, body: bytes, code: str, hint: str, own_log: LogStream
     ) -> None:
         receiver = Receiver(CREDENTIALS, record=lambda _notice: NoticeOutcome.UNKNOWN, wake=lambda _id: None)
         for _ in range(3):
             receiver.refused(body)
-        logged = written_log(capsys)
+        logged = own_log.getvalue()
         assert logged.count("webhook_refused") == 1
         assert code in logged
         assert hint in logged
