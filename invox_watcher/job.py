@@ -111,6 +111,14 @@ class Failure:
 
 
 @dataclass(frozen=True)
+class Fault:
+    """Why the last attempt of a job's step did not work, since the state that it is in began."""
+
+    reason: Reason
+    since: datetime  # of the first attempt that ended with this code, without another code in between
+
+
+@dataclass(frozen=True)
 class Payload:
     """What is uploaded: the recording, or a file prepared from it."""
 
@@ -135,11 +143,13 @@ class Job:
     duration_seconds: float | None = None
     refusal: Failure | None = None  # why the intake knows that it can't be transcribed as it is
     predecessor_id: str | None = None  # the failed job that this one is a retry of
+    successor_id: str | None = None  # of a failed job: the one that is its retry
     payload: Payload | None = None  # what is uploaded instead of the recording
     sha256: str | None = None
     original_id: str | None = None  # the earlier job with the same content
     request_id: str | None = None
     attempts: int = 0  # faults since the last step that worked
+    last_fault: Fault | None = None
     refused_urls: int = 0
     changed_uploads: int = 0  # how often it was no longer what had been hashed
     uploaded_bytes: int = 0  # progress of a running upload, for display only

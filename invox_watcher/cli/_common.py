@@ -93,7 +93,7 @@ def job_called(text: str, journal: Journal) -> Job:
 
 def fields_of(job: Job) -> dict[str, Any]:
     """The fields of a job, except its failure and what is internal to the daemon; its size after its path."""
-    internal = ("identity", "payload", "refusal", "failure", "suspect")
+    internal = ("identity", "payload", "refusal", "failure", "suspect", "last_fault")
     shown: dict[str, Any] = {}
     for name, value in vars(job).items():
         if name not in internal:

@@ -28,6 +28,13 @@ _PREDECESSOR = f"""
     ORDER BY rowid DESC LIMIT 1"""
 _OF_CONTENT = _PREDECESSOR.format(same="sha256 = ?")
 _OF_FILE = _PREDECESSOR.format(same="inode = ? AND mtime_ns = ? AND device = ? AND size_bytes = ?")
+# A retry that vanished has settled nothing: with it, the job that it was a retry of has a new one.
+_SUCCEEDED = """
+    UPDATE jobs SET successor_id = ? WHERE id = ?
+    OR id = (SELECT predecessor_id FROM jobs WHERE id = ? AND state = 'vanished')"""
+_SUCCESSION_ENDS = """
+    UPDATE jobs SET successor_id = ? WHERE successor_id = ?
+    AND id = (SELECT predecessor_id FROM jobs WHERE id = ?)"""
 # Mirrored sources bring the same recordings again and again: as long as they do, their entries are needed.
 _STILL_NEEDED = "UPDATE jobs SET remembered_from = ? WHERE id = ? AND remembered_from < ?"
 SAME_IN_DONE = "sha256 = ? AND path = ? AND id <> ? AND state = 'done'"
@@ -70,3 +77,14 @@ def predecessor_by_file(connection: sqlite3.Connection, job_id: str, file: FileI
     values = (same["inode"], same["mtime_ns"], same["device"], same["size_bytes"], job_id)
     row = connection.execute(_OF_FILE, values).fetchone()
     return None if row is None else row[0]
+
+
+def succeed(connection: sqlite3.Connection, predecessor_id: str | None, job_id: str) -> None:
+    """The failed job `predecessor_id`, if there is one, has `job_id` as its retry."""
+    if predecessor_id is not None:
+        connection.execute(_SUCCEEDED, (job_id, predecessor_id, predecessor_id))
+
+
+def end_succession(connection: sqlite3.Connection, job_id: str, *, instead: str | None) -> None:
+    """`job_id` is no longer the retry of its predecessor: `instead` is, or none."""
+    connection.execute(_SUCCESSION_ENDS, (instead, job_id, job_id))

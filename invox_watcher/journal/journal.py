@@ -35,6 +35,7 @@ from invox_watcher.journal.tables import (
     FIELDS,
     HOOK,
     JOB_COLUMNS,
+    OPEN_FAILURE,
     SUSPECT,
     UNFINISHED,
     DeliveryState,
@@ -183,8 +184,10 @@ class Journal:
 
         def write(connection: sqlite3.Connection) -> None:
             row = row_of(job)
-            row["predecessor_id"] = contents.predecessor_by_file(connection, job.id, job.identity)
+            predecessor = contents.predecessor_by_file(connection, job.id, job.identity)
+            row["predecessor_id"] = predecessor
             connection.execute(_insert_job(tuple(row)), tuple(row.values()))
+            contents.succeed(connection, predecessor, job.id)
             _append_history(connection, job.id, job.state, detail, utc_now())
             if self._on_transition:
                 self._on_transition(None, job, {})
@@ -218,6 +221,8 @@ class Journal:
         """
         if to not in TRANSITIONS[job.state]:
             raise AssertionError(f"no transition leads from {job.state} to {to}")
+        if job.last_fault is not None:
+            changes.setdefault("last_fault", None)
         told = dict(detail or {}) if outputs is None else {**(detail or {}), "outputs": outputs}
         text = None if reply is None else json.dumps(reply)
 
@@ -237,6 +242,8 @@ class Journal:
                 connection.execute(_ADD_HOOK, (job.id, HOOK, DeliveryState.DUE, encode_time(now)))
             if to is State.DONE:
                 connection.execute(_ONE_MORE_DONE)
+            elif to is State.VANISHED:
+                contents.end_succession(connection, job.id, instead=None)
             if confirmed:
                 connection.execute(_SETTLE_AGES, (encode_time(now),) * 4)
             _append_history(connection, job.id, to, told, now)
@@ -284,8 +291,12 @@ class Journal:
                 "SELECT predecessor_id FROM jobs WHERE id = ?", (job.id,)
             ).fetchone() or (None,)
             predecessor = known or contents.predecessor_by_content(connection, job.id, sha256)
+            if known is None:
+                contents.succeed(connection, predecessor, job.id)
             identified = {"sha256": sha256, "original_id": original, "predecessor_id": predecessor}
             changed = {**changes, **identified, **_times_of(request)}
+            if job.last_fault is not None:
+                changed["last_fault"] = None
             moved = _write(connection, job, now, state=State.IDENTIFIED, **changed)
             told = {"sha256": sha256, "original_id": original, **(detail or {})}
             _append_history(connection, job.id, moved.state, told, now)
@@ -302,6 +313,7 @@ class Journal:
 
         def write(connection: sqlite3.Connection) -> None:
             moved = _write(connection, job, utc_now())
+            contents.end_succession(connection, job.id, instead=original_id)
             connection.execute("DELETE FROM history WHERE job_id = ?", (job.id,))
             connection.execute("DELETE FROM jobs WHERE id = ?", (job.id,))
             if self._on_transition:
@@ -394,6 +406,10 @@ class Journal:
     def active(self) -> list[Job]:
         """Every job that is not yet done, failed or vanished, the oldest first."""
         return self.jobs(ACTIVE)
+
+    def open_failures(self) -> list[Job]:
+        """Every failed job that was not retried and whose recording retention has not deleted."""
+        return self._jobs(f"{_SELECT} WHERE {OPEN_FAILURE} ORDER BY rowid", ())
 
     def counts(self) -> dict[State, int]:
         """How many jobs there are in each state."""

@@ -22,7 +22,7 @@ from invox_watcher.job import Job
 from invox_watcher.journal.sqlite import FILENAME, copy_durably
 from invox_watcher.journal.tables import INDICES, TABLES
 
-VERSION = 4
+VERSION = 5
 
 
 @dataclass(frozen=True)
@@ -243,4 +243,21 @@ def _to_4(connection: sqlite3.Connection) -> None:
         )
 
 
-_STEPS: dict[int, Callable[[sqlite3.Connection], None]] = {3: _to_3, 4: _to_4}
+_TO_5 = (
+    "ALTER TABLE jobs ADD COLUMN successor_id VARCHAR",
+    "ALTER TABLE jobs ADD COLUMN last_fault TEXT",
+    "UPDATE jobs SET successor_id = (SELECT id FROM jobs AS later WHERE later.predecessor_id = jobs.id "
+    "AND later.state <> 'vanished' ORDER BY later.rowid DESC LIMIT 1) "
+    "WHERE state IN ('failed', 'vanished')",
+    "CREATE INDEX jobs_open_failures ON jobs (state) "
+    "WHERE state = 'failed' AND successor_id IS NULL AND recording_deleted_at IS NULL",
+)
+
+
+def _to_5(connection: sqlite3.Connection) -> None:
+    """A failed job knows its retry, and a job why its last attempt did not work."""
+    for statement in _TO_5:
+        connection.execute(statement)
+
+
+_STEPS: dict[int, Callable[[sqlite3.Connection], None]] = {3: _to_3, 4: _to_4, 5: _to_5}

@@ -16,7 +16,7 @@ from enum import StrEnum
 from typing import Any
 
 from invox_watcher.errors import Reason
-from invox_watcher.job import Failure, Job, Payload, State
+from invox_watcher.job import Failure, Fault, Job, Payload, State
 from invox_watcher.recording import FileIdentity, Remedy
 from invox_watcher.suspicion import Doubt, Suspicion
 
@@ -36,6 +36,7 @@ UNFINISHED = "state <> 'done'"
 GIVEN_UP = "state IN ('failing', 'failed', 'vanished')"
 ENDED = "state IN ('done', 'failed', 'vanished')"
 SUSPECT = "suspect <> '[]'"
+OPEN_FAILURE = "state = 'failed' AND successor_id IS NULL AND recording_deleted_at IS NULL"
 
 TABLES = (
     # `reserved`: a name that no two jobs under way may both intend to write; see `Journal.move`.
@@ -52,7 +53,8 @@ TABLES = (
         updated_at VARCHAR NOT NULL, reserved BLOB, recording_deleted_at VARCHAR,
         transcripts_deleted_at VARCHAR, polled_at VARCHAR, waited_seconds FLOAT DEFAULT 0 NOT NULL,
         denied_seconds FLOAT DEFAULT 0 NOT NULL, predecessor_id VARCHAR, payload TEXT, ages_from VARCHAR,
-        remembered_from VARCHAR, suspect TEXT, PRIMARY KEY (id), UNIQUE (reserved))""",
+        remembered_from VARCHAR, suspect TEXT, successor_id VARCHAR, last_fault TEXT,
+        PRIMARY KEY (id), UNIQUE (reserved))""",
     "CREATE TABLE history (id INTEGER NOT NULL, job_id VARCHAR NOT NULL, at VARCHAR NOT NULL, "
     "state VARCHAR NOT NULL, detail TEXT NOT NULL, PRIMARY KEY (id))",
     # The files that were written for a job: its transcripts in outbox/, or its error file in failed/.
@@ -81,6 +83,7 @@ INDICES = (
     f"CREATE INDEX jobs_file ON jobs (inode, mtime_ns) WHERE {GIVEN_UP}",
     f"CREATE INDEX jobs_given_up ON jobs (sha256, state) WHERE {GIVEN_UP}",
     "CREATE INDEX jobs_predecessor ON jobs (predecessor_id) WHERE predecessor_id IS NOT NULL",
+    f"CREATE INDEX jobs_open_failures ON jobs (state) WHERE {OPEN_FAILURE}",
     "CREATE INDEX jobs_content ON jobs (sha256) WHERE sha256 IS NOT NULL",
     "CREATE INDEX jobs_request ON jobs (request_id) WHERE request_id IS NOT NULL",
     "CREATE INDEX jobs_path ON jobs (path)",
@@ -124,6 +127,16 @@ def _decode_failure(value: str) -> Failure:
     return Failure(**fields | {"stage": State(fields["stage"]), "reason": reason, "remedy": remedy})
 
 
+def _encode_fault(value: Fault) -> str:
+    return json.dumps(dataclasses.asdict(value.reason) | {"since": encode_time(value.since)})
+
+
+def _decode_fault(value: str) -> Fault:
+    fields = json.loads(value)
+    since = datetime.fromisoformat(fields.pop("since"))
+    return Fault(Reason(**fields), since)
+
+
 def _encode_payload(value: Payload) -> str:
     return json.dumps(dataclasses.asdict(value))
 
@@ -150,6 +163,7 @@ _STORED: Mapping[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
     "state": (str, State), "path": _NAME, "filed_as": _NAME,
     "device": _BIG_NUMBER, "inode": _BIG_NUMBER, "mtime_ns": _BIG_NUMBER,
     "refusal": (_encode_failure, _decode_failure), "failure": (_encode_failure, _decode_failure),
+    "last_fault": (_encode_fault, _decode_fault),
     "payload": (_encode_payload, _decode_payload),
     "suspect": (_encode_suspicions, _decode_suspicions),
     **dict.fromkeys(("received_at", "uploaded_at", "completed_at", "updated_at", "polled_at"), _TIME),

@@ -22,7 +22,7 @@ from invox_watcher.errors import (
 )
 from invox_watcher.events import Event, log
 from invox_watcher.heartbeat import Heartbeat, Monitored
-from invox_watcher.job import Job, State
+from invox_watcher.job import Fault, Job, State
 from invox_watcher.journal import Journal
 from invox_watcher.logs import where
 from invox_watcher.processing.api_health import ApiHealth
@@ -32,6 +32,7 @@ from invox_watcher.processing.faults import Action, Circumstances, Verdict, is_o
 from invox_watcher.processing.gates import Gate
 from invox_watcher.processing.lanes import Clock, Lane
 from invox_watcher.processing.pipeline import Pipeline
+from invox_watcher.times import utc_now
 
 _POLL_WORKERS = 3
 _BREAKER_FAULTS = 5
@@ -319,9 +320,12 @@ class Engine:
                 return self._retry(job, verdict)
 
     def _retry(self, job: Job, verdict: Verdict) -> Next:
-        error = verdict.error
-        if verdict.attempts != job.attempts:
-            job = self._journal.update(job, attempts=verdict.attempts)
+        error, before = verdict.error, job.last_fault
+        known = before is not None and before.reason.code == error.code
+        if verdict.attempts != job.attempts or not known:
+            since = before.since if before is not None and known else utc_now()
+            fault = Fault(error.reason, since)
+            job = self._journal.update(job, attempts=verdict.attempts, last_fault=fault)
         retry_after = getattr(error, "retry_after_seconds", None) or 0.0
         attempts = max(job.attempts, _SET_UP_LIKE_ATTEMPT if is_of_set_up(error, job) else 1)
         delay = max(self._backoff.delay_seconds(attempts), retry_after)

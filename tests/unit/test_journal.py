@@ -17,7 +17,7 @@ import pytest
 
 from invox_watcher.errors import JournalError, Reason, StaleStateError
 from invox_watcher.invox import NoticeOutcome, WebhookNotice
-from invox_watcher.job import TRANSITIONS, Failure, Job, Payload, State, new_job_id
+from invox_watcher.job import TRANSITIONS, Failure, Fault, Job, Payload, State, new_job_id
 from invox_watcher.journal import Journal, NameReservedError
 from invox_watcher.recording import FileIdentity
 
@@ -349,6 +349,62 @@ def test_a_copy_of_what_was_retried_is_no_retry(journal: Journal) -> None:
     assert retried.predecessor_id is not None
     copy = journal.identify(added(journal), SHA, follow=True)
     assert (copy.original_id, copy.predecessor_id) == (retried.id, None)
+
+
+# ---- failures that are still open --------------------------------------------------------------------------
+
+
+def open_failures(journal: Journal) -> list[str]:
+    return [job.id for job in journal.open_failures()]
+
+
+def successor_of(journal: Journal, job: Job) -> str | None:
+    found = journal.get(job.id)
+    assert found is not None
+    return found.successor_id
+
+
+def test_a_retry_settles_the_failure_before_it(journal: Journal) -> None:
+    first, other = failed(journal, inode=7), failed(journal, inode=8, sha256="6" * 64)
+    assert open_failures(journal) == [first.id, other.id]
+    second = failed(journal, inode=7)
+    assert (successor_of(journal, first), open_failures(journal)) == (second.id, [other.id, second.id])
+    copy = journal.identify(added(journal), "6" * 64, follow=True)  # dropped again, as another file
+    assert (successor_of(journal, other), open_failures(journal)) == (copy.id, [second.id])
+
+
+def test_a_retry_that_vanished_settles_nothing(journal: Journal) -> None:
+    first = failed(journal, inode=7)
+    gone = journal.move(journal.identify(added(journal), SHA, follow=True), State.VANISHED)
+    assert open_failures(journal) == [first.id]
+    again = journal.identify(added(journal), SHA, follow=True)
+    assert (again.predecessor_id, successor_of(journal, first)) == (gone.id, again.id)
+    assert open_failures(journal) == []
+
+
+def test_a_duplicate_that_is_skipped_passes_its_succession_on(journal: Journal) -> None:
+    original = done(journal, {})
+    first = failed(journal, inode=7, sha256=None)
+    copy = added(journal, identity=first.identity)
+    journal.discard(copy, original.id)
+    assert successor_of(journal, first) == original.id
+
+
+def test_what_retention_deleted_is_not_open(journal: Journal) -> None:
+    first = failed(journal, inode=7)
+    journal.finished.mark_deleted(first, "recording")
+    assert open_failures(journal) == []
+
+
+def test_the_last_fault_is_kept_until_the_state_changes(journal: Journal) -> None:
+    fault = Fault(Reason("network", "It failed.", "Check the line."), BEGAN)
+    job = journal.update(uploaded(journal), attempts=2, last_fault=fault)
+    known = journal.get(job.id)
+    assert known is not None
+    assert known.last_fault == fault
+    assert journal.move(known, State.TRANSCRIBED).last_fault is None
+    claimed = journal.update(added(journal), last_fault=fault)
+    assert journal.identify(claimed, "7" * 64, follow=True).last_fault is None
 
 
 # ---- outputs and deliveries --------------------------------------------------------------------------------

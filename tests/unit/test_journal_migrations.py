@@ -179,6 +179,29 @@ def test_a_journal_of_version_3_is_converted_too(tmp_path: Path) -> None:
     assert (tmp_path / "journal.sqlite.v3").exists()
 
 
+def test_a_journal_of_version_4_learns_which_failures_were_retried(tmp_path: Path) -> None:
+    path = old_journal(tmp_path)
+    with contextlib.closing(sqlite3.connect(path)) as old:
+        steps._to_3(old)
+        steps._to_4(old)
+        jobs = {state: job_id for job_id, state in old.execute("SELECT id, state FROM jobs")}
+        retried, gone = jobs["failed"], jobs["vanished"]
+        old.execute("UPDATE jobs SET predecessor_id = ? WHERE state = 'done'", (retried,))
+        old.execute("UPDATE jobs SET predecessor_id = ? WHERE state = 'waiting'", (gone,))
+        old.execute("PRAGMA user_version = 4")
+        old.commit()
+    (tmp_path / "new").mkdir()
+    Journal(tmp_path / "new").close()
+    with contextlib.closing(Journal(tmp_path)) as journal:
+        by_state = {job.state: job for job in journal.jobs()}
+        assert by_state[State.FAILED].successor_id == jobs["done"]
+        assert by_state[State.VANISHED].successor_id == jobs["waiting"]
+        assert journal.open_failures() == []
+        assert {job.last_fault for job in journal.jobs()} == {None}
+    assert tables_of(path) == tables_of(tmp_path / "new" / "journal.sqlite")
+    assert (tmp_path / "journal.sqlite.v4").exists()
+
+
 @pytest.mark.parametrize("restarted", [False, True])
 def test_the_copy_goes_once_a_newer_recording_is_done(tmp_path: Path, *, restarted: bool) -> None:
     old_journal(tmp_path)

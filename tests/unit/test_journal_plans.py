@@ -55,7 +55,7 @@ def fail(journal: Journal, path: str) -> Job:
 def ask_everything(journal: Journal, done: Job, active: Job) -> None:
     """What the daemon and the commands ask."""
     finished = journal.finished
-    journal.active(), journal.counts(), journal.check()
+    journal.active(), journal.counts(), journal.check(), journal.open_failures()
     journal.get(done.id), journal.find("2026", limit=5), journal.find("abc", limit=5)
     journal.latest(path="a"), journal.latest([State.DONE], filed_as="a"), journal.original("5" * 64)
     journal.jobs([State.FAILED]), journal.jobs(ACTIVE, limit=5), journal.jobs(since=NOW)
@@ -98,6 +98,12 @@ def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         waiting = Job(new_job_id(), State.CLAIMED, "a", FileIdentity(1, 2, 3, 4), received_at=NOW)
         journal.add(waiting)
         active = journal.identify(waiting, "a" * 8, follow=True)
+        lost = Job(new_job_id(), State.CLAIMED, "letter", FileIdentity(1, 2, 3, 4), received_at=NOW)
+        journal.add(lost)
+        journal.move(lost, State.VANISHED)
+        copy = Job(new_job_id(), State.CLAIMED, "b", FileIdentity(1, 2, 3, 5), received_at=NOW)
+        journal.add(copy)
+        journal.discard(copy, done.id)
         ask_everything(journal, done, active)
     monkeypatch.undo()
     return statements

@@ -175,7 +175,7 @@ def test_a_pending_poll_is_one_write(clinic: Clinic, monkeypatch: pytest.MonkeyP
     following = clinic.pipeline.advance(dataclasses.replace(job, attempts=2))
     assert following.after_seconds == 2.5
     assert [set(changes) for changes in written] == [
-        {"durable", "attempts", "polled_at", "waited_seconds", "denied_seconds"}
+        {"durable", "attempts", "last_fault", "polled_at", "waited_seconds", "denied_seconds"}
     ]
     stored = clinic.journal.get(job.id)
     assert stored is not None

@@ -28,6 +28,6 @@ def poll(context: Context, job: Job) -> Next:
         )
     log.debug(Event.PENDING, job=job.id, waited_seconds=round(waiting.waited_seconds, 1))
     job = context.journal.update(
-        job, durable=False, attempts=0, **waiting.columns
+        job, durable=False, attempts=0, last_fault=None, **waiting.columns
     )  # the API answers, so no fault is left
     return Next(job, context.poller.next_delay(waiting))
