@@ -12,7 +12,7 @@ CLIENT_PACKAGES := nodejs:node npm:npm default-jdk-headless:javac nginx:nginx op
 FAULT_PACKAGES := faketime:faketime sshfs:sshfs openssh-server:sshd openssh-client:ssh-keygen \
 	bindfs:bindfs ntfs-3g:lowntfs-3g rsync:rsync samba:smbd smbclient:smbclient e2fsprogs:mkfs.ext4
 # Programs that read our metrics and our log.
-MONITORING_PACKAGES := prometheus:prometheus curl:curl jq:jq
+MONITORING_PACKAGES := prometheus:prometheus prometheus-alertmanager:amtool curl:curl jq:jq
 # These boot a Debian in a container, and freeze a thread in it.
 SYSTEMD_PACKAGES := debootstrap:debootstrap systemd-container:systemd-nspawn strace:strace bindfs:bindfs
 # More workers than a small machine has cores: most of the time a test waits for a process that it started.
@@ -94,7 +94,8 @@ define install_missing
 	[ -n "$$missing" ] || exit 0; \
 	{ $(call install_packages,$$missing); } || exit 1; \
 	[ -d /run/systemd/system ] || exit 0; \
-	for pair in nginx:nginx prometheus:prometheus samba:smbd samba:nmbd openssh-server:ssh; do \
+	for pair in nginx:nginx prometheus:prometheus \
+		prometheus-alertmanager:prometheus-alertmanager samba:smbd samba:nmbd openssh-server:ssh; do \
 		case "$$missing " in *" $${pair%%:*} "*) \
 			$$as_root systemctl disable --quiet --now "$${pair#*:}" ;; \
 		esac; \

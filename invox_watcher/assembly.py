@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
+from invox_watcher.backoff import Backoff
 from invox_watcher.config import Config
 from invox_watcher.coverage import Decode, Listener
 from invox_watcher.delivery import Commands, Hooks
@@ -39,7 +40,6 @@ from invox_watcher.job import Job, State
 from invox_watcher.journal import AuditLog, Journal
 from invox_watcher.net import HttpClient
 from invox_watcher.processing import (
-    Backoff,
     Clock,
     Engine,
     Intake,

@@ -87,6 +87,7 @@ class Event(StrEnum):
     API_REFUSED = "api_refused"
     API_STATUS_UNKNOWN = "api_status_unknown"
     BREAKER_OPENED = "breaker_opened"
+    BREAKER_STILL_OPEN = "breaker_still_open"
     BREAKER_CLOSED = "breaker_closed"
     STORAGE_ERROR = "storage_error"
     STORAGE_RECOVERED = "storage_recovered"

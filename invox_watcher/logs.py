@@ -21,7 +21,7 @@ import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from pathlib import Path
 from typing import Any, Literal, Protocol, TextIO
 
@@ -30,6 +30,7 @@ import structlog
 from invox_watcher.events import Event, log, notify
 
 Level = Literal["debug", "info", "warning", "error"]
+_Renderer = Callable[[Any, str, Mapping[str, Any]], str]
 
 _FORBIDDEN = frozenset(
     {"token", "authorization", "api_key", "app_secret", "secret", "password", "presigned_url", "signature"}
@@ -38,6 +39,8 @@ _FORBIDDEN = frozenset(
 _NAMES = frozenset({"recording", "path", "name", "file"})
 _URL_QUERY = re.compile(r"(https?://[^\s?#'\"]*)[?#][^\s'\"]*", re.IGNORECASE)
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+# The priorities of systemd's journal, which are syslog's; see sd-daemon(3).
+_PRIORITIES: Mapping[str, int] = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
 
 _MAX_QUEUED_CHARACTERS = 1 << 20  # some four thousand lines
 # How long a caller waits for its line to be written, and for how long no caller waits after that.
@@ -66,6 +69,9 @@ def configure(
     """
     if file is not None:
         _log_file.open(file)
+    render: _Renderer = _render_json if format == "json" else _render_console
+    if file is None and is_journal(stream or sys.stderr):
+        render = _with_priority(render)
     _direct_to(_log_file if file is not None else _sink_of(stream or sys.stderr))
     processors: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -74,7 +80,7 @@ def configure(
         _Threshold(level),
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="at"),
         _Redactor(hash_names=filenames == "hashed"),
-        _render_json if format == "json" else _render_console,
+        render,
     ]
     structlog.configure(
         processors=processors,
@@ -126,6 +132,20 @@ def is_ours(file: str) -> bool:
 def printable(value: object) -> str:
     """`value` as one line of harmless text: no escape sequences, line breaks or direction marks."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(value))
+
+
+def is_journal(stream: TextIO) -> bool:
+    """Whether `stream` is systemd's journal: $JOURNAL_STREAM has its device and inode; systemd.exec(5)."""
+    try:
+        found = os.fstat(stream.fileno())
+    except (OSError, ValueError, AttributeError):  # in memory, or closed
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}"
+
+
+def priority(level: str) -> str:
+    """What a line for systemd's journal begins with, which stores it as the priority and removes it."""
+    return f"<{_PRIORITIES[level]}>"
 
 
 # ---- writing -----------------------------------------------------------------------------------------------
@@ -394,6 +414,13 @@ class _Redactor:
             elif isinstance(event[key], str):
                 event[key] = _URL_QUERY.sub(r"\1?[redacted]", event[key])
         return event
+
+
+def _with_priority(render: _Renderer) -> _Renderer:
+    def rendered(logger: Any, method: str, event: Mapping[str, Any]) -> str:
+        return priority(event["level"]) + render(logger, method, event)
+
+    return rendered
 
 
 def _render_json(_logger: Any, _method: str, event: Mapping[str, Any]) -> str:

@@ -266,6 +266,15 @@ def _add_repair(commands: _Commands) -> None:
     retry.add_argument("--all", action="store_true", help="every recording in the failed folder")
     retry.add_argument("--code", metavar="CODE", help="every recording in the failed folder with this code")
 
+    hooks = commands.add(
+        "hooks", "run the configured commands with an example recording", call="_hooks:hooks",
+        more="Prints what each command gets, what it prints, and how it ended. Its files are in a temporary "
+        "folder.\nExit status: 0 all succeeded; 1 one failed.",
+        examples=["hooks test", "hooks test on_failed"],
+    )  # fmt: skip
+    hooks.add_argument("what", choices=["test"])
+    hooks.add_argument("which", nargs="?", choices=["on_done", "on_failed"], help="only this one")
+
 
 def _add_extras(commands: _Commands) -> None:
     config = commands.add(

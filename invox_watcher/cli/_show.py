@@ -17,7 +17,7 @@ from invox_watcher.diagnostics.display import duration
 from invox_watcher.diagnostics.timeline import FileLocation, StageDurations
 from invox_watcher.errors import ExitStatus
 from invox_watcher.job import Failure, Job
-from invox_watcher.journal import HistoryEntry
+from invox_watcher.journal import HistoryEntry, JournaledDelivery
 from invox_watcher.logs import printable
 from invox_watcher.times import rfc3339
 
@@ -29,12 +29,15 @@ def show(options: argparse.Namespace) -> ExitStatus:
         job = job_called(options.id, journal)
         history = journal.history(job.id)
         outputs = journal.finished.outputs(job.id)
+        deliveries = journal.finished.deliveries(job.id)
     took = timeline.durations(job, history)
     files = timeline.whereabouts(job, outputs, folders_of(config))
     if options.json:
-        print(json.dumps(_as_json(job, history, took, files), indent=2))
+        known = _as_json(job, history, took, files)
+        print(json.dumps(known | {"deliveries": [dataclasses.asdict(one) for one in deliveries]}, indent=2))
     else:
         _print(job, history, took, files)
+        _print_deliveries(deliveries)
     return ExitStatus.OK
 
 
@@ -68,6 +71,18 @@ def _print(
         print()
     for file in files:
         print(f"{file.what:<10}  {printable(file.path)}" + ("" if file.present else "  (no longer exists)"))
+
+
+def _print_deliveries(deliveries: Sequence[JournaledDelivery]) -> None:
+    for delivery in deliveries:
+        receipt = delivery.receipt
+        if receipt is None:
+            print(f"\n{delivery.target:<10}  {delivery.state}")
+            continue
+        at = local(datetime.fromisoformat(receipt.finished_at))
+        print(f"\n{delivery.target:<10}  {at}  {receipt.problem or 'ended with status 0'}")
+        for line in receipt.output.splitlines():
+            print(f"  | {printable(line)}")
 
 
 def _with_gaps(history: Sequence[HistoryEntry]) -> Iterator[tuple[HistoryEntry, float | None]]:

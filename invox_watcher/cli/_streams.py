@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import TextIO
 
 from invox_watcher.errors import InvoxError, StorageError
-from invox_watcher.logs import printable
+from invox_watcher.logs import is_journal, printable, priority
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
@@ -56,9 +56,10 @@ def complain(error: InvoxError, about: str = "") -> None:
     """Print an error on standard error, prefixed by what it is about."""
     lines = f"invox-watcher: {about}{error.message}".splitlines()
     lines += [f"  {error.hint}"] if error.hint else []
+    prefix = priority("error") if is_journal(sys.stderr) else ""
     with losing(sys.stderr):
         for line in lines:
-            print(printable(line), file=sys.stderr)
+            print(prefix + printable(line), file=sys.stderr)
 
 
 @contextmanager

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from invox_watcher.delivery.hooks import Commands, Hooks
+from invox_watcher.delivery.hooks import Commands, Hooks, facts_of, run_command
 
 __all__ = [
     "Commands",
     "Hooks",
+    "facts_of",
+    "run_command",
 ]

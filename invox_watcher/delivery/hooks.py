@@ -19,14 +19,16 @@ from pathlib import Path
 from invox_watcher.errors import JournalError
 from invox_watcher.events import Event, log
 from invox_watcher.job import Job, State
-from invox_watcher.journal import Finished
-from invox_watcher.times import rfc3339
+from invox_watcher.journal import Finished, Receipt
+from invox_watcher.times import rfc3339, utc_now
 
 # Not the daemon's whole environment, which may contain the credentials.
 _PASSED_ON = ("PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ")
 _POLL_SECONDS = 1.0
 _STOP_SECONDS = 2.0
 _EXIT_POLL_SECONDS = 0.05
+_MAX_OUTPUT_BYTES = 8 << 10
+_OUTPUT_SECONDS = 1.0  # for what an ended command left in its pipe
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ class Hooks:
         self._finished = finished
         self._folders = folders
         self._outbox = outbox
-        self._ran: set[str] = set()  # but not yet recorded, because the journal could not be written
+        self._ran: dict[str, Receipt | None] = {}  # not yet recorded, as the journal could not be written
 
     def run(self, stop: threading.Event) -> None:
         """Run every command that is due, and poll the journal for more, until `stop` is set."""
@@ -69,80 +71,126 @@ class Hooks:
             with contextlib.suppress(JournalError):  # the journal's own check reports it
                 for job in self._finished.hooks_due():
                     if job.id in self._ran or self._has_run(job, stop):
-                        self._ran.add(job.id)
-                        self._finished.hook_ran(job)
-                        self._ran.discard(job.id)
+                        self._finished.hook_ran(job, self._ran[job.id])
+                        del self._ran[job.id]
             stop.wait(_POLL_SECONDS)
 
     def _has_run(self, job: Job, stop: threading.Event) -> bool:
         """Run the command of `job`; False if the daemon stopped before the command exited."""
         if job.state not in self._commands.states:  # the configuration has changed since
+            self._ran[job.id] = None
             return True
-        command = list(self._commands.after(job.state))
-        facts = self._facts(job)
-        try:
-            process = subprocess.Popen(  # noqa: S603 - the operator's own command, without a shell
-                command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                env=_environment(facts),
-                start_new_session=True,
-            )
-        except (OSError, ValueError) as error:  # ValueError: what this locale can't put into an environment
-            reason = getattr(error, "strerror", None) or type(error).__name__
-            log.error(Event.HOOK_FAILED, job=job.id, command=command[0], reason=reason)
-            return True
-        reason = self._ending(process, json.dumps(facts).encode(), stop)
-        if reason is None:
+        command = self._commands.after(job.state)
+        folder = self._folders.get(job.state)
+        recording = folder / (job.filed_as or job.path) if folder else None
+        facts = facts_of(job, recording, self._transcripts(job))
+        receipt = run_command(command, facts, self._commands.timeout_seconds, stop)
+        if receipt is None:
             return False
-        if reason:
-            log.error(Event.HOOK_FAILED, job=job.id, command=command[0], reason=reason)
+        self._ran[job.id] = receipt
+        if receipt.problem:
+            log.error(Event.HOOK_FAILED, job=job.id, command=command[0], reason=receipt.problem)
         else:
             log.info(Event.HOOK_RAN, job=job.id, command=command[0])
         return True
 
-    def _ending(self, process: subprocess.Popen[bytes], facts: bytes, stop: threading.Event) -> str | None:
-        """Wait for its exit; return what failed, "" if nothing did. None if the daemon stopped first."""
-        left = self._commands.timeout_seconds
-        pending: bytes | None = facts
-        while True:
-            try:
-                process.communicate(pending, timeout=min(left, _POLL_SECONDS))
-                break
-            except subprocess.TimeoutExpired:
-                pending = None
-                left -= _POLL_SECONDS
-            if stop.is_set():
-                _end(process)
-                return None
-            if left <= 0:
-                how = "killed" if _end(process) else "could not be killed"
-                return f"{how} after {self._commands.timeout_seconds:g} seconds (hooks.timeout_seconds)"
-        return _wrong_with(process.returncode)
-
-    def _facts(self, job: Job) -> dict[str, object]:
-        """What a command is given: its environment variables' names in lower case, without the prefix."""
-        folder = self._folders.get(job.state)
-        return {
-            "job": job.id,
-            "state": job.state,
-            "recording": str(folder / (job.filed_as or job.path)) if folder else None,
-            "name": job.path,
-            "transcripts": self._transcripts(job),
-            "request_id": job.request_id,
-            "sha256": job.sha256,
-            "size_bytes": job.size_bytes,
-            "duration_seconds": job.duration_seconds,
-            "received_at": rfc3339(job.received_at),
-            "code": job.failure.reason.code if job.failure else None,
-            "message": job.failure.reason.message if job.failure else None,
-        }
-
-    def _transcripts(self, job: Job) -> list[str]:
+    def _transcripts(self, job: Job) -> list[Path]:
         if job.state is not State.DONE:
             return []
-        return [str(self._outbox / path) for path in self._finished.outputs(job.id)]
+        return [self._outbox / path for path in self._finished.outputs(job.id)]
+
+
+def facts_of(job: Job, recording: Path | None, transcripts: Sequence[Path]) -> dict[str, object]:
+    """What a command is given: its environment variables' names in lower case, without the prefix."""
+    return {
+        "job": job.id,
+        "state": job.state,
+        "recording": str(recording) if recording else None,
+        "name": job.path,
+        "transcripts": [str(path) for path in transcripts],
+        "request_id": job.request_id,
+        "sha256": job.sha256,
+        "size_bytes": job.size_bytes,
+        "duration_seconds": job.duration_seconds,
+        "received_at": rfc3339(job.received_at),
+        "code": job.failure.reason.code if job.failure else None,
+        "message": job.failure.reason.message if job.failure else None,
+    }
+
+
+def run_command(
+    command: Sequence[str], facts: Mapping[str, object], timeout_seconds: float, stop: threading.Event
+) -> Receipt | None:
+    """Run a command and wait for its exit; None if `stop` was set before."""
+    try:
+        with os.fdopen(os.memfd_create("facts"), "w+b") as stdin:
+            stdin.write(json.dumps(facts).encode())
+            stdin.seek(0)
+            process = subprocess.Popen(  # noqa: S603 - the operator's own command, without a shell
+                list(command),
+                stdin=stdin,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                env=_environment(facts),
+                start_new_session=True,
+            )
+    except (OSError, ValueError) as error:  # ValueError: what this locale can't put into an environment
+        problem = getattr(error, "strerror", None) or type(error).__name__
+        return Receipt(rfc3339(utc_now()), None, problem, "")
+    output = _Output(process)
+    problem = _problem(process, timeout_seconds, stop)
+    if problem is None:
+        return None
+    return Receipt(rfc3339(utc_now()), process.returncode, problem, output.text())
+
+
+def _problem(process: subprocess.Popen[bytes], timeout_seconds: float, stop: threading.Event) -> str | None:
+    """Wait for its exit; return what failed, "" if nothing did. None if the daemon stopped first."""
+    left = timeout_seconds
+    while True:
+        try:
+            process.wait(min(left, _POLL_SECONDS))
+            return _wrong_with(process.returncode)
+        except subprocess.TimeoutExpired:
+            left -= _POLL_SECONDS
+        if stop.is_set():
+            _end(process)
+            return None
+        if left <= 0:
+            how = "killed" if _end(process) else "could not be killed"
+            return f"{how} after {timeout_seconds:g} seconds (hooks.timeout_seconds)"
+
+
+class _Output:
+    """The end of what a command prints; reads all of it, so that no process ever waits for us.
+
+    Processes that outlive the command may keep its pipe open: what they print is read and discarded.
+    """
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        assert process.stdout is not None  # noqa: S101 - a pipe
+        self._pipe = process.stdout
+        self._lock = threading.Lock()
+        self._end = bytearray()
+        self._left_out = 0
+        self._thread = threading.Thread(target=self._read, name="hook-output", daemon=True)
+        self._thread.start()
+
+    def text(self) -> str:
+        """What was printed until the command ended, at most the last 8 KiB of it."""
+        self._thread.join(_OUTPUT_SECONDS)
+        with self._lock:
+            text = self._end.decode("utf-8", "replace")
+            return f"[{self._left_out} bytes left out] {text}" if self._left_out else text
+
+    def _read(self) -> None:
+        with self._pipe:
+            while part := os.read(self._pipe.fileno(), 1 << 16):
+                with self._lock:
+                    self._end += part
+                    excess = max(len(self._end) - _MAX_OUTPUT_BYTES, 0)
+                    self._left_out += excess
+                    del self._end[:excess]
 
 
 def _environment(facts: Mapping[str, object]) -> dict[bytes, bytes]:
@@ -172,8 +220,6 @@ def _end(process: subprocess.Popen[bytes]) -> bool:
         time.sleep(_EXIT_POLL_SECONDS)
     # Even if the command itself has exited: its children may have ignored the first signal.
     _signal_group(process, signal.SIGKILL)
-    if process.stdin is not None:
-        process.stdin.close()
     try:
         process.wait(_STOP_SECONDS)
     except subprocess.TimeoutExpired:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from invox_watcher.journal.audit import AuditLog
 from invox_watcher.journal.database import NameReservedError
-from invox_watcher.journal.finished import UNCONFIRMED_CLOCK, Finished
+from invox_watcher.journal.finished import UNCONFIRMED_CLOCK, Finished, JournaledDelivery, Receipt
 from invox_watcher.journal.journal import HistoryEntry, Journal
 from invox_watcher.journal.notices import StoredNotice
 from invox_watcher.journal.sqlite import FILENAME, SQLITE_VERSION
@@ -17,6 +17,8 @@ __all__ = [
     "Finished",
     "HistoryEntry",
     "Journal",
+    "JournaledDelivery",
     "NameReservedError",
+    "Receipt",
     "StoredNotice",
 ]

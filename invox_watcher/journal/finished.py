@@ -3,9 +3,12 @@ what may be deleted."""
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import os
 import sqlite3
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
@@ -16,6 +19,28 @@ from invox_watcher.journal.tables import HOOK, JOB_COLUMNS, DeliveryState, encod
 from invox_watcher.times import utc_now
 
 Kind = Literal["recording", "transcripts"]
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What came of a delivery."""
+
+    finished_at: str  # as RFC 3339
+    status: int | None  # the command's; negative: the signal that killed it. None: it did not end by itself
+    problem: str  # what went wrong; "" if nothing did
+    output: str  # what it printed; may contain words, and is deleted with them
+
+
+@dataclass(frozen=True)
+class JournaledDelivery:
+    """What left, or has to leave, for another target than the outbox."""
+
+    target: str
+    state: DeliveryState
+    attempts: int
+    receipt: Receipt | None  # None before the first attempt, or after its words were deleted
+
+
 _AT_ONCE = 200
 # In the history of a job that ended while nothing confirmed the clock.
 UNCONFIRMED_CLOCK = {"clock": "unconfirmed"}
@@ -38,8 +63,9 @@ _HOOKS_DUE = f"""
     SELECT {JOB_COLUMNS} FROM deliveries JOIN jobs ON jobs.id = deliveries.job_id
     WHERE deliveries.state = 'due' AND target = ? ORDER BY deliveries.job_id LIMIT {_AT_ONCE}"""
 _SETTLE_HOOKS = """
-    UPDATE deliveries SET state = ?, attempts = attempts + ?, due_at = NULL
+    UPDATE deliveries SET state = ?, attempts = attempts + ?, receipt = ?, due_at = NULL
     WHERE state = 'due' AND target = ?"""
+_DELIVERIES = "SELECT target, state, attempts, receipt FROM deliveries WHERE job_id = ? ORDER BY target"
 _NOTHING_DUE = "NOT EXISTS (SELECT 1 FROM deliveries WHERE job_id = jobs.id AND state = 'due')"
 # The file of that name may be that of a later job, because the recording was retried and filed again.
 _NAME_IS_ITS_OWN = """NOT EXISTS (SELECT 1 FROM jobs AS later WHERE later.filed_as = jobs.filed_as
@@ -109,16 +135,32 @@ class Finished:
         )
         self._settle_hooks(others, states, DeliveryState.CANCELLED)
 
-    def hook_ran(self, job: Job) -> None:
-        """The command of `job` has run, whatever its exit status."""
-        self._settle_hooks("job_id = ?", (job.id,), DeliveryState.SENT, attempts=1)
+    def hook_ran(self, job: Job, receipt: Receipt | None) -> None:
+        """The command of `job` has run, whatever its exit status; None: there is no such command any more."""
+        self._settle_hooks("job_id = ?", (job.id,), DeliveryState.SENT, attempts=1, receipt=receipt)
+
+    def deliveries(self, job_id: str) -> list[JournaledDelivery]:
+        """What left, or has to leave, for other targets than the outbox."""
+        return [
+            JournaledDelivery(
+                target, DeliveryState(state), attempts, Receipt(**json.loads(receipt)) if receipt else None
+            )
+            for target, state, attempts, receipt in self._database.read(_DELIVERIES, (job_id,))
+        ]
 
     def _settle_hooks(
-        self, which: str, values: Collection[Any], state: DeliveryState, *, attempts: int = 0
+        self,
+        which: str,
+        values: Collection[Any],
+        state: DeliveryState,
+        *,
+        attempts: int = 0,
+        receipt: Receipt | None = None,
     ) -> None:
         statement = f"{_SETTLE_HOOKS} AND {which}"
+        written = json.dumps(dataclasses.asdict(receipt)) if receipt else None
         self._database.write(
-            lambda connection: connection.execute(statement, (state, attempts, HOOK, *values))
+            lambda connection: connection.execute(statement, (state, attempts, written, HOOK, *values))
         )
 
     # ---- retention ---------------------------------------------------------------------------------------
@@ -142,6 +184,8 @@ class Finished:
             if kind == "transcripts":
                 connection.execute("DELETE FROM replies WHERE job_id = ?", (job.id,))
                 connection.execute("DELETE FROM notices WHERE request_id = ?", (job.request_id,))
+                # A command may have printed them.
+                connection.execute("UPDATE deliveries SET receipt = NULL WHERE job_id = ?", (job.id,))
             now = encode_time(utc_now())
             connection.execute(f"UPDATE jobs SET {kind}_deleted_at = ? WHERE id = ?", (now, job.id))
 

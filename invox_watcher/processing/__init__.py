@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from invox_watcher.processing.backoff import Backoff
 from invox_watcher.processing.context import ProcessingOptions
 from invox_watcher.processing.documents import delivery_of_single
 from invox_watcher.processing.engine import Engine
@@ -17,7 +16,6 @@ from invox_watcher.processing.single import Single, SingleResult, poll_single, t
 from invox_watcher.processing.steps.prepare import target_for, with_advice
 
 __all__ = [
-    "Backoff",
     "Clock",
     "Engine",
     "Gate",

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from invox_watcher.backoff import Backoff, Breaker
 from invox_watcher.errors import (
     ApiError,
     ApiRefusedError,
@@ -26,13 +27,12 @@ from invox_watcher.job import Fault, Job, State
 from invox_watcher.journal import Journal
 from invox_watcher.logs import where
 from invox_watcher.processing.api_health import ApiHealth
-from invox_watcher.processing.backoff import Backoff, Breaker
 from invox_watcher.processing.context import Next
 from invox_watcher.processing.faults import Action, Circumstances, Verdict, is_of_set_up, judge, rule_for
 from invox_watcher.processing.gates import Gate
 from invox_watcher.processing.lanes import Clock, Lane
 from invox_watcher.processing.pipeline import Pipeline
-from invox_watcher.times import utc_now
+from invox_watcher.times import rfc3339, utc_now
 
 _POLL_WORKERS = 3
 _BREAKER_FAULTS = 5
@@ -255,13 +255,26 @@ class Engine:
             return  # says nothing about the API
         if not rule_for(error).blames_api:
             self._record_api_success(job)  # it has answered
-        elif self._api.failed(job.id, error):
+            return
+        outage = self._api.failed(job.id, error)
+        if outage is None:
+            return
+        if outage.is_news:
             event = Event.API_REFUSED if isinstance(error, ApiRefusedError) else Event.BREAKER_OPENED
             log.error(event, code=error.code, error=error.message, hint=error.hint)
+        else:
+            log.error(
+                Event.BREAKER_STILL_OPEN, code=error.code, error=error.message, hint=error.hint,
+                since=rfc3339(outage.since), seconds=round(outage.seconds), probes=outage.probes,
+            )  # fmt: skip
 
     def _record_api_success(self, job: Job) -> None:
-        if self._api.succeeded(job.id):
-            log.info(Event.BREAKER_CLOSED)
+        outage = self._api.succeeded(job.id)
+        if outage is not None:
+            log.info(
+                Event.BREAKER_CLOSED, since=rfc3339(outage.since), seconds=round(outage.seconds),
+                probes=outage.probes,
+            )  # fmt: skip
             # Now, while the breaker still lets them through one by one, and not in a crowd minutes later.
             self._upload_lane.release()
             self._poll_lane.release()

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import BinaryIO
 
+from invox_watcher.backoff import Backoff
 from invox_watcher.errors import (
     ApiUnavailableError,
     RecordingError,
@@ -22,7 +23,6 @@ from invox_watcher.errors import (
     UploadUncertainError,
 )
 from invox_watcher.invox import InvoxApi, ReplyStatus, TranscriptionReply
-from invox_watcher.processing.backoff import Backoff
 from invox_watcher.processing.polling import PollingPolicy, first_poll_delay, next_poll_delay
 from invox_watcher.times import utc_now
 

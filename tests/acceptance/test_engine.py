@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from invox_watcher.backoff import Backoff
 from invox_watcher.errors import ApiRefusedError, ApiUnavailableError, ExitStatus, JournalError
 from invox_watcher.job import Job, State, new_job_id
 from invox_watcher.journal import Journal
-from invox_watcher.processing.backoff import Backoff
 from invox_watcher.processing.engine import Engine
 from invox_watcher.processing.gates import reasons
 from invox_watcher.processing.lanes import Clock

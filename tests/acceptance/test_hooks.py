@@ -57,6 +57,69 @@ def test_a_hook_does_not_see_the_credentials(
     assert "sandbox-key" not in (tmp_path / "hook" / "env").read_text()
 
 
+def test_the_output_is_kept_for_show_and_never_logged(tmp_path: Path, api: Sandbox) -> None:
+    folder = tmp_path / "hook"
+    on_done = hook(
+        folder,
+        "(sleep 60; echo late) &\nyes tremens | head -c 100000; printf 'no \\033[31mink\\n' >&2; exit 3",
+    )
+    clinic = Clinic(
+        tmp_path / "clinic", api.base_url, hooks={"on_done": on_done, "on_failed": ["/nowhere/hook"]}
+    )
+    write_wav(clinic.inbox / "smith.wav")
+    (clinic.inbox / "letter.wav").write_text("Dear Mrs Miller")
+    with running(clinic):
+        # A process that outlives the command delays nothing.
+        wait_for("both are said", lambda: len(clinic.events("hook_failed")) == 2)
+    assert "tremens" not in clinic.log.read_text()
+    jobs = {event["reason"]: event["job"] for event in clinic.events("hook_failed")}
+    [kept] = json.loads(clinic.run("show", jobs["ended with status 3"], "--json").stdout)["deliveries"]
+    assert (kept["target"], kept["state"], kept["attempts"]) == ("hook", "sent", 1)
+    receipt = kept["receipt"]
+    assert (receipt["status"], receipt["problem"]) == (3, "ended with status 3")
+    assert receipt["output"].startswith("[91820 bytes left out] ")
+    assert len(receipt["output"]) < 9000
+    shown = clinic.run("show", jobs["ended with status 3"]).stdout
+    assert shown.endswith("  | tremens\n  | no \\x1b[31mink\n")
+    assert clinic.run("show", jobs["No such file or directory"]).stdout.endswith(
+        "No such file or directory\n"
+    )
+
+
+def test_hooks_test_shows_what_a_command_gets_and_says(tmp_path: Path) -> None:
+    on_done = hook(
+        tmp_path / "done", 'cat; echo; cat $INVOX_WATCHER_TRANSCRIPTS; wc -c < "$INVOX_WATCHER_RECORDING"'
+    )
+    on_failed = hook(tmp_path / "failed", "echo $INVOX_WATCHER_CODE; exit 4")
+    clinic = Clinic(
+        tmp_path / "clinic",
+        "http://127.0.0.1:9",
+        hooks={"on_done": on_done, "on_failed": on_failed},
+        outputs={"formats": ["txt"]},
+    )
+    both = clinic.run("hooks", "test")
+    done, failed = both.stdout.split("hooks.on_failed: ")
+    assert both.returncode == 1
+    given, said = (json.loads("\n".join(part)) for part in _json_blocks(done))
+    assert said == given
+    assert (given["name"], given["state"], given["code"]) == ("ward3/smith.wav", "done", None)
+    assert "  | Speaker_00: This is an example of a transcript.\n" in done
+    assert done.endswith("  | 64044\nResult: ended with status 0\n")
+    assert failed.endswith("Output:\n  | example\nResult: ended with status 4\n")
+    assert clinic.run("hooks", "test", "on_done").returncode == 0
+    assert not Path(given["recording"]).exists()
+    assert clinic.files(clinic.root / "state") == []
+    without = Clinic(tmp_path / "without", "http://127.0.0.1:9").run("hooks", "test")
+    assert (without.returncode, "No command is configured under hooks." in without.stderr) == (64, True)
+
+
+def _json_blocks(printed: str) -> list[list[str]]:
+    """The lines of what went in, and of the same as the command printed it, which is one line."""
+    lines = printed.splitlines()
+    first = lines.index("  {")
+    return [lines[first : lines.index("  }") + 1], [line[4:] for line in lines if line.startswith("  | {")]]
+
+
 def test_a_hook_that_fails_is_logged_and_loses_nothing(tmp_path: Path, api: Sandbox) -> None:
     for name, command, reason in (
         ("fails", hook(tmp_path / "fails", "exit 3"), "ended with status 3"),

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -54,3 +55,29 @@ def test_a_line_that_a_full_disk_cut_off_spoils_only_itself(tmp_path: Path, wher
     fourth, counted, fifth = map(json.loads, others)
     assert [line["job"][0] for line in (json.loads(first), fourth, fifth)] == ["1", "4", "5"]
     assert (counted["event"], counted["count"]) == ("log_lines_dropped", 2)
+
+
+def test_systemds_journal_gets_priorities_and_nothing_else_does(tmp_path: Path) -> None:
+    program = (
+        "import sys; from invox_watcher import events, logs; from invox_watcher.cli import main;"
+        "logs.configure(format=sys.argv[1], level='debug'); event = events.Event.DONE;"
+        "[getattr(events.log, level)(event) for level in ('debug', 'info', 'warning', 'error')];"
+        "logs.flush(10); main(['check', '--config', '/nowhere/config.yaml'])"
+    )
+
+    def lines(format: str, stream: Callable[[os.stat_result], str]) -> list[str]:
+        with (tmp_path / "stderr").open("w+") as stderr:
+            environment = os.environ | {"JOURNAL_STREAM": stream(os.fstat(stderr.fileno()))}
+            command = [sys.executable, "-c", program, format]
+            subprocess.run(command, stdout=subprocess.DEVNULL, stderr=stderr, env=environment, check=True)
+            stderr.seek(0)
+            return stderr.read().splitlines()
+
+    for format in ("json", "console"):
+        plain = lines(format, lambda found: f"{found.st_dev}:{found.st_ino + 1}")
+        prefixed = lines(format, lambda found: f"{found.st_dev}:{found.st_ino}")
+        assert [line[:3] for line in prefixed[:5]] == ["<7>", "<6>", "<4>", "<3>", "<3>"]
+        assert not any(line.startswith("<") for line in plain)
+        assert [line.split()[-1] for line in prefixed] == [line.split()[-1] for line in plain]
+        if format == "json":
+            assert [json.loads(line[3:])["event"] for line in prefixed[:4]] == ["done"] * 4

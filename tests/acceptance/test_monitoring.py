@@ -18,6 +18,7 @@ import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -494,7 +495,7 @@ def possible_problems() -> set[str]:
     return codes - {"journal_missing", "journal_newer", "journal_outdated"}
 
 
-def alerts() -> Iterator[dict[str, str]]:
+def alerts() -> Iterator[dict[str, Any]]:
     for group in yaml.safe_load((DOCS / "prometheus-alerts.yml").read_text())["groups"]:
         yield from group["rules"]
 
@@ -523,6 +524,13 @@ def test_the_rules_and_the_dashboard_name_our_metrics(page: str) -> None:
 def test_every_alert_is_explained_and_no_other(page: str) -> None:
     named = re.findall(r"^\| `(InvoxWatcher\w+)` \|", page, re.MULTILINE)
     assert named == [rule["alert"] for rule in alerts()]
+
+
+def test_every_alerts_runbook_is_a_section_of_a_page() -> None:
+    for rule in alerts():
+        file, _, anchor = rule["annotations"]["runbook"].partition("#")
+        headings = re.findall(r"^#+ (.*)$", (DOCS.parent / file).read_text(), re.MULTILINE)
+        assert anchor in {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
 
 
 def test_the_dashboards_panels_have_their_places() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import subprocess
@@ -127,6 +128,46 @@ def test_every_alert_is_tested() -> None:
         case["alertname"] for test in tests for case in test.get("alert_rule_test", ()) if case["exp_alerts"]
     }
     assert fired == {rule["alert"] for rule in yaml.safe_load(RULES.read_text())["groups"][0]["rules"]}
+
+
+@pytest.mark.needs("prometheus-alertmanager", "amtool")
+def test_of_an_outage_alertmanager_reports_the_cause_alone(tmp_path: Path) -> None:
+    config = ROOT / "docs" / "alertmanager.yml"
+    subprocess.run(["amtool", "check-config", config], check=True, stdout=subprocess.DEVNULL)
+    port = free_port()
+    arguments = [f"--config.file={config}", f"--storage.path={tmp_path}", "--cluster.listen-address="]
+    arguments.append(f"--web.listen-address=127.0.0.1:{port}")
+    url = f"http://127.0.0.1:{port}/api/v2/alerts"
+    alerts = [
+        {"labels": {"alertname": name, "job": "invox-watcher", "instance": instance}}
+        for name, instance in (
+            *((f"InvoxWatcher{name}", "clinic") for name in ("ApiDown", "OldestWaiting", "NothingDelivered")),
+            *((f"InvoxWatcher{name}", "office") for name in ("NothingDelivered", "OldestWaiting")),
+            *((f"InvoxWatcher{name}", "archive") for name in ("NotReady", "DiskSilent", "DiskNearlyFull")),
+        )
+    ]
+
+    def sent() -> bool:
+        headers = {"Content-Type": "application/json"}
+        request = urllib.request.Request(url, json.dumps(alerts).encode(), headers)
+        with contextlib.suppress(OSError), urllib.request.urlopen(request, timeout=10):
+            return True
+        return False
+
+    def reported() -> set[tuple[str, str]]:
+        with urllib.request.urlopen(f"{url}?inhibited=false", timeout=10) as answer:
+            found = [alert["labels"] for alert in json.load(answer)]
+        return {(one["instance"], one["alertname"].removeprefix("InvoxWatcher")) for one in found}
+
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(["prometheus-alertmanager", *arguments], stdout=log, stderr=log)
+    try:
+        wait_for("it takes alerts", sent)
+        causes = {("clinic", "ApiDown"), ("office", "NothingDelivered"), ("archive", "NotReady")}
+        wait_for("it reports causes", lambda: reported() == causes | {("archive", "DiskNearlyFull")})
+    finally:
+        process.terminate()
+        process.wait(30)
 
 
 def test_the_names_follow_the_rules_of_prometheus(clinic: Clinic) -> None:

@@ -227,7 +227,7 @@ def refused_and_shouted_about(clinic: Clinic, code: str) -> None:
     wait_for("it is shouted about", lambda: clinic.events("api_refused") != [])
     write_wav(clinic.inbox / "1.wav", pitch=301)
     write_wav(clinic.inbox / "2.wav", pitch=302)
-    wait_for("more probes fail", lambda: len(clinic.events("api_refused")) > 3)
+    wait_for("more probes fail", lambda: len(clinic.events("step_retry")) > 3)
     assert {(event["level"], event["code"]) for event in clinic.events("api_refused")} == {("error", code)}
     assert all(event["hint"] for event in clinic.events("api_refused"))
     assert clinic.files(clinic.inbox) == ["1.wav", "2.wav"]

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from invox_watcher.backoff import Backoff, Breaker
 from invox_watcher.net.headers import retry_after_seconds
-from invox_watcher.processing.backoff import Backoff, Breaker
 from invox_watcher.processing.polling import first_poll_delay, next_poll_delay
 
 NOW = datetime(2026, 11, 23, 18, 0, 0, tzinfo=UTC)

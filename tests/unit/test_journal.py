@@ -18,7 +18,7 @@ import pytest
 from invox_watcher.errors import JournalError, Reason, StaleStateError
 from invox_watcher.invox import NoticeOutcome, WebhookNotice
 from invox_watcher.job import TRANSITIONS, Failure, Fault, Job, Payload, State, new_job_id
-from invox_watcher.journal import Journal, NameReservedError
+from invox_watcher.journal import Journal, NameReservedError, Receipt
 from invox_watcher.recording import FileIdentity
 
 BEGAN = datetime(2026, 11, 23, 18, 0, 0, 123456, tzinfo=UTC)
@@ -463,11 +463,15 @@ def test_a_hook_is_due_until_it_ran(tmp_path: Path) -> None:
     later = job.updated_at + timedelta(days=1)
     assert job.id not in [one.id for one in journal.finished.old(later)]
     assert journal.finished.kept("recording", State.DONE, later) == []
-    journal.finished.hook_ran(job)
+    receipt = Receipt("2026-11-23T18:50:56.123Z", 3, "ended with status 3", "Words \udcff, ñ\n")
+    journal.finished.hook_ran(job, receipt)
     assert journal.finished.hooks_due() == []
-    assert deliveries(journal) == [(job.id, "hook", "sent", 1, 1, None)]
+    assert deliveries(journal)[0][:5] == (job.id, "hook", "sent", 1, 1)
+    assert [one.receipt for one in journal.finished.deliveries(job.id)] == [receipt]
     assert job.id in [one.id for one in journal.finished.old(later)]
     assert journal.finished.kept("recording", State.DONE, later) == [job]
+    journal.finished.mark_deleted(job, "transcripts")
+    assert deliveries(journal) == [(job.id, "hook", "sent", 1, 1, None)]
     journal.close()
 
 
@@ -475,7 +479,7 @@ def test_hooks_of_states_without_a_command_are_cancelled(tmp_path: Path) -> None
     journal = Journal(tmp_path, hooks_after={State.DONE, State.VANISHED})
     kept, sent = done(journal, {}), done(journal, {})
     journal.move(uploaded(journal, "r-2"), State.VANISHED)
-    journal.finished.hook_ran(sent)
+    journal.finished.hook_ran(sent, None)
     journal.finished.cancel_hooks({State.DONE})
     assert journal.finished.hooks_due() == [kept]
     journal.finished.cancel_hooks(())

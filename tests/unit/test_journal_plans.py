@@ -63,10 +63,15 @@ def ask_everything(journal: Journal, done: Job, active: Job) -> None:
     journal.transcription_ratios("polling")
     journal.record_notice(WebhookNotice("r-1", {}, "signature", "content", covers_body=True))
     journal.follow_again(active)
-    finished.outputs(done.id), finished.writer_of("a.json"), finished.recent(NOW)
+    (
+        finished.outputs(done.id),
+        finished.deliveries(done.id),
+        finished.writer_of("a.json"),
+        finished.recent(NOW),
+    )
     finished.has_its_name(done)
     finished.same_recordings(replace(active, sha256="a" * 8))
-    finished.hooks_due(), finished.cancel_hooks({State.DONE}), finished.hook_ran(done)
+    finished.hooks_due(), finished.cancel_hooks({State.DONE}), finished.hook_ran(done, None)
     for state in (State.DONE, State.FAILED):
         finished.kept("recording", state, LATER)
     finished.kept("transcripts", State.DONE, LATER)
