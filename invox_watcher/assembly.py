@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
@@ -16,7 +17,7 @@ from typing import BinaryIO
 from invox_watcher.backoff import Backoff
 from invox_watcher.config import Config
 from invox_watcher.coverage import Decode, Listener
-from invox_watcher.delivery import Commands, Hooks
+from invox_watcher.delivery import Command, Dispatcher, Pace
 from invox_watcher.errors import FolderError
 from invox_watcher.files import (
     LOCK_FILE,
@@ -53,6 +54,9 @@ from invox_watcher.processing import (
 from invox_watcher.retention import Ages, Retention
 
 _JOURNAL_CHECK_SECONDS = 10.0
+# The targets that are commands of the section `hooks`.
+ON_DONE, ON_FAILED = "hooks.on_done", "hooks.on_failed"
+_COMMAND_DEADLINE = timedelta(days=7)  # of one that the daemon was stopped in, again and again
 _MARK_MODE = 0o644  # who may enter a folder may know which instance uses it
 
 
@@ -70,6 +74,7 @@ class Parts:
     folder_monitor: FolderMonitor
     journal_monitor: JournalMonitor
     stall_detector: StallDetector
+    dispatchers: Sequence[Dispatcher]  # one for each target
     housekeeping: Mapping[str, Callable[[threading.Event], None]]  # for a thread each, by its name
     receiver: Receiver | None  # of webhooks
     address: tuple[str, int] | None  # where to listen
@@ -132,6 +137,7 @@ def assemble(
             folder_monitor=folder_monitor,
             journal_monitor=journal_monitor,
             stall_detector=StallDetector(patience_seconds),
+            dispatchers=dispatchers_of(config, folders, journal),
             housekeeping={
                 "rechecks": rechecks.run,
                 "journal-check": journal_monitor.verify,
@@ -239,14 +245,14 @@ def folder_monitor_of(
 
 
 def journal_of(config: Config, audit: AuditLog) -> Journal:
-    """The journal in the state directory; it marks the jobs for which a hook has to run.
+    """The journal in the state directory; it names the targets of each job that has ended.
 
     Raises:
         JournalError: it can't be used.
     """
     return Journal(
         config.state.directory,
-        hooks_after=commands_of(config).states,
+        targets_of=partial(targets_after, config),
         on_transition=audit.record_transition,
         before_commit=audit.sync,
     )
@@ -438,9 +444,37 @@ def single_of(
 # ---- what is finished --------------------------------------------------------------------------------------
 
 
-def commands_of(config: Config) -> Commands:
-    """The operator's commands."""
-    return Commands(**config.hooks.model_dump())
+def commands_of(config: Config) -> dict[str, Sequence[str]]:
+    """The operator's commands, by the names of their targets."""
+    commands = {ON_DONE: config.hooks.on_done, ON_FAILED: config.hooks.on_failed}
+    return {name: command for name, command in commands.items() if command}
+
+
+def targets_after(config: Config, job: Job) -> list[str]:
+    """The names of the targets to which `job`, which has ended, is delivered."""
+    command = ON_DONE if job.state is State.DONE else ON_FAILED
+    return [command] if command in commands_of(config) else []
+
+
+def dispatchers_of(config: Config, folders: Folders, journal: Journal) -> list[Dispatcher]:
+    """What sends to each target."""
+    # A command that is no longer configured is not owed to anybody.
+    journal.deliveries.give_up_unless("hooks.", commands_of(config))
+    pace = Pace(Backoff(config.retry.base_seconds, config.retry.max_seconds), _COMMAND_DEADLINE)
+    return [
+        Dispatcher(name, command_of(config, command, folders, journal).run, journal, pace)
+        for name, command in commands_of(config).items()
+    ]
+
+
+def command_of(config: Config, command: Sequence[str], folders: Folders, journal: Journal) -> Command:
+    """One of the operator's commands."""
+    return Command(
+        command,
+        config.hooks.timeout_seconds,
+        folders={State.DONE: folders.done, State.FAILED: folders.failed},
+        transcripts=lambda job: [folders.outbox / path for path in journal.finished.outputs(job.id)],
+    )
 
 
 def housekeeping_of(
@@ -453,15 +487,10 @@ def housekeeping_of(
     api: InvoxApi,
 ) -> dict[str, Callable[[threading.Event], None]]:
     """What the configuration wants done with finished recordings, by the name of the thread that does it."""
-    commands, finished = commands_of(config), journal.finished
-    finished.cancel_hooks(commands.states)
     ages = Ages(**config.retention.ages)
-    wanted: dict[str, Callable[[threading.Event], None]] = {}
-    if commands.states:
-        filed = {State.DONE: folders.done, State.FAILED: folders.failed}
-        wanted["hooks"] = Hooks(commands, finished, filed, folders.outbox).run
-    if ages:
-        wanted["retention"] = Retention(
-            ages, finished, folders, audit, unavailable=folder_monitor.unavailable, witness=api
-        ).run
-    return wanted
+    if not ages:
+        return {}
+    retention = Retention(
+        ages, journal.finished, folders, audit, unavailable=folder_monitor.unavailable, witness=api
+    )
+    return {"retention": retention.run}

@@ -76,8 +76,12 @@ class Event(StrEnum):
     STEP_RETRY = "step_retry"
     STEP_STALE = "step_stale"
     STEP_CRASHED = "step_crashed"
-    HOOK_RAN = "hook_ran"
-    HOOK_FAILED = "hook_failed"
+    # targets
+    DELIVERY_SENT = "delivery_sent"
+    DELIVERY_FAILED = "delivery_failed"
+    TARGET_UNAVAILABLE = "target_unavailable"
+    TARGET_AVAILABLE = "target_available"
+    # what is old
     RETENTION_KEPT = "retention_kept"
     RETENTION_PAUSED = "retention_paused"
     RETENTION_REFUSED = "retention_refused"

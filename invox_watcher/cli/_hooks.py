@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 
-from invox_watcher.assembly import commands_of
+from invox_watcher.assembly import ON_DONE, ON_FAILED, commands_of
 from invox_watcher.cli._common import UsageError, config_of
 from invox_watcher.cli._identity import act_as_owner
 from invox_watcher.config import Config
@@ -26,42 +26,41 @@ from invox_watcher.transcript import Segment, Transcript
 
 _SAMPLE_RATE = 16_000
 _SECONDS = 2
-_KEYS = {State.DONE: "hooks.on_done", State.FAILED: "hooks.on_failed"}
+_STATES = {ON_DONE: State.DONE, ON_FAILED: State.FAILED}
 
 
 def hooks(options: argparse.Namespace) -> ExitStatus:
     """Run each configured command with an example, and print what it gets and what comes of it."""
     config = config_of(options, credentials=False)
-    states = [state for state in _KEYS if state in commands_of(config).states]
+    commands = commands_of(config)
     if options.which is not None:
-        states = [state for state in states if _KEYS[state].endswith(options.which)]
-    if not states:
+        commands = {name: command for name, command in commands.items() if name.endswith(options.which)}
+    if not commands:
         raise UsageError(
             f"No command is configured under hooks{f'.{options.which}' if options.which else ''}.",
             hint="For example: on_done: [/usr/local/bin/notify-ward, --quiet]",
         )
     act_as_owner(config)
     with tempfile.TemporaryDirectory(prefix="invox-watcher-") as folder:
-        succeeded = [_try(config, state, Path(folder)) for state in states]
+        succeeded = [_try(config, name, command, Path(folder)) for name, command in commands.items()]
     return ExitStatus.OK if all(succeeded) else ExitStatus.SOME_FAILED
 
 
-def _try(config: Config, state: State, folder: Path) -> bool:
-    """Run the command for recordings that ended in `state`; whether it succeeded."""
-    commands = commands_of(config)
-    command = commands.after(state)
+def _try(config: Config, name: str, command: Sequence[str], folder: Path) -> bool:
+    """Run the command of that name; whether it succeeded."""
+    state = _STATES[name]
     job, recording = _example_job(state, folder)
     facts = facts_of(job, recording, _transcripts(config, job, folder) if state is State.DONE else ())
-    print(f"{_KEYS[state]}: {printable(' '.join(command))}")
+    print(f"{name}: {printable(' '.join(command))}")
     print("Standard input, and INVOX_WATCHER_... in the environment:")
     print("\n".join(f"  {printable(line)}" for line in json.dumps(facts, indent=2).splitlines()), flush=True)
-    receipt = run_command(command, facts, commands.timeout_seconds, threading.Event())
-    assert receipt is not None  # noqa: S101 - nothing sets that event
-    print("Output:" if receipt.output else "Output: none")
-    for line in receipt.output.splitlines():
+    result = run_command(command, facts, config.hooks.timeout_seconds, threading.Event())
+    assert result is not None  # noqa: S101 - nothing sets that event
+    print("Output:" if result.output else "Output: none")
+    for line in result.output.splitlines():
         print(f"  | {printable(line)}")
-    print(f"Result: {printable(receipt.problem or 'ended with status 0')}")
-    return not receipt.problem
+    print(f"Result: {printable(result.problem or 'ended with status 0')}")
+    return not result.problem
 
 
 def _example_job(state: State, folder: Path) -> tuple[Job, Path]:

@@ -17,7 +17,7 @@ from invox_watcher.diagnostics.display import duration
 from invox_watcher.diagnostics.timeline import FileLocation, StageDurations
 from invox_watcher.errors import ExitStatus
 from invox_watcher.job import Failure, Job
-from invox_watcher.journal import HistoryEntry, JournaledDelivery
+from invox_watcher.journal import HistoryEntry, QueuedDelivery
 from invox_watcher.logs import printable
 from invox_watcher.times import rfc3339
 
@@ -29,12 +29,13 @@ def show(options: argparse.Namespace) -> ExitStatus:
         job = job_called(options.id, journal)
         history = journal.history(job.id)
         outputs = journal.finished.outputs(job.id)
-        deliveries = journal.finished.deliveries(job.id)
+        deliveries = journal.deliveries.of(job.id)
     took = timeline.durations(job, history)
     files = timeline.whereabouts(job, outputs, folders_of(config))
     if options.json:
         known = _as_json(job, history, took, files)
-        print(json.dumps(known | {"deliveries": [dataclasses.asdict(one) for one in deliveries]}, indent=2))
+        sent = [dataclasses.asdict(one) for one in deliveries]
+        print(json.dumps(known | {"deliveries": sent}, indent=2, default=_text))
     else:
         _print(job, history, took, files)
         _print_deliveries(deliveries)
@@ -73,15 +74,23 @@ def _print(
         print(f"{file.what:<10}  {printable(file.path)}" + ("" if file.present else "  (no longer exists)"))
 
 
-def _print_deliveries(deliveries: Sequence[JournaledDelivery]) -> None:
+def _text(value: datetime) -> str:
+    return rfc3339(value)
+
+
+def _print_deliveries(deliveries: Sequence[QueuedDelivery]) -> None:
+    """What each target got or is owed, in the words of the target."""
     for delivery in deliveries:
-        receipt = delivery.receipt
-        if receipt is None:
-            print(f"\n{delivery.target:<10}  {delivery.state}")
-            continue
-        at = local(datetime.fromisoformat(receipt.finished_at))
-        print(f"\n{delivery.target:<10}  {at}  {receipt.problem or 'ended with status 0'}")
-        for line in receipt.output.splitlines():
+        receipt, fault = delivery.receipt, delivery.fault
+        at = f"  {local(datetime.fromisoformat(receipt.at))}" if receipt else ""
+        attempts = f", {delivery.attempts} attempts" if delivery.attempts > 1 else ""
+        print(f"\nto {printable(delivery.target)}: {delivery.state}{attempts}{at}")
+        if fault is not None:
+            print(f"  {printable(fault.reason.message)} ({fault.reason.code}, since {local(fault.since)})")
+            print(f"  {printable(fault.reason.hint)}")
+        elif receipt is not None:
+            print(f"  {printable(receipt.text)}")
+        for line in receipt.output.splitlines() if receipt else ():
             print(f"  | {printable(line)}")
 
 

@@ -54,6 +54,7 @@ class Daemon:
             "journal": partial(parts.journal_monitor.watch, stop),
             "folders": partial(parts.folder_monitor.watch, stop),
             **{name: partial(run, stop) for name, run in parts.housekeeping.items()},
+            **{f"target {one.name}": partial(one.run, stop) for one in parts.dispatchers},
         }
         self._heartbeats = {name: Heartbeat(name) for name in work}
         self._threads = [
@@ -145,6 +146,8 @@ class Daemon:
         parts.stop.set()
         parts.inbox.wake()
         parts.client.abort_all()
+        for dispatcher in parts.dispatchers:
+            dispatcher.wake()
         ended = parts.engine.stop(timeout_seconds)
         give_up = time.monotonic() + timeout_seconds
         for thread in self._threads:

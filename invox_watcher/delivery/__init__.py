@@ -1,12 +1,17 @@
-"""Where transcripts go besides the outbox: one module for each kind of target."""
+"""Where transcripts go besides the outbox: one module for each kind of target, and what sends to them."""
 
 from __future__ import annotations
 
-from invox_watcher.delivery.hooks import Commands, Hooks, facts_of, run_command
+from invox_watcher.delivery.command import Command, CommandResult, facts_of, run_command
+from invox_watcher.delivery.dispatcher import Dispatcher, Pace, Send, TargetHealth
 
 __all__ = [
-    "Commands",
-    "Hooks",
+    "Command",
+    "CommandResult",
+    "Dispatcher",
+    "Pace",
+    "Send",
+    "TargetHealth",
     "facts_of",
     "run_command",
 ]

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 from invox_watcher.journal.audit import AuditLog
 from invox_watcher.journal.database import NameReservedError
-from invox_watcher.journal.finished import UNCONFIRMED_CLOCK, Finished, JournaledDelivery, Receipt
+from invox_watcher.journal.deliveries import Deliveries, QueuedDelivery, Receipt, TargetBacklog
+from invox_watcher.journal.finished import UNCONFIRMED_CLOCK, Finished
 from invox_watcher.journal.journal import HistoryEntry, Journal
 from invox_watcher.journal.notices import StoredNotice
 from invox_watcher.journal.sqlite import FILENAME, SQLITE_VERSION
+from invox_watcher.journal.tables import DeliveryState
 
 __all__ = [
     "FILENAME",
     "SQLITE_VERSION",
     "UNCONFIRMED_CLOCK",
     "AuditLog",
+    "Deliveries",
+    "DeliveryState",
     "Finished",
     "HistoryEntry",
     "Journal",
-    "JournaledDelivery",
     "NameReservedError",
+    "QueuedDelivery",
     "Receipt",
     "StoredNotice",
+    "TargetBacklog",
 ]

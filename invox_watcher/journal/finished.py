@@ -3,43 +3,19 @@ what may be deleted."""
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import os
 import sqlite3
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
 from invox_watcher.job import Job, State
 from invox_watcher.journal.contents import SAME_IN_DONE, SAME_UNDER_WAY
 from invox_watcher.journal.database import Database
-from invox_watcher.journal.tables import HOOK, JOB_COLUMNS, DeliveryState, encode_time, job_of, placeholders
+from invox_watcher.journal.tables import JOB_COLUMNS, OWED, encode_time, job_of
 from invox_watcher.times import utc_now
 
 Kind = Literal["recording", "transcripts"]
-
-
-@dataclass(frozen=True)
-class Receipt:
-    """What came of a delivery."""
-
-    finished_at: str  # as RFC 3339
-    status: int | None  # the command's; negative: the signal that killed it. None: it did not end by itself
-    problem: str  # what went wrong; "" if nothing did
-    output: str  # what it printed; may contain words, and is deleted with them
-
-
-@dataclass(frozen=True)
-class JournaledDelivery:
-    """What left, or has to leave, for another target than the outbox."""
-
-    target: str
-    state: DeliveryState
-    attempts: int
-    receipt: Receipt | None  # None before the first attempt, or after its words were deleted
-
 
 _AT_ONCE = 200
 # In the history of a job that ended while nothing confirmed the clock.
@@ -59,23 +35,16 @@ _FILED_LATER = """
     AND +history.id > (SELECT max(id) FROM history WHERE job_id = ? AND state = 'done') LIMIT 1"""
 _SAME_IN_DONE = f"{_SELECT} WHERE {SAME_IN_DONE} ORDER BY rowid LIMIT {_AT_ONCE}"
 _SAME_UNDER_WAY = f"{_SELECT} WHERE {SAME_UNDER_WAY} ORDER BY rowid LIMIT {_AT_ONCE}"
-_HOOKS_DUE = f"""
-    SELECT {JOB_COLUMNS} FROM deliveries JOIN jobs ON jobs.id = deliveries.job_id
-    WHERE deliveries.state = 'due' AND target = ? ORDER BY deliveries.job_id LIMIT {_AT_ONCE}"""
-_SETTLE_HOOKS = """
-    UPDATE deliveries SET state = ?, attempts = attempts + ?, receipt = ?, due_at = NULL
-    WHERE state = 'due' AND target = ?"""
-_DELIVERIES = "SELECT target, state, attempts, receipt FROM deliveries WHERE job_id = ? ORDER BY target"
-_NOTHING_DUE = "NOT EXISTS (SELECT 1 FROM deliveries WHERE job_id = jobs.id AND state = 'due')"
+_NOTHING_OWED = f"NOT EXISTS (SELECT 1 FROM deliveries WHERE job_id = jobs.id AND {OWED})"
 # The file of that name may be that of a later job, because the recording was retried and filed again.
 _NAME_IS_ITS_OWN = """NOT EXISTS (SELECT 1 FROM jobs AS later WHERE later.filed_as = jobs.filed_as
     AND later.ages_from >= ?) AND NOT EXISTS (SELECT 1 FROM jobs AS later
     WHERE later.filed_as = jobs.filed_as AND later.ages_from IS NULL)"""
 _KEPT = f"""
     {_SELECT} WHERE state = ? AND ages_from < ? AND ages_from IS NOT NULL AND {{kind}}_deleted_at IS NULL
-    AND filed_as IS NOT NULL AND {_NAME_IS_ITS_OWN} AND {_NOTHING_DUE} ORDER BY ages_from LIMIT ?"""
+    AND filed_as IS NOT NULL AND {_NAME_IS_ITS_OWN} AND {_NOTHING_OWED} ORDER BY ages_from LIMIT ?"""
 _OLD = f"""
-    {_SELECT} WHERE remembered_from < ? AND remembered_from IS NOT NULL AND {_NOTHING_DUE}
+    {_SELECT} WHERE remembered_from < ? AND remembered_from IS NOT NULL AND {_NOTHING_OWED}
     ORDER BY remembered_from LIMIT ?"""
 _OLD_SIGNATURES = f"SELECT sha256 FROM signatures WHERE at < ? ORDER BY at LIMIT {_AT_ONCE}"
 
@@ -120,48 +89,6 @@ class Finished:
         done = self._jobs(_SAME_IN_DONE, (job.sha256, path, job.id))
         under_way = (path, job.id, job.sha256, job.original_id, job.id)
         return [*done, *self._jobs(_SAME_UNDER_WAY, under_way)]
-
-    # ---- deliveries to the hook --------------------------------------------------------------------------
-
-    def hooks_due(self) -> list[Job]:
-        """Some of the jobs whose command has not run yet, the oldest first."""
-        return self._jobs(_HOOKS_DUE, (HOOK,))
-
-    def cancel_hooks(self, states: Collection[State]) -> None:
-        """From now on only jobs in `states` have a command."""
-        others = (
-            "NOT EXISTS (SELECT 1 FROM jobs WHERE jobs.id = deliveries.job_id "
-            f"AND state IN ({placeholders(states)}))"
-        )
-        self._settle_hooks(others, states, DeliveryState.CANCELLED)
-
-    def hook_ran(self, job: Job, receipt: Receipt | None) -> None:
-        """The command of `job` has run, whatever its exit status; None: there is no such command any more."""
-        self._settle_hooks("job_id = ?", (job.id,), DeliveryState.SENT, attempts=1, receipt=receipt)
-
-    def deliveries(self, job_id: str) -> list[JournaledDelivery]:
-        """What left, or has to leave, for other targets than the outbox."""
-        return [
-            JournaledDelivery(
-                target, DeliveryState(state), attempts, Receipt(**json.loads(receipt)) if receipt else None
-            )
-            for target, state, attempts, receipt in self._database.read(_DELIVERIES, (job_id,))
-        ]
-
-    def _settle_hooks(
-        self,
-        which: str,
-        values: Collection[Any],
-        state: DeliveryState,
-        *,
-        attempts: int = 0,
-        receipt: Receipt | None = None,
-    ) -> None:
-        statement = f"{_SETTLE_HOOKS} AND {which}"
-        written = json.dumps(dataclasses.asdict(receipt)) if receipt else None
-        self._database.write(
-            lambda connection: connection.execute(statement, (state, attempts, written, HOOK, *values))
-        )
 
     # ---- retention ---------------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ import sqlite3
 import threading
 import unicodedata
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 from functools import cache
 from pathlib import Path
@@ -26,6 +26,7 @@ from invox_watcher.invox import NoticeOutcome, WebhookNotice
 from invox_watcher.job import ACTIVE, TRANSITIONS, Job, State
 from invox_watcher.journal import contents, integrity, notices
 from invox_watcher.journal.database import Database
+from invox_watcher.journal.deliveries import Deliveries
 from invox_watcher.journal.finished import UNCONFIRMED_CLOCK, Finished
 from invox_watcher.journal.migrations import Copies, migrate, require_current
 from invox_watcher.journal.notices import StoredNotice
@@ -33,12 +34,10 @@ from invox_watcher.journal.sqlite import FILENAME, UncertainError, require_file
 from invox_watcher.journal.tables import (
     ENDED,
     FIELDS,
-    HOOK,
     JOB_COLUMNS,
     OPEN_FAILURE,
     SUSPECT,
     UNFINISHED,
-    DeliveryState,
     columns_of,
     encode_time,
     insertion,
@@ -69,7 +68,9 @@ _ONE_MORE_DONE = (
 )
 _ADD_HISTORY = "INSERT INTO history (job_id, at, state, detail) VALUES (?, ?, ?, ?)"
 _ADD_OUTPUT = "INSERT INTO outputs (job_id, folder, path, sha256) VALUES (?, ?, ?, ?)"
-_ADD_HOOK = "INSERT INTO deliveries (job_id, target, state, attempts, due_at) VALUES (?, ?, ?, 0, ?)"
+_ADD_DELIVERY = (
+    "INSERT INTO deliveries (job_id, target, state, attempts, queued_at) VALUES (?, ?, 'due', 0, ?)"
+)
 # What ended while nothing confirmed the clock has ended before this, which is confirmed.
 _SETTLE_AGES = f"""
     UPDATE jobs SET ages_from = CASE WHEN updated_at > ? THEN updated_at ELSE ? END,
@@ -101,14 +102,14 @@ class Journal:
         directory: Path,
         *,
         create: bool = True,
-        hooks_after: Collection[State] = (),
+        targets_of: Callable[[Job], Iterable[str]] = lambda _job: (),
         on_transition: TransitionListener | None = None,
         before_commit: Callable[[], None] = lambda: None,
     ) -> None:
         """Open the journal in `directory`; with `create`, make it if it is missing, convert it if it is old.
 
-        Without `create` it can only be read. For jobs that end in a state of `hooks_after` a delivery to the
-        hook is due; see `finished`. `before_commit` is called after `on_transition`, once for all that is
+        Without `create` it can only be read. `targets_of` names the targets that a job which has ended is
+        delivered to; see `deliveries`. `before_commit` is called after `on_transition`, once for all that is
         committed together.
 
         Raises:
@@ -116,13 +117,14 @@ class Journal:
             NotPermittedError: it exists, and may not be read.
         """
         self.path = directory / FILENAME
-        self._hooks_after = frozenset(hooks_after)
+        self._targets_of = targets_of
         self._on_transition = on_transition
         self._ratios: dict[str, deque[float]] = {}
         if not create:
             require_file(self.path)
         self._database = Database(self.path, create=create, before_commit=before_commit)
         self.finished = Finished(self._database)
+        self.deliveries = Deliveries(self._database)
         try:
             if create:
                 self._prepare()
@@ -238,8 +240,9 @@ class Journal:
             for path, sha256 in (outputs or {}).items():
                 values = (job.id, _OUTPUT_FOLDERS[to], os.fsencode(path), sha256)
                 connection.execute(_ADD_OUTPUT, values)
-            if to in self._hooks_after:
-                connection.execute(_ADD_HOOK, (job.id, HOOK, DeliveryState.DUE, encode_time(now)))
+            if to.is_final:
+                owed = [(job.id, target, encode_time(now)) for target in self._targets_of(moved)]
+                connection.executemany(_ADD_DELIVERY, owed)
             if to is State.DONE:
                 connection.execute(_ONE_MORE_DONE)
             elif to is State.VANISHED:

@@ -22,7 +22,7 @@ from invox_watcher.job import Job
 from invox_watcher.journal.sqlite import FILENAME, copy_durably
 from invox_watcher.journal.tables import INDICES, TABLES
 
-VERSION = 5
+VERSION = 6
 
 
 @dataclass(frozen=True)
@@ -260,4 +260,24 @@ def _to_5(connection: sqlite3.Connection) -> None:
         connection.execute(statement)
 
 
-_STEPS: dict[int, Callable[[sqlite3.Connection], None]] = {3: _to_3, 4: _to_4, 5: _to_5}
+_TO_6 = (
+    "DROP INDEX deliveries_due",
+    "ALTER TABLE deliveries RENAME COLUMN due_at TO queued_at",
+    "ALTER TABLE deliveries ADD COLUMN priority INTEGER DEFAULT 0 NOT NULL",
+    "ALTER TABLE deliveries ADD COLUMN fault TEXT",
+    "UPDATE deliveries SET target = CASE (SELECT state FROM jobs WHERE id = job_id) "
+    "WHEN 'done' THEN 'hooks.on_done' ELSE 'hooks.on_failed' END WHERE target = 'hook'",
+    "CREATE INDEX deliveries_owed ON deliveries (target, priority, attempts) "
+    "WHERE state IN ('due', 'uncertain')",
+    "CREATE INDEX deliveries_in_order ON deliveries (target) WHERE state IN ('due', 'uncertain')",
+    "CREATE INDEX deliveries_failed ON deliveries (target) WHERE state = 'failed'",
+)
+
+
+def _to_6(connection: sqlite3.Connection) -> None:
+    """Deliveries to several targets, each with its own faults; commands are two of them."""
+    for statement in _TO_6:
+        connection.execute(statement)
+
+
+_STEPS: dict[int, Callable[[sqlite3.Connection], None]] = {3: _to_3, 4: _to_4, 5: _to_5, 6: _to_6}

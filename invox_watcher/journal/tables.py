@@ -25,17 +25,18 @@ class DeliveryState(StrEnum):
     """Where a delivery stands."""
 
     DUE = "due"
+    UNCERTAIN = "uncertain"  # it was sent, and perhaps received; it is sent again
     SENT = "sent"
-    CANCELLED = "cancelled"  # the configuration does not want it any more
+    FAILED = "failed"  # for good
+    CANCELLED = "cancelled"  # an operator gave it up, or the configuration does not want it any more
 
 
-# The target that is the operator's command; see `delivery.hooks`.
-HOOK = "hook"
 # Conditions of the partial indices below; a query uses one only if it says the same, word by word.
 UNFINISHED = "state <> 'done'"
 GIVEN_UP = "state IN ('failing', 'failed', 'vanished')"
 ENDED = "state IN ('done', 'failed', 'vanished')"
 SUSPECT = "suspect <> '[]'"
+OWED = "state IN ('due', 'uncertain')"
 OPEN_FAILURE = "state = 'failed' AND successor_id IS NULL AND recording_deleted_at IS NULL"
 
 TABLES = (
@@ -61,9 +62,10 @@ TABLES = (
     # `folder` is outbox or failed, `path` is below it.
     "CREATE TABLE outputs (id INTEGER NOT NULL, job_id VARCHAR NOT NULL, folder VARCHAR NOT NULL, "
     "path BLOB NOT NULL, sha256 VARCHAR NOT NULL, PRIMARY KEY (id))",
-    # What leaves for other targets than the outbox: one row per job and target.
+    # What leaves for other targets than the outbox: one row per job and target; see `deliveries`.
     "CREATE TABLE deliveries (job_id VARCHAR NOT NULL, target VARCHAR NOT NULL, state VARCHAR NOT NULL, "
-    "attempts INTEGER NOT NULL, due_at VARCHAR, receipt TEXT, PRIMARY KEY (job_id, target))",
+    "attempts INTEGER NOT NULL, queued_at VARCHAR, receipt TEXT, priority INTEGER DEFAULT 0 NOT NULL, "
+    "fault TEXT, PRIMARY KEY (job_id, target))",
     "CREATE TABLE replies (job_id VARCHAR NOT NULL, reply TEXT NOT NULL, PRIMARY KEY (job_id))",
     # `covers_body`: whether its signature covers the payload.
     "CREATE TABLE notices (request_id TEXT NOT NULL, content_sha256 VARCHAR NOT NULL, payload TEXT NOT NULL, "
@@ -102,7 +104,9 @@ INDICES = (
     "CREATE INDEX ix_history_job_id ON history (job_id)",
     "CREATE INDEX ix_outputs_job_id ON outputs (job_id)",
     "CREATE INDEX ix_outputs_path ON outputs (path)",
-    "CREATE INDEX deliveries_due ON deliveries (target, job_id) WHERE state = 'due'",
+    f"CREATE INDEX deliveries_owed ON deliveries (target, priority, attempts) WHERE {OWED}",
+    f"CREATE INDEX deliveries_in_order ON deliveries (target) WHERE {OWED}",
+    "CREATE INDEX deliveries_failed ON deliveries (target) WHERE state = 'failed'",
 )
 
 
@@ -127,11 +131,11 @@ def _decode_failure(value: str) -> Failure:
     return Failure(**fields | {"stage": State(fields["stage"]), "reason": reason, "remedy": remedy})
 
 
-def _encode_fault(value: Fault) -> str:
+def encode_fault(value: Fault) -> str:
     return json.dumps(dataclasses.asdict(value.reason) | {"since": encode_time(value.since)})
 
 
-def _decode_fault(value: str) -> Fault:
+def decode_fault(value: str) -> Fault:
     fields = json.loads(value)
     since = datetime.fromisoformat(fields.pop("since"))
     return Fault(Reason(**fields), since)
@@ -163,7 +167,7 @@ _STORED: Mapping[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
     "state": (str, State), "path": _NAME, "filed_as": _NAME,
     "device": _BIG_NUMBER, "inode": _BIG_NUMBER, "mtime_ns": _BIG_NUMBER,
     "refusal": (_encode_failure, _decode_failure), "failure": (_encode_failure, _decode_failure),
-    "last_fault": (_encode_fault, _decode_fault),
+    "last_fault": (encode_fault, decode_fault),
     "payload": (_encode_payload, _decode_payload),
     "suspect": (_encode_suspicions, _decode_suspicions),
     **dict.fromkeys(("received_at", "uploaded_at", "completed_at", "updated_at", "polled_at"), _TIME),

@@ -60,7 +60,9 @@ class Counters:
         )
         self._webhooks = counter("webhooks_total", "Webhooks received, by the answer.", "answer")
         self._misses = counter("rescan_misses_total", "Files found by a rescan that the watch had missed.")
-        self._hooks = counter("hooks_total", "Commands run after a recording, by result.", "result")
+        self._sent = counter(
+            "deliveries_total", "Deliveries to targets that ended, by target and result.", "target", "result"
+        )
         self._kept = counter("retention_refused_total", "Deletions by retention that failed.")
         self._delivered = Gauge(
             "invox_watcher_last_delivery_timestamp_seconds",
@@ -93,10 +95,14 @@ class Counters:
             self._ended.labels(state)
         for reason in Doubt:
             self._suspect.labels(reason)
-        for result in ("ran", "failed"):
-            self._hooks.labels(result)
         for answer in get_args(WebhookAnswer):
             self._webhooks.labels(answer)
+
+    def begin_targets(self, names: Iterable[str]) -> None:
+        """Create the series of these targets."""
+        for name in names:
+            for result in ("sent", "failed"):
+                self._sent.labels(name, result)
 
     def record(self, event: Event, fields: Mapping[str, Any]) -> None:
         """Count one event; see docs/events.md for when each is logged and what its fields are."""
@@ -122,8 +128,10 @@ class Counters:
                 self._ended.labels(State.VANISHED).inc()
             case Event.API_CALLED:
                 self._calls.labels(fields["call"], fields["status"]).inc()
-            case Event.HOOK_RAN | Event.HOOK_FAILED:
-                self._hooks.labels("ran" if event is Event.HOOK_RAN else "failed").inc()
+            case Event.DELIVERY_SENT | Event.DELIVERY_FAILED:
+                self._sent.labels(
+                    fields["target"], "sent" if event is Event.DELIVERY_SENT else "failed"
+                ).inc()
             case Event.RETENTION_REFUSED:
                 self._kept.inc()
             case Event.WATCH_MISSED:

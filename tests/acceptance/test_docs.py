@@ -134,7 +134,7 @@ def test_hook_variables_and_audit_steps_are_explained(audit_page: str, tmp_path:
     clinic = Clinic(tmp_path / "clinic", api.base_url, hooks={"on_failed": [str(script)]})
     (clinic.inbox / "letter.wav").write_text("Dear Mrs Miller")
     with running(clinic):
-        wait_for("the hook ran", lambda: bool(clinic.events("hook_ran")))
+        wait_for("the hook ran", lambda: bool(clinic.events("delivery_sent")))
     explained = dict(re.findall(r"^\| `(INVOX_WATCHER_\w+)` \| `(\w+)` \|", audit_page, re.MULTILINE))
     assert set(explained.values()) == set(json.loads((tmp_path / "json").read_text()))
     environment = (tmp_path / "env").read_text()

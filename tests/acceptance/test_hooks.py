@@ -31,7 +31,7 @@ def test_a_hook_gets_every_field_of_its_job(tmp_path: Path, api: Sandbox) -> Non
     write_wav(clinic.inbox / "ward 3" / "smith.wav")
     (clinic.inbox / "letter.wav").write_text("Dear Mrs Miller")
     with running(clinic):
-        wait_for("both hooks ran", lambda: len(clinic.events("hook_ran")) == 2)
+        wait_for("both hooks ran", lambda: len(clinic.events("delivery_sent")) == 2)
     done = json.loads((tmp_path / "hook" / "job-done").read_text())
     assert done["recording"] == str(clinic.done / "ward 3" / "smith.wav")
     outputs = [str(clinic.outbox / "ward 3" / f"smith.{suffix}") for suffix in ("json", "srt")]
@@ -53,7 +53,7 @@ def test_a_hook_does_not_see_the_credentials(
     write_wav(clinic.inbox / "smith.wav")
     monkeypatch.setenv("INVOX_API_KEY", "sandbox-key")
     with running(clinic):
-        wait_for("the hook ran", lambda: bool(clinic.events("hook_ran")))
+        wait_for("the hook ran", lambda: bool(clinic.events("delivery_sent")))
     assert "sandbox-key" not in (tmp_path / "hook" / "env").read_text()
 
 
@@ -70,20 +70,19 @@ def test_the_output_is_kept_for_show_and_never_logged(tmp_path: Path, api: Sandb
     (clinic.inbox / "letter.wav").write_text("Dear Mrs Miller")
     with running(clinic):
         # A process that outlives the command delays nothing.
-        wait_for("both are said", lambda: len(clinic.events("hook_failed")) == 2)
+        wait_for("both are said", lambda: len(clinic.events("delivery_failed")) == 2)
     assert "tremens" not in clinic.log.read_text()
-    jobs = {event["reason"]: event["job"] for event in clinic.events("hook_failed")}
-    [kept] = json.loads(clinic.run("show", jobs["ended with status 3"], "--json").stdout)["deliveries"]
-    assert (kept["target"], kept["state"], kept["attempts"]) == ("hook", "sent", 1)
+    jobs = {event["target"]: event["job"] for event in clinic.events("delivery_failed")}
+    [kept] = json.loads(clinic.run("show", jobs["hooks.on_done"], "--json").stdout)["deliveries"]
+    assert (kept["target"], kept["state"], kept["attempts"]) == ("hooks.on_done", "failed", 1)
     receipt = kept["receipt"]
-    assert (receipt["status"], receipt["problem"]) == (3, "ended with status 3")
+    assert receipt["text"] == "ended with status 3"
     assert receipt["output"].startswith("[91820 bytes left out] ")
     assert len(receipt["output"]) < 9000
-    shown = clinic.run("show", jobs["ended with status 3"]).stdout
+    shown = clinic.run("show", jobs["hooks.on_done"]).stdout
     assert shown.endswith("  | tremens\n  | no \\x1b[31mink\n")
-    assert clinic.run("show", jobs["No such file or directory"]).stdout.endswith(
-        "No such file or directory\n"
-    )
+    missing = clinic.run("show", jobs["hooks.on_failed"]).stdout
+    assert "The command could not be started: No such file or directory." in missing
 
 
 def test_hooks_test_shows_what_a_command_gets_and_says(tmp_path: Path) -> None:
@@ -131,9 +130,9 @@ def test_a_hook_that_fails_is_logged_and_loses_nothing(tmp_path: Path, api: Sand
         clinic = Clinic(tmp_path / name / "clinic", api.base_url, hooks=hooks)
         write_wav(clinic.inbox / "smith.wav", pitch=300 + sum(name.encode()))
         with running(clinic):
-            wait_for("it is said", lambda clinic=clinic: bool(clinic.events("hook_failed")))  # type: ignore[misc]
-        [event] = clinic.events("hook_failed")
-        assert reason in event["reason"]
+            wait_for("it is said", lambda clinic=clinic: bool(clinic.events("delivery_failed")))  # type: ignore[misc]
+        [event] = clinic.events("delivery_failed")
+        assert reason in event["error"]
         assert "smith" not in clinic.log.read_text()
         assert clinic.files(clinic.done) == ["smith.wav"]
 
@@ -143,7 +142,7 @@ def test_children_of_a_hook_that_ignore_sigterm_are_killed(tmp_path: Path, api: 
     clinic = Clinic(tmp_path / "clinic", api.base_url, hooks={"on_done": command, "timeout_seconds": 0.5})
     write_wav(clinic.inbox / "smith.wav")
     with running(clinic):
-        wait_for("it is said", lambda: bool(clinic.events("hook_failed")))
+        wait_for("it is said", lambda: bool(clinic.events("delivery_failed")))
         time.sleep(2)  # longer than it would take
     assert (tmp_path / "hook" / "begun").exists()
     assert not (tmp_path / "hook" / "lived_on").exists()
@@ -160,13 +159,13 @@ def test_a_hook_that_may_not_be_killed_delays_nothing(tmp_path: Path, api: Sandb
     # Root without CAP_KILL: as a daemon's user whose hook has become another by sudo.
     daemon = clinic.start(["setpriv", "--bounding-set=-kill", *clinic.command("run")])
     try:
-        wait_for("it is said", lambda: bool(clinic.events("hook_failed")))
-        [event] = clinic.events("hook_failed")
-        assert "could not be killed after 0.5 seconds" in event["reason"]
+        wait_for("it is said", lambda: bool(clinic.events("delivery_failed")))
+        [event] = clinic.events("delivery_failed")
+        assert "could not be killed after 0.5 seconds" in event["error"]
         daemon.send_signal(signal.SIGHUP)
         wait_for("it is reloaded", lambda: bool(clinic.events("reloaded")))
         write_wav(clinic.inbox / "jones.wav", pitch=500)
-        wait_for("the next hook ran", lambda: bool(clinic.events("hook_ran")))
+        wait_for("the next hook ran", lambda: bool(clinic.events("delivery_sent")))
         left = int((tmp_path / "hook" / "pid").read_text())
         os.kill(left, signal.SIGKILL)
         wait_for("it is no zombie", lambda: not Path(f"/proc/{left}").exists())

@@ -94,7 +94,7 @@ def test_56_all_recordings_under_way_are_finished_after_an_update(
         wait_for("all are done", lambda: len(updated.files(updated.done)) == len(finished) + 1)
         wait_for("one has failed", lambda: "failing.wav" in updated.files(updated.failed))
         ran = tmp_path / "hook" / "ran"
-        wait_for("all hooks ran", lambda: len(updated.events("hook_ran")) == len(finished) + 1)
+        wait_for("all hooks ran", lambda: len(updated.events("delivery_sent")) == len(finished) + 1)
         assert dump(copy) == before
         [event] = updated.events("journal_migrated")
         assert (event["version"], event["copy"]) == (2, str(copy))

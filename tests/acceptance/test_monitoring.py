@@ -206,7 +206,8 @@ def test_commands_are_counted_by_outcome(tmp_path: Path, api: Sandbox) -> None:
 
     def counts() -> tuple[float, float]:
         now = scraped(clinic)
-        return now['hooks_total{result="ran"}'], now['hooks_total{result="failed"}']
+        sent = now['deliveries_total{result="sent",target="hooks.on_done"}']
+        return sent, now['deliveries_total{result="failed",target="hooks.on_failed"}']
 
     with running(clinic):
         assert counts() == (0, 0)
@@ -456,7 +457,7 @@ def test_the_page_has_the_values_of_labels(page: str) -> None:
         "invox_watcher_recordings_total": {"done", "failed", "vanished"},
         "invox_watcher_jobs": set(ACTIVE),
         "invox_watcher_webhooks_total": {"taken", "tested", "refused", "not_stored"},
-        "invox_watcher_hooks_total": {"ran", "failed"},
+        "invox_watcher_deliveries_total": {"sent", "failed"},
         "invox_watcher_inbox_recordings": {"settling", "unfinished", "held", "error"},
         "invox_watcher_watch_mode": {"native", "polling"},
         "invox_watcher_storage_free_bytes": {"inbox", "processing", "outbox", "done", "failed", "state"},

@@ -172,11 +172,11 @@ def test_70_a_skipped_copy_runs_no_command(tmp_path: Path, api: Sandbox) -> None
     clinic, source = mirrored(tmp_path, api, hooks={"on_done": [sys.executable, str(script)]})
     with running(clinic):
         by_copy(source, clinic.inbox)
-        wait_for("the commands ran", lambda: len(clinic.events("hook_ran")) == 3)
+        wait_for("the commands ran", lambda: len(clinic.events("delivery_sent")) == 3)
         by_copy(source, clinic.inbox)
         wait_for("they are skipped", lambda: len(clinic.events("duplicate_skipped")) == 3)
         write_wav(clinic.inbox / "last.wav", pitch=800)
-        wait_for("another has run", lambda: len(clinic.events("hook_ran")) == 4)
+        wait_for("another has run", lambda: len(clinic.events("delivery_sent")) == 4)
     assert (tmp_path / "ran").read_text() == "xxxx"
 
 

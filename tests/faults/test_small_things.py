@@ -160,8 +160,10 @@ def test_74_process_1_reaps_what_others_leave(container: tuple[Container, Clinic
     made, clinic = container
     write_wav(clinic.inbox / "smith.wav")
     write_wav(clinic.inbox / "seven.wav", pitch=500)
-    wait_for("both hooks ran", lambda: len(clinic.events("hook_ran", "hook_failed")) == 2, seconds=60)
-    assert [event["reason"] for event in clinic.events("hook_failed")] == ["ended with status 7"]
+    wait_for(
+        "both hooks ran", lambda: len(clinic.events("delivery_sent", "delivery_failed")) == 2, seconds=60
+    )
+    assert [event["reason"] for event in clinic.events("delivery_failed")] == ["ended with status 7"]
     time.sleep(0.5)
     assert made.zombies() == []
     assert made.end(signal.SIGTERM) == 0

@@ -21,6 +21,7 @@ from invox_watcher.job import TRANSITIONS, Failure, Fault, Job, Payload, State, 
 from invox_watcher.journal import Journal, NameReservedError, Receipt
 from invox_watcher.recording import FileIdentity
 
+FAULT = Fault(Reason("down", "It does not answer.", "Start it."), datetime(2026, 11, 23, tzinfo=UTC))
 BEGAN = datetime(2026, 11, 23, 18, 0, 0, 123456, tzinfo=UTC)
 SHA = "5" * 64
 DEADLINE = Failure(State.WAITING, Reason("deadline", "No result.", "Retry."), retry_can_help=False)
@@ -450,47 +451,73 @@ def test_outputs_of_a_move_that_is_undone_are_undone(tmp_path: Path) -> None:
 
 def deliveries(journal: Journal) -> list[tuple[Any, ...]]:
     with contextlib.closing(sqlite3.connect(journal.path)) as connection:
-        query = "SELECT job_id, target, state, attempts, due_at IS NULL, receipt FROM deliveries ORDER BY 1"
+        query = (
+            "SELECT job_id, target, state, attempts, queued_at IS NULL, receipt FROM deliveries ORDER BY 1"
+        )
         return connection.execute(query).fetchall()
 
 
-def test_a_hook_is_due_until_it_ran(tmp_path: Path) -> None:
-    journal = Journal(tmp_path, hooks_after={State.DONE})
+def after_done(job: Job) -> list[str]:
+    return ["mail"] if job.state is State.DONE else []
+
+
+def test_a_delivery_is_owed_until_it_was_sent(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, targets_of=after_done)
     job = done(journal, {})
     journal.move(uploaded(journal, "r-2"), State.VANISHED)
-    assert journal.finished.hooks_due() == [job]
-    assert deliveries(journal) == [(job.id, "hook", "due", 0, 0, None)]
+    owed = journal.deliveries.next("mail", ordered=False)
+    assert owed is not None
+    assert journal.deliveries.owed(limit=9) == journal.deliveries.of(job.id) == [owed]
+    assert deliveries(journal) == [(job.id, "mail", "due", 0, 0, None)]
     later = job.updated_at + timedelta(days=1)
     assert job.id not in [one.id for one in journal.finished.old(later)]
     assert journal.finished.kept("recording", State.DONE, later) == []
-    receipt = Receipt("2026-11-23T18:50:56.123Z", 3, "ended with status 3", "Words \udcff, ñ\n")
-    journal.finished.hook_ran(job, receipt)
-    assert journal.finished.hooks_due() == []
-    assert deliveries(journal)[0][:5] == (job.id, "hook", "sent", 1, 1)
-    assert [one.receipt for one in journal.finished.deliveries(job.id)] == [receipt]
+    receipt = Receipt("2026-11-23T18:50:56.123Z", "ended with status 0", "Words \udcff, ñ\n")
+    assert journal.deliveries.sent(owed, receipt)
+    assert not journal.deliveries.fail(owed, FAULT, None)  # that attempt has ended
+    assert journal.deliveries.next("mail", ordered=False) is None
+    assert deliveries(journal)[0][:5] == (job.id, "mail", "sent", 1, 0)
+    assert [one.receipt for one in journal.deliveries.of(job.id)] == [receipt]
     assert job.id in [one.id for one in journal.finished.old(later)]
     assert journal.finished.kept("recording", State.DONE, later) == [job]
     journal.finished.mark_deleted(job, "transcripts")
-    assert deliveries(journal) == [(job.id, "hook", "sent", 1, 1, None)]
+    assert deliveries(journal) == [(job.id, "mail", "sent", 1, 0, None)]
     journal.close()
 
 
-def test_hooks_of_states_without_a_command_are_cancelled(tmp_path: Path) -> None:
-    journal = Journal(tmp_path, hooks_after={State.DONE, State.VANISHED})
-    kept, sent = done(journal, {}), done(journal, {})
-    journal.move(uploaded(journal, "r-2"), State.VANISHED)
-    journal.finished.hook_ran(sent, None)
-    journal.finished.cancel_hooks({State.DONE})
-    assert journal.finished.hooks_due() == [kept]
-    journal.finished.cancel_hooks(())
-    assert sorted(row[2:5] for row in deliveries(journal)) == [
-        ("cancelled", 0, 1), ("cancelled", 0, 1), ("sent", 1, 1),
-    ]  # fmt: skip
+def test_what_the_configuration_no_longer_wants_is_given_up(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, targets_of=lambda _job: ["hooks.on_done", "hooks.on_failed", "mail"])
+    done(journal, {})
+    journal.deliveries.give_up_unless("hooks.", ["hooks.on_done"])
+    assert set(journal.deliveries.backlogs()) == {"hooks.on_done", "mail"}
+    journal.deliveries.give_up_unless("hooks.", [])
+    assert set(journal.deliveries.backlogs()) == {"mail"}
+    assert journal.deliveries.give_up("mail") == 1
+    assert journal.deliveries.backlogs() == {}
+    journal.close()
+
+
+def test_backlogs_count_what_is_owed_uncertain_and_failed(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, targets_of=after_done)
+    queue = journal.deliveries
+    jobs = [done(journal, {}) for _ in range(4)]
+    owed = [queue.of(job.id)[0] for job in jobs]
+    queue.postpone(owed[0], FAULT, uncertain=True)
+    queue.postpone(owed[1], FAULT, uncertain=False)
+    queue.fail(owed[2], FAULT, None)
+    backlog = queue.backlogs()["mail"]
+    assert (backlog.owed, backlog.uncertain, backlog.failed) == (3, 1, 1)
+    assert backlog.oldest_at == owed[0].queued_at
+    assert [one.fault for one in queue.failed(limit=9)] == [FAULT]
+    queue.send_again(jobs[2].id, "mail")
+    queue.send_again(jobs[2].id, "fhir")  # which it was not meant for
+    backlogs = queue.backlogs()
+    assert (backlogs["mail"].owed, backlogs["mail"].failed, backlogs["fhir"].owed) == (4, 0, 1)
     journal.close()
 
 
 def test_nothing_is_left_of_a_job_that_is_forgotten(tmp_path: Path) -> None:
-    journal = Journal(tmp_path, hooks_after={State.DONE})
+    journal = Journal(tmp_path, targets_of=after_done)
     moved = journal.move(uploaded(journal), State.TRANSCRIBED, reply={"text": "words"})
     job = journal.move(journal.move(moved, State.DELIVERED, outputs={"a.json": "1"}), State.DONE)
     journal.finished.forget([job])

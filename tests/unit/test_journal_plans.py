@@ -15,7 +15,7 @@ import pytest
 
 from invox_watcher.errors import Reason
 from invox_watcher.invox import WebhookNotice
-from invox_watcher.job import ACTIVE, Failure, Job, State, new_job_id
+from invox_watcher.job import ACTIVE, Failure, Fault, Job, State, new_job_id
 from invox_watcher.journal import Journal
 from invox_watcher.recording import FileIdentity
 
@@ -65,13 +65,18 @@ def ask_everything(journal: Journal, done: Job, active: Job) -> None:
     journal.follow_again(active)
     (
         finished.outputs(done.id),
-        finished.deliveries(done.id),
         finished.writer_of("a.json"),
         finished.recent(NOW),
     )
     finished.has_its_name(done)
     finished.same_recordings(replace(active, sha256="a" * 8))
-    finished.hooks_due(), finished.cancel_hooks({State.DONE}), finished.hook_ran(done, None)
+    queue = journal.deliveries
+    queue.next("mail", ordered=True), queue.backlogs(), queue.owed(limit=5), queue.failed(limit=5)
+    queue.of(done.id), queue.send_again(done.id, "mail")
+    owed = queue.next("mail", ordered=False)
+    assert owed is not None
+    queue.postpone(owed, Fault(Reason("down", "", ""), NOW), uncertain=True), queue.give_up("mail")
+    queue.give_up_unless("hooks.", ["hooks.on_done"])
     for state in (State.DONE, State.FAILED):
         finished.kept("recording", state, LATER)
     finished.kept("transcripts", State.DONE, LATER)
@@ -97,7 +102,7 @@ def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         finish(journal, "first")
     connect = sqlite3.connect
     monkeypatch.setattr(sqlite3, "connect", partial(connect, factory=Recorded))
-    with closing(Journal(tmp_path, hooks_after={State.DONE})) as journal:
+    with closing(Journal(tmp_path, targets_of=lambda _job: ["mail"])) as journal:
         fail(journal, "letter")
         done = finish(journal, "a")
         waiting = Job(new_job_id(), State.CLAIMED, "a", FileIdentity(1, 2, 3, 4), received_at=NOW)
@@ -124,7 +129,7 @@ def test_no_question_reads_all_finished_jobs(asked: list[str], tmp_path: Path) -
             nothing = [None] * statement.count("?")
             rows = connection.execute(f"EXPLAIN QUERY PLAN {statement}", nothing).fetchall()
             plan = [row[3] for row in rows]
-            partial = r"SCAN \w+ USING (COVERING )?INDEX (jobs_unfinished|jobs_in_doubt|deliveries_due)"
+            partial = r"SCAN \w+ USING (COVERING )?INDEX (jobs_unfinished|jobs_in_doubt|deliveries_\w+)"
             wrong = [line for line in plan if line.startswith("SCAN") and not re.match(partial, line)]
             if wrong and not any(re.search(bounded, statement) for bounded in _BOUNDED):
                 scans.append(f"{statement}\n    {plan}")

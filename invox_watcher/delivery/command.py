@@ -1,6 +1,7 @@
-"""The operator's own commands, run after a recording is filed, one at a time, without delaying it.
+"""The operator's own commands, run after a recording is filed: a kind of target.
 
-What is due is in the journal, so a command that was interrupted by a kill or a stop is run again.
+A command that was interrupted by a kill or a stop is run again. One that fails is not, unless an operator
+asks for it.
 """
 
 from __future__ import annotations
@@ -12,14 +13,13 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from invox_watcher.errors import JournalError
-from invox_watcher.events import Event, log
+from invox_watcher.errors import TargetRefusedError
 from invox_watcher.job import Job, State
-from invox_watcher.journal import Finished, Receipt
+from invox_watcher.journal import Receipt
 from invox_watcher.times import rfc3339, utc_now
 
 # Not the daemon's whole environment, which may contain the credentials.
@@ -32,72 +32,63 @@ _OUTPUT_SECONDS = 1.0  # for what an ended command left in its pipe
 
 
 @dataclass(frozen=True)
-class Commands:
-    """What to run, as a program and its arguments; None for nothing."""
+class CommandResult:
+    """How a command ended."""
 
-    on_done: Sequence[str] | None
-    on_failed: Sequence[str] | None  # also for recordings that vanished
-    timeout_seconds: float
+    problem: str  # what went wrong; "" if nothing did
+    output: str  # the end of what it printed
 
     @property
-    def states(self) -> frozenset[State]:
-        """The states whose jobs have a command."""
-        after = {State.DONE: self.on_done, State.FAILED: self.on_failed, State.VANISHED: self.on_failed}
-        return frozenset(state for state, command in after.items() if command)
-
-    def after(self, state: State) -> Sequence[str]:
-        """The command for a job that ended in `state`, one of `states`."""
-        command = self.on_done if state is State.DONE else self.on_failed
-        assert command is not None  # noqa: S101 - the journal marks only jobs in `states`
-        return command
+    def receipt(self) -> Receipt:
+        """What the journal keeps of it."""
+        return Receipt(rfc3339(utc_now()), self.problem or "ended with status 0", self.output)
 
 
-class Hooks:
-    """Runs the commands that are due until it is stopped; `run` is the body of a thread."""
+class CommandFailedError(TargetRefusedError):
+    """The command ran, and did not succeed."""
+
+    code = "command_failed"
+    hint = (
+        "`invox-watcher show ID` has what it printed. `invox-watcher retry ID --target NAME` runs it again."
+    )
+
+    def __init__(self, result: CommandResult) -> None:
+        super().__init__(f"The command {result.problem}.")
+        self.receipt = result.receipt
+
+
+class Command:
+    """One command of the operator's, run after recordings that ended in some state."""
 
     def __init__(
-        self, commands: Commands, finished: Finished, folders: Mapping[State, Path], outbox: Path
+        self,
+        command: Sequence[str],
+        timeout_seconds: float,
+        *,
+        folders: Mapping[State, Path],
+        transcripts: Callable[[Job], Sequence[Path]],
     ) -> None:
-        """`folders`: where the recordings of each final state are filed."""
-        self._commands = commands
-        self._finished = finished
+        """`folders`: where recordings are filed, by their final state; `transcripts`: the files of a job."""
+        self._command = command
+        self._timeout_seconds = timeout_seconds
         self._folders = folders
-        self._outbox = outbox
-        self._ran: dict[str, Receipt | None] = {}  # not yet recorded, as the journal could not be written
+        self._transcripts = transcripts
 
-    def run(self, stop: threading.Event) -> None:
-        """Run every command that is due, and poll the journal for more, until `stop` is set."""
-        while not stop.is_set():
-            with contextlib.suppress(JournalError):  # the journal's own check reports it
-                for job in self._finished.hooks_due():
-                    if job.id in self._ran or self._has_run(job, stop):
-                        self._finished.hook_ran(job, self._ran[job.id])
-                        del self._ran[job.id]
-            stop.wait(_POLL_SECONDS)
+    def run(self, job: Job, stop: threading.Event) -> Receipt | None:
+        """Run it after `job`; None if `stop` was set before it ended.
 
-    def _has_run(self, job: Job, stop: threading.Event) -> bool:
-        """Run the command of `job`; False if the daemon stopped before the command exited."""
-        if job.state not in self._commands.states:  # the configuration has changed since
-            self._ran[job.id] = None
-            return True
-        command = self._commands.after(job.state)
+        Raises:
+            CommandFailedError: it could not be started, or did not succeed.
+        """
         folder = self._folders.get(job.state)
         recording = folder / (job.filed_as or job.path) if folder else None
-        facts = facts_of(job, recording, self._transcripts(job))
-        receipt = run_command(command, facts, self._commands.timeout_seconds, stop)
-        if receipt is None:
-            return False
-        self._ran[job.id] = receipt
-        if receipt.problem:
-            log.error(Event.HOOK_FAILED, job=job.id, command=command[0], reason=receipt.problem)
-        else:
-            log.info(Event.HOOK_RAN, job=job.id, command=command[0])
-        return True
-
-    def _transcripts(self, job: Job) -> list[Path]:
-        if job.state is not State.DONE:
-            return []
-        return [self._outbox / path for path in self._finished.outputs(job.id)]
+        facts = facts_of(job, recording, self._transcripts(job) if job.state is State.DONE else ())
+        result = run_command(self._command, facts, self._timeout_seconds, stop)
+        if result is None:
+            return None
+        if result.problem:
+            raise CommandFailedError(result)
+        return result.receipt
 
 
 def facts_of(job: Job, recording: Path | None, transcripts: Sequence[Path]) -> dict[str, object]:
@@ -120,7 +111,7 @@ def facts_of(job: Job, recording: Path | None, transcripts: Sequence[Path]) -> d
 
 def run_command(
     command: Sequence[str], facts: Mapping[str, object], timeout_seconds: float, stop: threading.Event
-) -> Receipt | None:
+) -> CommandResult | None:
     """Run a command and wait for its exit; None if `stop` was set before."""
     try:
         with os.fdopen(os.memfd_create("facts"), "w+b") as stdin:
@@ -136,12 +127,12 @@ def run_command(
             )
     except (OSError, ValueError) as error:  # ValueError: what this locale can't put into an environment
         problem = getattr(error, "strerror", None) or type(error).__name__
-        return Receipt(rfc3339(utc_now()), None, problem, "")
+        return CommandResult(f"could not be started: {problem}", "")
     output = _Output(process)
     problem = _problem(process, timeout_seconds, stop)
     if problem is None:
         return None
-    return Receipt(rfc3339(utc_now()), process.returncode, problem, output.text())
+    return CommandResult(problem, output.text())
 
 
 def _problem(process: subprocess.Popen[bytes], timeout_seconds: float, stop: threading.Event) -> str | None:
@@ -158,7 +149,7 @@ def _problem(process: subprocess.Popen[bytes], timeout_seconds: float, stop: thr
             return None
         if left <= 0:
             how = "killed" if _end(process) else "could not be killed"
-            return f"{how} after {timeout_seconds:g} seconds (hooks.timeout_seconds)"
+            return f"{how} after {timeout_seconds:g} seconds (timeout_seconds)"
 
 
 class _Output:

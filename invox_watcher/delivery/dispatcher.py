@@ -1,0 +1,222 @@
+"""Sends what is owed to one target, at that target's own pace.
+
+A target that does not take deliveries is tried again with growing delays, and holds up no other; what it is
+owed stays in the journal. Deliveries arrive at least once: after a kill, or if no answer came, one is sent
+again, with the same key.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from invox_watcher.backoff import Backoff, Breaker
+from invox_watcher.errors import (
+    DeliveryUncertainError,
+    InvoxError,
+    JournalError,
+    Reason,
+    TargetRefusedError,
+    TargetUnavailableError,
+)
+from invox_watcher.events import Event, log
+from invox_watcher.job import Fault, Job
+from invox_watcher.journal import Journal, QueuedDelivery, Receipt
+from invox_watcher.logs import where
+from invox_watcher.times import seconds_since, utc_now
+
+_POLL_SECONDS = 1.0
+# What was never attempted may be tried although another delivery has failed; not more often than this.
+_FRESH_SECONDS = 15.0
+_REMINDER_SECONDS = 3600.0
+
+Send = Callable[[Job, threading.Event], Receipt | None]
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How hard a target is tried."""
+
+    backoff: Backoff
+    deadline: timedelta  # what is owed for longer, and was tried since, fails
+    ordered: bool = False  # nothing overtakes what was done before it
+    min_interval_seconds: float = 0.0  # from the start of one delivery to that of the next
+
+
+@dataclass(frozen=True)
+class TargetHealth:
+    """Whether a target takes deliveries."""
+
+    unavailable: Reason | None = None
+    since: datetime | None = None
+    failed_attempts: int = 0  # since then
+
+
+class Dispatcher:
+    """The deliveries to one target; `run` is the body of a thread."""
+
+    def __init__(
+        self,
+        name: str,
+        send: Send,
+        journal: Journal,
+        pace: Pace,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`send` delivers a job and returns the receipt, or None if the event was set before.
+
+        It raises a TargetError for what the target did not take, and any other InvoxError for what can't be
+        sent at all. `clock` gives seconds, of which only differences have a meaning.
+        """
+        self.name = name
+        self._send = send
+        self._journal = journal
+        self._pace = pace
+        self._clock = clock
+        self._breaker = Breaker(pace.backoff, threshold=1)
+        self._health = TargetHealth()
+        self._woken = threading.Event()
+        self._unrecorded: Callable[[], bool] | None = None  # because the journal could not be written
+        self._not_before = 0.0
+        self._reminded_at = 0.0
+
+    @property
+    def health(self) -> TargetHealth:
+        """Whether the target takes deliveries, by the last attempt. From any thread."""
+        return self._health
+
+    def wake(self) -> None:
+        """There may be something new. From any thread."""
+        self._woken.set()
+
+    def run(self, stop: threading.Event) -> None:
+        """Deliver until `stop` is set."""
+        while not stop.is_set():
+            wait_seconds = _POLL_SECONDS
+            with contextlib.suppress(JournalError):  # the journal's own check reports it
+                wait_seconds = self.step(stop)
+            if wait_seconds:
+                self._woken.wait(min(wait_seconds, _POLL_SECONDS))
+                self._woken.clear()
+
+    def step(self, stop: threading.Event) -> float:
+        """Attempt one delivery, if one may be attempted now; return how many seconds to wait before the next.
+
+        Raises JournalError.
+        """
+        if self._unrecorded is not None:
+            self._unrecorded()
+            self._unrecorded = None
+        delivery = self._journal.deliveries.next(self.name, ordered=self._pace.ordered)
+        if delivery is None:
+            return _POLL_SECONDS
+        now = self._clock()
+        wait_seconds = self._not_before - now
+        if wait_seconds <= 0 and not self._is_fresh(delivery, now):
+            wait_seconds = self._breaker.admit(now)
+        if wait_seconds > 0:
+            return wait_seconds
+        self._not_before = now + self._pace.min_interval_seconds
+        self._attempt(delivery, stop)
+        return 0.0
+
+    def _is_fresh(self, delivery: QueuedDelivery, now: float) -> bool:
+        """Whether it may tell if the target is unavailable, or another delivery alone was not taken."""
+        last = self._not_before - self._pace.min_interval_seconds
+        return self._breaker.is_open and not delivery.attempts and now - last >= _FRESH_SECONDS
+
+    def _attempt(self, delivery: QueuedDelivery, stop: threading.Event) -> None:
+        deliveries = self._journal.deliveries
+        try:
+            receipt = self._send(self._job_of(delivery), stop)
+        except JournalError:
+            raise
+        except (TargetUnavailableError, DeliveryUncertainError) as error:
+            self._postpone(delivery, error)
+        except InvoxError as error:
+            self._fail(delivery, error, getattr(error, "receipt", None))
+        except Exception as error:  # noqa: BLE001 - a defect in one kind of target must stop nothing else
+            log.error(Event.INTERNAL_ERROR, target=self.name, error=where(error))
+            self._postpone(delivery, TargetUnavailableError("The delivery crashed.", code="internal_error"))
+        else:
+            if receipt is None:  # the daemon stops
+                return
+            self._available()
+            self._record(lambda: deliveries.sent(delivery, receipt))
+            log.info(
+                Event.DELIVERY_SENT, job=delivery.job_id, target=self.name, attempts=delivery.attempts + 1
+            )
+
+    def _job_of(self, delivery: QueuedDelivery) -> Job:
+        job = self._journal.get(delivery.job_id)
+        if job is None:
+            raise TargetRefusedError(
+                "The journal has no such recording any more.",
+                code="forgotten",
+                hint="Its entry was deleted while this was owed.",
+            )
+        return job
+
+    def _postpone(
+        self, delivery: QueuedDelivery, error: TargetUnavailableError | DeliveryUncertainError
+    ) -> None:
+        """The target is tried again later, with this delivery or another."""
+        after = error.retry_after_seconds if isinstance(error, TargetUnavailableError) else None
+        self._breaker.fault(self._clock(), retry_after_seconds=after)
+        since = self._unavailable(error)
+        queued_at = delivery.queued_at or utc_now()
+        if delivery.attempts and seconds_since(queued_at) > self._pace.deadline.total_seconds():
+            self._give_up(delivery, Fault(error.reason, since), None)
+            return
+        uncertain = isinstance(error, DeliveryUncertainError)
+        fault = Fault(error.reason, since)
+        self._record(lambda: self._journal.deliveries.postpone(delivery, fault, uncertain=uncertain))
+
+    def _fail(self, delivery: QueuedDelivery, error: InvoxError, receipt: Receipt | None) -> None:
+        """This delivery is not to be had by the target, which takes others."""
+        self._available()
+        self._give_up(delivery, Fault(error.reason, utc_now()), receipt)
+
+    def _give_up(self, delivery: QueuedDelivery, fault: Fault, receipt: Receipt | None) -> None:
+        self._record(lambda: self._journal.deliveries.fail(delivery, fault, receipt))
+        log.error(
+            Event.DELIVERY_FAILED, job=delivery.job_id, target=self.name, attempts=delivery.attempts + 1,
+            code=fault.reason.code, error=fault.reason.message, hint=fault.reason.hint,
+        )  # fmt: skip
+
+    def _record(self, write: Callable[[], bool]) -> None:
+        """Write the outcome; if the journal can't be written, before anything else is sent."""
+        self._unrecorded = write
+        write()
+        self._unrecorded = None
+
+    # ---- health ------------------------------------------------------------------------------------------
+
+    def _available(self) -> None:
+        was, self._health = self._health, TargetHealth()
+        self._breaker.success(self._clock())
+        if was.since is not None:
+            seconds = round(seconds_since(was.since), 1)
+            log.info(
+                Event.TARGET_AVAILABLE, target=self.name, seconds=seconds, failed_attempts=was.failed_attempts
+            )
+
+    def _unavailable(self, error: InvoxError) -> datetime:
+        """Note and log it, and once an hour again; return since when."""
+        was, reason, now = self._health, error.reason, self._clock()
+        since = was.since or utc_now()
+        self._health = TargetHealth(reason, since, was.failed_attempts + 1)
+        is_known = was.unavailable is not None and was.unavailable.code == reason.code
+        if not is_known or now - self._reminded_at >= _REMINDER_SECONDS:
+            self._reminded_at = now
+            log.warning(
+                Event.TARGET_UNAVAILABLE, target=self.name, code=reason.code, error=reason.message,
+                hint=reason.hint, failed_attempts=self._health.failed_attempts,
+                seconds=round(seconds_since(since), 1),
+            )  # fmt: skip
+        return since

@@ -1,0 +1,243 @@
+"""Deliveries to one target: order, faults, uncertain outcomes, and a journal that can't be written."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from invox_watcher.backoff import Backoff
+from invox_watcher.delivery import Dispatcher, Pace
+from invox_watcher.errors import (
+    DeliveryUncertainError,
+    JournalError,
+    TargetRefusedError,
+    TargetUnavailableError,
+)
+from invox_watcher.job import Job, State, new_job_id
+from invox_watcher.journal import DeliveryState, Journal, Receipt
+from invox_watcher.recording import FileIdentity
+from tests.kit.captured_log import LogStream
+
+NOW = datetime.now(UTC)
+DOWN = TargetUnavailableError("The server does not answer.", code="down", hint="Start it.")
+CUT = DeliveryUncertainError("The line was cut.", code="cut")
+NO = TargetRefusedError("No such patient.", code="no_patient", hint="Correct the number.")
+PACE = Pace(Backoff(2, 8), timedelta(days=1))
+
+
+class Ward:
+    """A journal, a target that answers as told, and a clock that moves only when told."""
+
+    def __init__(self, directory: Path) -> None:
+        self.journal = Journal(directory, targets_of=lambda _job: ["mail"])
+        self.now = 1000.0
+        self.answers: dict[str, list[Exception]] = {}  # by recording; then it is taken
+        self.fault: Exception | None = None  # of all
+        self.sent: list[str] = []
+        self.stop = threading.Event()
+        self.dispatcher = self.dispatch()
+
+    def dispatch(self, pace: Pace = PACE) -> Dispatcher:
+        """The dispatcher of a process that has just started."""
+        self.dispatcher = Dispatcher("mail", self.send, self.journal, pace, clock=lambda: self.now)
+        return self.dispatcher
+
+    def send(self, job: Job, stop: threading.Event) -> Receipt | None:
+        self.sent.append(job.path)
+        if self.fault:
+            raise self.fault
+        if self.answers.get(job.path):
+            raise self.answers[job.path].pop(0)
+        return None if stop.is_set() else Receipt("2026-11-23T18:50:56.123Z", "250 Ok")
+
+    def record(self, *paths: str) -> None:
+        """Recordings that are done."""
+        for path in paths:
+            job = Job(new_job_id(), State.CLAIMED, path, FileIdentity(1, 2, 3, 4), received_at=NOW)
+            self.journal.add(job)
+            job = self.journal.identify(job, path * 8, follow=False)
+            job = self.journal.move(job, State.TRANSCRIBED, reserve=path, filed_as=path, reply={})
+            job = self.journal.move(job, State.DELIVERED, reserve=path, outputs={})
+            self.journal.move(job, State.DONE, filed_as=path)
+
+    def work(self, seconds: float = 0.0) -> None:
+        """Let that much time pass, and do what can be done meanwhile."""
+        until = self.now + seconds
+        while True:
+            idle = self.journal.deliveries.next("mail", ordered=False) is None
+            wait = self.dispatcher.step(self.stop)
+            if idle or (wait and self.now >= until):
+                return
+            self.now = min(self.now + wait, max(until, self.now))
+
+    @property
+    def states(self) -> list[tuple[str, str, int]]:
+        """Path, state and attempts of each delivery."""
+        jobs = {job.id: job.path for job in self.journal.jobs()}
+        found = [one for job in jobs for one in self.journal.deliveries.of(job)]
+        return sorted((jobs[one.job_id], str(one.state), one.attempts) for one in found)
+
+
+@pytest.fixture
+def ward(tmp_path: Path) -> Iterator[Ward]:
+    ward = Ward(tmp_path)
+    yield ward
+    ward.journal.close()
+
+
+def events(log: LogStream) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in log.getvalue().splitlines()]
+    return [line for line in lines if line["event"].startswith(("delivery_", "target_"))]
+
+
+def test_all_are_sent_once_in_their_order(ward: Ward) -> None:
+    ward.record("a", "b", "c")
+    ward.work(100)
+    assert ward.sent == ["a", "b", "c"]
+    assert ward.states == [(path, "sent", 1) for path in "abc"]
+    [one] = ward.journal.deliveries.of(ward.journal.jobs()[0].id)
+    assert one.receipt == Receipt("2026-11-23T18:50:56.123Z", "250 Ok")
+
+
+def test_an_outage_costs_few_attempts_and_loses_nothing(ward: Ward, own_log: LogStream) -> None:
+    ward.record(*"abcde")
+    ward.fault = DOWN
+    ward.work(3600)
+    assert 3600 / 8 <= len(ward.sent) <= 3600 / 4 + 3  # the longest delay is 8 s, with jitter from 4
+    assert {state for _path, state, _attempts in ward.states} == {"due"}
+    health = ward.dispatcher.health
+    assert (health.unavailable, health.failed_attempts) == (DOWN.reason, len(ward.sent))
+    ward.fault, ward.sent = None, []
+    ward.work(60)
+    assert sorted(ward.sent) == list("abcde")
+    assert ward.dispatcher.health.unavailable is None
+    # Not at every attempt: when it begins, and when it ends.
+    assert [line["event"] for line in events(own_log)[:2]] == ["target_unavailable", "target_available"]
+
+
+def test_after_an_outage_the_rate_grows_step_by_step(ward: Ward) -> None:
+    ward.record(*(f"r{number:03}" for number in range(40)))
+    ward.fault = DOWN
+    ward.work(60)
+    ward.fault, ward.sent, began = None, [], ward.now
+    ward.work(8)
+    first = len(ward.sent)
+    assert 1 <= first <= 40
+    ward.work(60)
+    assert len(ward.sent) == 40
+    assert ward.now - began > 2
+
+
+def test_one_bad_delivery_holds_up_no_other(ward: Ward) -> None:
+    ward.answers["a"] = [DOWN] * 50
+    ward.record("a", "b", "c")
+    ward.work(30)
+    assert [row[:2] for row in ward.states] == [("a", "due"), ("b", "sent"), ("c", "sent")]
+
+
+def test_a_new_one_is_tried_while_another_one_is_not_taken(ward: Ward) -> None:
+    pace = Pace(Backoff(1000, 1000), timedelta(days=9))
+    ward.dispatch(pace)
+    ward.answers["a"] = [DOWN] * 50
+    ward.record("a")
+    ward.work(1)
+    ward.record("b")
+    ward.work(16)
+    assert ("b", "sent", 1) in ward.states
+
+
+def test_in_order_nothing_overtakes(ward: Ward) -> None:
+    ward.dispatch(Pace(Backoff(2, 8), timedelta(days=1), ordered=True))
+    ward.answers["a"] = [DOWN] * 3
+    ward.record("a", "b")
+    ward.work(100)
+    assert ward.sent == ["a", "a", "a", "a", "b"]
+
+
+def test_a_refused_one_fails_and_the_next_is_sent(ward: Ward, own_log: LogStream) -> None:
+    ward.answers["a"] = [NO]
+    ward.record("a", "b")
+    ward.work(100)
+    assert ward.states == [("a", "failed", 1), ("b", "sent", 1)]
+    [failed] = [line for line in events(own_log) if line["event"] == "delivery_failed"]
+    assert (failed["code"], failed["hint"]) == ("no_patient", "Correct the number.")
+    assert ward.dispatcher.health.unavailable is None
+
+
+def test_what_is_uncertain_is_shown_so_until_it_is_confirmed(ward: Ward) -> None:
+    ward.answers["a"] = [CUT, DOWN]
+    ward.record("a")
+    ward.dispatcher.step(ward.stop)
+    assert ward.states == [("a", "uncertain", 1)]
+    ward.now += 100
+    ward.dispatcher.step(ward.stop)
+    assert ward.states == [("a", "uncertain", 2)]  # the second attempt says nothing about the first
+    assert ward.journal.deliveries.backlogs()["mail"].uncertain == 1
+    ward.work(100)
+    assert ward.states == [("a", "sent", 3)]
+
+
+def test_after_the_deadline_it_fails_and_can_be_sent_again(ward: Ward) -> None:
+    ward.dispatch(Pace(Backoff(2, 8), timedelta(seconds=-1)))
+    ward.fault = DOWN
+    ward.record("a")
+    ward.work(100)
+    assert ward.states == [("a", "failed", 2)]  # not before it was tried twice
+    ward.fault = None
+    ward.journal.deliveries.send_again(ward.journal.jobs()[0].id, "mail")
+    ward.work(100)
+    assert ward.states == [("a", "sent", 1)]
+
+
+def test_what_was_sent_is_not_sent_again_for_the_journal(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
+    ward.record("a")
+    deliveries, write = ward.journal.deliveries, ward.journal.deliveries.sent
+
+    def refuse(*_arguments: object) -> bool:
+        raise JournalError("full")
+
+    monkeypatch.setattr(deliveries, "sent", refuse)
+    for _ in range(3):
+        with pytest.raises(JournalError):
+            ward.dispatcher.step(ward.stop)
+    monkeypatch.setattr(deliveries, "sent", write)
+    ward.work(10)
+    assert ward.sent == ["a"]
+    assert ward.states == [("a", "sent", 1)]
+
+
+def test_a_defect_in_a_target_stops_nothing(ward: Ward, own_log: LogStream) -> None:
+    ward.answers["a"] = [ZeroDivisionError("Words.")]
+    ward.record("a")
+    ward.work(100)
+    assert ward.states == [("a", "sent", 2)]
+    assert "Words." not in own_log.getvalue()
+    assert "ZeroDivisionError" in own_log.getvalue()
+
+
+def test_a_stop_leaves_it_due(ward: Ward) -> None:
+    ward.record("a")
+    ward.stop.set()
+    ward.dispatcher.step(ward.stop)
+    assert ward.states == [("a", "due", 0)]
+
+
+def test_a_target_that_is_given_up_is_owed_nothing(ward: Ward) -> None:
+    ward.record("a", "b")
+    assert ward.journal.deliveries.give_up("mail") == 2
+    ward.work(100)
+    assert ward.sent == []
+    assert {state for _path, state, _attempts in ward.states} == {DeliveryState.CANCELLED}
+
+
+def test_a_limited_target_gets_no_more_than_that(ward: Ward) -> None:
+    ward.dispatch(Pace(Backoff(2, 8), timedelta(days=1), min_interval_seconds=6.0))
+    ward.record(*"abcdefghij")
+    ward.work(30)
+    assert len(ward.sent) == 6  # at 0, 6, … 30
