@@ -15,14 +15,18 @@
     ├── RecordingChangingError  a process is still writing to the claimed recording
     ├── RecordingError          this recording can't be transcribed as it is → failed/
     │   └── RecordingVanishedError  its file no longer exists
-    └── ApiError                the vendor's API
-        ├── ApiUnavailableError     network, 408, 425, 429, 5xx, an unusable reply: try later
-        ├── ApiRefusedError         401 with a fresh token, 403, TLS, 407: the operator must act
-        ├── ApiRejectedError        the API rejected this request as invalid (400, 413, …)
-        ├── RequestUnknownError     404: the API does not know this request id
-        ├── UploadUrlRefusedError   storage refused the presigned URL: expired or not accepted
-        ├── UploadUncertainError    all bytes were sent but no response arrived
-        └── TranscriptionFailedError  the API tried and reported ERROR
+    ├── ApiError                the vendor's API
+    │   ├── ApiUnavailableError     network, 408, 425, 429, 5xx, an unusable reply: try later
+    │   ├── ApiRefusedError         401 with a fresh token, 403, TLS, 407: the operator must act
+    │   ├── ApiRejectedError        the API rejected this request as invalid (400, 413, …)
+    │   ├── RequestUnknownError     404: the API does not know this request id
+    │   ├── UploadUrlRefusedError   storage refused the presigned URL: expired or not accepted
+    │   ├── UploadUncertainError    all bytes were sent but no response arrived
+    │   └── TranscriptionFailedError  the API tried and reported ERROR
+    └── TargetError             a target that transcripts are delivered to
+        ├── TargetUnavailableError  network, TLS, login, a temporary refusal: not caused by this delivery
+        ├── TargetRefusedError      the target never takes this delivery as it is
+        └── DeliveryUncertainError  all bytes were sent but no answer arrived
 
 No message contains a token, a presigned URL, a secret or a word of a transcript: messages are written at the
 raise site, never copied from a library's exception.
@@ -285,3 +289,45 @@ class TranscriptionFailedError(ApiError):
     code = "transcription_failed"
     retry_can_help = True
     exit_status = ExitStatus.SOME_FAILED
+
+
+class TargetError(InvoxError):
+    """A delivery to a target failed."""
+
+    code = "target"
+    retry_can_help = True
+    exit_status = ExitStatus.UNAVAILABLE
+
+
+class TargetUnavailableError(TargetError):
+    """Not caused by this delivery: all others wait too, for `retry_after_seconds` if the target said so.
+
+    Also what the operator has to fix: a certificate, a login, a host key.
+    """
+
+    code = "target_unavailable"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str | None = None,
+        hint: str | None = None,
+        retry_after_seconds: float | None = None,
+    ) -> None:
+        super().__init__(message, code=code, hint=hint)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class TargetRefusedError(TargetError):
+    """The target takes other deliveries, but never this one as it is."""
+
+    code = "target_refused"
+    exit_status = ExitStatus.SOME_FAILED
+
+
+class DeliveryUncertainError(TargetError):
+    """All bytes were sent, but no answer arrived: it is sent again, with the same key."""
+
+    code = "delivery_uncertain"
+    hint = "It is sent again with the same key, by which the target can tell that it is a repeat."
