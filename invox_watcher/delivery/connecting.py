@@ -19,7 +19,7 @@ _CERTIFICATE = "Is it from an authority of your own? Set ca_bundle. Check this m
 class Guard:
     """Ends a delivery that takes longer than its deadline, or that is aborted, by its socket.
 
-    A timeout for each read alone would let a peer go on forever that sends one byte now and then.
+    A timeout for each read alone would never end a peer that sends one byte now and then.
     """
 
     def __init__(self, seconds: float) -> None:

@@ -58,7 +58,7 @@ class Fhir:
         return attributes_of(self._patient, self._code, self._author, self._encounter)
 
     def send(self, shipment: Shipment) -> str:
-        body = json.dumps(self._resource(shipment), ensure_ascii=False).encode()
+        body = json.dumps(self.resource(shipment), ensure_ascii=False).encode()
         condition = f"identifier={quote(f'{_URI}|{identifier_of(shipment.key)}', safe=':')}"
         headers = {
             "Content-Type": _JSON,
@@ -88,7 +88,8 @@ class Fhir:
             return {}
         return {"Authorization": f"Bearer {secret_in(self._options.token_file, 'token_file')}"}
 
-    def _resource(self, shipment: Shipment) -> dict[str, Any]:
+    def resource(self, shipment: Shipment) -> dict[str, Any]:
+        """The DocumentReference, the same for equal shipments. Raises TargetRefusedError."""
         values = shipment.fields
         recorded = rfc3339(shipment.recorded_at or shipment.received_at)
         resource: dict[str, Any] = {

@@ -92,7 +92,7 @@ class Hl7:
 
     def send(self, shipment: Shipment) -> str:
         control_id = control_id_of(shipment.key)
-        message = self._message(shipment, control_id)
+        message = self.message(shipment)
         with self._guard.over_delivery(), self._closing_on_failure():
             sock = self._connected()
             sock.sendall(_START + message + _END)
@@ -104,7 +104,7 @@ class Hl7:
                 raise DeliveryUncertainError(
                     f"The whole message was sent to {self._where}, which did not answer."
                 )
-            code = _accepted(reply, control_id, self._where)
+            code = accepted(reply, control_id, self._where)
         return f"{code} {control_id}"
 
     def probe(self) -> None:
@@ -121,8 +121,12 @@ class Hl7:
             self._sock.close()
             self._sock = None
 
-    def _message(self, shipment: Shipment, control_id: str) -> bytes:
-        """The segments; patterns may contain delimiters (`{id}^^^CLINIC`), which values can't bring in."""
+    def message(self, shipment: Shipment) -> bytes:
+        """The segments, the same for equal shipments. Raises TargetRefusedError.
+
+        Patterns may contain delimiters (`{id}^^^CLINIC`), which values can't bring in.
+        """
+        control_id = control_id_of(shipment.key)
         values, options = shipment.fields, self._options
         kind = filled(self._type, values, escaped)
         patient = filled(self._patient, values, escaped)
@@ -228,7 +232,7 @@ def _read_block(sock: socket.socket) -> bytes | None:
     return received.partition(_START)[2].partition(_END)[0]
 
 
-def _accepted(reply: bytes, control_id: str, where: str) -> str:
+def accepted(reply: bytes, control_id: str, where: str) -> str:
     """The code of a positive acknowledgement: AA, or CA of receivers that use the enhanced mode.
 
     By 2.9.2 AR can mean a fault of the receiver's own, and AE one of the content; where the receiver gives a
@@ -260,6 +264,6 @@ def _error_code(segments: list[list[str]]) -> str:
     for segment in segments:
         if segment[0] == "ERR":
             since_2_5 = segment[3].split("^")[0] if len(segment) > 3 else ""
-            before = re.search(r"\^\^\^(\d{3})", segment[1]) if len(segment) > 1 else None
+            before = re.match(r"(?:[^^]*\^){3}(\d{3})", segment[1]) if len(segment) > 1 else None
             return since_2_5 or (before[1] if before else "")
     return ""

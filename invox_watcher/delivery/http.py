@@ -51,7 +51,7 @@ class Webhook:
         return attributes_of(*self._fields.values())
 
     def send(self, shipment: Shipment) -> str:
-        body = self._body(shipment)
+        body = self.body(shipment)
         now = int(time.time())
         headers = {
             "Content-Type": "application/json",
@@ -72,8 +72,8 @@ class Webhook:
     def close(self) -> None:
         self._poster.close()
 
-    def _body(self, shipment: Shipment) -> bytes:
-        """Type, time and data, as the specification recommends; the same at every attempt."""
+    def body(self, shipment: Shipment) -> bytes:
+        """Type, time and data, as the specification recommends; the same for equal shipments."""
         data: dict[str, object] = {
             "job_id": shipment.job_id,
             "received_at": rfc3339(shipment.received_at),

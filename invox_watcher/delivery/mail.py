@@ -80,19 +80,19 @@ class Mail:
         return attributes_of(*self._to, self._subject, self._body) - {"text"}
 
     def send(self, shipment: Shipment) -> str:
-        recipients = [_address(filled(pattern, shipment.fields)) for pattern in self._to]
-        message = self._message(shipment, recipients)
+        message = self.message(shipment)
         content = message.as_bytes(policy=_POLICY)
+        recipients = self._recipients(shipment)
         with self._guard.over_delivery():
             code = self._deliver(recipients, content)
         return f"{message['Message-ID']} {code}"
 
     def probe(self) -> None:
         with self._guard.over_delivery(), self._talking() as smtp:
-            _check("sender", *smtp.mail(self._sender))
+            check_reply("sender", *smtp.mail(self._sender))
             for pattern in self._to:
                 if not pattern.fields:
-                    _check("recipient", *smtp.rcpt(_address(pattern.text)))
+                    check_reply("recipient", *smtp.rcpt(address_of(pattern.text)))
             smtp.rset()
         self.close()
 
@@ -105,11 +105,12 @@ class Mail:
                 self._smtp.quit()
             self._drop()
 
-    def _message(self, shipment: Shipment, recipients: list[str]) -> EmailMessage:
+    def message(self, shipment: Shipment) -> EmailMessage:
+        """What is sent, the same for equal shipments. Raises TargetRefusedError."""
         digest = hashlib.sha256(shipment.key.encode()).hexdigest()
         message = EmailMessage(_POLICY)
         message["From"] = Address(one_line(self._display_name), addr_spec=self._sender)
-        message["To"] = [Address(addr_spec=address) for address in recipients]
+        message["To"] = [Address(addr_spec=address) for address in self._recipients(shipment)]
         message["Subject"] = filled(self._subject, shipment.fields, one_line)
         message["Date"] = format_datetime(shipment.completed_at)
         message["Message-ID"] = f"<{digest[:40]}@{self._sender.rpartition('@')[2]}>"
@@ -129,15 +130,18 @@ class Mail:
             message.set_boundary(f"=_{digest[:40]}")
         return message
 
+    def _recipients(self, shipment: Shipment) -> list[str]:
+        return [address_of(filled(pattern, shipment.fields)) for pattern in self._to]
+
     def _deliver(self, recipients: list[str], content: bytes) -> int:
         """Returns the code of the server's last reply."""
         with self._talking() as smtp:
             size = [f"SIZE={len(content)}"] if smtp.has_extn("size") else []
-            _check("sender", *smtp.mail(self._sender, size))
+            check_reply("sender", *smtp.mail(self._sender, size))
             for recipient in recipients:
-                _check("recipient", *smtp.rcpt(recipient))
+                check_reply("recipient", *smtp.rcpt(recipient))
             smtp.putcmd("DATA")
-            _check("message", *smtp.getreply())
+            check_reply("message", *smtp.getreply())
             smtp.send(re.sub(rb"(?m)^\.", b"..", content) + b".\r\n")
             try:
                 code, reply = smtp.getreply()
@@ -145,7 +149,7 @@ class Mail:
                 raise DeliveryUncertainError(
                     f"The whole message was sent to {self._where}, which did not answer."
                 ) from None
-            _check("message", code, reply)
+            check_reply("message", code, reply)
             return code
 
     @contextlib.contextmanager
@@ -212,7 +216,7 @@ class Mail:
         return unreachable(self._where, error)
 
 
-def _address(text: str) -> str:
+def address_of(text: str) -> str:
     """The address, if it is one and nothing else."""
     if _ADDRESS.fullmatch(text) and ".." not in text:
         return text
@@ -223,7 +227,7 @@ def _address(text: str) -> str:
     )
 
 
-def _check(what: Literal["sender", "recipient", "message"], code: int, reply: bytes) -> None:
+def check_reply(what: Literal["sender", "recipient", "message"], code: int, reply: bytes) -> None:
     """Raise what a reply to a step of the delivery means, unless it is positive (RFC 5321 §4.2.1)."""
     if 200 <= code < 400:
         return

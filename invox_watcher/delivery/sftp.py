@@ -28,6 +28,7 @@ from invox_watcher.heartbeat import beat
 from invox_watcher.patterns import Pattern
 
 _PART = ".part"
+_EXTENSION = re.compile(r"\.[A-Za-z0-9]{1,12}\Z")
 _NAME_BYTES = 255
 _LINE_BYTES = 2000  # sftp reads at most 2047 bytes of a line, and takes the rest for another command
 _FEWEST_FILES = 4
@@ -35,7 +36,7 @@ _FILE_MODE = 0o660  # asked of the server, whose umask applies
 _EXIT_SECONDS = 2.0
 _CONNECTION_LOST = 255
 _PASSED_ON = ("PATH", "HOME", "USER", "LANG")
-# What ssh and the server say of a failure, by a part of it, in lower case; the first that fits counts.
+# What ssh and the server report on failure, by a part of it, in lower case; the first that fits counts.
 _FAULTS = (
     ("host key verification failed", "host_key", "has a host key that is not in known_hosts",
      "Ask its administrator whether the key was changed. `ssh-keyscan -p PORT HOST` shows the current one."),
@@ -85,7 +86,7 @@ class Sftp:
         return attributes_of(self._folder, self._filename)
 
     def send(self, shipment: Shipment) -> str:
-        folders, paths = self._places(shipment)
+        folders, paths = self.places(shipment)
         contents = [document.content for document in shipment.documents]
         make = [f"-mkdir {quoted(folder)}" for folder in folders]
         renames = [f"rename {quoted(path + _PART)} {quoted(path)}" for path in paths]
@@ -137,8 +138,8 @@ class Sftp:
             self._session.close()
             self._session = None
 
-    def _places(self, shipment: Shipment) -> tuple[list[str], list[str]]:
-        """The folders to make, and the path of each document."""
+    def places(self, shipment: Shipment) -> tuple[list[str], list[str]]:
+        """The folders to make, and the path of each document. Raises TargetRefusedError."""
         values = shipment.fields
         existing = _existing(self._options.folder)
         folder = filled(self._folder, values, _component).rstrip("/") or "/"
@@ -362,7 +363,8 @@ def _component(value: str) -> str:
 
 def _named(stem: str, document: Document) -> str:
     """The name of a document's file: the stem, shortened if need be, and the document's own extension."""
-    extension = os.path.splitext(one_line(document.name).rpartition("/")[2])[1]
+    found = _EXTENSION.search(document.name)
+    extension = found[0] if found else ""
     return _shortened(stem, _NAME_BYTES - len((extension + _PART).encode())) + extension
 
 
