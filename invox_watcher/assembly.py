@@ -16,8 +16,34 @@ from typing import BinaryIO
 
 from invox_watcher.backoff import Backoff
 from invox_watcher.config import Config
+from invox_watcher.config.targets import (
+    FhirSection,
+    Hl7Section,
+    MailSection,
+    SftpSection,
+    TargetSection,
+)
 from invox_watcher.coverage import Decode, Listener
+<<<<<<< HEAD
 from invox_watcher.delivery import Command, Dispatcher, Pace
+=======
+from invox_watcher.delivery import (
+    Commands,
+    Fhir,
+    FhirOptions,
+    Hl7,
+    Hl7Options,
+    Hooks,
+    HttpOptions,
+    Mail,
+    MailOptions,
+    Sftp,
+    SftpOptions,
+    Target,
+    Webhook,
+    WebhookOptions,
+)
+>>>>>>> s4-kinds
 from invox_watcher.errors import FolderError
 from invox_watcher.files import (
     LOCK_FILE,
@@ -439,6 +465,37 @@ def single_of(
         stop=stop,
         on_request=on_request,
     )
+
+
+# ---- targets -----------------------------------------------------------------------------------------------
+
+
+def targets_of(config: Config) -> dict[str, Target]:
+    """The configured targets by name; nothing is connected yet."""
+    return {name: target_of(section) for name, section in config.targets.items()}
+
+
+def target_of(section: TargetSection) -> Target:
+    """The target that one section of `targets` describes."""
+    options = {key: getattr(section, key) for key in type(section).model_fields if key != "kind"}
+    match section:
+        case MailSection():
+            return Mail(MailOptions(**options))
+        case SftpSection():
+            del options["replace"]  # a rule for the file's name, which the schema checks
+            return Sftp(SftpOptions(**options))
+        case Hl7Section():
+            return Hl7(Hl7Options(**options))
+    http = HttpOptions(
+        url=section.url,
+        ca_bundle=section.ca_bundle,
+        proxy=section.proxy,
+        timeout_seconds=section.timeout_seconds,
+    )
+    rest = {key: value for key, value in options.items() if not hasattr(http, key)}
+    if isinstance(section, FhirSection):
+        return Fhir(http, FhirOptions(**rest))
+    return Webhook(http, WebhookOptions(**rest))
 
 
 # ---- what is finished --------------------------------------------------------------------------------------

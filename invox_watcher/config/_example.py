@@ -10,6 +10,8 @@ import yaml
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from invox_watcher.config.targets import SECTIONS
+
 _HEAD = """\
 # Configuration of invox-watcher: every key, with its default. An omitted key has the value shown here.
 # `invox-watcher check` reports what is wrong with a configuration.
@@ -23,7 +25,8 @@ def render(model: type[BaseModel]) -> str:
     """The example file of a model whose fields are sections; valid as it is once its variables are set."""
     parts = [_HEAD]
     for section, field in model.model_fields.items():
-        parts.append("\n".join(_section(section, field, indent="")) + "\n")
+        render_field = _targets if section == "targets" else _section
+        parts.append("\n".join(render_field(section, field, indent="")) + "\n")
     return "\n".join(parts)
 
 
@@ -32,6 +35,21 @@ def _section(name: str, field: FieldInfo, *, indent: str) -> list[str]:
     for key, entry in field.annotation.model_fields.items():  # type: ignore[union-attr]
         lines += _entry(entry.alias or key, entry, indent=f"{indent}  ")
     return lines
+
+
+def _targets(name: str, field: FieldInfo, *, indent: str) -> list[str]:
+    """No target, with every key of each kind in a comment."""
+    lines = [*_comment(field.description or "", indent=indent), f"{indent}{name}: {{}}"]
+    for kind, section in SECTIONS.items():
+        keys = [line for key, entry in section.model_fields.items() for line in _key(key, entry, kind)]
+        lines += [f"{indent}#   my-{kind}:", *(f"{indent}#     {line}" for line in keys)]
+    return lines
+
+
+def _key(key: str, field: FieldInfo, kind: str) -> list[str]:
+    if key == "kind":
+        return [*_comment(field.description or "", indent=""), f"kind: {kind}"]
+    return _entry(field.alias or key, field, indent="")
 
 
 def _entry(key: str, field: FieldInfo, *, indent: str) -> list[str]:

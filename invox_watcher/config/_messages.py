@@ -13,6 +13,9 @@ from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
 from invox_watcher.config._document import KeyPath
+from invox_watcher.config.targets import SECTIONS
+
+_KIND = 2  # where it stands in the path of an error in a target: targets, its name, its kind
 
 _WRONG_TYPE = {
     "bool_type": "must be true or false, without quotes",
@@ -31,9 +34,16 @@ _WRONG_TYPE = {
 
 def explained(error: ErrorDetails, model: type[BaseModel]) -> tuple[KeyPath, str]:
     """The key of one pydantic error of `model`, and the message for it."""
+    path, message = _explained(error, model)
+    return _in_file(path), message
+
+
+def _explained(error: ErrorDetails, model: type[BaseModel]) -> tuple[KeyPath, str]:
     path = tuple(part for part in error["loc"] if part != "[key]")
     context = error.get("ctx", {})
     kind, given = error["type"], error["input"]
+    if kind.startswith("union_tag"):
+        return path, f"must have a kind: one of {', '.join(SECTIONS)}"
     if kind == "extra_forbidden":
         return path, _unknown_key(path, model)
     if kind == "missing":
@@ -54,7 +64,7 @@ def _unknown_key(path: KeyPath, model: type[BaseModel]) -> str:
     siblings = _fields(tuple(parents), model)
     close = get_close_matches(str(key), siblings, n=1)
     elsewhere = [f"{name}.{key}" for name in model.model_fields if key in _fields((name,), model)]
-    guesses = [".".join([*map(str, parents), *close])] if close else elsewhere[:1]
+    guesses = [".".join([*map(str, _in_file(tuple(parents))), *close])] if close else elsewhere[:1]
     return "is not a known key" + "".join(f": did you mean {guess}?" for guess in guesses)
 
 
@@ -65,6 +75,9 @@ def _for_example(path: KeyPath, model: type[BaseModel]) -> str:
 
 def _fields(path: KeyPath, model: type[BaseModel]) -> Mapping[str, Any]:
     """The fields of a section of the model; empty if there is no such section."""
+    if path[:1] == ("targets",):
+        kind = path[_KIND] if len(path) > _KIND else ""
+        path, model = path[_KIND + 1 :], SECTIONS.get(str(kind), BaseModel)
     for part in path:
         field = model.model_fields.get(str(part))
         section = field.annotation if field is not None else None
@@ -72,6 +85,11 @@ def _fields(path: KeyPath, model: type[BaseModel]) -> Mapping[str, Any]:
             return {}
         model = section
     return {field.alias or name: field for name, field in model.model_fields.items()}
+
+
+def _in_file(path: KeyPath) -> KeyPath:
+    """Without the kind of a target, which pydantic puts after its name: the file has no such key."""
+    return (*path[:_KIND], *path[_KIND + 1 :]) if path[:1] == ("targets",) else path
 
 
 def _is_bool(value: object) -> bool:

@@ -36,6 +36,7 @@ from invox_watcher.config._types import (
     UrlPath,
     ordered,
 )
+from invox_watcher.config.targets import Targets
 from invox_watcher.logs import Level
 from invox_watcher.outputs import OutputFormat
 
@@ -527,5 +528,11 @@ class Config(Section):
     )
     hooks: HooksSection = Field(
         default_factory=HooksSection, description="Your own commands, run after a recording."
+    )
+    targets: Targets = Field(
+        {},
+        description="Where transcripts go besides the outbox, each target under a name of its own. {job_id}, "
+        "{name}, {folder}, {date} and attributes of a recording are filled in where an example shows braces, "
+        "and in subject, body and to. See docs/delivery.md.",
     )
     logging: LoggingSection = Field(default_factory=LoggingSection, description="Logs go to standard error.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+<<<<<<< HEAD
 from invox_watcher.delivery.command import Command, CommandResult, facts_of, run_command
 from invox_watcher.delivery.dispatcher import Dispatcher, Pace, Send, TargetHealth
 
@@ -14,4 +15,33 @@ __all__ = [
     "TargetHealth",
     "facts_of",
     "run_command",
+=======
+from invox_watcher.delivery.fhir import Fhir, FhirOptions
+from invox_watcher.delivery.hl7 import Hl7, Hl7Options
+from invox_watcher.delivery.hooks import Commands, Hooks
+from invox_watcher.delivery.http import Webhook, WebhookOptions
+from invox_watcher.delivery.mail import Mail, MailOptions
+from invox_watcher.delivery.posting import HttpOptions
+from invox_watcher.delivery.sftp import Sftp, SftpOptions
+from invox_watcher.delivery.target import GIVEN_FIELDS, Document, Shipment, Target
+
+__all__ = [
+    "GIVEN_FIELDS",
+    "Commands",
+    "Document",
+    "Fhir",
+    "FhirOptions",
+    "Hl7",
+    "Hl7Options",
+    "Hooks",
+    "HttpOptions",
+    "Mail",
+    "MailOptions",
+    "Sftp",
+    "SftpOptions",
+    "Shipment",
+    "Target",
+    "Webhook",
+    "WebhookOptions",
+>>>>>>> s4-kinds
 ]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import http.client
+import io
 import json
 import os
 import re
@@ -194,6 +195,24 @@ class HttpClient:
                     failure = _uncertain(f"{answered}, but may have taken it.")
                 else:
                     return reply
+        raise failure
+
+    def deliver(
+        self, url: str, *, headers: Mapping[str, str], body: bytes, deadline_seconds: float
+    ) -> HttpReply:
+        """POST `body` once, and return the reply, whatever its status, except 3xx and 407; a 2xx has no body.
+
+        For requests that a receiver can recognise as a repeat, but that are not repeated here: beyond what
+        `upload` raises of connections, an answer is left to the caller. UploadUncertainError: all bytes went
+        out, and no answer came.
+        """
+        reader = _BoundedReader(io.BytesIO(body), len(body), deadline_seconds, None)
+        exchange = Exchange(url, deadline_seconds, deadline_seconds, most_idle_seconds=_MOST_IDLE_SECONDS)
+        with self._watchdog.over(exchange):
+            try:
+                return self._perform(self._kept, _Plan(exchange, "POST", url, headers, reader))
+            except InvoxError as error:
+                failure = _upload_failure(error, exchange.where, handed_over=reader.handed_over)
         raise failure
 
     def reach(self, url: str, *, deadline_seconds: float) -> None:

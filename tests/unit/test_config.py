@@ -102,6 +102,8 @@ class TestWhatIsAccepted:
     def test_every_key_is_described_in_example_and_schema(self) -> None:
         schema, example = json_schema(), example_yaml()
         for section, field in Config.model_fields.items():
+            if section == "targets":  # tests/unit/test_config_targets.py
+                continue
             definition = schema["$defs"][type_name(field.annotation)]
             assert f"\n{section}:\n" in example
             for name, entry in field.annotation.model_fields.items():
