@@ -23,7 +23,8 @@ def render(model: type[BaseModel]) -> str:
     """The example file of a model whose fields are sections; valid as it is once its variables are set."""
     parts = [_HEAD]
     for section, field in model.model_fields.items():
-        parts.append("\n".join(_section(section, field, indent="")) + "\n")
+        render_field = _list if get_origin(field.annotation) is tuple else _section
+        parts.append("\n".join(render_field(section, field, indent="")) + "\n")
     return "\n".join(parts)
 
 
@@ -32,6 +33,17 @@ def _section(name: str, field: FieldInfo, *, indent: str) -> list[str]:
     for key, entry in field.annotation.model_fields.items():  # type: ignore[union-attr]
         lines += _entry(entry.alias or key, entry, indent=f"{indent}  ")
     return lines
+
+
+def _list(name: str, field: FieldInfo, *, indent: str) -> list[str]:
+    """A list of sections: empty, with every key of one section in a comment."""
+    keys = [f"{indent}# The keys of each:"]
+    for key, entry in get_args(field.annotation)[0].model_fields.items():
+        keys += [f"{indent}#   {line}" for line in _entry(entry.alias or key, entry, indent="")]
+    block = yaml.safe_dump(field.examples[0] if field.examples else [], sort_keys=False)
+    example = [f"{indent}#   {line}" for line in block.splitlines()]
+    head = _comment(field.description or "", indent=indent)
+    return [*head, *keys, f"{indent}# Example:", *example, f"{indent}{name}: []"]
 
 
 def _entry(key: str, field: FieldInfo, *, indent: str) -> list[str]:

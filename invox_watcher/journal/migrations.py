@@ -22,7 +22,7 @@ from invox_watcher.job import Job
 from invox_watcher.journal.sqlite import FILENAME, copy_durably
 from invox_watcher.journal.tables import INDICES, TABLES
 
-VERSION = 4
+VERSION = 5
 
 
 @dataclass(frozen=True)
@@ -243,4 +243,18 @@ def _to_4(connection: sqlite3.Connection) -> None:
         )
 
 
-_STEPS: dict[int, Callable[[sqlite3.Connection], None]] = {3: _to_3, 4: _to_4}
+_PLANS = (
+    "ALTER TABLE jobs ADD COLUMN plan TEXT",
+    "ALTER TABLE jobs ADD COLUMN reservation TEXT",
+    "CREATE TABLE spending (day VARCHAR NOT NULL, profile VARCHAR NOT NULL, seconds FLOAT NOT NULL, "
+    "PRIMARY KEY (day, profile))",
+)
+
+
+def _add_plans(connection: sqlite3.Connection) -> None:
+    """What a recording's profile says, and audio minutes per day."""
+    for statement in _PLANS:
+        connection.execute(statement)
+
+
+_STEPS: dict[int, Callable[[sqlite3.Connection], None]] = {3: _to_3, 4: _to_4, 5: _add_plans}
