@@ -24,26 +24,23 @@ from invox_watcher.config.targets import (
     TargetSection,
 )
 from invox_watcher.coverage import Decode, Listener
-<<<<<<< HEAD
-from invox_watcher.delivery import Command, Dispatcher, Pace
-=======
 from invox_watcher.delivery import (
-    Commands,
+    Command,
+    Dispatcher,
     Fhir,
     FhirOptions,
     Hl7,
     Hl7Options,
-    Hooks,
     HttpOptions,
     Mail,
     MailOptions,
+    Pace,
     Sftp,
     SftpOptions,
     Target,
     Webhook,
     WebhookOptions,
 )
->>>>>>> s4-kinds
 from invox_watcher.errors import FolderError
 from invox_watcher.files import (
     LOCK_FILE,
@@ -66,14 +63,19 @@ from invox_watcher.invox import ApiCall, ApiOptions, Credentials, InvoxApi, Rece
 from invox_watcher.job import Job, State
 from invox_watcher.journal import AuditLog, Journal
 from invox_watcher.net import HttpClient
+from invox_watcher.plan import DEFAULT, Plan
+from invox_watcher.priority import Priority
 from invox_watcher.processing import (
     Clock,
+    Conditions,
     Engine,
     Intake,
     JournalMonitor,
     Pipeline,
     PollingPolicy,
     ProcessingOptions,
+    Profile,
+    Profiles,
     Rechecks,
     Single,
 )
@@ -136,7 +138,8 @@ def assemble(
         journal_monitor = JournalMonitor(journal, min(_JOURNAL_CHECK_SECONDS, patience_seconds / 4))
         client = client_of(config)
         opened.callback(client.close)
-        inbox = inbox_of(config, folders, occupancy)
+        profiles = profiles_of(config)
+        inbox = inbox_of(config, folders, occupancy, profiles)
         rechecks = Rechecks(folders, journal.finished, audit, waits_of(config))
         api = api_of(config, client)
         pipeline = pipeline_of(config, folders, journal, api, stop=stop, clock=clock, on_filed=rechecks.add)
@@ -154,6 +157,7 @@ def assemble(
                 pipeline,
                 engine,
                 inbox,
+                profiles=profiles,
                 gates=[folder_monitor],
                 journal=journal_monitor,
                 contested=folder_monitor.is_contested,
@@ -290,7 +294,7 @@ def waits_of(config: Config) -> Waits:
     return Waits(watch.grace_seconds, watch.settle_seconds, watch.unproven_seconds, watch.patience_seconds)
 
 
-def inbox_of(config: Config, folders: Folders, occupancy: Occupancy) -> Inbox:
+def inbox_of(config: Config, folders: Folders, occupancy: Occupancy, profiles: Profiles) -> Inbox:
     """The watched inbox that the configuration describes."""
     directory = config.state.directory
     return Inbox(
@@ -298,6 +302,8 @@ def inbox_of(config: Config, folders: Folders, occupancy: Occupancy) -> Inbox:
         **config.watch.model_dump(),
         max_size_bytes=config.intake.max_size_mib << 20,
         accepted_mime_types=config.api.mime_types,
+        with_attributes=bool(profiles),
+        priority_of=profiles.priority_of if profiles.differ_in_priority else None,
         user_of=occupancy.user_of,
         notes=Notes(partial(read_unfinished, directory), partial(write_unfinished, directory)),
     )
@@ -395,6 +401,31 @@ def pipeline_of(
         listener=Listener(folders.processing, _as_wav(decoder_of(config))),
         on_filed=on_filed,
     )
+
+
+def profiles_of(config: Config) -> Profiles:
+    """The profiles, each with the plan for its recordings: what it leaves open is as for all."""
+    outputs = config.outputs
+    profiles = []
+    for section in config.profiles:
+        conditions, sets = Conditions(**section.match.model_dump()), section.settings
+        plan = Plan(
+            profile=section.name,
+            formats=outputs.formats if sets.formats is None else sets.formats,
+            speaker_names=outputs.speaker_names if sets.speaker_names is None else sets.speaker_names,
+            attributes=sets.attributes,
+            priority=Priority[sets.priority.upper()],
+            template=None if sets.template is None else str(sets.template),
+            targets=sets.targets,
+            presign_fields=sets.presign_fields,
+        )
+        profiles.append(Profile(conditions, plan))
+    return Profiles(profiles, Plan(DEFAULT, outputs.formats, outputs.speaker_names))
+
+
+def target_names_of(_config: Config) -> frozenset[str]:
+    """The targets that a profile may name: what receives transcripts besides the outbox."""
+    return frozenset()
 
 
 def _as_wav(decoder: Decoder) -> Decode | None:

@@ -20,7 +20,10 @@ from datetime import UTC, datetime
 from enum import StrEnum
 
 from invox_watcher.errors import Reason
+from invox_watcher.plan import Plan
+from invox_watcher.priority import Priority
 from invox_watcher.recording import FileIdentity, Remedy
+from invox_watcher.spending import Reservation
 from invox_watcher.suspicion import Suspicion
 
 
@@ -142,6 +145,8 @@ class Job:
     mime_type: str | None = None  # in the API's words
     duration_seconds: float | None = None
     refusal: Failure | None = None  # why the intake knows that it can't be transcribed as it is
+    plan: Plan | None = None  # None: as the configuration says for all
+    reservation: Reservation | None = None  # of the daily minutes, by its upload
     predecessor_id: str | None = None  # the failed job that this one is a retry of
     successor_id: str | None = None  # of a failed job: the one that is its retry
     payload: Payload | None = None  # what is uploaded instead of the recording
@@ -176,6 +181,11 @@ class Job:
             return self.payload
         assert self.sha256 is not None and self.mime_type is not None  # noqa: S101, PT018 - see above
         return Payload(self.path, self.size_bytes, self.sha256, self.mime_type)
+
+    @property
+    def priority(self) -> Priority:
+        """How urgent it is."""
+        return Priority.ROUTINE if self.plan is None else self.plan.priority
 
     @property
     def asks_api(self) -> bool:

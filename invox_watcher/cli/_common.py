@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -93,7 +93,7 @@ def job_called(text: str, journal: Journal) -> Job:
 
 def fields_of(job: Job) -> dict[str, Any]:
     """The fields of a job, except its failure and what is internal to the daemon; its size after its path."""
-    internal = ("identity", "payload", "refusal", "failure", "suspect", "last_fault")
+    internal = ("identity", "payload", "refusal", "failure", "suspect", "last_fault", "plan", "reservation")
     shown: dict[str, Any] = {}
     for name, value in vars(job).items():
         if name not in internal:
@@ -110,7 +110,17 @@ def json_of(job: Job) -> dict[str, Any]:
         for name, value in fields_of(job).items()
     }
     suspect = [dataclasses.asdict(one) for one in job.suspect or ()]
-    return fields | {"failure": _failure_of(job), "suspect": suspect}
+    return fields | {"failure": _failure_of(job), "suspect": suspect, "plan": plan_of(job)}
+
+
+def plan_of(job: Job) -> dict[str, Any] | None:
+    """What the profile of a job says; None if there were no profiles."""
+    if job.plan is None:
+        return None
+    fields = {
+        name: dict(value) if isinstance(value, Mapping) else value for name, value in vars(job.plan).items()
+    }
+    return fields | {"priority": job.plan.priority.name.lower()}
 
 
 def reasons_of(job: Job) -> list[str]:

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from invox_watcher.assembly import folders_of
-from invox_watcher.cli._common import config_of, fields_of, job_called, journal_of, json_of, local
+from invox_watcher.cli._common import config_of, fields_of, job_called, journal_of, json_of, local, plan_of
 from invox_watcher.diagnostics import timeline
 from invox_watcher.diagnostics.display import duration
 from invox_watcher.diagnostics.timeline import FileLocation, StageDurations
@@ -57,7 +57,7 @@ def _as_json(
 def _print(
     job: Job, history: Sequence[HistoryEntry], took: StageDurations, files: Sequence[FileLocation]
 ) -> None:
-    for name, value in (fields_of(job) | _reason(job.failure) | _suspicions(job)).items():
+    for name, value in (fields_of(job) | _reason(job.failure) | _suspicions(job) | _plan(job)).items():
         if value not in (None, 0, ""):
             print(f"{name:<17} {printable(local(value) if isinstance(value, datetime) else value)}")
     print()
@@ -115,6 +115,17 @@ def _suspicions(job: Job) -> dict[str, str]:
     """Where to listen to the recording, and why."""
     places = (f"{one.reason} {_clock(one.start)}–{_clock(one.end)}" for one in job.suspect or ())
     return {"suspect": ", ".join(places)}
+
+
+def _plan(job: Job) -> dict[str, str]:
+    """What the profile of a recording says; empty if there were no profiles."""
+    shown = {}
+    for name, value in (plan_of(job) or {}).items():
+        text = (
+            ", ".join(f"{key}: {item}" for key, item in value.items()) if isinstance(value, dict) else value
+        )
+        shown[name] = ", ".join(text) if isinstance(text, tuple) else text
+    return shown
 
 
 def _clock(seconds: float) -> str:

@@ -52,11 +52,11 @@ class Problems:
 
     def note(self, path: KeyPath, message: str, line: int | None) -> None:
         """Report a problem other than the key's value, which may have a problem of its own."""
-        self._problems.append(Problem(_dotted(path), line, message))
+        self._problems.append(Problem(dotted(path), line, message))
 
     def withdraw(self, path: KeyPath) -> None:
         """Withdraw what was reported about a key: it turned out not to matter."""
-        self._problems = [problem for problem in self._problems if problem.path != _dotted(path)]
+        self._problems = [problem for problem in self._problems if problem.path != dotted(path)]
 
     def in_order(self) -> list[Problem]:
         """All problems by line; those without a line come first."""
@@ -180,6 +180,6 @@ class _Builder:
         return _VARIABLE.sub(replacement, text)
 
 
-def _dotted(path: KeyPath) -> str:
+def dotted(path: KeyPath) -> str:
     """`("api", "mime_types", 0)` as `api.mime_types[0]`."""
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).removeprefix(".")

@@ -25,7 +25,8 @@ def render(model: type[BaseModel]) -> str:
     """The example file of a model whose fields are sections; valid as it is once its variables are set."""
     parts = [_HEAD]
     for section, field in model.model_fields.items():
-        render_field = _targets if section == "targets" else _section
+        is_list = get_origin(field.annotation) is tuple
+        render_field = _targets if section == "targets" else _list if is_list else _section
         parts.append("\n".join(render_field(section, field, indent="")) + "\n")
     return "\n".join(parts)
 
@@ -50,6 +51,17 @@ def _key(key: str, field: FieldInfo, kind: str) -> list[str]:
     if key == "kind":
         return [*_comment(field.description or "", indent=""), f"kind: {kind}"]
     return _entry(field.alias or key, field, indent="")
+
+
+def _list(name: str, field: FieldInfo, *, indent: str) -> list[str]:
+    """A list of sections: empty, with every key of one section in a comment."""
+    keys = [f"{indent}# The keys of each:"]
+    for key, entry in get_args(field.annotation)[0].model_fields.items():
+        keys += [f"{indent}#   {line}" for line in _entry(entry.alias or key, entry, indent="")]
+    block = yaml.safe_dump(field.examples[0] if field.examples else [], sort_keys=False)
+    example = [f"{indent}#   {line}" for line in block.splitlines()]
+    head = _comment(field.description or "", indent=indent)
+    return [*head, *keys, f"{indent}# Example:", *example, f"{indent}{name}: []"]
 
 
 def _entry(key: str, field: FieldInfo, *, indent: str) -> list[str]:

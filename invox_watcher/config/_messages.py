@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from invox_watcher.config._document import KeyPath
+from invox_watcher.config._document import KeyPath, dotted
 from invox_watcher.config.targets import SECTIONS
 
 _KIND = 2  # where it stands in the path of an error in a target: targets, its name, its kind
@@ -64,7 +65,7 @@ def _unknown_key(path: KeyPath, model: type[BaseModel]) -> str:
     siblings = _fields(tuple(parents), model)
     close = get_close_matches(str(key), siblings, n=1)
     elsewhere = [f"{name}.{key}" for name in model.model_fields if key in _fields((name,), model)]
-    guesses = [".".join([*map(str, _in_file(tuple(parents))), *close])] if close else elsewhere[:1]
+    guesses = [dotted((*_in_file(tuple(parents)), *close))] if close else elsewhere[:1]
     return "is not a known key" + "".join(f": did you mean {guess}?" for guess in guesses)
 
 
@@ -79,17 +80,29 @@ def _fields(path: KeyPath, model: type[BaseModel]) -> Mapping[str, Any]:
         kind = path[_KIND] if len(path) > _KIND else ""
         path, model = path[_KIND + 1 :], SECTIONS.get(str(kind), BaseModel)
     for part in path:
-        field = model.model_fields.get(str(part))
-        section = field.annotation if field is not None else None
-        if not (isinstance(section, type) and issubclass(section, BaseModel)):
+        if isinstance(part, int):  # of a list of sections, which the name before it has led to
+            continue
+        field = _by_key(model).get(str(part))
+        section = section_of(field.annotation) if field is not None else None
+        if section is None:
             return {}
         model = section
+    return _by_key(model)
+
+
+def _by_key(model: type[BaseModel]) -> Mapping[str, FieldInfo]:
     return {field.alias or name: field for name, field in model.model_fields.items()}
 
 
 def _in_file(path: KeyPath) -> KeyPath:
     """Without the kind of a target, which pydantic puts after its name: the file has no such key."""
     return (*path[:_KIND], *path[_KIND + 1 :]) if path[:1] == ("targets",) else path
+
+
+def section_of(annotation: Any) -> type[BaseModel] | None:
+    """The model of a section, or of each section in a list; None for a plain value."""
+    kind = get_args(annotation)[0] if get_origin(annotation) is tuple else annotation
+    return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
 
 
 def _is_bool(value: object) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
 from pydantic import (
     ValidationError,
@@ -22,6 +22,11 @@ from invox_watcher.config._salvage import salvaged
 from invox_watcher.config._secrets import with_credentials
 from invox_watcher.config.schema import REQUIRED_CREDENTIALS, Config, StateSection
 from invox_watcher.errors import ConfigurationError
+
+# What a section is, or a list of sections, if it has no key or is missing.
+_EMPTY: Mapping[str, object] = {
+    key: () if get_origin(field.annotation) is tuple else {} for key, field in Config.model_fields.items()
+}
 
 
 def load(
@@ -37,8 +42,8 @@ def load(
     problems = Problems()
     given = read_document(path, environ, problems)
     # A section with all keys commented out is null in YAML, and has its defaults.
-    data: dict[str, object] = {key: {} for key in Config.model_fields} | {
-        key: {} if value is None else value for key, value in given.items()
+    data: dict[str, object] = dict(_EMPTY) | {
+        key: _EMPTY.get(key, {}) if value is None else value for key, value in given.items()
     }
     if not folders and not data["folders"]:
         data["folders"] = {"root": "/var/empty"}

@@ -16,6 +16,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from invox_watcher.config._profiles import ProfileList
 from invox_watcher.config._types import (
     AbsolutePath,
     ApiUrl,
@@ -24,6 +25,7 @@ from invox_watcher.config._types import (
     Days,
     JsonObject,
     MimeType,
+    Minutes,
     Names,
     ProxyUrl,
     ReadableFile,
@@ -292,6 +294,12 @@ class IntakeSection(Section):
         description="What to do with a recording that was cut off, if the extra `formats` can decode what is "
         "there. fail: move it to failed/. send: send that, and say so in the log and in the JSON file.",
     )
+    daily_minutes: Minutes | None = Field(
+        None,
+        description="How many minutes of audio are uploaded per day of local time; null for no limit. "
+        "Recordings beyond that are held until the next day, and not failed. See docs/profiles.md.",
+        examples=[600],
+    )
     ds2_passwords_file: ReadableFile | None = Field(
         None,
         description="A file with the passwords of encrypted DS2 recordings, one per line; each is tried.",
@@ -514,6 +522,20 @@ class Config(Section):
     )
     outputs: OutputsSection = Field(
         default_factory=OutputsSection, description="What is written to the outbox."
+    )
+    profiles: ProfileList = Field(
+        (),
+        description="What differs for some recordings: the first profile that matches counts, and is fixed "
+        "when the recording is taken from the inbox. See docs/profiles.md.",
+        examples=[
+            [
+                {
+                    "name": "cardiology",
+                    "match": {"folder": "ward3", "author": ["SMITH", "JONES"]},
+                    "set": {"priority": "urgent", "formats": ["json", "txt"]},
+                }
+            ]
+        ],
     )
     webhook: WebhookSection = Field(
         default_factory=WebhookSection,

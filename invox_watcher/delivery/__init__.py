@@ -2,23 +2,10 @@
 
 from __future__ import annotations
 
-<<<<<<< HEAD
 from invox_watcher.delivery.command import Command, CommandResult, facts_of, run_command
 from invox_watcher.delivery.dispatcher import Dispatcher, Pace, Send, TargetHealth
-
-__all__ = [
-    "Command",
-    "CommandResult",
-    "Dispatcher",
-    "Pace",
-    "Send",
-    "TargetHealth",
-    "facts_of",
-    "run_command",
-=======
 from invox_watcher.delivery.fhir import Fhir, FhirOptions
 from invox_watcher.delivery.hl7 import Hl7, Hl7Options
-from invox_watcher.delivery.hooks import Commands, Hooks
 from invox_watcher.delivery.http import Webhook, WebhookOptions
 from invox_watcher.delivery.mail import Mail, MailOptions
 from invox_watcher.delivery.posting import HttpOptions
@@ -27,21 +14,26 @@ from invox_watcher.delivery.target import GIVEN_FIELDS, Document, Shipment, Targ
 
 __all__ = [
     "GIVEN_FIELDS",
-    "Commands",
+    "Command",
+    "CommandResult",
+    "Dispatcher",
     "Document",
     "Fhir",
     "FhirOptions",
     "Hl7",
     "Hl7Options",
-    "Hooks",
     "HttpOptions",
     "Mail",
     "MailOptions",
+    "Pace",
+    "Send",
     "Sftp",
     "SftpOptions",
     "Shipment",
     "Target",
+    "TargetHealth",
     "Webhook",
     "WebhookOptions",
->>>>>>> s4-kinds
+    "facts_of",
+    "run_command",
 ]

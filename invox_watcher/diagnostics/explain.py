@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from invox_watcher.assembly import folders_of, named_folders, occupancy_of
+from invox_watcher.assembly import folders_of, named_folders, occupancy_of, profiles_of
 from invox_watcher.config import Config
 from invox_watcher.diagnostics.daemon_status import DaemonStatus, query_daemon
 from invox_watcher.errors import JournalError, NotPermittedError, Reason
@@ -37,6 +37,7 @@ from invox_watcher.inbox import (
     judge,
     open_file,
     program_of,
+    read_attributes,
 )
 from invox_watcher.job import ACTIVE, Job, State
 from invox_watcher.journal import Journal
@@ -171,6 +172,7 @@ class _Examination:
                 yield from self._access(fd)
                 yield self._watch()
             yield self._content(fd)
+            yield from self._profile(fd)
             yield from self._same_content(fd)
         yield from self._daemon()
 
@@ -377,6 +379,26 @@ class _Examination:
                 return Step("content", Verdict.LATER, says, hint)
         says += f"moved to failed/ ({code})."
         return Step("content", Verdict.LATER, says, hint)
+
+    def _profile(self, fd: int) -> Iterator[Step]:
+        """The profile that it gets, and why none before that matches."""
+        profiles = profiles_of(self._config)
+        if not profiles:
+            return
+        attributes = read_attributes(fd)
+        says = [
+            f"{name} matches" if mismatch is None else f"not {name}: {mismatch}"
+            for name, mismatch in profiles.reasons(self._path, attributes)
+        ]
+        plan = profiles.plan_for(self._path, attributes)
+        assert plan is not None  # noqa: S101 - there are profiles
+        found = "; ".join(f"{name}: {value}" for name, value in plan.attributes.items())
+        attributed = f" Its attributes: {found}." if found else ""
+        yield Step(
+            "profile",
+            Verdict.TAKEN,
+            f"{plan.profile}, {plan.priority.name.lower()} ({'; '.join(says)}).{attributed}",
+        )
 
     def _same_content(self, fd: int) -> Iterator[Step]:
         if self._candidate is None:

@@ -5,7 +5,14 @@ from __future__ import annotations
 from invox_watcher.inbox.inbox import Inbox, InboxStatus
 from invox_watcher.inbox.inotify import Notifier
 from invox_watcher.inbox.notes import Notes
-from invox_watcher.inbox.screening import Candidate, Judgement, Outcome, ScreeningRules, judge
+from invox_watcher.inbox.screening import (
+    Candidate,
+    Judgement,
+    Outcome,
+    ScreeningRules,
+    judge,
+    read_attributes,
+)
 from invox_watcher.inbox.stability import Evidence, Snapshot, Waits, Writer, writer_of
 from invox_watcher.inbox.tree import Filter, NotAFileError, open_file, program_of
 
@@ -27,5 +34,6 @@ __all__ = [
     "judge",
     "open_file",
     "program_of",
+    "read_attributes",
     "writer_of",
 ]

@@ -12,9 +12,10 @@ import queue
 import stat
 import threading
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -26,7 +27,14 @@ from invox_watcher.inbox.inotify import Hint
 from invox_watcher.inbox.monitor import Mode, Watch
 from invox_watcher.inbox.notes import Notes
 from invox_watcher.inbox.reports import Reports, cause_of
-from invox_watcher.inbox.screening import Candidate, Judgement, Outcome, ScreeningRules, judge
+from invox_watcher.inbox.screening import (
+    Candidate,
+    Judgement,
+    Outcome,
+    ScreeningRules,
+    judge,
+    read_attributes,
+)
 from invox_watcher.inbox.stability import Evidence, Snapshot, Stage, Tracker, Waits
 from invox_watcher.inbox.tree import (
     Filter,
@@ -37,6 +45,7 @@ from invox_watcher.inbox.tree import (
     stat_of,
     walk,
 )
+from invox_watcher.priority import Priority
 
 # The longest sleep: the delay until a dead watch, a missing folder, or a stop without `wake` is noticed.
 _TURN_SECONDS = 1.0
@@ -50,6 +59,8 @@ _UNAVAILABLE = Reason(
 )
 
 Take = Callable[[Candidate], bool]
+# How urgent the file at a path will be; what its header says is read only if that matters.
+PriorityOf = Callable[[str, Callable[[], Mapping[str, str]]], Priority]
 
 
 class _Signal(Enum):
@@ -78,7 +89,8 @@ class Inbox:
     when it has been unchanged for as long as the evidence of its completeness demands (`stability.Waits`);
     an incomplete file is refused once it has been unchanged for `patience_seconds`. `user_of` names the other
     instance that uses a folder, given by a descriptor; nothing is taken from there. `notes` carry over from
-    process to process for how long incomplete files have been unchanged.
+    process to process for how long incomplete files have been unchanged. Candidates have their attributes if
+    `with_attributes`. What is more urgent by `priority_of` is offered first; None: nothing is.
     """
 
     def __init__(
@@ -96,6 +108,8 @@ class Inbox:
         ignore: Sequence[str],
         max_size_bytes: int,
         accepted_mime_types: Sequence[str],
+        with_attributes: bool = False,
+        priority_of: PriorityOf | None = None,
         user_of: Callable[[int], str | None] = lambda _folder: None,
         notes: Notes | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -108,8 +122,9 @@ class Inbox:
         self._user_of = user_of
         self._notes = notes or Notes(bytes, lambda _content: None)
         self._names = Filter(ignore)
+        self._priority_of = priority_of
         waits = Waits(grace_seconds, settle_seconds, unproven_seconds, patience_seconds)
-        self._rules = ScreeningRules(max_size_bytes, tuple(accepted_mime_types), waits)
+        self._rules = ScreeningRules(max_size_bytes, tuple(accepted_mime_types), waits, with_attributes)
         self._tracker = Tracker(waits)
         self._reports = Reports()
         self._queue: queue.SimpleQueue[Hint | _Signal] = queue.SimpleQueue()
@@ -123,7 +138,7 @@ class Inbox:
         self._unreadable: dict[str, float] = {}  # folders that can't be read, and since when
         self._place: Place | None = None
         self._unavailable = False
-        self._accepting = True
+        self._refused: Priority | None = None  # what is not more urgent than this is not taken now
         self._scans = 0
         self._next_scan = clock()
         self._status = self._current_status()
@@ -189,7 +204,7 @@ class Inbox:
         return (
             now >= self._next_scan
             or (due is not None and now >= due)
-            or (self._accepting and self._tracker.count(Stage.HELD) > 0)
+            or (self._refused is None and self._tracker.count(Stage.HELD) > 0)
         )
 
     def _sleep(self) -> None:
@@ -205,7 +220,7 @@ class Inbox:
                 if isinstance(item, Hint):
                     self._hints[item] = None
                 elif item is _Signal.WAKE:
-                    self._accepting = True
+                    self._refused = None
                 else:
                     overflow = True
                 item = self._queue.get_nowait()
@@ -284,7 +299,7 @@ class Inbox:
         self._reports.keep(seen | self._tracker.paths())
         self._notes.keep(self._tracker.snapshots())
         self._watch.rescanned(new, now)
-        self._accepting = True
+        self._refused = None
         self._scans += 1
         self._next_scan = now + (self._rescan_seconds if self._watch.native else self._polling_seconds)
         self._status = self._current_status()
@@ -355,13 +370,28 @@ class Inbox:
     # ---- checking one file ----
 
     def _check_due(self, root_fd: int, take: Take, stop: threading.Event) -> None:
-        while self._accepting and not stop.is_set() and (path := self._tracker.pop_held()) is not None:
+        # By priority, all wait in one queue for their turn.
+        queued = [] if self._priority_of is None else self._queue_due(root_fd, self._priority_of, stop)
+        while not stop.is_set() and (path := self._tracker.pop_queued(self._refused)) is not None:
             self._check(root_fd, path, take)
+        self._tracker.hold_queued(queued)
         while not stop.is_set() and (path := self._tracker.pop_due(self._clock())) is not None:
-            if self._accepting:
+            if self._refused is None:
                 self._check(root_fd, path, take)
             else:
                 self._tracker.hold(path)
+
+    def _queue_due(self, root_fd: int, priority_of: PriorityOf, stop: threading.Event) -> list[str]:
+        queued = []
+        while not stop.is_set() and (path := self._tracker.pop_due(self._clock())) is not None:
+            beat()
+            try:
+                priority = priority_of(path, partial(_attributes_of, root_fd, path))
+            except (OSError, NotAFileError):  # the check, which comes next, says so
+                priority = Priority.ROUTINE
+            self._tracker.queue(path, priority)
+            queued.append(path)
+        return queued
 
     def _check(self, root_fd: int, path: str, take: Take) -> None:
         beat()
@@ -381,9 +411,6 @@ class Inbox:
             status = os.fstat(fd)
             now = self._clock()
             self._tracker.see(path, Snapshot.of(status), now, best=self._best_evidence(status.st_dev))
-            if not self._accepting:
-                self._tracker.hold(path)
-                return
             judgement = judge(
                 path,
                 fd,
@@ -437,7 +464,7 @@ class Inbox:
                     log.warning(Event.RECORDING_DOUBTFUL, recording=path, reason=candidate.remark)
                 self._forget(path)
             else:
-                self._accepting = False
+                self._refused = self._tracker.priority_of(path)
                 self._tracker.hold(path, first=True)
 
     def _note_unopened(self, path: str, error: OSError) -> None:
@@ -465,6 +492,14 @@ class Inbox:
             available=self._place is not None and not self._unavailable,
             watching="native" if self._watch.native else "polling",
         )
+
+
+def _attributes_of(root_fd: int, path: str) -> Mapping[str, str]:
+    fd = open_file(root_fd, path)
+    try:
+        return read_attributes(fd)
+    finally:
+        os.close(fd)
 
 
 class _InboxUnavailableError(Exception):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from invox_watcher.audio import AudioInfo, Completeness, identify
+from invox_watcher.audio import AudioInfo, Completeness, attributes, identify
 from invox_watcher.audio import mime_type as mime_type_of
 from invox_watcher.errors import Reason
 from invox_watcher.inbox.stability import Evidence, Waits, Writer, writer_of
@@ -31,6 +31,9 @@ class Candidate:
     remedy: Remedy = Remedy.NONE  # what a decoder can do for it
     evidence: Evidence = Evidence.UNPROVEN  # that it is complete
     remark: str = ""  # what is odd about it, for the log
+    attributes: Mapping[str, str] = field(
+        default_factory=dict
+    )  # its author and so on, if they are to be read
     waited_seconds: float = field(default=0.0, compare=False)  # since it was first seen
 
 
@@ -66,6 +69,7 @@ class ScreeningRules:
     max_size_bytes: int
     accepted_mime_types: Sequence[str]
     waits: Waits
+    read_attributes: bool = False  # whether a candidate has them
 
 
 @dataclass(frozen=True)
@@ -97,6 +101,24 @@ def judge(path: str, fd: int, rules: ScreeningRules, *, unchanged_seconds: float
     Raises:
         OSError: its content can't be read.
     """
+    judgement = _judge(path, fd, rules, unchanged_seconds=unchanged_seconds, local=local)
+    if not rules.read_attributes or judgement.candidate is None:
+        return judgement
+    candidate = replace(judgement.candidate, attributes=read_attributes(fd))
+    return replace(judgement, candidate=candidate)
+
+
+def read_attributes(fd: int) -> Mapping[str, str]:
+    """Author, device and so on, by the header of the file behind `fd`.
+
+    Raises:
+        OSError: its content can't be read.
+    """
+    with os.fdopen(fd, "rb", buffering=0, closefd=False) as file:
+        return attributes(file, os.fstat(fd).st_size)
+
+
+def _judge(path: str, fd: int, rules: ScreeningRules, *, unchanged_seconds: float, local: bool) -> Judgement:
     status = os.fstat(fd)
     writer = writer_of(fd) if local else Writer.UNKNOWN
     if writer is Writer.OPEN:

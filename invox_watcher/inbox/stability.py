@@ -14,8 +14,11 @@ import itertools
 import os
 import signal
 from collections import Counter, deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum, StrEnum
+
+from invox_watcher.priority import Priority, Turns
 
 # When to check a file that is open for writing again. The close event comes a moment before the kernel drops
 # the writer (`__fput`), so the check that it triggers may be too early.
@@ -112,6 +115,8 @@ class _Entry:
     last_event: float  # when it was last closed, renamed or seen open, changed or not
     due: float | None
     stage: Stage = Stage.SETTLING
+    priority: Priority = Priority.ROUTINE  # by which it is queued
+    queued: bool = False
 
 
 class Tracker:
@@ -126,7 +131,8 @@ class Tracker:
         self._stages: Counter[Stage] = Counter()
         self._heap: list[tuple[float, int, str]] = []
         self._order = itertools.count()
-        self._held: deque[str] = deque()
+        self._queues: tuple[deque[tuple[int, str]], ...] = tuple(deque() for _ in Priority)
+        self._turns = Turns()
 
     def see(
         self,
@@ -154,7 +160,7 @@ class Tracker:
                 entry.first_seen = now  # the time until now was not due to its writer
             if entry.stage is not Stage.UNFINISHED:
                 self._move(path, Stage.SETTLING)
-            entry.snapshot, entry.quiet_since = snapshot, now
+            entry.snapshot, entry.quiet_since, entry.queued = snapshot, now, False
         self._check_by(path, now + self._waits.of(best))
         return entry is None
 
@@ -206,13 +212,22 @@ class Tracker:
         """Count the file as unfinished, without changing when it is checked."""
         self._move(path, Stage.UNFINISHED)
 
+    def queue(self, path: str, priority: Priority) -> None:
+        """Queue a file that is due until it is its turn."""
+        entry = self._entries[path]
+        entry.priority, entry.due = priority, None
+        self._enqueue(path)
+
     def hold(self, path: str, *, first: bool = False) -> None:
         """Queue the file until there is capacity; `first` returns it to the front of the queue."""
-        if first:
-            self._held.appendleft(path)
-        elif self._entries[path].stage is not Stage.HELD:
-            self._held.append(path)
+        self._enqueue(path, first=first)
         self._park(path, Stage.HELD)
+
+    def hold_queued(self, paths: Iterable[str]) -> None:
+        """There is no capacity for those of `paths` that are still queued."""
+        for path in paths:
+            if path in self._entries and self._entries[path].queued:
+                self._park(path, Stage.HELD)
 
     def mark_error(self, path: str, now: float) -> None:
         """The file, known or not, could not be read or claimed: leave it alone until `retry_errors`."""
@@ -246,14 +261,25 @@ class Tracker:
                 return path
         return None
 
-    def pop_held(self) -> str | None:
-        """The file that has been held longest, None if none is."""
-        while self._held:
-            path = self._held.popleft()
-            entry = self._entries.get(path)
-            if entry is not None and entry.stage is Stage.HELD:
-                return path
-        return None
+    def pop_queued(self, above: Priority | None = None) -> str | None:
+        """The queued file whose turn it is; None if there is none.
+
+        With `above`, only of those that are more urgent than that.
+        """
+        queues = self._queues[:above]
+        for queue in queues:
+            while queue and not self._is_queued(queue[0][1]):
+                queue.popleft()
+        number = self._turns.next([queue[0][0] if queue else None for queue in queues])
+        if number is None:
+            return None
+        path = queues[number].popleft()[1]
+        self._entries[path].queued = False
+        return path
+
+    def priority_of(self, path: str) -> Priority:
+        """How urgent a known file is; routine until it has been queued as another."""
+        return self._entries[path].priority
 
     def next_due(self) -> float | None:
         """When the next check is due, None if none is scheduled."""
@@ -301,6 +327,19 @@ class Tracker:
             due=None,
         )
         self._stages[Stage.SETTLING] += 1
+
+    def _is_queued(self, path: str) -> bool:
+        entry = self._entries.get(path)
+        return entry is not None and entry.queued
+
+    def _enqueue(self, path: str, *, first: bool = False) -> None:
+        entry = self._entries[path]
+        queue = self._queues[entry.priority]
+        if first:
+            queue.appendleft((queue[0][0] - 1 if queue else next(self._order), path))
+        elif not entry.queued:
+            queue.append((next(self._order), path))
+        entry.queued = True
 
     def _park(self, path: str, stage: Stage) -> None:
         self._move(path, stage)

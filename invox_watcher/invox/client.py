@@ -128,14 +128,20 @@ class InvoxApi:
         """Find out whether the API can be reached and takes the credentials, by getting a token."""
         self._tokens.get()
 
-    def presign(self, mime_type: str, callback_url: str | None = None) -> PresignedUpload:
+    def presign(
+        self, mime_type: str, callback_url: str | None = None, *, fields: Mapping[str, Any] | None = None
+    ) -> PresignedUpload:
         """Ask where to put a recording of `mime_type`; ask right before the upload, the URL expires.
+
+        `fields` are added to those of the options, or replace them.
 
         Raises:
             ApiRejectedError: the API took this type before, so this very request is wrong.
             ApiRefusedError: any other refusal is the set-up's, and no recording's.
         """
-        request = {"mimeType": mime_type} | filled(dict(self._options.presign_fields), self._credentials)
+        request = {"mimeType": mime_type} | filled(
+            {**self._options.presign_fields, **(fields or {})}, self._credentials
+        )
         if callback_url is not None:
             request["callbackUrl"] = callback_url
         reply = self._call("presign", "POST", self._options.presign_path, request)

@@ -22,7 +22,7 @@ from invox_watcher.job import Job
 from invox_watcher.journal.sqlite import FILENAME, copy_durably
 from invox_watcher.journal.tables import INDICES, TABLES
 
-VERSION = 6
+VERSION = 7
 
 
 @dataclass(frozen=True)
@@ -280,4 +280,20 @@ def _to_6(connection: sqlite3.Connection) -> None:
         connection.execute(statement)
 
 
-_STEPS: dict[int, Callable[[sqlite3.Connection], None]] = {3: _to_3, 4: _to_4, 5: _to_5, 6: _to_6}
+_TO_7 = (
+    "ALTER TABLE jobs ADD COLUMN plan TEXT",
+    "ALTER TABLE jobs ADD COLUMN reservation TEXT",
+    "CREATE TABLE spending (day VARCHAR NOT NULL, profile VARCHAR NOT NULL, seconds FLOAT NOT NULL, "
+    "PRIMARY KEY (day, profile))",
+)
+
+
+def _to_7(connection: sqlite3.Connection) -> None:
+    """What a recording's profile says, and audio minutes per day."""
+    for statement in _TO_7:
+        connection.execute(statement)
+
+
+_STEPS: dict[int, Callable[[sqlite3.Connection], None]] = {
+    3: _to_3, 4: _to_4, 5: _to_5, 6: _to_6, 7: _to_7,
+}  # fmt: skip

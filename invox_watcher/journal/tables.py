@@ -17,7 +17,10 @@ from typing import Any
 
 from invox_watcher.errors import Reason
 from invox_watcher.job import Failure, Fault, Job, Payload, State
+from invox_watcher.plan import Plan
+from invox_watcher.priority import Priority
 from invox_watcher.recording import FileIdentity, Remedy
+from invox_watcher.spending import Reservation
 from invox_watcher.suspicion import Doubt, Suspicion
 
 
@@ -54,8 +57,8 @@ TABLES = (
         updated_at VARCHAR NOT NULL, reserved BLOB, recording_deleted_at VARCHAR,
         transcripts_deleted_at VARCHAR, polled_at VARCHAR, waited_seconds FLOAT DEFAULT 0 NOT NULL,
         denied_seconds FLOAT DEFAULT 0 NOT NULL, predecessor_id VARCHAR, payload TEXT, ages_from VARCHAR,
-        remembered_from VARCHAR, suspect TEXT, successor_id VARCHAR, last_fault TEXT,
-        PRIMARY KEY (id), UNIQUE (reserved))""",
+        remembered_from VARCHAR, suspect TEXT, successor_id VARCHAR, last_fault TEXT, plan TEXT,
+        reservation TEXT, PRIMARY KEY (id), UNIQUE (reserved))""",
     "CREATE TABLE history (id INTEGER NOT NULL, job_id VARCHAR NOT NULL, at VARCHAR NOT NULL, "
     "state VARCHAR NOT NULL, detail TEXT NOT NULL, PRIMARY KEY (id))",
     # The files that were written for a job: its transcripts in outbox/, or its error file in failed/.
@@ -75,6 +78,9 @@ TABLES = (
     "PRIMARY KEY (sha256))",
     # How many jobs are done: counting them would take longer and longer.
     "CREATE TABLE totals (state VARCHAR NOT NULL, jobs INTEGER NOT NULL, PRIMARY KEY (state))",
+    # The seconds of audio of each day that were reserved, of all (profile '') and by profile.
+    "CREATE TABLE spending (day VARCHAR NOT NULL, profile VARCHAR NOT NULL, seconds FLOAT NOT NULL, "
+    "PRIMARY KEY (day, profile))",
     # Which release made a journal of which version, or converted it to that.
     "CREATE TABLE releases (version INTEGER NOT NULL, release TEXT NOT NULL, PRIMARY KEY (version))",
 )
@@ -157,6 +163,27 @@ def _decode_suspicions(value: str) -> tuple[Suspicion, ...]:
     return tuple(Suspicion(Doubt(one["reason"]), one["start"], one["end"]) for one in json.loads(value))
 
 
+def _encode_plan(value: Plan) -> str:
+    fields = {name: getattr(value, name) for name in _PLAN}
+    mappings = {name: dict(fields[name]) for name in ("speaker_names", "attributes", "presign_fields")}
+    return json.dumps({**fields, **mappings, "priority": value.priority.name.lower()})
+
+
+def _decode_plan(value: str) -> Plan:
+    fields = json.loads(value)
+    lists = {name: tuple(fields[name]) for name in ("formats", "targets")}
+    return Plan(**fields | lists | {"priority": Priority[fields["priority"].upper()]})
+
+
+def _encode_reservation(value: Reservation) -> str:
+    return json.dumps(dataclasses.asdict(value))
+
+
+def _decode_reservation(value: str) -> Reservation:
+    return Reservation(**json.loads(value))
+
+
+_PLAN = tuple(field.name for field in dataclasses.fields(Plan))
 _TIME = (encode_time, datetime.fromisoformat)
 # Names that are not UTF-8 are surrogate escapes in Python, which no text column takes.
 _NAME = (os.fsencode, os.fsdecode)
@@ -169,6 +196,8 @@ _STORED: Mapping[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
     "refusal": (_encode_failure, _decode_failure), "failure": (_encode_failure, _decode_failure),
     "last_fault": (encode_fault, decode_fault),
     "payload": (_encode_payload, _decode_payload),
+    "plan": (_encode_plan, _decode_plan),
+    "reservation": (_encode_reservation, _decode_reservation),
     "suspect": (_encode_suspicions, _decode_suspicions),
     **dict.fromkeys(("received_at", "uploaded_at", "completed_at", "updated_at", "polled_at"), _TIME),
 }  # fmt: skip

@@ -10,6 +10,7 @@ from invox_watcher.processing.intake import Intake
 from invox_watcher.processing.lanes import Clock
 from invox_watcher.processing.pipeline import Pipeline
 from invox_watcher.processing.polling import PollingPolicy
+from invox_watcher.processing.profiles import Conditions, Profile, Profiles
 from invox_watcher.processing.rechecks import Rechecks
 from invox_watcher.processing.recovery import recover, return_stranded
 from invox_watcher.processing.single import Single, SingleResult, poll_single, transcribe_single
@@ -17,6 +18,7 @@ from invox_watcher.processing.steps.prepare import target_for, with_advice
 
 __all__ = [
     "Clock",
+    "Conditions",
     "Engine",
     "Gate",
     "Intake",
@@ -24,6 +26,8 @@ __all__ = [
     "Pipeline",
     "PollingPolicy",
     "ProcessingOptions",
+    "Profile",
+    "Profiles",
     "Rechecks",
     "Since",
     "Single",

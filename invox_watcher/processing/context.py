@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, cast
 
 from invox_watcher.coverage import Listener
 from invox_watcher.files import Folders
@@ -46,6 +46,14 @@ class Context:
     clock: Callable[[], float]  # monotonic
     listener: Listener | None = None  # None: transcripts are judged without the recording
     open_reported: set[str] = field(default_factory=set)  # jobs whose recording is open for writing
+
+    def formats_of(self, job: Job) -> Sequence[OutputFormat]:
+        """The transcript files to write for `job`."""
+        return self.options.formats if job.plan is None else cast(Sequence[OutputFormat], job.plan.formats)
+
+    def speaker_names_of(self, job: Job) -> Mapping[str, str]:
+        """The names of the speakers in the transcript of `job`."""
+        return self.options.speaker_names if job.plan is None else job.plan.speaker_names
 
     @property
     def ending_detail(self) -> dict[str, str]:

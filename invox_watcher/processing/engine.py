@@ -26,6 +26,7 @@ from invox_watcher.heartbeat import Heartbeat, Monitored
 from invox_watcher.job import Fault, Job, State
 from invox_watcher.journal import Journal
 from invox_watcher.logs import where
+from invox_watcher.priority import Priority
 from invox_watcher.processing.api_health import ApiHealth
 from invox_watcher.processing.context import Next
 from invox_watcher.processing.faults import Action, Circumstances, Verdict, is_of_set_up, judge, rule_for
@@ -38,6 +39,7 @@ _POLL_WORKERS = 3
 _BREAKER_FAULTS = 5
 _CHECK_AGAIN_SECONDS = 1.0
 _HELD_LIKE_ATTEMPT = 3  # how long a job is held that the disk refused: as after so many attempts
+_URGENT_SHARE = 4  # of `max_in_flight`: so many urgent recordings may come on top of it
 _SET_UP_LIKE_ATTEMPT = 4  # the same for a fault of the set-up
 
 
@@ -144,14 +146,17 @@ class Engine:
 
     # ---- for others to see -------------------------------------------------------------------------------
 
-    @property
-    def has_capacity(self) -> bool:
-        """Whether one more recording may be taken: by their number, and unless disk or API refuse."""
+    def has_capacity(self, priority: Priority = Priority.ROUTINE) -> bool:
+        """Whether one more recording may be taken: by their number, and unless disk or API refuse.
+
+        What is more urgent than routine does not wait for routine recordings to end: there is extra room.
+        """
         refused = isinstance(self._api.fault, ApiRefusedError)
         with self._lock:
             # With nothing under way the next recording is the probe, of the API and of the disk.
             held_back = bool(self._in_flight) and (refused or bool(self._storage_faults))
-            return len(self._in_flight) < self._max_in_flight and not held_back
+            extra = 0 if priority is Priority.ROUTINE else max(self._max_in_flight // _URGENT_SHARE, 1)
+            return len(self._in_flight) < self._max_in_flight + extra and not held_back
 
     @property
     def in_flight(self) -> int:

@@ -9,9 +9,12 @@ from invox_watcher.errors import DiskFullError, InvoxError, JournalError, Reason
 from invox_watcher.files import Folders
 from invox_watcher.inbox import Candidate, Inbox
 from invox_watcher.job import Failure, Job, State, new_job_id
+from invox_watcher.plan import Plan
+from invox_watcher.priority import Priority
 from invox_watcher.processing.engine import Engine
 from invox_watcher.processing.gates import Gate, reasons
 from invox_watcher.processing.pipeline import Pipeline
+from invox_watcher.processing.profiles import Profiles
 from invox_watcher.processing.recovery import return_stranded
 from invox_watcher.recording import Remedy
 from invox_watcher.times import utc_now
@@ -33,6 +36,7 @@ class Intake:
         engine: Engine,
         inbox: Inbox,
         *,
+        profiles: Profiles,
         gates: Sequence[Gate],
         journal: Gate,
         contested: Callable[[], bool] = lambda: False,
@@ -46,6 +50,7 @@ class Intake:
         self._pipeline = pipeline
         self._engine = engine
         self._inbox = inbox
+        self._profiles = profiles
         self._gates = (inbox, *gates, journal)
         self._journal = journal
         self._contested = contested
@@ -59,12 +64,15 @@ class Intake:
         Raises:
             StorageError, JournalError: it could not be claimed, and stays in the inbox or returns there.
         """
-        if self._stop.is_set() or not self._engine.has_capacity or self._contested():
+        if self._stop.is_set() or self._contested():
+            return False
+        plan = self._profiles.plan_for(candidate.path, candidate.attributes)
+        if not self._engine.has_capacity(Priority.ROUTINE if plan is None else plan.priority):
             return False
         if self._journal.closed() is not None:
             return False
         return_stranded(self._stranded, self._folders)
-        job = _job_from(candidate)
+        job = _job_from(candidate, plan)
         try:
             claimed = self._pipeline.claim(job, candidate.waited_seconds, candidate.evidence)
         except (StorageError, JournalError) as error:
@@ -88,10 +96,10 @@ class Intake:
     @property
     def paused(self) -> bool:
         """Whether no recording is taken now."""
-        return not self._engine.has_capacity or bool(reasons((self, *self._gates)))
+        return not self._engine.has_capacity() or bool(reasons((self, *self._gates)))
 
 
-def _job_from(candidate: Candidate) -> Job:
+def _job_from(candidate: Candidate, plan: Plan | None) -> Job:
     refused = candidate.refusal or (_UNRELIABLE if candidate.remedy is Remedy.REPAIR else None)
     failure = (
         Failure(State.CLAIMED, refused, retry_can_help=False, remedy=candidate.remedy) if refused else None
@@ -106,4 +114,5 @@ def _job_from(candidate: Candidate) -> Job:
         mime_type=candidate.mime_type,
         duration_seconds=candidate.duration_seconds,
         refusal=failure,
+        plan=plan,
     )

@@ -1,4 +1,4 @@
-"""Queues of jobs by due time, each for its own group of threads, and the clock that they go by."""
+"""Queues of jobs by priority and due time, each for a group of threads, and the clock that they go by."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import heapq
 import itertools
 import threading
 import time
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from invox_watcher.job import Job
+from invox_watcher.priority import Priority, Turns, earliest
 
 
 class Clock:
@@ -33,7 +35,7 @@ class _Entry(NamedTuple):
 
 
 class Lane:
-    """Jobs by due time for one group of threads."""
+    """Jobs for one group of threads: of those that are due the most urgent first, then the longest due."""
 
     place = None
 
@@ -41,7 +43,8 @@ class Lane:
         self.name = name
         self._clock = clock
         self._idle = 0  # threads in `take`
-        self._heap: list[_Entry] = []
+        self._heaps: tuple[list[_Entry], ...] = tuple([] for _ in Priority)
+        self._turns = Turns()
         self._order = itertools.count()
         self._changed = threading.Condition()
         self._closed = False
@@ -50,16 +53,19 @@ class Lane:
         """Add a job that is due in `after_seconds`."""
         with self._changed:
             due = self._clock() + after_seconds
-            heapq.heappush(self._heap, _Entry(due, next(self._order), job, held_back))
+            heapq.heappush(self._heaps[job.priority], _Entry(due, next(self._order), job, held_back))
             self._changed.notify()
 
     def take(self) -> Job | None:
         """Wait for a job that is due; None once the lane is closed."""
         with self._changed:
             while not self._closed:
-                wait = self._heap[0].due - self._clock() if self._heap else None
-                if wait is not None and wait <= 0:
-                    return heapq.heappop(self._heap).job
+                now, first = self._clock(), [heap[0].due if heap else None for heap in self._heaps]
+                number = self._turns.next([due if due is not None and due <= now else None for due in first])
+                if number is not None:
+                    return heapq.heappop(self._heaps[number]).job
+                next_due = earliest(first)
+                wait = None if next_due is None else next_due - now
                 self._idle += 1
                 self._clock.wait(self._changed, wait)
                 self._idle -= 1
@@ -69,33 +75,39 @@ class Lane:
     def silent_seconds(self) -> float:
         """How long a job has been due although a thread is free to take it."""
         with self._changed:
-            late = self._clock() - self._heap[0].due if self._heap and self._idle else 0.0
+            first = earliest(heap[0].due for heap in self._heaps if heap)
+            late = self._clock() - first if first is not None and self._idle else 0.0
             return max(late, 0.0)
 
     def due(self) -> dict[str, float]:
         """In how many seconds each job here is due, by its id."""
         with self._changed:
             now = self._clock()
-            return {job.id: max(due - now, 0.0) for due, _order, job, _held_back in self._heap}
+            return {entry.job.id: max(entry.due - now, 0.0) for entry in self._entries()}
 
     def expedite(self, request_id: str) -> bool:
         """Make the job with that request id due now; False if it is not here."""
         with self._changed:
-            for place, entry in enumerate(self._heap):
-                if entry.job.request_id == request_id:
-                    self._heap[place] = entry._replace(due=self._clock())
-                    heapq.heapify(self._heap)
-                    self._changed.notify()
-                    return True
+            for heap in self._heaps:
+                for place, entry in enumerate(heap):
+                    if entry.job.request_id == request_id:
+                        heap[place] = entry._replace(due=self._clock())
+                        heapq.heapify(heap)
+                        self._changed.notify()
+                        return True
         return False
 
     def release(self) -> None:
         """Make all due now that are held back."""
         with self._changed:
             now = self._clock()
-            self._heap = [entry._replace(due=now) if entry.held_back else entry for entry in self._heap]
-            heapq.heapify(self._heap)
+            for heap in self._heaps:
+                heap[:] = [entry._replace(due=now) if entry.held_back else entry for entry in heap]
+                heapq.heapify(heap)
             self._changed.notify_all()
+
+    def _entries(self) -> Iterator[_Entry]:
+        return itertools.chain(*self._heaps)
 
     def close(self) -> None:
         """Let every thread that waits in `take` go."""

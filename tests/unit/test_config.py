@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from invox_watcher.config._profiles import MatchSection, ProfileSection, SettingsSection
 from invox_watcher.config.loading import example_yaml, json_schema, load
 from invox_watcher.config.schema import Config, TokenSection
 from invox_watcher.errors import ConfigurationError, ExitStatus
@@ -102,7 +103,7 @@ class TestWhatIsAccepted:
     def test_every_key_is_described_in_example_and_schema(self) -> None:
         schema, example = json_schema(), example_yaml()
         for section, field in Config.model_fields.items():
-            if section == "targets":  # tests/unit/test_config_targets.py
+            if section in ("targets", "profiles"):  # they have keys only in comments
                 continue
             definition = schema["$defs"][type_name(field.annotation)]
             assert f"\n{section}:\n" in example
@@ -114,6 +115,11 @@ class TestWhatIsAccepted:
             key = entry.alias or name
             assert schema["$defs"]["TokenSection"]["properties"][key]["description"]
             assert re.search(rf"^    {key}:", example, re.MULTILINE)
+        for model in (ProfileSection, MatchSection, SettingsSection):
+            for name, entry in model.model_fields.items():
+                key = entry.alias or name
+                assert schema["$defs"][model.__name__]["properties"][key]["description"]
+                assert re.search(rf"^#  ( )?( )? {key}:", example, re.MULTILINE)
 
     def test_the_schema_asks_only_for_what_a_file_must_hold(self) -> None:
         schema = json_schema()
@@ -122,6 +128,25 @@ class TestWhatIsAccepted:
         assert schema["$defs"]["CredentialsSection"]["required"] == []
         assert schema["$defs"]["ApiSection"]["required"] == ["base_url"]
         assert schema["$defs"]["WatchSection"]["properties"]["mode"]["enum"] == ["auto", "native", "polling"]
+
+    @pytest.mark.parametrize("written", ["", "profiles:\n", "profiles: []\n"])
+    def test_no_profiles(self, write: Write, written: str) -> None:
+        assert load(write(with_section(written)), ENVIRON).profiles == ()
+
+    def test_the_example_of_a_profile_is_one(self, write: Write) -> None:
+        example = (
+            example_yaml().partition("# Example:\n#   - name: cardiology")[2].partition("profiles: []")[0]
+        )
+        lines = ["profiles:", "  - name: cardiology", *(line[2:] for line in example.splitlines()[1:])]
+        (found,) = load(write(with_section("\n".join(lines))), ENVIRON).profiles
+        assert found.match.author == ("SMITH", "JONES")
+        assert found.settings.formats == ("json", "txt")
+
+    def test_one_author_needs_no_list(self, write: Write) -> None:
+        path = write(with_section("profiles:\n  - name: a\n    match: {author: SMITH}\n    set:\n"))
+        (found,) = load(path, ENVIRON).profiles
+        assert found.match.author == ("SMITH",)
+        assert found.settings.priority == "routine"
 
     def test_a_section_with_nothing_in_it_means_its_defaults(self, write: Write) -> None:
         assert load(write(with_section("watch:\n  # mode: native")), ENVIRON).watch.mode == "auto"
@@ -292,6 +317,29 @@ WRONG_VALUES = [
     (
         "watch: {setle_seconds: 2}",
         "8: watch.setle_seconds: is not a known key: did you mean watch.settle_seconds?",
+    ),
+    (
+        "profiles: [{name: a, match: {foldr: x}}]",
+        "8: profiles[0].match.foldr: is not a known key: did you mean profiles[0].match.folder?",
+    ),
+    (
+        "profiles: [{name: a, match: {name: '(x'}}]",
+        "8: profiles[0].match.name: must be a regular expression: missing ) at position 2",
+    ),
+    (
+        "profiles: [{name: a, match: {folder: /srv/x}}]",
+        "8: profiles[0].match.folder: must be a folder below the inbox, for example ward3 or ward3/urgent",
+    ),
+    ("profiles: [{name: a}, {name: a}]", "8: profiles: must not contain two profiles of the same name"),
+    (
+        "profiles: [{name: default}]",
+        "8: profiles[0].name: must not be default: that is what recordings have that match no profile",
+    ),
+    ("profiles: [{}]", "8: profiles[0].name: is missing, for example cardiology"),
+    ("profiles: {name: a}", "8: profiles: must be a list, for example [a, b]"),
+    (
+        "profiles: [{name: a, set: {priority: urgnt}}]",
+        "8: profiles[0].set.priority: must be 'stat', 'urgent' or 'routine'",
     ),
     ("on_duplicate: fail", "8: on_duplicate: is not a known key: did you mean intake.on_duplicate?"),
     ("frobnicate: 1", "8: frobnicate: is not a known key"),

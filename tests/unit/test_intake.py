@@ -20,7 +20,9 @@ from invox_watcher.errors import (
 from invox_watcher.files import Folders
 from invox_watcher.inbox import Candidate, Evidence, Inbox, InboxStatus
 from invox_watcher.job import Job, State
-from invox_watcher.processing import Engine, Gate, Intake, Pipeline
+from invox_watcher.plan import DEFAULT, Plan
+from invox_watcher.priority import Priority
+from invox_watcher.processing import Conditions, Engine, Gate, Intake, Pipeline, Profile, Profiles
 from invox_watcher.recording import FileIdentity
 
 SETTLED = InboxStatus(1, 0, 0, 0, 0, None, available=True, watching="native")
@@ -36,6 +38,9 @@ CANDIDATE = Candidate(
     waited_seconds=1.5,
 )
 
+STAT = Profile(Conditions(folder="stat"), Plan("stat", ("txt",), priority=Priority.STAT))
+PROFILES = [STAT]
+
 
 @dataclass
 class FakeInbox:
@@ -48,8 +53,11 @@ class FakeInbox:
 
 @dataclass
 class FakeEngine:
-    has_capacity: bool = True
+    room_for: frozenset[Priority] = frozenset(Priority)
     jobs: list[Job] = field(default_factory=list)
+
+    def has_capacity(self, priority: Priority = Priority.ROUTINE) -> bool:
+        return priority in self.room_for
 
     def add(self, job: Job) -> None:
         self.jobs.append(job)
@@ -100,6 +108,7 @@ class Room:
             cast(Pipeline, self.pipeline),
             cast(Engine, self.engine),
             cast(Inbox, self.inbox),
+            profiles=Profiles(PROFILES, Plan(DEFAULT, ("json",))),
             gates=[self.other],
             journal=cast(Gate, self.journal),
             stop=self.stop,
@@ -136,6 +145,20 @@ def test_a_refused_recording_is_claimed_with_its_reason(room: Room) -> None:
     assert not job.refusal.retry_can_help
 
 
+def test_the_plan_is_fixed_at_the_claim(room: Room) -> None:
+    stat = replace(CANDIDATE, path="stat/smith.wav", attributes={"author": "SMITH"})
+    assert room.intake.take(CANDIDATE)
+    assert room.intake.take(stat)
+    plans = [job.plan for job in room.engine.jobs]
+    assert plans == [Plan(DEFAULT, ("json",)), replace(STAT.plan, attributes={"author": "SMITH"})]
+
+
+def test_room_for_the_urgent_is_not_for_the_routine(room: Room) -> None:
+    room.engine.room_for = frozenset({Priority.STAT})
+    assert not room.intake.take(CANDIDATE)
+    assert room.intake.take(replace(CANDIDATE, path="stat/smith.wav"))
+
+
 @pytest.mark.parametrize("what", ["stop", "capacity", "journal"])
 def test_nothing_is_claimed_when_stopping_full_or_damaged(room: Room, what: str) -> None:
     if what == "stop":
@@ -143,7 +166,7 @@ def test_nothing_is_claimed_when_stopping_full_or_damaged(room: Room, what: str)
     elif what == "journal":
         room.journal.reason = AWAY
     else:
-        room.engine.has_capacity = False
+        room.engine.room_for = frozenset()
     assert not room.intake.take(CANDIDATE)
     assert room.pipeline.claimed == room.engine.jobs == []
 
@@ -206,7 +229,7 @@ def test_the_next_claim_opens_it_again(room: Room) -> None:
 
 
 def _full(room: Room) -> None:
-    room.engine.has_capacity = False
+    room.engine.room_for = frozenset()
 
 
 def _inbox_unavailable(room: Room) -> None:

@@ -40,7 +40,7 @@ class Api:
         self.confirms_clock = True
         self.while_sending: Callable[[], None] = lambda: None
 
-    def presign(self, mime_type: str, callback_url: str | None) -> Any:
+    def presign(self, mime_type: str, callback_url: str | None, *, fields: Any) -> Any:
         return mock.Mock(request_id=f"r-{len(self.sent) + 1}", mime_type=mime_type)
 
     def upload(

@@ -84,11 +84,11 @@ def test_files_without_capacity_return_in_their_order() -> None:
         tracker.see(path, snapshot(), now=0)
         tracker.hold(path)
     tracker.forget("b")
-    assert tracker.pop_held() == "a"
+    assert tracker.pop_queued() == "a"
     tracker.hold("a", first=True)
-    assert tracker.pop_held() == "a"
+    assert tracker.pop_queued() == "a"
     tracker.forget("a")
-    assert tracker.pop_held() == "c"
+    assert tracker.pop_queued() == "c"
 
 
 def test_a_file_held_open_is_checked_soon_then_less_often() -> None:

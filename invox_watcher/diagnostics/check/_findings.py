@@ -29,6 +29,7 @@ from invox_watcher.diagnostics.check._host import (
     state,
     webhooks,
 )
+from invox_watcher.diagnostics.check._profiles import profiles
 from invox_watcher.errors import ExitStatus, InvoxError
 
 # Checks that are skipped if one of these failed before: they could only report its consequences.
@@ -58,6 +59,7 @@ def findings(config: Config, source: Path | None = None) -> list[Finding]:
         ("free space", lambda: space(config)),
         ("logging.file", lambda: log_file(config)),
         ("formats", lambda: formats(config)),
+        ("profiles", lambda: profiles(config)),
         ("hooks", lambda: hooks(config)),
         ("http.listen", lambda: listen(config)),
         ("webhooks", lambda: webhooks(config)),

@@ -51,7 +51,7 @@ def accept(context: Context, job: Job, reply: TranscriptionReply, delivered_by: 
         )  # fmt: skip
     job = context.reservations.reserve_outputs(
         job,
-        context.options.formats,
+        context.formats_of(job),
         reply=reply.raw,
         completed_at=utc_now(),
         delivered_by=delivered_by,

@@ -42,11 +42,11 @@ def publish(context: Context, job: Job) -> Next:
 def _write_outputs(context: Context, job: Job, delivery: Delivery) -> Next:
     filed_as = job.filed_as
     assert filed_as is not None  # noqa: S101 - written with the state
-    folders, formats = context.folders, context.options.formats
+    folders, formats = context.folders, context.formats_of(job)
     written: list[tuple[str, bytes]] = []
     for format in formats:
         path = output_path(filed_as, format)
-        content = render(delivery, format, context.options.speaker_names)
+        content = render(delivery, format, context.speaker_names_of(job))
         try:
             folders.publish(job.id, folders.outbox, path, content)
         except NameTakenError:  # another program put a file there since the name was reserved

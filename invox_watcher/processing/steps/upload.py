@@ -42,7 +42,11 @@ def upload(context: Context, job: Job) -> Next:
         job = verify(context, job, recording)
         # What waited since the recording was claimed may be that api.mime_types was put right.
         mime_type = current_mime_type(job.upload.mime_type, context.options.mime_types)
-        presigned = context.api.presign(mime_type, context.options.polling.callback_url)
+        presigned = context.api.presign(
+            mime_type,
+            context.options.polling.callback_url,
+            fields=job.plan.presign_fields if job.plan else None,
+        )
         job = _begin(context, job, presigned.request_id, mime_type)
         began = context.clock()
         try:

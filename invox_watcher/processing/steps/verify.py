@@ -73,10 +73,10 @@ def _retract_outputs(context: Context, job: Job) -> None:
     assert job.filed_as is not None  # noqa: S101 - written with the state
     reply = context.journal.reply(job.id)
     delivery = delivery_of(job, transcript_of(job, reply), reply)
-    for format in context.options.formats:
+    for format in context.formats_of(job):
         path = output_path(job.filed_as, format)
         if os.path.lexists(context.folders.outbox / path):
-            content = render(delivery, format, context.options.speaker_names)
+            content = render(delivery, format, context.speaker_names_of(job))
             context.folders.retract(context.folders.outbox, path, content)
 
 
