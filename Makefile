@@ -12,7 +12,13 @@ CLIENT_PACKAGES := nodejs:node npm:npm default-jdk-headless:javac nginx:nginx op
 FAULT_PACKAGES := faketime:faketime sshfs:sshfs openssh-server:sshd openssh-client:ssh-keygen \
 	bindfs:bindfs ntfs-3g:lowntfs-3g rsync:rsync samba:smbd smbclient:smbclient e2fsprogs:mkfs.ext4
 # Programs that read our metrics and our log.
+<<<<<<< HEAD
 MONITORING_PACKAGES := prometheus:prometheus prometheus-alertmanager:amtool curl:curl jq:jq
+=======
+MONITORING_PACKAGES := prometheus:prometheus curl:curl jq:jq
+# Servers to which transcripts are delivered.
+TARGET_PACKAGES := exim4-daemon-light:exim4 openssh-server:sshd openssh-client:sftp openssl:openssl
+>>>>>>> s4-kinds
 # These boot a Debian in a container, and freeze a thread in it.
 SYSTEMD_PACKAGES := debootstrap:debootstrap systemd-container:systemd-nspawn strace:strace bindfs:bindfs
 # More workers than a small machine has cores: most of the time a test waits for a process that it started.
@@ -24,8 +30,8 @@ ANYWHERE := not needs and not systemd and not clients
 CRYPTO_JS := crypto-js@4.2.0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-unit test-quick test-clients test-faults test-long test-monitoring test-systemd
-.PHONY: check clean packages client-packages fault-packages monitoring-packages systemd-packages
+.PHONY: help demo test test-unit test-quick test-clients test-faults test-long test-monitoring test-targets test-systemd
+.PHONY: check clean packages client-packages fault-packages monitoring-packages target-packages systemd-packages
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 21
@@ -55,7 +61,10 @@ test-long: $(VENV)/.test-installed ## random faults in random order, 50,000 step
 test-monitoring: $(VENV)/.test-installed | monitoring-packages ## a real Prometheus scrapes the daemon and fires its alerts
 	$(BIN)/pytest -m needs tests/acceptance/test_prometheus.py tests/acceptance/test_events_page.py
 
-test-systemd: $(VENV)/.test-installed | systemd-packages monitoring-packages ## as root: the service on a real systemd, and other tests that need root
+test-targets: $(VENV)/.test-installed | target-packages ## deliveries to real servers: Exim, sshd, HL7, FHIR, webhooks
+	$(BIN)/pytest tests/acceptance/test_targets_*.py
+
+test-systemd: $(VENV)/.test-installed | systemd-packages monitoring-packages target-packages ## as root: the service on a real systemd, and other tests that need root
 	@[ "$$(id -u)" -eq 0 ] || { echo "This boots a Debian in a container: run it as root." >&2; exit 1; }
 	$(BIN)/pytest -m 'systemd or needs' --ignore tests/faults
 
@@ -94,8 +103,13 @@ define install_missing
 	[ -n "$$missing" ] || exit 0; \
 	{ $(call install_packages,$$missing); } || exit 1; \
 	[ -d /run/systemd/system ] || exit 0; \
+<<<<<<< HEAD
 	for pair in nginx:nginx prometheus:prometheus \
 		prometheus-alertmanager:prometheus-alertmanager samba:smbd samba:nmbd openssh-server:ssh; do \
+=======
+	for pair in nginx:nginx prometheus:prometheus samba:smbd samba:nmbd openssh-server:ssh \
+		exim4-daemon-light:exim4; do \
+>>>>>>> s4-kinds
 		case "$$missing " in *" $${pair%%:*} "*) \
 			$$as_root systemctl disable --quiet --now "$${pair#*:}" ;; \
 		esac; \
@@ -113,6 +127,9 @@ fault-packages:
 
 monitoring-packages:
 	@$(call install_missing,$(MONITORING_PACKAGES))
+
+target-packages:
+	@$(call install_missing,$(TARGET_PACKAGES))
 
 systemd-packages:
 	@$(call install_missing,$(SYSTEMD_PACKAGES))

@@ -17,6 +17,7 @@ from typing import BinaryIO
 from invox_watcher.backoff import Backoff
 from invox_watcher.config import Config
 from invox_watcher.config.targets import (
+    PACE_KEYS,
     FhirSection,
     Hl7Section,
     MailSection,
@@ -61,7 +62,7 @@ from invox_watcher.host import Locks
 from invox_watcher.inbox import Evidence, Inbox, Notes, Waits
 from invox_watcher.invox import ApiCall, ApiOptions, Credentials, InvoxApi, Receiver, TokenRequest
 from invox_watcher.job import Job, State
-from invox_watcher.journal import AuditLog, Journal
+from invox_watcher.journal import AuditLog, Journal, Receipt
 from invox_watcher.net import HttpClient
 from invox_watcher.plan import DEFAULT, Plan
 from invox_watcher.priority import Priority
@@ -78,8 +79,10 @@ from invox_watcher.processing import (
     Profiles,
     Rechecks,
     Single,
+    shipment_of,
 )
 from invox_watcher.retention import Ages, Retention
+from invox_watcher.times import rfc3339, utc_now
 
 _JOURNAL_CHECK_SECONDS = 10.0
 # The targets that are commands of the section `hooks`.
@@ -423,9 +426,9 @@ def profiles_of(config: Config) -> Profiles:
     return Profiles(profiles, Plan(DEFAULT, outputs.formats, outputs.speaker_names))
 
 
-def target_names_of(_config: Config) -> frozenset[str]:
+def target_names_of(config: Config) -> frozenset[str]:
     """The targets that a profile may name: what receives transcripts besides the outbox."""
-    return frozenset()
+    return frozenset(config.targets)
 
 
 def _as_wav(decoder: Decoder) -> Decode | None:
@@ -508,7 +511,8 @@ def targets_of(config: Config) -> dict[str, Target]:
 
 def target_of(section: TargetSection) -> Target:
     """The target that one section of `targets` describes."""
-    options = {key: getattr(section, key) for key in type(section).model_fields if key != "kind"}
+    keys = type(section).model_fields.keys() - PACE_KEYS - {"kind"}
+    options = {key: getattr(section, key) for key in keys}
     match section:
         case MailSection():
             return Mail(MailOptions(**options))
@@ -539,9 +543,12 @@ def commands_of(config: Config) -> dict[str, Sequence[str]]:
 
 
 def targets_after(config: Config, job: Job) -> list[str]:
-    """The names of the targets to which `job`, which has ended, is delivered."""
+    """The names of the targets to which `job`, which has ended, is delivered: those of its plan, or all."""
     command = ON_DONE if job.state is State.DONE else ON_FAILED
-    return [command] if command in commands_of(config) else []
+    commands = [command] if command in commands_of(config) else []
+    if job.state is not State.DONE:
+        return commands
+    return [*commands, *(config.targets if job.plan is None else job.plan.targets)]
 
 
 def dispatchers_of(config: Config, folders: Folders, journal: Journal) -> list[Dispatcher]:
@@ -549,10 +556,29 @@ def dispatchers_of(config: Config, folders: Folders, journal: Journal) -> list[D
     # A command that is no longer configured is not owed to anybody.
     journal.deliveries.give_up_unless("hooks.", commands_of(config))
     pace = Pace(Backoff(config.retry.base_seconds, config.retry.max_seconds), _COMMAND_DEADLINE)
-    return [
+    commands = [
         Dispatcher(name, command_of(config, command, folders, journal).run, journal, pace)
         for name, command in commands_of(config).items()
     ]
+    return [*commands, *(_dispatcher_of(config, name, journal) for name in config.targets)]
+
+
+def _dispatcher_of(config: Config, name: str, journal: Journal) -> Dispatcher:
+    section = config.targets[name]
+    target = target_of(section)
+
+    def send(job: Job, _stop: threading.Event) -> Receipt:
+        names = config.outputs.speaker_names if job.plan is None else job.plan.speaker_names
+        shipment = shipment_of(job, name, target.formats, journal.reply(job.id), names)
+        return Receipt(rfc3339(utc_now()), target.send(shipment))
+
+    pace = Pace(
+        Backoff(config.retry.base_seconds, section.retry_max_seconds),
+        timedelta(days=section.deadline_days),
+        ordered=section.ordered,
+        min_interval_seconds=60 / section.max_per_minute if section.max_per_minute else 0.0,
+    )
+    return Dispatcher(name, send, journal, pace, connection=target)
 
 
 def command_of(config: Config, command: Sequence[str], folders: Folders, journal: Journal) -> Command:

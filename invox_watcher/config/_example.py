@@ -10,7 +10,7 @@ import yaml
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from invox_watcher.config.targets import SECTIONS
+from invox_watcher.config.targets import PACE_KEYS, SECTIONS
 
 _HEAD = """\
 # Configuration of invox-watcher: every key, with its default. An omitted key has the value shown here.
@@ -42,7 +42,9 @@ def _targets(name: str, field: FieldInfo, *, indent: str) -> list[str]:
     """No target, with every key of each kind in a comment."""
     lines = [*_comment(field.description or "", indent=indent), f"{indent}{name}: {{}}"]
     for kind, section in SECTIONS.items():
-        keys = [line for key, entry in section.model_fields.items() for line in _key(key, entry, kind)]
+        # What all kinds have comes last.
+        fields = sorted(section.model_fields.items(), key=lambda field: field[0] in PACE_KEYS)
+        keys = [line for key, entry in fields for line in _key(key, entry, kind)]
         lines += [f"{indent}#   my-{kind}:", *(f"{indent}#     {line}" for line in keys)]
     return lines
 

@@ -13,6 +13,7 @@ from pydantic_core import PydanticCustomError
 from invox_watcher.config._types import (
     AbsolutePath,
     ApiUrl,
+    Days,
     Names,
     ProxyUrl,
     ReadableFile,
@@ -79,7 +80,30 @@ Formats = Annotated[tuple[OutputFormat, ...], Field(strict=False), Unique]
 _TIMEOUT = "How long one delivery may take, from the connection to the answer."
 
 
-class MailSection(Section):
+class PacedSection(Section):
+    """What every kind of target has."""
+
+    ordered: bool = Field(
+        False,
+        description="Whether nothing may overtake what was done before it; one that fails holds up all.",
+    )
+    max_per_minute: int | None = Field(
+        None, ge=1, description="How many deliveries it gets in a minute; null for no limit."
+    )
+    retry_max_seconds: Seconds = Field(
+        300, description="The longest wait between two attempts while it takes no deliveries."
+    )
+    deadline_days: Days = Field(
+        30,
+        description="What it has not taken for so long fails. `invox-watcher retry ID --target NAME` sends "
+        "it again.",
+    )
+
+
+PACE_KEYS = PacedSection.model_fields.keys()
+
+
+class MailSection(PacedSection):
     kind: Literal["mail"] = Field(description="A message for each recording, by SMTP.")
     host: Host = Field(description="Required. The mail server.", examples=["mail.example.com"])
     port: Port | None = Field(None, description="Its port; null: 587 for starttls, 465 for tls, 25 for none.")
@@ -127,7 +151,7 @@ class MailSection(Section):
         return self
 
 
-class SftpSection(Section):
+class SftpSection(PacedSection):
     kind: Literal["sftp"] = Field(description="Files on an SFTP server, by OpenSSH's program sftp.")
     host: Host = Field(description="Required. The server.", examples=["files.example.com"])
     port: Port = Field(22, description="Its port.")
@@ -167,7 +191,7 @@ class SftpSection(Section):
         return self
 
 
-class Hl7Section(Section):
+class Hl7Section(PacedSection):
     kind: Literal["hl7"] = Field(description="HL7 v2 messages, MDM^T02 over MLLP.")
     host: Host = Field(description="Required. The receiver.", examples=["ris.example.com"])
     port: Port = Field(description="Required. Its port.", examples=[2575])
@@ -201,7 +225,7 @@ class Hl7Section(Section):
     timeout_seconds: Seconds = Field(60, description=_TIMEOUT)
 
 
-class FhirSection(Section):
+class FhirSection(PacedSection):
     kind: Literal["fhir"] = Field(description="A DocumentReference on a server of FHIR R4.")
     url: ApiUrl = Field(
         description="Required. Its base, without /DocumentReference.",
@@ -234,7 +258,7 @@ class FhirSection(Section):
     timeout_seconds: Seconds = Field(60, description=_TIMEOUT)
 
 
-class WebhookTargetSection(Section):
+class WebhookTargetSection(PacedSection):
     kind: Literal["http"] = Field(
         description="A signed request to a web address of yours (Standard Webhooks)."
     )

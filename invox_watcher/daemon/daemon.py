@@ -147,7 +147,7 @@ class Daemon:
         parts.inbox.wake()
         parts.client.abort_all()
         for dispatcher in parts.dispatchers:
-            dispatcher.wake()
+            dispatcher.abort()
         ended = parts.engine.stop(timeout_seconds)
         give_up = time.monotonic() + timeout_seconds
         for thread in self._threads:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Protocol
 
 from invox_watcher.backoff import Backoff, Breaker
 from invox_watcher.errors import (
@@ -33,8 +34,20 @@ _POLL_SECONDS = 1.0
 # What was never attempted may be tried although another delivery has failed; not more often than this.
 _FRESH_SECONDS = 15.0
 _REMINDER_SECONDS = 3600.0
+# How long a connection is kept for the next delivery.
+_IDLE_SECONDS = 30.0
 
 Send = Callable[[Job, threading.Event], Receipt | None]
+
+
+class Connection(Protocol):
+    """What a target keeps open."""
+
+    def abort(self) -> None:
+        """End a delivery in progress at once. From any thread."""
+
+    def close(self) -> None:
+        """Close the connection that is kept for the next delivery."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +79,7 @@ class Dispatcher:
         journal: Journal,
         pace: Pace,
         *,
+        connection: Connection | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`send` delivers a job and returns the receipt, or None if the event was set before.
@@ -77,12 +91,14 @@ class Dispatcher:
         self._send = send
         self._journal = journal
         self._pace = pace
+        self._connection = connection
         self._clock = clock
         self._breaker = Breaker(pace.backoff, threshold=1)
         self._health = TargetHealth()
         self._woken = threading.Event()
         self._unrecorded: Callable[[], bool] | None = None  # because the journal could not be written
         self._not_before = 0.0
+        self._idle_since: float | None = None
         self._reminded_at = 0.0
 
     @property
@@ -94,6 +110,12 @@ class Dispatcher:
         """There may be something new. From any thread."""
         self._woken.set()
 
+    def abort(self) -> None:
+        """Interrupt a delivery that is under way; it is made again after the next start. From any thread."""
+        self.wake()
+        if self._connection is not None:
+            self._connection.abort()
+
     def run(self, stop: threading.Event) -> None:
         """Deliver until `stop` is set."""
         while not stop.is_set():
@@ -103,6 +125,8 @@ class Dispatcher:
             if wait_seconds:
                 self._woken.wait(min(wait_seconds, _POLL_SECONDS))
                 self._woken.clear()
+        if self._connection is not None:
+            self._connection.close()
 
     def step(self, stop: threading.Event) -> float:
         """Attempt one delivery, if one may be attempted now; return how many seconds to wait before the next.
@@ -113,9 +137,11 @@ class Dispatcher:
             self._unrecorded()
             self._unrecorded = None
         delivery = self._journal.deliveries.next(self.name, ordered=self._pace.ordered)
-        if delivery is None:
-            return _POLL_SECONDS
         now = self._clock()
+        if delivery is None:
+            self._close_if_idle(now)
+            return _POLL_SECONDS
+        self._idle_since = None
         wait_seconds = self._not_before - now
         if wait_seconds <= 0 and not self._is_fresh(delivery, now):
             wait_seconds = self._breaker.admit(now)
@@ -124,6 +150,13 @@ class Dispatcher:
         self._not_before = now + self._pace.min_interval_seconds
         self._attempt(delivery, stop)
         return 0.0
+
+    def _close_if_idle(self, now: float) -> None:
+        if self._idle_since is None:
+            self._idle_since = now
+        elif self._connection is not None and now - self._idle_since >= _IDLE_SECONDS:
+            self._connection.close()
+            self._idle_since = now
 
     def _is_fresh(self, delivery: QueuedDelivery, now: float) -> bool:
         """Whether it may tell if the target is unavailable, or another delivery alone was not taken."""
@@ -137,7 +170,8 @@ class Dispatcher:
         except JournalError:
             raise
         except (TargetUnavailableError, DeliveryUncertainError) as error:
-            self._postpone(delivery, error)
+            if not (stop.is_set() and isinstance(error, TargetUnavailableError)):  # else it was aborted
+                self._postpone(delivery, error)
         except InvoxError as error:
             self._fail(delivery, error, getattr(error, "receipt", None))
         except Exception as error:  # noqa: BLE001 - a defect in one kind of target must stop nothing else

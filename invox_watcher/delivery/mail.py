@@ -187,8 +187,19 @@ class Mail:
             self._smtp.starttls(context=context)
             self._smtp.ehlo()
         if options.username is not None and options.password_file is not None:
-            self._smtp.login(options.username, secret_in(options.password_file, "password_file"))
+            self._log_in(options.username, secret_in(options.password_file, "password_file"))
         return self._smtp
+
+    def _log_in(self, username: str, password: str) -> None:
+        assert self._smtp is not None  # noqa: S101 - connected
+        try:
+            self._smtp.login(username, password)
+        except UnicodeError:
+            raise TargetUnavailableError(
+                "The login has characters that are not ASCII, which SMTP can't transmit.",
+                code="login",
+                hint="Change username or password_file.",
+            ) from None
 
     def _drop(self) -> None:
         self._guard.release()

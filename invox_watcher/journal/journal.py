@@ -45,6 +45,7 @@ from invox_watcher.journal.tables import (
     placeholders,
     row_of,
 )
+from invox_watcher.priority import Priority
 from invox_watcher.times import utc_now
 
 # How many ratios are kept, and among how many of the latest jobs they are looked for at the start.
@@ -69,7 +70,8 @@ _ONE_MORE_DONE = (
 _ADD_HISTORY = "INSERT INTO history (job_id, at, state, detail) VALUES (?, ?, ?, ?)"
 _ADD_OUTPUT = "INSERT INTO outputs (job_id, folder, path, sha256) VALUES (?, ?, ?, ?)"
 _ADD_DELIVERY = (
-    "INSERT INTO deliveries (job_id, target, state, attempts, queued_at) VALUES (?, ?, 'due', 0, ?)"
+    "INSERT INTO deliveries (job_id, target, state, attempts, priority, queued_at) "
+    "VALUES (?, ?, 'due', 0, ?, ?)"
 )
 # What ended while nothing confirmed the clock has ended before this, which is confirmed.
 _SETTLE_AGES = f"""
@@ -241,7 +243,8 @@ class Journal:
                 values = (job.id, _OUTPUT_FOLDERS[to], os.fsencode(path), sha256)
                 connection.execute(_ADD_OUTPUT, values)
             if to.is_final:
-                owed = [(job.id, target, encode_time(now)) for target in self._targets_of(moved)]
+                priority = Priority.ROUTINE if moved.plan is None else moved.plan.priority
+                owed = [(job.id, name, priority, encode_time(now)) for name in self._targets_of(moved)]
                 connection.executemany(_ADD_DELIVERY, owed)
             if to is State.DONE:
                 connection.execute(_ONE_MORE_DONE)

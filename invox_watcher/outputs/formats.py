@@ -16,6 +16,12 @@ from invox_watcher.outputs.transcript_json import transcript_json
 from invox_watcher.transcript import Segment
 
 OutputFormat = Literal["json", "srt", "vtt", "txt"]
+MEDIA_TYPES: Mapping[OutputFormat, str] = {
+    "json": "application/json",
+    "srt": "application/x-subrip",
+    "vtt": "text/vtt",
+    "txt": "text/plain",
+}
 
 
 def render(delivery: Delivery, format: OutputFormat, speaker_names: Mapping[str, str]) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from invox_watcher.processing.context import ProcessingOptions
-from invox_watcher.processing.documents import delivery_of_single
+from invox_watcher.processing.documents import delivery_of_single, shipment_of
 from invox_watcher.processing.engine import Engine
 from invox_watcher.processing.gates import Gate, JournalMonitor, Since, reasons
 from invox_watcher.processing.intake import Intake
@@ -37,6 +37,7 @@ __all__ = [
     "reasons",
     "recover",
     "return_stranded",
+    "shipment_of",
     "target_for",
     "transcribe_single",
     "with_advice",

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Any
+import os.path
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any, cast
 
+from invox_watcher.delivery import Document, Shipment
+from invox_watcher.errors import TargetRefusedError
 from invox_watcher.invox import parse_reply
 from invox_watcher.job import Failure, Job, Payload
-from invox_watcher.outputs import Delivery, FailureReport, Prepared, Source, render_error
+from invox_watcher.outputs import (
+    MEDIA_TYPES,
+    Delivery,
+    FailureReport,
+    OutputFormat,
+    Prepared,
+    Source,
+    render,
+    render_error,
+)
 from invox_watcher.processing.single import SingleResult
 from invox_watcher.times import rfc3339
 from invox_watcher.transcript import Transcript
@@ -64,6 +77,50 @@ def delivery_of_single(result: SingleResult, source: Source, received_at: dateti
         transcript=result.reply.transcript,
         api_reply=result.reply.raw,
     )
+
+
+def shipment_of(
+    job: Job, target: str, formats: Iterable[str], payload: Any, speaker_names: Mapping[str, str]
+) -> Shipment:
+    """All that `target` gets for `job`, which is done; `payload` is the reply that the journal keeps for it.
+
+    Raises:
+        TargetRefusedError: the words were deleted meanwhile.
+    """
+    if payload is None:
+        raise TargetRefusedError(
+            "The transcript is no longer in the journal.",
+            code="words_deleted",
+            hint="Retention deleted it (retention.transcripts_days). Nothing can be sent again.",
+        )
+    folder, filed_as = os.path.split(job.filed_as or job.path)
+    name, attributes = os.path.splitext(filed_as)[0], job.plan.attributes if job.plan else {}
+    delivery = delivery_of(job, transcript_of(job, payload), payload)
+
+    def document(format: OutputFormat) -> Document:
+        return Document(f"{name}.{format}", MEDIA_TYPES[format], render(delivery, format, speaker_names))
+
+    return Shipment(
+        key=f"{job.id}.{target}",
+        job_id=job.id,
+        name=name,
+        folder=folder,
+        recorded_at=_moment(attributes.get("recorded_at")),
+        received_at=job.received_at,
+        completed_at=job.completed_at or job.updated_at,
+        attributes=attributes,
+        text=render(delivery, "txt", speaker_names).decode(),
+        documents=tuple(document(cast(OutputFormat, format)) for format in formats),
+    )
+
+
+def _moment(text: str | None) -> datetime | None:
+    """When a recorder says that it was; None if it does not say so in the words of ISO 8601."""
+    try:
+        moment = None if text is None else datetime.fromisoformat(text)
+        return moment.astimezone(UTC) if moment else None
+    except (ValueError, OverflowError):
+        return None
 
 
 def error_file(job: Job, failure: Failure) -> bytes:
