@@ -35,6 +35,7 @@ from invox_watcher.delivery import (
     HttpOptions,
     Mail,
     MailOptions,
+    Orders,
     Pace,
     Sftp,
     SftpOptions,
@@ -149,6 +150,7 @@ def assemble(
         engine = engine_of(
             config, pipeline, journal, folder_monitor, on_room=inbox.wake, on_crash=on_crash, clock=clock
         )
+        dispatchers = dispatchers_of(config, folders, journal)
         return Parts(
             stop=stop,
             folders=folders,
@@ -170,9 +172,10 @@ def assemble(
             folder_monitor=folder_monitor,
             journal_monitor=journal_monitor,
             stall_detector=StallDetector(patience_seconds),
-            dispatchers=dispatchers_of(config, folders, journal),
+            dispatchers=dispatchers,
             housekeeping={
                 "rechecks": rechecks.run,
+                **orders_of(config, journal, dispatchers),
                 "journal-check": journal_monitor.verify,
                 **housekeeping_of(config, folders, journal, audit, folder_monitor=folder_monitor, api=api),
             },
@@ -579,6 +582,20 @@ def _dispatcher_of(config: Config, name: str, journal: Journal) -> Dispatcher:
         min_interval_seconds=60 / section.max_per_minute if section.max_per_minute else 0.0,
     )
     return Dispatcher(name, send, journal, pace, connection=target)
+
+
+def orders_of(
+    config: Config, journal: Journal, dispatchers: Sequence[Dispatcher]
+) -> dict[str, Callable[[threading.Event], None]]:
+    """What carries out orders about deliveries; nothing if there can be none."""
+    if not dispatchers and not journal.deliveries.backlogs():
+        return {}
+
+    def wake() -> None:
+        for dispatcher in dispatchers:
+            dispatcher.wake()
+
+    return {"orders": Orders(config.state.directory, journal.deliveries, wake=wake).run}
 
 
 def command_of(config: Config, command: Sequence[str], folders: Folders, journal: Journal) -> Command:

@@ -8,12 +8,15 @@ from invox_watcher.delivery.fhir import Fhir, FhirOptions
 from invox_watcher.delivery.hl7 import Hl7, Hl7Options
 from invox_watcher.delivery.http import Webhook, WebhookOptions
 from invox_watcher.delivery.mail import Mail, MailOptions
+from invox_watcher.delivery.orders import GIVE_UP, SEND_AGAIN, Orders
 from invox_watcher.delivery.posting import HttpOptions
 from invox_watcher.delivery.sftp import Sftp, SftpOptions
 from invox_watcher.delivery.target import GIVEN_FIELDS, Document, Shipment, Target
 
 __all__ = [
     "GIVEN_FIELDS",
+    "GIVE_UP",
+    "SEND_AGAIN",
     "Command",
     "CommandResult",
     "Dispatcher",
@@ -25,6 +28,7 @@ __all__ = [
     "HttpOptions",
     "Mail",
     "MailOptions",
+    "Orders",
     "Pace",
     "Send",
     "Sftp",

@@ -14,6 +14,7 @@ from invox_watcher.files.folders import APART_HINT, Deletion, Folders, NameTaken
 from invox_watcher.files.marks import MARK_FILE, open_folder
 from invox_watcher.files.names import ERROR_SUFFIX, numbered_folders, output_path, unused
 from invox_watcher.files.occupancy import Occupancy, check_state_directory
+from invox_watcher.files.orders import complete_order, place_order, placed_orders
 from invox_watcher.files.state_directory import (
     LOCK_FILE,
     names_key,
@@ -35,12 +36,15 @@ __all__ = [
     "Occupancy",
     "check_mounted",
     "check_state_directory",
+    "complete_order",
     "fsync_folder",
     "left_behind",
     "names_key",
     "numbered_folders",
     "open_folder",
     "output_path",
+    "place_order",
+    "placed_orders",
     "prepare_state",
     "read_unfinished",
     "unusable",

@@ -145,7 +145,7 @@ class Deliveries:
         return found
 
     def send_again(self, job_id: str, target: str, *, priority: int = 0) -> None:
-        """Owe `target` this job once more, whatever came of it before."""
+        """Owe `target` this job once more, whatever happened before."""
         values = (job_id, target, priority, encode_time(utc_now()))
         self._database.write(lambda connection: connection.execute(_ADD, values))
 
