@@ -175,7 +175,7 @@ class Dispatcher:
         except InvoxError as error:
             self._fail(delivery, error, getattr(error, "receipt", None))
         except Exception as error:  # noqa: BLE001 - a bug in one kind of target must stop nothing else
-            log.error(Event.INTERNAL_ERROR, target=self.name, error=where(error))
+            log.error(Event.INTERNAL_ERROR, thread=f"target {self.name}", error=where(error))
             self._postpone(delivery, TargetUnavailableError("The delivery crashed.", code="internal_error"))
         else:
             if receipt is None:  # the daemon stops
