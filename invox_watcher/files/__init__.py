@@ -17,9 +17,13 @@ from invox_watcher.files.occupancy import Occupancy, check_state_directory
 from invox_watcher.files.state_directory import (
     LOCK_FILE,
     names_key,
+    object_from,
     prepare_state,
+    read_names_key,
+    read_readiness,
     read_unfinished,
     unusable,
+    write_readiness,
     write_unfinished,
 )
 
@@ -39,11 +43,15 @@ __all__ = [
     "left_behind",
     "names_key",
     "numbered_folders",
+    "object_from",
     "open_folder",
     "output_path",
     "prepare_state",
+    "read_names_key",
+    "read_readiness",
     "read_unfinished",
     "unusable",
     "unused",
+    "write_readiness",
     "write_unfinished",
 ]

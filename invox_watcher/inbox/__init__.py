@@ -7,9 +7,11 @@ from invox_watcher.inbox.inotify import Notifier
 from invox_watcher.inbox.notes import Notes
 from invox_watcher.inbox.screening import Candidate, Judgement, Outcome, ScreeningRules, judge
 from invox_watcher.inbox.stability import Evidence, Snapshot, Waits, Writer, writer_of
-from invox_watcher.inbox.tree import Filter, NotAFileError, open_file, program_of
+from invox_watcher.inbox.tree import Filter, NotAFileError, kind_of, open_file, program_of
+from invox_watcher.inbox.waiting import OPEN, WaitingFile
 
 __all__ = [
+    "OPEN",
     "Candidate",
     "Evidence",
     "Filter",
@@ -22,9 +24,11 @@ __all__ = [
     "Outcome",
     "ScreeningRules",
     "Snapshot",
+    "WaitingFile",
     "Waits",
     "Writer",
     "judge",
+    "kind_of",
     "open_file",
     "program_of",
     "writer_of",

@@ -6,9 +6,10 @@ from invox_watcher.processing.backoff import Backoff
 from invox_watcher.processing.context import ProcessingOptions
 from invox_watcher.processing.documents import delivery_of_single
 from invox_watcher.processing.engine import Engine
-from invox_watcher.processing.gates import Gate, JournalMonitor, Since, reasons
+from invox_watcher.processing.gates import Gate, JournalMonitor, reasons
 from invox_watcher.processing.intake import Intake
 from invox_watcher.processing.lanes import Clock
+from invox_watcher.processing.onsets import Onsets, Problem
 from invox_watcher.processing.pipeline import Pipeline
 from invox_watcher.processing.polling import PollingPolicy
 from invox_watcher.processing.rechecks import Rechecks
@@ -23,11 +24,12 @@ __all__ = [
     "Gate",
     "Intake",
     "JournalMonitor",
+    "Onsets",
     "Pipeline",
     "PollingPolicy",
+    "Problem",
     "ProcessingOptions",
     "Rechecks",
-    "Since",
     "Single",
     "SingleResult",
     "delivery_of_single",
