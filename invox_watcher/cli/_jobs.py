@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from rich.console import Console
@@ -31,21 +32,21 @@ class Query:
     """Which recordings to list."""
 
     states: frozenset[State]
-    failed_in: Folders | None = None  # also those that are still in failed/ there, and were not retried
+    failed: bool = False  # also those that are still in failed/, and were not retried
     since: datetime | None = None
     until: datetime | None = None
     name: re.Pattern[str] | None = None
     limit: int | None = None
     suspect: bool = False
 
-    def find(self, journal: Journal) -> list[Job]:
+    def find(self, journal: Journal, folders: Folders) -> list[Job]:
         """The recordings, oldest first."""
         in_journal = None if self.name else self.limit
         jobs = journal.jobs(
             self.states, since=self.since, until=self.until, suspect=self.suspect, limit=in_journal
         )
-        if self.failed_in is not None:
-            failed = [job for job in open_failures(journal, self.failed_in) if self._selects(job)]
+        if self.failed:
+            failed = [job for job in open_failures(journal, folders) if self._selects(job)]
             jobs = sorted({job.id: job for job in [*jobs, *failed]}.values(), key=lambda job: job.id)
         if self.name is not None:
             jobs = [job for job in jobs if self._names(job.path)]
@@ -66,8 +67,9 @@ class Query:
 
 def jobs(options: argparse.Namespace) -> ExitStatus:
     """List recordings, once or continuously."""
+    query = _query(options)
     config = config_of(options, credentials=False)
-    query = _query(options, folders_of(config))
+    folders = folders_of(config)
     console = Console()
     terminal = console.is_terminal and not console.is_dumb_terminal
     if options.watch and not terminal:
@@ -78,9 +80,10 @@ def jobs(options: argparse.Namespace) -> ExitStatus:
 
     with closing(journal_of(config)) as journal:
         if options.watch:
-            _watch.watch(console, journal, query.find, status, with_ended=not _narrowed(options))
+            find = partial(query.find, folders=folders)
+            _watch.watch(console, journal, find, status, with_ended=not _narrowed(options))
             return ExitStatus.OK
-        found = query.find(journal)
+        found = query.find(journal, folders)
         if options.json:
             _print_json(found, journal, status)
         elif found and terminal:
@@ -88,18 +91,18 @@ def jobs(options: argparse.Namespace) -> ExitStatus:
             rows = _table.shown(found, journal, current)
             width = None if options.wide else console.width
             table = _table.table(rows, current, width=width, now=utc_now())
-            console = console if width else Console(width=console.measure(table).maximum)
-            console.print(table)
+            whole = console if width else Console(width=table.width)
+            whole.print(table)
         elif found:
             _print_lines(found)
         elif not _narrowed(options):
             done = journal.counts().get(State.DONE, 0)
-            failed = len(open_failures(journal, folders_of(config)))
+            failed = len(open_failures(journal, folders))
             print(f"Nothing under way. done: {done}, failed: {failed}.")
     return ExitStatus.OK
 
 
-def _query(options: argparse.Namespace, folders: Folders) -> Query:
+def _query(options: argparse.Namespace) -> Query:
     if options.all and (options.state or options.failed):
         options.parser.error("argument --all: not allowed with a state")
     if options.watch and options.json:
@@ -112,7 +115,7 @@ def _query(options: argparse.Namespace, folders: Folders) -> Query:
         states = frozenset(State) if _narrowed(options) else ACTIVE
     return Query(
         states,
-        failed_in=folders if options.failed else None,
+        failed=options.failed,
         since=options.since,
         until=options.until,
         name=options.name,

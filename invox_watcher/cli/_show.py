@@ -25,6 +25,7 @@ from invox_watcher.logs import printable
 from invox_watcher.times import rfc3339
 
 _INDENT = 18
+_SENTENCES = ("message", "hint")
 
 
 def show(options: argparse.Namespace) -> ExitStatus:
@@ -77,7 +78,10 @@ def _print_fields(job: Job, related: Mapping[str, Job]) -> None:
         text = local(value) if isinstance(value, datetime) else str(value)
         if (other := related.get(text)) is not None:
             text += f" ({other.state})"
-        print_indented(name, text, indent=_INDENT)
+        if name in _SENTENCES:
+            print_indented(name, text, indent=_INDENT)
+        else:  # to be copied as a whole
+            print(f"{name:<{_INDENT - 1}} {printable(text)}")
 
 
 def _print(history: Sequence[HistoryEntry], took: StageDurations, files: Sequence[FileLocation]) -> None:

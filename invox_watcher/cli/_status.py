@@ -6,10 +6,11 @@ import argparse
 import json
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,12 @@ from invox_watcher.cli._common import config_file, config_of, local, state_direc
 from invox_watcher.cli._text import print_indented
 from invox_watcher.config import Config
 from invox_watcher.diagnostics.attention import open_failures
-from invox_watcher.diagnostics.daemon_status import DaemonStatus, query_daemon
+from invox_watcher.diagnostics.daemon_status import DaemonStatus, InboxCounts, query_daemon
 from invox_watcher.diagnostics.display import duration
+from invox_watcher.diagnostics.inbox_list import count_files
 from invox_watcher.errors import ConfigurationError, ExitStatus, JournalError
-from invox_watcher.host import Probe
-from invox_watcher.job import State
+from invox_watcher.host import Holder, Probe
+from invox_watcher.job import Job, State
 from invox_watcher.journal import Journal
 from invox_watcher.times import rfc3339, seconds_since
 
@@ -33,22 +35,23 @@ _DISK_SECONDS = 2.0  # for a disk that may hang
 
 @dataclass(frozen=True)
 class _Recordings:
-    """What the journal knows; `failed` are those still in failed/, None if that can't be found out."""
+    """What journal and folders have, without the daemon; None is what could not be found out in time."""
 
     counts: Mapping[State, int]
     active: Mapping[State, int]
     oldest_since: datetime | None
-    failed: int | None
+    failed: int | None  # that are still in failed/ and were not retried
+    in_inbox: int | None  # files
 
 
 def status(options: argparse.Namespace) -> ExitStatus:
-    """Print the status of the daemon; the exit status says whether it is running and ready."""
+    """Print the status of the daemon; whether it is running and ready is the exit status."""
     directory = state_directory_of(options)
     config = None
     with suppress(ConfigurationError):  # which was printed
         config = config_of(options, credentials=False)
     daemon = query_daemon(directory)
-    found = _recordings(directory, config)
+    found = _recordings(directory, config, daemon)
     if options.json:
         print(json.dumps(_as_json(daemon, found, config_file(options)), indent=2))
     else:
@@ -58,29 +61,31 @@ def status(options: argparse.Namespace) -> ExitStatus:
     return ExitStatus.OK if daemon.is_ready else ExitStatus.NOT_READY
 
 
-def _recordings(directory: Path, config: Config | None) -> _Recordings | None:
-    """None if there is no journal, or it can't be read now."""
+def _recordings(directory: Path, config: Config | None, daemon: DaemonStatus) -> _Recordings:
+    """`config` is None if it is invalid; then it is not known where the folders are."""
+    counts: Mapping[State, int] = {}
+    active: Sequence[Job] = ()
+    failed = in_inbox = None
+    if config is not None and daemon.inbox is None:
+        in_inbox = _asked("inbox", partial(count_files, config))
     with suppress(JournalError), closing(Journal(directory, create=False)) as journal:
-        active = journal.active()
-        failed = None
+        counts, active = journal.counts(), journal.active()
         if config is not None:
-            folders = folders_of(config)
-            probe = Probe("failed", lambda: len(open_failures(journal, folders)))
-            probe.begin()
-            probe.wait(time.monotonic() + _DISK_SECONDS)
-            failed = probe.answer
-        return _Recordings(
-            journal.counts(),
-            Counter(job.state for job in active),
-            min((job.received_at for job in active), default=None),
-            failed,
-        )
-    return None
+            failed = _asked("failed", lambda: len(open_failures(journal, folders_of(config))))
+    oldest = min((job.received_at for job in active), default=None)
+    return _Recordings(counts, Counter(job.state for job in active), oldest, failed, in_inbox)
 
 
-def _as_json(daemon: DaemonStatus, found: _Recordings | None, file: Path) -> dict[str, Any]:
+def _asked(name: str, ask: Callable[[], int]) -> int | None:
+    """The answer of a disk that may hang."""
+    probe = Probe(name, ask)
+    probe.begin()
+    probe.wait(time.monotonic() + _DISK_SECONDS)
+    return probe.answer
+
+
+def _as_json(daemon: DaemonStatus, found: _Recordings, file: Path) -> dict[str, Any]:
     holder, inbox = daemon.daemon, daemon.inbox
-    counts = {} if found is None else found.counts
     return {
         "running": holder is not None,
         "pid": None if holder is None else holder.pid,
@@ -93,11 +98,16 @@ def _as_json(daemon: DaemonStatus, found: _Recordings | None, file: Path) -> dic
         "version": daemon.version,
         "configuration": daemon.configuration or str(file),
         "address": _address(daemon),
-        "inbox": None if inbox is None else {**inbox.stages, "oldest_since": _time(inbox.oldest_since)},
-        "jobs": {str(state): count for state, count in counts.items()},
-        "under_way_oldest_since": None if found is None else _time(found.oldest_since),
-        "failed_and_not_retried": None if found is None else found.failed,
+        "inbox": None if inbox is None else _inbox_as_json(inbox),
+        "jobs": {str(state): count for state, count in found.counts.items()},
+        "under_way_oldest_since": _time(found.oldest_since),
+        "failed_and_not_retried": found.failed,
     }
+
+
+def _inbox_as_json(inbox: InboxCounts) -> dict[str, Any]:
+    oldest = _time(inbox.oldest_since)
+    return {**inbox.stages, "oldest_since": oldest, "available": inbox.available}
 
 
 def _time(moment: datetime | None) -> str | None:
@@ -114,24 +124,25 @@ def _address(daemon: DaemonStatus) -> str | None:
 # ---- for a person ------------------------------------------------------------------------------------------
 
 
-def _print(daemon: DaemonStatus, found: _Recordings | None, file: Path) -> None:
+def _print(daemon: DaemonStatus, found: _Recordings, file: Path) -> None:
     print(_headline(daemon))
     for problem in daemon.problems or ():
         reason = problem.reason
         _line("problem", f"{reason.code}, since {_ago(problem.since)}: {reason.message}")
         if reason.hint:
             _line("", reason.hint)
+    if daemon.daemon is not None:
+        _line("process", _process(daemon.daemon))
     if daemon.version is not None:
         other = f" (this command is {__version__}: restart the daemon)"
         _line("version", f"{daemon.version}{other if daemon.version != __version__ else ''}")
     _line("configuration", daemon.configuration or str(file))
     if daemon.daemon is not None:
         _line("address", _address(daemon) or "none (http.listen)")
-        _line("inbox", _inbox(daemon))
-    if found is not None:
-        _line("under way", _under_way(found))
-        _line("done", str(found.counts.get(State.DONE, 0)))
-        _line("failed", _failed(found))
+    _line("inbox", _inbox(daemon, found))
+    _line("under way", _under_way(found))
+    _line("done", str(found.counts.get(State.DONE, 0)))
+    _line("failed", _failed(found))
 
 
 def _line(name: str, text: str) -> None:
@@ -139,28 +150,32 @@ def _line(name: str, text: str) -> None:
 
 
 def _headline(daemon: DaemonStatus) -> str:
-    holder = daemon.daemon
-    if holder is None:
+    if daemon.daemon is None:
         return "invox-watcher is not running."
-    if holder.pid is None or holder.since is None:
-        process = "not visible from here (another container?)"
-    else:
-        process = f"pid {holder.pid}, since {local(holder.since)}"
     if daemon.problems is None:
-        why = daemon.unreachable_because
-        return f"invox-watcher is running, {process}. Whether it is ready is unknown: {why}."
+        return f"invox-watcher is running. Whether it is ready is unknown: {daemon.unreachable_because}."
     if daemon.problems and daemon.since is not None:
-        return f"invox-watcher is running, {process}, but not ready since {_ago(daemon.since)}."
-    return f"invox-watcher is running, {process}, and ready."
+        return f"invox-watcher is running, but not ready since {_ago(daemon.since)}."
+    return "invox-watcher is running, and ready."
+
+
+def _process(holder: Holder) -> str:
+    if holder.pid is None or holder.since is None:
+        return "not visible from here (another container?)"
+    return f"pid {holder.pid}, since {_ago(holder.since)}"
 
 
 def _ago(moment: datetime) -> str:
     return f"{local(moment)} ({duration(seconds_since(moment))})"
 
 
-def _inbox(daemon: DaemonStatus) -> str:
+def _inbox(daemon: DaemonStatus, found: _Recordings) -> str:
     if daemon.inbox is None:
-        return f"unknown: {daemon.unreachable_because}. `invox-watcher inbox` lists it"
+        if found.in_inbox is None:
+            return "does not answer, or can't be read"
+        return f"{found.in_inbox} files: invox-watcher inbox" if found.in_inbox else "nothing is waiting"
+    if not daemon.inbox.available:
+        return "can't be read"
     waiting = {stage: count for stage, count in daemon.inbox.stages.items() if count}
     if not waiting:
         return "nothing is waiting"
@@ -183,7 +198,7 @@ def _counted(parts: Mapping[str, int], oldest: datetime | None) -> str:
 
 def _failed(found: _Recordings) -> str:
     if found.failed is None:
-        return "unknown: the failed folder does not answer"
+        return "unknown: the failed folder does not answer, or can't be read"
     if not found.failed:
-        return "0 that need you"
+        return "none in the failed folder"
     return f"{found.failed} in the failed folder: invox-watcher jobs --failed"

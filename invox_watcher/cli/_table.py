@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
 
@@ -24,7 +24,7 @@ from invox_watcher.logs import printable
 _ROOMY = 110
 _GAP = 2  # between columns
 _LEAST_NAME = 12
-_UPLOAD_COLUMNS, _NEXT_COLUMNS = 20, 24
+_UPLOAD_COLUMNS, _NEXT_COLUMNS = 20, 20
 _SOON_SECONDS = 0.5
 _ENDED = (State.DONE, State.FAILED, State.VANISHED)
 
@@ -69,15 +69,16 @@ def table(rows: Iterable[Shown], status: DaemonStatus, *, width: int | None, now
         sizes = [Text(display.size(row.job.size_bytes)) for row in shown]
         after.append(_column("Size", sizes, right=True, least=6))
         after.append(_Column("Upload", [_upload(row) for row in shown], _UPLOAD_COLUMNS))
-    upcoming = [Text(_next(row, status, roomy=roomy), overflow="ellipsis") for row in shown]
-    after.append(_column("Next", upcoming, most=_NEXT_COLUMNS if width else None))
+    upcoming = _column("Next", [Text(_next(row, status, roomy=roomy), overflow="ellipsis") for row in shown])
     names = [printable(row.job.path) for row in shown]
     room = max(map(cell_len, [*names, "Recording"]))
     if width is not None:
-        room = min(room, width - sum(one.width + _GAP for one in [*columns, *after]))
-        room = max(room, _LEAST_NAME)
+        left = width - sum(one.width + _GAP for one in [*columns, *after])
+        most = max(left - _GAP - room, _NEXT_COLUMNS)
+        upcoming = replace(upcoming, width=min(upcoming.width, most))
+        room = max(min(room, left - _GAP - upcoming.width), _LEAST_NAME)
     recordings = [Text(display.cut_at_start(name, room), "bold") for name in names]
-    return _assembled([*columns, _Column("Recording", recordings, room), *after])
+    return _assembled([*columns, _Column("Recording", recordings, room), *after, upcoming])
 
 
 @dataclass(frozen=True)
@@ -88,16 +89,14 @@ class _Column:
     right: bool = False
 
 
-def _column(
-    heading: str, cells: Sequence[Text], *, right: bool = False, least: int = 0, most: int | None = None
-) -> _Column:
+def _column(heading: str, cells: Sequence[Text], *, right: bool = False, least: int = 0) -> _Column:
     """A column as wide as its widest cell."""
-    width = max([cell_len(heading), least, *(cell.cell_len for cell in cells)])
-    return _Column(heading, cells, width if most is None else min(width, most), right)
+    return _Column(heading, cells, max([cell_len(heading), least, *(cell.cell_len for cell in cells)]), right)
 
 
 def _assembled(columns: Sequence[_Column]) -> Table:
     made = display.plain_table()
+    made.width = sum(column.width + _GAP for column in columns) - _GAP
     for column in columns:
         justify: Literal["left", "right"] = "right" if column.right else "left"
         made.add_column(column.heading, no_wrap=True, justify=justify, width=column.width)

@@ -22,6 +22,10 @@ def columns() -> int | None:
 def print_indented(first: str, text: str, *, indent: int) -> None:
     """`text` after `first`, which has at most `indent` columns; further lines begin below the text."""
     text, width = printable(text), columns()
-    lines = [text] if width is None else textwrap.wrap(text, max(width - indent, 1), break_on_hyphens=False)
+    lines = (
+        [text]
+        if width is None
+        else textwrap.wrap(text, max(width - indent, 1), break_on_hyphens=False, break_long_words=False)
+    )
     for number, line in enumerate(lines or [""]):
         print(f"{first if number == 0 else '':<{indent}}{line}".rstrip())

@@ -134,6 +134,7 @@ class Process:
             self._report()
             if not self._ready and self._daemon.watches:
                 self._ready = True
+                self._daemon.readiness.save()
                 self._notifier.ready()
                 on_ready()
             self._wait(_CHECK_SECONDS if self._ready else _READY_CHECK_SECONDS)

@@ -1,4 +1,4 @@
-"""Could a recording go through now, and if not, why and since when? What /readyz, /status, /metrics say.
+"""Could a recording go through now, and if not, why and since when? As /readyz, /status, /metrics report it.
 
 The gates, in order: a stalled thread; the API (it does not answer, or refuses our calls); a disk that refuses
 a recording; a claim that was refused; a journal that does not answer; an unavailable folder; the inbox. The
@@ -95,7 +95,8 @@ class Readiness:
             "error": inbox.troubled,
         }
         return self._as_json(self.problems()) | {
-            "inbox": counts | {"oldest_since": None if oldest is None else rfc3339(oldest)}
+            "inbox": counts
+            | {"available": inbox.available, "oldest_since": None if oldest is None else rfc3339(oldest)}
         }
 
     def _oldest_since(self) -> datetime | None:

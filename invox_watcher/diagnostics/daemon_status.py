@@ -28,10 +28,11 @@ _UNREADABLE = (OSError, http.client.HTTPException, ValueError, LookupError, Type
 
 @dataclass(frozen=True)
 class InboxCounts:
-    """How many files are in the inbox by stage, and when the oldest came."""
+    """How many files are in the inbox by stage, when the oldest came, and whether it can be read."""
 
     stages: Mapping[str, int]
     oldest_since: datetime | None
+    available: bool
 
 
 @dataclass(frozen=True)
@@ -114,8 +115,10 @@ def _noted(directory: Path, holder: Holder) -> DaemonStatus:
     """What the daemon has noted in the state directory; nothing if that is another one's."""
     try:
         found = object_from(read_readiness(directory))
-        if holder.pid in (None, found["pid"]):
+        if holder.pid == found["pid"]:
             return _parsed(holder, found)
+        if holder.pid is None:  # in another container, or just starting: then these notes are old
+            return replace(_parsed(holder, found), problems=None, since=None)
     except _UNREADABLE:
         pass
     return DaemonStatus(holder)
@@ -133,8 +136,8 @@ def _parsed(holder: Holder, found: Mapping[str, Any]) -> DaemonStatus:
     inbox = None
     if "inbox" in found:
         counts = dict(found["inbox"])
-        oldest = counts.pop("oldest_since")
-        inbox = InboxCounts(counts, datetime.fromisoformat(oldest) if oldest else None)
+        oldest, available = counts.pop("oldest_since"), bool(counts.pop("available"))
+        inbox = InboxCounts(counts, datetime.fromisoformat(oldest) if oldest else None, available)
     address = found["address"]
     return DaemonStatus(
         holder,

@@ -73,7 +73,7 @@ def in_one_unit(seconds: float) -> str:
     for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
         if seconds >= size:
             return f"{int(seconds) // size} {unit}"
-    return f"{seconds:.0f} s"
+    return duration(seconds)
 
 
 def age_seconds(job: Job, now: datetime) -> float:

@@ -473,7 +473,7 @@ def _missing(job: Job | None) -> Step:
 
 def _not_a_file(kind: str) -> Step:
     says = f"Not a regular file ({kind}); ignored."
-    return Step("kind", Verdict.LEFT, says, "Give a file in it." if kind == "folder" else "")
+    return Step("kind", Verdict.LEFT, says, "No file is in it." if kind == "folder" else "")
 
 
 def _way_out(folder: str, path: str, job: Job | None) -> str:

@@ -19,7 +19,7 @@ from invox_watcher.diagnostics.explain import Step, Verdict, explain_one
 from invox_watcher.diagnostics.surroundings import Surroundings, surroundings_of
 from invox_watcher.errors import FoldersGoneError, InvoxError, NotPermittedError
 from invox_watcher.files import MARK_FILE, open_folder, read_names_key
-from invox_watcher.inbox import OPEN, Filter, kind_of, program_of
+from invox_watcher.inbox import OPEN, Filter, kind_of, program_of, walk
 
 # In the order in which a person wants to see them.
 STAGES = ("error", "unfinished", "settling", "held", "ready", "ignored")
@@ -59,6 +59,27 @@ def list_inbox(config: Config) -> Listing:
         lister = _Lister(surroundings)
         entries = sorted(lister.entries(""), key=lambda one: (STAGES.index(one.stage), one.since))
         return Listing(entries, surroundings.status)
+
+
+def count_files(config: Config) -> int:
+    """How many files are in the inbox that are not ignored.
+
+    Raises:
+        OSError: it can't be read.
+    """
+    watch = config.watch
+    root = os.open(config.folders.inbox, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        found = walk(
+            root,
+            "",
+            recursive=watch.recursive,
+            names=Filter(watch.ignore),
+            on_unreadable=lambda _folder, _error: None,
+        )
+        return sum(stat.S_ISREG(status.st_mode) for _path, status in found)
+    finally:
+        os.close(root)
 
 
 class _Lister:

@@ -55,14 +55,15 @@ class Prospect:
         if self.attempts or self.last_fault is not None:
             left = " (an outage costs none)" if self.attempts == 0 else ""
             yield "attempts", f"{self.attempts} of {self.max_attempts} failed{left}"
-        if (fault := self.last_fault) is not None:
+        held_by = {problem.reason.code for problem in self.held_by}
+        if (fault := self.last_fault) is not None and fault.reason.code not in held_by:
             yield "last_error", f"{fault.reason.code}, since {_local(fault.since)}: {fault.reason.message}"
             if fault.reason.hint:
                 yield "", fault.reason.hint
         for problem in self.held_by:
             reason = problem.reason
             yield "held_up_by", f"{reason.code}, since {_local(problem.since)}: {reason.message}"
-            if reason.hint and (fault is None or fault.reason.hint != reason.hint):
+            if reason.hint:
                 yield "", reason.hint
 
     def as_json(self) -> dict[str, Any]:

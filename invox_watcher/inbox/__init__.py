@@ -7,7 +7,7 @@ from invox_watcher.inbox.inotify import Notifier
 from invox_watcher.inbox.notes import Notes
 from invox_watcher.inbox.screening import Candidate, Judgement, Outcome, ScreeningRules, judge
 from invox_watcher.inbox.stability import Evidence, Snapshot, Waits, Writer, writer_of
-from invox_watcher.inbox.tree import Filter, NotAFileError, kind_of, open_file, program_of
+from invox_watcher.inbox.tree import Filter, NotAFileError, kind_of, open_file, program_of, walk
 from invox_watcher.inbox.waiting import OPEN, WaitingFile
 
 __all__ = [
@@ -31,5 +31,6 @@ __all__ = [
     "kind_of",
     "open_file",
     "program_of",
+    "walk",
     "writer_of",
 ]

@@ -41,7 +41,10 @@ def test_each_gate_has_its_own_since_and_the_whole_has_one() -> None:
     day.minute = 1
     assert known.update({"api": NETWORK}) == [Problem("api", NETWORK, at(1))]
     day.minute = 2
-    assert known.update({"api": TIMEOUT, "storage": FULL}) == [Problem("api", TIMEOUT, at(1)), Problem("storage", FULL, at(2))]
+    assert known.update({"api": TIMEOUT, "storage": FULL}) == [
+        Problem("api", TIMEOUT, at(1)),
+        Problem("storage", FULL, at(2)),
+    ]
     day.minute = 3
     assert known.update({"storage": FULL}) == [Problem("storage", FULL, at(2))]
     assert known.changed == at(1)  # not ready without a break
