@@ -110,6 +110,7 @@ class Parts:
     housekeeping: Mapping[str, Callable[[threading.Event], None]]  # for a thread each, by its name
     receiver: Receiver | None  # of webhooks
     address: tuple[str, int] | None  # where to listen
+    state: Path  # the state directory
     disks: Mapping[str, Path]  # the folders whose disks are measured, by name
     close: Callable[[], None]
 
@@ -181,6 +182,7 @@ def assemble(
             },
             receiver=receiver_of(config, journal, engine),
             address=config.http.address,
+            state=config.state.directory,
             disks=named_folders(folders) | {"state": config.state.directory},
             close=opened.pop_all().close,
         )

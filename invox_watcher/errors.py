@@ -45,6 +45,7 @@ class ExitStatus(IntEnum):
     OK = 0
     SOME_FAILED = 1
     NOT_RUNNING = 3  # for `status`, as the Linux Standard Base specifies for init scripts
+    NOT_READY = 4  # for `status`: running, but no recording could go through now
     USAGE = 64
     UNAVAILABLE = 69
     SOFTWARE = 70

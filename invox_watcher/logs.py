@@ -93,6 +93,8 @@ def configure(
         logging.getLogger(library).propagate = False
 
 
+# Tells a name from a job's id; `show` and `explain` take it as it is.
+NAME_PREFIX = "name:"
 _names_key = secrets.token_bytes(32)
 
 
@@ -103,12 +105,12 @@ def hash_names_with(key: bytes) -> None:
 
 
 def hashed_name(name: str) -> str:
-    """A 12-digit stand-in for a recording's name, the same in every line of an installation's logs.
+    """A stand-in for a recording's name, `name:` and 12 digits, the same in all logs of an installation.
 
     Without the key, names can't be tried out on a log (RFC 7693, keyed BLAKE2b).
     """
     text = name.encode("utf-8", "surrogateescape")
-    return hashlib.blake2b(text, key=_names_key, digest_size=6).hexdigest()
+    return NAME_PREFIX + hashlib.blake2b(text, key=_names_key, digest_size=6).hexdigest()
 
 
 def where(error: BaseException) -> str:

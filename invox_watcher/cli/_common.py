@@ -14,6 +14,13 @@ from typing import Any
 from invox_watcher.cli._parser import CONFIG_VARIABLE, DEFAULT_CONFIG
 from invox_watcher.cli._streams import complain
 from invox_watcher.config import Config, load, state_directory
+from invox_watcher.diagnostics.names import (
+    UnknownNameError,
+    file_named,
+    is_hashed_name,
+    job_named,
+    unknown_name,
+)
 from invox_watcher.errors import ConfigurationError, ExitStatus, InvoxError
 from invox_watcher.job import Job
 from invox_watcher.journal import Journal
@@ -74,21 +81,37 @@ def journal_of(config: Config) -> Journal:
     return Journal(config.state.directory, create=False)
 
 
-def job_called(text: str, journal: Journal) -> Job:
-    """The one job whose id, or the second half of its id, begins with `text`.
+def job_called(text: str, journal: Journal, config: Config) -> Job:
+    """The one job whose id, or the second half of its id, begins with `text`; or the newest one of a name.
 
     Raises:
-        UsageError: there is none, or more than one.
+        UnknownNameError: there is none.
+        UsageError: more than one id begins so.
     """
+    if is_hashed_name(text):
+        return _job_named(text, journal, config)
     if (job := journal.get(text)) is not None:
         return job
     found = journal.find(text, limit=_SHOWN_IDS + 1)
     if not found:
-        raise UsageError(f"No job has the id {text}.", hint="List all ids with `invox-watcher jobs --all`.")
+        raise UnknownNameError(
+            f"No job has the id {text}.", hint="List all ids with `invox-watcher jobs --all`."
+        )
     if len(found) > 1:
         ids = [job.id for job in found[:_SHOWN_IDS]] + ["…"] * (len(found) > _SHOWN_IDS)
         raise UsageError(f"More than one id begins with {text}.", hint=f"Give one of {', '.join(ids)}")
     return found[0]
+
+
+def _job_named(hashed: str, journal: Journal, config: Config) -> Job:
+    if (job := job_named(hashed, config, journal)) is not None:
+        return job
+    if (file := file_named(hashed, config)) is not None:
+        raise UnknownNameError(
+            f"{hashed} is not in the journal yet: it is {file}.",
+            hint=f"See what keeps it there: invox-watcher explain {hashed}",
+        )
+    raise unknown_name(hashed)
 
 
 def fields_of(job: Job) -> dict[str, Any]:

@@ -9,15 +9,18 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from rich.console import Console
 
+from invox_watcher.assembly import folders_of
 from invox_watcher.cli import _table, _watch
 from invox_watcher.cli._common import UsageError, config_of, journal_of, json_of, local, reasons_of
+from invox_watcher.diagnostics.attention import open_failures
 from invox_watcher.diagnostics.daemon_status import DaemonStatus, query_daemon
 from invox_watcher.errors import ExitStatus
-from invox_watcher.files import LOCK_FILE
+from invox_watcher.files import Folders
 from invox_watcher.job import ACTIVE, Job, State
 from invox_watcher.journal import Journal
 from invox_watcher.logs import printable
@@ -29,19 +32,33 @@ class Query:
     """Which recordings to list."""
 
     states: frozenset[State]
+    failed: bool = False  # also those that are still in failed/, and were not retried
     since: datetime | None = None
+    until: datetime | None = None
     name: re.Pattern[str] | None = None
     limit: int | None = None
     suspect: bool = False
 
-    def find(self, journal: Journal) -> list[Job]:
+    def find(self, journal: Journal, folders: Folders) -> list[Job]:
         """The recordings, oldest first."""
         in_journal = None if self.name else self.limit
-        jobs = journal.jobs(self.states, since=self.since, suspect=self.suspect, limit=in_journal)
-        if self.name is None:
-            return jobs
-        named = [job for job in jobs if self._names(job.path)]
-        return named[-self.limit :] if self.limit else named
+        jobs = journal.jobs(
+            self.states, since=self.since, until=self.until, suspect=self.suspect, limit=in_journal
+        )
+        if self.failed:
+            failed = [job for job in open_failures(journal, folders) if self._selects(job)]
+            jobs = sorted({job.id: job for job in [*jobs, *failed]}.values(), key=lambda job: job.id)
+        if self.name is not None:
+            jobs = [job for job in jobs if self._names(job.path)]
+        return jobs[-self.limit :] if self.limit else jobs
+
+    def _selects(self, job: Job) -> bool:
+        """Whether a failed job was received at that time, and is suspect if that is asked for."""
+        return (
+            (self.since is None or job.received_at >= self.since)
+            and (self.until is None or job.received_at < self.until)
+            and (not self.suspect or bool(job.suspect))
+        )
 
     def _names(self, path: str) -> bool:
         assert self.name is not None  # noqa: S101 - see `find`
@@ -52,49 +69,65 @@ def jobs(options: argparse.Namespace) -> ExitStatus:
     """List recordings, once or continuously."""
     query = _query(options)
     config = config_of(options, credentials=False)
+    folders = folders_of(config)
     console = Console()
     terminal = console.is_terminal and not console.is_dumb_terminal
     if options.watch and not terminal:
         raise UsageError("--watch needs a terminal.", hint="In scripts, use `invox-watcher jobs --json`.")
 
     def status() -> DaemonStatus:
-        return query_daemon(config.state.directory / LOCK_FILE, config.http.address)
+        return query_daemon(config.state.directory)
 
     with closing(journal_of(config)) as journal:
         if options.watch:
-            _watch.watch(console, journal, query.find, status, with_ended=not _narrowed(options))
+            find = partial(query.find, folders=folders)
+            _watch.watch(console, journal, find, status, with_ended=not _narrowed(options))
             return ExitStatus.OK
-        found = query.find(journal)
+        found = query.find(journal, folders)
         if options.json:
             _print_json(found, journal, status)
         elif found and terminal:
             current = status()
             rows = _table.shown(found, journal, current)
-            console.print(_table.table(rows, current, width=console.width, now=utc_now()))
+            width = None if options.wide else console.width
+            table = _table.table(rows, current, width=width, now=utc_now())
+            whole = console if width else Console(width=table.width)
+            whole.print(table)
         elif found:
             _print_lines(found)
         elif not _narrowed(options):
-            done, failed = (journal.counts().get(state, 0) for state in (State.DONE, State.FAILED))
+            done = journal.counts().get(State.DONE, 0)
+            failed = len(open_failures(journal, folders))
             print(f"Nothing under way. done: {done}, failed: {failed}.")
     return ExitStatus.OK
 
 
 def _query(options: argparse.Namespace) -> Query:
-    if options.all and options.state:
+    if options.all and (options.state or options.failed):
         options.parser.error("argument --all: not allowed with a state")
     if options.watch and options.json:
         options.parser.error("argument --watch: not allowed with argument --json")
-    if options.state:
+    if options.watch and options.wide:
+        options.parser.error("argument --watch: not allowed with argument --wide")
+    if options.state or options.failed:
         states = frozenset(State(state) for state in options.state)
     else:
-        everything = options.all or options.suspect or options.since or options.name
-        states = frozenset(State) if everything else ACTIVE
-    return Query(states, options.since, options.name, options.limit, options.suspect)
+        states = frozenset(State) if _narrowed(options) else ACTIVE
+    return Query(
+        states,
+        failed=options.failed,
+        since=options.since,
+        until=options.until,
+        name=options.name,
+        limit=options.limit,
+        suspect=options.suspect,
+    )
 
 
 def _narrowed(options: argparse.Namespace) -> bool:
     """Whether something other than the recordings in progress was requested."""
-    return bool(options.all or options.state or options.suspect or options.since or options.name)
+    chosen = (options.all, options.state, options.failed, options.suspect)
+    return any((*chosen, options.since, options.until, options.name))
 
 
 def _print_lines(jobs: Sequence[Job]) -> None:

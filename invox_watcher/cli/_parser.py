@@ -9,7 +9,7 @@ import re
 import sys
 import textwrap
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any, NoReturn, get_args
 
@@ -28,8 +28,9 @@ _HELP_COLUMNS = 80
 _DEMO_FOLDER = Path("invox-demo")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _STATUSES = """\
-exit status: 0 success; 1 a recording failed, or would not be processed; 3 not running (status);
-64 usage; 69 API unavailable; 70 internal error; 75 try later; 77 permission; 78 configuration"""
+exit status: 0 success; 1 a recording failed, would not be processed, or is unknown; 3 not running and
+4 running, but not ready (status); 64 usage; 69 API unavailable; 70 internal error; 75 try later;
+77 permission; 78 configuration"""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -166,7 +167,9 @@ def _add_daemon(commands: _Commands) -> None:
     )  # fmt: skip
     commands.add("stop", "stop the daemon, and wait until it has exited", call="_run:stop", examples=["stop"])
     commands.add(
-        "status", "show whether the daemon is running, and its counts", call="_run:status", as_json=True,
+        "status", "show whether the daemon is ready, what waits, and what needs you", call="_status:status",
+        as_json=True,
+        more="Exit status: 0 ready; 3 not running; 4 running, but not ready.",
         examples=["status", "status --json"],
     )  # fmt: skip
     check = commands.add(
@@ -202,9 +205,10 @@ def _add_daemon(commands: _Commands) -> None:
 def _add_listing(commands: _Commands) -> None:
     jobs = commands.add(
         "jobs", "list recordings under way", call="_jobs:jobs", as_json=True,
-        more="With --suspect, --since or --name and no state, finished ones are listed too.",
+        more="With --suspect, --since, --until or --name and no state, finished ones are listed too.",
         examples=[
-            "jobs --watch", "jobs --failed --since 3d", "jobs --suspect --since 1d",
+            "jobs --watch", "jobs --failed", "jobs --all --since yesterday", "jobs --suspect --since 1d",
+            "jobs --done --since 2026-11-01 --until 2026-11-07",
             "jobs --name 'ward3/*' --limit 20",
             "jobs --state waiting --state uploading --json",
         ],
@@ -214,22 +218,26 @@ def _add_listing(commands: _Commands) -> None:
         "--state", action="append", choices=[str(state) for state in State], default=[], metavar="STATE",
         help="only recordings in this state (repeatable; one of %(choices)s)",
     )  # fmt: skip
-    for state in (State.FAILED, State.DONE):
-        jobs.add_argument(
-            f"--{state}",
-            action="append_const",
-            dest="state",
-            const=str(state),
-            help=f"same as --state {state}",
-        )
+    jobs.add_argument(
+        "--failed", action="store_true",
+        help="only failed recordings that are still in the failed folder and were not retried: they need you",
+    )  # fmt: skip
+    jobs.add_argument(
+        "--done", action="append_const", dest="state", const="done", help="same as --state done"
+    )
     jobs.add_argument(
         "--suspect",
         action="store_true",
         help="only recordings whose transcript may not be what was said, finished ones included",
     )
     jobs.add_argument(
-        "--since", type=_moment, metavar="WHEN",
-        help="only recordings received since then: 90m, 2h, 3d or 1w ago, 2026-11-23, or 2026-11-23T18:00Z",
+        "--since", type=_since, metavar="WHEN",
+        help="only recordings received since then: 90m, 2h, 3d or 1w ago, today, yesterday, 2026-11-23, or "
+        "2026-11-23T18:00Z",
+    )  # fmt: skip
+    jobs.add_argument(
+        "--until", type=_until, metavar="WHEN",
+        help="only recordings received before then; if a day is given, until its end",
     )  # fmt: skip
     jobs.add_argument(
         "--name",
@@ -238,22 +246,39 @@ def _add_listing(commands: _Commands) -> None:
         help="only recordings whose path in the inbox, or file name, matches",
     )
     jobs.add_argument("--limit", type=_positive, metavar="N", help="only the newest N")
+    jobs.add_argument(
+        "--wide", action="store_true", help="print whole names on a terminal, however long the lines get"
+    )
     jobs.add_argument("--watch", action="store_true", help="update the list continuously, until Ctrl-C")
     show = commands.add(
         "show", "show everything about one recording", call="_show:show", as_json=True,
-        examples=["show 20261123t185056-9f2c41d07ab3", "show 9f2c", "show 9f2c --json"],
+        examples=[
+            "show 20261123t185056-9f2c41d07ab3", "show 9f2c", "show 9f2c --json", "show name:0b8e2f4d91ac",
+        ],
     )  # fmt: skip
-    _add_id(show)
+    show.add_argument("id", type=_text, metavar="ID", help=f"{_ID_HELP}; or a name from the log, `name:...`")
+    commands.add(
+        "inbox", "list what is in the inbox and was not taken", call="_inbox:inbox", as_json=True,
+        more="Each file with its stage, the reason, since when, and what to do. Works with and without a "
+        "running daemon.",
+        examples=["inbox", "inbox --json"],
+    )  # fmt: skip
     explain = commands.add(
-        "explain", "explain how a file would be handled", call="_explain:explain", as_json=True,
-        more="Moves and changes nothing. If the file must be unchanged for a while, it is watched for some "
-        "seconds.\nExit status: 0 it would be processed; 1 not, or not yet.",
-        examples=["explain /srv/dictation/inbox/ward3/smith.wav", "explain letter.wav --json"],
+        "explain", "explain how files would be handled", call="_explain:explain", as_json=True,
+        more="Moves and changes nothing. If files must be unchanged for a while, they are watched for some "
+        "seconds.\nExit status: 0 all would be, or are, processed; 1 one is not, or not yet.",
+        examples=[
+            "explain /srv/dictation/inbox/ward3/smith.wav", "explain /srv/dictation/inbox",
+            "explain letter.wav --json", "explain name:0b8e2f4d91ac",
+        ],
     )  # fmt: skip
     _completed(
-        explain.add_argument("file", type=_path, metavar="FILE", help="a file in the inbox or elsewhere"),
+        explain.add_argument(
+            "file", nargs="+", type=_path, metavar="FILE",
+            help="a file in the inbox or elsewhere, a folder with all that is in it, or a name from the log",
+        ),
         shtab.FILE,
-    )
+    )  # fmt: skip
 
 
 def _add_repair(commands: _Commands) -> None:
@@ -263,8 +288,12 @@ def _add_repair(commands: _Commands) -> None:
         examples=["retry 9f2c", "retry 9f2c 41d0", "retry --code transcription_failed", "retry --all"],
     )  # fmt: skip
     retry.add_argument("id", nargs="*", type=_text, metavar="ID", help=_ID_HELP)
-    retry.add_argument("--all", action="store_true", help="every recording in the failed folder")
-    retry.add_argument("--code", metavar="CODE", help="every recording in the failed folder with this code")
+    retry.add_argument(
+        "--all", action="store_true", help="every recording in the failed folder for which a retry can help"
+    )
+    retry.add_argument(
+        "--code", metavar="CODE", help="every recording in the failed folder with this code, hopeless or not"
+    )
 
     hooks = commands.add(
         "hooks", "run the configured commands with an example recording", call="_hooks:hooks",
@@ -319,10 +348,6 @@ def _described(help: str, more: str) -> str:
 _ID_HELP = "a job's id as shown by `jobs`, or the beginning of it or of its second half"
 
 
-def _add_id(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("id", type=_text, metavar="ID", help=_ID_HELP)
-
-
 def _add_folder(parser: argparse.ArgumentParser) -> None:
     folder = parser.add_argument(
         "--folder", type=_path, default=_DEMO_FOLDER, help="the folder to use (default: ./%(default)s)"
@@ -358,15 +383,41 @@ def _positive(text: str) -> int:
     return int(text)
 
 
+def _since(text: str) -> datetime:
+    """`2h` ago, a day, from its beginning, or a time as in RFC 3339; without a zone it is local."""
+    day = _day(text)
+    return _moment(text) if day is None else _begin_of(day)
+
+
+def _until(text: str) -> datetime:
+    """The same, but of a day its end."""
+    day = _day(text)
+    return _moment(text) if day is None else _begin_of(day + timedelta(days=1))
+
+
+def _day(text: str) -> date | None:
+    """The local day that is meant; None if it is a time."""
+    today = datetime.now().astimezone().date()
+    if text in ("today", "yesterday"):
+        return today if text == "today" else today - timedelta(days=1)
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        return None
+
+
+def _begin_of(day: date) -> datetime:
+    return datetime.combine(day, time.min).astimezone(UTC)
+
+
 def _moment(text: str) -> datetime:
-    """`2h`, a date, or a time as in RFC 3339; without a zone it is local."""
     try:
         if match := re.fullmatch(r"(\d+)([smhdw])", text, re.ASCII):
             return datetime.now(UTC) - timedelta(**{_UNITS[match[2]]: int(match[1])})
         return datetime.fromisoformat(text).astimezone(UTC)
     except (ValueError, OverflowError):
         raise argparse.ArgumentTypeError(
-            "must look like 90m, 2h, 3d, 2026-11-23 or 2026-11-23T18:00Z"
+            "must look like 90m, 2h, 3d, today, yesterday, 2026-11-23 or 2026-11-23T18:00Z"
         ) from None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from contextlib import closing
 
 from invox_watcher.assembly import folders_of
@@ -10,8 +11,9 @@ from invox_watcher.cli._common import UsageError, config_of, job_called, journal
 from invox_watcher.cli._identity import act_as_owner
 from invox_watcher.cli._streams import complain
 from invox_watcher.config import Config
+from invox_watcher.diagnostics.attention import open_failures
 from invox_watcher.errors import ExitStatus, InvoxError
-from invox_watcher.files import ERROR_SUFFIX, LOCK_FILE, check_mounted
+from invox_watcher.files import ERROR_SUFFIX, LOCK_FILE, Folders, check_mounted
 from invox_watcher.host import holder_of
 from invox_watcher.job import Job, State
 from invox_watcher.journal import Journal
@@ -25,21 +27,31 @@ def retry(options: argparse.Namespace) -> ExitStatus:
     config = config_of(options, credentials=False)
     act_as_owner(config)
     check_mounted(config.state.directory, (config.folders.failed, config.folders.inbox))
+    folders, left = folders_of(config), []
     with closing(journal_of(config)) as journal:
-        jobs = _named(options.id, journal) if options.id else _in_failed(journal, config, options.code)
+        if options.id:
+            jobs = _named(options.id, journal, config)
+        else:
+            jobs = _in_failed(journal, folders, options.code)
+        if options.all:
+            left = [job for job in jobs if not _can_help(job)]
+            jobs = [job for job in jobs if _can_help(job)]
         written = {job.id: journal.finished.outputs(job.id) for job in jobs}
-    folders, ending, back = folders_of(config), ExitStatus.OK, 0
+    ending, back = ExitStatus.OK, 0
     for job in jobs:
         try:
             filed_as = job.filed_as or job.path
             name = folders.move_back(job.id, filed_as, written[job.id].get(filed_as + ERROR_SUFFIX))
         except InvoxError as error:
             ending = ExitStatus(ending or error.exit_status)
+            if job.successor_id is not None:
+                error.hint = f"It was retried as job {job.successor_id}."
             complain(error, f"{job.id}: ")
             continue
         back += 1
         print(f"{job.id}: back in the inbox as {printable(name)}{_doubt(job)}")
-    if not jobs:
+    _report_left(left)
+    if not jobs and not left:
         why = f" with code {printable(options.code)}" if options.code else ""
         print(f"There is no failed recording{why} in the failed folder.")
     elif back and holder_of(config.state.directory / LOCK_FILE) is None:
@@ -47,25 +59,37 @@ def retry(options: argparse.Namespace) -> ExitStatus:
     return ending
 
 
-def _named(ids: list[str], journal: Journal) -> list[Job]:
-    jobs = list({job.id: job for job in (job_called(text, journal) for text in ids)}.values())
+def _report_left(left: Sequence[Job]) -> None:
+    """Those that would only fail again."""
+    for job in left:
+        code = job.failure.reason.code if job.failure else ""
+        print(f"{job.id}: left in failed/, since a retry can't help ({code}): {printable(job.path)}")
+    if left:
+        print(
+            "`invox-watcher show ID` has what to do about each. Once that is done, or to retry one anyway:"
+            " `invox-watcher retry ID`."
+        )
+
+
+def _named(ids: list[str], journal: Journal, config: Config) -> list[Job]:
+    jobs = list({job.id: job for job in (job_called(text, journal, config) for text in ids)}.values())
     for job in jobs:
         if job.state is not State.FAILED:
             raise UsageError(f"{job.id} is {job.state}, not failed.", hint="Nothing was moved.")
     return jobs
 
 
-def _in_failed(journal: Journal, config: Config, code: str | None) -> list[Job]:
-    """The jobs whose recording is in the failed folder: of several jobs of the same file, the last."""
-    failed = [job for job in journal.jobs([State.FAILED]) if _lies_in_failed(job, config)]
-    latest = {job.filed_as: job for job in failed}.values()
+def _in_failed(journal: Journal, folders: Folders, code: str | None) -> list[Job]:
+    """The jobs whose recording is in the failed folder and was not retried; of a code only those with it."""
     return [
-        job for job in latest if code is None or (job.failure is not None and job.failure.reason.code == code)
+        job
+        for job in open_failures(journal, folders)
+        if code is None or (job.failure is not None and job.failure.reason.code == code)
     ]
 
 
-def _lies_in_failed(job: Job, config: Config) -> bool:
-    return (config.folders.failed / (job.filed_as or job.path)).exists()
+def _can_help(job: Job) -> bool:
+    return job.failure is None or job.failure.retry_can_help
 
 
 def _doubt(job: Job) -> str:

@@ -1,4 +1,4 @@
-"""`run`, `start`, `stop`, `status`: the daemon, in the foreground or not; and `check` before it."""
+"""`run`, `start`, `stop`: the daemon, in the foreground or not; and `check` before it."""
 
 from __future__ import annotations
 
@@ -7,12 +7,10 @@ import dataclasses
 import json
 import signal
 
-from invox_watcher.cli._common import config_file, config_of, loader_of, local, state_directory_of
+from invox_watcher.cli._common import config_file, config_of, loader_of, state_directory_of
 from invox_watcher.cli._identity import act_as_owner, for_its_owner, require_owner
 from invox_watcher.errors import ExitStatus
-from invox_watcher.job import ACTIVE, State
 from invox_watcher.logs import printable
-from invox_watcher.times import rfc3339
 
 
 def run(options: argparse.Namespace) -> ExitStatus:
@@ -42,31 +40,6 @@ def stop(options: argparse.Namespace) -> ExitStatus:
     holder = control.stop(state_directory_of(options))
     print("invox-watcher was not running." if holder is None else "invox-watcher has stopped.")
     return ExitStatus.OK
-
-
-def status(options: argparse.Namespace) -> ExitStatus:
-    """Say whether a daemon is running, and what is in its journal."""
-    from invox_watcher.daemon import control  # noqa: PLC0415 - see `run`
-
-    standing = control.status(state_directory_of(options))
-    daemon, jobs = standing.daemon, {str(state): count for state, count in standing.jobs.items()}
-    ending = ExitStatus.NOT_RUNNING if daemon is None else ExitStatus.OK
-    if options.json:
-        pid, since = (daemon.pid, daemon.since) if daemon else (None, None)
-        known = {"running": daemon is not None, "pid": pid, "since": rfc3339(since) if since else None}
-        print(json.dumps(known | {"jobs": jobs}, indent=2))
-        return ending
-    if daemon is None:
-        print("invox-watcher is not running.")
-    elif daemon.pid is None or daemon.since is None:
-        print("invox-watcher is running but not visible from here (another container?), or is just starting.")
-    else:
-        print(f"invox-watcher is running, pid {daemon.pid}, since {local(daemon.since)}.")
-    if jobs:
-        under_way = sum(standing.jobs.get(state, 0) for state in ACTIVE)
-        ended = ", ".join(f"{standing.jobs.get(state, 0)} {state}" for state in (State.DONE, State.FAILED))
-        print(f"In its journal: {under_way} under way, {ended}.")
-    return ending
 
 
 def check(options: argparse.Namespace) -> int:

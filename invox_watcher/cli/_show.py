@@ -5,15 +5,18 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from datetime import datetime
 from typing import Any
 
 from invox_watcher.assembly import folders_of
 from invox_watcher.cli._common import config_of, fields_of, job_called, journal_of, json_of, local, plan_of
+from invox_watcher.cli._text import print_indented
 from invox_watcher.diagnostics import timeline
+from invox_watcher.diagnostics.daemon_status import query_daemon
 from invox_watcher.diagnostics.display import duration
+from invox_watcher.diagnostics.prospect import prospect_of
 from invox_watcher.diagnostics.timeline import FileLocation, StageDurations
 from invox_watcher.errors import ExitStatus
 from invox_watcher.job import Failure, Job
@@ -21,23 +24,41 @@ from invox_watcher.journal import HistoryEntry, QueuedDelivery
 from invox_watcher.logs import printable
 from invox_watcher.times import rfc3339
 
+_INDENT = 18
+_SENTENCES = ("message", "hint")
+
 
 def show(options: argparse.Namespace) -> ExitStatus:
     """Print everything that is known about one recording."""
     config = config_of(options, credentials=False)
     with closing(journal_of(config)) as journal:
-        job = job_called(options.id, journal)
+        job = job_called(options.id, journal, config)
+        related = {
+            one: found
+            for one in (job.predecessor_id, job.successor_id)
+            if one and (found := journal.get(one))
+        }
         history = journal.history(job.id)
         outputs = journal.finished.outputs(job.id)
         deliveries = journal.deliveries.of(job.id)
+    if job.state.is_final:
+        ahead = None
+    else:
+        status = query_daemon(config.state.directory)
+        ahead = prospect_of(job, status, max_attempts=config.retry.max_attempts)
     took = timeline.durations(job, history)
     files = timeline.whereabouts(job, outputs, folders_of(config))
     if options.json:
-        known = _as_json(job, history, took, files)
-        sent = [dataclasses.asdict(one) for one in deliveries]
-        print(json.dumps(known | {"deliveries": sent}, indent=2, default=_text))
+        more = {
+            "ahead": None if ahead is None else ahead.as_json(),
+            "deliveries": [dataclasses.asdict(one) for one in deliveries],
+        }
+        print(json.dumps(_as_json(job, history, took, files) | more, indent=2, default=_text))
     else:
-        _print(job, history, took, files)
+        _print_fields(job, related)
+        for name, text in ahead.lines() if ahead is not None else ():
+            print_indented(name, text, indent=_INDENT)
+        _print(history, took, files)
         _print_deliveries(deliveries)
     return ExitStatus.OK
 
@@ -54,12 +75,21 @@ def _as_json(
     return json_of(job) | {"durations": seconds, "files": places, "history": moments}
 
 
-def _print(
-    job: Job, history: Sequence[HistoryEntry], took: StageDurations, files: Sequence[FileLocation]
-) -> None:
+def _print_fields(job: Job, related: Mapping[str, Job]) -> None:
+    ahead = () if job.state.is_final else ("attempts",)  # said with what is ahead
     for name, value in (fields_of(job) | _reason(job.failure) | _suspicions(job) | _plan(job)).items():
-        if value not in (None, 0, ""):
-            print(f"{name:<17} {printable(local(value) if isinstance(value, datetime) else value)}")
+        if value in (None, 0, "") or name in ahead:
+            continue
+        text = local(value) if isinstance(value, datetime) else str(value)
+        if (other := related.get(text)) is not None:
+            text += f" ({other.state})"
+        if name in _SENTENCES:
+            print_indented(name, text, indent=_INDENT)
+        else:  # to be copied as a whole
+            print(f"{name:<{_INDENT - 1}} {printable(text)}")
+
+
+def _print(history: Sequence[HistoryEntry], took: StageDurations, files: Sequence[FileLocation]) -> None:
     print()
     for moment, after in _with_gaps(history):
         gap = "" if after is None else f"+{_exactly(after)}"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Literal
 
+from rich.cells import cell_len
 from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -18,8 +20,11 @@ from invox_watcher.job import ACTIVE, FINAL, Job, State
 from invox_watcher.journal import Journal
 from invox_watcher.logs import printable
 
-# Below this width the upload is shown as numbers only.
-_WIDE = 110
+# Below this width, sizes and uploads are left out.
+_ROOMY = 110
+_GAP = 2  # between columns
+_LEAST_NAME = 12
+_UPLOAD_COLUMNS, _NEXT_COLUMNS = 20, 20
 _SOON_SECONDS = 0.5
 _ENDED = (State.DONE, State.FAILED, State.VANISHED)
 
@@ -45,30 +50,74 @@ def _rate(job: Job, journal: Journal) -> float | None:
     return job.uploaded_bytes / seconds if seconds > 0 else None
 
 
-def table(rows: Iterable[Shown], status: DaemonStatus, *, width: int, now: datetime) -> Table:
-    """One line per recording, no wider than `width` columns."""
-    wide = width >= _WIDE
+def table(rows: Iterable[Shown], status: DaemonStatus, *, width: int | None, now: datetime) -> Table:
+    """One line per recording, no wider than `width` columns; None: as wide as the names need.
+
+    If it is narrow, size and upload are left out. Names lose their beginning, never their end.
+    """
+    shown = list(rows)
+    roomy = width is None or width >= _ROOMY
+    columns = [_column("Id", [Text(row.job.id.rpartition("-")[2]) for row in shown])]
+    columns.append(_column("State", [display.state(row.job) for row in shown], least=11 if roomy else 0))
+    columns.append(_column("Received", [Text(_received(row.job, roomy=roomy)) for row in shown]))
+    if roomy or not any(row.job.state in FINAL for row in shown):
+        columns.append(_column("Age", [Text(_age(row.job, now)) for row in shown], right=True))
+    if any(row.job.state in FINAL for row in shown):
+        columns.append(_column("Took", [Text(_took(row.job, roomy=roomy)) for row in shown], right=True))
+    after: list[_Column] = []
+    if roomy:
+        sizes = [Text(display.size(row.job.size_bytes)) for row in shown]
+        after.append(_column("Size", sizes, right=True, least=6))
+        after.append(_Column("Upload", [_upload(row) for row in shown], _UPLOAD_COLUMNS))
+    upcoming = _column("Next", [Text(_next(row, status, roomy=roomy), overflow="ellipsis") for row in shown])
+    names = [printable(row.job.path) for row in shown]
+    room = max(map(cell_len, [*names, "Recording"]))
+    if width is not None:
+        left = width - sum(one.width + _GAP for one in [*columns, *after])
+        most = max(left - _GAP - room, _NEXT_COLUMNS)
+        upcoming = replace(upcoming, width=min(upcoming.width, most))
+        room = max(min(room, left - _GAP - upcoming.width), _LEAST_NAME)
+    recordings = [Text(display.cut_at_start(name, room), "bold") for name in names]
+    return _assembled([*columns, _Column("Recording", recordings, room), *after, upcoming])
+
+
+@dataclass(frozen=True)
+class _Column:
+    heading: str
+    cells: Sequence[RenderableType]
+    width: int
+    right: bool = False
+
+
+def _column(heading: str, cells: Sequence[Text], *, right: bool = False, least: int = 0) -> _Column:
+    """A column as wide as its widest cell."""
+    return _Column(heading, cells, max([cell_len(heading), least, *(cell.cell_len for cell in cells)]), right)
+
+
+def _assembled(columns: Sequence[_Column]) -> Table:
     made = display.plain_table()
-    made.width = width
-    made.add_column("Id", no_wrap=True, min_width=12)
-    made.add_column("State", no_wrap=True, min_width=11)
-    made.add_column("Age", no_wrap=True, justify="right", min_width=6)
-    made.add_column("Recording", no_wrap=True, ratio=2, style="bold")
-    made.add_column("Size", no_wrap=True, justify="right", min_width=6)
-    made.add_column("Upload", no_wrap=True, ratio=2 if wide else None, min_width=6)
-    made.add_column("Next", no_wrap=True, ratio=1)
-    for row in rows:
-        job = row.job
-        made.add_row(
-            Text(job.id.rpartition("-")[2]),
-            display.state(job),
-            display.duration(display.age_seconds(job, now)),
-            Text(printable(job.path), overflow="ellipsis"),
-            display.size(job.size_bytes),
-            _upload(row, wide=wide),
-            Text(_next(job, status), overflow="ellipsis"),
-        )
+    made.width = sum(column.width + _GAP for column in columns) - _GAP
+    for column in columns:
+        justify: Literal["left", "right"] = "right" if column.right else "left"
+        made.add_column(column.heading, no_wrap=True, justify=justify, width=column.width)
+    for cells in zip(*(column.cells for column in columns), strict=True):
+        made.add_row(*cells)
     return made
+
+
+def _received(job: Job, *, roomy: bool) -> str:
+    """When it was received, in the reader's time zone."""
+    return f"{job.received_at.astimezone():{'%Y-%m-%d %H:%M:%S' if roomy else '%m-%d %H:%M'}}"
+
+
+def _age(job: Job, now: datetime) -> str:
+    return display.in_one_unit(max((now - job.received_at).total_seconds(), 0.0))
+
+
+def _took(job: Job, *, roomy: bool) -> str:
+    if job.state not in FINAL:
+        return ""
+    return (display.duration if roomy else display.in_one_unit)(display.age_seconds(job, job.updated_at))
 
 
 def totals(counts: Mapping[State, int], rows: Iterable[Shown]) -> str:
@@ -90,26 +139,31 @@ def standing(status: DaemonStatus) -> Text:
             f"The daemon is running; {status.unreachable_because}, so the next steps are unknown.", "yellow"
         )
     if status.problems:
-        return Text(printable(f"Not ready: {' '.join(status.problems.values())}"), "yellow")
+        sentences = " ".join(problem.reason.message for problem in status.problems)
+        return Text(printable(f"Not ready: {sentences}"), "yellow")
     return Text("The daemon is ready.", "green")
 
 
-def _upload(row: Shown, *, wide: bool) -> RenderableType:
+def _upload(row: Shown) -> RenderableType:
     job = row.job
-    if not job.state.has_upload:
-        return ""
-    percent = f"{100 * job.uploaded_bytes // max(job.size_bytes, 1)} %"
+    return display.upload(job, _progress(row)) if job.state.has_upload else ""
+
+
+def _progress(row: Shown) -> str:
     rate = f" {display.size(row.bytes_per_second)}/s" if row.bytes_per_second else ""
-    if wide or job.original_id is not None:
-        return display.upload(job, percent + rate)
-    return Text(percent + rate)
+    return f"{100 * row.job.uploaded_bytes // max(row.job.size_bytes, 1)} %{rate}"
 
 
-def _next(job: Job, status: DaemonStatus) -> str:
-    """When the recording's next step is due, or why there is none."""
+def _next(row: Shown, status: DaemonStatus, *, roomy: bool) -> str:
+    """When the recording's next step is due, or why there is none; unless `roomy`, with its upload."""
+    job = row.job
+    if not roomy and job.state is State.UPLOADING:
+        return _progress(row)
     if job.state in FINAL:
         return job.failure.reason.code if job.failure else ", ".join(reasons_of(job))
     failing = f"{job.failure.reason.code}, " if job.failure else ""
+    if job.last_fault is not None:
+        failing = f"{job.last_fault.reason.code}, "
     again = f"try {job.attempts + 1} " if job.attempts else ""
     if status.daemon is None:
         return f"{failing}stopped"

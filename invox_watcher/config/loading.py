@@ -64,6 +64,7 @@ def load(
                 problems.add(*explained(detail, Config))
     if config is None or problems:
         raise ConfigurationError(str(path), problems.in_order())
+    config.read_from(path)
     return config
 
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import (
     ConfigDict,
     Field,
+    PrivateAttr,
     SecretStr,
     field_validator,
     model_validator,
@@ -499,6 +500,7 @@ class Config(Section):
     """The whole configuration; one attribute per section of the file."""
 
     model_config = ConfigDict(json_schema_extra=_not_required("credentials"))
+    _source: Path = PrivateAttr(default=Path())
 
     api: ApiSection = Field(description="The vendor's API.")
     credentials: CredentialsSection = Field(
@@ -558,3 +560,12 @@ class Config(Section):
         "and in subject, body and to. See docs/delivery.md.",
     )
     logging: LoggingSection = Field(default_factory=LoggingSection, description="Logs go to standard error.")
+
+    @property
+    def source(self) -> Path:
+        """The file that it was read from."""
+        return self._source
+
+    def read_from(self, source: Path) -> None:
+        """Note the file that it was read from."""
+        self._source = source

@@ -1,30 +1,17 @@
-"""`stop` and `status`: for any daemon on a state directory, however it was started."""
+"""`stop`: for any daemon on a state directory, however it was started."""
 
 from __future__ import annotations
 
 import os
 import select
 import signal
-from collections.abc import Mapping
-from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from invox_watcher.errors import InvoxError, JournalError, NotPermittedError
 from invox_watcher.files import LOCK_FILE
 from invox_watcher.host import Holder, holder_of
-from invox_watcher.job import State
-from invox_watcher.journal import Journal
 
 _STOP_SECONDS = 30.0
-
-
-@dataclass(frozen=True)
-class DaemonStanding:
-    """The daemon on a state directory, None if none is running, and the journal's counts."""
-
-    daemon: Holder | None
-    jobs: Mapping[State, int]
 
 
 def stop(directory: Path) -> Holder | None:
@@ -64,19 +51,6 @@ def stop(directory: Path) -> Holder | None:
             hint="Check again with `invox-watcher status`. If necessary, kill it: nothing is lost.",
         )
     return holder
-
-
-def status(directory: Path) -> DaemonStanding:
-    """Whether a daemon is running on this state directory, and what the journal counts.
-
-    Raises:
-        InvoxError: the state directory may not be read.
-    """
-    holder = holder_of(directory / LOCK_FILE)
-    jobs: Mapping[State, int] = {}
-    with suppress(JournalError):  # there is none yet, or it is locked for now
-        jobs = Journal(directory, create=False).counts()
-    return DaemonStanding(holder, jobs)
 
 
 def in_brackets(holder: Holder) -> str:

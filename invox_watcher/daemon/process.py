@@ -31,7 +31,7 @@ from invox_watcher.files import names_key
 from invox_watcher.heartbeat import PATIENCE_SECONDS
 from invox_watcher.host import Locks, Notifier
 from invox_watcher.logs import where
-from invox_watcher.processing import Clock, Since
+from invox_watcher.processing import Clock
 from invox_watcher.web import Counters
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -66,7 +66,6 @@ class Process:
         self._reload_asked = False
         self._crashed = False
         self._ready = False
-        self._not_ready_since = Since()
         self._ended_before = (0, 0)  # done and failed by earlier configurations
         self._load, self._clock = load, clock or Clock()
         self._counters = Counters()
@@ -90,7 +89,7 @@ class Process:
             on_crash=self._crash,
             clock=self._clock,
         )
-        readiness = Readiness(parts)
+        readiness = Readiness(parts, config.source)
         try:
             server = server_of(parts, readiness, self._counters, on_crash=self._crash)
         except BaseException:
@@ -135,6 +134,7 @@ class Process:
             self._report()
             if not self._ready and self._daemon.watches:
                 self._ready = True
+                self._daemon.readiness.save()
                 self._notifier.ready()
                 on_ready()
             self._wait(_CHECK_SECONDS if self._ready else _READY_CHECK_SECONDS)
@@ -159,6 +159,7 @@ class Process:
         if self._daemon.check_progress():
             self._notifier.feed()
         self._notifier.status(self._status())
+        self._daemon.readiness.save()
 
     def _status(self) -> str:
         tally, (done, failed) = self._daemon.tally, self._ended_before
@@ -167,14 +168,13 @@ class Process:
             " since start"
         )
         readiness = self._daemon.readiness
-        found = readiness.reasons()
-        since = self._not_ready_since.update(found)
-        if since is None:
+        problems = readiness.problems()
+        if not problems:
             return f"Watching {self._config.folders.inbox}: {counts}"
-        since, today = since.astimezone(), datetime.now().astimezone().date()
+        since, today = readiness.since.astimezone(), datetime.now().astimezone().date()
         time = f"{since:%H:%M}" if since.date() == today else f"{since:%Y-%m-%d %H:%M}"
         what = "API unavailable" if readiness.api_is_unavailable else "Not ready"
-        sentences = " ".join(reason.message for reason in found)
+        sentences = " ".join(problem.reason.message for problem in problems)
         return f"{what} since {time}: {sentences} Retrying: {counts}"
 
     # ---- signals -----------------------------------------------------------------------------------------

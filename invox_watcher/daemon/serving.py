@@ -21,8 +21,10 @@ def server_of(
         return None
     gauges = Gauges(snapshot=readiness.snapshot, under_way=parts.journal.active, folders=parts.disks)
     app = create_app(
-        problems=readiness.problems,
+        problems=lambda: {one.reason.code: one.reason.message for one in readiness.problems()},
         due=parts.engine.due,
+        status=readiness.report,
+        waiting=readiness.waiting,
         exposition=exposition(counters, gauges),
         on_webhook=counters.webhook,
         receiver=parts.receiver,

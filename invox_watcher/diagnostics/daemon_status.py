@@ -1,57 +1,153 @@
-"""Asks the running daemon for its status: what keeps it from working, and when each job's next step is due.
+"""Asks the running daemon for its status: is it ready, if not why and since when, and what is due when.
 
-Only its engine knows that, so it is asked over `http.listen` on this machine; it is stored nowhere.
+Only its engine knows that, so it is asked over the address that it listens on. Which that is, and whether it
+is ready, is also in the state directory (`readiness.json`), for a daemon that does not listen.
 """
 
 from __future__ import annotations
 
 import http.client
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from invox_watcher.errors import Reason
+from invox_watcher.files import LOCK_FILE, object_from, read_readiness
 from invox_watcher.host import Holder, holder_of
+from invox_watcher.processing import Problem
 
 _PATIENCE_SECONDS = 2.0
-_MAX_BYTES = 1 << 20
+_MAX_BYTES = 64 << 20  # an inbox with half a million files
 _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - to connect to, not to listen on
+_UNREADABLE = (OSError, http.client.HTTPException, ValueError, LookupError, TypeError, AttributeError)
+
+
+@dataclass(frozen=True)
+class InboxCounts:
+    """How many files are in the inbox by stage, when the oldest came, and whether it can be read."""
+
+    stages: Mapping[str, int]
+    oldest_since: datetime | None
+    available: bool
 
 
 @dataclass(frozen=True)
 class DaemonStatus:
-    """The status of the daemon on a state directory; `daemon` is None if none is running."""
+    """The status of the daemon on a state directory; `daemon` is None if none is running.
+
+    What is None is unknown, because it could not be asked: `unreachable_because` says why, as a clause.
+    """
 
     daemon: Holder | None
-    problems: Mapping[str, str] | None = None  # code → sentence; None if it could not be asked
+    problems: Sequence[Problem] | None = None
+    since: datetime | None = None  # since when it is ready, or not ready
     due_seconds: Mapping[str, float] = field(default_factory=dict)  # by job id, without steps under way
-    unreachable_because: str = ""  # why it could not be asked, as a clause
+    inbox: InboxCounts | None = None
+    version: str | None = None
+    configuration: str | None = None
+    address: tuple[str, int] | None = None
+    unreachable_because: str = ""
 
     @property
     def asked(self) -> bool:
         """Whether it answered."""
-        return self.problems is not None
+        return self.daemon is not None and not self.unreachable_because
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether a recording could go through now, as far as is known."""
+        return self.problems is not None and not self.problems
 
 
-def query_daemon(lock: Path, address: tuple[str, int] | None) -> DaemonStatus:
-    """Ask the daemon that holds `lock` and listens on `address` (host, port).
+@dataclass(frozen=True)
+class KnownFile:
+    """What the daemon knows of a file in the inbox."""
+
+    stage: str
+    reason: Reason
+    since: datetime
+
+
+def query_daemon(directory: Path) -> DaemonStatus:
+    """Ask the daemon on the state directory `directory`.
 
     Raises:
-        NotPermittedError: the lock may not be read.
+        NotPermittedError: its lock may not be read.
     """
-    holder = holder_of(lock)
+    holder = holder_of(directory / LOCK_FILE)
     if holder is None:
         return DaemonStatus(None)
-    if address is None or address[1] == 0:
-        return DaemonStatus(holder, unreachable_because="it has no address to ask (http.listen)")
+    noted = _noted(directory, holder)
+    if noted.address is None or noted.address[1] == 0:
+        why = "it has no address to ask (http.listen)" if noted.version else "it is just starting"
+        return replace(noted, unreachable_because=why)
     try:
-        problems = _texts(_get(address, "/readyz")["problems"])
-        due = {str(job_id): float(left) for job_id, left in _get(address, "/due")["due_seconds"].items()}
-    except (OSError, http.client.HTTPException, ValueError, LookupError, TypeError, AttributeError):
-        return DaemonStatus(holder, unreachable_because="it does not answer on http.listen")
-    return DaemonStatus(holder, problems, due)
+        told = _parsed(holder, _get(noted.address, "/status"))
+        due = _get(noted.address, "/due")["due_seconds"]
+        return replace(told, due_seconds={str(job_id): float(left) for job_id, left in due.items()})
+    except _UNREADABLE:
+        return replace(noted, problems=None, unreachable_because="it does not answer on http.listen")
+
+
+def query_inbox(status: DaemonStatus) -> dict[str, KnownFile] | None:
+    """What the daemon knows of each file in the inbox, by its hashed name; None if it did not answer."""
+    if not status.asked or status.address is None:
+        return None
+    try:
+        return {
+            name: KnownFile(
+                group["stage"],
+                Reason(group["code"], group["reason"], group["hint"]),
+                datetime.fromisoformat(since),
+            )
+            for group in _get(status.address, "/inbox")["waiting"]
+            for name, since in group["files"].items()
+        }
+    except _UNREADABLE:
+        return None
+
+
+def _noted(directory: Path, holder: Holder) -> DaemonStatus:
+    """What the daemon has noted in the state directory; nothing if that is another one's."""
+    try:
+        found = object_from(read_readiness(directory))
+        if holder.pid == found["pid"]:
+            return _parsed(holder, found)
+        if holder.pid is None:  # in another container, or just starting: then these notes are old
+            return replace(_parsed(holder, found), problems=None, since=None)
+    except _UNREADABLE:
+        pass
+    return DaemonStatus(holder)
+
+
+def _parsed(holder: Holder, found: Mapping[str, Any]) -> DaemonStatus:
+    problems = [
+        Problem(
+            one["gate"],
+            Reason(one["code"], one["message"], one["hint"]),
+            datetime.fromisoformat(one["since"]),
+        )
+        for one in found["problems"]
+    ]
+    inbox = None
+    if "inbox" in found:
+        counts = dict(found["inbox"])
+        oldest, available = counts.pop("oldest_since"), bool(counts.pop("available"))
+        inbox = InboxCounts(counts, datetime.fromisoformat(oldest) if oldest else None, available)
+    address = found["address"]
+    return DaemonStatus(
+        holder,
+        problems,
+        since=datetime.fromisoformat(found["since"]),
+        inbox=inbox,
+        version=str(found["version"]),
+        configuration=str(found["configuration"]),
+        address=None if address is None else (str(address[0]), int(address[1])),
+    )
 
 
 def _get(address: tuple[str, int], path: str) -> Any:
@@ -60,7 +156,3 @@ def _get(address: tuple[str, int], path: str) -> Any:
     with closing(connection):
         connection.request("GET", path)
         return json.loads(connection.getresponse().read(_MAX_BYTES))
-
-
-def _texts(found: Mapping[str, str]) -> dict[str, str]:
-    return {str(code): str(sentence) for code, sentence in found.items()}

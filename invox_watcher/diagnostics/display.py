@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from rich.cells import cell_len
 from rich.console import RenderableType
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -67,7 +68,24 @@ def duration(seconds: float) -> str:
     return f"{whole // 86400} d {whole % 86400 // 3600} h"
 
 
+def in_one_unit(seconds: float) -> str:
+    """`42 s`, `3 min`, `2 h`, `4 d`: at most six columns."""
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= size:
+            return f"{int(seconds) // size} {unit}"
+    return duration(seconds)
+
+
 def age_seconds(job: Job, now: datetime) -> float:
     """The time since it was claimed; for a finished one, how long it took."""
     end = job.updated_at if job.state in FINAL else now
     return max((end - job.received_at).total_seconds(), 0.0)
+
+
+def cut_at_start(text: str, width: int) -> str:
+    """`text`, or as much of its end as fits into `width` columns, after an ellipsis."""
+    if cell_len(text) <= width:
+        return text
+    while text and cell_len(text) > width - 1:
+        text = text[1:]
+    return f"…{text}"

@@ -1,6 +1,6 @@
 """Explains how a file would be handled: each decision of the daemon, repeated with the same code.
 
-Nothing is moved or changed. To find out whether a file is unchanged, it is watched for a while.
+Nothing is moved or changed. To find out whether files are unchanged, they are watched, all at once.
 """
 
 from __future__ import annotations
@@ -11,19 +11,21 @@ import math
 import os
 import stat
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from invox_watcher.assembly import folders_of, named_folders, occupancy_of, profiles_of
+from invox_watcher.assembly import folders_of, named_folders, profiles_of
 from invox_watcher.config import Config
-from invox_watcher.diagnostics.daemon_status import DaemonStatus, query_daemon
-from invox_watcher.errors import JournalError, NotPermittedError, Reason
-from invox_watcher.files import ERROR_SUFFIX, LOCK_FILE, open_folder
+from invox_watcher.diagnostics.daemon_status import DaemonStatus
+from invox_watcher.diagnostics.prospect import prospect_of
+from invox_watcher.diagnostics.surroundings import LONGEST_WATCH_SECONDS, Surroundings, surroundings_of
+from invox_watcher.errors import NotPermittedError, Reason
+from invox_watcher.files import ERROR_SUFFIX, LOCK_FILE, MARK_FILE, open_folder
 from invox_watcher.formats.decoder import is_installed
-from invox_watcher.host import User, holder_of, may_lease_any_file, mount_of, owner_of
+from invox_watcher.host import User, holder_of, may_lease_any_file, owner_of
 from invox_watcher.inbox import (
     Candidate,
     Evidence,
@@ -32,7 +34,6 @@ from invox_watcher.inbox import (
     NotAFileError,
     Outcome,
     ScreeningRules,
-    Snapshot,
     Waits,
     judge,
     open_file,
@@ -40,12 +41,9 @@ from invox_watcher.inbox import (
     read_attributes,
 )
 from invox_watcher.job import ACTIVE, Job, State
-from invox_watcher.journal import Journal
 from invox_watcher.processing import target_for, with_advice
 from invox_watcher.recording import Remedy
 
-# Limited because a person waits for it.
-_LONGEST_WATCH_SECONDS = 10.0
 _BLOCK_BYTES = 1 << 20
 _COMPLETE = {
     Evidence.PROVEN: "proven to be complete",
@@ -58,6 +56,7 @@ class Verdict(StrEnum):
     """What would happen to the file, best first."""
 
     TAKEN = "taken"  # processed and transcribed
+    UNDER_WAY = "under_way"  # it was taken, and is being processed
     LATER = "later"  # not yet
     FAILED = "failed"  # moved to failed/
     LEFT = "left"  # ignored
@@ -65,6 +64,7 @@ class Verdict(StrEnum):
 
 _SUMMARIES = {
     Verdict.TAKEN: "The file would be processed.",
+    Verdict.UNDER_WAY: "The recording is being processed.",
     Verdict.LATER: "The file would not be processed yet.",
     Verdict.FAILED: "The file would be moved to failed/.",
     Verdict.LEFT: "The file would be ignored.",
@@ -75,7 +75,7 @@ _SUMMARIES = {
 class Step:
     """One decision: `verdict` is what would happen to the file because of this one alone.
 
-    `note`: worth knowing, whatever the verdict.
+    `note`: worth knowing, whatever the verdict. `code`: why, for scripts, if there is more than one reason.
     """
 
     about: str
@@ -83,6 +83,7 @@ class Step:
     says: str
     hint: str = ""
     note: bool = False
+    code: str = ""
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,16 @@ class Explanation:
         return max((step.verdict for step in self.steps), key=list(Verdict).index)
 
     @property
+    def is_fine(self) -> bool:
+        """Whether the file is, or would be, processed."""
+        return self.verdict in (Verdict.TAKEN, Verdict.UNDER_WAY)
+
+    @property
+    def decisive(self) -> Step:
+        """The first step with the verdict of all."""
+        return next(step for step in self.steps if step.verdict is self.verdict)
+
+    @property
     def summary(self) -> str:
         """The verdict in a sentence."""
         if self.verdict is Verdict.TAKEN and any(step.note and step.about == "daemon" for step in self.steps):
@@ -105,32 +116,66 @@ class Explanation:
         return _SUMMARIES[self.verdict]
 
 
-def explain(file: Path, config: Config, *, sleep: Callable[[float], None] = time.sleep) -> Explanation:
-    """How the daemon with `config` would handle `file`, and why.
+def explain(
+    paths: Iterable[Path], config: Config, *, sleep: Callable[[float], None] = time.sleep
+) -> Iterator[Explanation]:
+    """How the daemon with `config` would handle each of the files, and of those in folders, and why.
 
-    A file that must be unchanged for a while is watched for as long, at most ten seconds.
+    Files that must be unchanged for a while are watched for as long, at most ten seconds.
+
+    Raises:
+        NotPermittedError: this user has no access to one.
+        JournalError: the journal can't be read.
+    """
+    files = [file for path in paths for file in _files_in(path)]
+    with surroundings_of(config, sleep) as surroundings:
+        surroundings.note(files)
+        for file in files:
+            yield explain_one(file, surroundings)
+
+
+def explain_one(file: Path, surroundings: Surroundings, *, quick: bool = False) -> Explanation:
+    """The same for one file; if it is to be `quick`, without reading all of it to find its duplicates.
 
     Raises:
         NotPermittedError: this user has no access to it.
-        JournalError: the journal can't be read.
     """
     try:
-        steps = tuple(_Examination(file, config, sleep).steps())
+        steps = tuple(_Examination(file, surroundings, quick=quick).steps())
     except PermissionError as error:
         raise NotPermittedError(f"Can't access {file}: {error.strerror}") from None
     return Explanation(file, steps)
 
 
+def _files_in(path: Path) -> list[Path]:
+    """All that is in a folder, and in the folders in it, and is not a folder; else the path itself."""
+    if path.is_symlink() or not os.path.isdir(path):
+        return [path]
+
+    def refuse(error: OSError) -> None:
+        raise NotPermittedError(f"Can't access {error.filename}: {error.strerror}") from None
+
+    found = [
+        Path(folder, name)
+        for folder, inner, names in os.walk(path, onerror=refuse)
+        for name in [*names, *(one for one in inner if os.path.islink(os.path.join(folder, one)))]
+        if name != MARK_FILE
+    ]
+    return sorted(found) or [path]
+
+
 class _Examination:
     """One file, examined with one configuration."""
 
-    def __init__(self, file: Path, config: Config, sleep: Callable[[float], None]) -> None:
+    def __init__(self, file: Path, surroundings: Surroundings, *, quick: bool) -> None:
         # The last component is not resolved: a link is never followed.
         whole = file.absolute() if file.name != ".." else Path(os.path.realpath(file))
         self._file = Path(os.path.realpath(whole.parent), whole.name)
-        self._config = config
-        self._sleep = sleep
-        self._inbox = Path(os.path.realpath(config.folders.inbox))
+        self._given = file
+        self._shared = surroundings
+        self._quick = quick
+        self._config = surroundings.config
+        self._inbox = surroundings.inbox
         self._inside = self._file.is_relative_to(self._inbox)
         self._path = str(self._file.relative_to(self._inbox)) if self._inside else self._file.name
         self._candidate: Candidate | None = None  # what would be processed
@@ -140,7 +185,7 @@ class _Examination:
         for folder, place in named_folders(folders_of(self._config)).items():
             real = Path(os.path.realpath(place))
             if folder != "inbox" and self._file.is_relative_to(real):
-                yield self._elsewhere(folder, str(self._file.relative_to(real)))
+                yield from self._elsewhere(folder, str(self._file.relative_to(real)))
                 return
         if self._file == self._inbox:
             yield _not_a_file("folder")
@@ -184,20 +229,33 @@ class _Examination:
         says = f"Not in the inbox. If it were copied there as {self._path}, it would be handled like this:"
         return Step("place", Verdict.TAKEN, says, note=True)
 
-    def _elsewhere(self, folder: str, path: str) -> Step:
+    def _elsewhere(self, folder: str, path: str) -> Iterator[Step]:
         job = self._job_of(folder, path)
         try:
             mode = os.lstat(self._file).st_mode
         except (FileNotFoundError, NotADirectoryError):
-            return _missing(job)
+            yield _missing(job)
+            return
         if job is None and stat.S_ISDIR(mode):
-            return _not_a_file("folder")
+            yield _not_a_file("folder")
+            return
+        if folder == "processing" and job is not None and job.state in ACTIVE:
+            yield from self._under_way(job)
+            return
         known = f"It belongs to {_summary(job)}" if job else "It is not in the journal."
         says = f"In {folder}/, from which nothing is processed. {known}"
-        return Step("place", Verdict.LEFT, says, _way_out(folder, path, job))
+        yield Step("place", Verdict.LEFT, says, _way_out(folder, path, job))
+
+    def _under_way(self, job: Job) -> Iterator[Step]:
+        """What is ahead of a recording that was taken."""
+        says = f"In processing/: {_summary(job)}"
+        yield Step("place", Verdict.UNDER_WAY, says, f"Its history: invox-watcher show {job.id}")
+        prospect = prospect_of(job, self._shared.status, max_attempts=self._config.retry.max_attempts)
+        for name, text in prospect.lines() if prospect is not None else ():
+            yield Step(name.replace("_", " "), Verdict.UNDER_WAY, text)
 
     def _job_of(self, folder: str, path: str) -> Job | None:
-        with suppress(_NoJournalError), closing(self._journal()) as journal:
+        if (journal := self._shared.journal) is not None:
             if folder == "processing":
                 return journal.get(path.partition("/")[0])
             if folder == "done":
@@ -209,10 +267,8 @@ class _Examination:
         return None
 
     def _job_from_inbox(self) -> Job | None:
-        if self._inside:
-            with suppress(_NoJournalError), closing(self._journal()) as journal:
-                return journal.latest(path=self._path)
-        return None
+        journal = self._shared.journal
+        return journal.latest(path=self._path) if self._inside and journal is not None else None
 
     def _name(self) -> Step:
         watch = self._config.watch
@@ -231,7 +287,7 @@ class _Examination:
 
     def _other_user(self) -> str | None:
         """Which other instance uses a folder that the file is in, inside the inbox; None if none does."""
-        occupancy = occupancy_of(self._config)
+        occupancy = self._shared.occupancy
         for above in list(Path(self._path).parents)[:-1] if self._inside else ():
             with suppress(OSError), open_folder(self._inbox / above) as folder:
                 if (user := occupancy.user_of(folder)) is not None:
@@ -249,7 +305,7 @@ class _Examination:
     # ---- may the daemon take it, and how does it notice --------------------------------------------------
 
     def _access(self, fd: int) -> Iterator[Step]:
-        user, owner = self._daemons_user(), os.fstat(fd).st_uid
+        user, owner = self._shared.daemons_user, os.fstat(fd).st_uid
         folders = [self._inbox, *(self._inbox / above for above in Path(self._path).parents)]
         blocked = next((one for one in folders if not user.may(one, os.R_OK | os.X_OK)), None)
         if blocked is not None:
@@ -269,14 +325,8 @@ class _Examination:
             f"Change its owner to {user.name}, or give a group of that user access. See also `check`.",
         )
 
-    def _daemons_user(self) -> User:
-        try:
-            return User.of(os.stat(self._config.state.directory).st_uid)
-        except FileNotFoundError:
-            return User.current()
-
     def _watch(self) -> Step:
-        watch, type_ = self._config.watch, mount_of(str(self._inbox)).type
+        watch, (type_, _remote) = self._config.watch, self._shared.inbox_type
         if self._polled:
             how = f"The inbox ({type_}) is polled every {watch.polling_seconds:g} s."
         else:
@@ -286,7 +336,7 @@ class _Examination:
     @property
     def _polled(self) -> bool:
         mode = self._config.watch.mode
-        return mode == "polling" or (mode == "auto" and mount_of(str(self._inbox)).remote)
+        return mode == "polling" or (mode == "auto" and self._shared.inbox_type[1])
 
     # ---- is it complete, and what is it ------------------------------------------------------------------
 
@@ -297,12 +347,12 @@ class _Examination:
         if judgement.candidate is not None and self._inside:
             wait_seconds, key = self._wait(judgement)
             for_long = f"{wait_seconds:g} s (watch.{key})"
-            if not self._stays_unchanged(fd, wait_seconds):
+            if not self._shared.stays_unchanged(self._given, fd, wait_seconds):
                 says = f"It must be unchanged for {wait_seconds:g} s first (watch.{key})."
-                return Step("content", Verdict.LATER, says, "Try again in a moment.")
+                return Step("content", Verdict.LATER, says, "Try again in a moment.", code="changing")
             judgement = self._judge(fd, local=local)
             how = f"unchanged for {for_long}"
-            if wait_seconds > _LONGEST_WATCH_SECONDS:
+            if wait_seconds > LONGEST_WATCH_SECONDS:
                 how = f"it is taken once it is unchanged for {for_long}"
         self._candidate = found = judgement.candidate
         if found is None:
@@ -325,7 +375,7 @@ class _Examination:
             refusal = with_advice(refusal)
         self._candidate = None
         says = f"{refusal.message} It would be moved to failed/ ({refusal.code})."
-        return Step("content", Verdict.FAILED, says, refusal.hint)
+        return Step("content", Verdict.FAILED, says, refusal.hint, code=refusal.code)
 
     def _judge(self, fd: int, *, local: bool, patient: bool = False) -> Judgement:
         """What becomes of it once it has been unchanged for long enough; with `patient`, forever."""
@@ -345,15 +395,10 @@ class _Examination:
         key = max(reversed(keys), key=lambda name: float(getattr(watch, name)))
         return getattr(watch, key), key
 
-    def _stays_unchanged(self, fd: int, seconds: float) -> bool:
-        before = Snapshot.of(os.fstat(fd))
-        self._sleep(min(seconds, _LONGEST_WATCH_SECONDS))
-        return Snapshot.of(os.fstat(fd)) == before
-
     def _daemon_sees_writers(self, fd: int) -> bool:
         """Whether the kernel tells the daemon about writers: on a local disk, for files that it may lease."""
-        status, user = os.fstat(fd), self._daemons_user()
-        here = status.st_dev == os.stat(self._inbox).st_dev and not mount_of(str(self._inbox)).remote
+        status, user = os.fstat(fd), self._shared.daemons_user
+        here = status.st_dev == os.stat(self._inbox).st_dev and not self._shared.inbox_type[1]
         if not here or self._config.watch.mode == "polling":
             return False
         daemon = holder_of(self._config.state.directory / LOCK_FILE)
@@ -361,24 +406,30 @@ class _Examination:
 
     def _not_yet(self, fd: int, judgement: Judgement) -> Step:
         watch = self._config.watch
-        if judgement.outcome is Outcome.OPEN:
-            hint = "Find the process with `fuser -v`."
-            return Step("content", Verdict.LATER, "A process has it open for writing.", hint)
+        programs = self._shared.programs(os.fstat(fd))
+        if judgement.outcome is Outcome.OPEN or programs:
+            which = f": {programs}" if programs else ""
+            hint = (
+                "It is taken once that program closes it." if programs else "`fuser -v`, as root, names it."
+            )
+            return Step(
+                "content", Verdict.LATER, f"A program has it open for writing{which}.", hint, code="open"
+            )
+        why = "empty" if judgement.reason == "empty" else "incomplete"
+        says = f"It is {judgement.reason}. After {watch.patience_seconds:g} s without a change "
+        says += "(watch.patience_seconds) it "
         given_up = self._judge(fd, patient=True, local=False).candidate
         if given_up and given_up.refusal is None:
-            says = f"It is {judgement.reason}. After {watch.patience_seconds:g} s without a change "
-            return Step("content", Verdict.LATER, f"{says}(watch.patience_seconds) it is taken as it is.", "")
+            return Step("content", Verdict.LATER, f"{says}is taken as it is.", code=why)
         code = given_up.refusal.code if given_up and given_up.refusal else "truncated"
         hint = given_up.refusal.hint if given_up and given_up.refusal else ""
-        says = f"It is {judgement.reason}. After {watch.patience_seconds:g} s without a change "
-        says += "(watch.patience_seconds) it would be "
+        says += "would be "
         if given_up and given_up.remedy is Remedy.VERIFY and is_installed():
             says += "decoded; if it is really cut off, "
             if self._config.intake.on_truncated == "send":
                 says += "what is there is sent, with a note (intake.on_truncated)."
-                return Step("content", Verdict.LATER, says, hint)
-        says += f"moved to failed/ ({code})."
-        return Step("content", Verdict.LATER, says, hint)
+                return Step("content", Verdict.LATER, says, hint, code=why)
+        return Step("content", Verdict.LATER, f"{says}moved to failed/ ({code}).", hint, code=why)
 
     def _profile(self, fd: int) -> Iterator[Step]:
         """The profile that it gets, and why none before that matches."""
@@ -401,9 +452,9 @@ class _Examination:
         )
 
     def _same_content(self, fd: int) -> Iterator[Step]:
-        if self._candidate is None:
+        if self._candidate is None or self._quick:
             return
-        with suppress(_NoJournalError), closing(self._journal()) as journal:
+        if (journal := self._shared.journal) is not None:
             earlier = journal.original(_sha256(fd))
             if earlier is None:
                 yield Step("duplicate", Verdict.TAKEN, "The journal has no recording with the same content.")
@@ -424,28 +475,16 @@ class _Examination:
     # ---- is there a daemon, and capacity -----------------------------------------------------------------
 
     def _daemon(self) -> Iterator[Step]:
-        limit = self._config.intake.max_in_flight
-        with suppress(_NoJournalError), closing(self._journal()) as journal:
-            counts = journal.counts()
-            under_way = sum(counts.get(state, 0) for state in ACTIVE)
-            if under_way >= limit:
-                says = f"{under_way} recordings are under way, which is the limit (intake.max_in_flight)."
-                yield Step("room", Verdict.LATER, says, "It is processed once one of them is finished.")
-        status = query_daemon(self._config.state.directory / LOCK_FILE, self._config.http.address)
+        limit, counts = self._config.intake.max_in_flight, self._shared.counts
+        under_way = sum(counts.get(state, 0) for state in ACTIVE)
+        if under_way >= limit:
+            says = f"{under_way} recordings are under way, which is the limit (intake.max_in_flight)."
+            yield Step(
+                "room", Verdict.LATER, says, "It is processed once one of them is finished.", code="held"
+            )
+        status = self._shared.status
         ready = status.daemon is not None and not status.problems
         yield Step("daemon", Verdict.TAKEN, _standing(status), note=not ready)
-
-    def _journal(self) -> Journal:
-        try:
-            return Journal(self._config.state.directory, create=False)
-        except JournalError as error:
-            if error.code == "journal_missing":
-                raise _NoJournalError from None
-            raise
-
-
-class _NoJournalError(Exception):
-    """The daemon has not run yet."""
 
 
 def _missing(job: Job | None) -> Step:
@@ -456,7 +495,7 @@ def _missing(job: Job | None) -> Step:
 
 def _not_a_file(kind: str) -> Step:
     says = f"Not a regular file ({kind}); ignored."
-    return Step("kind", Verdict.LEFT, says, "Give a file in it." if kind == "folder" else "")
+    return Step("kind", Verdict.LEFT, says, "No file is in it." if kind == "folder" else "")
 
 
 def _way_out(folder: str, path: str, job: Job | None) -> str:
@@ -474,7 +513,7 @@ def _standing(status: DaemonStatus) -> str:
     if status.daemon is None:
         return "No daemon is running: recordings wait until one is started."
     if status.problems:
-        return f"The daemon is running, but: {' '.join(status.problems.values())}"
+        return f"The daemon is running, but: {' '.join(one.reason.message for one in status.problems)}"
     return (
         "The daemon is running." if status.asked else f"The daemon is running; {status.unreachable_because}."
     )

@@ -18,9 +18,13 @@ from invox_watcher.files.orders import complete_order, place_order, placed_order
 from invox_watcher.files.state_directory import (
     LOCK_FILE,
     names_key,
+    object_from,
     prepare_state,
+    read_names_key,
+    read_readiness,
     read_unfinished,
     unusable,
+    write_readiness,
     write_unfinished,
 )
 
@@ -41,13 +45,17 @@ __all__ = [
     "left_behind",
     "names_key",
     "numbered_folders",
+    "object_from",
     "open_folder",
     "output_path",
     "place_order",
     "placed_orders",
     "prepare_state",
+    "read_names_key",
+    "read_readiness",
     "read_unfinished",
     "unusable",
     "unused",
+    "write_readiness",
     "write_unfinished",
 ]

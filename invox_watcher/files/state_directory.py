@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from invox_watcher.errors import FolderError
+from invox_watcher.errors import FolderError, NotPermittedError
 from invox_watcher.files.durable import make_root, replace_durably
 from invox_watcher.host import mount_of
 
@@ -19,6 +19,7 @@ LOCK_FILE = "lock"
 _NAMES_KEY_FILE, _NAMES_KEY_BYTES = "names.key", 32
 _INSTANCE_FILE = "instance.json"
 _UNFINISHED_FILE = "unfinished.json"
+_READINESS_FILE = "readiness.json"
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,21 @@ def names_key(directory: Path) -> bytes:
     return key
 
 
+def read_names_key(directory: Path) -> bytes | None:
+    """The key that `names_key` has made; None if there is none yet.
+
+    Raises:
+        NotPermittedError: it may not be read.
+    """
+    file = directory / _NAMES_KEY_FILE
+    try:
+        return file.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise NotPermittedError(f"{file} can't be read: {error.strerror}") from None
+
+
 def instance_in(directory: Path | str) -> Instance | None:
     """The instance that this state directory belongs to; None if none is recorded.
 
@@ -121,6 +137,24 @@ def write_unfinished(directory: Path, content: bytes) -> None:
         OSError: it can't be written.
     """
     replace_durably(directory / _UNFINISHED_FILE, content, 0o600)
+
+
+def read_readiness(directory: Path) -> bytes:
+    """What `write_readiness` wrote last.
+
+    Raises:
+        OSError: it can't be read; FileNotFoundError if it never was written.
+    """
+    return (directory / _READINESS_FILE).read_bytes()
+
+
+def write_readiness(directory: Path, content: bytes) -> None:
+    """Note in the state directory whether the daemon is ready, and if not, why and since when.
+
+    Raises:
+        OSError: it can't be written.
+    """
+    replace_durably(directory / _READINESS_FILE, content, 0o600)
 
 
 def object_from(content: bytes) -> Mapping[str, Any]:

@@ -6,6 +6,7 @@ from invox_watcher.host.addresses import is_loopback
 from invox_watcher.host.capabilities import may_lease_any_file
 from invox_watcher.host.locks import Holder, LockedFolderError, Locks, holder_of
 from invox_watcher.host.mounts import Place, is_beneath, mount_of, open_root, other_paths
+from invox_watcher.host.openers import open_for_writing
 from invox_watcher.host.probes import Probe
 from invox_watcher.host.systemd import Notifier
 from invox_watcher.host.users import User, owner_of
@@ -23,6 +24,7 @@ __all__ = [
     "is_loopback",
     "may_lease_any_file",
     "mount_of",
+    "open_for_writing",
     "open_root",
     "other_paths",
     "owner_of",

@@ -14,9 +14,11 @@ from invox_watcher.inbox.screening import (
     read_attributes,
 )
 from invox_watcher.inbox.stability import Evidence, Snapshot, Waits, Writer, writer_of
-from invox_watcher.inbox.tree import Filter, NotAFileError, open_file, program_of
+from invox_watcher.inbox.tree import Filter, NotAFileError, kind_of, open_file, program_of, walk
+from invox_watcher.inbox.waiting import OPEN, WaitingFile
 
 __all__ = [
+    "OPEN",
     "Candidate",
     "Evidence",
     "Filter",
@@ -29,11 +31,14 @@ __all__ = [
     "Outcome",
     "ScreeningRules",
     "Snapshot",
+    "WaitingFile",
     "Waits",
     "Writer",
     "judge",
+    "kind_of",
     "open_file",
     "program_of",
     "read_attributes",
+    "walk",
     "writer_of",
 ]

@@ -45,6 +45,7 @@ from invox_watcher.inbox.tree import (
     stat_of,
     walk,
 )
+from invox_watcher.inbox.waiting import WaitingFile, endless, error_reason, reason_of, waiting_files
 from invox_watcher.priority import Priority
 
 # The longest sleep: the delay until a dead watch, a missing folder, or a stop without `wake` is noticed.
@@ -174,6 +175,10 @@ class Inbox:
                 self._sleep()
         finally:
             self._watch.close()
+
+    def waiting(self) -> list[WaitingFile]:
+        """Every file that was not taken, and every folder that can't be read. From any thread."""
+        return list(waiting_files(self._tracker, self._unreadable, self._clock()))
 
     # ---- one turn ----
 
@@ -430,6 +435,7 @@ class Inbox:
             self._offer(judgement.candidate, take)
         elif judgement.outcome is Outcome.UNFINISHED:
             self._tracker.hold_unfinished(path)
+            self._tracker.explain(path, reason_of(judgement, self._rules.waits))
             if (looks := self._tracker.quiet_since(path)) is not None:
                 self._notes.add(*looks)
             self._reports.unfinished(path, judgement.reason)
@@ -438,15 +444,19 @@ class Inbox:
                 self._tracker.hold_open(path, now)
             else:
                 self._tracker.settle(path, judgement.wait_seconds)
+            self._tracker.explain(path, reason_of(judgement, self._rules.waits))
             if self._tracker.overdue(path, now):
-                self._note_endless(path, judgement.reason, now)
+                self._note_endless(path, judgement, now)
 
-    def _note_endless(self, path: str, reason: str, now: float) -> None:
+    def _note_endless(self, path: str, judgement: Judgement, now: float) -> None:
         self._tracker.mark_unfinished(path)
+        reason = reason_of(judgement, self._rules.waits)
         if not self._tracker.settled(path, now):
             self._reports.endless(path, "still growing")
+            reason = reason if judgement.outcome is Outcome.OPEN else endless(self._rules.waits)
         elif self._tracker.patient(path, now):
-            self._reports.endless(path, reason)
+            self._reports.endless(path, judgement.reason)
+        self._tracker.explain(path, reason)
 
     def _offer(self, candidate: Candidate, take: Take) -> None:
         path = candidate.path
@@ -457,6 +467,7 @@ class Inbox:
             self._forget(path)
         except (OSError, InvoxError) as error:
             self._tracker.mark_error(path, self._clock())
+            self._tracker.explain(path, error_reason(error))
             self._reports.not_taken(path, error)
         else:
             if taken:
@@ -474,6 +485,7 @@ class Inbox:
             return
         self._reports.unreadable(path, error)
         self._tracker.mark_error(path, self._clock())
+        self._tracker.explain(path, error_reason(error))
 
     def _forget(self, path: str) -> None:
         self._tracker.forget(path)

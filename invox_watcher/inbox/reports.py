@@ -9,7 +9,7 @@ from collections.abc import Collection
 from invox_watcher.errors import InvoxError
 from invox_watcher.events import Event, log
 
-_HINT_UNREADABLE = (
+HINT_UNREADABLE = (
     "Give the daemon's user read permission, for example with a group shared with the user who copies files."
 )
 
@@ -44,7 +44,7 @@ class Reports:
         """A file or folder that can't be read."""
         cause = cause_of(error)
         if self._is_new(Event.INBOX_UNREADABLE, path, cause["code"]):
-            log.warning(Event.INBOX_UNREADABLE, recording=path, **cause, hint=_HINT_UNREADABLE)
+            log.warning(Event.INBOX_UNREADABLE, recording=path, **cause, hint=HINT_UNREADABLE)
 
     def occupied(self, path: str, user: str) -> None:
         """A folder inside the inbox that another instance uses."""

@@ -14,10 +14,11 @@ import itertools
 import os
 import signal
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum, StrEnum
 
+from invox_watcher.errors import Reason
 from invox_watcher.priority import Priority, Turns
 
 # When to check a file that is open for writing again. The close event comes a moment before the kernel drops
@@ -117,6 +118,7 @@ class _Entry:
     stage: Stage = Stage.SETTLING
     priority: Priority = Priority.ROUTINE  # by which it is queued
     queued: bool = False
+    reason: Reason | None = None  # why it is at that stage, if that was found out
 
 
 class Tracker:
@@ -313,6 +315,17 @@ class Tracker:
         # New entries are added at the end, and none is ever reordered.
         return next((entry.known_since for entry in self._entries.values()), None)
 
+    def explain(self, path: str, reason: Reason) -> None:
+        """Why the file is at its stage, if it is known."""
+        if (entry := self._entries.get(path)) is not None:
+            entry.reason = reason
+
+    def listed(self) -> Iterator[tuple[str, Stage, Reason | None, float, Snapshot | None]]:
+        """Each file's path, stage, reason, since when it is known, its snapshot. From any thread."""
+        # Copying a dictionary is one operation of the interpreter: no other thread runs in between.
+        for path, entry in self._entries.copy().items():
+            yield path, entry.stage, entry.reason, entry.known_since, entry.snapshot
+
     def count(self, stage: Stage) -> int:
         """The number of files at `stage`."""
         return self._stages[stage]
@@ -349,7 +362,7 @@ class Tracker:
         entry = self._entries[path]
         self._stages[entry.stage] -= 1
         self._stages[stage] += 1
-        entry.stage = stage
+        entry.stage, entry.reason = stage, None
 
     def _check_by(self, path: str, due: float) -> None:
         # Never postponed: a file that changes with every scan must be checked all the same.

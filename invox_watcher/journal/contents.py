@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
+import sys
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from invox_watcher.journal.tables import GIVEN_UP, UNFINISHED, columns_of
@@ -28,6 +31,7 @@ _PREDECESSOR = f"""
     ORDER BY rowid DESC LIMIT 1"""
 _OF_CONTENT = _PREDECESSOR.format(same="sha256 = ?")
 _OF_FILE = _PREDECESSOR.format(same="inode = ? AND mtime_ns = ? AND device = ? AND size_bytes = ?")
+_NAMES = "SELECT rowid, id, path, filed_as FROM jobs WHERE rowid < ? ORDER BY rowid DESC LIMIT 5000"
 # A retry that vanished has settled nothing: with it, the job that it was a retry of has a new one.
 _SUCCEEDED = """
     UPDATE jobs SET successor_id = ? WHERE id = ?
@@ -88,3 +92,15 @@ def succeed(connection: sqlite3.Connection, predecessor_id: str | None, job_id: 
 def end_succession(connection: sqlite3.Connection, job_id: str, *, instead: str | None) -> None:
     """`job_id` is no longer the retry of its predecessor: `instead` is, or none."""
     connection.execute(_SUCCESSION_ENDS, (instead, job_id, job_id))
+
+
+def newest_named(
+    read: Callable[[str, Sequence[Any]], Sequence[Any]], matches: Callable[[str], bool]
+) -> str | None:
+    """The newest job that came, or was filed, under a name that `matches`; `read` answers a query."""
+    rowid = sys.maxsize
+    while rows := read(_NAMES, (rowid,)):
+        for rowid, job_id, *names in rows:  # noqa: B007 - the last one is where the next query begins
+            if any(name is not None and matches(os.fsdecode(name)) for name in names):
+                return str(job_id)
+    return None

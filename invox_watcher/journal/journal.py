@@ -364,6 +364,11 @@ class Journal:
         )
         return self._jobs(query, (beginning, end, beginning, end, limit))
 
+    def newest_named(self, matches: Callable[[str], bool]) -> Job | None:
+        """The newest job that came, or was filed, under a name that `matches`; all names are tried."""
+        job_id = contents.newest_named(self._database.read, matches)
+        return None if job_id is None else self.get(job_id)
+
     def latest(
         self, states: Iterable[State] = State, *, path: str | None = None, filed_as: str | None = None
     ) -> Job | None:
@@ -385,10 +390,11 @@ class Journal:
         states: Iterable[State] = State,
         *,
         since: datetime | None = None,
+        until: datetime | None = None,
         suspect: bool = False,
         limit: int | None = None,
     ) -> list[Job]:
-        """Jobs in these states, received at or after `since`, the oldest first.
+        """Jobs in these states, received at or after `since` and before `until`, the oldest first.
 
         With `suspect`, those alone whose transcript is; with `limit`, the newest so many of them.
         """
@@ -402,8 +408,11 @@ class Journal:
         if since is not None:
             query += " AND id >= ? AND received_at >= ?"
             values += [f"{since - _ID_MARGIN:%Y%m%dt%H%M%S}", encode_time(since)]
+        if until is not None:
+            query += " AND id < ? AND received_at < ?"
+            values += [f"{until + _ID_MARGIN:%Y%m%dt%H%M%S}", encode_time(until)]
         # With the plus sign the order does not keep SQLite from finding the ids by their index.
-        query += " ORDER BY rowid DESC" if since is None else " ORDER BY +rowid DESC"
+        query += " ORDER BY rowid DESC" if since is None and until is None else " ORDER BY +rowid DESC"
         if limit is not None:
             query += " LIMIT ?"
             values.append(limit)

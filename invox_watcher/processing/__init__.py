@@ -5,9 +5,10 @@ from __future__ import annotations
 from invox_watcher.processing.context import ProcessingOptions
 from invox_watcher.processing.documents import delivery_of_single, shipment_of
 from invox_watcher.processing.engine import Engine
-from invox_watcher.processing.gates import Gate, JournalMonitor, Since, reasons
+from invox_watcher.processing.gates import Gate, JournalMonitor, reasons
 from invox_watcher.processing.intake import Intake
 from invox_watcher.processing.lanes import Clock
+from invox_watcher.processing.onsets import Onsets, Problem
 from invox_watcher.processing.pipeline import Pipeline
 from invox_watcher.processing.polling import PollingPolicy
 from invox_watcher.processing.profiles import Conditions, Profile, Profiles
@@ -23,13 +24,14 @@ __all__ = [
     "Gate",
     "Intake",
     "JournalMonitor",
+    "Onsets",
     "Pipeline",
     "PollingPolicy",
+    "Problem",
     "ProcessingOptions",
     "Profile",
     "Profiles",
     "Rechecks",
-    "Since",
     "Single",
     "SingleResult",
     "delivery_of_single",

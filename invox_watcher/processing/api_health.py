@@ -79,6 +79,12 @@ class ApiHealth:
         with self._lock:
             return self._fault if self._breaker.is_open else None
 
+    @property
+    def has_answered(self) -> bool:
+        """Whether any call was answered."""
+        with self._lock:
+            return self._successes > 0
+
     def delay(self) -> float:
         """How many seconds the next call has to wait; 0 if it may go out now."""
         with self._lock:

@@ -106,7 +106,8 @@ class Engine:
             self._poll_lane,
             *(heartbeat for _lane, heartbeat in workers),
         ]
-        self.gates: Sequence[Gate] = (_FaultGate(lambda: self._api.fault), _FaultGate(self._storage_fault))
+        self.api_gate: Gate = _FaultGate(lambda: self._api.fault)
+        self.storage_gate: Gate = _FaultGate(self._storage_fault)
         self._threads = [
             threading.Thread(target=self._work, args=(lane, heartbeat), name=heartbeat.name, daemon=True)
             for lane, heartbeat in workers
@@ -184,6 +185,11 @@ class Engine:
     def api_is_unavailable(self) -> bool:
         """Whether the API refuses our calls or does not answer, so that only probes are sent for now."""
         return self._api.fault is not None
+
+    @property
+    def api_has_answered(self) -> bool:
+        """Whether any call was answered since the start."""
+        return self._api.has_answered
 
     @property
     def blocking_fault(self) -> InvoxError | None:

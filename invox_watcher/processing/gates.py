@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
-from datetime import datetime
+from collections.abc import Iterable
 from typing import Protocol
 
 from invox_watcher.errors import JournalError, Reason
 from invox_watcher.events import Event, log
 from invox_watcher.heartbeat import beat
 from invox_watcher.journal import Journal
-from invox_watcher.times import utc_now
 
 
 class Gate(Protocol):
@@ -25,19 +23,6 @@ def reasons(gates: Iterable[Gate]) -> list[Reason]:
     """Why nothing may pass now, one reason for each code; empty while all are open."""
     found = {reason.code: reason for gate in gates if (reason := gate.closed()) is not None}
     return list(found.values())
-
-
-class Since:
-    """Remembers since when there has been a reason, whichever it was."""
-
-    def __init__(self, *, now: Callable[[], datetime] = utc_now) -> None:
-        self._now = now
-        self._since: datetime | None = None
-
-    def update(self, found: Iterable[Reason]) -> datetime | None:
-        """Since when there has been a reason without a break; None if `found` is empty."""
-        self._since = (self._since or self._now()) if any(True for _ in found) else None
-        return self._since
 
 
 class JournalMonitor:

@@ -7,9 +7,10 @@ code and sentence, never a recording or a secret, and every webhook that is not 
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 import threading
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -40,13 +41,16 @@ def create_app(
     *,
     problems: Callable[[], Mapping[str, str]],
     due: Callable[[], Mapping[str, float]],
+    status: Callable[[], Mapping[str, Any]],
+    waiting: Callable[[], Sequence[Mapping[str, Any]]],
     exposition: Callable[[], bytes],
     on_webhook: Callable[[WebhookAnswer], None],
     receiver: Receiver | None,
 ) -> Starlette:
     """The app. `problems` says what keeps recordings from going through now: code → sentence.
 
-    `due` says in how many seconds each job's next step is due, by job id; `exposition` gives the text of
+    `due` says in how many seconds each job's next step is due, by job id; `status` and `waiting` are what the
+    commands `status` and `inbox` show, without names; both may take a moment. `exposition` gives the text of
     /metrics and may take a second. Without a `receiver` there is no /webhook; `on_webhook` gets each answer.
     """
 
@@ -61,10 +65,18 @@ def create_app(
     async def next_steps(_request: Request) -> JSONResponse:
         return JSONResponse({"due_seconds": {job_id: round(left, 1) for job_id, left in due().items()}})
 
+    async def whole_status(_request: Request) -> Response:
+        return await _json_of(status)
+
+    async def inbox(_request: Request) -> Response:
+        return await _json_of(lambda: {"waiting": waiting()})
+
     routes = [
         Route("/healthz", healthz),
         Route("/readyz", readyz),
         Route("/due", next_steps),
+        Route("/status", whole_status),
+        Route("/inbox", inbox),
         Route("/metrics", _metrics(exposition)),
     ]
     if receiver is not None:
@@ -72,6 +84,11 @@ def create_app(
     app = Starlette(routes=routes)
     app.router.redirect_slashes = False  # a redirect would go to whatever host the sender names
     return app
+
+
+async def _json_of(answer: Callable[[], Any]) -> Response:
+    body = await run_in_threadpool(lambda: json.dumps(answer()).encode())
+    return Response(body, media_type="application/json")
 
 
 def _metrics(exposition: Callable[[], bytes]) -> Callable[[Request], Any]:

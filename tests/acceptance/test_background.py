@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import sqlite3
@@ -66,7 +67,7 @@ def start(clinic: Clinic) -> int:
 def status(clinic: Clinic) -> dict[str, Any]:
     run = clinic.run("status", "--json")
     known: dict[str, Any] = json.loads(run.stdout)
-    assert run.returncode == (0 if known["running"] else 3)
+    assert run.returncode == (3 if not known["running"] else 0 if known["ready"] else 4)
     return known
 
 
@@ -85,15 +86,19 @@ def test_start_status_and_stop(clinic: Clinic) -> None:
     wait_for("it is done", lambda: bool(clinic.events("done")))
     assert status(clinic)["jobs"] == {"done": 1}
     told = clinic.run("status").stdout
-    assert f"is running, pid {pid}, since {before.astimezone():%Y-%m-%d}" in told
-    assert "0 under way, 1 done, 0 failed" in told
+    assert told.startswith("invox-watcher is running, and ready.\n")
+    assert f"pid {pid}, since {before.astimezone():%Y-%m-%d}" in told
+    for line in ("under way +0", "done +1", "failed +none in the failed folder", "inbox +nothing is waiting"):
+        assert re.search(rf"^{line}$", told, re.MULTILINE), told
 
     stopped = clinic.run("stop")
     assert (stopped.returncode, stopped.stdout) == (0, "invox-watcher has stopped.\n")
     assert not alive(pid)
     assert clinic.events("stopped")
     assert not pid_file(clinic).exists()
-    assert status(clinic) == {"running": False, "pid": None, "since": None, "jobs": {"done": 1}}
+    known = status(clinic)
+    assert (known["running"], known["pid"], known["since"], known["ready"]) == (False, None, None, None)
+    assert known["jobs"] == {"done": 1}
     assert clinic.run("stop").stdout == "invox-watcher was not running.\n"
 
 
@@ -175,7 +180,7 @@ def test_stop_works_with_a_configuration_broken_meanwhile(clinic: Clinic) -> Non
         config.write("nonsense: 1\n")
     asked = clinic.run("status")
     assert asked.returncode == 0
-    assert f"is running, pid {pid}" in asked.stdout
+    assert f"pid {pid}" in asked.stdout
     assert "nonsense: is not a known key" in asked.stderr
     stopped = clinic.run("stop")
     assert (stopped.returncode, stopped.stdout) == (0, "invox-watcher has stopped.\n")
@@ -270,7 +275,8 @@ def test_a_process_that_reuses_the_pid_is_left_alone(clinic: Clinic) -> None:
         assert bystander.poll() is None
         # Even where the lock is held, but by someone who has not said yet who it is.
         (clinic.root / "state" / "lock").write_text(f"{bystander.pid} 1 2026-11-23T18:50:56.000Z\n")
-        assert status(clinic) == {"running": True, "pid": None, "since": None, "jobs": {}}
+        known = status(clinic)
+        assert (known["running"], known["pid"], known["ready"], known["jobs"]) == (True, None, None, {})
         refused = clinic.run("stop")
         assert refused.returncode != 0
         assert "can't be seen from here" in refused.stderr

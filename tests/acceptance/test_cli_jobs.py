@@ -6,7 +6,7 @@ import json
 import os
 import re
 import subprocess
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
@@ -65,6 +65,10 @@ def test_filters_add_up(looked_at: Clinic) -> None:
     assert len(paths("--since", "1h")) == 2
     assert len(paths("--since", (now - timedelta(days=1)).date().isoformat())) == 2
     assert paths("--since", (now + timedelta(hours=1)).isoformat()) == []
+    assert len(paths("--since", "yesterday", "--until", "today")) == 2  # a day ends with its last second
+    assert paths("--until", "yesterday") == paths("--until", "1h") == []
+    assert len(paths("--since", "1h", "--until", (now + timedelta(hours=1)).isoformat())) == 2
+    assert paths("--failed", "--until", "1h") == []
     assert paths("--name", "ward*/*") == ["ward 3/smith.wav"]
     assert paths("--name", "smith.*") == ["ward 3/smith.wav"]  # the last part alone
     assert paths("--name", "*.mp3") == []
@@ -87,11 +91,44 @@ def test_on_a_terminal_jobs_is_a_table(looked_at: Clinic) -> None:
         with terminal(looked_at.command("jobs", "--all"), columns=columns) as screen:
             assert screen.ended() == 0
             heading, *rows = screen.screen
-        assert heading.split() == ["Id", "State", "Age", "Recording", "Size", "Upload", "Next"]
         by_state = {row.split()[1]: row for row in rows}
-        assert re.search(r"ward 3/smith.wav +8 kB .*100 %", by_state["done"])
+        if columns == 80:
+            assert heading.split() == ["Id", "State", "Received", "Took", "Recording", "Next"]
+            assert re.search(r"done +\d\d-\d\d \d\d:\d\d +[\d.]+ s  ward 3/smith.wav", by_state["done"])
+        else:
+            assert heading.split() == [
+                *("Id", "State", "Received", "Age", "Took", "Recording", "Size", "Upload", "Next"),
+            ]
+            received = r"\d{4}-\d\d-\d\d [\d:]{8}"
+            assert re.search(
+                rf"done +{received} +\d+.* s +[\d.]+ s  ward 3/smith.wav +8 kB .*100 %", by_state["done"]
+            )
         assert by_state["failed"].rstrip().endswith("not_audio")
         assert max(map(len, rows)) <= columns
+
+
+def test_the_times_of_the_table_are_the_readers(looked_at: Clinic) -> None:
+    received = datetime.fromisoformat(listed(looked_at, "--done")[0]["received_at"])
+    there = received.astimezone(timezone(timedelta(hours=9)))
+    with terminal(["env", "TZ=UTC-9", *looked_at.command("jobs", "--done")], columns=80) as screen:
+        assert screen.ended() == 0
+        assert f"{there:%m-%d %H:%M}" in screen.screen[1]
+
+
+def test_a_long_name_loses_its_beginning_alone(tmp_path: Path, api: Sandbox) -> None:
+    clinic = Clinic(tmp_path / "clinic", api.base_url, watch=QUICK)
+    name = "ward 3 of the university hospital/2026-11-28 dictation of Dr Smith.wav"
+    write_wav(clinic.inbox / name)
+    assert clinic.once() == 0
+    with terminal(clinic.command("jobs", "--all"), columns=80) as screen:
+        assert screen.ended() == 0
+        (shown,) = re.findall(r"s  …(.*\.wav)", screen.screen[1])
+    assert len(shown) > 20
+    assert name.endswith(shown)
+    with terminal(clinic.command("jobs", "--all", "--wide"), columns=80) as screen:
+        assert screen.ended() == 0
+        assert name in "".join(screen.screen)
+    assert name in clinic.run("jobs", "--all").stdout  # in a pipe, always
 
 
 def test_a_dumb_terminal_gets_plain_lines(looked_at: Clinic) -> None:
@@ -170,7 +207,7 @@ def test_a_part_of_an_id_is_enough_if_it_is_of_one_job(looked_at: Clinic) -> Non
     assert other in ambiguous.stderr
     for nonsense in ("%", "_", wanted[5:]):  # no wildcards, nothing from the middle
         unknown = looked_at.run("show", nonsense)
-        assert unknown.returncode == 64
+        assert unknown.returncode == 1
         assert f"No job has the id {nonsense}." in unknown.stderr
 
 
@@ -202,17 +239,57 @@ def test_retry_brings_a_failed_recording_back(clinic: Clinic) -> None:
     assert clinic.run("retry", "--all").stdout == "There is no failed recording in the failed folder.\n"
 
 
-def test_retry_all_brings_back_every_one_without_overwriting(clinic: Clinic) -> None:
+def test_retry_brings_back_every_one_without_overwriting(clinic: Clinic) -> None:
     (clinic.inbox / "letter.wav").write_text("another letter\n")
     assert clinic.once() == 1
     (clinic.inbox / "letter.wav").write_text("a third letter\n")
-    back = clinic.run("retry", "--all")
+    back = clinic.run("retry", "--code", "not_audio")
     assert back.returncode == 0
     assert back.stdout.count("back in the inbox as letter-") == 2
     letters = {path.read_text().split()[0] for path in clinic.inbox.glob("*.wav")}
     assert letters == {"Dear", "another", "a"}
     assert (clinic.inbox / "letter.wav").read_text() == "a third letter\n"
     assert clinic.files(clinic.failed) == []
+
+
+def test_retry_all_leaves_the_hopeless_and_doubles_nothing(clinic: Clinic) -> None:
+    for number in range(6):
+        (clinic.inbox / f"{number}.wav").write_text(f"Dear colleague {number}\n")
+    assert clinic.once() == 1
+    assert len(listed(clinic, "--failed")) == 7
+    left = clinic.run("retry", "--all")
+    assert left.returncode == 0
+    assert left.stdout.count("left in failed/, since a retry can't help (not_audio)") == 7
+    assert "invox-watcher retry ID" in left.stdout
+    assert clinic.files(clinic.inbox) == []
+    assert clinic.run("retry", ids(clinic)["0.wav"]).returncode == 0  # all the same
+    assert clinic.once() == 1
+    assert len(listed(clinic, "--failed")) == 7
+    assert len(listed(clinic, "--state", "failed")) == 8  # all that ever failed
+    assert clinic.run("jobs").stdout == "Nothing under way. done: 1, failed: 7.\n"
+
+
+def test_a_retry_that_worked_settles_the_failure(tmp_path: Path, api: Sandbox) -> None:
+    clinic = Clinic(tmp_path / "clinic", api.base_url, watch=QUICK)
+    write_wav(clinic.inbox / "smith.wav")
+    api.fault({"on": "status", "do": "error_result", "message": "Too noisy."})
+    assert clinic.once() == 1
+    (failed,) = listed(clinic, "--failed")
+    assert clinic.run("retry", "--all").stdout.startswith(f"{failed['id']}: back in the inbox as smith.wav\n")
+    assert listed(clinic, "--failed") == []  # it is in the inbox: no one is needed
+    assert clinic.once() == 0
+    (done,) = listed(clinic, "--done")
+    assert listed(clinic, "--failed") == []
+    assert (done["predecessor_id"], listed(clinic, "--state", "failed")[0]["successor_id"]) == (
+        failed["id"],
+        done["id"],
+    )
+    assert f"successor_id      {done['id']} (done)\n" in clinic.run("show", failed["id"]).stdout
+    assert f"predecessor_id    {failed['id']} (failed)\n" in clinic.run("show", done["id"]).stdout
+    assert clinic.run("jobs").stdout == "Nothing under way. done: 1, failed: 0.\n"
+    again = clinic.run("retry", failed["id"])
+    assert again.returncode == 1
+    assert f"It was retried as job {done['id']}." in again.stderr
 
 
 def test_retry_takes_several_ids_and_parts_of_them(clinic: Clinic) -> None:
@@ -257,10 +334,10 @@ def test_retry_does_not_mistake_an_absent_share_for_empty(clinic: Clinic) -> Non
         assert f"{clinic.root}, on which {clinic.failed} lies, is not mounted." in refused.stderr
 
 
-def test_wrong_arguments_are_64(looked_at: Clinic) -> None:
+def test_an_unknown_id_is_1_and_a_wrong_one_64(looked_at: Clinic) -> None:
     for command in (("show", "nonsense"), ("retry", "nonsense")):
         unknown = looked_at.run(*command)
-        assert unknown.returncode == 64
+        assert unknown.returncode == 1
         assert "No job has the id nonsense." in unknown.stderr
         assert "jobs --all" in unknown.stderr
     done = looked_at.run("retry", ids(looked_at)["ward 3/smith.wav"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import socket
 import subprocess
 import tempfile
@@ -182,7 +183,7 @@ def test_folders_and_absent_files_are_not_described_as_files(clinic: Clinic) -> 
     for folder in (*folders, clinic.done / "ward 3", clinic.done / "ward 3" / ".."):
         found = explained(clinic, folder)
         assert reasons(found) == {"kind": "Not a regular file (folder); ignored."}, folder
-        assert found["steps"][-1]["hint"] == "Give a file in it."
+        assert found["steps"][-1]["hint"] == "No file is in it."
     assert reasons(explained(clinic, clinic.done / "none.wav")) == {"kind": "No such file."}
     (clinic.done / "ward 3" / "smith.wav").unlink()
     gone = reasons(explained(clinic, clinic.done / "ward 3" / "smith.wav"))["kind"]
@@ -213,7 +214,9 @@ def test_a_file_being_written(clinic: Clinic) -> None:
     with writer(recording):
         found = explained(clinic, recording)
         assert found["verdict"] == "later"
-        assert reasons(found) == {"content": "A process has it open for writing."}
+        says = reasons(found)["content"]
+        assert re.fullmatch(r"A program has it open for writing: .*sleep \(pid \d+\).*\.", says)
+        assert [step["code"] for step in found["steps"] if step["code"]] == ["open"]
     assert explained(clinic, recording)["verdict"] == "taken"
 
 

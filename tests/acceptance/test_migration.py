@@ -163,7 +163,7 @@ def test_56_a_retried_recording_names_its_predecessor(clinic: Clinic) -> None:
     [second] = [job for job in jobs if job["id"] != first["id"]]
     assert (first["predecessor_id"], second["predecessor_id"]) == (None, first["id"])
     shown = clinic.run("show", second["id"]).stdout
-    assert f"predecessor_id    {first['id']}\n" in shown
+    assert f"predecessor_id    {first['id']} (failed)\n" in shown
 
 
 # Converts the journal in forks that are killed after more and more steps of SQLite's machine; says how many

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,11 +16,10 @@ from invox_watcher.files import FolderMonitor
 from invox_watcher.heartbeat import Heartbeat, StallDetector, beat
 from invox_watcher.journal import Journal
 from invox_watcher.logs import place, where
-from invox_watcher.processing import JournalMonitor, Since, reasons
+from invox_watcher.processing import JournalMonitor, reasons
 
 NETWORK = Reason("network", "The connection failed.", "Check the line.")
 FULL = Reason("disk_full", "The disk is full.", "Free up space.")
-NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 
 
 @dataclass
@@ -56,16 +54,6 @@ def logged() -> Iterator[list[dict[str, Any]]]:
 )
 def test_each_code_is_given_once_in_order(closed: list[Reason | None], expected: list[Reason]) -> None:
     assert reasons(FixedGate(reason) for reason in closed) == expected
-
-
-def test_since_is_kept_until_nothing_is_closed() -> None:
-    moments = iter(NOON + timedelta(minutes=minute) for minute in range(9))
-    since = Since(now=lambda: next(moments))
-    found: list[list[Reason]] = [[], [NETWORK], [NETWORK, FULL], [FULL], [], [FULL]]
-    assert [since.update(each) for each in found] == [
-        *(None, NOON, NOON, NOON),
-        *(None, NOON + timedelta(minutes=1)),
-    ]
 
 
 # ---- the journal's gate ------------------------------------------------------------------------------------

@@ -56,9 +56,11 @@ def ask_everything(journal: Journal, done: Job, active: Job) -> None:
     """What the daemon and the commands ask."""
     finished = journal.finished
     journal.active(), journal.counts(), journal.check(), journal.open_failures()
+    journal.newest_named(lambda name: name == "none")
     journal.get(done.id), journal.find("2026", limit=5), journal.find("abc", limit=5)
     journal.latest(path="a"), journal.latest([State.DONE], filed_as="a"), journal.original("5" * 64)
     journal.jobs([State.FAILED]), journal.jobs(ACTIVE, limit=5), journal.jobs(since=NOW)
+    journal.jobs(until=NOW)
     journal.history(done.id), journal.reply(done.id), journal.notice("r-1")
     journal.transcription_ratios("polling")
     journal.record_notice(WebhookNotice("r-1", {}, "signature", "content", covers_body=True))

@@ -15,7 +15,7 @@ from invox_watcher.config import Config
 from invox_watcher.diagnostics.check._finding import Finding, lasting, warning
 from invox_watcher.diagnostics.daemon_status import query_daemon
 from invox_watcher.errors import ExitStatus, FolderError, InvoxError, JournalError
-from invox_watcher.files import LOCK_FILE, check_state_directory, prepare_state
+from invox_watcher.files import check_state_directory, prepare_state
 from invox_watcher.formats.decoder import INSTALL
 from invox_watcher.host import User, is_loopback, owner_of
 from invox_watcher.invox import usable_layouts
@@ -193,8 +193,8 @@ def _not_free(config: Config, error: OSError) -> Finding:
             f"http.listen: can't listen on {config.http.listen}: {error.strerror}",
             hint="Choose an address of this machine and a port above 1023, or null for none.",
         )
-    answer = query_daemon(config.state.directory / LOCK_FILE, config.http.address)
-    if answer.asked:
+    answer = query_daemon(config.state.directory)
+    if answer.asked and answer.address == config.http.address:
         return Finding("http.listen", seen=f"{config.http.listen}: the daemon answers there")
     if answer.daemon is not None:
         problem = f"{config.http.listen} is in use, and the daemon, which is running, does not answer there"

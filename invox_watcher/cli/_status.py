@@ -1,0 +1,204 @@
+"""`status`: is it ready, if not why and since when, what waits, and what needs a person."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from invox_watcher import __version__
+from invox_watcher.assembly import folders_of
+from invox_watcher.cli._common import config_file, config_of, local, state_directory_of
+from invox_watcher.cli._text import print_indented
+from invox_watcher.config import Config
+from invox_watcher.diagnostics.attention import open_failures
+from invox_watcher.diagnostics.daemon_status import DaemonStatus, InboxCounts, query_daemon
+from invox_watcher.diagnostics.display import duration
+from invox_watcher.diagnostics.inbox_list import count_files
+from invox_watcher.errors import ConfigurationError, ExitStatus, JournalError
+from invox_watcher.host import Holder, Probe
+from invox_watcher.job import Job, State
+from invox_watcher.journal import Journal
+from invox_watcher.times import rfc3339, seconds_since
+
+_INDENT = 15
+_DISK_SECONDS = 2.0  # for a disk that may hang
+
+
+@dataclass(frozen=True)
+class _Recordings:
+    """What journal and folders have, without the daemon; None is what could not be found out in time."""
+
+    counts: Mapping[State, int]
+    active: Mapping[State, int]
+    oldest_since: datetime | None
+    failed: int | None  # that are still in failed/ and were not retried
+    in_inbox: int | None  # files
+
+
+def status(options: argparse.Namespace) -> ExitStatus:
+    """Print the status of the daemon; whether it is running and ready is the exit status."""
+    directory = state_directory_of(options)
+    config = None
+    with suppress(ConfigurationError):  # which was printed
+        config = config_of(options, credentials=False)
+    daemon = query_daemon(directory)
+    found = _recordings(directory, config, daemon)
+    if options.json:
+        print(json.dumps(_as_json(daemon, found, config_file(options)), indent=2))
+    else:
+        _print(daemon, found, config_file(options))
+    if daemon.daemon is None:
+        return ExitStatus.NOT_RUNNING
+    return ExitStatus.OK if daemon.is_ready else ExitStatus.NOT_READY
+
+
+def _recordings(directory: Path, config: Config | None, daemon: DaemonStatus) -> _Recordings:
+    """`config` is None if it is invalid; then it is not known where the folders are."""
+    counts: Mapping[State, int] = {}
+    active: Sequence[Job] = ()
+    failed = in_inbox = None
+    if config is not None and daemon.inbox is None:
+        in_inbox = _asked("inbox", partial(count_files, config))
+    with suppress(JournalError), closing(Journal(directory, create=False)) as journal:
+        counts, active = journal.counts(), journal.active()
+        if config is not None:
+            failed = _asked("failed", lambda: len(open_failures(journal, folders_of(config))))
+    oldest = min((job.received_at for job in active), default=None)
+    return _Recordings(counts, Counter(job.state for job in active), oldest, failed, in_inbox)
+
+
+def _asked(name: str, ask: Callable[[], int]) -> int | None:
+    """The answer of a disk that may hang."""
+    probe = Probe(name, ask)
+    probe.begin()
+    probe.wait(time.monotonic() + _DISK_SECONDS)
+    return probe.answer
+
+
+def _as_json(daemon: DaemonStatus, found: _Recordings, file: Path) -> dict[str, Any]:
+    holder, inbox = daemon.daemon, daemon.inbox
+    return {
+        "running": holder is not None,
+        "pid": None if holder is None else holder.pid,
+        "since": None if holder is None or holder.since is None else rfc3339(holder.since),
+        "ready": None if holder is None or daemon.problems is None else daemon.is_ready,
+        "ready_since": _time(daemon.since) if daemon.is_ready else None,
+        "not_ready_since": _time(daemon.since) if daemon.problems else None,
+        "problems": [vars(one.reason) | {"since": rfc3339(one.since)} for one in daemon.problems or ()],
+        "not_asked_because": daemon.unreachable_because or None,
+        "version": daemon.version,
+        "configuration": daemon.configuration or str(file),
+        "address": _address(daemon),
+        "inbox": None if inbox is None else _inbox_as_json(inbox),
+        "jobs": {str(state): count for state, count in found.counts.items()},
+        "under_way_oldest_since": _time(found.oldest_since),
+        "failed_and_not_retried": found.failed,
+    }
+
+
+def _inbox_as_json(inbox: InboxCounts) -> dict[str, Any]:
+    oldest = _time(inbox.oldest_since)
+    return {**inbox.stages, "oldest_since": oldest, "available": inbox.available}
+
+
+def _time(moment: datetime | None) -> str | None:
+    return None if moment is None else rfc3339(moment)
+
+
+def _address(daemon: DaemonStatus) -> str | None:
+    if daemon.address is None:
+        return None
+    host, port = daemon.address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+# ---- for a person ------------------------------------------------------------------------------------------
+
+
+def _print(daemon: DaemonStatus, found: _Recordings, file: Path) -> None:
+    print(_headline(daemon))
+    for problem in daemon.problems or ():
+        reason = problem.reason
+        _line("problem", f"{reason.code}, since {_ago(problem.since)}: {reason.message}")
+        if reason.hint:
+            _line("", reason.hint)
+    if daemon.daemon is not None:
+        _line("process", _process(daemon.daemon))
+    if daemon.version is not None:
+        other = f" (this command is {__version__}: restart the daemon)"
+        _line("version", f"{daemon.version}{other if daemon.version != __version__ else ''}")
+    _line("configuration", daemon.configuration or str(file))
+    if daemon.daemon is not None:
+        _line("address", _address(daemon) or "none (http.listen)")
+    _line("inbox", _inbox(daemon, found))
+    _line("under way", _under_way(found))
+    _line("done", str(found.counts.get(State.DONE, 0)))
+    _line("failed", _failed(found))
+
+
+def _line(name: str, text: str) -> None:
+    print_indented(name, text, indent=_INDENT)
+
+
+def _headline(daemon: DaemonStatus) -> str:
+    if daemon.daemon is None:
+        return "invox-watcher is not running."
+    if daemon.problems is None:
+        return f"invox-watcher is running. Whether it is ready is unknown: {daemon.unreachable_because}."
+    if daemon.problems and daemon.since is not None:
+        return f"invox-watcher is running, but not ready since {_ago(daemon.since)}."
+    return "invox-watcher is running, and ready."
+
+
+def _process(holder: Holder) -> str:
+    if holder.pid is None or holder.since is None:
+        return "not visible from here (another container?)"
+    return f"pid {holder.pid}, since {_ago(holder.since)}"
+
+
+def _ago(moment: datetime) -> str:
+    return f"{local(moment)} ({duration(seconds_since(moment))})"
+
+
+def _inbox(daemon: DaemonStatus, found: _Recordings) -> str:
+    if daemon.inbox is None:
+        if found.in_inbox is None:
+            return "does not answer, or can't be read"
+        return f"{found.in_inbox} files: invox-watcher inbox" if found.in_inbox else "nothing is waiting"
+    if not daemon.inbox.available:
+        return "can't be read"
+    waiting = {stage: count for stage, count in daemon.inbox.stages.items() if count}
+    if not waiting:
+        return "nothing is waiting"
+    return f"{_counted(waiting, daemon.inbox.oldest_since)}: invox-watcher inbox"
+
+
+def _under_way(found: _Recordings) -> str:
+    if not found.active:
+        return "0"
+    states = {str(state): found.active[state] for state in State if found.active.get(state)}
+    return f"{_counted(states, found.oldest_since)}: invox-watcher jobs"
+
+
+def _counted(parts: Mapping[str, int], oldest: datetime | None) -> str:
+    """`3 (1 settling, 2 unfinished), the oldest for 2 h 05 min`."""
+    inside: Sequence[str] = [f"{count} {name}" for name, count in parts.items()]
+    age = "" if oldest is None else f", the oldest for {duration(seconds_since(oldest))}"
+    return f"{sum(parts.values())} ({', '.join(inside)}){age}"
+
+
+def _failed(found: _Recordings) -> str:
+    if found.failed is None:
+        return "unknown: the failed folder does not answer, or can't be read"
+    if not found.failed:
+        return "none in the failed folder"
+    return f"{found.failed} in the failed folder: invox-watcher jobs --failed"
