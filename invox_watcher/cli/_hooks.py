@@ -30,7 +30,7 @@ _KEYS = {State.DONE: "hooks.on_done", State.FAILED: "hooks.on_failed"}
 
 
 def hooks(options: argparse.Namespace) -> ExitStatus:
-    """Run each configured command with an example, and print what it gets and what comes of it."""
+    """Run each configured command with an example, and print its input, its output and its result."""
     config = config_of(options, credentials=False)
     states = [state for state in _KEYS if state in commands_of(config).states]
     if options.which is not None:
