@@ -125,6 +125,14 @@ class Process:
             return ExitStatus.SOFTWARE
         return ExitStatus.OK if self._signals else self._daemon.exit_status
 
+    def summary(self) -> str:
+        """How many recordings this run has ended, and how many are left, as a sentence."""
+        tally, left = self._daemon.tally, self._daemon.left
+        counts = [f"{tally.done:,} done", f"{tally.failed:,} failed"]
+        counts += [f"{tally.under_way:,} under way"] * bool(tally.under_way)
+        counts += [f"{left:,} left in the inbox (invox-watcher explain FILE says why)"] * bool(left)
+        return f"{', '.join(counts)}."
+
     def _serve(self, on_ready: Callable[[], None]) -> None:
         while not self._must_end:
             if self._reload_asked and self._ready:
