@@ -34,6 +34,7 @@ raise site, never copied from a library's exception.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -131,6 +132,13 @@ class NotPermittedError(InvoxError):
     code = "not_permitted"
     hint = "Run this as root or as the daemon's user."
     exit_status = ExitStatus.PERMISSION
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        if hint is None and os.geteuid() == 0:
+            hint = (
+                "Even root is not allowed to: is it on a share that gives root no rights, or in a container?"
+            )
+        super().__init__(message, hint=hint)
 
 
 class StorageError(InvoxError):

@@ -53,7 +53,7 @@ _PACKAGE = os.path.dirname(__file__) + os.sep
 
 def configure(
     *,
-    format: Literal["json", "console"] = "json",
+    format: Literal["auto", "json", "console"] = "json",
     level: Level = "info",
     filenames: Literal["hashed", "plain"] = "hashed",
     stream: TextIO | None = None,
@@ -61,6 +61,7 @@ def configure(
 ) -> None:
     """Send all events to `file`, else to `stream` (standard error by default); silence libraries' loggers.
 
+    The format `auto` is `console` on a terminal, else `json`.
     `file` is appended to, and reopened by each call, so that a renamed one is released. Libraries are
     silenced because urllib3 at level debug prints presigned URLs with their signatures.
 
@@ -69,6 +70,8 @@ def configure(
     """
     if file is not None:
         _log_file.open(file)
+    if format == "auto":
+        format = "console" if file is None and (stream or sys.stderr).isatty() else "json"
     render: _Renderer = _render_json if format == "json" else _render_console
     if file is None and is_journal(stream or sys.stderr):
         render = _with_priority(render)

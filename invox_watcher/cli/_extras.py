@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from pathlib import Path
 
 import shtab
@@ -22,6 +23,12 @@ def config(options: argparse.Namespace) -> ExitStatus:
         print(example_yaml(), end="")
     else:
         print(json.dumps(json_schema(), indent=2))
+    return ExitStatus.OK
+
+
+def help(options: argparse.Namespace) -> ExitStatus:
+    """Print the help of the program, or of one command."""
+    build().parse_args([*options.about, "--help"])
     return ExitStatus.OK
 
 
@@ -44,20 +51,21 @@ def sandbox(options: argparse.Namespace) -> ExitStatus:
     def ready(base_url: str) -> None:
         written = root / "config.yaml"
         extra = webhook if options.webhook else {}
+        written.unlink(missing_ok=True)  # one that others may read would stay so
         written.write_text(client_configuration(settings, base_url, root, **extra))
         print(f"The simulated API listens on {base_url}. A configuration for it, in {written}:\n")
         print(written.read_text())
         print(f"In another terminal:  invox-watcher run --config {written}")
         print(f"Then copy a recording to {root / 'inbox'}. Ctrl-C stops the sandbox.", flush=True)
 
+    os.umask(0o077)  # for recordings and credentials
     root.mkdir(parents=True, exist_ok=True)
     logs.configure(format="console")
     try:
         serve(settings, ready)
-    except OSError as error:
-        raise FolderError(
-            f"The sandbox can't listen: {error.strerror or error}", hint="Choose another --port."
-        ) from None
+    except (OSError, OverflowError) as error:  # OverflowError: a reading takes the port above it, too
+        problem = getattr(error, "strerror", None) or error
+        raise FolderError(f"The sandbox can't listen: {problem}", hint="Choose another --port.") from None
     return ExitStatus.OK
 
 

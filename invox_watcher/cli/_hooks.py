@@ -30,7 +30,7 @@ _STATES = {ON_DONE: State.DONE, ON_FAILED: State.FAILED}
 
 
 def hooks(options: argparse.Namespace) -> ExitStatus:
-    """Run each configured command with an example, and print what it gets and how it ended."""
+    """Run each configured command with an example, and print its input, its output and its result."""
     config = config_of(options, credentials=False)
     commands = commands_of(config)
     if options.which is not None:

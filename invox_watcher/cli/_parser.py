@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import fnmatch
 import platform
 import re
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any, NoReturn, get_args
@@ -34,11 +35,35 @@ exit status: 0 success; 1 a recording failed, would not be processed, or is unkn
 
 
 class _Parser(argparse.ArgumentParser):
-    """argparse's own exit status for a wrong command line is 2; the documented one is EX_USAGE."""
+    """argparse's own exit status for a wrong command line is 2; the documented one is EX_USAGE.
+
+    For a command or an option that does not exist, it names the closest that does.
+    """
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        options, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            chosen: _Parser = getattr(options, "parser", self)
+            chosen.error(f"unrecognized arguments: {' '.join(unknown)}" + chosen._guess_for(unknown[0]))
+        return options
+
+    def _guess_for(self, unknown: str) -> str:
+        return _did_you_mean(unknown.partition("=")[0], self._option_string_actions)
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if isinstance(action, argparse._SubParsersAction) and value not in action.choices:
+            guess = _did_you_mean(value, action.choices) or ", see `invox-watcher help`"
+            raise argparse.ArgumentError(None, f"there is no command {value}{guess}")
+        super()._check_value(action, value)
 
     def error(self, message: str) -> NoReturn:
         self.print_usage(sys.stderr)
         self.exit(ExitStatus.USAGE, f"{self.prog}: {printable(message)}\n")
+
+
+def _did_you_mean(given: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(given, list(known), n=1)
+    return f"; did you mean {close[0]}?" if close else ""
 
 
 class _Help(argparse.RawDescriptionHelpFormatter):
@@ -145,7 +170,7 @@ def build() -> argparse.ArgumentParser:
         formatter_class=_Help,
     )
     parser.add_argument(
-        "--version", action=_Version, nargs=0, help="print the versions of everything and exit"
+        "-V", "--version", action=_Version, nargs=0, help="print the versions of everything and exit"
     )
     commands = _Commands(parser)
     _add_daemon(commands)
@@ -317,6 +342,11 @@ def _add_extras(commands: _Commands) -> None:
         examples=["completion bash > ~/.local/share/bash-completion/completions/invox-watcher"],
     )  # fmt: skip
     completion.add_argument("shell", choices=_SHELLS)
+    about = commands.add(
+        "help", "show this help, or that of a command", call="_extras:help", config=False,
+        examples=["help", "help jobs"],
+    )  # fmt: skip
+    about.add_argument("about", nargs="*", metavar="COMMAND", help="the command")
     sandbox = commands.add(
         "sandbox", "run a simulated API, for trials", call="_extras:sandbox",
         config=False,
@@ -324,7 +354,7 @@ def _add_extras(commands: _Commands) -> None:
     )  # fmt: skip
     _add_folder(sandbox)
     sandbox.add_argument(
-        "--port", type=int, default=8788, help="the port to listen on (default: %(default)s)"
+        "--port", type=_port, default=8788, help="the port to listen on (default: %(default)s)"
     )
     _add_webhook(sandbox)
     sandbox.add_argument(
@@ -408,6 +438,12 @@ def _day(text: str) -> date | None:
 
 def _begin_of(day: date) -> datetime:
     return datetime.combine(day, time.min).astimezone(UTC)
+
+
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) < 65536):
+        raise argparse.ArgumentTypeError("must be a number from 0 (any free port) to 65535")
+    return int(text)
 
 
 def _moment(text: str) -> datetime:

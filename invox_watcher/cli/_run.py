@@ -6,11 +6,17 @@ import argparse
 import dataclasses
 import json
 import signal
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from invox_watcher.cli._common import config_file, config_of, loader_of, state_directory_of
 from invox_watcher.cli._identity import act_as_owner, for_its_owner, require_owner
 from invox_watcher.errors import ExitStatus
 from invox_watcher.logs import printable
+
+if TYPE_CHECKING:
+    from invox_watcher.diagnostics.check import Finding
 
 
 def run(options: argparse.Namespace) -> ExitStatus:
@@ -21,7 +27,11 @@ def run(options: argparse.Namespace) -> ExitStatus:
 
     leave_first_process()
     load = for_its_owner(loader_of(options), "run --once" if options.once else "run")
-    return Process(load).run(once=options.once)
+    process = Process(load)
+    ending = process.run(once=options.once)
+    if options.once and sys.stderr.isatty():
+        print(process.summary(), file=sys.stderr)
+    return ending
 
 
 def start(options: argparse.Namespace) -> ExitStatus:
@@ -53,18 +63,28 @@ def check(options: argparse.Namespace) -> int:
     config = config_of(options)
     require_owner(config)
     act_as_owner(config)
-    found = checks.findings(config, config_file(options))
-    ending = next((finding.status for finding in found if finding.status), ExitStatus.OK)
+    findings = checks.findings(config, config_file(options))
     if options.json:
-        rows = [dataclasses.asdict(finding) for finding in found]
-        print(json.dumps(rows, indent=2))
-        return ending
-    for finding in found:
-        says = finding.problem or finding.seen
-        # What is wrong with a key begins with that key: `folders.inbox: …` of the check `folders`.
-        named = says.partition(": ")[0].startswith(finding.check)
-        line = says if named else ": ".join(filter(None, (finding.check, says)))
-        print(f"{finding.level:<7}  {printable(line)}")
-        if finding.hint:
-            print(f"         {printable(finding.hint)}")
-    return ending
+        found = list(findings)
+        print(json.dumps([dataclasses.asdict(finding) for finding in found], indent=2))
+        return _ending(found)
+    found = []
+    for finding in findings:
+        found.append(finding)
+        _print_finding(finding)
+    return _ending(found)
+
+
+def _ending(found: Sequence[Finding]) -> ExitStatus:
+    return next((finding.status for finding in found if finding.status), ExitStatus.OK)
+
+
+def _print_finding(finding: Finding) -> None:
+    """At once: the next check may take a while."""
+    says = finding.problem or finding.seen
+    # What is wrong with a key begins with that key: `folders.inbox: …` of the check `folders`.
+    named = says.partition(": ")[0].startswith(finding.check)
+    line = says if named else ": ".join(filter(None, (finding.check, says)))
+    print(f"{finding.level:<7}  {printable(line)}", flush=True)
+    if finding.hint:
+        print(f"         {printable(finding.hint)}", flush=True)

@@ -32,6 +32,7 @@ from invox_watcher.errors import (
     TranscriptionFailedError,
     UploadUrlRefusedError,
 )
+from invox_watcher.host import keep_memory_private
 from invox_watcher.invox import ApiCall, ReplyStatus, TranscriptionReply
 from invox_watcher.logs import printable
 from invox_watcher.net import HttpClient
@@ -47,6 +48,7 @@ _STOPPED = 130  # as shells report Ctrl-C
 
 def transcribe(options: argparse.Namespace) -> int:
     """Print the transcript of one recording."""
+    keep_memory_private()
     config, began = config_of(options, folders=False), utc_now()
     with _opened(options.file, config) as recording, _interruptible() as stop:
         run = _Run(config, recording, stop, on_request=_print_request)
@@ -75,6 +77,7 @@ def try_one(config: Config, path: Path) -> int:
     """Send one recording, and print every request and reply without a single value of them."""
     from invox_watcher.diagnostics.trial import Trial  # noqa: PLC0415 - only here
 
+    keep_memory_private()
     calls: list[ApiCall] = []
     secrets = [path.name, str(path), *_credentials(config)]
     failure: InvoxError | None = None

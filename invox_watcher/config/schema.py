@@ -402,16 +402,20 @@ class HttpSection(Section):
     listen: str | None = Field(
         "127.0.0.1:8787",
         description="Address of /webhook, /healthz, /readyz and /metrics; null turns the server off. IPv6 as "
-        "'[::1]:8787'.",
+        "'[::1]:8787'; a port alone means 127.0.0.1.",
+        json_schema_extra={"anyOf": [{"type": "string"}, {"type": "integer"}, {"type": "null"}]},
     )
 
-    @field_validator("listen")
+    @field_validator("listen", mode="before")
     @classmethod
-    def _host_and_port(cls, value: str | None) -> str | None:
-        match = _LISTEN.fullmatch(value) if value is not None else None
-        if value is not None and (match is None or int(match[2]) > 65535):
+    def _host_and_port(cls, value: object) -> str | None:
+        if value is None:
+            return None
+        text = f"127.0.0.1:{value}" if re.fullmatch(r"[0-9]+", str(value)) else value
+        match = _LISTEN.fullmatch(text) if isinstance(text, str) else None
+        if match is None or int(match[2]) > 65535:
             raise ValueError('must be host:port, for example 127.0.0.1:8787 or "[::1]:8787"')
-        return value
+        return match[0]
 
     @property
     def address(self) -> tuple[str, int] | None:
@@ -430,8 +434,9 @@ class StateSection(Section):
 
 
 class LoggingSection(Section):
-    format: Literal["json", "console"] = Field(
-        "json", description="json: one object per line. console: for reading in a terminal."
+    format: Literal["auto", "json", "console"] = Field(
+        "auto",
+        description="json: one object per line. console: for people. auto: console on a terminal, else json.",
     )
     level: Level = Field("info", description="The least important events to log.")
     filenames: Literal["hashed", "plain"] = Field(

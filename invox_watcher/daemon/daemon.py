@@ -106,6 +106,12 @@ class Daemon:
         engine = self._parts.engine
         return Tally(engine.in_flight, engine.done, engine.failed)
 
+    @property
+    def left(self) -> int:
+        """How many files in the inbox were not accepted."""
+        status = self._parts.inbox.status
+        return status.settling + status.unfinished + status.refused_now + status.troubled
+
     def check_progress(self) -> bool:
         """Whether every part makes progress; logs those that stalled. To be called every few seconds."""
         parts: list[Monitored] = [self._heartbeats["journal"]]

@@ -10,7 +10,6 @@ from __future__ import annotations
 import ctypes
 import os
 import queue
-import resource
 import signal
 import threading
 from collections.abc import Callable
@@ -29,7 +28,7 @@ from invox_watcher.errors import ExitStatus, FolderError, InvoxError
 from invox_watcher.events import Event, log
 from invox_watcher.files import names_key
 from invox_watcher.heartbeat import PATIENCE_SECONDS
-from invox_watcher.host import Locks, Notifier
+from invox_watcher.host import Locks, Notifier, keep_memory_private
 from invox_watcher.logs import where
 from invox_watcher.processing import Clock
 from invox_watcher.web import Counters
@@ -41,8 +40,7 @@ _READY_CHECK_SECONDS = 0.02
 # A new part must not meet an old one that still works, and a name server may keep a thread for a while.
 _RELOAD_STOP_SECONDS = 25.0
 _PASSED_ON = (*_SIGNALS, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
-_PR_SET_DUMPABLE = 4  # <linux/prctl.h>
-_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
+_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL = 47, 4  # <linux/prctl.h>
 
 
 class Process:
@@ -58,7 +56,7 @@ class Process:
         # operator's commands, would inherit that.
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         os.umask(0o077)
-        _keep_memory_private()
+        keep_memory_private()
         _keep_capabilities_private()
         # What wakes the main thread: an event's lock is not to be taken in a signal handler.
         self._awake: queue.SimpleQueue[None] = queue.SimpleQueue()
@@ -125,6 +123,14 @@ class Process:
         if self._crashed:
             return ExitStatus.SOFTWARE
         return ExitStatus.OK if self._signals else self._daemon.exit_status
+
+    def summary(self) -> str:
+        """How many recordings this run has ended, and how many are left, as a sentence."""
+        tally, left = self._daemon.tally, self._daemon.left
+        counts = [f"{tally.done:,} done", f"{tally.failed:,} failed"]
+        counts += [f"{tally.under_way:,} under way"] * bool(tally.under_way)
+        counts += [f"{left:,} left in the inbox (invox-watcher explain FILE says why)"] * bool(left)
+        return f"{', '.join(counts)}."
 
     def _serve(self, on_ready: Callable[[], None]) -> None:
         while not self._must_end:
@@ -306,7 +312,7 @@ def leave_first_process() -> None:
     """
     if os.getpid() != 1:
         return
-    _keep_memory_private()
+    keep_memory_private()
     awaited = {*_PASSED_ON, signal.SIGCHLD}
     # Blocked, they wait for `sigwait`; without a handler, process 1 would not even get them.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, awaited)
@@ -332,13 +338,6 @@ def _reap(child: int) -> int | None:
             if found[0] == child:
                 ended = os.waitstatus_to_exitcode(found[1])
     return ended
-
-
-def _keep_memory_private() -> None:
-    """Leave no core dump, and let no other process of this user read this one's: it has credentials."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    # The limit does not apply if cores are piped to a program, see core(5); this does, see prctl(2).
-    ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, ctypes.c_ulong(0))
 
 
 def _keep_capabilities_private() -> None:

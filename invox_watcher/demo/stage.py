@@ -185,7 +185,9 @@ def write_configuration(folder: Path, settings: SandboxSettings, base_url: str, 
     keys = yaml.safe_load(client_configuration(settings, base_url, folder, listen=listen, webhook_url=url))
     # The sandbox is faster than the vendor. If it sends the results, a slow one must not be polled first.
     keys["polling"] = {"first_seconds": 1, "max_seconds": 60 if "webhook" in keys else 3}
-    (folder / CONFIGURATION).write_text(yaml.safe_dump(keys, sort_keys=False, allow_unicode=True))
+    written = folder / CONFIGURATION
+    written.touch(0o600)
+    written.write_text(yaml.safe_dump(keys, sort_keys=False, allow_unicode=True))
 
 
 def _free_address() -> str:

@@ -1,10 +1,11 @@
-"""This machine: mounts, users, locks, systemd, addresses, and probes of a disk that may hang."""
+"""This machine: mounts, users, locks, memory, systemd, addresses, and probes of a disk that may hang."""
 
 from __future__ import annotations
 
 from invox_watcher.host.addresses import is_loopback
 from invox_watcher.host.capabilities import may_lease_any_file
 from invox_watcher.host.locks import Holder, LockedFolderError, Locks, holder_of
+from invox_watcher.host.memory import keep_memory_private
 from invox_watcher.host.mounts import Place, is_beneath, mount_of, open_root, other_paths
 from invox_watcher.host.openers import open_for_writing
 from invox_watcher.host.probes import Probe
@@ -22,6 +23,7 @@ __all__ = [
     "holder_of",
     "is_beneath",
     "is_loopback",
+    "keep_memory_private",
     "may_lease_any_file",
     "mount_of",
     "open_for_writing",

@@ -12,7 +12,9 @@ import os
 import platform
 import re
 import shlex
+import socket
 import sqlite3
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -24,12 +26,12 @@ from invox_watcher import __version__
 from invox_watcher.cli._parser import build
 from invox_watcher.sandbox.server import Sandbox
 from tests.kit.clinic import Clinic
-from tests.kit.commands import QUICK, run
+from tests.kit.commands import QUICK, run, terminal
 from tests.kit.recordings import write_wav
 
 COMMANDS = (
-    *("run", "start", "stop", "status", "check", "jobs", "show", "inbox", "explain", "retry"),
-    *("config", "completion", "sandbox", "demo"),
+    *("run", "start", "stop", "status", "check", "jobs", "show", "inbox", "explain", "retry", "hooks"),
+    *("config", "completion", "help", "sandbox", "demo"),
 )
 
 
@@ -74,6 +76,70 @@ def test_a_wrong_command_line_is_64_and_shows_the_usage(arguments: tuple[str, ..
     assert wrong.returncode == 64
     assert wrong.stdout == ""
     assert wrong.stderr.startswith("usage: invox-watcher")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["chek"], "there is no command chek; did you mean check?"),
+        (["zzz"], "there is no command zzz, see `invox-watcher help`"),
+        (["jobs", "--sate", "done"], "unrecognized arguments: --sate done; did you mean --state?"),
+        (["help", "chek"], "there is no command chek; did you mean check?"),
+        (["sandbox", "--port", "99999"], "argument --port: must be a number from 0 (any free port) to 65535"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_slip_is_answered_by_what_was_meant(arguments: list[str], says: str) -> None:
+    wrong = run(*arguments)
+    assert (wrong.returncode, wrong.stdout) == (64, "")
+    assert wrong.stderr.splitlines()[-1].endswith(f": {says}")
+
+
+def test_help_and_version_have_short_forms() -> None:
+    assert run("help").stdout == run("--help").stdout
+    assert run("help", "jobs").stdout == run("jobs", "--help").stdout
+    assert run("-V").stdout == run("--version").stdout
+
+
+def test_on_a_terminal_run_is_for_people_and_sums_up(tmp_path: Path, api: Sandbox) -> None:
+    clinic = Clinic(tmp_path / "clinic", api.base_url, watch=QUICK)
+    write_wav(clinic.inbox / "smith.wav")
+    (clinic.inbox / "letter.wav").write_text("Dear colleague")
+    with terminal(clinic.command("run", "--once"), columns=300) as screen:
+        assert screen.ended(seconds=60) == 1
+    lines = screen.raw.replace("\r", "").splitlines()
+    assert re.match(r"....-..-..T..:..:..Z info    started ", lines[0])
+    assert lines[-1] == "1 done, 1 failed."
+    (clinic.inbox / "empty.wav").touch()
+    assert clinic.once() == 75
+    assert clinic.events()[-1]["event"] == "stopped"
+    assert "1 left in the inbox" not in clinic.log.read_text()
+
+
+def test_the_sandboxs_files_are_for_its_user_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "demo"
+    folder.mkdir()
+    (folder / "config.yaml").touch(0o644)
+    command = [sys.executable, "-m", "invox_watcher", "sandbox", "--folder", str(folder), "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        assert process.stdout is not None
+        assert any("Ctrl-C stops the sandbox" in line for line in process.stdout)
+        checked = run("check", "--config", str(folder / "config.yaml"))
+        process.terminate()
+    assert "ok       credentials files" in checked.stdout
+    assert {stat.S_IMODE(path.stat().st_mode) & 0o077 for path in folder.rglob("*")} == {0}
+
+
+def test_check_prints_each_finding_at_once(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        clinic = Clinic(tmp_path / "clinic", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        with subprocess.Popen(clinic.command("check"), stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            lines = iter(process.stdout.readline, "")
+            assert next(lines).startswith("ok       configuration: ")
+            assert any(line.startswith("ok       formats: ") for line in lines)  # the last before the API
+            assert process.poll() is None
+            process.kill()
 
 
 def test_arguments_are_echoed_as_harmless_text(tmp_path: Path, api: Sandbox) -> None:
@@ -128,6 +194,7 @@ def test_every_command_has_help_with_examples(command: str) -> None:
 
 def test_every_command_leads_somewhere() -> None:
     needed = {"show": ["an-id"], "explain": ["a-file"], "config": ["example"], "completion": ["bash"]}
+    needed["hooks"] = ["test"]
     for command in COMMANDS:
         module, function = build().parse_args([command, *needed.get(command, [])]).command.split(":")
         assert callable(getattr(importlib.import_module(f"invox_watcher.cli.{module}"), function))

@@ -26,6 +26,7 @@ from invox_watcher.errors import ExitStatus
 from invox_watcher.job import Job, State
 from invox_watcher.recording import FileIdentity
 from invox_watcher.times import utc_now
+from tests.kit import demo_picture
 
 DEMO = (sys.executable, "-m", "invox_watcher", "demo")
 CONSULTATION_MB = 4.3
@@ -195,6 +196,21 @@ def shown_megabytes(seen: str) -> set[float]:
     """The sizes shown as uploaded while the consultation was on its way."""
     found = re.findall(r"consultation\.wav +WAV \(PCM\) +uploading +\S+ +([\d.]+) (kB|MB)", seen)
     return {float(size) / (1 if unit == "MB" else 1000) for size, unit in found}
+
+
+@pytest.mark.slow
+def test_the_readmes_picture_is_of_this_demo(finished: Finished) -> None:
+    def steady(lines: list[str]) -> list[str]:
+        """Without what differs: times, numbers, the words. The recordings end in any order."""
+        first = next(number for number, line in enumerate(lines) if line.startswith("What was recognized"))
+        lines = [*lines[: first + 1], *lines[lines.index("  …") :]]
+        return sorted(re.sub(r"^ +[\d.]+ s|process \d+|:\d{5}", "", line).rstrip() for line in lines if line)
+
+    picture = demo_picture.PICTURE.read_text()
+    assert steady(demo_picture.shown(picture)) == steady(
+        ["$ invox-watcher demo", *demo_picture.excerpt(finished.printed)]
+    )
+    assert "@font-face" not in picture  # no page that shows it loads anything else
 
 
 @pytest.mark.slow

@@ -1,8 +1,10 @@
-"""The commands of docs/commands.md, given for real in a clinic of their own.
+"""The commands of docs/commands.md and docs/troubleshooting.md, given for real in a clinic of their own.
 
-`python -m tests.kit.commands_page` writes what they print into the page.
+`python -m tests.kit.commands_page` writes what they print into the pages, or into those that it is given.
+What has to happen before a block of commands, and is not shown to readers, is in a comment before it:
+`<!-- before: touch inbox/empty.wav -->`.
 
-In the page the clinic lies where a real one does, and a recording's id is the one of the run that wrote it.
+In a page the clinic lies where a real one does, and a recording's id is the one of the run that wrote it.
 """
 
 from __future__ import annotations
@@ -20,8 +22,9 @@ from tests.kit.clinic import Clinic, free_port, sandbox
 from tests.kit.commands import ids
 from tests.kit.recordings import write_wav
 
-PAGE = Path(__file__).parent.parent.parent / "docs" / "commands.md"
-_BLOCK = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+DOCS = Path(__file__).parent.parent.parent / "docs"
+PAGE, TROUBLESHOOTING = DOCS / "commands.md", DOCS / "troubleshooting.md"
+_BLOCK = re.compile(r"^(?:<!-- before: ([^\n]*) -->\n\n?)?```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _ID = r"\d{8}t\d{6}-[0-9a-f]{12}"
 # What differs from run to run and from machine to machine, and what it may look like.
 _VARIES = (
@@ -43,7 +46,7 @@ _VARIES = (
 class Session:
     """Runs the page's commands, one after the other, in a clinic that a sandbox serves."""
 
-    def __init__(self, home: Path, base_url: str) -> None:
+    def __init__(self, home: Path, base_url: str, page: Path = PAGE) -> None:
         self._listen, self._base_url = f"127.0.0.1:{free_port()}", base_url
         self.clinic = Clinic(
             home / "clinic",
@@ -61,9 +64,10 @@ class Session:
         self.clinic.config.chmod(0o600)
         self._home = home
         # The ids in the page, and the recordings that its list of all says they are of.
-        listed = re.findall(rf"^({_ID})  \w+ +\S+ \S+  (\S+)", PAGE.read_text(), re.MULTILINE)
+        listed = re.findall(rf"^({_ID})  \w+ +\S+ \S+  (\S+)", page.read_text(), re.MULTILINE)
         self._meant = dict(listed)
         write_wav(home / "smith.wav")
+        write_wav(home / "jones.wav", pitch=500)
         (home / "letter.wav").write_text("Dear colleague,\nthank you for referring this patient.\n")
         self._environment = os.environ | {
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
@@ -103,9 +107,10 @@ class Session:
 def blocks(text: str) -> list[list[tuple[str, str]]]:
     """For each console block its commands, each with what the page says that it prints."""
     found = []
-    for block in _BLOCK.findall(text):
+    for before, block in _BLOCK.findall(text):
         parts = re.split(r"^\$ (.*)\n", block, flags=re.MULTILINE)
-        found.append(list(zip(parts[1::2], parts[2::2], strict=True)))
+        unseen = [(f"{{ {before}; }} > /dev/null 2>&1", "")] if before else []
+        found.append([*unseen, *zip(parts[1::2], parts[2::2], strict=True)])
     return found
 
 
@@ -119,15 +124,21 @@ def alike(printed: str) -> str:
 def _written(text: str, session: Session) -> str:
     def block(found: re.Match[str]) -> str:
         (commands,) = blocks(found[0])
+        head, fence, _rest = found[0].partition("```console\n")
+        if found[1]:
+            session.gives(commands.pop(0)[0])
         lines = []
         for command, _before in commands:
             printed = session.gives(command)
             lines.append(f"$ {session.of_this_run(command)}\n{printed}")
-        return f"```console\n{''.join(lines)}```"
+        return f"{head}{fence}{''.join(lines)}```"
 
     return _BLOCK.sub(block, text)
 
 
 if __name__ == "__main__":
-    with tempfile.TemporaryDirectory() as folder, sandbox(Path(folder, "api")) as api:
-        PAGE.write_text(_written(PAGE.read_text(), Session(Path(folder), api.base_url)))
+    for page in (PAGE, TROUBLESHOOTING):
+        if len(sys.argv) > 1 and page.name not in sys.argv[1:]:
+            continue
+        with tempfile.TemporaryDirectory() as folder, sandbox(Path(folder, "api")) as api:
+            page.write_text(_written(page.read_text(), Session(Path(folder), api.base_url, page)))

@@ -157,7 +157,13 @@ class TestWhatIsAccepted:
 
     @pytest.mark.parametrize(
         ("listen", "address"),
-        [("null", None), ("'[::1]:80'", ("::1", 80)), ("localhost:0", ("localhost", 0))],
+        [
+            ("null", None),
+            ("8795", ("127.0.0.1", 8795)),
+            ("'8795'", ("127.0.0.1", 8795)),
+            ("'[::1]:80'", ("::1", 80)),
+            ("localhost:0", ("localhost", 0)),
+        ],
     )
     def test_where_to_listen(self, write: Write, listen: str, address: tuple[str, int] | None) -> None:
         assert load(write(with_section(f"http:\n  listen: {listen}")), ENVIRON).http.address == address
@@ -287,7 +293,14 @@ WRONG_VALUES = [
         "9: outputs.speaker_names: a key here is not text: put it in quotes",
     ),
     ("outputs:\n  speaker_names: [a]", "9: outputs.speaker_names: must be a mapping (key: value)"),
-    ("http:\n  listen: 8787", "9: http.listen: must be text: put it in quotes"),
+    (
+        "http:\n  listen: 70000",
+        '9: http.listen: must be host:port, for example 127.0.0.1:8787 or "[::1]:8787"',
+    ),
+    (
+        "http:\n  listen: true",
+        '9: http.listen: must be host:port, for example 127.0.0.1:8787 or "[::1]:8787"',
+    ),
     (
         "http:\n  listen: here",
         '9: http.listen: must be host:port, for example 127.0.0.1:8787 or "[::1]:8787"',

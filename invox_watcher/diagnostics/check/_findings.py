@@ -42,8 +42,8 @@ _NEEDED = {
 }
 
 
-def findings(config: Config, source: Path | None = None) -> list[Finding]:
-    """Check everything that `config` names, in the order in which problems are best fixed.
+def findings(config: Config, source: Path | None = None) -> Iterator[Finding]:
+    """Check everything that `config` names, in the order in which problems are best fixed, one by one.
 
     `source` is the file it was read from.
     """
@@ -67,12 +67,14 @@ def findings(config: Config, source: Path | None = None) -> list[Finding]:
         ("api.proxy", lambda: proxy(config)),
         ("API", lambda: api(config)),
     ]
-    found: list[Finding] = []
+    failed: set[str] = set()
     for name, check in checks:
-        failed = {one.check.partition(".")[0] for one in found if one.level == "failed"}
-        if failed.isdisjoint(_NEEDED.get(name, ())):
-            found += _found(name, check)
-    return found
+        if not failed.isdisjoint(_NEEDED.get(name, ())):
+            continue
+        for finding in _found(name, check):
+            if finding.level == "failed":
+                failed.add(finding.check.partition(".")[0])
+            yield finding
 
 
 def _found(name: str, check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
