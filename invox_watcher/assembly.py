@@ -432,7 +432,7 @@ def profiles_of(config: Config) -> Profiles:
 
 
 def target_names_of(config: Config) -> frozenset[str]:
-    """The targets that a profile may name: what receives transcripts besides the outbox."""
+    """The configured targets: what receives transcripts besides the outbox."""
     return frozenset(config.targets)
 
 

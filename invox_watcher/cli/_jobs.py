@@ -17,6 +17,7 @@ from rich.console import Console
 from invox_watcher.assembly import folders_of
 from invox_watcher.cli import _table, _watch
 from invox_watcher.cli._common import UsageError, config_of, journal_of, json_of, local, reasons_of
+from invox_watcher.cli._deliveries import list_owed
 from invox_watcher.diagnostics.attention import open_failures
 from invox_watcher.diagnostics.daemon_status import DaemonStatus, query_daemon
 from invox_watcher.errors import ExitStatus
@@ -68,6 +69,8 @@ class Query:
 def jobs(options: argparse.Namespace) -> ExitStatus:
     """List recordings, once or continuously."""
     query = _query(options)
+    if options.owed:
+        return list_owed(options)
     config = config_of(options, credentials=False)
     folders = folders_of(config)
     console = Console()
@@ -109,6 +112,8 @@ def _query(options: argparse.Namespace) -> Query:
         options.parser.error("argument --watch: not allowed with argument --json")
     if options.watch and options.wide:
         options.parser.error("argument --watch: not allowed with argument --wide")
+    if options.owed and (_narrowed(options) or options.watch):
+        options.parser.error("argument --owed: not allowed with other choices")
     if options.state or options.failed:
         states = frozenset(State(state) for state in options.state)
     else:

@@ -256,6 +256,10 @@ def _add_listing(commands: _Commands) -> None:
         help="only recordings whose transcript may not be what was said, finished ones included",
     )
     jobs.add_argument(
+        "--owed", action="store_true",
+        help="what has not arrived at its target yet, or was refused: one line for each target",
+    )  # fmt: skip
+    jobs.add_argument(
         "--since", type=_since, metavar="WHEN",
         help="only recordings received since then: 90m, 2h, 3d or 1w ago, today, yesterday, 2026-11-23, or "
         "2026-11-23T18:00Z",
@@ -310,7 +314,10 @@ def _add_repair(commands: _Commands) -> None:
     retry = commands.add(
         "retry", "return failed recordings to the inbox", call="_retry:retry",
         more="Never overwrites a file: if a name is in use, the recording gets a numbered one.",
-        examples=["retry 9f2c", "retry 9f2c 41d0", "retry --code transcription_failed", "retry --all"],
+        examples=[
+            "retry 9f2c", "retry 9f2c 41d0", "retry --code transcription_failed", "retry --all",
+            "retry 9f2c --target ris", "retry --all --target ris",
+        ],
     )  # fmt: skip
     retry.add_argument("id", nargs="*", type=_text, metavar="ID", help=_ID_HELP)
     retry.add_argument(
@@ -319,7 +326,17 @@ def _add_repair(commands: _Commands) -> None:
     retry.add_argument(
         "--code", metavar="CODE", help="every recording in the failed folder with this code, hopeless or not"
     )
-
+    retry.add_argument(
+        "--target", metavar="NAME",
+        help="send the transcripts to this target again instead: nothing is moved or uploaded",
+    )  # fmt: skip
+    forget = commands.add(
+        "forget", "give up what a target is owed", call="_deliveries:forget",
+        more="For a target that was removed from the configuration, or that will never take what it is owed. "
+        "Transcripts in the outbox stay.",
+        examples=["forget old-ris"],
+    )  # fmt: skip
+    forget.add_argument("target", type=_text, metavar="NAME")
     hooks = commands.add(
         "hooks", "run the configured commands with an example recording", call="_hooks:hooks",
         more="Prints what each command gets, what it prints, and how it ended. Its files are in a temporary "

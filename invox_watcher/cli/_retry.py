@@ -8,6 +8,7 @@ from contextlib import closing
 
 from invox_watcher.assembly import folders_of
 from invox_watcher.cli._common import UsageError, config_of, job_called, journal_of
+from invox_watcher.cli._deliveries import send_again
 from invox_watcher.cli._identity import act_as_owner
 from invox_watcher.cli._streams import complain
 from invox_watcher.config import Config
@@ -24,6 +25,8 @@ def retry(options: argparse.Namespace) -> ExitStatus:
     """Move the chosen recordings back; if one can't be moved, the others still are."""
     if bool(options.id) + options.all + bool(options.code) != 1:
         options.parser.error("give one of: ids, --all, --code CODE")
+    if options.target is not None:
+        return send_again(options)
     config = config_of(options, credentials=False)
     act_as_owner(config)
     check_mounted(config.state.directory, (config.folders.failed, config.folders.inbox))

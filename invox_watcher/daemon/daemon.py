@@ -153,13 +153,20 @@ class Daemon:
         parts.inbox.wake()
         parts.client.abort_all()
         for dispatcher in parts.dispatchers:
-            dispatcher.abort()
+            dispatcher.wake()
         ended = parts.engine.stop(timeout_seconds)
         give_up = time.monotonic() + timeout_seconds
-        for thread in self._threads:
-            if thread.is_alive():
-                thread.join(max(give_up - time.monotonic(), 0))
+        self._join(give_up - timeout_seconds / 2)
+        for dispatcher in parts.dispatchers:  # a delivery under way could end; else it is made again
+            dispatcher.abort()
+        self._join(give_up)
         if self._server:
             self._server.stop()
         parts.close()
         return ended and not any(thread.is_alive() for thread in self._threads)
+
+    def _join(self, give_up: float) -> None:
+        """Wait for the threads to end, until that time."""
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join(max(give_up - time.monotonic(), 0))

@@ -1,0 +1,113 @@
+"""What targets are owed: `jobs --owed` lists it, `retry --target` sends it again, `forget` gives it up."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from collections.abc import Sequence
+from contextlib import closing
+
+from invox_watcher.assembly import target_names_of
+from invox_watcher.cli._common import UsageError, config_of, job_called, journal_of, local
+from invox_watcher.cli._identity import act_as_owner
+from invox_watcher.config import Config
+from invox_watcher.delivery import GIVE_UP, SEND_AGAIN
+from invox_watcher.errors import ExitStatus
+from invox_watcher.files import LOCK_FILE, place_order
+from invox_watcher.host import holder_of
+from invox_watcher.job import State, new_job_id
+from invox_watcher.journal import DeliveryState, Journal, QueuedDelivery
+from invox_watcher.logs import printable
+from invox_watcher.times import rfc3339
+
+_MOST = 10_000
+
+
+def list_owed(options: argparse.Namespace) -> ExitStatus:
+    """Print what has not arrived at its target, and what has failed for good."""
+    config = config_of(options, credentials=False)
+    with closing(journal_of(config)) as journal:
+        queue, limit = journal.deliveries, options.limit or _MOST
+        found = [*queue.owed(limit=limit), *queue.failed(limit=limit)][:limit]
+        names = {one.job_id: job.path for one in found if (job := journal.get(one.job_id)) is not None}
+    if options.json:
+        rows = [dataclasses.asdict(one) | {"recording": names.get(one.job_id)} for one in found]
+        print(json.dumps(rows, indent=2, default=rfc3339))
+        return ExitStatus.OK
+    for one in found:
+        _print(one, names.get(one.job_id, ""))
+    if not found:
+        print("Nothing is owed to any target.")
+    for name in sorted({one.target for one in found if _is_owed(one)} - target_names_of(config)):
+        print(
+            f"{name} is no longer in the configuration: add it again, or give up what it is owed by "
+            f"`invox-watcher forget {name}`."
+        )
+    return ExitStatus.OK
+
+
+def _is_owed(delivery: QueuedDelivery) -> bool:
+    return delivery.state in (DeliveryState.DUE, DeliveryState.UNCERTAIN)
+
+
+def _print(delivery: QueuedDelivery, recording: str) -> None:
+    since = "" if delivery.queued_at is None else local(delivery.queued_at)
+    why = "" if delivery.fault is None else f"  {delivery.fault.reason.code}"
+    print(
+        f"{delivery.job_id}  {delivery.target}  {delivery.state:<9}  {since}  {printable(recording)}"
+        f"  {delivery.attempts} attempts{why}"
+    )
+
+
+def send_again(options: argparse.Namespace) -> ExitStatus:
+    """Ask the daemon to send the chosen recordings to a target once more."""
+    config, target = config_of(options, credentials=False), options.target
+    if target not in target_names_of(config):
+        known = ", ".join(sorted(target_names_of(config))) or "none"
+        raise UsageError(f"No target is called {target}.", hint=f"In the configuration: {known}.")
+    with closing(journal_of(config)) as journal:
+        jobs = _chosen(options, journal, config)
+    if not jobs:
+        print(f"Nothing failed for {target}.")
+        return ExitStatus.OK
+    act_as_owner(config)
+    for job in jobs:
+        place_order(config.state.directory, new_job_id(), {"do": SEND_AGAIN, "job": job, "target": target})
+        print(f"{job}: will be sent to {target}")
+    _remind(config)
+    return ExitStatus.OK
+
+
+def _chosen(options: argparse.Namespace, journal: Journal, config: Config) -> Sequence[str]:
+    """The ids of the jobs: those given, or all whose delivery to the target failed for good."""
+    target, code = options.target, options.code
+    if not options.id:
+        failed = [one for one in journal.deliveries.failed(limit=_MOST) if one.target == target]
+        return [one.job_id for one in failed if code is None or (one.fault and one.fault.reason.code == code)]
+    jobs = {job.id: job for job in (job_called(text, journal, config) for text in options.id)}
+    for job in jobs.values():
+        ended = {State.DONE} if target in config.targets else {State.DONE, State.FAILED, State.VANISHED}
+        if job.state not in ended:
+            raise UsageError(f"{job.id} is {job.state}, not done.", hint="Nothing was sent.")
+    return list(jobs)
+
+
+def forget(options: argparse.Namespace) -> ExitStatus:
+    """Ask the daemon to give up everything that a target is owed, or was refused."""
+    config, target = config_of(options, credentials=False), options.target
+    with closing(journal_of(config)) as journal:
+        backlog = journal.deliveries.backlogs().get(target)
+    if backlog is None:
+        print(f"Nothing is owed to {printable(target)}.")
+        return ExitStatus.OK
+    act_as_owner(config)
+    place_order(config.state.directory, new_job_id(), {"do": GIVE_UP, "target": target})
+    print(f"{backlog.owed + backlog.failed} deliveries to {target} are given up. The transcripts stay.")
+    _remind(config)
+    return ExitStatus.OK
+
+
+def _remind(config: Config) -> None:
+    if holder_of(config.state.directory / LOCK_FILE) is None:
+        print("No daemon is running: this happens when it is started.")
