@@ -26,7 +26,7 @@ from invox_watcher.diagnostics.inbox_list import count_files
 from invox_watcher.errors import ConfigurationError, ExitStatus, JournalError
 from invox_watcher.host import Holder, Probe
 from invox_watcher.job import Job, State
-from invox_watcher.journal import Journal
+from invox_watcher.journal import Journal, TargetBacklog
 from invox_watcher.times import rfc3339, seconds_since
 
 _INDENT = 15
@@ -42,6 +42,7 @@ class _Recordings:
     oldest_since: datetime | None
     failed: int | None  # that are still in failed/ and were not retried
     in_inbox: int | None  # files
+    backlogs: Mapping[str, TargetBacklog]  # of targets
 
 
 def status(options: argparse.Namespace) -> ExitStatus:
@@ -66,14 +67,16 @@ def _recordings(directory: Path, config: Config | None, daemon: DaemonStatus) ->
     counts: Mapping[State, int] = {}
     active: Sequence[Job] = ()
     failed = in_inbox = None
+    backlogs: Mapping[str, TargetBacklog] = {}
     if config is not None and daemon.inbox is None:
         in_inbox = _asked("inbox", partial(count_files, config))
     with suppress(JournalError), closing(Journal(directory, create=False)) as journal:
         counts, active = journal.counts(), journal.active()
+        backlogs = journal.deliveries.backlogs()
         if config is not None:
             failed = _asked("failed", lambda: len(open_failures(journal, folders_of(config))))
     oldest = min((job.received_at for job in active), default=None)
-    return _Recordings(counts, Counter(job.state for job in active), oldest, failed, in_inbox)
+    return _Recordings(counts, Counter(job.state for job in active), oldest, failed, in_inbox, backlogs)
 
 
 def _asked(name: str, ask: Callable[[], int]) -> int | None:
@@ -102,6 +105,7 @@ def _as_json(daemon: DaemonStatus, found: _Recordings, file: Path) -> dict[str, 
         "jobs": {str(state): count for state, count in found.counts.items()},
         "under_way_oldest_since": _time(found.oldest_since),
         "failed_and_not_retried": found.failed,
+        "targets": {name: _target_as_json(name, daemon, found) for name in _target_names(daemon, found)},
     }
 
 
@@ -143,6 +147,37 @@ def _print(daemon: DaemonStatus, found: _Recordings, file: Path) -> None:
     _line("under way", _under_way(found))
     _line("done", str(found.counts.get(State.DONE, 0)))
     _line("failed", _failed(found))
+    for name in _target_names(daemon, found):
+        _line(f"to {name}", _target(name, daemon, found))
+
+
+def _target_names(daemon: DaemonStatus, found: _Recordings) -> list[str]:
+    return sorted({*(daemon.targets or ()), *found.backlogs})
+
+
+def _target_as_json(name: str, daemon: DaemonStatus, found: _Recordings) -> dict[str, Any]:
+    backlog, fault = found.backlogs.get(name, TargetBacklog()), (daemon.targets or {}).get(name)
+    return {
+        "owed": backlog.owed,
+        "uncertain": backlog.uncertain,
+        "failed": backlog.failed,
+        "oldest_since": _time(backlog.oldest_at),
+        "unavailable": None if fault is None else vars(fault.reason) | {"since": rfc3339(fault.since)},
+    }
+
+
+def _target(name: str, daemon: DaemonStatus, found: _Recordings) -> str:
+    """`5 owed, the oldest for 2 h 05 min, 1 failed: invox-watcher jobs --owed. No connection …`."""
+    backlog, fault = found.backlogs.get(name, TargetBacklog()), (daemon.targets or {}).get(name)
+    age = (
+        "" if backlog.oldest_at is None else f", the oldest for {duration(seconds_since(backlog.oldest_at))}"
+    )
+    parts = [f"{backlog.owed} owed{age}"] if backlog.owed else []
+    parts += [f"{backlog.failed} failed"] if backlog.failed else []
+    says = f"{', '.join(parts)}: invox-watcher jobs --owed" if parts else "nothing is owed"
+    if fault is not None:
+        says += f". Not taken since {_ago(fault.since)}: {fault.reason.message}"
+    return says
 
 
 def _line(name: str, text: str) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 
 from invox_watcher import __version__
 from invox_watcher.assembly import Parts
+from invox_watcher.delivery import TargetHealth
 from invox_watcher.errors import ExitStatus, InvoxError, Reason
 from invox_watcher.files import object_from, read_readiness, write_readiness
 from invox_watcher.logs import hashed_name
@@ -80,7 +81,13 @@ class Readiness:
             api_is_unavailable=self.api_is_unavailable,
             paused=parts.intake.paused,
             inbox=parts.inbox.status,
+            targets=self.targets,
         )
+
+    @property
+    def targets(self) -> dict[str, TargetHealth]:
+        """Whether each target takes deliveries; one that does not keeps no recording from going through."""
+        return {one.name: one.health for one in self._parts.dispatchers}
 
     # ---- for the commands --------------------------------------------------------------------------------
 
@@ -96,7 +103,8 @@ class Readiness:
         }
         return self._as_json(self.problems()) | {
             "inbox": counts
-            | {"available": inbox.available, "oldest_since": None if oldest is None else rfc3339(oldest)}
+            | {"available": inbox.available, "oldest_since": None if oldest is None else rfc3339(oldest)},
+            "targets": {name: _target_as_json(health) for name, health in self.targets.items()},
         }
 
     def _oldest_since(self) -> datetime | None:
@@ -153,6 +161,15 @@ class Readiness:
                 for problem in problems
             ],
         }
+
+
+def _target_as_json(health: TargetHealth) -> dict[str, Any] | None:
+    """Why it takes no deliveries; None if it does."""
+    reason, since = health.unavailable, health.since
+    if reason is None or since is None:
+        return None
+    known = {"code": reason.code, "message": reason.message, "hint": reason.hint}
+    return known | {"since": rfc3339(since), "failed_attempts": health.failed_attempts}
 
 
 def _noted(directory: Path) -> dict[str, datetime]:

@@ -19,9 +19,20 @@ def server_of(
     """
     if parts.address is None:
         return None
-    gauges = Gauges(snapshot=readiness.snapshot, under_way=parts.journal.active, folders=parts.disks)
+    counters.begin_targets(one.name for one in parts.dispatchers)
+    gauges = Gauges(
+        snapshot=readiness.snapshot,
+        under_way=parts.journal.active,
+        backlogs=parts.journal.deliveries.backlogs,
+        folders=parts.disks,
+    )
     app = create_app(
         problems=lambda: {one.reason.code: one.reason.message for one in readiness.problems()},
+        unavailable_targets=lambda: {
+            name: health.unavailable.message
+            for name, health in readiness.targets.items()
+            if health.unavailable is not None
+        },
         due=parts.engine.due,
         status=readiness.report,
         waiting=readiness.waiting,

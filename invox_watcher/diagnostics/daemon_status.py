@@ -18,6 +18,7 @@ from typing import Any
 from invox_watcher.errors import Reason
 from invox_watcher.files import LOCK_FILE, object_from, read_readiness
 from invox_watcher.host import Holder, holder_of
+from invox_watcher.job import Fault
 from invox_watcher.processing import Problem
 
 _PATIENCE_SECONDS = 2.0
@@ -47,6 +48,7 @@ class DaemonStatus:
     since: datetime | None = None  # since when it is ready, or not ready
     due_seconds: Mapping[str, float] = field(default_factory=dict)  # by job id, without steps under way
     inbox: InboxCounts | None = None
+    targets: Mapping[str, Fault | None] | None = None  # why one takes no deliveries; None: it does
     version: str | None = None
     configuration: str | None = None
     address: tuple[str, int] | None = None
@@ -144,10 +146,20 @@ def _parsed(holder: Holder, found: Mapping[str, Any]) -> DaemonStatus:
         problems,
         since=datetime.fromisoformat(found["since"]),
         inbox=inbox,
+        targets=_targets(found["targets"]) if "targets" in found else None,
         version=str(found["version"]),
         configuration=str(found["configuration"]),
         address=None if address is None else (str(address[0]), int(address[1])),
     )
+
+
+def _targets(found: Mapping[str, Any]) -> dict[str, Fault | None]:
+    return {
+        str(name): None
+        if why is None
+        else Fault(Reason(why["code"], why["message"], why["hint"]), datetime.fromisoformat(why["since"]))
+        for name, why in found.items()
+    }
 
 
 def _get(address: tuple[str, int], path: str) -> Any:

@@ -18,9 +18,11 @@ import prometheus_client
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily, Metric
 
+from invox_watcher.delivery import TargetHealth
 from invox_watcher.host import Probe
 from invox_watcher.inbox import InboxStatus
 from invox_watcher.job import ACTIVE, Job, State
+from invox_watcher.journal import TargetBacklog
 from invox_watcher.times import seconds_since
 from invox_watcher.web.metrics import Counters
 
@@ -36,6 +38,7 @@ class IntakeSnapshot:
     api_is_unavailable: bool  # nothing is sent to the API for now
     paused: bool  # no recording is taken from the inbox
     inbox: InboxStatus
+    targets: Mapping[str, TargetHealth]
 
 
 class Gauges:
@@ -46,26 +49,32 @@ class Gauges:
         *,
         snapshot: Callable[[], IntakeSnapshot],
         under_way: Callable[[], Sequence[Job]],
+        backlogs: Callable[[], Mapping[str, TargetBacklog]],
         folders: Mapping[str, Path],
     ) -> None:
-        """`under_way` asks the journal; `folders` are those whose disks are measured, by name."""
+        """`under_way` and `backlogs` ask the journal; the disks of `folders`, by name, are measured."""
         self._snapshot = snapshot
+        self._backlogs = Probe("backlogs", backlogs)
         self._journal = Probe("journal", under_way)
         self._disks = {name: Probe(name, partial(os.statvfs, path)) for name, path in folders.items()}
 
     def collect(self) -> Iterator[Metric]:
         """The metrics of this moment; what did not answer in time is left out."""
-        probes: list[Probe[Any]] = [self._journal, *self._disks.values()]
+        measured: list[Probe[Any]] = [self._journal, *self._disks.values()]
+        probes = [*measured, self._backlogs]
         for probe in probes:
             probe.begin()
-        yield from _of_snapshot(self._snapshot())
+        snapshot = self._snapshot()
+        yield from _of_snapshot(snapshot)
         give_up = time.monotonic() + _PROBE_SECONDS
         for probe in probes:
             probe.wait(give_up)
         if self._journal.answer is not None:
             yield from _of_journal(self._journal.answer)
+        if self._backlogs.answer is not None:
+            yield from _of_targets(snapshot.targets, self._backlogs.answer)
         yield from _of_disks({name: disk.answer for name, disk in self._disks.items()})
-        answered = {probe.name: probe.answer is not None for probe in probes}
+        answered = {probe.name: probe.answer is not None for probe in measured}
         yield _gauges(
             "probe_success", "Whether the journal, or a folder's disk, answered in time.", "at", answered
         )
@@ -118,6 +127,29 @@ def _of_journal(under_way: Sequence[Job]) -> Iterator[Metric]:
         "For how long the oldest job has been under way; 0 if there is none.",
         max((seconds_since(job.received_at) for job in under_way), default=0.0),
     )
+
+
+def _of_targets(
+    targets: Mapping[str, TargetHealth], backlogs: Mapping[str, TargetBacklog]
+) -> Iterator[Metric]:
+    """Of those in the configuration, and of those that are owed something all the same."""
+    known = {**dict.fromkeys(targets, TargetBacklog()), **backlogs}
+    yield _gauges(
+        "target_up",
+        "Whether a target took the last delivery.",
+        "target",
+        {name: health.unavailable is None for name, health in targets.items()},
+    )
+    owed = {name: backlog.owed for name, backlog in known.items()}
+    yield _gauges("deliveries_owed", "Deliveries that a target has not confirmed yet.", "target", owed)
+    oldest = {
+        name: 0.0 if backlog.oldest_at is None else seconds_since(backlog.oldest_at)
+        for name, backlog in known.items()
+    }
+    yield _gauges(
+        "deliveries_oldest_seconds", "For how long the oldest of them has been owed; 0 if there is none.",
+        "target", oldest,
+    )  # fmt: skip
 
 
 def _of_disks(disks: Mapping[str, os.statvfs_result | None]) -> Iterator[Metric]:

@@ -40,6 +40,7 @@ _CHECKS_OF_ONE_REQUEST = 6
 def create_app(
     *,
     problems: Callable[[], Mapping[str, str]],
+    unavailable_targets: Callable[[], Mapping[str, str]],
     due: Callable[[], Mapping[str, float]],
     status: Callable[[], Mapping[str, Any]],
     waiting: Callable[[], Sequence[Mapping[str, Any]]],
@@ -48,6 +49,8 @@ def create_app(
     receiver: Receiver | None,
 ) -> Starlette:
     """The app. `problems` says what keeps recordings from going through now: code → sentence.
+
+    `unavailable_targets` says which targets take no deliveries: name → sentence.
 
     `due` says in how many seconds each job's next step is due, by job id; `status` and `waiting` are what the
     commands `status` and `inbox` show, without names; both may take a moment. `exposition` gives the text of
@@ -60,7 +63,10 @@ def create_app(
     async def readyz(_request: Request) -> JSONResponse:
         found = dict(problems())
         status = "ready" if not found else "not ready"
-        return JSONResponse({"status": status, "problems": found}, status_code=503 if found else 200)
+        body: dict[str, object] = {"status": status, "problems": found}
+        if away := dict(unavailable_targets()):
+            body["targets"] = away
+        return JSONResponse(body, status_code=503 if found else 200)
 
     async def next_steps(_request: Request) -> JSONResponse:
         return JSONResponse({"due_seconds": {job_id: round(left, 1) for job_id, left in due().items()}})

@@ -29,6 +29,7 @@ from invox_watcher import errors
 from invox_watcher.events import Event
 from invox_watcher.inbox.inbox import InboxStatus
 from invox_watcher.job import ACTIVE, State
+from invox_watcher.journal import TargetBacklog
 from invox_watcher.sandbox.server import Sandbox
 from invox_watcher.web.gauges import Gauges, IntakeSnapshot, exposition
 from invox_watcher.web.metrics import Counters
@@ -364,7 +365,14 @@ def test_a_hanging_disk_blocks_one_thread_and_no_scrape(tmp_path: Path) -> None:
 
     inbox = InboxStatus(1, 0, 0, 0, 0, None, available=True, watching="native")
     gauges = Gauges(
-        snapshot=lambda: IntakeSnapshot([], api_is_unavailable=False, paused=False, inbox=inbox),
+        snapshot=lambda: IntakeSnapshot(
+            [],
+            api_is_unavailable=False,
+            paused=False,
+            inbox=inbox,
+            targets=dict.fromkeys(["ris"], TargetHealth()),
+        ),
+        backlogs=lambda: {"archive": TargetBacklog(owed=2)},
         under_way=under_way,  # type: ignore[arg-type]
         folders={"inbox": tmp_path, "outbox": tmp_path / "nowhere"},
     )
