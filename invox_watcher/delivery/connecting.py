@@ -55,6 +55,12 @@ class Guard:
             if self._ended:
                 self._shut_down()
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether the delivery was aborted, or reached its deadline."""
+        with self._lock:
+            return self._ended
+
     def abort(self) -> None:
         """End the delivery in progress, if there is one."""
         with self._lock:

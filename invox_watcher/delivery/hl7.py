@@ -96,20 +96,32 @@ class Hl7:
         control_id = control_id_of(shipment.key)
         message = self.message(shipment)
         with self._guard.over_delivery(), self._closing_on_failure():
-            sock = self._connected()
-            sock.sendall(_START + message + _END)
-            try:
-                reply = _read_block(sock)
-            except OSError as error:
-                if refuses_tls(error):  # in TLS 1.3 that comes after our first bytes
-                    raise
-                reply = None
+            kept = self._sock is not None
+            reply = self._answer(message)
+            if reply is None and kept and not self._guard.has_ended:
+                # Some receivers close the connection behind each answer, which we may learn too late.
+                self.close()
+                reply = self._answer(message)
             if reply is None:
-                raise DeliveryUncertainError(
-                    f"The whole message was sent to {self._where}, which did not answer."
-                )
+                raise self._uncertain()
             code = accepted(reply, control_id, self._where)
         return f"{code} {control_id}"
+
+    def _answer(self, message: bytes) -> bytes | None:
+        """What is answered to the message; None if the connection ends first, although all of it was sent."""
+        sock = self._connected()
+        sock.sendall(_START + message + _END)
+        try:
+            return _read_block(sock)
+        except TimeoutError:
+            raise self._uncertain() from None
+        except OSError as error:
+            if refuses_tls(error):  # in TLS 1.3 that comes after our first bytes
+                raise
+            return None
+
+    def _uncertain(self) -> DeliveryUncertainError:
+        return DeliveryUncertainError(f"The whole message was sent to {self._where}, which did not answer.")
 
     def probe(self) -> None:
         with self._guard.over_delivery(), self._closing_on_failure():
