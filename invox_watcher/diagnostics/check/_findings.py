@@ -29,6 +29,7 @@ from invox_watcher.diagnostics.check._host import (
     state,
     webhooks,
 )
+from invox_watcher.diagnostics.check._targets import targets
 from invox_watcher.errors import ExitStatus, InvoxError
 
 # Checks that are skipped if one of these failed before: they could only report its consequences.
@@ -64,6 +65,7 @@ def findings(config: Config, source: Path | None = None) -> list[Finding]:
         ("api.ca_bundle", lambda: ca_bundle(config)),
         ("api.proxy", lambda: proxy(config)),
         ("API", lambda: api(config)),
+        ("targets", lambda: targets(config)),
     ]
     found: list[Finding] = []
     for name, check in checks:
