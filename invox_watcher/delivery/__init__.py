@@ -1,32 +1,18 @@
-"""Where transcripts go besides the outbox: one module for each kind of target."""
+"""Where transcripts go besides the outbox: one module for each kind of target, and commands.
+
+The kinds are not among these names: only the assembly needs them, and each loads libraries of its own.
+"""
 
 from __future__ import annotations
 
-from invox_watcher.delivery.fhir import Fhir, FhirOptions
-from invox_watcher.delivery.hl7 import Hl7, Hl7Options
 from invox_watcher.delivery.hooks import Commands, Hooks
-from invox_watcher.delivery.http import Webhook, WebhookOptions
-from invox_watcher.delivery.mail import Mail, MailOptions
-from invox_watcher.delivery.posting import HttpOptions
-from invox_watcher.delivery.sftp import Sftp, SftpOptions
 from invox_watcher.delivery.target import GIVEN_FIELDS, Document, Shipment, Target
 
 __all__ = [
     "GIVEN_FIELDS",
     "Commands",
     "Document",
-    "Fhir",
-    "FhirOptions",
-    "Hl7",
-    "Hl7Options",
     "Hooks",
-    "HttpOptions",
-    "Mail",
-    "MailOptions",
-    "Sftp",
-    "SftpOptions",
     "Shipment",
     "Target",
-    "Webhook",
-    "WebhookOptions",
 ]
