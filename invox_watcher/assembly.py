@@ -12,37 +12,13 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from invox_watcher.backoff import Backoff
 from invox_watcher.config import Config
-from invox_watcher.config.targets import (
-    PACE_KEYS,
-    FhirSection,
-    Hl7Section,
-    MailSection,
-    SftpSection,
-    TargetSection,
-)
+from invox_watcher.config.targets import PACE_KEYS, TargetSection
 from invox_watcher.coverage import Decode, Listener
-from invox_watcher.delivery import (
-    Command,
-    Dispatcher,
-    Fhir,
-    FhirOptions,
-    Hl7,
-    Hl7Options,
-    HttpOptions,
-    Mail,
-    MailOptions,
-    Orders,
-    Pace,
-    Sftp,
-    SftpOptions,
-    Target,
-    Webhook,
-    WebhookOptions,
-)
+from invox_watcher.delivery import Command, Dispatcher, Orders, Pace, Target
 from invox_watcher.errors import FolderError
 from invox_watcher.files import (
     LOCK_FILE,
@@ -84,6 +60,9 @@ from invox_watcher.processing import (
 )
 from invox_watcher.retention import Ages, Retention
 from invox_watcher.times import rfc3339, utc_now
+
+if TYPE_CHECKING:
+    from invox_watcher.delivery.posting import HttpOptions
 
 _JOURNAL_CHECK_SECONDS = 10.0
 # The targets that are commands of the section `hooks`.
@@ -516,26 +495,48 @@ def targets_of(config: Config) -> dict[str, Target]:
 
 def target_of(section: TargetSection) -> Target:
     """The target that one section of `targets` describes."""
+    build = {"mail": _mail, "sftp": _sftp, "hl7": _hl7, "fhir": _fhir, "http": _webhook}[section.kind]
     keys = type(section).model_fields.keys() - PACE_KEYS - {"kind"}
-    options = {key: getattr(section, key) for key in keys}
-    match section:
-        case MailSection():
-            return Mail(MailOptions(**options))
-        case SftpSection():
-            del options["replace"]  # a rule for the file's name, which the schema checks
-            return Sftp(SftpOptions(**options))
-        case Hl7Section():
-            return Hl7(Hl7Options(**options))
-    http = HttpOptions(
-        url=section.url,
-        ca_bundle=section.ca_bundle,
-        proxy=section.proxy,
-        timeout_seconds=section.timeout_seconds,
-    )
-    rest = {key: value for key, value in options.items() if not hasattr(http, key)}
-    if isinstance(section, FhirSection):
-        return Fhir(http, FhirOptions(**rest))
-    return Webhook(http, WebhookOptions(**rest))
+    return build({key: getattr(section, key) for key in keys})
+
+
+# The kinds load libraries (mail, HTTP) that take their time, and most configurations have none of them.
+def _mail(options: dict[str, Any]) -> Target:
+    from invox_watcher.delivery.mail import Mail, MailOptions  # noqa: PLC0415
+
+    return Mail(MailOptions(**options))
+
+
+def _sftp(options: dict[str, Any]) -> Target:
+    from invox_watcher.delivery.sftp import Sftp, SftpOptions  # noqa: PLC0415
+
+    del options["replace"]  # a rule for the files' name, which the schema checks
+    return Sftp(SftpOptions(**options))
+
+
+def _hl7(options: dict[str, Any]) -> Target:
+    from invox_watcher.delivery.hl7 import Hl7, Hl7Options  # noqa: PLC0415
+
+    return Hl7(Hl7Options(**options))
+
+
+def _fhir(options: dict[str, Any]) -> Target:
+    from invox_watcher.delivery.fhir import Fhir, FhirOptions  # noqa: PLC0415
+
+    return Fhir(_http_options(options), FhirOptions(**options))
+
+
+def _webhook(options: dict[str, Any]) -> Target:
+    from invox_watcher.delivery.http import Webhook, WebhookOptions  # noqa: PLC0415
+
+    return Webhook(_http_options(options), WebhookOptions(**options))
+
+
+def _http_options(options: dict[str, Any]) -> HttpOptions:
+    """Those of the connection, taken out of `options`."""
+    from invox_watcher.delivery.posting import HttpOptions  # noqa: PLC0415
+
+    return HttpOptions(**{key: options.pop(key) for key in ("url", "ca_bundle", "proxy", "timeout_seconds")})
 
 
 # ---- what is finished --------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Literal
 
@@ -286,6 +287,7 @@ class WebhookTargetSection(PacedSection):
 TargetSection = Annotated[
     MailSection | SftpSection | Hl7Section | FhirSection | WebhookTargetSection, Field(discriminator="kind")
 ]
+_SECRETS = ("password_file", "key_file", "client_certificate", "token_file", "secret_file")
 SECTIONS: Mapping[str, type[Section]] = {
     "mail": MailSection,
     "sftp": SftpSection,
@@ -297,6 +299,11 @@ Targets = Annotated[
     Mapping[Annotated[str, AfterValidator(_target_name)], TargetSection],
     AfterValidator(lambda targets: MappingProxyType(dict(targets))),
 ]
+
+
+def secret_files(section: Section) -> list[Path]:
+    """The files of a target that only the daemon's user should be able to read."""
+    return [file for key in _SECRETS if (file := getattr(section, key, None)) is not None]
 
 
 def _incomplete(key: str, message: str) -> PydanticCustomError:

@@ -55,6 +55,12 @@ class Guard:
             if self._ended:
                 self._shut_down()
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether the delivery was aborted, or reached its deadline."""
+        with self._lock:
+            return self._ended
+
     def abort(self) -> None:
         """End the delivery in progress, if there is one."""
         with self._lock:
@@ -103,17 +109,22 @@ def tls_context(ca_bundle: Path | None, certificate: Path | None = None) -> ssl.
     return context
 
 
+def refuses_tls(error: OSError) -> bool:
+    """Whether it is an error of the TLS layer, rather than an end of the connection."""
+    return isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError)
+
+
 def unreachable(where: str, error: OSError) -> TargetError:
     """The error for what a socket raised while talking to `where` (`host:port`); quotes only errno's text."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return TargetUnavailableError(
             f"The certificate of {where} is not trusted.", code="tls", hint=_CERTIFICATE
         )
-    if isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):
+    if refuses_tls(error):
         return TargetUnavailableError(
             f"TLS handshake with {where} failed.",
             code="tls",
-            hint="Does this port expect TLS? Check port and tls.",
+            hint="Does this port expect TLS, or a certificate of ours? Check port and tls.",
         )
     if isinstance(error, socket.gaierror):
         return TargetUnavailableError(

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from invox_watcher.delivery.connecting import Guard, tls_context, unreachable
+from invox_watcher.delivery.connecting import Guard, refuses_tls, tls_context, unreachable
 from invox_watcher.delivery.target import Shipment, attributes_of, filled, valid
 from invox_watcher.errors import (
     DeliveryUncertainError,
@@ -30,6 +30,7 @@ from invox_watcher.patterns import Pattern
 
 _START, _END = b"\x0b", b"\x1c\r"
 _MOST_REPLY_BYTES = 1 << 20
+_PROBE_SECONDS = 0.3
 _ESCAPES = {"\\": "\\E\\", "|": "\\F\\", "^": "\\S\\", "&": "\\T\\", "~": "\\R\\"}
 _SPECIAL = re.compile(r"[\\|^&~\x00-\x1f\x7f]")
 _LINE_ENDS = re.compile(r"\r\n|[\r\n\v\f\x1c-\x1e\x85\u2028\u2029]")
@@ -47,6 +48,7 @@ _LASTING = {
     "204": "unknown patient or visit",
     "205": "duplicate identifier",
 }
+_ACKNOWLEDGED = frozenset({"rejected", "receiver_error"})  # errors after which the connection is still good
 _CHECK_LOG = "The receiver's log has the reason."
 
 
@@ -94,22 +96,44 @@ class Hl7:
         control_id = control_id_of(shipment.key)
         message = self.message(shipment)
         with self._guard.over_delivery(), self._closing_on_failure():
-            sock = self._connected()
-            sock.sendall(_START + message + _END)
-            try:
-                reply = _read_block(sock)
-            except OSError:
-                reply = None
+            kept = self._sock is not None
+            reply = self._answer(message)
+            if reply is None and kept and not self._guard.has_ended:
+                # Some receivers close the connection behind each answer, which we may learn too late.
+                self.close()
+                reply = self._answer(message)
             if reply is None:
-                raise DeliveryUncertainError(
-                    f"The whole message was sent to {self._where}, which did not answer."
-                )
+                raise self._uncertain()
             code = accepted(reply, control_id, self._where)
         return f"{code} {control_id}"
 
+    def _answer(self, message: bytes) -> bytes | None:
+        """What is answered to the message; None if the connection ends first, although all of it was sent."""
+        sock = self._connected()
+        sock.sendall(_START + message + _END)
+        try:
+            return _read_block(sock)
+        except TimeoutError:
+            raise self._uncertain() from None
+        except OSError as error:
+            if refuses_tls(error):  # in TLS 1.3 that comes after our first bytes
+                raise
+            return None
+
+    def _uncertain(self) -> DeliveryUncertainError:
+        return DeliveryUncertainError(f"The whole message was sent to {self._where}, which did not answer.")
+
     def probe(self) -> None:
         with self._guard.over_delivery(), self._closing_on_failure():
-            self._connected()
+            sock = self._connected()
+            sock.settimeout(_PROBE_SECONDS)
+            with contextlib.suppress(TimeoutError):  # no word: as it should be
+                if not sock.recv(1):
+                    raise TargetUnavailableError(
+                        f"{self._where} closed the connection at once.",
+                        code="network",
+                        hint="Does it allow this machine's address? The receiver's log has the reason.",
+                    )
         self.close()
 
     def abort(self) -> None:
@@ -179,12 +203,9 @@ class Hl7:
         failure: TargetError | None = None
         try:
             yield
-        except (TargetRefusedError, TargetUnavailableError) as error:
-            if error.code in ("tls", "acknowledgement"):
+        except TargetError as error:
+            if error.code not in _ACKNOWLEDGED:
                 self.close()
-            raise
-        except DeliveryUncertainError:
-            self.close()
             raise
         except OSError as error:
             failure = unreachable(self._where, error)

@@ -306,6 +306,29 @@ def test_programs_of_hooks_and_the_log(tmp_path: Path, api: Sandbox) -> None:
     assert set(troubles(clinic)) == {"hooks.on_failed"}
 
 
+def test_each_target_is_reached_and_their_secrets_are_private(tmp_path: Path, api: Sandbox) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("whsec_" + "A" * 44)
+    secret.chmod(0o644)
+    absent = {
+        "kind": "hl7",
+        "host": "127.0.0.1",
+        "port": free_port(),
+        "document_type": "CN",
+        "patient_id": "1",
+    }
+    with loopback.serve(loopback.one_reply()) as server:
+        present = {"kind": "http", "url": server.url, "secret_file": str(secret)}
+        targets = {"portal": present, "ris": absent}
+        clinic = in_order(Clinic(tmp_path / "clinic", api.base_url, targets=targets))
+        status, rows = checked(clinic)
+    assert status == 69
+    assert server.requests == []
+    found = {row["check"]: row["level"] for row in rows}
+    assert (found["targets.portal"], found["targets.ris"]) == ("ok", "failed")
+    assert f"anyone on this machine can read {secret}" in troubles(clinic)["credentials files"]
+
+
 # ---- one trouble, one finding ------------------------------------------------------------------------------
 
 

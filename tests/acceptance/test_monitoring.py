@@ -26,6 +26,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import invox_watcher
 from invox_watcher import errors
+from invox_watcher.delivery import TargetHealth
 from invox_watcher.events import Event
 from invox_watcher.inbox.inbox import InboxStatus
 from invox_watcher.job import ACTIVE, State
@@ -364,14 +365,10 @@ def test_a_hanging_disk_blocks_one_thread_and_no_scrape(tmp_path: Path) -> None:
         return []
 
     inbox = InboxStatus(1, 0, 0, 0, 0, None, available=True, watching="native")
+    targets = {"ris": TargetHealth()}
+    snapshot = IntakeSnapshot([], api_is_unavailable=False, paused=False, inbox=inbox, targets=targets)
     gauges = Gauges(
-        snapshot=lambda: IntakeSnapshot(
-            [],
-            api_is_unavailable=False,
-            paused=False,
-            inbox=inbox,
-            targets=dict.fromkeys(["ris"], TargetHealth()),
-        ),
+        snapshot=lambda: snapshot,
         backlogs=lambda: {"archive": TargetBacklog(owed=2)},
         under_way=under_way,  # type: ignore[arg-type]
         folders={"inbox": tmp_path, "outbox": tmp_path / "nowhere"},

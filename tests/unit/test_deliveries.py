@@ -12,25 +12,13 @@ from typing import Any
 
 import pytest
 
-from invox_watcher.delivery import (
-    Document,
-    Fhir,
-    FhirOptions,
-    Hl7,
-    Hl7Options,
-    HttpOptions,
-    Mail,
-    MailOptions,
-    Sftp,
-    SftpOptions,
-    Webhook,
-    WebhookOptions,
-)
-from invox_watcher.delivery.fhir import identifier_of
-from invox_watcher.delivery.hl7 import accepted, control_id_of, escaped
-from invox_watcher.delivery.http import signature
-from invox_watcher.delivery.mail import address_of, check_reply
-from invox_watcher.delivery.sftp import quoted
+from invox_watcher.delivery import Document
+from invox_watcher.delivery.fhir import Fhir, FhirOptions, identifier_of
+from invox_watcher.delivery.hl7 import Hl7, Hl7Options, accepted, control_id_of, escaped
+from invox_watcher.delivery.http import Webhook, WebhookOptions, signature
+from invox_watcher.delivery.mail import Mail, MailOptions, address_of, check_reply
+from invox_watcher.delivery.posting import HttpOptions
+from invox_watcher.delivery.sftp import Sftp, SftpOptions, quoted
 from invox_watcher.errors import TargetError, TargetRefusedError, TargetUnavailableError
 from tests.kit.shipments import PATIENT, WORDS, assert_discreet, shipment
 

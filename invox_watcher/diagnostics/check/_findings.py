@@ -30,6 +30,7 @@ from invox_watcher.diagnostics.check._host import (
     webhooks,
 )
 from invox_watcher.diagnostics.check._profiles import profiles
+from invox_watcher.diagnostics.check._targets import targets
 from invox_watcher.errors import ExitStatus, InvoxError
 
 # Checks that are skipped if one of these failed before: they could only report its consequences.
@@ -66,6 +67,7 @@ def findings(config: Config, source: Path | None = None) -> Iterator[Finding]:
         ("api.ca_bundle", lambda: ca_bundle(config)),
         ("api.proxy", lambda: proxy(config)),
         ("API", lambda: api(config)),
+        ("targets", lambda: targets(config)),
     ]
     failed: set[str] = set()
     for name, check in checks:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from invox_watcher.assembly import decoder_of
 from invox_watcher.config import Config
+from invox_watcher.config.targets import secret_files
 from invox_watcher.diagnostics.check._finding import Finding, lasting, warning
 from invox_watcher.diagnostics.daemon_status import query_daemon
 from invox_watcher.errors import ExitStatus, FolderError, InvoxError, JournalError
@@ -36,6 +37,7 @@ def credentials_files(config: Config, source: Path | None) -> Iterator[Finding]:
     given = config.credentials
     secrets = (given.app_id_file, given.api_key_file, given.app_secret_file, config.intake.ds2_passwords_file)
     files = [file for file in secrets if file]
+    files += [file for target in config.targets.values() for file in secret_files(target)]
     if source is not None and _contains_a_secret(source, config):
         files.append(source)
     for file in files:
