@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from invox_watcher.assembly import Parts
 from invox_watcher.daemon.readiness import Readiness
+from invox_watcher.diagnostics.attention import open_failures
 from invox_watcher.web import Counters, Gauges, Server, create_app, exposition
 
 
@@ -19,7 +20,12 @@ def server_of(
     """
     if parts.address is None:
         return None
-    gauges = Gauges(snapshot=readiness.snapshot, under_way=parts.journal.active, folders=parts.disks)
+    gauges = Gauges(
+        snapshot=readiness.snapshot,
+        under_way=parts.journal.active,
+        failed=lambda: len(open_failures(parts.journal, parts.folders)),
+        folders=parts.disks,
+    )
     app = create_app(
         problems=lambda: {one.reason.code: one.reason.message for one in readiness.problems()},
         due=parts.engine.due,

@@ -46,24 +46,35 @@ class Gauges:
         *,
         snapshot: Callable[[], IntakeSnapshot],
         under_way: Callable[[], Sequence[Job]],
+        failed: Callable[[], int],
         folders: Mapping[str, Path],
     ) -> None:
-        """`under_way` asks the journal; `folders` are those whose disks are measured, by name."""
+        """`under_way` asks the journal; `failed` counts what is in failed/ and was not retried.
+
+        `folders` are those whose disks are measured, by name.
+        """
         self._snapshot = snapshot
         self._journal = Probe("journal", under_way)
+        self._failed = Probe("failures", failed)
         self._disks = {name: Probe(name, partial(os.statvfs, path)) for name, path in folders.items()}
 
     def collect(self) -> Iterator[Metric]:
         """The metrics of this moment; what did not answer in time is left out."""
         probes: list[Probe[Any]] = [self._journal, *self._disks.values()]
-        for probe in probes:
+        for probe in (*probes, self._failed):
             probe.begin()
         yield from _of_snapshot(self._snapshot())
         give_up = time.monotonic() + _PROBE_SECONDS
-        for probe in probes:
+        for probe in (*probes, self._failed):
             probe.wait(give_up)
         if self._journal.answer is not None:
             yield from _of_journal(self._journal.answer)
+        if self._failed.answer is not None:
+            yield _gauge(
+                "failed_recordings",
+                "Recordings in the failed folder that were not retried.",
+                self._failed.answer,
+            )
         yield from _of_disks({name: disk.answer for name, disk in self._disks.items()})
         answered = {probe.name: probe.answer is not None for probe in probes}
         yield _gauges(
