@@ -75,8 +75,17 @@ class InvoxError(Exception):
     retry_can_help: bool = False
     exit_status: ExitStatus = ExitStatus.SOFTWARE
 
-    def __init__(self, message: str, *, code: str | None = None, hint: str | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str | None = None,
+        hint: str | None = None,
+        retry_can_help: bool | None = None,
+    ) -> None:
         super().__init__(message)
+        if retry_can_help is not None:
+            self.retry_can_help = retry_can_help
         if code is not None:
             self.code = code
         if hint is not None:

@@ -70,11 +70,14 @@ def _recordings(directory: Path, config: Config | None, daemon: DaemonStatus) ->
     backlogs: Mapping[str, TargetBacklog] = {}
     if config is not None and daemon.inbox is None:
         in_inbox = _asked("inbox", partial(count_files, config))
-    with suppress(JournalError), closing(Journal(directory, create=False)) as journal:
-        counts, active = journal.counts(), journal.active()
-        backlogs = journal.deliveries.backlogs()
-        if config is not None:
-            failed = _asked("failed", lambda: len(open_failures(journal, folders_of(config))))
+    try:
+        with closing(Journal(directory, create=False)) as journal:
+            counts, active = journal.counts(), journal.active()
+            backlogs = journal.deliveries.backlogs()
+            if config is not None:
+                failed = _asked("failed", lambda: len(open_failures(journal, folders_of(config))))
+    except JournalError as error:  # there is none yet, or it can't be read now
+        failed = 0 if error.code == "journal_missing" else None
     oldest = min((job.received_at for job in active), default=None)
     return _Recordings(counts, Counter(job.state for job in active), oldest, failed, in_inbox, backlogs)
 
@@ -233,7 +236,7 @@ def _counted(parts: Mapping[str, int], oldest: datetime | None) -> str:
 
 def _failed(found: _Recordings) -> str:
     if found.failed is None:
-        return "unknown: the failed folder does not answer, or can't be read"
+        return "unknown: the journal or the failed folder can't be read"
     if not found.failed:
         return "none in the failed folder"
     return f"{found.failed} in the failed folder: invox-watcher jobs --failed"

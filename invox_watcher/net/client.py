@@ -414,6 +414,7 @@ class _BoundedReader:
                 f"The recording became shorter during the upload: {self._left_bytes} bytes are missing.",
                 code="changed_during_upload",
                 hint="A program is still writing to the file. Copy it to the inbox again once complete.",
+                retry_can_help=True,
             )
         return block
 

@@ -50,18 +50,23 @@ class Gauges:
         snapshot: Callable[[], IntakeSnapshot],
         under_way: Callable[[], Sequence[Job]],
         backlogs: Callable[[], Mapping[str, TargetBacklog]],
+        failed: Callable[[], int],
         folders: Mapping[str, Path],
     ) -> None:
-        """`under_way` and `backlogs` ask the journal; the disks of `folders`, by name, are measured."""
+        """`under_way` and `backlogs` ask the journal; `failed` counts what is in failed/ and was not retried.
+
+        `folders` are those whose disks are measured, by name.
+        """
         self._snapshot = snapshot
         self._backlogs = Probe("backlogs", backlogs)
         self._journal = Probe("journal", under_way)
+        self._failed = Probe("failures", failed)
         self._disks = {name: Probe(name, partial(os.statvfs, path)) for name, path in folders.items()}
 
     def collect(self) -> Iterator[Metric]:
         """The metrics of this moment; what did not answer in time is left out."""
         measured: list[Probe[Any]] = [self._journal, *self._disks.values()]
-        probes = [*measured, self._backlogs]
+        probes = [*measured, self._backlogs, self._failed]
         for probe in probes:
             probe.begin()
         snapshot = self._snapshot()
@@ -73,6 +78,12 @@ class Gauges:
             yield from _of_journal(self._journal.answer)
         if self._backlogs.answer is not None:
             yield from _of_targets(snapshot.targets, self._backlogs.answer)
+        if self._failed.answer is not None:
+            yield _gauge(
+                "failed_recordings",
+                "Recordings in the failed folder that were not retried.",
+                self._failed.answer,
+            )
         yield from _of_disks({name: disk.answer for name, disk in self._disks.items()})
         answered = {probe.name: probe.answer is not None for probe in measured}
         yield _gauges(

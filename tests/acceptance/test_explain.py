@@ -38,7 +38,7 @@ def explained(clinic: Clinic, file: Path) -> dict[str, Any]:
     assert done.stderr == ""
     found: dict[str, Any] = json.loads(done.stdout)
     assert done.returncode == (0 if found["would_be_taken"] else 1)
-    assert found["would_be_taken"] == (found["verdict"] == "taken")
+    assert found["would_be_taken"] == (found["verdict"] in ("taken", "under_way"))
     return found
 
 
@@ -179,8 +179,7 @@ def test_folders_and_absent_files_are_not_described_as_files(clinic: Clinic) -> 
     write_wav(clinic.inbox / "ward 3" / "smith.wav")
     assert clinic.once() == 0
     (clinic.inbox / "ward 3").mkdir(exist_ok=True)
-    folders = (clinic.inbox, clinic.inbox / "ward 3" / "..", clinic.inbox / "ward 3", clinic.processing)
-    for folder in (*folders, clinic.done / "ward 3", clinic.done / "ward 3" / ".."):
+    for folder in (clinic.inbox, clinic.inbox / "ward 3" / "..", clinic.inbox / "ward 3", clinic.processing):
         found = explained(clinic, folder)
         assert reasons(found) == {"kind": "Not a regular file (folder); ignored."}, folder
         assert found["steps"][-1]["hint"] == "No file is in it."
@@ -188,6 +187,41 @@ def test_folders_and_absent_files_are_not_described_as_files(clinic: Clinic) -> 
     (clinic.done / "ward 3" / "smith.wav").unlink()
     gone = reasons(explained(clinic, clinic.done / "ward 3" / "smith.wav"))["kind"]
     assert gone.startswith("No such file. A file of that name was processed before, as job ")
+
+
+def test_several_files_and_all_that_is_in_a_folder(clinic: Clinic) -> None:
+    for number in range(3):
+        write_wav(clinic.inbox / "ward 3" / f"{number}.wav", pitch=200 + number)
+    (clinic.inbox / "letter.wav").write_text("Dear colleague\n")
+    (clinic.inbox / "draft.wav.part").touch()
+    done = clinic.run("explain", str(clinic.inbox), "--json")
+    assert done.returncode == 1
+    found = {Path(one["file"]).name: one for one in json.loads(done.stdout)}
+    verdicts = {"0.wav": "taken", "1.wav": "taken", "2.wav": "taken"}
+    assert {name: one["verdict"] for name, one in found.items()} == verdicts | {
+        "draft.wav.part": "left", "letter.wav": "failed",
+    }  # fmt: skip
+    two = [str(clinic.inbox / "ward 3" / f"{number}.wav") for number in range(2)]
+    shown = clinic.run("explain", *two)
+    assert shown.returncode == 0
+    assert [line for line in shown.stdout.splitlines() if line.endswith(".wav:")] == [
+        f"{one}:" for one in two
+    ]
+
+
+def test_a_recording_in_processing_says_what_is_next(tmp_path: Path, api: Sandbox) -> None:
+    api.fault({"on": "presign", "do": "status", "status": 503, "times": 1000})
+    clinic = Clinic(tmp_path / "clinic", api.base_url, retry={"base_seconds": 0.02, "max_seconds": 60})
+    write_wav(clinic.inbox / "smith.wav")
+    assert clinic.once() == 69
+    (file,) = clinic.processing.rglob("*.wav")
+    found = explained(clinic, file)
+    assert (found["verdict"], found["summary"]) == ("under_way", "The recording is being processed.")
+    says = {step["about"]: step["says"] for step in found["steps"]}
+    assert says["place"] == f"In processing/: job {ids(clinic)['smith.wav']} (identified)."
+    assert says["next step"].endswith("and upload: when a daemon is started; none is running")
+    assert says["attempts"] == "0 of 8 failed (an outage costs none)"
+    assert re.match(r"api_unavailable, since [-\d]+ [:\d]+\S+: .*answered 503", says["last error"])
 
 
 def test_what_becomes_of_a_stray_file_in_processing(clinic: Clinic) -> None:

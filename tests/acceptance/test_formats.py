@@ -134,7 +134,7 @@ def test_a_missing_password_and_a_wrong_one_are_told_apart(tmp_path: Path, api: 
     assert found == ["password_needed", "wrong_password"]
     # Once the right one is in the file, a retry opens it; made by hand, it holds noise.
     passwords.write_text("one\nother\nsecret\n")
-    assert clinic.run("retry", "--all").returncode == 0
+    assert clinic.run("retry", "--code", "wrong_password").returncode == 0
     assert clinic.once() == 1
     assert reason(clinic, "a.ds2")["code"] == "decoded_wrongly"
     assert uploads(api) == 0
@@ -230,7 +230,7 @@ def test_a_retry_decodes_again(clinic: Clinic, api: Sandbox, speech: Path) -> No
     api.fault({"on": "upload", "do": "status", "status": 413})
     assert clinic.once() == 1
     assert clinic.under_way() == []
-    assert clinic.run("retry", "--all").returncode == 0
+    assert clinic.run("retry", "--code", "too_large").returncode == 0
     assert clinic.once() == 0
     assert len(clinic.events("prepared")) == 2
     assert clinic.files(clinic.done) == ["voice.amr"]
@@ -270,6 +270,6 @@ def test_without_the_extra_a_recording_fails_with_advice(
     assert "Convert it to WAV" in failed["hint"]
     assert "pip install 'invox-watcher[formats]'" in failed["hint"]
     # Once it is installed, a retry helps.
-    assert clinic.run("retry", "--all").returncode == 0
+    assert clinic.run("retry", "--code", "unsupported_format").returncode == 0
     assert clinic.once() == 0
     assert clinic.files(clinic.done) == ["smith.wav", "sound.aiff"]

@@ -152,7 +152,7 @@ def test_failures_count_by_code_and_duplicates_cost_nothing(clinic: Clinic) -> N
         (clinic.inbox / "list.wav").write_text("Bread, milk")
         wait_for("all have ended", lambda: ended(clinic, done=2, failed=2, vanished=0))
         now = scraped(clinic)
-    assert now['failures_total{code="not_audio"}'] == 2
+    assert now['failures_total{code="not_audio"}'] == now["failed_recordings"] == 2
     assert (now["upload_seconds_count"], now["transcription_seconds_count"]) == (1, 1)
     assert now["turnaround_seconds_count"] == 2
 
@@ -371,6 +371,7 @@ def test_a_hanging_disk_blocks_one_thread_and_no_scrape(tmp_path: Path) -> None:
         snapshot=lambda: snapshot,
         backlogs=lambda: {"archive": TargetBacklog(owed=2)},
         under_way=under_way,  # type: ignore[arg-type]
+        failed=lambda: 0,
         folders={"inbox": tmp_path, "outbox": tmp_path / "nowhere"},
     )
     text = exposition(Counters(), gauges)

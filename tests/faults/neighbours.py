@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from invox_watcher.files import MARK_FILE
+from invox_watcher.job import State
 from invox_watcher.sandbox.server import Sandbox
 from tests.faults.audit import Audit
 from tests.faults.daemons import Daemons, Fate
@@ -86,7 +87,9 @@ class Neighbour:
     def bring_to_rest(self, *, oddly: bool) -> None:
         """Everything gets done once the API is well."""
         for _attempt in range(5):
-            self._daemons.run(self._clinic, "retry", "--all")
+            jobs = Audit(self._clinic, self._person, oddly=oddly).jobs
+            if failed := [job.id for job in jobs if job.state is State.FAILED]:
+                self._daemons.run(self._clinic, "retry", *failed)
             self._daemons.run(self._clinic, "run", "--once")
             requests = [one for one in self._api.stats()["requests"] if self.owns(one)]
             audit = self.audit(requests, oddly=oddly)

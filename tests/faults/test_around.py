@@ -296,7 +296,7 @@ def test_49_a_recording_is_logged_by_hash_unless_configured(tmp_path: Path, api:
         assert [event["event"] for event in named] == ["claimed", "delivered", "done"]
         (told[filenames],) = {event["recording"] for event in named}
     assert told["plain"] == "Ward Perez/Maria Gonzalez.wav"
-    assert re.fullmatch(r"[0-9a-f]{12}", told["hashed"])
+    assert re.fullmatch(r"name:[0-9a-f]{12}", told["hashed"])
 
 
 def test_49_names_in_the_log_can_not_be_guessed_without_the_key(tmp_path: Path, api: Sandbox) -> None:

@@ -34,6 +34,7 @@ _VARIES = (
     (r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "REQUEST"),
     (r" +\+[\d.]+ s", " AFTER"),
     (r"\d+\.\d+ s", "SECONDS"),
+    (r"\(\d+ s\)", "(SECONDS)"),
     (r"(waited_seconds=)[\d.]+", r"\1N"),
     (r"[\d.]+ GB free", "FREE"),
     (r"at most \d+ folders", "at most N folders"),

@@ -25,6 +25,7 @@ def poll(context: Context, job: Job) -> Next:
             f"No result after {waiting.waited_seconds / 3600:.1f} hours (polling.deadline_seconds).",
             code="deadline",
             hint="`invox-watcher retry` asks about the request id again before it sends anything.",
+            retry_can_help=True,
         )
     log.debug(Event.PENDING, job=job.id, waited_seconds=round(waiting.waited_seconds, 1))
     job = context.journal.update(

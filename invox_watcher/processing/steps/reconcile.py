@@ -51,6 +51,7 @@ def _upload_again(context: Context, job: Job) -> Next:
             code="upload_lost",
             hint="Ask the vendor about its storage. `invox-watcher retry` polls once more before it sends"
             " anything.",
+            retry_can_help=True,
         )
     detail = {"upload": "lost" if sent_whole else "broken_off"}
     return Next(context.journal.move(job, State.IDENTIFIED, request_id=None, detail=detail))

@@ -134,6 +134,7 @@ def _retry_with_new_url(context: Context, job: Job, mime_type: str, error: Uploa
             f"Storage refused {refused} presigned URLs: {error.message}",
             code=error.code,
             hint="Do api.mime_types name the types of your account, and is this host's clock right?",
+            retry_can_help=True,
         )
     return Next(job)
 

@@ -51,6 +51,7 @@ def verify(context: Context, job: Job, file: BinaryIO) -> Job:
             f"It was written to {job.changed_uploads} times after it had been complete.",
             code="changing",
             hint="Which program writes to it? Once that has ended, `invox-watcher retry`.",
+            retry_can_help=True,
         )
     raise changing(context, "The recording changed after it was taken from the inbox.")
 
