@@ -60,6 +60,23 @@ def test_the_limit_is_the_daemons_own(page: str) -> None:
     assert f"client_max_body_size {mebibytes}m;" in (DOCS / "nginx.conf").read_text()
 
 
+# ---- all pages ---------------------------------------------------------------------------------------------
+
+
+def test_every_link_leads_to_a_page_and_a_heading() -> None:
+    for page in (*DOCS.glob("*.md"), DOCS.parent / "README.md"):
+        for file, anchor in re.findall(r"\]\(([^)#:]*)(?:#([^)]+))?\)", page.read_text()):
+            target = page.parent / file if file else page
+            assert target.is_file(), f"{page.name}: {file}"
+            assert not anchor or anchor in _anchors(target), f"{page.name}: {file}#{anchor}"
+
+
+def _anchors(page: Path) -> set[str]:
+    """The anchors of its headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
 # ---- the README --------------------------------------------------------------------------------------------
 
 

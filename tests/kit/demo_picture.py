@@ -29,7 +29,7 @@ _STYLES = {
     r"(?<= )done(?= |$)": "green",
     r"(?<= )failed(?= |$)": "red",
     r"^ +\d+\.\d s": "dim",
-    r"^ok(?=  )": "green",
+    r"^ok  ": "green",
 }
 # No font from another server: a page that shows the picture must load nothing else.
 _FONT_FACES = re.compile(r"@font-face \{\{.*?\}\}\n", re.DOTALL)

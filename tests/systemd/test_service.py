@@ -148,6 +148,19 @@ def test_systemds_journal_has_no_names_and_no_secrets(machine: Container, tmp_pa
     assert [word for word in ("miller", "letter", "sandbox-key", "x-amz") if word in journal] == []
 
 
+def test_systemds_journal_knows_what_is_a_warning(machine: Container, tmp_path: Path) -> None:
+    (tmp_path / "letter.wav").write_text("Dear Mrs Miller")
+    machine.put(tmp_path / "letter.wav", f"{INBOX}/letter.wav")
+    machine.wait_for("test -s /srv/dictation/failed/letter.wav.error.json")
+    journal = "journalctl --boot --unit=invox-watcher --output=cat"
+    lines = [line for line in machine.out(journal).splitlines() if '"level"' in line]
+    logged = [json.loads(line)["level"] for line in lines]  # without the prefixes
+    assert {"info", "warning"} <= set(logged)
+    urgent = machine.out(f"{journal} --priority=warning").splitlines()
+    found = [json.loads(line)["level"] for line in urgent if line.startswith("{")]
+    assert found == [level for level in logged if level in ("warning", "error")]
+
+
 def test_a_missing_credential_is_named_and_recovered_from(machine: Container) -> None:
     machine.run("mv /etc/credstore/invox-watcher.api_key /root; systemctl restart --no-block invox-watcher")
     machine.wait_for("journalctl --boot --unit=invox-watcher | grep -q 'credentials.api_key'")
