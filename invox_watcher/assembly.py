@@ -12,13 +12,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import BinaryIO
 
 from invox_watcher.backoff import Backoff
-from invox_watcher.config import Config
-from invox_watcher.config.targets import PACE_KEYS, TargetSection
+from invox_watcher.config import PACE_KEYS, Config, TargetSection
 from invox_watcher.coverage import Decode, Listener
-from invox_watcher.delivery import Command, Dispatcher, Orders, Pace, Target
+from invox_watcher.delivery import Command, Dispatcher, Orders, Pace, Target, target_of_kind
 from invox_watcher.errors import FolderError
 from invox_watcher.files import (
     LOCK_FILE,
@@ -60,9 +59,6 @@ from invox_watcher.processing import (
 )
 from invox_watcher.retention import Ages, Retention
 from invox_watcher.times import rfc3339, utc_now
-
-if TYPE_CHECKING:
-    from invox_watcher.delivery.posting import HttpOptions
 
 _JOURNAL_CHECK_SECONDS = 10.0
 # The targets that are commands of the section `hooks`.
@@ -495,48 +491,8 @@ def targets_of(config: Config) -> dict[str, Target]:
 
 def target_of(section: TargetSection) -> Target:
     """The target that one section of `targets` describes."""
-    build = {"mail": _mail, "sftp": _sftp, "hl7": _hl7, "fhir": _fhir, "http": _webhook}[section.kind]
     keys = type(section).model_fields.keys() - PACE_KEYS - {"kind"}
-    return build({key: getattr(section, key) for key in keys})
-
-
-# The kinds load libraries (mail, HTTP) that take their time, and most configurations have none of them.
-def _mail(options: dict[str, Any]) -> Target:
-    from invox_watcher.delivery.mail import Mail, MailOptions  # noqa: PLC0415
-
-    return Mail(MailOptions(**options))
-
-
-def _sftp(options: dict[str, Any]) -> Target:
-    from invox_watcher.delivery.sftp import Sftp, SftpOptions  # noqa: PLC0415
-
-    del options["replace"]  # a rule for the files' name, which the schema checks
-    return Sftp(SftpOptions(**options))
-
-
-def _hl7(options: dict[str, Any]) -> Target:
-    from invox_watcher.delivery.hl7 import Hl7, Hl7Options  # noqa: PLC0415
-
-    return Hl7(Hl7Options(**options))
-
-
-def _fhir(options: dict[str, Any]) -> Target:
-    from invox_watcher.delivery.fhir import Fhir, FhirOptions  # noqa: PLC0415
-
-    return Fhir(_http_options(options), FhirOptions(**options))
-
-
-def _webhook(options: dict[str, Any]) -> Target:
-    from invox_watcher.delivery.http import Webhook, WebhookOptions  # noqa: PLC0415
-
-    return Webhook(_http_options(options), WebhookOptions(**options))
-
-
-def _http_options(options: dict[str, Any]) -> HttpOptions:
-    """Those of the connection, taken out of `options`."""
-    from invox_watcher.delivery.posting import HttpOptions  # noqa: PLC0415
-
-    return HttpOptions(**{key: options.pop(key) for key in ("url", "ca_bundle", "proxy", "timeout_seconds")})
+    return target_of_kind(section.kind, {key: getattr(section, key) for key in keys})
 
 
 # ---- what is finished --------------------------------------------------------------------------------------

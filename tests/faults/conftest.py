@@ -9,4 +9,4 @@ from tests.kit.fixtures import api, clinic
 __all__ = ["api", "clinic"]
 
 # `--hypothesis-profile=long`: what test_any_order then does a thousand times and more.
-hypothesis.settings.register_profile("long")
+hypothesis.settings.register_profile("long", deadline=None)

@@ -11,8 +11,7 @@ from contextlib import closing
 from pathlib import Path
 
 from invox_watcher.assembly import decoder_of
-from invox_watcher.config import Config
-from invox_watcher.config.targets import secret_files
+from invox_watcher.config import Config, secret_files
 from invox_watcher.diagnostics.check._finding import Finding, lasting, warning
 from invox_watcher.diagnostics.daemon_status import query_daemon
 from invox_watcher.errors import ExitStatus, FolderError, InvoxError, JournalError
