@@ -21,15 +21,11 @@ import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Mapping, MutableMapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, Protocol, TextIO
 
-import structlog
-
-from invox_watcher.events import Event, log, notify
-
-Level = Literal["debug", "info", "warning", "error"]
+from invox_watcher.events import Event, Fields, Level, log
 
 _FORBIDDEN = frozenset(
     {"token", "authorization", "api_key", "app_secret", "secret", "password", "presigned_url", "signature"}
@@ -37,14 +33,16 @@ _FORBIDDEN = frozenset(
 )
 _NAMES = frozenset({"recording", "path", "name", "file"})
 _URL_QUERY = re.compile(r"(https?://[^\s?#'\"]*)[?#][^\s'\"]*", re.IGNORECASE)
-_LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+# ASCII only: control characters, direction marks and bytes that are not UTF-8 all stay in one line.
+_JSON = json.JSONEncoder(ensure_ascii=True, default=str)
 
-_MAX_QUEUED_CHARACTERS = 1 << 20  # some four thousand lines
+_MAX_QUEUED_BYTES = 1 << 20  # some four thousand lines
 # How long a caller waits for its line to be written, and for how long no caller waits after that.
 _WRITE_SECONDS = 0.25
 _NO_WAIT_SECONDS = 10.0
 _FLUSH_SECONDS = 1.0
 _STDERR = 2
+_AT_ITS_END = -1  # where the last write has ended: pwritev2(2)
 _PACKAGE = os.path.dirname(__file__) + os.sep
 
 
@@ -67,21 +65,15 @@ def configure(
     if file is not None:
         _log_file.open(file)
     _direct_to(_log_file if file is not None else _sink_of(stream or sys.stderr))
-    processors: list[structlog.typing.Processor] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.processors.add_log_level,
-        _notify_subscriber,
-        _Threshold(level),
-        structlog.processors.TimeStamper(fmt="iso", utc=True, key="at"),
-        _Redactor(hash_names=filenames == "hashed"),
-        _render_json if format == "json" else _render_console,
-    ]
-    structlog.configure(
-        processors=processors,
-        wrapper_class=structlog.make_filtering_bound_logger(0),  # the subscriber gets what is not logged, too
-        logger_factory=lambda *_: _LineLogger(),
-        cache_logger_on_first_use=False,
-    )
+    render = _JSON.encode if format == "json" else _as_text
+    hash_names = filenames == "hashed"
+
+    def write(level: Level, event: Event, fields: Fields) -> None:
+        at = datetime.now(UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
+        line = {"at": at, "level": level, "event": event} | _redacted(fields, hash_names=hash_names)
+        _write_line(render(line))
+
+    log.write_to(write, level)
     for library in ("urllib3", "requests", "watchdog", "uvicorn", "asyncio"):
         logging.getLogger(library).handlers[:] = [logging.NullHandler()]
         logging.getLogger(library).propagate = False
@@ -134,12 +126,15 @@ def printable(value: object) -> str:
 class _Sink(Protocol):
     """Where lines go."""
 
-    def write(self, line: str) -> None:
+    def offer(self, line: bytes) -> bool:
+        """Write one line if that is certain not to block; whether it was written."""
+
+    def write(self, line: bytes) -> None:
         """Write one line; may block. Raises OSError if it is lost."""
 
 
 class _Writer:
-    """Writes lines to one sink, in order, in a thread of its own.
+    """Writes lines to one sink, in order: the caller itself, or where that may block, a thread.
 
     A caller waits until its line is written, so that the log is complete even if the process is killed next.
     If that takes longer than a moment, the sink hangs: then lines are queued, no caller waits, and lines that
@@ -155,8 +150,8 @@ class _Writer:
         lock = threading.Lock()
         self._queued = threading.Condition(lock)
         self._progress = threading.Condition(lock)
-        self._lines: deque[str] = deque()
-        self._queued_characters = 0
+        self._lines: deque[bytes] = deque()
+        self._queued_bytes = 0
         self._accepted = self._written = 0
         self._lost = 0
         self._dropping = False
@@ -164,16 +159,18 @@ class _Writer:
         self._no_wait_until = 0.0
         self._thread: threading.Thread | None = None
 
-    def write(self, line: str) -> None:
-        """Queue one line, and wait a moment for it to be written; or drop it."""
+    def write(self, line: bytes) -> None:
+        """Write one line at once; or queue it, and wait a moment for it to be written; or drop it."""
         with self._queued:
-            full = self._queued_characters + len(line) > _MAX_QUEUED_CHARACTERS
+            if not self._lines and not self._lost and self.sink.offer(line):
+                return
+            full = self._queued_bytes + len(line) > _MAX_QUEUED_BYTES
             self._dropping = self._dropping or (full and bool(self._lines))
             if self._dropping or not self._has_thread():
                 self._lost += 1
                 return
             self._lines.append(line)
-            self._queued_characters += len(line)
+            self._queued_bytes += len(line)
             self._accepted += 1
             self._queued.notify()
             if self._thread is threading.current_thread() or time.monotonic() < self._no_wait_until:
@@ -216,7 +213,7 @@ class _Writer:
             if count:
                 log.warning(Event.LOG_LINES_DROPPED, count=count)
 
-    def _next(self) -> str | None:
+    def _next(self) -> bytes | None:
         with self._queued:
             self._queued.wait_for(lambda: self._lines or self._closed)
             if self._lines:
@@ -224,11 +221,11 @@ class _Writer:
             self._thread = None  # a line that comes all the same begins another
             return None
 
-    def _settle(self, line: str, *, lost: bool) -> int:
+    def _settle(self, line: bytes, *, lost: bool) -> int:
         """Remove the line that was written or `lost`; return how many lost lines are to be logged now."""
         with self._progress:
             self._lines.popleft()
-            self._queued_characters -= len(line)
+            self._queued_bytes -= len(line)
             self._written += 1
             self._lost += lost
             self._progress.notify_all()
@@ -241,16 +238,9 @@ class _Writer:
             return found
 
 
-class _LineLogger:
-    """What structlog passes each rendered line to. Its own ones take one lock for all threads."""
-
-    def __init__(self) -> None:
-        self.debug = self.info = self.warning = self.error = self.critical = self.exception = _write_line
-
-
 def _write_line(text: str) -> None:
     if _writer is not None:
-        _writer.write(text + "\n")
+        _writer.write((text + "\n").encode("utf-8", "backslashreplace"))
 
 
 _writer: _Writer | None = None
@@ -298,8 +288,12 @@ class _Stream:
 
     __hash__ = None  # type: ignore[assignment]
 
-    def write(self, line: str) -> None:
-        self._stream.write(line)
+    def offer(self, line: bytes) -> bool:
+        self.write(line)
+        return True
+
+    def write(self, line: bytes) -> None:
+        self._stream.write(line.decode("utf-8", "backslashreplace"))
         self._stream.flush()
 
 
@@ -308,6 +302,7 @@ class _Descriptor:
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
+        self._may_offer = True
         self._cut_off = False  # the last line: the next one must not continue it
 
     def __eq__(self, other: object) -> bool:
@@ -315,8 +310,26 @@ class _Descriptor:
 
     __hash__ = None  # type: ignore[assignment]
 
-    def write(self, line: str) -> None:
-        content = ("\n" + line if self._cut_off else line).encode("utf-8", "backslashreplace")
+    def offer(self, line: bytes) -> bool:
+        """Up to PIPE_BUF bytes a pipe or socket takes as a whole or not at all (pipe(7)).
+
+        Files on a disk know no such writes, except for those of XFS and Btrfs; nor do pipes before Linux 6.4,
+        sockets before 6.5, and terminals.
+        """
+        if not self._may_offer or self._cut_off or len(line) > select.PIPE_BUF:
+            return False
+        try:
+            written = os.pwritev(self._descriptor, (line,), _AT_ITS_END, os.RWF_NOWAIT)
+        except BlockingIOError:  # it is full
+            return False
+        except OSError:
+            self._may_offer = False
+            return False
+        self._cut_off = written < len(line)
+        return not self._cut_off
+
+    def write(self, line: bytes) -> None:
+        content = b"\n" + line if self._cut_off else line
         while content:
             try:
                 written = os.write(self._descriptor, content)
@@ -345,6 +358,7 @@ class _LogFile(_Descriptor):
     def open(self, path: Path) -> None:
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOCTTY | os.O_CLOEXEC
         new = os.open(path, flags, 0o600)
+        self._may_offer = True
         if self._descriptor == -1:
             self._descriptor = new
             return
@@ -360,53 +374,23 @@ _log_file = _LogFile()
 # ---- what is in a line -------------------------------------------------------------------------------------
 
 
-def _notify_subscriber(
-    _logger: Any, _method: str, event: MutableMapping[str, Any]
-) -> MutableMapping[str, Any]:
-    notify(event["event"], event)
-    return event
+def _redacted(fields: Fields, *, hash_names: bool) -> dict[str, Any]:
+    kept = dict(fields)
+    for key, value in fields.items():
+        if key in _FORBIDDEN:
+            kept[key] = "[redacted]"
+        elif hash_names and key in _NAMES and value is not None:
+            kept[key] = hashed_name(str(value))
+        elif isinstance(value, str) and "://" in value:
+            kept[key] = _URL_QUERY.sub(r"\1?[redacted]", value)
+    return kept
 
 
-class _Threshold:
-    def __init__(self, level: Level) -> None:
-        self._least = _LEVELS[level]
-
-    def __call__(
-        self, _logger: Any, _method: str, event: MutableMapping[str, Any]
-    ) -> MutableMapping[str, Any]:
-        if _LEVELS[event["level"]] < self._least:
-            raise structlog.DropEvent
-        return event
-
-
-class _Redactor:
-    def __init__(self, *, hash_names: bool) -> None:
-        self._hash_names = hash_names
-
-    def __call__(
-        self, _logger: Any, _method: str, event: MutableMapping[str, Any]
-    ) -> MutableMapping[str, Any]:
-        for key in list(event):
-            if key in _FORBIDDEN:
-                event[key] = "[redacted]"
-            elif self._hash_names and key in _NAMES and event[key] is not None:
-                event[key] = hashed_name(str(event[key]))
-            elif isinstance(event[key], str):
-                event[key] = _URL_QUERY.sub(r"\1?[redacted]", event[key])
-        return event
-
-
-def _render_json(_logger: Any, _method: str, event: Mapping[str, Any]) -> str:
-    # ASCII only: control characters, direction marks and bytes that are not UTF-8 all stay in one line.
-    ordered = {key: event[key] for key in ("at", "level", "event")} | dict(event)
-    return json.dumps(ordered, ensure_ascii=True, default=str)
-
-
-def _render_console(_logger: Any, _method: str, event: Mapping[str, Any]) -> str:
+def _as_text(line: dict[str, Any]) -> str:
     fields = " ".join(
-        f"{key}={_quoted(value)}" for key, value in event.items() if key not in ("at", "level", "event")
+        f"{key}={_quoted(value)}" for key, value in line.items() if key not in ("at", "level", "event")
     )
-    return f"{event['at'][:19]}Z {event['level']:<7} {event['event']!s:<18} {fields}".rstrip()
+    return f"{line['at'][:19]}Z {line['level']:<7} {line['event']!s:<18} {fields}".rstrip()
 
 
 def _quoted(value: object) -> str:

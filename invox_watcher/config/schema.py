@@ -36,7 +36,7 @@ from invox_watcher.config._types import (
     UrlPath,
     ordered,
 )
-from invox_watcher.logs import Level
+from invox_watcher.events import Level
 from invox_watcher.outputs import OutputFormat
 
 REQUIRED_CREDENTIALS = ("app_id", "api_key")

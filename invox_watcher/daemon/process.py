@@ -19,7 +19,7 @@ from datetime import datetime
 from pathlib import Path
 from types import FrameType
 
-from invox_watcher import events, logs
+from invox_watcher import logs
 from invox_watcher.assembly import assemble, claim_folders, release_others
 from invox_watcher.config import Config
 from invox_watcher.daemon.daemon import Daemon
@@ -70,7 +70,7 @@ class Process:
         self._ended_before = (0, 0)  # done and failed by earlier configurations
         self._load, self._clock = load, clock or Clock()
         self._counters = Counters()
-        events.subscribe(self._counters.record)
+        log.subscribe(self._counters.record)
         self._notifier = Notifier()
         self._locks = Locks()
         self._config = load()
