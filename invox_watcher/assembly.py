@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from invox_watcher.config import Config
 from invox_watcher.coverage import Decode, Listener
@@ -37,7 +37,7 @@ from invox_watcher.inbox import Evidence, Inbox, Notes, Waits
 from invox_watcher.invox import ApiCall, ApiOptions, Credentials, InvoxApi, Receiver, TokenRequest
 from invox_watcher.job import Job, State
 from invox_watcher.journal import AuditLog, Journal
-from invox_watcher.net import HttpClient
+from invox_watcher.layout import folders_of, named_folders, occupancy_of
 from invox_watcher.processing import (
     Backoff,
     Clock,
@@ -52,8 +52,10 @@ from invox_watcher.processing import (
 )
 from invox_watcher.retention import Ages, Retention
 
+if TYPE_CHECKING:
+    from invox_watcher.net import HttpClient
+
 _JOURNAL_CHECK_SECONDS = 10.0
-_MARK_MODE = 0o644  # who may enter a folder may know which instance uses it
 
 
 @dataclass(frozen=True)
@@ -147,37 +149,10 @@ def assemble(
 # ---- folders and state directory ---------------------------------------------------------------------------
 
 
-def folders_of(config: Config) -> Folders:
-    """The folders that the configuration names."""
-    return Folders(
-        inbox=config.folders.inbox,
-        processing=config.folders.processing,
-        outbox=config.folders.outbox,
-        done=config.folders.done,
-        failed=config.folders.failed,
-        directory_mode=config.folders.directory_mode,
-    )
-
-
-def named_folders(folders: Folders) -> dict[str, Path]:
-    """The five folders by name."""
-    return {name: getattr(folders, name) for name in ("inbox", "processing", "outbox", "done", "failed")}
-
-
 def locked_by(config: Config) -> list[Path]:
     """What a daemon with this configuration locks for itself alone."""
     directory = config.state.directory
     return [directory / LOCK_FILE, directory, *named_folders(folders_of(config)).values()]
-
-
-def occupancy_of(config: Config, locks: Locks | None = None) -> Occupancy:
-    """The folders that the configuration names, as those that no other instance may use.
-
-    `locks` are those of this process, if it has any.
-    """
-    folders = folders_of(config)
-    named = {f"folders.{name}": folder for name, folder in named_folders(folders).items()}
-    return Occupancy(config.state.directory, named, mode=folders.file_mode & _MARK_MODE, locks=locks)
 
 
 def claim_folders(config: Config, locks: Locks) -> Folders:
@@ -276,6 +251,9 @@ def inbox_of(config: Config, folders: Folders, occupancy: Occupancy) -> Inbox:
 
 def client_of(config: Config) -> HttpClient:
     """The HTTP client that the configuration describes."""
+    # requests takes a while to load, and most commands make no call.
+    from invox_watcher.net import HttpClient  # noqa: PLC0415
+
     return HttpClient(
         connect_timeout_seconds=config.api.connect_timeout_seconds,
         ca_bundle=str(config.api.ca_bundle) if config.api.ca_bundle else None,

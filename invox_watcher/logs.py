@@ -14,7 +14,6 @@ import json
 import logging
 import os
 import re
-import secrets
 import select
 import sys
 import threading
@@ -79,7 +78,7 @@ def configure(
         logging.getLogger(library).propagate = False
 
 
-_names_key = secrets.token_bytes(32)
+_names_key = os.urandom(32)
 
 
 def hash_names_with(key: bytes) -> None:

@@ -5,15 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-
-from invox_watcher.cli import _table, _watch
+from invox_watcher.cli import _rows
 from invox_watcher.cli._common import UsageError, config_of, journal_of, json_of, local, reasons_of
 from invox_watcher.diagnostics.daemon_status import DaemonStatus, query_daemon
 from invox_watcher.errors import ExitStatus
@@ -22,6 +21,9 @@ from invox_watcher.job import ACTIVE, Job, State
 from invox_watcher.journal import Journal
 from invox_watcher.logs import printable
 from invox_watcher.times import utc_now
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 @dataclass(frozen=True)
@@ -52,25 +54,24 @@ def jobs(options: argparse.Namespace) -> ExitStatus:
     """List recordings, once or continuously."""
     query = _query(options)
     config = config_of(options, credentials=False)
-    console = Console()
-    terminal = console.is_terminal and not console.is_dumb_terminal
-    if options.watch and not terminal:
+    console = _terminal()
+    if options.watch and console is None:
         raise UsageError("--watch needs a terminal.", hint="In scripts, use `invox-watcher jobs --json`.")
 
     def status() -> DaemonStatus:
         return query_daemon(config.state.directory / LOCK_FILE, config.http.address)
 
     with closing(journal_of(config)) as journal:
-        if options.watch:
+        if options.watch and console is not None:
+            from invox_watcher.cli import _watch  # noqa: PLC0415 - as in `_terminal`
+
             _watch.watch(console, journal, query.find, status, with_ended=not _narrowed(options))
             return ExitStatus.OK
         found = query.find(journal)
         if options.json:
             _print_json(found, journal, status)
-        elif found and terminal:
-            current = status()
-            rows = _table.shown(found, journal, current)
-            console.print(_table.table(rows, current, width=console.width, now=utc_now()))
+        elif found and console is not None:
+            _print_table(found, journal, status(), console)
         elif found:
             _print_lines(found)
         elif not _narrowed(options):
@@ -97,6 +98,23 @@ def _narrowed(options: argparse.Namespace) -> bool:
     return bool(options.all or options.state or options.suspect or options.since or options.name)
 
 
+def _terminal() -> Console | None:
+    """The terminal that standard output is; None if it is none, or one that can only print lines."""
+    if not sys.stdout.isatty():
+        return None
+    from rich.console import Console  # noqa: PLC0415 - scripts should not have to wait for it
+
+    console = Console()
+    return console if console.is_terminal and not console.is_dumb_terminal else None
+
+
+def _print_table(jobs: Sequence[Job], journal: Journal, status: DaemonStatus, console: Console) -> None:
+    from invox_watcher.cli import _table  # noqa: PLC0415 - as in `_terminal`
+
+    rows = _rows.shown(jobs, journal, status)
+    console.print(_table.table(rows, status, width=console.width, now=utc_now()))
+
+
 def _print_lines(jobs: Sequence[Job]) -> None:
     for job in jobs:
         codes = [job.failure.reason.code] if job.failure else reasons_of(job)
@@ -108,7 +126,7 @@ def _print_json(jobs: Sequence[Job], journal: Journal, query: Callable[[], Daemo
     """Each job, with what only the running daemon knows about it; null if unknown."""
     status = query() if any(job.state in ACTIVE for job in jobs) else DaemonStatus(None)
     rows: list[dict[str, Any]] = []
-    for row in _table.shown(jobs, journal, status):
+    for row in _rows.shown(jobs, journal, status):
         known = status.asked and row.job.state in ACTIVE
         next_seconds = status.due_seconds.get(row.job.id, 0.0) if known else None
         rate = round(row.bytes_per_second) if row.bytes_per_second else None

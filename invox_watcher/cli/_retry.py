@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from contextlib import closing
 
-from invox_watcher.assembly import folders_of
 from invox_watcher.cli._common import UsageError, config_of, job_called, journal_of
 from invox_watcher.cli._identity import act_as_owner
 from invox_watcher.cli._streams import complain
@@ -15,6 +14,7 @@ from invox_watcher.files import ERROR_SUFFIX, LOCK_FILE, check_mounted
 from invox_watcher.host import holder_of
 from invox_watcher.job import Job, State
 from invox_watcher.journal import Journal
+from invox_watcher.layout import folders_of
 from invox_watcher.logs import printable
 
 

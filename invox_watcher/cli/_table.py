@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 
 from rich.console import RenderableType
@@ -11,38 +10,16 @@ from rich.table import Table
 from rich.text import Text
 
 from invox_watcher.cli._common import reasons_of
-from invox_watcher.diagnostics import display
+from invox_watcher.cli._rows import Shown
+from invox_watcher.diagnostics import display, figures
 from invox_watcher.diagnostics.daemon_status import DaemonStatus
-from invox_watcher.diagnostics.timeline import upload_began
 from invox_watcher.job import ACTIVE, FINAL, Job, State
-from invox_watcher.journal import Journal
 from invox_watcher.logs import printable
 
 # Below this width the upload is shown as numbers only.
 _WIDE = 110
 _SOON_SECONDS = 0.5
 _ENDED = (State.DONE, State.FAILED, State.VANISHED)
-
-
-@dataclass(frozen=True)
-class Shown:
-    """A recording to show; `bytes_per_second` of an upload in progress, None if unknown."""
-
-    job: Job
-    bytes_per_second: float | None
-
-
-def shown(jobs: Iterable[Job], journal: Journal, status: DaemonStatus) -> list[Shown]:
-    """The jobs with the average rate of each upload since it began."""
-    return [Shown(job, _rate(job, journal) if status.daemon else None) for job in jobs]
-
-
-def _rate(job: Job, journal: Journal) -> float | None:
-    if job.state is not State.UPLOADING or not job.uploaded_bytes:
-        return None
-    began = upload_began(journal.history(job.id))
-    seconds = (job.updated_at - began).total_seconds() if began else 0.0
-    return job.uploaded_bytes / seconds if seconds > 0 else None
 
 
 def table(rows: Iterable[Shown], status: DaemonStatus, *, width: int, now: datetime) -> Table:
@@ -62,9 +39,9 @@ def table(rows: Iterable[Shown], status: DaemonStatus, *, width: int, now: datet
         made.add_row(
             Text(job.id.rpartition("-")[2]),
             display.state(job),
-            display.duration(display.age_seconds(job, now)),
+            figures.duration(display.age_seconds(job, now)),
             Text(printable(job.path), overflow="ellipsis"),
-            display.size(job.size_bytes),
+            figures.size(job.size_bytes),
             _upload(row, wide=wide),
             Text(_next(job, status), overflow="ellipsis"),
         )
@@ -76,7 +53,7 @@ def totals(counts: Mapping[State, int], rows: Iterable[Shown]) -> str:
     under_way = {state: counts[state] for state in State if state in ACTIVE and counts.get(state)}
     parts = ", ".join(f"{count} {state}" for state, count in under_way.items())
     rate = sum(row.bytes_per_second or 0.0 for row in rows)
-    inside = "; ".join(part for part in (parts, f"{display.size(rate)}/s" if rate else "") if part)
+    inside = "; ".join(part for part in (parts, f"{figures.size(rate)}/s" if rate else "") if part)
     ended = ", ".join(f"{counts.get(state, 0)} {state}" for state in _ENDED)
     return f"{sum(under_way.values())} under way{f' ({inside})' if inside else ''}, {ended}"
 
@@ -99,7 +76,7 @@ def _upload(row: Shown, *, wide: bool) -> RenderableType:
     if not job.state.has_upload:
         return ""
     percent = f"{100 * job.uploaded_bytes // max(job.size_bytes, 1)} %"
-    rate = f" {display.size(row.bytes_per_second)}/s" if row.bytes_per_second else ""
+    rate = f" {figures.size(row.bytes_per_second)}/s" if row.bytes_per_second else ""
     if wide or job.original_id is not None:
         return display.upload(job, percent + rate)
     return Text(percent + rate)
@@ -116,5 +93,5 @@ def _next(job: Job, status: DaemonStatus) -> str:
     if not status.asked:
         return f"{failing}{again}?".strip()
     left = status.due_seconds.get(job.id, 0.0)
-    when = f"in {display.duration(left)}" if left > _SOON_SECONDS else "now"
+    when = f"in {figures.duration(left)}" if left > _SOON_SECONDS else "now"
     return f"{failing}{again}{when}"

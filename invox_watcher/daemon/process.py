@@ -18,13 +18,13 @@ from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from invox_watcher import logs
-from invox_watcher.assembly import assemble, claim_folders, release_others
+from invox_watcher.assembly import Parts, assemble, claim_folders, release_others
 from invox_watcher.config import Config
 from invox_watcher.daemon.daemon import Daemon
 from invox_watcher.daemon.readiness import Readiness
-from invox_watcher.daemon.serving import server_of
 from invox_watcher.errors import ExitStatus, FolderError, InvoxError
 from invox_watcher.events import Event, log
 from invox_watcher.files import names_key
@@ -32,7 +32,9 @@ from invox_watcher.heartbeat import PATIENCE_SECONDS
 from invox_watcher.host import Locks, Notifier
 from invox_watcher.logs import where
 from invox_watcher.processing import Clock, Since
-from invox_watcher.web import Counters
+
+if TYPE_CHECKING:
+    from invox_watcher.web import Counters, Server
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _CHECK_SECONDS = 1.0
@@ -69,8 +71,7 @@ class Process:
         self._not_ready_since = Since()
         self._ended_before = (0, 0)  # done and failed by earlier configurations
         self._load, self._clock = load, clock or Clock()
-        self._counters = Counters()
-        log.subscribe(self._counters.record)
+        self._counters: Counters | None = None
         self._notifier = Notifier()
         self._locks = Locks()
         self._config = load()
@@ -92,11 +93,23 @@ class Process:
         )
         readiness = Readiness(parts)
         try:
-            server = server_of(parts, readiness, self._counters, on_crash=self._crash)
+            server = self._server_of(parts, readiness)
         except BaseException:
             parts.close()
             raise
         return Daemon(parts, readiness, server, on_crash=self._crash)
+
+    def _server_of(self, parts: Parts, readiness: Readiness) -> Server | None:
+        if parts.address is None:
+            return None
+        # Without a server, none of the libraries that it needs is loaded.
+        from invox_watcher.daemon.serving import server_of  # noqa: PLC0415
+        from invox_watcher.web import Counters  # noqa: PLC0415
+
+        if self._counters is None:
+            self._counters = Counters()
+            log.subscribe(self._counters.record)
+        return server_of(parts, parts.address, readiness, self._counters, on_crash=self._crash)
 
     def run(self, *, once: bool = False, on_ready: Callable[[], None] = lambda: None) -> ExitStatus:
         """Work until a signal comes; with `once`, until the inbox is empty and nothing is under way.

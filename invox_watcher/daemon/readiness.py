@@ -7,11 +7,14 @@ a recording; a claim that was refused; a journal that does not answer; an unavai
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from invox_watcher.assembly import Parts
 from invox_watcher.errors import ExitStatus, Reason
 from invox_watcher.processing import Gate, reasons
-from invox_watcher.web import IntakeSnapshot
+
+if TYPE_CHECKING:
+    from invox_watcher.web import IntakeSnapshot
 
 
 class Readiness:
@@ -49,6 +52,8 @@ class Readiness:
 
     def snapshot(self) -> IntakeSnapshot:
         """What /metrics shows of it."""
+        from invox_watcher.web import IntakeSnapshot  # noqa: PLC0415 - loaded if there are metrics
+
         parts = self._parts
         return IntakeSnapshot(
             [reason.code for reason in self.reasons()],

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from invox_watcher.assembly import folders_of, named_folders, occupancy_of
 from invox_watcher.config import Config
 from invox_watcher.diagnostics.daemon_status import DaemonStatus, query_daemon
 from invox_watcher.errors import JournalError, NotPermittedError, Reason
@@ -40,6 +39,7 @@ from invox_watcher.inbox import (
 )
 from invox_watcher.job import ACTIVE, Job, State
 from invox_watcher.journal import Journal
+from invox_watcher.layout import folders_of, named_folders, occupancy_of
 from invox_watcher.processing import target_for, with_advice
 from invox_watcher.recording import Remedy
 

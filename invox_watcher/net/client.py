@@ -9,14 +9,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import http.client
-import json
 import os
 import re
 import ssl
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO, Literal
+from typing import BinaryIO, Literal
 
 import requests
 import urllib3
@@ -34,69 +33,13 @@ from invox_watcher.errors import (
 from invox_watcher.heartbeat import beat
 from invox_watcher.net.connections import Adapter, Exchange, Watchdog
 from invox_watcher.net.failures import LIBRARY_ERRORS, proxy_refused, redirected, translated
+from invox_watcher.net.reply import HttpReply
 
 _MIB = 1024 * 1024
 _READ_BYTES = 64 * 1024
 _KEPT_CONNECTIONS = 16
 _ERROR_BODY_BYTES = 16 * 1024
 _MOST_IDLE_SECONDS = 2.0  # servers close idle connections after 5 s and more (nginx 75, Apache 5)
-
-
-@dataclass(frozen=True)
-class HttpReply:
-    """A complete reply. `where` is the host, for messages; header names are case-insensitive."""
-
-    status: int
-    where: str
-    headers: Mapping[str, str] = field(repr=False)
-    body: bytes = field(repr=False)
-
-    @property
-    def ok(self) -> bool:
-        """Whether the status is 2xx."""
-        return 200 <= self.status < 300
-
-
-def read_json(reply: HttpReply) -> Any:
-    """The reply's body as a JSON value; NaN and Infinity, which JSON lacks (RFC 8259 §6), become null.
-
-    Raises:
-        ApiUnavailableError: `api_protocol`, it is not JSON.
-    """
-    try:
-        return json.loads(reply.body, parse_constant=lambda _name: None)
-    except (ValueError, RecursionError):  # malformed, not UTF-8, numbers beyond reason; nested too deeply
-        pass
-    raise ApiUnavailableError(
-        f"{reply.where} answered {reply.status} with {media_type(reply)}, {len(reply.body)} bytes,"
-        " where JSON was expected.",
-        code="api_protocol",
-        status=reply.status,
-        hint="Check that api.base_url and the api.*_path keys point to the API, not to a login page.",
-    )
-
-
-def read_object(reply: HttpReply) -> dict[str, Any]:
-    """The reply's body as a JSON object.
-
-    Raises:
-        ApiUnavailableError: `api_protocol`, it is anything else.
-    """
-    payload = read_json(reply)
-    if isinstance(payload, dict):
-        return payload
-    raise ApiUnavailableError(
-        f"{reply.where} answered {reply.status} with JSON that is not an object.",
-        code="api_protocol",
-        status=reply.status,
-        hint="Check that api.base_url and the paths below it lead to the API.",
-    )
-
-
-def media_type(reply: HttpReply) -> str:
-    """The reply's Content-Type, fit to be shown."""
-    kind = re.sub(r"[^\w/+.;= -]", "", reply.headers.get("Content-Type", ""))[:60]
-    return kind or "no Content-Type"
 
 
 class HttpClient:

@@ -31,7 +31,8 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from invox_watcher.errors import ApiUnavailableError, StoppedError
 from invox_watcher.heartbeat import beat
-from invox_watcher.net.failures import host_of, stopped
+from invox_watcher.net.failures import stopped
+from invox_watcher.net.urls import host_of
 
 # urllib3's default is 16 KiB; larger blocks cost memory per upload and save system calls.
 _BLOCK_BYTES = 256 * 1024
