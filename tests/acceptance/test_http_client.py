@@ -20,7 +20,7 @@ from invox_watcher.errors import (
     ApiUnavailableError,
     UploadUncertainError,
 )
-from invox_watcher.net.client import HttpClient, HttpReply, read_object
+from invox_watcher.net import HttpClient, HttpReply, read_object
 from tests.kit.http_client import MIB, SECRET, certificate, client, failure_of, post, upload
 from tests.kit.loopback import Peer, Server, never_answer, one_reply, serve, slow_line
 

@@ -31,7 +31,7 @@ from invox_watcher.errors import (
 )
 from invox_watcher.invox import ApiCall, ApiOptions, InvoxApi, PresignedUpload, TokenRequest
 from invox_watcher.invox.replies import ReplyStatus
-from invox_watcher.net.client import HttpClient
+from invox_watcher.net import HttpClient
 from tests.kit.logged import captured
 from tests.kit.loopback import Peer, Request, Server, make_certificate, one_reply, serve
 
