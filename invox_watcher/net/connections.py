@@ -21,6 +21,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
+from functools import lru_cache
 from typing import Any
 
 import requests
@@ -64,7 +65,7 @@ class Exchange:
     ) -> None:
         """A connection that was unused for more than `most_idle_seconds` is opened again."""
         self.origin, self.target = _parted(url)
-        self.where = host_of(self.origin)
+        self.where = _host_of(self.origin)
         self.deadline = time.monotonic() + deadline_seconds
         self.silence_seconds = min(silence_seconds, deadline_seconds)
         self.most_idle_seconds = most_idle_seconds
@@ -183,6 +184,9 @@ def _parted(url: str) -> tuple[str, str]:
     at = min((rest.find(mark) for mark in "/?" if mark in rest), default=len(rest))
     target = rest[at:]
     return scheme + separator + rest[:at], target if target.startswith("/") else f"/{target}"
+
+
+_host_of = lru_cache(_MOST_ORIGINS)(host_of)
 
 
 class _Running(threading.local):
@@ -418,9 +422,13 @@ class Adapter(HTTPAdapter):
         finally:
             connection.close()
 
+    def close(self) -> None:
+        super().close()
+        self._by_origin.clear()  # a pool closes its connections once nothing refers to it
+
     def _pool_of(self, origin: str) -> Any:
         pool = self._by_origin.get(origin)
-        if pool is None or pool.pool is None:  # closed: the pools of the last few origins are kept
+        if pool is None:
             request = requests.Request("GET", origin).prepare()
             pool = self.get_connection_with_tls_context(request, self._verify, proxies=self._proxies)
             self.cert_verify(pool, origin, self._verify, None)  # type: ignore[no-untyped-call]
