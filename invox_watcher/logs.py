@@ -15,6 +15,7 @@ import logging
 import os
 import re
 import select
+import stat
 import sys
 import threading
 import time
@@ -52,8 +53,12 @@ def configure(
     filenames: Literal["hashed", "plain"] = "hashed",
     stream: TextIO | None = None,
     file: Path | None = None,
+    needed_device: int | None = None,
 ) -> None:
     """Send all events to `file`, else to `stream` (standard error by default); silence libraries' loggers.
+
+    `needed_device` is a disk (`st_dev`) without which no job continues anyway: callers write to files on it
+    themselves.
 
     `file` is appended to, and reopened by each call, so that a renamed one is released. Libraries are
     silenced because urllib3 at level debug prints presigned URLs with their signatures.
@@ -63,7 +68,7 @@ def configure(
     """
     if file is not None:
         _log_file.open(file)
-    _direct_to(_log_file if file is not None else _sink_of(stream or sys.stderr))
+    _direct_to(_log_file if file is not None else _sink_of(stream or sys.stderr), needed_device)
     render = _JSON.encode if format == "json" else _as_text
     hash_names = filenames == "hashed"
 
@@ -124,6 +129,9 @@ def printable(value: object) -> str:
 
 class _Sink(Protocol):
     """Where lines go."""
+
+    def rely_on(self, device: int | None) -> None:
+        """From now on take a file on `device` for one that never blocks."""
 
     def offer(self, line: bytes) -> bool:
         """Write one line if that is certain not to block; whether it was written."""
@@ -245,13 +253,13 @@ def _write_line(text: str) -> None:
 _writer: _Writer | None = None
 
 
-def _direct_to(sink: _Sink) -> None:
+def _direct_to(sink: _Sink, needed_device: int | None) -> None:
     global _writer  # noqa: PLW0603 - as the logger itself, one for the process
-    if _writer is not None and _writer.sink == sink:
-        return  # one that hangs keeps its queue, and the order of its lines
-    if _writer is not None:
-        _writer.close()
-    _writer = _Writer(sink)
+    if _writer is None or _writer.sink != sink:  # one that hangs keeps its queue, and the order of its lines
+        if _writer is not None:
+            _writer.close()
+        _writer = _Writer(sink)
+    _writer.sink.rely_on(needed_device)
 
 
 def flush(seconds: float = _FLUSH_SECONDS) -> None:
@@ -287,6 +295,9 @@ class _Stream:
 
     __hash__ = None  # type: ignore[assignment]
 
+    def rely_on(self, device: int | None) -> None:
+        pass
+
     def offer(self, line: bytes) -> bool:
         self.write(line)
         return True
@@ -301,6 +312,7 @@ class _Descriptor:
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
+        self._is_needed = False
         self._may_offer = True
         self._cut_off = False  # the last line: the next one must not continue it
 
@@ -309,23 +321,40 @@ class _Descriptor:
 
     __hash__ = None  # type: ignore[assignment]
 
+    def rely_on(self, device: int | None) -> None:
+        self._may_offer = True
+        try:
+            status = os.fstat(self._descriptor)
+        except OSError:  # it is closed
+            self._is_needed = False
+        else:
+            self._is_needed = stat.S_ISREG(status.st_mode) and status.st_dev == device
+
     def offer(self, line: bytes) -> bool:
+        if self._cut_off:
+            return False
+        try:
+            written = os.write(self._descriptor, line) if self._is_needed else self._written_at_once(line)
+        except OSError:  # the thread meets it too, and counts what is lost
+            return False
+        self._cut_off = 0 < written < len(line)
+        return written == len(line)
+
+    def _written_at_once(self, line: bytes) -> int:
         """Up to PIPE_BUF bytes a pipe or socket takes as a whole or not at all (pipe(7)).
 
         Files on a disk know no such writes, except for those of XFS and Btrfs; nor do pipes before Linux 6.4,
         sockets before 6.5, and terminals.
         """
-        if not self._may_offer or self._cut_off or len(line) > select.PIPE_BUF:
-            return False
+        if not self._may_offer or len(line) > select.PIPE_BUF:
+            return 0
         try:
-            written = os.pwritev(self._descriptor, (line,), _AT_ITS_END, os.RWF_NOWAIT)
+            return os.pwritev(self._descriptor, (line,), _AT_ITS_END, os.RWF_NOWAIT)
         except BlockingIOError:  # it is full
-            return False
+            return 0
         except OSError:
             self._may_offer = False
-            return False
-        self._cut_off = written < len(line)
-        return not self._cut_off
+            return 0
 
     def write(self, line: bytes) -> None:
         content = b"\n" + line if self._cut_off else line
@@ -357,7 +386,6 @@ class _LogFile(_Descriptor):
     def open(self, path: Path) -> None:
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOCTTY | os.O_CLOEXEC
         new = os.open(path, flags, 0o600)
-        self._may_offer = True
         if self._descriptor == -1:
             self._descriptor = new
             return

@@ -29,7 +29,7 @@ from invox_watcher.errors import ExitStatus, FolderError, InvoxError
 from invox_watcher.events import Event, log
 from invox_watcher.files import names_key
 from invox_watcher.heartbeat import PATIENCE_SECONDS
-from invox_watcher.host import Locks, Notifier
+from invox_watcher.host import Locks, Notifier, mount_of
 from invox_watcher.logs import where
 from invox_watcher.processing import Clock, Since
 
@@ -289,10 +289,24 @@ def configure_log(config: Config) -> None:
     logging = config.logging
     try:
         logs.configure(
-            format=logging.format, level=logging.level, filenames=logging.filenames, file=logging.file
+            format=logging.format,
+            level=logging.level,
+            filenames=logging.filenames,
+            file=logging.file,
+            needed_device=_local_device_of(config.state.directory),
         )
     except OSError as error:
         raise log_file_refused(logging.file, error) from None
+
+
+def _local_device_of(directory: Path) -> int | None:
+    """The disk that it is on, or will be on once it is made; None if that is a network share."""
+    try:
+        real = directory.resolve()
+        there = next(path for path in (real, *real.parents) if path.exists())
+        return None if mount_of(str(there)).remote else there.stat().st_dev
+    except OSError:
+        return None
 
 
 def log_file_refused(file: Path | None, error: OSError) -> FolderError:

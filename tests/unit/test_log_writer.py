@@ -13,7 +13,7 @@ import time
 import tty
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import pytest
 
@@ -94,13 +94,29 @@ def test_a_line_is_written_when_the_call_returns(kind: str, tmp_path: Path) -> N
 @pytest.mark.parametrize("kind", ["pipe", "socket"])
 def test_with_room_in_it_no_thread_is_needed(kind: str, tmp_path: Path) -> None:
     reading, writing = ends(kind, tmp_path / "log")
-    before = threading.active_count()
     with open(reading, "rb", buffering=0), open(writing, "w") as stream:
-        logs.configure(stream=stream)
-        for number in range(100):
-            log.info(Event.DONE, job=number)
-        assert threading.active_count() == before
-        logs.configure(stream=io.StringIO())
+        assert threads_for(stream) == 0
+
+
+@pytest.mark.parametrize(("needed", "threads"), [(True, 0), (False, 1)])
+def test_a_file_needs_one_unless_its_disk_is_needed_anyway(
+    needed: bool, threads: int, tmp_path: Path
+) -> None:
+    with open(tmp_path / "log", "w") as stream:
+        device = os.fstat(stream.fileno()).st_dev
+        assert threads_for(stream, device if needed else device + 1) == threads
+    assert len((tmp_path / "log").read_text().splitlines()) == 100
+
+
+def threads_for(stream: TextIO, needed_device: int | None = None) -> int:
+    """How many threads are there for a hundred lines to `stream`."""
+    before = set(threading.enumerate())
+    logs.configure(stream=stream, needed_device=needed_device)
+    for number in range(100):
+        log.info(Event.DONE, job=number)
+    more = set(threading.enumerate()) - before
+    logs.configure(stream=io.StringIO())
+    return len(more)
 
 
 def test_a_full_pipe_costs_no_time_and_its_lines_are_counted(pipe: tuple[int, int]) -> None:
