@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from invox_watcher.backoff import Backoff
 from invox_watcher.config import PACE_KEYS, Config, TargetSection
@@ -39,7 +39,7 @@ from invox_watcher.inbox import Evidence, Inbox, Notes, Waits
 from invox_watcher.invox import ApiCall, ApiOptions, Credentials, InvoxApi, Receiver, TokenRequest
 from invox_watcher.job import Job, State
 from invox_watcher.journal import AuditLog, Journal, Receipt
-from invox_watcher.net import HttpClient
+from invox_watcher.layout import folders_of, named_folders, occupancy_of
 from invox_watcher.plan import DEFAULT, Plan
 from invox_watcher.priority import Priority
 from invox_watcher.processing import (
@@ -60,11 +60,13 @@ from invox_watcher.processing import (
 from invox_watcher.retention import Ages, Retention
 from invox_watcher.times import rfc3339, utc_now
 
+if TYPE_CHECKING:
+    from invox_watcher.net import HttpClient
+
 _JOURNAL_CHECK_SECONDS = 10.0
 # The targets that are commands of the section `hooks`.
 ON_DONE, ON_FAILED = "hooks.on_done", "hooks.on_failed"
 _COMMAND_DEADLINE = timedelta(days=7)  # of one that the daemon was stopped in, again and again
-_MARK_MODE = 0o644  # who may enter a folder may know which instance uses it
 
 
 @dataclass(frozen=True)
@@ -166,37 +168,10 @@ def assemble(
 # ---- folders and state directory ---------------------------------------------------------------------------
 
 
-def folders_of(config: Config) -> Folders:
-    """The folders that the configuration names."""
-    return Folders(
-        inbox=config.folders.inbox,
-        processing=config.folders.processing,
-        outbox=config.folders.outbox,
-        done=config.folders.done,
-        failed=config.folders.failed,
-        directory_mode=config.folders.directory_mode,
-    )
-
-
-def named_folders(folders: Folders) -> dict[str, Path]:
-    """The five folders by name."""
-    return {name: getattr(folders, name) for name in ("inbox", "processing", "outbox", "done", "failed")}
-
-
 def locked_by(config: Config) -> list[Path]:
     """What a daemon with this configuration locks for itself alone."""
     directory = config.state.directory
     return [directory / LOCK_FILE, directory, *named_folders(folders_of(config)).values()]
-
-
-def occupancy_of(config: Config, locks: Locks | None = None) -> Occupancy:
-    """The folders that the configuration names, as those that no other instance may use.
-
-    `locks` are those of this process, if it has any.
-    """
-    folders = folders_of(config)
-    named = {f"folders.{name}": folder for name, folder in named_folders(folders).items()}
-    return Occupancy(config.state.directory, named, mode=folders.file_mode & _MARK_MODE, locks=locks)
 
 
 def claim_folders(config: Config, locks: Locks) -> Folders:
@@ -297,6 +272,9 @@ def inbox_of(config: Config, folders: Folders, occupancy: Occupancy, profiles: P
 
 def client_of(config: Config) -> HttpClient:
     """The HTTP client that the configuration describes."""
+    # requests takes a while to load, and most commands make no call.
+    from invox_watcher.net import HttpClient  # noqa: PLC0415
+
     return HttpClient(
         connect_timeout_seconds=config.api.connect_timeout_seconds,
         ca_bundle=str(config.api.ca_bundle) if config.api.ca_bundle else None,

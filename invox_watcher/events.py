@@ -8,9 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from enum import StrEnum
-from typing import Any
-
-import structlog
+from typing import Any, Literal
 
 
 class Event(StrEnum):
@@ -106,26 +104,59 @@ class Event(StrEnum):
     SANDBOX_ANSWERED = "sandbox_answered"
 
 
-Observer = Callable[[Event, Mapping[str, Any]], None]
+Level = Literal["debug", "info", "warning", "error"]
+Fields = Mapping[str, Any]
+Observer = Callable[[Event, Fields], None]
+Writer = Callable[[Level, Event, Fields], None]
 
-# The one logger. Its class, processors and stream are set by `configure`; before that, structlog's defaults.
-log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
+_LEVELS: Mapping[Level, int] = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 
-_subscriber: Observer | None = None
+class Log:
+    """Logs events; safe for several threads. Until `write_to` is called, nothing is written.
 
-
-def subscribe(observer: Observer) -> None:
-    """From now on call `observer`, and no other, with every event and its fields, whatever level is logged.
-
-    It is called in the thread where the event arises, before anything is redacted: it must be quick, and must
-    neither raise nor keep the fields.
+    The front of structlog, which renders the lines: see `logs`. Here so that an event below the level costs
+    nearly nothing, and a command that logs nothing does not wait for structlog's import.
     """
-    global _subscriber  # noqa: PLW0603 - as the logger itself, one for the process
-    _subscriber = observer
+
+    def __init__(self) -> None:
+        self._observer: Observer | None = None
+        self._writer: Writer | None = None
+        self._least = 0
+
+    def debug(self, event: Event, **fields: Any) -> None:
+        """Log a detail that helps to find a fault."""
+        self._log("debug", event, fields)
+
+    def info(self, event: Event, **fields: Any) -> None:
+        """Log what goes well."""
+        self._log("info", event, fields)
+
+    def warning(self, event: Event, **fields: Any) -> None:
+        """Log what may need attention, and what resolves by itself."""
+        self._log("warning", event, fields)
+
+    def error(self, event: Event, **fields: Any) -> None:
+        """Log what needs attention."""
+        self._log("error", event, fields)
+
+    def subscribe(self, observer: Observer | None) -> None:
+        """From now on call `observer`, and no other, with every event and its fields, whatever is written.
+
+        It is called in the thread where the event arises, before anything is redacted: it must be quick, and
+        must neither raise nor keep the fields.
+        """
+        self._observer = observer
+
+    def write_to(self, writer: Writer | None, least: Level = "debug") -> None:
+        """From now on have `writer`, and no other, write each event of level `least` and above."""
+        self._writer, self._least = writer, _LEVELS[least]
+
+    def _log(self, level: Level, event: Event, fields: Fields) -> None:
+        if self._observer is not None:
+            self._observer(event, fields)
+        if self._writer is not None and _LEVELS[level] >= self._least:
+            self._writer(level, event, fields)
 
 
-def notify(event: Event, fields: Mapping[str, Any]) -> None:
-    """Call the subscriber, if there is one; the log's first processor does this."""
-    if _subscriber is not None:
-        _subscriber(event, fields)
+log = Log()

@@ -14,8 +14,8 @@ import json
 import logging
 import os
 import re
-import secrets
 import select
+import stat
 import sys
 import threading
 import time
@@ -25,11 +25,8 @@ from collections.abc import Callable, Mapping, MutableMapping
 from pathlib import Path
 from typing import Any, Literal, Protocol, TextIO
 
-import structlog
+from invox_watcher.events import Event, Fields, Level, Writer, log
 
-from invox_watcher.events import Event, log, notify
-
-Level = Literal["debug", "info", "warning", "error"]
 _Renderer = Callable[[Any, str, Mapping[str, Any]], str]
 
 _FORBIDDEN = frozenset(
@@ -38,16 +35,18 @@ _FORBIDDEN = frozenset(
 )
 _NAMES = frozenset({"recording", "path", "name", "file"})
 _URL_QUERY = re.compile(r"(https?://[^\s?#'\"]*)[?#][^\s'\"]*", re.IGNORECASE)
-_LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 # The priorities of systemd's journal, which are syslog's; see sd-daemon(3).
 _PRIORITIES: Mapping[str, int] = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
+# ASCII only: control characters, direction marks and bytes that are not UTF-8 all stay in one line.
+_JSON = json.JSONEncoder(ensure_ascii=True, default=str)
 
-_MAX_QUEUED_CHARACTERS = 1 << 20  # some four thousand lines
+_MAX_QUEUED_BYTES = 1 << 20  # some four thousand lines
 # How long a caller waits for its line to be written, and for how long no caller waits after that.
 _WRITE_SECONDS = 0.25
 _NO_WAIT_SECONDS = 10.0
 _FLUSH_SECONDS = 1.0
 _STDERR = 2
+_AT_ITS_END = -1  # where the last write has ended: pwritev2(2)
 _PACKAGE = os.path.dirname(__file__) + os.sep
 
 
@@ -58,10 +57,13 @@ def configure(
     filenames: Literal["hashed", "plain"] = "hashed",
     stream: TextIO | None = None,
     file: Path | None = None,
+    needed_device: int | None = None,
 ) -> None:
     """Send all events to `file`, else to `stream` (standard error by default); silence libraries' loggers.
 
-    The format `auto` is `console` on a terminal, else `json`.
+    The format `auto` is `console` on a terminal, else `json`. `needed_device` is a disk (`st_dev`) without
+    which no job continues anyway: callers write to files on it themselves.
+
     `file` is appended to, and reopened by each call, so that a renamed one is released. Libraries are
     silenced because urllib3 at level debug prints presigned URLs with their signatures.
 
@@ -75,22 +77,8 @@ def configure(
     render: _Renderer = _render_json if format == "json" else _render_console
     if file is None and is_journal(stream or sys.stderr):
         render = _with_priority(render)
-    _direct_to(_log_file if file is not None else _sink_of(stream or sys.stderr))
-    processors: list[structlog.typing.Processor] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.processors.add_log_level,
-        _notify_subscriber,
-        _Threshold(level),
-        structlog.processors.TimeStamper(fmt="iso", utc=True, key="at"),
-        _Redactor(hash_names=filenames == "hashed"),
-        render,
-    ]
-    structlog.configure(
-        processors=processors,
-        wrapper_class=structlog.make_filtering_bound_logger(0),  # the subscriber gets what is not logged, too
-        logger_factory=lambda *_: _LineLogger(),
-        cache_logger_on_first_use=False,
-    )
+    _direct_to(_log_file if file is not None else _sink_of(stream or sys.stderr), needed_device)
+    log.write_to(_writer_of(render, hash_names=filenames == "hashed"), level)
     for library in ("urllib3", "requests", "watchdog", "uvicorn", "asyncio"):
         logging.getLogger(library).handlers[:] = [logging.NullHandler()]
         logging.getLogger(library).propagate = False
@@ -98,7 +86,7 @@ def configure(
 
 # Tells a name from a job's id; `show` and `explain` take it as it is.
 NAME_PREFIX = "name:"
-_names_key = secrets.token_bytes(32)
+_names_key = os.urandom(32)
 
 
 def hash_names_with(key: bytes) -> None:
@@ -159,12 +147,18 @@ def priority(level: str) -> str:
 class _Sink(Protocol):
     """Where lines go."""
 
-    def write(self, line: str) -> None:
+    def rely_on(self, device: int | None) -> None:
+        """From now on take a file on `device` for one that never blocks."""
+
+    def offer(self, line: bytes) -> bool:
+        """Write one line if that is certain not to block; whether it was written."""
+
+    def write(self, line: bytes) -> None:
         """Write one line; may block. Raises OSError if it is lost."""
 
 
 class _Writer:
-    """Writes lines to one sink, in order, in a thread of its own.
+    """Writes lines to one sink, in order: the caller itself, or where that may block, a thread.
 
     A caller waits until its line is written, so that the log is complete even if the process is killed next.
     If that takes longer than a moment, the sink hangs: then lines are queued, no caller waits, and lines that
@@ -180,8 +174,8 @@ class _Writer:
         lock = threading.Lock()
         self._queued = threading.Condition(lock)
         self._progress = threading.Condition(lock)
-        self._lines: deque[str] = deque()
-        self._queued_characters = 0
+        self._lines: deque[bytes] = deque()
+        self._queued_bytes = 0
         self._accepted = self._written = 0
         self._lost = 0
         self._dropping = False
@@ -189,16 +183,18 @@ class _Writer:
         self._no_wait_until = 0.0
         self._thread: threading.Thread | None = None
 
-    def write(self, line: str) -> None:
-        """Queue one line, and wait a moment for it to be written; or drop it."""
+    def write(self, line: bytes) -> None:
+        """Write one line at once; or queue it, and wait a moment for it to be written; or drop it."""
         with self._queued:
-            full = self._queued_characters + len(line) > _MAX_QUEUED_CHARACTERS
+            if not self._lines and not self._lost and self.sink.offer(line):
+                return
+            full = self._queued_bytes + len(line) > _MAX_QUEUED_BYTES
             self._dropping = self._dropping or (full and bool(self._lines))
             if self._dropping or not self._has_thread():
                 self._lost += 1
                 return
             self._lines.append(line)
-            self._queued_characters += len(line)
+            self._queued_bytes += len(line)
             self._accepted += 1
             self._queued.notify()
             if self._thread is threading.current_thread() or time.monotonic() < self._no_wait_until:
@@ -241,7 +237,7 @@ class _Writer:
             if count:
                 log.warning(Event.LOG_LINES_DROPPED, count=count)
 
-    def _next(self) -> str | None:
+    def _next(self) -> bytes | None:
         with self._queued:
             self._queued.wait_for(lambda: self._lines or self._closed)
             if self._lines:
@@ -249,11 +245,11 @@ class _Writer:
             self._thread = None  # a line that comes all the same begins another
             return None
 
-    def _settle(self, line: str, *, lost: bool) -> int:
+    def _settle(self, line: bytes, *, lost: bool) -> int:
         """Remove the line that was written or `lost`; return how many lost lines are to be logged now."""
         with self._progress:
             self._lines.popleft()
-            self._queued_characters -= len(line)
+            self._queued_bytes -= len(line)
             self._written += 1
             self._lost += lost
             self._progress.notify_all()
@@ -266,28 +262,49 @@ class _Writer:
             return found
 
 
+def _writer_of(render: _Renderer, *, hash_names: bool) -> Writer:
+    """What renders an event and writes its line."""
+    import structlog  # noqa: PLC0415 - commands that log nothing need not wait for it
+
+    logger = structlog.wrap_logger(
+        _LineLogger(),
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True, key="at"),
+            _Redactor(hash_names=hash_names),
+            render,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(0),
+    ).bind()
+
+    def write(level: Level, event: Event, fields: Fields) -> None:
+        getattr(logger, level)(event, **fields)
+
+    return write
+
+
 class _LineLogger:
     """What structlog passes each rendered line to. Its own ones take one lock for all threads."""
 
     def __init__(self) -> None:
-        self.debug = self.info = self.warning = self.error = self.critical = self.exception = _write_line
+        self.debug = self.info = self.warning = self.error = _write_line
 
 
 def _write_line(text: str) -> None:
     if _writer is not None:
-        _writer.write(text + "\n")
+        _writer.write((text + "\n").encode("utf-8", "backslashreplace"))
 
 
 _writer: _Writer | None = None
 
 
-def _direct_to(sink: _Sink) -> None:
+def _direct_to(sink: _Sink, needed_device: int | None) -> None:
     global _writer  # noqa: PLW0603 - as the logger itself, one for the process
-    if _writer is not None and _writer.sink == sink:
-        return  # one that hangs keeps its queue, and the order of its lines
-    if _writer is not None:
-        _writer.close()
-    _writer = _Writer(sink)
+    if _writer is None or _writer.sink != sink:  # one that hangs keeps its queue, and the order of its lines
+        if _writer is not None:
+            _writer.close()
+        _writer = _Writer(sink)
+    _writer.sink.rely_on(needed_device)
 
 
 def flush(seconds: float = _FLUSH_SECONDS) -> None:
@@ -323,8 +340,15 @@ class _Stream:
 
     __hash__ = None  # type: ignore[assignment]
 
-    def write(self, line: str) -> None:
-        self._stream.write(line)
+    def rely_on(self, device: int | None) -> None:
+        pass
+
+    def offer(self, line: bytes) -> bool:
+        self.write(line)
+        return True
+
+    def write(self, line: bytes) -> None:
+        self._stream.write(line.decode("utf-8", "backslashreplace"))
         self._stream.flush()
 
 
@@ -333,6 +357,8 @@ class _Descriptor:
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
+        self._is_needed = False
+        self._may_offer = True
         self._cut_off = False  # the last line: the next one must not continue it
 
     def __eq__(self, other: object) -> bool:
@@ -340,8 +366,43 @@ class _Descriptor:
 
     __hash__ = None  # type: ignore[assignment]
 
-    def write(self, line: str) -> None:
-        content = ("\n" + line if self._cut_off else line).encode("utf-8", "backslashreplace")
+    def rely_on(self, device: int | None) -> None:
+        self._may_offer = True
+        try:
+            status = os.fstat(self._descriptor)
+        except OSError:  # it is closed
+            self._is_needed = False
+        else:
+            self._is_needed = stat.S_ISREG(status.st_mode) and status.st_dev == device
+
+    def offer(self, line: bytes) -> bool:
+        if self._cut_off:
+            return False
+        try:
+            written = os.write(self._descriptor, line) if self._is_needed else self._written_at_once(line)
+        except OSError:  # the thread meets it too, and counts what is lost
+            return False
+        self._cut_off = 0 < written < len(line)
+        return written == len(line)
+
+    def _written_at_once(self, line: bytes) -> int:
+        """Up to PIPE_BUF bytes a pipe or socket takes as a whole or not at all (pipe(7)).
+
+        Files on a disk know no such writes, except for those of XFS and Btrfs; nor do pipes before Linux 6.4,
+        sockets before 6.5, and terminals.
+        """
+        if not self._may_offer or len(line) > select.PIPE_BUF:
+            return 0
+        try:
+            return os.pwritev(self._descriptor, (line,), _AT_ITS_END, os.RWF_NOWAIT)
+        except BlockingIOError:  # it is full
+            return 0
+        except OSError:
+            self._may_offer = False
+            return 0
+
+    def write(self, line: bytes) -> None:
+        content = b"\n" + line if self._cut_off else line
         while content:
             try:
                 written = os.write(self._descriptor, content)
@@ -385,25 +446,6 @@ _log_file = _LogFile()
 # ---- what is in a line -------------------------------------------------------------------------------------
 
 
-def _notify_subscriber(
-    _logger: Any, _method: str, event: MutableMapping[str, Any]
-) -> MutableMapping[str, Any]:
-    notify(event["event"], event)
-    return event
-
-
-class _Threshold:
-    def __init__(self, level: Level) -> None:
-        self._least = _LEVELS[level]
-
-    def __call__(
-        self, _logger: Any, _method: str, event: MutableMapping[str, Any]
-    ) -> MutableMapping[str, Any]:
-        if _LEVELS[event["level"]] < self._least:
-            raise structlog.DropEvent
-        return event
-
-
 class _Redactor:
     def __init__(self, *, hash_names: bool) -> None:
         self._hash_names = hash_names
@@ -411,13 +453,13 @@ class _Redactor:
     def __call__(
         self, _logger: Any, _method: str, event: MutableMapping[str, Any]
     ) -> MutableMapping[str, Any]:
-        for key in list(event):
+        for key, value in event.items():  # which gets no other keys meanwhile
             if key in _FORBIDDEN:
                 event[key] = "[redacted]"
-            elif self._hash_names and key in _NAMES and event[key] is not None:
-                event[key] = hashed_name(str(event[key]))
-            elif isinstance(event[key], str):
-                event[key] = _URL_QUERY.sub(r"\1?[redacted]", event[key])
+            elif self._hash_names and key in _NAMES and value is not None:
+                event[key] = hashed_name(str(value))
+            elif isinstance(value, str) and "://" in value:
+                event[key] = _URL_QUERY.sub(r"\1?[redacted]", value)
         return event
 
 
@@ -429,16 +471,15 @@ def _with_priority(render: _Renderer) -> _Renderer:
 
 
 def _render_json(_logger: Any, _method: str, event: Mapping[str, Any]) -> str:
-    # ASCII only: control characters, direction marks and bytes that are not UTF-8 all stay in one line.
-    ordered = {key: event[key] for key in ("at", "level", "event")} | dict(event)
-    return json.dumps(ordered, ensure_ascii=True, default=str)
+    ordered = {"at": event["at"], "level": event["level"], "event": event["event"]}
+    return _JSON.encode({**ordered, **event})
 
 
-def _render_console(_logger: Any, _method: str, event: Mapping[str, Any]) -> str:
+def _render_console(_logger: Any, _method: str, line: Mapping[str, Any]) -> str:
     fields = " ".join(
-        f"{key}={_quoted(value)}" for key, value in event.items() if key not in ("at", "level", "event")
+        f"{key}={_quoted(value)}" for key, value in line.items() if key not in ("at", "level", "event")
     )
-    return f"{event['at'][:19]}Z {event['level']:<7} {event['event']!s:<18} {fields}".rstrip()
+    return f"{line['at'][:19]}Z {line['level']:<7} {line['event']!s:<18} {fields}".rstrip()
 
 
 def _quoted(value: object) -> str:

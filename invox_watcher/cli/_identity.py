@@ -7,10 +7,10 @@ import pwd
 from collections.abc import Callable
 from contextlib import suppress
 
-from invox_watcher.assembly import folders_of, named_folders
 from invox_watcher.config import Config
 from invox_watcher.errors import FolderError, NotPermittedError
 from invox_watcher.host import User
+from invox_watcher.layout import folders_of, named_folders
 
 
 def act_as_owner(config: Config) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from invox_watcher.cli._common import config_of, local
 from invox_watcher.cli._text import columns, print_indented
-from invox_watcher.diagnostics.display import duration
+from invox_watcher.diagnostics.figures import duration
 from invox_watcher.diagnostics.inbox_list import STAGES, Entry, list_inbox
 from invox_watcher.errors import ExitStatus
 from invox_watcher.logs import printable

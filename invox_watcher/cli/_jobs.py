@@ -5,17 +5,15 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-
-from invox_watcher.assembly import folders_of
-from invox_watcher.cli import _table, _watch
+from invox_watcher.cli import _rows
 from invox_watcher.cli._common import UsageError, config_of, journal_of, json_of, local, reasons_of
 from invox_watcher.cli._deliveries import list_owed
 from invox_watcher.diagnostics.attention import open_failures
@@ -24,8 +22,12 @@ from invox_watcher.errors import ExitStatus
 from invox_watcher.files import Folders
 from invox_watcher.job import ACTIVE, Job, State
 from invox_watcher.journal import Journal
+from invox_watcher.layout import folders_of
 from invox_watcher.logs import printable
 from invox_watcher.times import utc_now
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 @dataclass(frozen=True)
@@ -73,29 +75,25 @@ def jobs(options: argparse.Namespace) -> ExitStatus:
         return list_owed(options)
     config = config_of(options, credentials=False)
     folders = folders_of(config)
-    console = Console()
-    terminal = console.is_terminal and not console.is_dumb_terminal
-    if options.watch and not terminal:
+    console = _terminal()
+    if options.watch and console is None:
         raise UsageError("--watch needs a terminal.", hint="In scripts, use `invox-watcher jobs --json`.")
 
     def status() -> DaemonStatus:
         return query_daemon(config.state.directory)
 
     with closing(journal_of(config)) as journal:
-        if options.watch:
+        if options.watch and console is not None:
+            from invox_watcher.cli import _watch  # noqa: PLC0415 - as in `_terminal`
+
             find = partial(query.find, folders=folders)
             _watch.watch(console, journal, find, status, with_ended=not _narrowed(options))
             return ExitStatus.OK
         found = query.find(journal, folders)
         if options.json:
             _print_json(found, journal, status)
-        elif found and terminal:
-            current = status()
-            rows = _table.shown(found, journal, current)
-            width = None if options.wide else console.width
-            table = _table.table(rows, current, width=width, now=utc_now())
-            whole = console if width else Console(width=table.width)
-            whole.print(table)
+        elif found and console is not None:
+            _print_table(found, journal, status(), console, wide=options.wide)
         elif found:
             _print_lines(found)
         elif not _narrowed(options):
@@ -135,6 +133,29 @@ def _narrowed(options: argparse.Namespace) -> bool:
     return any((*chosen, options.since, options.until, options.name))
 
 
+def _terminal() -> Console | None:
+    """The terminal that standard output is; None if it is none, or one that can only print lines."""
+    if not sys.stdout.isatty():
+        return None
+    from rich.console import Console  # noqa: PLC0415 - scripts should not have to wait for it
+
+    console = Console()
+    return console if console.is_terminal and not console.is_dumb_terminal else None
+
+
+def _print_table(
+    jobs: Sequence[Job], journal: Journal, status: DaemonStatus, console: Console, *, wide: bool
+) -> None:
+    from rich.console import Console  # noqa: PLC0415 - as in `_terminal`
+
+    from invox_watcher.cli import _table  # noqa: PLC0415 - as in `_terminal`
+
+    rows = _rows.shown(jobs, journal, status)
+    table = _table.table(rows, status, width=None if wide else console.width, now=utc_now())
+    whole = Console(width=table.width) if wide else console
+    whole.print(table)
+
+
 def _print_lines(jobs: Sequence[Job]) -> None:
     for job in jobs:
         codes = [job.failure.reason.code] if job.failure else reasons_of(job)
@@ -146,7 +167,7 @@ def _print_json(jobs: Sequence[Job], journal: Journal, query: Callable[[], Daemo
     """Each job, with what only the running daemon knows about it; null if unknown."""
     status = query() if any(job.state in ACTIVE for job in jobs) else DaemonStatus(None)
     rows: list[dict[str, Any]] = []
-    for row in _table.shown(jobs, journal, status):
+    for row in _rows.shown(jobs, journal, status):
         known = status.asked and row.job.state in ACTIVE
         next_seconds = status.due_seconds.get(row.job.id, 0.0) if known else None
         rate = round(row.bytes_per_second) if row.bytes_per_second else None

@@ -14,8 +14,6 @@ from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any, NoReturn, get_args
 
-import shtab
-
 from invox_watcher import __version__
 from invox_watcher.errors import ExitStatus
 from invox_watcher.job import State
@@ -27,6 +25,9 @@ DEFAULT_CONFIG = Path("/etc/invox-watcher/config.yaml")
 _SHELLS = ("bash", "zsh", "tcsh")
 _HELP_COLUMNS = 80
 _DEMO_FOLDER = Path("invox-demo")
+# shtab.FILE and shtab.DIRECTORY: every command would have to wait for its import.
+_FILE = {"bash": "_shtab_compgen_files", "zsh": "_files", "tcsh": "f"}
+_DIRECTORY = {"bash": "_shtab_compgen_dirs", "zsh": "_files -/", "tcsh": "d"}
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _STATUSES = """\
 exit status: 0 success; 1 a recording failed, would not be processed, or is unknown; 3 not running and
@@ -152,7 +153,7 @@ class _Commands:
                     metavar="FILE",
                     help=f"the configuration file (default: ${CONFIG_VARIABLE}, else {DEFAULT_CONFIG})",
                 ),
-                shtab.FILE,
+                _FILE,
             )
         if as_json:
             parser.add_argument("--json", action="store_true", help="print JSON, for scripts")
@@ -209,14 +210,14 @@ def _add_daemon(commands: _Commands) -> None:
             help="transcribe this recording, which is charged, and print each request and reply without any "
             "value, to be shown to the vendor",
         ),
-        shtab.FILE,
+        _FILE,
     )  # fmt: skip
     transcribe = commands.add(
         "transcribe", "print the transcript of one recording", call="_transcribe:transcribe",
         more="Needs api and credentials of the configuration, and uses no folders and no journal.",
         examples=["transcribe smith.wav", "transcribe smith.wav --format srt > smith.srt"],
     )  # fmt: skip
-    _completed(transcribe.add_argument("file", type=_path, metavar="FILE", help="a recording"), shtab.FILE)
+    _completed(transcribe.add_argument("file", type=_path, metavar="FILE", help="a recording"), _FILE)
     transcribe.add_argument(
         "--format", choices=get_args(OutputFormat), default="txt",
         help="the format of the transcript (default: %(default)s)",
@@ -306,7 +307,7 @@ def _add_listing(commands: _Commands) -> None:
             "file", nargs="+", type=_path, metavar="FILE",
             help="a file in the inbox or elsewhere, a folder with all that is in it, or a name from the log",
         ),
-        shtab.FILE,
+        _FILE,
     )  # fmt: skip
 
 
@@ -399,7 +400,7 @@ def _add_folder(parser: argparse.ArgumentParser) -> None:
     folder = parser.add_argument(
         "--folder", type=_path, default=_DEMO_FOLDER, help="the folder to use (default: ./%(default)s)"
     )
-    _completed(folder, shtab.DIRECTORY)
+    _completed(folder, _DIRECTORY)
 
 
 def _add_webhook(parser: argparse.ArgumentParser) -> None:

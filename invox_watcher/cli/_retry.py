@@ -6,7 +6,6 @@ import argparse
 from collections.abc import Sequence
 from contextlib import closing
 
-from invox_watcher.assembly import folders_of
 from invox_watcher.cli._common import UsageError, config_of, job_called, journal_of
 from invox_watcher.cli._deliveries import send_again
 from invox_watcher.cli._identity import act_as_owner
@@ -18,6 +17,7 @@ from invox_watcher.files import ERROR_SUFFIX, LOCK_FILE, Folders, check_mounted
 from invox_watcher.host import holder_of
 from invox_watcher.job import Job, State
 from invox_watcher.journal import Journal
+from invox_watcher.layout import folders_of
 from invox_watcher.logs import printable
 
 

@@ -10,17 +10,17 @@ from contextlib import closing
 from datetime import datetime
 from typing import Any
 
-from invox_watcher.assembly import folders_of
 from invox_watcher.cli._common import config_of, fields_of, job_called, journal_of, json_of, local, plan_of
 from invox_watcher.cli._text import print_indented
 from invox_watcher.diagnostics import timeline
 from invox_watcher.diagnostics.daemon_status import query_daemon
-from invox_watcher.diagnostics.display import duration
+from invox_watcher.diagnostics.figures import duration
 from invox_watcher.diagnostics.prospect import prospect_of
 from invox_watcher.diagnostics.timeline import FileLocation, StageDurations
 from invox_watcher.errors import ExitStatus
 from invox_watcher.job import Failure, Job
 from invox_watcher.journal import HistoryEntry, QueuedDelivery
+from invox_watcher.layout import folders_of
 from invox_watcher.logs import printable
 from invox_watcher.times import rfc3339
 

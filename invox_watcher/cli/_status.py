@@ -15,18 +15,18 @@ from pathlib import Path
 from typing import Any
 
 from invox_watcher import __version__
-from invox_watcher.assembly import folders_of
 from invox_watcher.cli._common import config_file, config_of, local, state_directory_of
 from invox_watcher.cli._text import print_indented
 from invox_watcher.config import Config
 from invox_watcher.diagnostics.attention import open_failures
 from invox_watcher.diagnostics.daemon_status import DaemonStatus, InboxCounts, query_daemon
-from invox_watcher.diagnostics.display import duration
+from invox_watcher.diagnostics.figures import duration
 from invox_watcher.diagnostics.inbox_list import count_files
 from invox_watcher.errors import ConfigurationError, ExitStatus, JournalError
 from invox_watcher.host import Holder, Probe
 from invox_watcher.job import Job, State
 from invox_watcher.journal import Journal, TargetBacklog
+from invox_watcher.layout import folders_of
 from invox_watcher.times import rfc3339, seconds_since
 
 _INDENT = 15

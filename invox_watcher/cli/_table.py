@@ -13,11 +13,10 @@ from rich.table import Table
 from rich.text import Text
 
 from invox_watcher.cli._common import reasons_of
-from invox_watcher.diagnostics import display
+from invox_watcher.cli._rows import Shown
+from invox_watcher.diagnostics import display, figures
 from invox_watcher.diagnostics.daemon_status import DaemonStatus
-from invox_watcher.diagnostics.timeline import upload_began
 from invox_watcher.job import ACTIVE, FINAL, Job, State
-from invox_watcher.journal import Journal
 from invox_watcher.logs import printable
 
 # Below this width, sizes and uploads are left out.
@@ -27,27 +26,6 @@ _LEAST_NAME = 12
 _UPLOAD_COLUMNS, _NEXT_COLUMNS = 20, 20
 _SOON_SECONDS = 0.5
 _ENDED = (State.DONE, State.FAILED, State.VANISHED)
-
-
-@dataclass(frozen=True)
-class Shown:
-    """A recording to show; `bytes_per_second` of an upload in progress, None if unknown."""
-
-    job: Job
-    bytes_per_second: float | None
-
-
-def shown(jobs: Iterable[Job], journal: Journal, status: DaemonStatus) -> list[Shown]:
-    """The jobs with the average rate of each upload since it began."""
-    return [Shown(job, _rate(job, journal) if status.daemon else None) for job in jobs]
-
-
-def _rate(job: Job, journal: Journal) -> float | None:
-    if job.state is not State.UPLOADING or not job.uploaded_bytes:
-        return None
-    began = upload_began(journal.history(job.id))
-    seconds = (job.updated_at - began).total_seconds() if began else 0.0
-    return job.uploaded_bytes / seconds if seconds > 0 else None
 
 
 def table(rows: Iterable[Shown], status: DaemonStatus, *, width: int | None, now: datetime) -> Table:
@@ -66,7 +44,7 @@ def table(rows: Iterable[Shown], status: DaemonStatus, *, width: int | None, now
         columns.append(_column("Took", [Text(_took(row.job, roomy=roomy)) for row in shown], right=True))
     after: list[_Column] = []
     if roomy:
-        sizes = [Text(display.size(row.job.size_bytes)) for row in shown]
+        sizes = [Text(figures.size(row.job.size_bytes)) for row in shown]
         after.append(_column("Size", sizes, right=True, least=6))
         after.append(_Column("Upload", [_upload(row) for row in shown], _UPLOAD_COLUMNS))
     upcoming = _column("Next", [Text(_next(row, status, roomy=roomy), overflow="ellipsis") for row in shown])
@@ -111,13 +89,13 @@ def _received(job: Job, *, roomy: bool) -> str:
 
 
 def _age(job: Job, now: datetime) -> str:
-    return display.in_one_unit(max((now - job.received_at).total_seconds(), 0.0))
+    return figures.in_one_unit(max((now - job.received_at).total_seconds(), 0.0))
 
 
 def _took(job: Job, *, roomy: bool) -> str:
     if job.state not in FINAL:
         return ""
-    return (display.duration if roomy else display.in_one_unit)(display.age_seconds(job, job.updated_at))
+    return (figures.duration if roomy else figures.in_one_unit)(figures.age_seconds(job, job.updated_at))
 
 
 def totals(counts: Mapping[State, int], rows: Iterable[Shown]) -> str:
@@ -125,7 +103,7 @@ def totals(counts: Mapping[State, int], rows: Iterable[Shown]) -> str:
     under_way = {state: counts[state] for state in State if state in ACTIVE and counts.get(state)}
     parts = ", ".join(f"{count} {state}" for state, count in under_way.items())
     rate = sum(row.bytes_per_second or 0.0 for row in rows)
-    inside = "; ".join(part for part in (parts, f"{display.size(rate)}/s" if rate else "") if part)
+    inside = "; ".join(part for part in (parts, f"{figures.size(rate)}/s" if rate else "") if part)
     ended = ", ".join(f"{counts.get(state, 0)} {state}" for state in _ENDED)
     return f"{sum(under_way.values())} under way{f' ({inside})' if inside else ''}, {ended}"
 
@@ -150,7 +128,7 @@ def _upload(row: Shown) -> RenderableType:
 
 
 def _progress(row: Shown) -> str:
-    rate = f" {display.size(row.bytes_per_second)}/s" if row.bytes_per_second else ""
+    rate = f" {figures.size(row.bytes_per_second)}/s" if row.bytes_per_second else ""
     return f"{100 * row.job.uploaded_bytes // max(row.job.size_bytes, 1)} %{rate}"
 
 
@@ -170,5 +148,5 @@ def _next(row: Shown, status: DaemonStatus, *, roomy: bool) -> str:
     if not status.asked:
         return f"{failing}{again}?".strip()
     left = status.due_seconds.get(job.id, 0.0)
-    when = f"in {display.duration(left)}" if left > _SOON_SECONDS else "now"
+    when = f"in {figures.duration(left)}" if left > _SOON_SECONDS else "now"
     return f"{failing}{again}{when}"

@@ -12,7 +12,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from invox_watcher.cli import _table
+from invox_watcher.cli import _rows, _table
 from invox_watcher.diagnostics.daemon_status import DaemonStatus
 from invox_watcher.errors import JournalError
 from invox_watcher.job import ACTIVE, FINAL, Job, State
@@ -68,7 +68,7 @@ class _View:
         self._with_ended = with_ended
         self._began = utc_now()
         self._before = {job.id for job in journal.jobs(ACTIVE)}
-        self._rows: list[_table.Shown] = []
+        self._rows: list[_rows.Shown] = []
         self._counts: Mapping[State, int] = {}
 
     def now(self) -> Group:
@@ -77,7 +77,7 @@ class _View:
         standing = _table.standing(status)
         try:
             jobs = [*self._find(self._journal), *self._ended()]
-            self._rows = _table.shown(jobs, self._journal, status)
+            self._rows = _rows.shown(jobs, self._journal, status)
             self._counts = self._journal.counts()
         except JournalError as error:
             standing = Text(error.message, "red")

@@ -148,5 +148,5 @@ Names = Annotated[Mapping[Text, Text], AfterValidator(lambda names: MappingProxy
 
 class Section(BaseModel):
     model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, validate_default=True
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, validate_default=True, defer_build=True
     )

@@ -40,7 +40,7 @@ from invox_watcher.config._types import (
     ordered,
 )
 from invox_watcher.config.targets import Targets
-from invox_watcher.logs import Level
+from invox_watcher.events import Level
 from invox_watcher.outputs import OutputFormat
 
 REQUIRED_CREDENTIALS = ("app_id", "api_key")

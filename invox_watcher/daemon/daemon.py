@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 from invox_watcher.assembly import Parts
 from invox_watcher.daemon.readiness import Readiness
@@ -21,7 +22,9 @@ from invox_watcher.files import APART_HINT
 from invox_watcher.heartbeat import Heartbeat, Monitored
 from invox_watcher.logs import where
 from invox_watcher.processing import recover
-from invox_watcher.web import Server
+
+if TYPE_CHECKING:
+    from invox_watcher.web import Server
 
 # systemd sends SIGKILL after 90 s by default; a person at a terminal waits less long.
 _STOP_SECONDS = 4.0

@@ -17,21 +17,23 @@ from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
-from invox_watcher import events, logs
-from invox_watcher.assembly import assemble, claim_folders, release_others
+from invox_watcher import logs
+from invox_watcher.assembly import Parts, assemble, claim_folders, release_others
 from invox_watcher.config import Config
 from invox_watcher.daemon.daemon import Daemon
 from invox_watcher.daemon.readiness import Readiness
-from invox_watcher.daemon.serving import server_of
 from invox_watcher.errors import ExitStatus, FolderError, InvoxError
 from invox_watcher.events import Event, log
 from invox_watcher.files import names_key
 from invox_watcher.heartbeat import PATIENCE_SECONDS
-from invox_watcher.host import Locks, Notifier, keep_memory_private
+from invox_watcher.host import Locks, Notifier, keep_memory_private, mount_of
 from invox_watcher.logs import where
 from invox_watcher.processing import Clock
-from invox_watcher.web import Counters
+
+if TYPE_CHECKING:
+    from invox_watcher.web import Counters, Server
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _CHECK_SECONDS = 1.0
@@ -66,8 +68,7 @@ class Process:
         self._ready = False
         self._ended_before = (0, 0)  # done and failed by earlier configurations
         self._load, self._clock = load, clock or Clock()
-        self._counters = Counters()
-        events.subscribe(self._counters.record)
+        self._counters: Counters | None = None
         self._notifier = Notifier()
         self._locks = Locks()
         self._config = load()
@@ -89,11 +90,23 @@ class Process:
         )
         readiness = Readiness(parts, config.source)
         try:
-            server = server_of(parts, readiness, self._counters, on_crash=self._crash)
+            server = self._server_of(parts, readiness)
         except BaseException:
             parts.close()
             raise
         return Daemon(parts, readiness, server, on_crash=self._crash)
+
+    def _server_of(self, parts: Parts, readiness: Readiness) -> Server | None:
+        if parts.address is None:
+            return None
+        # Without a server, none of the libraries that it needs is loaded.
+        from invox_watcher.daemon.serving import server_of  # noqa: PLC0415
+        from invox_watcher.web import Counters  # noqa: PLC0415
+
+        if self._counters is None:
+            self._counters = Counters()
+            log.subscribe(self._counters.record)
+        return server_of(parts, parts.address, readiness, self._counters, on_crash=self._crash)
 
     def run(self, *, once: bool = False, on_ready: Callable[[], None] = lambda: None) -> ExitStatus:
         """Work until a signal comes; with `once`, until the inbox is empty and nothing is under way.
@@ -282,10 +295,24 @@ def configure_log(config: Config) -> None:
     logging = config.logging
     try:
         logs.configure(
-            format=logging.format, level=logging.level, filenames=logging.filenames, file=logging.file
+            format=logging.format,
+            level=logging.level,
+            filenames=logging.filenames,
+            file=logging.file,
+            needed_device=_local_device_of(config.state.directory),
         )
     except OSError as error:
         raise log_file_refused(logging.file, error) from None
+
+
+def _local_device_of(directory: Path) -> int | None:
+    """The disk that it is on, or will be on once it is made; None if that is a network share."""
+    try:
+        real = directory.resolve()
+        there = next(path for path in (real, *real.parents) if path.exists())
+        return None if mount_of(str(there)).remote else there.stat().st_dev
+    except OSError:
+        return None
 
 
 def log_file_refused(file: Path | None, error: OSError) -> FolderError:

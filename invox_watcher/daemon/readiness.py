@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from invox_watcher import __version__
 from invox_watcher.assembly import Parts
@@ -24,7 +24,9 @@ from invox_watcher.files import object_from, read_readiness, write_readiness
 from invox_watcher.logs import hashed_name
 from invox_watcher.processing import Gate, Onsets, Problem
 from invox_watcher.times import rfc3339, utc_now
-from invox_watcher.web import IntakeSnapshot
+
+if TYPE_CHECKING:
+    from invox_watcher.web import IntakeSnapshot
 
 _WRITE_AGAIN_SECONDS = 10.0  # after the state directory refused it
 _OLDEST_SECONDS = 0.5  # for a thousand files that are held
@@ -75,6 +77,8 @@ class Readiness:
 
     def snapshot(self) -> IntakeSnapshot:
         """What /metrics shows of it."""
+        from invox_watcher.web import IntakeSnapshot  # noqa: PLC0415 - loaded if there are metrics
+
         parts = self._parts
         return IntakeSnapshot(
             [problem.reason.code for problem in self.problems()],

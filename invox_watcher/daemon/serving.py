@@ -11,15 +11,18 @@ from invox_watcher.web import Counters, Gauges, Server, create_app, exposition
 
 
 def server_of(
-    parts: Parts, readiness: Readiness, counters: Counters, *, on_crash: Callable[[], None]
-) -> Server | None:
-    """The server, bound to its address and not yet started; None if there is to be none.
+    parts: Parts,
+    address: tuple[str, int],
+    readiness: Readiness,
+    counters: Counters,
+    *,
+    on_crash: Callable[[], None],
+) -> Server:
+    """The server, bound to its address and not yet started.
 
     Raises:
         FolderError: the address can't be listened on.
     """
-    if parts.address is None:
-        return None
     counters.begin_targets(one.name for one in parts.dispatchers)
     gauges = Gauges(
         snapshot=readiness.snapshot,
@@ -42,4 +45,4 @@ def server_of(
         on_webhook=counters.webhook,
         receiver=parts.receiver,
     )
-    return Server(app, *parts.address, on_crash=on_crash)
+    return Server(app, *address, on_crash=on_crash)

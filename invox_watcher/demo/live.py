@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from invox_watcher.demo.stage import STATE, Exhibit, drop, require_running
-from invox_watcher.diagnostics import display
+from invox_watcher.diagnostics import display, figures
 from invox_watcher.job import FINAL, Job, State
 from invox_watcher.journal import FILENAME, HistoryEntry, Journal
 from invox_watcher.logs import printable
@@ -141,11 +141,11 @@ class _Lines:
 
 def _remark(job: Job, state: State) -> str:
     if state is State.CLAIMED:
-        return f"{printable(job.format or 'unknown')}, {display.size(job.size_bytes)}"
+        return f"{printable(job.format or 'unknown')}, {figures.size(job.size_bytes)}"
     if state is State.IDENTIFIED and job.original_id is not None:
         return "same content as another recording: no upload"
     if state is State.FAILING and job.failure is not None:
         return f"{job.failure.reason.code}: no upload"
     if state is State.WAITING:
-        return f"{display.size(job.size_bytes)} uploaded"
+        return f"{figures.size(job.size_bytes)} uploaded"
     return ""

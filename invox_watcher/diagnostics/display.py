@@ -1,4 +1,4 @@
-"""Formats recordings for a terminal: the cells of a live table, sizes and durations.
+"""Formats recordings for a terminal: the cells of a live table.
 
 For `demo` and `jobs`, which show different columns of the same data.
 """
@@ -13,6 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from invox_watcher.diagnostics.figures import size
 from invox_watcher.job import FINAL, Job, State
 
 _STYLES = {State.DONE: "green", State.FAILED: "red", State.FAILING: "red", State.VANISHED: "red"}
@@ -45,35 +46,6 @@ def upload(job: Job, beside: str | None = None) -> RenderableType:
     cell.add_column(no_wrap=True, justify="right", width=max(6, len(beside)))
     cell.add_row(ProgressBar(total=job.size_bytes, completed=job.uploaded_bytes), beside)
     return cell
-
-
-def size(size_bytes: float) -> str:
-    """`15 B`, `812 kB`, `1.2 MB`: powers of ten, as network rates are given."""
-    if 0 < size_bytes < 1000:
-        return f"{size_bytes:.0f} B"
-    return f"{size_bytes / 1e6:.1f} MB" if size_bytes >= 999_500 else f"{size_bytes / 1000:.0f} kB"
-
-
-def duration(seconds: float) -> str:
-    """`0.4 s`, `42 s`, `3 min 20 s`, `2 h 05 min`, `4 d 3 h`."""
-    if seconds < 9.95:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02} s"
-    if whole < 86400:
-        return f"{whole // 3600} h {whole % 3600 // 60:02} min"
-    return f"{whole // 86400} d {whole % 86400 // 3600} h"
-
-
-def in_one_unit(seconds: float) -> str:
-    """`42 s`, `3 min`, `2 h`, `4 d`: at most six columns."""
-    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= size:
-            return f"{int(seconds) // size} {unit}"
-    return duration(seconds)
 
 
 def age_seconds(job: Job, now: datetime) -> float:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from invox_watcher.assembly import folders_of, named_folders, profiles_of
+from invox_watcher.assembly import profiles_of
 from invox_watcher.config import Config
 from invox_watcher.diagnostics.daemon_status import DaemonStatus
 from invox_watcher.diagnostics.prospect import prospect_of
@@ -41,6 +41,7 @@ from invox_watcher.inbox import (
     read_attributes,
 )
 from invox_watcher.job import ACTIVE, Job, State
+from invox_watcher.layout import folders_of, named_folders
 from invox_watcher.processing import target_for, with_advice
 from invox_watcher.recording import Remedy
 

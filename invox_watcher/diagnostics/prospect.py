@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 from invox_watcher.diagnostics.daemon_status import DaemonStatus
-from invox_watcher.diagnostics.display import duration
+from invox_watcher.diagnostics.figures import duration
 from invox_watcher.job import Fault, Job, State
 from invox_watcher.processing import Problem
 from invox_watcher.times import rfc3339, utc_now

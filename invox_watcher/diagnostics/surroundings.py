@@ -9,7 +9,6 @@ from contextlib import closing, contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 
-from invox_watcher.assembly import occupancy_of
 from invox_watcher.config import Config
 from invox_watcher.diagnostics.daemon_status import DaemonStatus, query_daemon
 from invox_watcher.errors import JournalError
@@ -18,6 +17,7 @@ from invox_watcher.host import User, mount_of, open_for_writing
 from invox_watcher.inbox import Snapshot
 from invox_watcher.job import State
 from invox_watcher.journal import Journal
+from invox_watcher.layout import occupancy_of
 
 # Limited because a person waits for it.
 LONGEST_WATCH_SECONDS = 10.0

@@ -10,9 +10,7 @@ from invox_watcher.invox.token import TokenRequest
 from invox_watcher.invox.webhook import (
     MAX_BODY_BYTES,
     Credentials,
-    NoticeOutcome,
     Receiver,
-    WebhookNotice,
     only_tests,
 )
 
@@ -22,13 +20,11 @@ __all__ = [
     "ApiOptions",
     "Credentials",
     "InvoxApi",
-    "NoticeOutcome",
     "PresignedUpload",
     "Receiver",
     "ReplyStatus",
     "TokenRequest",
     "TranscriptionReply",
-    "WebhookNotice",
     "only_tests",
     "parse_reply",
     "usable_layouts",

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, BinaryIO, Literal
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 from urllib.parse import quote
 
 from invox_watcher.errors import (
@@ -35,7 +35,10 @@ from invox_watcher.invox.failures import (
 from invox_watcher.invox.presign import PresignedUpload, read_presigned
 from invox_watcher.invox.replies import PENDING, TranscriptionReply, parse_reply
 from invox_watcher.invox.token import Token, TokenCache, TokenRequest, filled, placeholders, read_token
-from invox_watcher.net import HttpClient, HttpReply, RemoteClock, read_json, read_object, split_url
+from invox_watcher.net import HttpReply, RemoteClock, read_json, read_object, split_url
+
+if TYPE_CHECKING:
+    from invox_watcher.net import HttpClient
 
 # An upload whose bytes move is ended only below 8 kbit/s, and not in its first hour.
 _SLOWEST_BYTES_PER_SECOND = 1000

@@ -10,9 +10,12 @@ import base64
 import hashlib
 import hmac
 from enum import StrEnum
+from functools import cache
+from types import ModuleType
 
-from Crypto.Cipher import AES
-from Crypto.Util.Padding import pad
+# Of AES (FIPS 197).
+_BLOCK_BYTES = 16
+_KEY_BYTES = (16, 24, 32)
 
 _HEAD_BYTES = 16  # an IV; or the marker and the salt
 _SALTED_MARK = b"Salted__"
@@ -38,7 +41,7 @@ def usable_layouts(app_secret: str) -> frozenset[Layout]:
         return frozenset()
     if size_bytes == 0:
         return frozenset()
-    return frozenset(Layout) if size_bytes in AES.key_size else frozenset({Layout.SALTED})
+    return frozenset(Layout) if size_bytes in _KEY_BYTES else frozenset({Layout.SALTED})
 
 
 def is_genuine(*, signature: str, app_id: str, api_key: str, app_secret: str) -> bool:
@@ -53,7 +56,7 @@ def is_genuine(*, signature: str, app_id: str, api_key: str, app_secret: str) ->
     if not all(isinstance(text, str) for text in (signature, app_id, api_key, app_secret)):
         return False
     try:
-        plain = pad(f"{app_id}~{api_key}".encode(), AES.block_size)
+        plain = _padded(f"{app_id}~{api_key}".encode())
     except UnicodeEncodeError:
         return False
     received = _decoded(signature, _HEAD_BYTES + len(plain))
@@ -67,8 +70,23 @@ def is_genuine(*, signature: str, app_id: str, api_key: str, app_secret: str) ->
     key, iv = app_secret.encode(), head
     if layout is Layout.SALTED:
         key, iv = _derived(key, salt=head[len(_SALTED_MARK) :])
-    expected = head + AES.new(key, AES.MODE_CBC, iv=iv).encrypt(plain)
+    aes = cipher()
+    expected = head + aes.new(key, aes.MODE_CBC, iv=iv).encrypt(plain)
     return hmac.compare_digest(expected, received)
+
+
+@cache
+def cipher() -> ModuleType:
+    """AES. Loading it takes tens of milliseconds, which only those with webhooks should wait for."""
+    from Crypto.Cipher import AES  # noqa: PLC0415
+
+    return AES
+
+
+def _padded(plain: bytes) -> bytes:
+    """PKCS#7 (RFC 5652, section 6.3)."""
+    missing = _BLOCK_BYTES - len(plain) % _BLOCK_BYTES
+    return plain + bytes([missing]) * missing
 
 
 def _decoded(signature: str, size_bytes: int) -> bytes | None:
@@ -87,7 +105,7 @@ def _decoded(signature: str, size_bytes: int) -> bytes | None:
 def _derived(secret: bytes, *, salt: bytes) -> tuple[bytes, bytes]:
     """Key and IV as CryptoJS and `openssl enc -md md5` derive them: EVP_BytesToKey(3), MD5, one round."""
     derived = block = b""
-    while len(derived) < _SALTED_KEY_BYTES + AES.block_size:
+    while len(derived) < _SALTED_KEY_BYTES + _BLOCK_BYTES:
         block = hashlib.md5(block + secret + salt, usedforsecurity=False).digest()
         derived += block
     return derived[:_SALTED_KEY_BYTES], derived[_SALTED_KEY_BYTES:]

@@ -13,40 +13,16 @@ import json
 import re
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any, Literal
 
 from invox_watcher.errors import InvoxError
 from invox_watcher.events import Event, log
 from invox_watcher.invox import request_signature
 from invox_watcher.invox.replies import ReplyStatus, parse_reply
-from invox_watcher.invox.signature import is_genuine
-
-
-@dataclass(frozen=True)
-class WebhookNotice:
-    """A genuine webhook: what it says about which request ("" if it is unusable).
-
-    `payload` is the body without its signatures.
-    """
-
-    request_id: str
-    payload: Mapping[str, Any]
-    signature_sha256: str
-    content_sha256: str
-    covers_body: bool = False  # whether the signature covers the body
-
-
-class NoticeOutcome(StrEnum):
-    """What the journal made of a notice."""
-
-    NEW = "new"  # on disk now
-    REPEATED = "repeated"  # it was there already, or came too late to matter
-    UNKNOWN = "unknown"  # no job of ours has that request id
-    CONTRADICTS = "contradicts"  # its signature, or its request, came with other content before
-
+from invox_watcher.invox.signature import cipher, is_genuine
+from invox_watcher.notice import NoticeOutcome, WebhookNotice
 
 MAX_BODY_BYTES = 4 << 20
 _MAX_ID_BYTES = 256
@@ -170,6 +146,7 @@ class Receiver:
         record: Callable[[WebhookNotice], NoticeOutcome],
         wake: Callable[[str], None],
     ) -> None:
+        cipher()  # now, not when the first webhook comes
         self._credentials = credentials
         self._record = record
         self._wake = wake

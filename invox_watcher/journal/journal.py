@@ -22,7 +22,6 @@ from typing import Any, Protocol
 
 from invox_watcher.errors import StaleStateError
 from invox_watcher.events import Event, log
-from invox_watcher.invox import NoticeOutcome, WebhookNotice
 from invox_watcher.job import ACTIVE, TRANSITIONS, Job, State
 from invox_watcher.journal import contents, integrity, notices
 from invox_watcher.journal.database import Database
@@ -45,6 +44,7 @@ from invox_watcher.journal.tables import (
     placeholders,
     row_of,
 )
+from invox_watcher.notice import NoticeOutcome, WebhookNotice
 from invox_watcher.priority import Priority
 from invox_watcher.times import utc_now
 

@@ -7,9 +7,9 @@ import json
 import sqlite3
 from datetime import datetime
 
-from invox_watcher.invox import NoticeOutcome, WebhookNotice
 from invox_watcher.job import ACTIVE
 from invox_watcher.journal.tables import encode_time
+from invox_watcher.notice import NoticeOutcome, WebhookNotice
 from invox_watcher.times import utc_now
 
 _CONTENT = "SELECT content_sha256 FROM signatures WHERE sha256 = ?"

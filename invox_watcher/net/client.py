@@ -10,17 +10,17 @@ import contextlib
 import errno
 import http.client
 import io
-import json
 import os
 import re
 import ssl
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO, Literal
+from functools import partial
+from typing import BinaryIO, Literal
 
-import requests
 import urllib3
+from urllib3.response import BaseHTTPResponse
 
 from invox_watcher import __version__
 from invox_watcher.errors import (
@@ -35,69 +35,13 @@ from invox_watcher.errors import (
 from invox_watcher.heartbeat import beat
 from invox_watcher.net.connections import Adapter, Exchange, Watchdog
 from invox_watcher.net.failures import LIBRARY_ERRORS, proxy_refused, redirected, translated
+from invox_watcher.net.reply import HttpReply
 
 _MIB = 1024 * 1024
 _READ_BYTES = 64 * 1024
 _KEPT_CONNECTIONS = 16
 _ERROR_BODY_BYTES = 16 * 1024
 _MOST_IDLE_SECONDS = 2.0  # servers close idle connections after 5 s and more (nginx 75, Apache 5)
-
-
-@dataclass(frozen=True)
-class HttpReply:
-    """A complete reply. `where` is the host, for messages; header names are case-insensitive."""
-
-    status: int
-    where: str
-    headers: Mapping[str, str] = field(repr=False)
-    body: bytes = field(repr=False)
-
-    @property
-    def ok(self) -> bool:
-        """Whether the status is 2xx."""
-        return 200 <= self.status < 300
-
-
-def read_json(reply: HttpReply) -> Any:
-    """The reply's body as a JSON value; NaN and Infinity, which JSON lacks (RFC 8259 §6), become null.
-
-    Raises:
-        ApiUnavailableError: `api_protocol`, it is not JSON.
-    """
-    try:
-        return json.loads(reply.body, parse_constant=lambda _name: None)
-    except (ValueError, RecursionError):  # malformed, not UTF-8, numbers beyond reason; nested too deeply
-        pass
-    raise ApiUnavailableError(
-        f"{reply.where} answered {reply.status} with {media_type(reply)}, {len(reply.body)} bytes,"
-        " where JSON was expected.",
-        code="api_protocol",
-        status=reply.status,
-        hint="Check that api.base_url and the api.*_path keys point to the API, not to a login page.",
-    )
-
-
-def read_object(reply: HttpReply) -> dict[str, Any]:
-    """The reply's body as a JSON object.
-
-    Raises:
-        ApiUnavailableError: `api_protocol`, it is anything else.
-    """
-    payload = read_json(reply)
-    if isinstance(payload, dict):
-        return payload
-    raise ApiUnavailableError(
-        f"{reply.where} answered {reply.status} with JSON that is not an object.",
-        code="api_protocol",
-        status=reply.status,
-        hint="Check that api.base_url and the paths below it lead to the API.",
-    )
-
-
-def media_type(reply: HttpReply) -> str:
-    """The reply's Content-Type, fit to be shown."""
-    kind = re.sub(r"[^\w/+.;= -]", "", reply.headers.get("Content-Type", ""))[:60]
-    return kind or "no Content-Type"
 
 
 class HttpClient:
@@ -126,11 +70,12 @@ class HttpClient:
         """
         _check_ca_bundle(ca_bundle)
         _check_proxy(proxy)
-        self._verify: bool | str = ca_bundle or True
-        self._proxies = {"http": proxy, "https": proxy} if proxy else {}
+        self._adapter = partial(
+            Adapter, verify=ca_bundle or True, proxies={"http": proxy, "https": proxy} if proxy else {}
+        )
         self._connect_timeout_seconds = connect_timeout_seconds
         self._max_reply_bytes = max_reply_bytes
-        self._kept = Adapter(pool_maxsize=_KEPT_CONNECTIONS)
+        self._kept = self._adapter(pool_maxsize=_KEPT_CONNECTIONS)
         self._watchdog = Watchdog()
 
     def call(
@@ -155,7 +100,7 @@ class HttpClient:
             except ApiUnavailableError as error:
                 if error.code != "network" or exchange.answered or not exchange.on_kept_connection:
                     raise
-            with contextlib.closing(Adapter()) as fresh:
+            with contextlib.closing(self._adapter()) as fresh:
                 return self._perform(fresh, plan)
 
     def upload(
@@ -223,16 +168,11 @@ class HttpClient:
         failure: Exception | None = None
         with (
             self._watchdog.over(Exchange(url, deadline_seconds, deadline_seconds)) as exchange,
-            contextlib.closing(Adapter()) as fresh,
+            contextlib.closing(self._adapter()) as fresh,
         ):
             try:
                 with exchange.in_this_thread():
-                    fresh.connect(
-                        url,
-                        verify=self._verify,
-                        proxies=self._proxies,
-                        timeout=self._connect_timeout_seconds,
-                    )
+                    fresh.connect(url, connect_seconds=self._connect_timeout_seconds)
             except LIBRARY_ERRORS as error:
                 failure = translated(error, exchange.where)
             failure = exchange.ending() or failure
@@ -268,39 +208,41 @@ class HttpClient:
     def _talk(self, adapter: Adapter, plan: _Plan) -> HttpReply:
         exchange = plan.exchange
         with exchange.in_this_thread():
-            response = adapter.send(
-                plan.prepared(),
-                stream=True,
-                timeout=(self._connect_timeout_seconds, exchange.silence_seconds),
-                verify=self._verify,
-                proxies=self._proxies,
+            response = adapter.exchange(
+                plan.method,
+                exchange,
+                headers=plan.all_headers(),
+                body=plan.body,
+                connect_seconds=self._connect_timeout_seconds,
             )
             exchange.answered = True
             try:
-                _refuse_redirect_or_proxy(response.status_code, exchange.where)
+                _refuse_redirect_or_proxy(response.status, exchange.where)
                 body = self._read(response, plan)
             finally:
                 response.close()
-        return HttpReply(response.status_code, exchange.where, response.headers, body)
+                response.release_conn()
+        return HttpReply(response.status, exchange.where, response.headers, body)
 
-    def _read(self, response: requests.Response, plan: _Plan) -> bytes:
+    def _read(self, response: BaseHTTPResponse, plan: _Plan) -> bytes:
         if isinstance(plan.body, _BoundedReader):
             # An upload's outcome is its status; a body that stalls or is cut short must not change that.
-            is_done = response.ok and plan.body.handed_over
+            is_ok = 200 <= response.status < 300
+            is_done = is_ok and plan.body.handed_over
             plan.exchange.leaves_clean_connection = is_done
             if is_done and response.headers.get("Content-Length") == "0":
-                response.raw.read(1)  # there is none, after which the connection is free for the next upload
-            return b"" if response.ok else _read_some(response, _ERROR_BODY_BYTES)
+                response.read(1)  # there is none, after which the connection is free for the next upload
+            return b"" if is_ok else _read_some(response, _ERROR_BODY_BYTES)
         chunks, size = [], 0
-        for chunk in response.raw.stream(_READ_BYTES, decode_content=False):
+        while chunk := response.read(_READ_BYTES, decode_content=False):
             size += len(chunk)
             if size > self._max_reply_bytes:
-                raise _too_large(response.status_code, plan.exchange.where, self._max_reply_bytes)
+                raise _too_large(response.status, plan.exchange.where, self._max_reply_bytes)
             chunks.append(chunk)
         return _decoded(b"".join(chunks), response, plan.exchange.where, self._max_reply_bytes)
 
 
-def _decoded(body: bytes, response: requests.Response, where: str, max_bytes: int) -> bytes:
+def _decoded(body: bytes, response: BaseHTTPResponse, where: str, max_bytes: int) -> bytes:
     """The body without its compression, which some gateways apply although none was asked for."""
     if response.headers.get("Content-Encoding", "").strip().lower() not in ("gzip", "x-gzip", "deflate"):
         return body
@@ -311,7 +253,7 @@ def _decoded(body: bytes, response: requests.Response, where: str, max_bytes: in
     except zlib.error:
         return body  # some say so and send it plain
     if unpacker.unconsumed_tail:
-        raise _too_large(response.status_code, where, max_bytes)
+        raise _too_large(response.status, where, max_bytes)
     return unpacked
 
 
@@ -332,10 +274,15 @@ def _is_definite_no(reply: HttpReply) -> bool:
     return 400 <= reply.status < 500 or b"<Code>" in reply.body
 
 
-def _read_some(response: requests.Response, limit_bytes: int) -> bytes:
+def _read_some(response: BaseHTTPResponse, limit_bytes: int) -> bytes:
     with contextlib.suppress(urllib3.exceptions.HTTPError, http.client.HTTPException, OSError):
-        return bytes(response.raw.read(limit_bytes, decode_content=False))
+        return response.read(limit_bytes, decode_content=False)
     return b""
+
+
+_ALWAYS = (("User-Agent", f"invox-watcher/{__version__}"), ("Accept-Encoding", "identity"))
+# http.client lets values of several lines pass (RFC 9112 §5.2, obsolete line folding).
+_HEADER_VALUE = re.compile(r"(?:\S[^\r\n]*)?")
 
 
 @dataclass(frozen=True)
@@ -348,18 +295,19 @@ class _Plan:
     headers: Mapping[str, str] = field(repr=False)
     body: bytes | _BoundedReader | None = field(repr=False)
 
-    def prepared(self) -> requests.PreparedRequest:
-        """The request as a requests object, always with a declared length."""
-        always = {"User-Agent": f"invox-watcher/{__version__}", "Accept-Encoding": "identity"}
-        data = self.body if isinstance(self.body, bytes) else None
-        request = requests.Request(
-            self.method, self.url, headers={**always, **self.headers}, data=data
-        ).prepare()
+    def all_headers(self) -> dict[str, str]:
+        """The headers to send; of two that differ only in case, the caller's.
+
+        Raises:
+            ValueError: one would end its line, or begin with a space.
+        """
+        named = {name.lower(): (name, value) for name, value in (*_ALWAYS, *self.headers.items())}
         if isinstance(self.body, _BoundedReader):
-            # Set here, because requests chunks a body whose length it can't determine, or that is empty.
-            request.headers["Content-Length"] = str(self.body.size_bytes)
-            request.body = self.body  # type: ignore[assignment]  # urllib3 takes anything that reads
-        return request
+            named["content-length"] = ("Content-Length", str(self.body.size_bytes))
+        for _name, value in named.values():
+            if not _HEADER_VALUE.fullmatch(value):
+                raise ValueError
+        return dict(named.values())
 
 
 class _BoundedReader:

@@ -12,7 +12,6 @@ import fcntl
 import http.client
 import math
 import os
-import re
 import select
 import socket
 import ssl
@@ -22,16 +21,20 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
+from functools import lru_cache
 from typing import Any
 
 import requests
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.response import BaseHTTPResponse
+from urllib3.util import Timeout
 
 from invox_watcher.errors import ApiUnavailableError, StoppedError
 from invox_watcher.heartbeat import beat
-from invox_watcher.net.failures import host_of, stopped
+from invox_watcher.net.failures import stopped
+from invox_watcher.net.urls import host_of
 
 # urllib3's default is 16 KiB; larger blocks cost memory per upload and save system calls.
 _BLOCK_BYTES = 256 * 1024
@@ -40,7 +43,8 @@ _BLOCK_BYTES = 256 * 1024
 _PIECE_BYTES = 16 * 1024
 _UNSENT_BYTES = 32 * 1024
 _LONGEST_PAUSE_SECONDS = 0.05
-_ORIGIN = re.compile(r"https?://[^/?#]*")
+_ANY_TARGET = "/"  # each exchange has its own
+_MOST_ORIGINS = 64
 
 
 class _End(Enum):
@@ -60,8 +64,8 @@ class Exchange:
         most_idle_seconds: float = math.inf,
     ) -> None:
         """A connection that was unused for more than `most_idle_seconds` is opened again."""
-        self.where = host_of(url)
-        self.target = _target_of(url)
+        self.origin, self.target = _parted(url)
+        self.where = _host_of(self.origin)
         self.deadline = time.monotonic() + deadline_seconds
         self.silence_seconds = min(silence_seconds, deadline_seconds)
         self.most_idle_seconds = most_idle_seconds
@@ -105,25 +109,29 @@ class Exchange:
         if self.silence_seconds >= self._deadline_seconds:
             return
         pause, moved_at, before = 0.001, time.monotonic(), -1
+        awaited = select.POLLIN  # an answer at once, as on a quick line, must not have to wait for the pause
         while (unsent := self._unsent_bytes()) and time.monotonic() - moved_at < self.silence_seconds:
             if unsent != before:
                 before, moved_at = unsent, time.monotonic()
                 beat(self.silence_seconds)
-            if self._has_ended_within(pause):  # then what is unsent never leaves
+            found = self._found_within(pause, awaited)
+            if found & ~select.POLLIN:  # it was reset or shut down: what is unsent never leaves
                 break
+            if found:  # or it belongs to TLS
+                awaited = 0
             pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
         if (deadline := time.monotonic() + self.silence_seconds) < self.deadline:
             self.deadline, self._deadline_seconds = deadline, self.silence_seconds
             self.on_new_deadline()
 
-    def _has_ended_within(self, seconds: float) -> bool:
-        """Wait for that long, or until the connection is reset or shut down."""
+    def _found_within(self, seconds: float, awaited: int) -> int:
+        """Wait for that long, or until the connection is reset or shut down, or an event `awaited`."""
         with self._lock:
             if self._handle is None:
-                return True
+                return select.POLLNVAL
             poller = select.poll()
-            poller.register(self._handle, 0)  # errors and hang-ups are always reported: poll(2)
-        return bool(poller.poll(seconds * 1000))
+            poller.register(self._handle, awaited)  # errors and hang-ups are always reported: poll(2)
+        return next((events for _descriptor, events in poller.poll(seconds * 1000)), 0)
 
     def _unsent_bytes(self) -> int:
         """How many bytes the peer has not acknowledged (tcp(7), SIOCOUTQ); 0 after `end`."""
@@ -170,12 +178,15 @@ class Exchange:
             self._handle = None
 
 
-def _target_of(url: str) -> str:
-    """Path and query of a URL exactly as they stand in it."""
-    rest = url.partition("://")[2].partition("#")[0]
+def _parted(url: str) -> tuple[str, str]:
+    """Scheme with host, and path with query, both exactly as they stand in the URL."""
+    scheme, separator, rest = url.partition("#")[0].partition("://")
     at = min((rest.find(mark) for mark in "/?" if mark in rest), default=len(rest))
     target = rest[at:]
-    return target if target.startswith("/") else f"/{target}"
+    return scheme + separator + rest[:at], target if target.startswith("/") else f"/{target}"
+
+
+_host_of = lru_cache(_MOST_ORIGINS)(host_of)
 
 
 class _Running(threading.local):
@@ -292,10 +303,9 @@ class _PlainConnection(HTTPConnection):
         if exchange is not None:
             if self.sock is not None:
                 exchange.watch(self.sock.fileno(), kept=True)
-            # As it was given, byte for byte: requests and urllib3 tidy escapes and dots, and a signature may
-            # cover them. A proxy for plain http is given the host as well.
-            host = _ORIGIN.match(url)
-            url = (host[0] if host else "") + exchange.target
+            # As it was given, byte for byte: urllib3 tidies escapes and dots, and a signature may cover them.
+            # A proxy for plain http is given the host as well.
+            url = exchange.target if url == _ANY_TARGET else exchange.origin + exchange.target
         super().request(method, url, *args, **kwargs)
 
     def send(self, data: Any) -> None:
@@ -356,17 +366,54 @@ _POOLS = {"http": _PlainPool, "https": _TlsPool}
 
 
 class Adapter(HTTPAdapter):
-    """requests' transport over these connections. urllib3 retries nothing: the caller decides."""
+    """requests' transport over these connections: its pools, its proxies and its way to check certificates.
+
+    What requests does again for each request takes longer than the exchange itself: here it is done once for
+    each origin. urllib3 retries nothing: the caller decides.
+    """
+
+    def __init__(self, *, verify: bool | str, proxies: Mapping[str, str], pool_maxsize: int = 1) -> None:
+        self._verify, self._proxies = verify, dict(proxies)
+        self._by_origin: dict[str, Any] = {}
+        super().__init__(pool_maxsize=pool_maxsize)
 
     def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **options: Any) -> None:
         super().init_poolmanager(connections, maxsize, block, blocksize=_BLOCK_BYTES, **options)
         self.poolmanager.pool_classes_by_scheme = _POOLS
 
-    def connect(self, url: str, *, verify: bool | str, proxies: Mapping[str, str], timeout: float) -> None:
+    def exchange(
+        self,
+        method: str,
+        exchange: Exchange,
+        *,
+        headers: Mapping[str, str],
+        body: Any,
+        connect_seconds: float,
+    ) -> BaseHTTPResponse:
+        """Send a request; the response without its body. Raises what requests and urllib3 raise.
+
+        `headers` has the body's length, unless that is bytes.
+        """
+        pool = self._pool_of(exchange.origin)
+        by_proxy = pool.proxy is not None and pool.scheme == "http"
+        response: BaseHTTPResponse = pool.urlopen(
+            method,
+            exchange.origin + _ANY_TARGET if by_proxy else _ANY_TARGET,
+            body=body,
+            headers=headers,
+            redirect=False,
+            assert_same_host=False,
+            preload_content=False,
+            decode_content=False,
+            retries=self.max_retries,
+            timeout=Timeout(connect=connect_seconds, read=exchange.silence_seconds),
+        )
+        return response
+
+    def connect(self, url: str, *, connect_seconds: float) -> None:
         """Open a connection to the host of `url`, TLS included, and close it; nothing is requested."""
-        request = requests.Request("GET", url).prepare()
-        pool: Any = self.get_connection_with_tls_context(request, verify, proxies=dict(proxies))
-        connection = pool._get_conn(timeout)
+        pool = self._pool_of(_parted(url)[0])
+        connection = pool._get_conn(connect_seconds)
         try:
             if pool.proxy is not None and pool.scheme == "https":
                 pool._prepare_proxy(connection)
@@ -374,6 +421,21 @@ class Adapter(HTTPAdapter):
                 connection.connect()
         finally:
             connection.close()
+
+    def close(self) -> None:
+        super().close()
+        self._by_origin.clear()  # a pool closes its connections once nothing refers to it
+
+    def _pool_of(self, origin: str) -> Any:
+        pool = self._by_origin.get(origin)
+        if pool is None:
+            request = requests.Request("GET", origin).prepare()
+            pool = self.get_connection_with_tls_context(request, self._verify, proxies=self._proxies)
+            self.cert_verify(pool, origin, self._verify, None)  # type: ignore[no-untyped-call]
+            if len(self._by_origin) >= _MOST_ORIGINS:
+                self._by_origin.clear()
+            self._by_origin[origin] = pool
+        return pool
 
     def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
         manager = super().proxy_manager_for(proxy, blocksize=_BLOCK_BYTES, **options)

@@ -8,7 +8,6 @@ import re
 import socket
 import ssl
 from collections.abc import Iterator
-from urllib.parse import urlsplit
 
 import requests
 import urllib3
@@ -189,15 +188,3 @@ def redirected(where: str, status: int | None) -> ApiRefusedError:
 
 def stopped() -> StoppedError:
     return StoppedError("Stopping: the request was cancelled.")
-
-
-def host_of(url: str) -> str:
-    """The host (and port) of a URL, for messages; the rest of it is secret."""
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        return "the given address"
-    if not host or not re.fullmatch(r"[\w.:-]+", host):
-        return "the given address"
-    return f"{host}:{port}" if port else host

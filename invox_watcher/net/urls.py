@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from urllib.parse import SplitResult, urlsplit
 
 
@@ -13,3 +14,15 @@ def split_url(url: str) -> SplitResult | None:
     except ValueError:
         return None
     return parts if usable and "@" not in parts.netloc else None
+
+
+def host_of(url: str) -> str:
+    """The host (and port) of a URL, for messages; the rest of it is secret."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        return "the given address"
+    if not host or not re.fullmatch(r"[\w.:-]+", host):
+        return "the given address"
+    return f"{host}:{port}" if port else host

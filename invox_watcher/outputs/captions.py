@@ -18,8 +18,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-import regex
-
 from invox_watcher.transcript import Segment
 
 LINE_LENGTH = 42  # clusters; with two lines to a cue the limits of common captioning guidelines
@@ -123,7 +121,12 @@ def _pieces(word: str) -> list[str]:
 
 def _clusters(text: str) -> list[str]:
     """The grapheme clusters of a text: what a reader takes for single characters."""
-    return list(text) if text.isascii() else regex.findall(r"\X", text)
+    if text.isascii():
+        return list(text)
+    import regex  # noqa: PLC0415 - not for every command
+
+    clusters: list[str] = regex.findall(r"\X", text)
+    return clusters
 
 
 @functools.lru_cache(maxsize=256)

@@ -20,7 +20,7 @@ from invox_watcher.errors import (
     ApiUnavailableError,
     UploadUncertainError,
 )
-from invox_watcher.net.client import HttpClient, HttpReply, read_object
+from invox_watcher.net import HttpClient, HttpReply, read_object
 from tests.kit.http_client import MIB, SECRET, certificate, client, failure_of, post, upload
 from tests.kit.loopback import Peer, Server, never_answer, one_reply, serve, slow_line
 
@@ -61,6 +61,18 @@ class TestPost:
             assert failure_of(lambda: post(client, server.url)).code == "network"
             assert len(server.requests) == 1
 
+    def test_a_header_of_the_caller_replaces_our_own(self, client: HttpClient) -> None:
+        with serve(one_reply()) as server:
+            post(client, server.url, **{"user-agent": "clinic"})
+        assert server.requests[0].headers["user-agent"] == "clinic"  # and once only, as `serve` checks
+
+    def test_a_host_is_found_again_after_many_others(self, client: HttpClient) -> None:
+        with serve(one_reply()) as server:
+            assert post(client, server.url).ok
+            for port in range(1, 71):  # more than are remembered, and none of them answers
+                assert failure_of(lambda: post(client, f"http://127.0.0.1:{port}")).code == "network"  # noqa: B023
+            assert post(client, server.url).ok
+
     def test_cookies_are_neither_kept_nor_sent(self, client: HttpClient) -> None:
         with serve(one_reply(Set_Cookie="a=b")) as server:
             post(client, server.url)
@@ -82,9 +94,9 @@ class TestPost:
         with serve(one_reply()) as server, serve(lambda peer: None) as rude:
             client = HttpClient()
             for _ in range(10):
-                post(client, server.url)
                 failure_of(lambda: post(client, rude.url))
                 upload(client, server.url, io.BytesIO(b"x"), 1)
+                post(client, server.url)  # its connection is kept
             client.close()
         assert (len(os.listdir("/proc/self/fd")), threading.active_count()) == before
 
@@ -544,7 +556,9 @@ class TestWhatErrorsGiveAway:
                 assert error.__cause__ is None
                 assert error.__context__ is None
 
-    @pytest.mark.parametrize("value", [f"Bearer {SECRET}\n", f"Bearer {SECRET}\u20ac", f" {SECRET}"])
+    @pytest.mark.parametrize(
+        "value", [f"Bearer {SECRET}\n", f"Bearer\r\n {SECRET}", f"Bearer {SECRET}\u20ac", f" {SECRET}"]
+    )
     def test_a_header_that_cannot_be_sent_is_not_quoted(self, client: HttpClient, value: str) -> None:
         with serve(one_reply()) as server:
             error = failure_of(lambda: post(client, server.url, Authorization=value))

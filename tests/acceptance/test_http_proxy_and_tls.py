@@ -14,7 +14,7 @@ from invox_watcher.errors import (
     ApiRefusedError,
     ApiUnavailableError,
 )
-from invox_watcher.net.client import HttpClient
+from invox_watcher.net import HttpClient
 from tests.kit.clinic import free_port
 from tests.kit.http_client import MIB, SECRET, certificate, client, failure_of, post, upload
 from tests.kit.loopback import make_certificate, never_answer, one_reply, serve

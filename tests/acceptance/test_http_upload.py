@@ -22,7 +22,7 @@ from invox_watcher.errors import (
     StorageError,
     UploadUncertainError,
 )
-from invox_watcher.net.client import HttpClient
+from invox_watcher.net import HttpClient
 from tests.kit.http_client import MIB, certificate, client, failure_of, post, upload
 from tests.kit.loopback import Peer, one_reply, serve
 

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import structlog.testing
 
 from invox_watcher.heartbeat import Heartbeat, StallDetector
 from invox_watcher.host.systemd import Notifier
@@ -31,6 +30,7 @@ from invox_watcher.recording import FileIdentity
 from invox_watcher.sandbox.server import Sandbox
 from invox_watcher.times import utc_now
 from tests.kit.clinic import Clinic, free_port, sandbox, stop, wait_for
+from tests.kit.logged import captured
 from tests.kit.manager import managed, manager
 from tests.kit.recordings import write_sparse_wav, write_wav
 
@@ -311,8 +311,8 @@ def test_a_due_job_that_no_free_worker_takes_is_a_stall() -> None:
 
 @pytest.fixture
 def events_seen() -> Iterator[list[dict[str, Any]]]:
-    with structlog.testing.capture_logs() as captured:
-        yield captured  # type: ignore[misc]
+    with captured() as events:
+        yield events
 
 
 # ---- what only takes long ----------------------------------------------------------------------------------

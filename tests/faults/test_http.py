@@ -18,12 +18,13 @@ from typing import Any
 
 import pytest
 
-from invox_watcher.assembly import api_of, client_of, folders_of
+from invox_watcher.assembly import api_of, client_of
 from invox_watcher.config.loading import load
 from invox_watcher.errors import UploadUncertainError
 from invox_watcher.formats.decoder import Decoder
 from invox_watcher.job import Job, State, new_job_id
 from invox_watcher.journal.journal import Journal
+from invox_watcher.layout import folders_of
 from invox_watcher.processing import Pipeline, ProcessingOptions
 from invox_watcher.recording import FileIdentity
 from invox_watcher.sandbox.server import Sandbox

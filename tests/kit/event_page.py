@@ -14,6 +14,7 @@ from invox_watcher.events import Event
 PACKAGE = Path(invox_watcher.__file__).parent
 PAGE = PACKAGE.parent / "docs" / "events.md"
 _ROW = re.compile(r"^\| `(\w+)` \| ([a-z, ]+) \|([^|]*)\| [^|]+ \|$", re.MULTILINE)
+_LOG_CALL = re.compile(r"(events\.)?log\.(debug|info|warning|error)")
 _FIELD = re.compile(r"^\| `(\w+)` \| [^|]+ \|$", re.MULTILINE)
 
 
@@ -66,11 +67,7 @@ def of_source() -> dict[str, Facts]:
 
 def _log_calls(function: ast.FunctionDef) -> Iterator[ast.Call]:
     for node in ast.walk(function):
-        if (
-            isinstance(node, ast.Call)
-            and isinstance(node.func, ast.Attribute)
-            and ast.unparse(node.func.value) in ("log", "events.log")
-        ):
+        if isinstance(node, ast.Call) and _LOG_CALL.fullmatch(ast.unparse(node.func)):
             yield node
 
 

@@ -17,8 +17,9 @@ from pathlib import Path
 
 # What takes long to import, and what another user can not import if only root may read it.
 PRELOADED = (
-    *("encodings.idna", "encodings.utf_8_sig"),
+    *("encodings.idna", "encodings.utf_8_sig", "Crypto.Cipher.AES", "regex", "rich.console"),
     *("invox_watcher.cli", "invox_watcher.diagnostics.check", "invox_watcher.daemon.process"),
+    *("invox_watcher.daemon.serving", "invox_watcher.net.client"),
     *("invox_watcher.cli._explain", "invox_watcher.cli._jobs", "invox_watcher.cli._retry"),
     *("invox_watcher.cli._run", "invox_watcher.cli._show"),
 )

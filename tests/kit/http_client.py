@@ -12,7 +12,7 @@ import pytest
 from invox_watcher.errors import (
     InvoxError,
 )
-from invox_watcher.net.client import HttpClient, HttpReply
+from invox_watcher.net import HttpClient, HttpReply
 from tests.kit.loopback import make_certificate
 
 MIB = 1024 * 1024

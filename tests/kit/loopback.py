@@ -42,6 +42,7 @@ class Peer:
         headers = {}
         while header := self._incoming.readline().decode("latin-1").strip():
             name, _, value = header.partition(":")
+            assert name.lower() not in headers, f"{name} came twice"
             headers[name.lower()] = value.strip()
         request = Request(line, headers)
         self.server.requests.append(request)

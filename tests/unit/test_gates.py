@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-import structlog.testing
 
 from invox_watcher.errors import FoldersGoneError, JournalError, Reason
 from invox_watcher.files import FolderMonitor
@@ -17,6 +16,7 @@ from invox_watcher.heartbeat import Heartbeat, StallDetector, beat
 from invox_watcher.journal import Journal
 from invox_watcher.logs import place, where
 from invox_watcher.processing import JournalMonitor, reasons
+from tests.kit.logged import captured
 
 NETWORK = Reason("network", "The connection failed.", "Check the line.")
 FULL = Reason("disk_full", "The disk is full.", "Free up space.")
@@ -34,8 +34,8 @@ class FixedGate:
 
 @pytest.fixture
 def logged() -> Iterator[list[dict[str, Any]]]:
-    with structlog.testing.capture_logs() as captured:
-        yield cast(list[dict[str, Any]], captured)
+    with captured() as events:
+        yield events
 
 
 # ---- merging -----------------------------------------------------------------------------------------------

@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 from invox_watcher.errors import JournalError, Reason, StaleStateError
-from invox_watcher.invox import NoticeOutcome, WebhookNotice
 from invox_watcher.job import TRANSITIONS, Failure, Fault, Job, Payload, State, new_job_id
 from invox_watcher.journal import Journal, NameReservedError, Receipt
+from invox_watcher.notice import NoticeOutcome, WebhookNotice
 from invox_watcher.recording import FileIdentity
 
 FAULT = Fault(Reason("down", "It does not answer.", "Start it."), datetime(2026, 11, 23, tzinfo=UTC))

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import structlog
 
 from invox_watcher import __version__, logs
 from invox_watcher.errors import JournalError
+from invox_watcher.events import log
 from invox_watcher.job import Job, State, new_job_id
 from invox_watcher.journal import Journal
 from invox_watcher.journal import migrations as steps
@@ -30,7 +30,7 @@ from tests.kit.old_journal import PITCHES, dump, old_journal
 @pytest.fixture(autouse=True)
 def _log_as_before() -> Iterator[None]:
     yield
-    structlog.reset_defaults()
+    log.write_to(None)
 
 
 def tables_of(path: Path) -> dict[str, Any]:

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from invox_watcher.errors import Reason
-from invox_watcher.invox import WebhookNotice
 from invox_watcher.job import ACTIVE, Failure, Fault, Job, State, new_job_id
 from invox_watcher.journal import Journal
+from invox_watcher.notice import WebhookNotice
 from invox_watcher.recording import FileIdentity
 
 NOW = datetime.now(UTC)

@@ -6,13 +6,16 @@ import fcntl
 import io
 import json
 import os
+import pty
+import socket
 import threading
 import time
+import tty
 from collections.abc import Iterator
-from typing import Any
+from pathlib import Path
+from typing import Any, TextIO
 
 import pytest
-import structlog
 
 from invox_watcher import logs
 from invox_watcher.events import Event, log
@@ -25,7 +28,7 @@ MANY = 20_000
 def _as_before() -> Iterator[None]:
     yield
     logs.configure(stream=io.StringIO())  # ends the thread of the pipe
-    structlog.reset_defaults()
+    log.write_to(None)
 
 
 @pytest.fixture
@@ -63,11 +66,58 @@ class Reader:
         return [json.loads(line) for line in self._content.splitlines()]
 
 
-def test_a_line_is_written_when_the_call_returns(pipe: tuple[int, int]) -> None:
-    reading, _writing = pipe
+def ends(kind: str, file: Path) -> tuple[int, int]:
+    """Descriptors to read from and to write to."""
+    if kind == "pipe":
+        return os.pipe()
+    if kind == "socket":  # as systemd gives one
+        ours, theirs = socket.socketpair()
+        return ours.detach(), theirs.detach()
+    if kind == "terminal":
+        ours, theirs = pty.openpty()
+        tty.setraw(theirs)
+        return ours, theirs
+    writing = os.open(file, os.O_WRONLY | os.O_CREAT)
+    return os.open(file, os.O_RDONLY), writing
+
+
+@pytest.mark.parametrize("kind", ["pipe", "socket", "terminal", "file"])
+def test_a_line_is_written_when_the_call_returns(kind: str, tmp_path: Path) -> None:
+    reading, writing = ends(kind, tmp_path / "log")
+    with open(reading, "rb", buffering=0), open(writing, "w") as stream:
+        logs.configure(stream=stream)
+        for number in range(100):
+            log.info(Event.DONE, job=str(number))
+            assert json.loads(os.read(reading, 4096))["job"] == str(number)
+        logs.configure(stream=io.StringIO())
+
+
+@pytest.mark.parametrize("kind", ["pipe", "socket"])
+def test_with_room_in_it_no_thread_is_needed(kind: str, tmp_path: Path) -> None:
+    reading, writing = ends(kind, tmp_path / "log")
+    with open(reading, "rb", buffering=0), open(writing, "w") as stream:
+        assert threads_for(stream) == 0
+
+
+@pytest.mark.parametrize(("needed", "threads"), [(True, 0), (False, 1)])
+def test_a_file_needs_one_unless_its_disk_is_needed_anyway(
+    needed: bool, threads: int, tmp_path: Path
+) -> None:
+    with open(tmp_path / "log", "w") as stream:
+        device = os.fstat(stream.fileno()).st_dev
+        assert threads_for(stream, device if needed else device + 1) == threads
+    assert len((tmp_path / "log").read_text().splitlines()) == 100
+
+
+def threads_for(stream: TextIO, needed_device: int | None = None) -> int:
+    """How many threads are there for a hundred lines to `stream`."""
+    before = set(threading.enumerate())
+    logs.configure(stream=stream, needed_device=needed_device)
     for number in range(100):
-        log.info(Event.DONE, job=str(number))
-        assert json.loads(os.read(reading, 4096))["job"] == str(number)
+        log.info(Event.DONE, job=number)
+    more = set(threading.enumerate()) - before
+    logs.configure(stream=io.StringIO())
+    return len(more)
 
 
 def test_a_full_pipe_costs_no_time_and_its_lines_are_counted(pipe: tuple[int, int]) -> None:

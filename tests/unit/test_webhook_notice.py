@@ -16,13 +16,12 @@ from hypothesis import strategies as st
 
 from invox_watcher.invox.webhook import (
     Credentials,
-    NoticeOutcome,
     Receiver,
-    WebhookNotice,
     read_notice,
     refusal_of,
 )
-from tests.kit.captured_log import LogStream
+from invox_watcher.notice import NoticeOutcome, WebhookNotice
+from tests.kit.logged import captured
 
 VECTORS = Path(__file__).parent.parent / "vectors"
 VECTOR = json.loads((VECTORS / "openssl.json").read_text(encoding="utf-8"))[0]
@@ -198,14 +197,12 @@ class TestReceiver:
             (plain(RESULT), "unknown_request", "genuine"),
         ],
     )
-    def test_says_which_signature_a_refused_one_had(
-        self, body: bytes, code: str, hint: str, own_log: LogStream
-    ) -> None:
+    def test_says_which_signature_a_refused_one_had(self, body: bytes, code: str, hint: str) -> None:
         receiver = Receiver(CREDENTIALS, record=lambda _notice: NoticeOutcome.UNKNOWN, wake=lambda _id: None)
-        for _ in range(3):
-            receiver.refused(body)
-        logged = own_log.getvalue()
-        assert logged.count("webhook_refused") == 1
-        assert code in logged
-        assert hint in logged
-        assert "Secret" not in logged
+        with captured() as events:
+            for _ in range(3):
+                receiver.refused(body)
+        (event,) = events
+        assert (event["event"], event["code"]) == ("webhook_refused", code)
+        assert hint in event["hint"]
+        assert "Secret" not in str(event)

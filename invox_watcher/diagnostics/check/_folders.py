@@ -9,13 +9,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from invox_watcher.assembly import folders_of, named_folders, occupancy_of, waits_of
+from invox_watcher.assembly import waits_of
 from invox_watcher.config import Config
 from invox_watcher.diagnostics.check._finding import Finding, lasting, warning
 from invox_watcher.errors import ExitStatus
 from invox_watcher.files import APART_HINT, LOCK_FILE, check_mounted
 from invox_watcher.host import User, holder_of, may_lease_any_file, mount_of, owner_of
 from invox_watcher.inbox import Evidence, Filter, Notifier
+from invox_watcher.layout import folders_of, named_folders, occupancy_of
 
 _INOTIFY = Path("/proc/sys/fs/inotify")
 _ALL = os.R_OK | os.W_OK | os.X_OK

@@ -1,0 +1,38 @@
+"""The folders that a configuration names: all that most commands need to have built of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from invox_watcher.config import Config
+from invox_watcher.files import Folders, Occupancy
+from invox_watcher.host import Locks
+
+_MARK_MODE = 0o644  # who may enter a folder may know which instance uses it
+
+
+def folders_of(config: Config) -> Folders:
+    """The folders that the configuration names."""
+    return Folders(
+        inbox=config.folders.inbox,
+        processing=config.folders.processing,
+        outbox=config.folders.outbox,
+        done=config.folders.done,
+        failed=config.folders.failed,
+        directory_mode=config.folders.directory_mode,
+    )
+
+
+def named_folders(folders: Folders) -> dict[str, Path]:
+    """The five folders by name."""
+    return {name: getattr(folders, name) for name in ("inbox", "processing", "outbox", "done", "failed")}
+
+
+def occupancy_of(config: Config, locks: Locks | None = None) -> Occupancy:
+    """The folders that the configuration names, as those that no other instance may use.
+
+    `locks` are those of this process, if it has any.
+    """
+    folders = folders_of(config)
+    named = {f"folders.{name}": folder for name, folder in named_folders(folders).items()}
+    return Occupancy(config.state.directory, named, mode=folders.file_mode & _MARK_MODE, locks=locks)
