@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import re
 import smtplib
+import socket
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from email import policy
@@ -174,21 +175,24 @@ class Mail:
             self._drop()
         options = self._options
         context = tls_context(options.ca_bundle)
+        self._smtp = smtp = smtplib.SMTP(timeout=options.timeout_seconds)
+        # Connected here, so that the guard has the socket before the server's first word.
+        smtp.sock = socket.create_connection((options.host, self._port), timeout=options.timeout_seconds)
+        self._guard.watch(smtp.sock)
         if options.tls == "tls":
-            self._smtp = smtplib.SMTP_SSL(
-                options.host, self._port, timeout=options.timeout_seconds, context=context
-            )
-        else:
-            self._smtp = smtplib.SMTP(options.host, self._port, timeout=options.timeout_seconds)
-        assert self._smtp.sock is not None  # noqa: S101 - connected by its constructor
-        self._guard.watch(self._smtp.sock)
-        self._smtp.ehlo_or_helo_if_needed()
+            smtp.sock = context.wrap_socket(smtp.sock, server_hostname=options.host)
+        _check_ready(*smtp.getreply())
+        smtp.ehlo_or_helo_if_needed()
         if options.tls == "starttls":
-            self._smtp.starttls(context=context)
-            self._smtp.ehlo()
+            if not smtp.has_extn("starttls"):
+                raise smtplib.SMTPNotSupportedError
+            _check_ready(*smtp.docmd("STARTTLS"))
+            smtp.sock = context.wrap_socket(smtp.sock, server_hostname=options.host)
+            smtp.file = None  # what came before encryption is not to be believed: RFC 3207 §4.2
+            smtp.ehlo()
         if options.username is not None and options.password_file is not None:
             self._log_in(options.username, secret_in(options.password_file, "password_file"))
-        return self._smtp
+        return smtp
 
     def _log_in(self, username: str, password: str) -> None:
         assert self._smtp is not None  # noqa: S101 - connected
@@ -236,6 +240,11 @@ def address_of(text: str) -> str:
         code="bad_address",
         hint="Check to, and the attributes in it: each entry is one address, as ward3@example.com.",
     )
+
+
+def _check_ready(code: int, reply: bytes) -> None:
+    if code != 220:
+        raise smtplib.SMTPResponseException(code, reply)
 
 
 def check_reply(what: Literal["sender", "recipient", "message"], code: int, reply: bytes) -> None:

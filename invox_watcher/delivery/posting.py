@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -45,7 +45,7 @@ class HttpOptions:
 
     url: str
     ca_bundle: Path | None
-    proxy: str | None
+    proxy: str | None = field(repr=False)  # may hold a password
     timeout_seconds: float
 
 

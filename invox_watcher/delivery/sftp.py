@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import signal
 import subprocess
 import threading
 from collections.abc import Sequence
@@ -281,8 +282,10 @@ class _Session:
             beat()
 
     def kill(self) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, 9)
+        """End the process at once, and with it ssh."""
+        if self._process.returncode is None:  # its number may be another's otherwise
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
 
     def close(self) -> None:
         """End the process: it does so itself once it finds no more commands."""

@@ -18,7 +18,7 @@ from invox_watcher.errors import (
     TargetUnavailableError,
 )
 from tests.kit.clinic import free_port, wait_for
-from tests.kit.loopback import make_certificate
+from tests.kit.loopback import Peer, make_certificate, serve
 from tests.kit.shipments import WORDS, assert_discreet, shipment
 from tests.kit.targets import Exim, exim, target
 
@@ -30,6 +30,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exim]:
     certificate, _ = make_certificate(tmp_path_factory.mktemp("certificate"))
     with exim(certificate) as running:
         yield running
+
+
+def of_port(port: int, tmp_path: Path, **changes: Any) -> Target:
+    place = {"host": "127.0.0.1", "port": port, "ca_bundle": None}
+    return target(tmp_path, "mail", **(place | {"username": None, "password_file": None} | changes))
 
 
 def of(server: Exim, tmp_path: Path, **changes: Any) -> Target:
@@ -140,3 +145,32 @@ def test_a_line_cut_after_the_last_byte_is_uncertain(server: Exim, tmp_path: Pat
     finally:
         timer.join()
         server.start()
+
+
+@pytest.mark.parametrize(
+    ("says", "code"),
+    [
+        (b"554 smith\r\n", "smtp"),
+        (b"220 ready\r\n250 smith\r\n", "not_offered"),
+        (b"SSH-2.0-OpenSSH\r\n", "smtp"),
+        (b"", "network"),
+    ],
+)
+def test_what_is_no_mail_server_for_us(tmp_path: Path, says: bytes, code: str) -> None:
+    def handler(peer: Peer) -> None:
+        peer.sock.sendall(says)
+        if says:
+            peer.sock.recv(1000)
+
+    with serve(handler) as other:
+        mail = of_port(other.port, tmp_path)
+        assert refused(mail, TargetUnavailableError).code == code
+
+
+def test_a_server_that_dribbles_is_left(tmp_path: Path) -> None:
+    def handler(peer: Peer) -> None:
+        while not peer.server.closing.wait(0.2):
+            peer.sock.sendall(b"220-wait\r\n")
+
+    with serve(handler) as other:
+        assert refused(of_port(other.port, tmp_path, timeout_seconds=1.0), TargetUnavailableError)

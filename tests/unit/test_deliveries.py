@@ -158,7 +158,8 @@ class TestMail:
         assert attachment.get_content() == b"\x00\xff"
 
     def test_hostile_names_add_no_header_and_no_folder(self) -> None:
-        read = self.read(mail(subject="{name}"), name=HOSTILE, documents=(Document(HOSTILE, "a/b", b""),))
+        target = mail(subject="{name}", body="{name}{text}")
+        read = self.read(target, name=HOSTILE, text=HOSTILE, documents=(Document(HOSTILE, "a/b", b""),))
         assert read["Bcc"] is None
         assert set(read.keys()) == {
             *("From", "To", "Subject", "Date", "Message-ID", "Auto-Submitted", "MIME-Version", "Content-Type")
