@@ -22,6 +22,7 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Mapping, MutableMapping
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, Protocol, TextIO
 
@@ -264,21 +265,24 @@ class _Writer:
 
 def _writer_of(render: _Renderer, *, hash_names: bool) -> Writer:
     """What renders an event and writes its line."""
-    import structlog  # noqa: PLC0415 - commands that log nothing need not wait for it
 
-    logger = structlog.wrap_logger(
-        _LineLogger(),
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True, key="at"),
-            _Redactor(hash_names=hash_names),
-            render,
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(0),
-    ).bind()
+    @cache
+    def logger() -> Any:
+        import structlog  # noqa: PLC0415 - commands that log nothing need not wait for it
+
+        return structlog.wrap_logger(
+            _LineLogger(),
+            processors=[
+                structlog.processors.add_log_level,
+                structlog.processors.TimeStamper(fmt="iso", utc=True, key="at"),
+                _Redactor(hash_names=hash_names),
+                render,
+            ],
+            wrapper_class=structlog.make_filtering_bound_logger(0),
+        ).bind()
 
     def write(level: Level, event: Event, fields: Fields) -> None:
-        getattr(logger, level)(event, **fields)
+        getattr(logger(), level)(event, **fields)
 
     return write
 

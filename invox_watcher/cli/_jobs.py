@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 from invox_watcher.cli import _rows
 from invox_watcher.cli._common import UsageError, config_of, journal_of, json_of, local, reasons_of
-from invox_watcher.cli._deliveries import list_owed
 from invox_watcher.diagnostics.attention import open_failures
 from invox_watcher.diagnostics.daemon_status import DaemonStatus, query_daemon
 from invox_watcher.errors import ExitStatus
@@ -72,6 +71,8 @@ def jobs(options: argparse.Namespace) -> ExitStatus:
     """List recordings, once or continuously."""
     query = _query(options)
     if options.owed:
+        from invox_watcher.cli._deliveries import list_owed  # noqa: PLC0415 - loads what knows the targets
+
         return list_owed(options)
     config = config_of(options, credentials=False)
     folders = folders_of(config)

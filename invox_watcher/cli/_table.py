@@ -95,7 +95,7 @@ def _age(job: Job, now: datetime) -> str:
 def _took(job: Job, *, roomy: bool) -> str:
     if job.state not in FINAL:
         return ""
-    return (figures.duration if roomy else figures.in_one_unit)(figures.age_seconds(job, job.updated_at))
+    return (figures.duration if roomy else figures.in_one_unit)(display.age_seconds(job, job.updated_at))
 
 
 def totals(counts: Mapping[State, int], rows: Iterable[Shown]) -> str:

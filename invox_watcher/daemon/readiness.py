@@ -22,7 +22,8 @@ from invox_watcher.delivery import TargetHealth
 from invox_watcher.errors import ExitStatus, InvoxError, Reason
 from invox_watcher.files import object_from, read_readiness, write_readiness
 from invox_watcher.logs import hashed_name
-from invox_watcher.processing import Gate, Onsets, Problem
+from invox_watcher.onsets import Onsets, Problem
+from invox_watcher.processing import Gate
 from invox_watcher.times import rfc3339, utc_now
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from invox_watcher.errors import Reason
 from invox_watcher.files import LOCK_FILE, object_from, read_readiness
 from invox_watcher.host import Holder, holder_of
 from invox_watcher.job import Fault
-from invox_watcher.processing import Problem
+from invox_watcher.onsets import Problem
 
 _PATIENCE_SECONDS = 2.0
 _MAX_BYTES = 64 << 20  # an inbox with half a million files

@@ -10,7 +10,7 @@ from typing import Any
 from invox_watcher.diagnostics.daemon_status import DaemonStatus
 from invox_watcher.diagnostics.figures import duration
 from invox_watcher.job import Fault, Job, State
-from invox_watcher.processing import Problem
+from invox_watcher.onsets import Problem
 from invox_watcher.times import rfc3339, utc_now
 
 _STEPS = {

@@ -8,7 +8,6 @@ from invox_watcher.processing.engine import Engine
 from invox_watcher.processing.gates import Gate, JournalMonitor, reasons
 from invox_watcher.processing.intake import Intake
 from invox_watcher.processing.lanes import Clock
-from invox_watcher.processing.onsets import Onsets, Problem
 from invox_watcher.processing.pipeline import Pipeline
 from invox_watcher.processing.polling import PollingPolicy
 from invox_watcher.processing.profiles import Conditions, Profile, Profiles
@@ -24,10 +23,8 @@ __all__ = [
     "Gate",
     "Intake",
     "JournalMonitor",
-    "Onsets",
     "Pipeline",
     "PollingPolicy",
-    "Problem",
     "ProcessingOptions",
     "Profile",
     "Profiles",
