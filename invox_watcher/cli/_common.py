@@ -104,9 +104,9 @@ def job_called(text: str, journal: Journal, config: Config) -> Job:
 
 
 def _job_named(hashed: str, journal: Journal, config: Config) -> Job:
-    if (job := job_named(hashed, config, journal)) is not None:
+    if (job := job_named(hashed, config.state.directory, journal)) is not None:
         return job
-    if (file := file_named(hashed, config)) is not None:
+    if (file := file_named(hashed, config.state.directory, config.folders.inbox)) is not None:
         raise UnknownNameError(
             f"{hashed} is not in the journal yet: it is {file}.",
             hint=f"See what keeps it there: invox-watcher explain {hashed}",

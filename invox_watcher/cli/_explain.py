@@ -49,11 +49,11 @@ def _paths(given: list[Path], config: Config) -> Iterator[Path]:
 
 
 def _path_of(hashed: str, config: Config) -> Path:
-    if (file := file_named(hashed, config)) is not None:
+    if (file := file_named(hashed, config.state.directory, config.folders.inbox)) is not None:
         return file
     try:
         with closing(journal_of(config)) as journal:
-            job = job_named(hashed, config, journal)
+            job = job_named(hashed, config.state.directory, journal)
     except JournalError as error:
         if error.code != "journal_missing":
             raise

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from invox_watcher import logs
-from invox_watcher.config import Config
 from invox_watcher.errors import ExitStatus, InvoxError
 from invox_watcher.files import read_names_key
 from invox_watcher.job import Job
@@ -47,22 +46,22 @@ def matcher(hashed: str, directory: Path) -> Callable[[str], bool]:
     return lambda name: logs.hashed_name(name) == wanted
 
 
-def job_named(hashed: str, config: Config, journal: Journal) -> Job | None:
+def job_named(hashed: str, directory: Path, journal: Journal) -> Job | None:
     """The newest job that came, or was filed, under the name with that hash; None if there is none.
 
     Raises:
         UnknownNameError, NotPermittedError: as `matcher`.
     """
-    return journal.newest_named(matcher(hashed, config.state.directory))
+    return journal.newest_named(matcher(hashed, directory))
 
 
-def file_named(hashed: str, config: Config) -> Path | None:
+def file_named(hashed: str, directory: Path, inbox: Path) -> Path | None:
     """The file or folder in the inbox whose name has that hash; None if there is none.
 
     Raises:
         UnknownNameError, NotPermittedError: as `matcher`.
     """
-    is_it, inbox = matcher(hashed, config.state.directory), config.folders.inbox
+    is_it = matcher(hashed, directory)
     for folder, inner, names in os.walk(inbox):
         for name in [*names, *inner]:
             path = Path(folder, name)
