@@ -52,10 +52,13 @@ class _Version(argparse.Action):
     """Prints the versions that belong in a bug report."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_rest: object) -> None:
-        from invox_watcher.journal import SQLITE_VERSION  # noqa: PLC0415 - nothing else here needs it
+        from invox_watcher.cli._source import clone_used  # noqa: PLC0415 - nothing else here needs them
+        from invox_watcher.journal import SQLITE_VERSION  # noqa: PLC0415
 
         python = f"{platform.python_implementation()} {platform.python_version()}"
         print(f"invox-watcher {__version__}")
+        if (clone := clone_used()) is not None:
+            print(clone)
         print(f"{python}, SQLite {SQLITE_VERSION}, {platform.platform()}")
         parser.exit()
 

@@ -19,7 +19,7 @@ from datetime import datetime
 from pathlib import Path
 from types import FrameType
 
-from invox_watcher import events, logs
+from invox_watcher import __version__, events, logs
 from invox_watcher.assembly import assemble, claim_folders, release_others
 from invox_watcher.config import Config
 from invox_watcher.daemon.daemon import Daemon
@@ -113,7 +113,7 @@ class Process:
         signal.signal(signal.SIGHUP, signal.SIG_IGN if once else self._on_hangup)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         threading.excepthook = _log_internal_error
-        log.info(Event.STARTED, pid=os.getpid(), once=once)
+        log.info(Event.STARTED, version=__version__, pid=os.getpid(), once=once)
         try:
             self._daemon.start()
             if once:

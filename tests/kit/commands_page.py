@@ -36,6 +36,8 @@ _VARIES = (
     (r"at most \d+ folders", "at most N folders"),
     (r"\b(ext[234]|xfs|btrfs|overlay|tmpfs)\b", "FILESYSTEM"),
     (r"pid \d+", "pid N"),
+    (r"^runs from .*\n", ""),  # the clone that the tests run from
+    (r"^invox-watcher \d\S+$", "VERSION"),
     (r"^(C|P)\w+ \d.*", "VERSIONS"),
 )
 
