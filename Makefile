@@ -15,6 +15,8 @@ FAULT_PACKAGES := faketime:faketime sshfs:sshfs openssh-server:sshd openssh-clie
 MONITORING_PACKAGES := prometheus:prometheus curl:curl jq:jq
 # These boot a Debian in a container, and freeze a thread in it.
 SYSTEMD_PACKAGES := debootstrap:debootstrap systemd-container:systemd-nspawn strace:strace bindfs:bindfs
+# What the package is built with; python3-venv has no program of its own.
+DEB_PACKAGES := python3-venv:/usr/share/doc/python3-venv
 # More workers than a small machine has cores: most of the time a test waits for a process that it started.
 # In the order of the files: the unit tests, which are short, come last and fill the gaps.
 AT_ONCE := -n 4 --dist loadfile --no-loadscope-reorder
@@ -25,7 +27,7 @@ CRYPTO_JS := crypto-js@4.2.0
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-unit test-quick test-clients test-faults test-long test-monitoring test-systemd
-.PHONY: check clean packages client-packages fault-packages monitoring-packages systemd-packages
+.PHONY: check clean deb packages deb-packages client-packages fault-packages monitoring-packages systemd-packages
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 21
@@ -64,6 +66,9 @@ check: $(VENV)/.test-installed ## style, types, and the import contracts
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+deb: | deb-packages ## build dist/invox-watcher_*.deb, on Debian 12 for Debian 12
+	packaging/build-deb
 
 clean: ## remove .venv and build files; keeps what `make demo` wrote
 	rm -rf $(VENV) build dist *.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
@@ -112,6 +117,9 @@ fault-packages:
 
 monitoring-packages:
 	@$(call install_missing,$(MONITORING_PACKAGES))
+
+deb-packages:
+	@$(call install_missing,$(DEB_PACKAGES))
 
 systemd-packages:
 	@$(call install_missing,$(SYSTEMD_PACKAGES))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -29,25 +30,37 @@ def version(root: Path) -> str:
     if (root / "PKG-INFO").exists():  # a source distribution
         lines = (root / "PKG-INFO").read_text(encoding="utf-8").splitlines()
         return next(line.removeprefix("Version: ") for line in lines if line.startswith("Version: "))
-    now = f"{datetime.now(UTC):%Y%m%d%H%M%S}"
     archived = (root / "packaging" / "commit").read_text(encoding="utf-8").strip()
     if not archived.startswith("$"):
         return version_of(archived)
     if (root / ".git").exists():
-        changed = _git(root, "status", "--porcelain", "--untracked-files=no")
-        return version_of(_git(root, "log", "-1", f"--format={_FORMAT}"), changed_at=now if changed else None)
-    return f"{NEXT}.dev{now}+unknown"  # a copy of the files: it may be of any commit
+        names = _git(root, "diff", "--name-only", "-z", "HEAD").split("\0")
+        changed = [root / name for name in names if name]
+        commit = _git(root, "log", "-1", f"--format={_FORMAT}")
+        return version_of(commit, changed_at=_newest(changed) if changed else None)
+    # A copy of the files: it may be of any commit.
+    return f"{NEXT}.dev{_newest((root / 'invox_watcher').rglob('*.py'))}+unknown"
 
 
 def version_of(commit: str, *, changed_at: str | None = None) -> str:
-    """The version of a commit, given in _FORMAT; `changed_at` is the time of a build from changed files."""
+    """The version of a commit, given in _FORMAT; `changed_at`: when files were changed since."""
     name, seconds, tag = [*commit.split(), ""][:3]
     release, _, since = tag.removeprefix("v").partition("-")
-    time = changed_at or f"{datetime.fromtimestamp(int(seconds), UTC):%Y%m%d%H%M%S}"
+    time = changed_at or _stamp(int(seconds))
     local = f"g{name}" + (".changed" if changed_at else "")
     if not release or _numbers(release) < _numbers(NEXT):
         return f"{NEXT}.dev{time}+{local}"
     return f"{release}.post{time}+{local}" if since or changed_at else f"{release}+{local}"
+
+
+def _newest(files: Iterable[Path]) -> str:
+    """When the last of them was changed, and not the time of the build: pip asks twice for the version."""
+    present = (file if file.exists() else file.parent for file in files)
+    return _stamp(max((path.stat().st_mtime for path in present), default=0))
+
+
+def _stamp(seconds: float) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y%m%d%H%M%S}"
 
 
 def _numbers(release: str) -> tuple[int, ...]:
