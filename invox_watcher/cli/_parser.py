@@ -153,6 +153,7 @@ def build() -> argparse.ArgumentParser:
     _add_daemon(commands)
     _add_listing(commands)
     _add_repair(commands)
+    _add_backup(commands)
     _add_extras(commands)
     return parser
 
@@ -268,6 +269,16 @@ def _add_repair(commands: _Commands) -> None:
     retry.add_argument("id", nargs="*", type=_text, metavar="ID", help=_ID_HELP)
     retry.add_argument("--all", action="store_true", help="every recording in the failed folder")
     retry.add_argument("--code", metavar="CODE", help="every recording in the failed folder with this code")
+
+
+def _add_backup(commands: _Commands) -> None:
+    backup = commands.add(
+        "backup", "write what the state directory holds to one file", call="_backup:backup",
+        more="A tar archive that contains the journal as it is at one moment, checked, and the audit log. "
+        "The daemon may run meanwhile.\nAn existing FILE is replaced, once the new one is complete.",
+        examples=["backup /var/backups/invox-watcher.tar"],
+    )  # fmt: skip
+    _completed(backup.add_argument("file", type=_path, metavar="FILE", help="the archive"), shtab.FILE)
 
 
 def _add_extras(commands: _Commands) -> None:

@@ -15,7 +15,9 @@ from invox_watcher.files.marks import MARK_FILE, open_folder
 from invox_watcher.files.names import ERROR_SUFFIX, numbered_folders, output_path, unused
 from invox_watcher.files.occupancy import Occupancy, check_state_directory
 from invox_watcher.files.state_directory import (
+    INSTANCE_FILE,
     LOCK_FILE,
+    NAMES_KEY_FILE,
     names_key,
     prepare_state,
     read_unfinished,
@@ -26,8 +28,10 @@ from invox_watcher.files.state_directory import (
 __all__ = [
     "APART_HINT",
     "ERROR_SUFFIX",
+    "INSTANCE_FILE",
     "LOCK_FILE",
     "MARK_FILE",
+    "NAMES_KEY_FILE",
     "Deletion",
     "FolderMonitor",
     "Folders",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from invox_watcher.journal.audit import AuditLog
+from invox_watcher.journal.backup import write_backup
 from invox_watcher.journal.database import NameReservedError
 from invox_watcher.journal.finished import UNCONFIRMED_CLOCK, Finished
 from invox_watcher.journal.journal import HistoryEntry, Journal
@@ -19,4 +20,5 @@ __all__ = [
     "Journal",
     "NameReservedError",
     "StoredNotice",
+    "write_backup",
 ]
