@@ -160,10 +160,15 @@ def build() -> argparse.ArgumentParser:
 
 def _add_daemon(commands: _Commands) -> None:
     run = commands.add(
-        "run", "watch the inbox, in the foreground", call="_run:run", examples=["run", "run --once"],
+        "run", "watch the inbox, in the foreground", call="_run:run",
+        examples=["run", "run --once", "run --once --dry-run"],
         more="SIGTERM or Ctrl-C stops it within seconds; SIGHUP reloads the configuration.",
     )  # fmt: skip
     run.add_argument("--once", action="store_true", help="process what is in the inbox, then exit")
+    run.add_argument(
+        "--dry-run", action="store_true",
+        help="with --once: only print what would be done; nothing is moved, written or sent",
+    )  # fmt: skip
     commands.add(
         "start", "watch the inbox as a daemon, on hosts without systemd", call="_run:start",
         more="Returns once it is ready, or reports why it is not.", examples=["start"],
@@ -283,10 +288,17 @@ def _add_backup(commands: _Commands) -> None:
 
 def _add_extras(commands: _Commands) -> None:
     config = commands.add(
-        "config", "print the example configuration or its JSON schema", call="_extras:config", config=False,
-        examples=["config example > config.yaml", "config schema > schema.json"],
+        "config", "print the configuration in effect, an example, or the JSON schema", call="_extras:config",
+        as_json=True,
+        more="show: every key with its value, and where that is from: a line of the file, an environment "
+        "variable, a credential, or the default. Secrets are masked.\nexample: every key with its meaning "
+        "and default. schema: for editors that check while you type.",
+        examples=[
+            "config show", "config show --json", "config example > config.yaml",
+            "config schema > schema.json",
+        ],
     )  # fmt: skip
-    config.add_argument("what", choices=["example", "schema"])
+    config.add_argument("what", choices=["show", "example", "schema"])
     completion = commands.add(
         "completion", "print a script that completes commands in a shell", call="_extras:completion",
         config=False,

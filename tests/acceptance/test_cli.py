@@ -29,7 +29,7 @@ from tests.kit.recordings import write_wav
 
 COMMANDS = (
     *("run", "start", "stop", "status", "check", "jobs", "show", "explain", "retry"),
-    *("config", "completion", "sandbox", "demo"),
+    *("backup", "config", "completion", "sandbox", "demo"),
 )
 
 
