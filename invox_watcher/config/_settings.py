@@ -21,7 +21,7 @@ _COMMENT_COLUMN = 56
 DEFAULT = "default"
 _MASKABLE = ("headers", "form", "json", "presign_fields")
 _SECRET_NAME = re.compile(r"auth|cookie|key|password|secret|token", re.IGNORECASE)
-# The placeholders for credentials, which are no secret themselves.
+# The placeholders of credentials, which are filled in only when a request is sent.
 _PLACEHOLDER = re.compile(r"\{(app_id|api_key|base64)\}")
 
 

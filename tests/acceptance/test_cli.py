@@ -104,7 +104,7 @@ def test_help_and_version_go_to_standard_output() -> None:
         assert status in " ".join(shown.stdout.split())
     first, clone, last = run("--version").stdout.splitlines()
     assert first == f"invox-watcher {__version__}"
-    # The tests run from a clone, whose files may be newer than what pip has noted.
+    # The tests run from a clone, whose files may be newer than what pip noted.
     assert re.fullmatch(rf"runs from {Path.cwd()}, now at commit ([0-9a-f]+(-dirty)?|unknown)", clone)
     assert f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, Linux" in last
 
@@ -128,6 +128,7 @@ def test_every_command_has_help_with_examples(command: str) -> None:
 
 def test_every_command_leads_somewhere() -> None:
     needed = {"show": ["an-id"], "explain": ["a-file"], "config": ["example"], "completion": ["bash"]}
+    needed["backup"] = ["a-file"]
     for command in COMMANDS:
         module, function = build().parse_args([command, *needed.get(command, [])]).command.split(":")
         assert callable(getattr(importlib.import_module(f"invox_watcher.cli.{module}"), function))
