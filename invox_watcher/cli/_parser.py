@@ -25,7 +25,7 @@ CONFIG_VARIABLE = "INVOX_WATCHER_CONFIG"
 DEFAULT_CONFIG = Path("/etc/invox-watcher/config.yaml")
 _SHELLS = ("bash", "zsh", "tcsh")
 _HELP_COLUMNS = 80
-_DEMO_FOLDER = Path("invox-demo")
+_DEMO_FOLDER, _SANDBOX_FOLDER = Path("invox-demo"), Path("invox-sandbox")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _STATUSES = """\
 exit status: 0 success; 1 a recording failed, or would not be processed; 3 not running (status);
@@ -310,7 +310,7 @@ def _add_extras(commands: _Commands) -> None:
         config=False,
         examples=["sandbox", "sandbox --folder /tmp/trial --port 9000", "sandbox --reading paths-v1,gzip"],
     )  # fmt: skip
-    _add_folder(sandbox)
+    _add_folder(sandbox, _SANDBOX_FOLDER)
     sandbox.add_argument(
         "--port", type=int, default=8788, help="the port to listen on (default: %(default)s)"
     )
@@ -324,7 +324,7 @@ def _add_extras(commands: _Commands) -> None:
         "demo", "transcribe real speech with a simulated API, without any setup", call="_extras:demo",
         config=False, examples=["demo", "demo --webhook"],
     )  # fmt: skip
-    _add_folder(demo)
+    _add_folder(demo, _DEMO_FOLDER)
     _add_webhook(demo)
 
 
@@ -340,9 +340,9 @@ def _add_id(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("id", type=_text, metavar="ID", help=_ID_HELP)
 
 
-def _add_folder(parser: argparse.ArgumentParser) -> None:
+def _add_folder(parser: argparse.ArgumentParser, default: Path) -> None:
     folder = parser.add_argument(
-        "--folder", type=_path, default=_DEMO_FOLDER, help="the folder to use (default: ./%(default)s)"
+        "--folder", type=_path, default=default, help="the folder to use (default: ./%(default)s)"
     )
     _completed(folder, shtab.DIRECTORY)
 
