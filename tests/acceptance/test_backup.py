@@ -63,12 +63,14 @@ def test_another_server_goes_on_without_a_second_upload(tmp_path: Path, api: San
     lost = Clinic(tmp_path / "lost", api.base_url)
     write_wav(lost.inbox / "early.wav", pitch=300)
     process = lost.start()
-    wait_for("one is done", (lost.done / "early.wav").exists)
-    api.fault({"on": "status", "do": "status", "status": 503, "times": None})
-    write_wav(lost.inbox / "late.wav", pitch=400)
-    wait_for("the other is uploaded", lambda: len(lost.events("uploaded")) == 2)
-    process.kill()
-    process.wait()
+    try:
+        wait_for("one is done", (lost.done / "early.wav").exists)
+        api.fault({"on": "status", "do": "status", "status": 503, "times": None})
+        write_wav(lost.inbox / "late.wav", pitch=400)
+        wait_for("the other is uploaded", lambda: len(lost.events("uploaded")) == 2)
+    finally:
+        process.kill()
+        process.wait()
     assert lost.run("backup", str(tmp_path / "backup.tar")).returncode == 0
     api.clear_faults()
     assert api.stats()["uploads"] == 2
