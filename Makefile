@@ -15,8 +15,6 @@ FAULT_PACKAGES := faketime:faketime sshfs:sshfs openssh-server:sshd openssh-clie
 MONITORING_PACKAGES := prometheus:prometheus curl:curl jq:jq
 # These boot a Debian in a container, and freeze a thread in it.
 SYSTEMD_PACKAGES := debootstrap:debootstrap systemd-container:systemd-nspawn strace:strace bindfs:bindfs
-# What the package is built with; python3-venv has no program of its own.
-DEB_PACKAGES := python3-venv:/usr/share/doc/python3-venv
 # More workers than a small machine has cores: most of the time a test waits for a process that it started.
 # In the order of the files: the unit tests, which are short, come last and fill the gaps.
 AT_ONCE := -n 4 --dist loadfile --no-loadscope-reorder
@@ -119,7 +117,7 @@ monitoring-packages:
 	@$(call install_missing,$(MONITORING_PACKAGES))
 
 deb-packages:
-	@$(call install_missing,$(DEB_PACKAGES))
+	@/usr/bin/python3.11 -c 'import ensurepip, venv' 2>/dev/null || { $(call install_packages,python3.11-venv); }
 
 systemd-packages:
 	@$(call install_missing,$(SYSTEMD_PACKAGES))
