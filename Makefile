@@ -12,13 +12,9 @@ CLIENT_PACKAGES := nodejs:node npm:npm default-jdk-headless:javac nginx:nginx op
 FAULT_PACKAGES := faketime:faketime sshfs:sshfs openssh-server:sshd openssh-client:ssh-keygen \
 	bindfs:bindfs ntfs-3g:lowntfs-3g rsync:rsync samba:smbd smbclient:smbclient e2fsprogs:mkfs.ext4
 # Programs that read our metrics and our log.
-<<<<<<< HEAD
 MONITORING_PACKAGES := prometheus:prometheus prometheus-alertmanager:amtool curl:curl jq:jq
-=======
-MONITORING_PACKAGES := prometheus:prometheus curl:curl jq:jq
 # Servers to which transcripts are delivered.
 TARGET_PACKAGES := exim4-daemon-light:exim4 openssh-server:sshd openssh-client:sftp openssl:openssl
->>>>>>> s4-kinds
 # These boot a Debian in a container, and freeze a thread in it.
 SYSTEMD_PACKAGES := debootstrap:debootstrap systemd-container:systemd-nspawn strace:strace bindfs:bindfs
 # More workers than a small machine has cores: most of the time a test waits for a process that it started.
@@ -31,7 +27,8 @@ CRYPTO_JS := crypto-js@4.2.0
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-unit test-quick test-clients test-faults test-long test-monitoring test-targets test-systemd
-.PHONY: check clean packages client-packages fault-packages monitoring-packages target-packages systemd-packages
+.PHONY: check clean deb packages deb-packages client-packages fault-packages monitoring-packages target-packages
+.PHONY: systemd-packages
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 21
@@ -74,6 +71,9 @@ check: $(VENV)/.test-installed ## style, types, and the import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+deb: | deb-packages ## build dist/invox-watcher_*.deb, on Debian 12 for Debian 12
+	packaging/build-deb
+
 clean: ## remove .venv and build files; keeps what `make demo` wrote
 	rm -rf $(VENV) build dist *.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find bench invox_watcher tests -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -103,13 +103,8 @@ define install_missing
 	[ -n "$$missing" ] || exit 0; \
 	{ $(call install_packages,$$missing); } || exit 1; \
 	[ -d /run/systemd/system ] || exit 0; \
-<<<<<<< HEAD
-	for pair in nginx:nginx prometheus:prometheus \
-		prometheus-alertmanager:prometheus-alertmanager samba:smbd samba:nmbd openssh-server:ssh; do \
-=======
-	for pair in nginx:nginx prometheus:prometheus samba:smbd samba:nmbd openssh-server:ssh \
-		exim4-daemon-light:exim4; do \
->>>>>>> s4-kinds
+	for pair in nginx:nginx prometheus:prometheus prometheus-alertmanager:prometheus-alertmanager \
+		samba:smbd samba:nmbd openssh-server:ssh exim4-daemon-light:exim4; do \
 		case "$$missing " in *" $${pair%%:*} "*) \
 			$$as_root systemctl disable --quiet --now "$${pair#*:}" ;; \
 		esac; \
@@ -130,6 +125,9 @@ monitoring-packages:
 
 target-packages:
 	@$(call install_missing,$(TARGET_PACKAGES))
+
+deb-packages:
+	@/usr/bin/python3.11 -c 'import ensurepip, venv' 2>/dev/null || { $(call install_packages,python3.11-venv); }
 
 systemd-packages:
 	@$(call install_missing,$(SYSTEMD_PACKAGES))

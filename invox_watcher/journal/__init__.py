@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from invox_watcher.journal.audit import AuditLog
+from invox_watcher.journal.backup import write_backup
 from invox_watcher.journal.database import NameReservedError
 from invox_watcher.journal.deliveries import Deliveries, QueuedDelivery, Receipt, TargetBacklog
 from invox_watcher.journal.finished import UNCONFIRMED_CLOCK, Finished
@@ -26,4 +27,5 @@ __all__ = [
     "Receipt",
     "StoredNotice",
     "TargetBacklog",
+    "write_backup",
 ]
