@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from invox_watcher import version as release
 from invox_watcher.errors import JournalError
 from invox_watcher.job import Job
 from invox_watcher.journal.sqlite import FILENAME, copy_durably
