@@ -56,6 +56,7 @@ from invox_watcher.processing import (
     Single,
 )
 from invox_watcher.retention import Ages, Retention
+from invox_watcher.spending import Limits
 
 _JOURNAL_CHECK_SECONDS = 10.0
 _MARK_MODE = 0o644  # who may enter a folder may know which instance uses it
@@ -364,6 +365,7 @@ def pipeline_of(
             formats=config.outputs.formats,
             speaker_names=config.outputs.speaker_names,
             polling=polling_policy_of(config),
+            limits=limits_of(config),
             quiet_seconds=waits_of(config).of(Evidence.UNPROVEN),
         ),
         decoder=decoder_of(config),
@@ -392,6 +394,16 @@ def profiles_of(config: Config) -> Profiles:
         )
         profiles.append(Profile(conditions, plan))
     return Profiles(profiles, Plan(DEFAULT, outputs.formats, outputs.speaker_names))
+
+
+def limits_of(config: Config) -> Limits:
+    """The audio minutes per day, overall and by profile."""
+    by_profile = {
+        profile.name: profile.settings.daily_minutes
+        for profile in config.profiles
+        if profile.settings.daily_minutes is not None
+    }
+    return Limits(config.intake.daily_minutes, by_profile)
 
 
 def target_names_of(_config: Config) -> frozenset[str]:

@@ -16,12 +16,13 @@ from rich.console import Console
 from invox_watcher.cli import _table, _watch
 from invox_watcher.cli._common import UsageError, config_of, journal_of, json_of, local, reasons_of
 from invox_watcher.diagnostics.daemon_status import DaemonStatus, query_daemon
+from invox_watcher.diagnostics.holds import Holds, until
 from invox_watcher.errors import ExitStatus
 from invox_watcher.files import LOCK_FILE
 from invox_watcher.job import ACTIVE, Job, State
 from invox_watcher.journal import Journal
 from invox_watcher.logs import printable
-from invox_watcher.times import utc_now
+from invox_watcher.times import rfc3339, utc_now
 
 
 @dataclass(frozen=True)
@@ -62,17 +63,25 @@ def jobs(options: argparse.Namespace) -> ExitStatus:
 
     with closing(journal_of(config)) as journal:
         if options.watch:
-            _watch.watch(console, journal, query.find, status, with_ended=not _narrowed(options))
+            _watch.watch(
+                console,
+                journal,
+                query.find,
+                status,
+                lambda: Holds(config, journal),
+                with_ended=not _narrowed(options),
+            )
             return ExitStatus.OK
+        holds = Holds(config, journal)
         found = query.find(journal)
         if options.json:
-            _print_json(found, journal, status)
+            _print_json(found, journal, status, holds)
         elif found and terminal:
             current = status()
-            rows = _table.shown(found, journal, current)
+            rows = _table.shown(found, journal, current, holds)
             console.print(_table.table(rows, current, width=console.width, now=utc_now()))
         elif found:
-            _print_lines(found)
+            _print_lines(found, holds)
         elif not _narrowed(options):
             done, failed = (journal.counts().get(state, 0) for state in (State.DONE, State.FAILED))
             print(f"Nothing under way. done: {done}, failed: {failed}.")
@@ -97,20 +106,28 @@ def _narrowed(options: argparse.Namespace) -> bool:
     return bool(options.all or options.state or options.suspect or options.since or options.name)
 
 
-def _print_lines(jobs: Sequence[Job]) -> None:
+def _print_lines(jobs: Sequence[Job], holds: Holds) -> None:
     for job in jobs:
         codes = [job.failure.reason.code] if job.failure else reasons_of(job)
+        if (held := holds.of(job)) is not None:
+            codes = [f"held until {until(held)}"]
         line = f"{job.id}  {job.state:<11}  {local(job.received_at)}  {printable(job.path)}"
         print("  ".join(filter(None, (line, ", ".join(codes)))))
 
 
-def _print_json(jobs: Sequence[Job], journal: Journal, query: Callable[[], DaemonStatus]) -> None:
+def _print_json(
+    jobs: Sequence[Job], journal: Journal, query: Callable[[], DaemonStatus], holds: Holds
+) -> None:
     """Each job, with what only the running daemon knows about it; null if unknown."""
     status = query() if any(job.state in ACTIVE for job in jobs) else DaemonStatus(None)
     rows: list[dict[str, Any]] = []
-    for row in _table.shown(jobs, journal, status):
+    for row in _table.shown(jobs, journal, status, holds):
         known = status.asked and row.job.state in ACTIVE
         next_seconds = status.due_seconds.get(row.job.id, 0.0) if known else None
         rate = round(row.bytes_per_second) if row.bytes_per_second else None
-        rows.append(json_of(row.job) | {"upload_bytes_per_second": rate, "next_step_seconds": next_seconds})
+        rows.append(
+            json_of(row.job)
+            | {"held_until": rfc3339(row.held.until) if row.held else None}
+            | {"upload_bytes_per_second": rate, "next_step_seconds": next_seconds}
+        )
     print(json.dumps(rows, indent=2))

@@ -6,11 +6,14 @@ import argparse
 import dataclasses
 import json
 import signal
+from contextlib import closing, suppress
 
 from invox_watcher.cli._common import config_file, config_of, loader_of, local, state_directory_of
 from invox_watcher.cli._identity import act_as_owner, for_its_owner, require_owner
-from invox_watcher.errors import ExitStatus
+from invox_watcher.diagnostics.holds import Holds
+from invox_watcher.errors import ExitStatus, InvoxError
 from invox_watcher.job import ACTIVE, State
+from invox_watcher.journal import Journal
 from invox_watcher.logs import printable
 from invox_watcher.times import rfc3339
 
@@ -66,6 +69,11 @@ def status(options: argparse.Namespace) -> ExitStatus:
         under_way = sum(standing.jobs.get(state, 0) for state in ACTIVE)
         ended = ", ".join(f"{standing.jobs.get(state, 0)} {state}" for state in (State.DONE, State.FAILED))
         print(f"In its journal: {under_way} under way, {ended}.")
+        with suppress(InvoxError):  # the configuration has errors, or the journal is locked for now
+            config = config_of(options, credentials=False)
+            with closing(Journal(config.state.directory, create=False)) as journal:
+                if summary := Holds(config, journal).summary():
+                    print(summary)
     return ending
 
 

@@ -14,11 +14,13 @@ from invox_watcher.assembly import folders_of
 from invox_watcher.cli._common import config_of, fields_of, job_called, journal_of, json_of, local, plan_of
 from invox_watcher.diagnostics import timeline
 from invox_watcher.diagnostics.display import duration
+from invox_watcher.diagnostics.holds import Holds, until
 from invox_watcher.diagnostics.timeline import FileLocation, StageDurations
 from invox_watcher.errors import ExitStatus
 from invox_watcher.job import Failure, Job
 from invox_watcher.journal import HistoryEntry
 from invox_watcher.logs import printable
+from invox_watcher.processing import Held
 from invox_watcher.times import rfc3339
 
 
@@ -29,12 +31,14 @@ def show(options: argparse.Namespace) -> ExitStatus:
         job = job_called(options.id, journal)
         history = journal.history(job.id)
         outputs = journal.finished.outputs(job.id)
+        held = Holds(config, journal).of(job)
     took = timeline.durations(job, history)
     files = timeline.whereabouts(job, outputs, folders_of(config))
     if options.json:
-        print(json.dumps(_as_json(job, history, took, files), indent=2))
+        hold = {"held_until": rfc3339(held.until) if held else None}
+        print(json.dumps(_as_json(job, history, took, files) | hold, indent=2))
     else:
-        _print(job, history, took, files)
+        _print(job, history, took, files, held)
     return ExitStatus.OK
 
 
@@ -51,9 +55,16 @@ def _as_json(
 
 
 def _print(
-    job: Job, history: Sequence[HistoryEntry], took: StageDurations, files: Sequence[FileLocation]
+    job: Job,
+    history: Sequence[HistoryEntry],
+    took: StageDurations,
+    files: Sequence[FileLocation],
+    held: Held | None,
 ) -> None:
-    for name, value in (fields_of(job) | _reason(job.failure) | _suspicions(job) | _plan(job)).items():
+    waits = {"held_until": f"{until(held)}: {held.reason}"} if held else {}
+    for name, value in (
+        fields_of(job) | waits | _reason(job.failure) | _suspicions(job) | _plan(job)
+    ).items():
         if value not in (None, 0, ""):
             print(f"{name:<17} {printable(local(value) if isinstance(value, datetime) else value)}")
     print()

@@ -13,10 +13,12 @@ from rich.text import Text
 from invox_watcher.cli._common import reasons_of
 from invox_watcher.diagnostics import display
 from invox_watcher.diagnostics.daemon_status import DaemonStatus
+from invox_watcher.diagnostics.holds import Holds, until
 from invox_watcher.diagnostics.timeline import upload_began
 from invox_watcher.job import ACTIVE, FINAL, Job, State
 from invox_watcher.journal import Journal
 from invox_watcher.logs import printable
+from invox_watcher.processing import Held
 
 # Below this width the upload is shown as numbers only.
 _WIDE = 110
@@ -26,15 +28,19 @@ _ENDED = (State.DONE, State.FAILED, State.VANISHED)
 
 @dataclass(frozen=True)
 class Shown:
-    """A recording to show; `bytes_per_second` of an upload in progress, None if unknown."""
+    """A recording to show; `bytes_per_second` of an upload in progress, None if unknown.
+
+    `held`: until another day, because of the daily minutes.
+    """
 
     job: Job
     bytes_per_second: float | None
+    held: Held | None = None
 
 
-def shown(jobs: Iterable[Job], journal: Journal, status: DaemonStatus) -> list[Shown]:
+def shown(jobs: Iterable[Job], journal: Journal, status: DaemonStatus, holds: Holds) -> list[Shown]:
     """The jobs with the average rate of each upload since it began."""
-    return [Shown(job, _rate(job, journal) if status.daemon else None) for job in jobs]
+    return [Shown(job, _rate(job, journal) if status.daemon else None, holds.of(job)) for job in jobs]
 
 
 def _rate(job: Job, journal: Journal) -> float | None:
@@ -66,7 +72,7 @@ def table(rows: Iterable[Shown], status: DaemonStatus, *, width: int, now: datet
             Text(printable(job.path), overflow="ellipsis"),
             display.size(job.size_bytes),
             _upload(row, wide=wide),
-            Text(_next(job, status), overflow="ellipsis"),
+            Text(_next(row, status), overflow="ellipsis"),
         )
     return made
 
@@ -105,8 +111,11 @@ def _upload(row: Shown, *, wide: bool) -> RenderableType:
     return Text(percent + rate)
 
 
-def _next(job: Job, status: DaemonStatus) -> str:
+def _next(row: Shown, status: DaemonStatus) -> str:
     """When the recording's next step is due, or why there is none."""
+    job = row.job
+    if row.held is not None:
+        return f"held until {until(row.held)}"
     if job.state in FINAL:
         return job.failure.reason.code if job.failure else ", ".join(reasons_of(job))
     failing = f"{job.failure.reason.code}, " if job.failure else ""

@@ -55,4 +55,5 @@ class Readiness:
             api_is_unavailable=self.api_is_unavailable,
             paused=parts.intake.paused,
             inbox=parts.inbox.status,
+            held=parts.engine.held,
         )

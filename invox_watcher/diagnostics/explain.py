@@ -11,15 +11,16 @@ import math
 import os
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from invox_watcher.assembly import folders_of, named_folders, occupancy_of, profiles_of
+from invox_watcher.assembly import folders_of, limits_of, named_folders, occupancy_of, profiles_of
 from invox_watcher.config import Config
 from invox_watcher.diagnostics.daemon_status import DaemonStatus, query_daemon
+from invox_watcher.diagnostics.holds import until
 from invox_watcher.errors import JournalError, NotPermittedError, Reason
 from invox_watcher.files import ERROR_SUFFIX, LOCK_FILE, open_folder
 from invox_watcher.formats.decoder import is_installed
@@ -41,8 +42,11 @@ from invox_watcher.inbox import (
 )
 from invox_watcher.job import ACTIVE, Job, State
 from invox_watcher.journal import Journal
-from invox_watcher.processing import target_for, with_advice
+from invox_watcher.plan import DEFAULT
+from invox_watcher.processing import held_back, target_for, with_advice
 from invox_watcher.recording import Remedy
+from invox_watcher.spending import Reservation, counted_seconds, day_of
+from invox_watcher.times import utc_now
 
 # Limited because a person waits for it.
 _LONGEST_WATCH_SECONDS = 10.0
@@ -134,6 +138,7 @@ class _Examination:
         self._inside = self._file.is_relative_to(self._inbox)
         self._path = str(self._file.relative_to(self._inbox)) if self._inside else self._file.name
         self._candidate: Candidate | None = None  # what would be processed
+        self._is_copy = False  # it would get the transcript of an earlier one
 
     def steps(self) -> Iterator[Step]:
         """Every decision, in the daemon's order; ends after one that ignores the file."""
@@ -174,6 +179,7 @@ class _Examination:
             yield self._content(fd)
             yield from self._profile(fd)
             yield from self._same_content(fd)
+            yield from self._minutes(fd)
         yield from self._daemon()
 
     # ---- where, and under which name ---------------------------------------------------------------------
@@ -408,6 +414,7 @@ class _Examination:
             if earlier is None:
                 yield Step("duplicate", Verdict.TAKEN, "The journal has no recording with the same content.")
                 return
+            self._is_copy = self._config.intake.on_duplicate != "process"
             same = f"Same content as the earlier recording {earlier.path} (job {earlier.id})"
             verdict, then = {
                 "fail": (Verdict.FAILED, "it would be moved to failed/ (intake.on_duplicate: fail)"),
@@ -420,6 +427,25 @@ class _Examination:
                 ),
             }[self._config.intake.on_duplicate]
             yield Step("duplicate", verdict, f"{same}: {then}.", note=verdict is Verdict.TAKEN)
+
+    def _minutes(self, fd: int) -> Iterator[Step]:
+        """Are there enough of the day's minutes left for it?"""
+        limits, found, now = limits_of(self._config), self._candidate, utc_now()
+        if not limits or found is None or self._is_copy:
+            return
+        spent: Mapping[str, float] = {}
+        with suppress(_NoJournalError), closing(self._journal()) as journal:
+            spent = journal.spent(day_of(now))
+        plan = profiles_of(self._config).plan_for(self._path, read_attributes(fd))
+        counts = counted_seconds(found.duration_seconds, found.identity.size_bytes)
+        wanted = Reservation(day_of(now), DEFAULT if plan is None else plan.profile, counts)
+        held = held_back(wanted, limits, spent, now)
+        if held is None:
+            says = f"It counts as {counts / 60:.1f} minutes, which are left of today's."
+            yield Step("minutes", Verdict.TAKEN, says)
+            return
+        says = f"It counts as {counts / 60:.1f} minutes, but {held.reason}: it is held until {until(held)}."
+        yield Step("minutes", Verdict.LATER, says, "Or raise the limit, and reload the daemon.")
 
     # ---- is there a daemon, and capacity -----------------------------------------------------------------
 

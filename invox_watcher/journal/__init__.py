@@ -7,6 +7,7 @@ from invox_watcher.journal.database import NameReservedError
 from invox_watcher.journal.finished import UNCONFIRMED_CLOCK, Finished
 from invox_watcher.journal.journal import HistoryEntry, Journal
 from invox_watcher.journal.notices import StoredNotice
+from invox_watcher.journal.spending import MinutesUsedUpError, releasing, reserving
 from invox_watcher.journal.sqlite import FILENAME, SQLITE_VERSION
 
 __all__ = [
@@ -17,6 +18,9 @@ __all__ = [
     "Finished",
     "HistoryEntry",
     "Journal",
+    "MinutesUsedUpError",
     "NameReservedError",
     "StoredNotice",
+    "releasing",
+    "reserving",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from invox_watcher.processing.backoff import Backoff
+from invox_watcher.processing.budget import Held, held, held_back
 from invox_watcher.processing.context import ProcessingOptions
 from invox_watcher.processing.documents import delivery_of_single
 from invox_watcher.processing.engine import Engine
@@ -23,6 +24,7 @@ __all__ = [
     "Conditions",
     "Engine",
     "Gate",
+    "Held",
     "Intake",
     "JournalMonitor",
     "Pipeline",
@@ -35,6 +37,8 @@ __all__ = [
     "Single",
     "SingleResult",
     "delivery_of_single",
+    "held",
+    "held_back",
     "poll_single",
     "reasons",
     "recover",

@@ -14,8 +14,10 @@ from invox_watcher.invox import InvoxApi
 from invox_watcher.job import Job
 from invox_watcher.journal import UNCONFIRMED_CLOCK, Journal
 from invox_watcher.outputs import OutputFormat
+from invox_watcher.processing.budget import Held
 from invox_watcher.processing.polling import PollingPolicy, ResultPoller
 from invox_watcher.processing.reservations import Reservations
+from invox_watcher.spending import Limits
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,7 @@ class ProcessingOptions:
     formats: Sequence[OutputFormat] = ("json", "srt")
     speaker_names: Mapping[str, str] = field(default_factory=dict)
     polling: PollingPolicy = field(default_factory=PollingPolicy)
+    limits: Limits = field(default_factory=Limits)  # of audio minutes per day
     quiet_seconds: float = 0.0  # for how long a recording that changed must be unchanged before it is sent
 
 
@@ -68,6 +71,7 @@ class Next:
     job: Job
     after_seconds: float = 0.0
     asked_api: bool = True  # if the state says that the step asks: False if a webhook was answer enough
+    held: Held | None = None  # it waits for another day, and not for its turn
 
 
 Step = Callable[[Context, Job], Next]

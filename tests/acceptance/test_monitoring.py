@@ -362,7 +362,7 @@ def test_a_hanging_disk_blocks_one_thread_and_no_scrape(tmp_path: Path) -> None:
 
     inbox = InboxStatus(1, 0, 0, 0, 0, None, available=True, watching="native")
     gauges = Gauges(
-        snapshot=lambda: IntakeSnapshot([], api_is_unavailable=False, paused=False, inbox=inbox),
+        snapshot=lambda: IntakeSnapshot([], api_is_unavailable=False, paused=False, inbox=inbox, held=0),
         under_way=under_way,  # type: ignore[arg-type]
         folders={"inbox": tmp_path, "outbox": tmp_path / "nowhere"},
     )
