@@ -182,9 +182,10 @@ class Process:
 
     def _status(self) -> str:
         tally, (done, failed) = self._daemon.tally, self._ended_before
+        held = f" ({tally.held:,} of them held until tomorrow)" if tally.held else ""
         counts = (
-            f"{tally.under_way:,} under way, {done + tally.done:,} done, {failed + tally.failed:,} failed"
-            " since start"
+            f"{tally.under_way:,} under way{held}, {done + tally.done:,} done, "
+            f"{failed + tally.failed:,} failed since start"
         )
         readiness = self._daemon.readiness
         problems = readiness.problems()

@@ -87,6 +87,7 @@ class Readiness:
             paused=parts.intake.paused,
             inbox=parts.inbox.status,
             targets=self.targets,
+            held=parts.engine.held,
         )
 
     @property
