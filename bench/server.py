@@ -30,13 +30,14 @@ load_module {modules}/ngx_http_lua_module.so;
 daemon off; master_process off; worker_processes 1; pid {folder}/nginx.pid; error_log {folder}/error.log warn;
 events {{ worker_connections 4096; }}
 http {{
-    access_log off; tcp_nodelay on; keepalive_requests 1000000000; keepalive_timeout 1h; reset_timedout_connection on;
+    access_log off; tcp_nodelay on; keepalive_requests 1000000000; keepalive_timeout 1h;
     client_max_body_size 0; client_body_buffer_size 64k; default_type application/json;
     client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/fastcgi;
     uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
     lua_package_path "{libraries}"; lua_socket_buffer_size 256k; lua_socket_log_errors off;
     lua_max_pending_timers 200000; lua_max_running_timers 4096;
-    lua_shared_dict jobs 256m; lua_shared_dict settings 1m; lua_shared_dict counts 1m; lua_shared_dict trace 64m;
+    lua_shared_dict jobs 256m; lua_shared_dict settings 1m; lua_shared_dict counts 1m;
+    lua_shared_dict trace 64m;
     init_by_lua_block {{ vendor = dofile("{lua}") }}
     ssl_certificate {folder}/certificate.pem; ssl_certificate_key {folder}/key.pem;
     server {{
@@ -155,7 +156,8 @@ def serving(folder: Path) -> Iterator[Server]:
 
 
 def _certify(folder: Path) -> None:
-    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2".split()
+    command = ["openssl", "req", "-x509", "-days", "2", "-nodes"]
+    command += ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
     names = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
     files = ["-keyout", str(folder / "key.pem"), "-out", str(folder / "certificate.pem")]
     subprocess.run([*command, *names, *files], check=True, capture_output=True)
