@@ -115,7 +115,10 @@ class Server:
     def jobs(self) -> list[VendorJob]:
         """Every upload."""
         rows = (line.split() for line in self._get("jobs").splitlines())
-        return [VendorJob(row[0], *(float(value) for value in row[1:4]), int(row[4])) for row in rows]
+        return [
+            VendorJob(request_id, float(uploaded), float(ready), float(answered), int(polls))
+            for request_id, uploaded, ready, answered, polls in rows
+        ]
 
     def mishaps(self) -> str:
         """What the server has complained about."""
