@@ -17,6 +17,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from bench.processes import Usage, cpu_seconds, run
 from bench.recordings import write_wavs
@@ -44,15 +45,19 @@ class Drain:
 Contestant = Callable[[Bench, Path, Path], Usage]
 
 
-def ours(bench: Bench, root: Path, pool: Path) -> Usage:
-    """The daemon, by `run --once`."""
-    site = Site(root, bench.server.base_url, **AT_ONCE)
-    site.inbox.rmdir()
-    os.rename(pool, site.inbox)
-    usage = site.once()
-    if usage.status != 0:
-        raise RuntimeError(f"The daemon's exit status is {usage.status}: {site.log.read_text()[-2000:]}")
-    return usage
+def configured(**changes: Mapping[str, Any]) -> Contestant:
+    """The daemon, by `run --once`, with these settings beside those for an API that answers at once."""
+
+    def contestant(bench: Bench, root: Path, pool: Path) -> Usage:
+        site = Site(root, bench.server.base_url, **(dict(AT_ONCE) | changes))
+        site.inbox.rmdir()
+        os.rename(pool, site.inbox)
+        usage = site.once()
+        if usage.status != 0:
+            raise RuntimeError(f"The daemon's exit status is {usage.status}: {site.log.read_text()[-2000:]}")
+        return usage
+
+    return contestant
 
 
 def peer(command: list[str], *further: str) -> Contestant:
@@ -83,17 +88,17 @@ def shell(at_once: int) -> Contestant:
     return peer([str(PEERS / "shell.sh")], str(at_once))
 
 
-def emptied(bench: Bench, contestant: Contestant, pool: Path, suffix: str = ".wav") -> Drain:
+def emptied(bench: Bench, contestant: Contestant, pool: Path) -> Drain:
     """Let it have the recordings of `pool`, which are there again afterwards."""
     root = bench.folder / "contest"
     root.mkdir()
-    count = len(files(pool, suffix))
+    count = len(files(pool))
     bench.server.reset()
     os.sync()
     server_cpu = cpu_seconds(bench.server.process.pid)
     usage = contestant(bench, root, pool)
     server_cpu = cpu_seconds(bench.server.process.pid) - server_cpu
-    done = files(root / "done", suffix)
+    done = files(root / "done")
     uploads = bench.server.counts().get("put", 0)
     if len(done) != count or uploads != count:
         raise RuntimeError(f"{len(done)} of {count} are in done/, with {uploads:.0f} uploads.")
@@ -107,13 +112,13 @@ def emptied(bench: Bench, contestant: Contestant, pool: Path, suffix: str = ".wa
 
 
 def in_turns(
-    bench: Bench, contestants: Mapping[str, Contestant], pool: Path, rounds: int, suffix: str = ".wav"
+    bench: Bench, contestants: Mapping[str, Contestant], pool: Path, rounds: int
 ) -> dict[str, list[Drain]]:
     """A B C, A B C, …"""
     found: dict[str, list[Drain]] = {name: [] for name in contestants}
     for turn in range(rounds):
         for name, contestant in contestants.items():
-            drain = emptied(bench, contestant, pool, suffix)
+            drain = emptied(bench, contestant, pool)
             found[name].append(drain)
             bench.progress(
                 f"{turn + 1}/{rounds} {name}: {drain.rate:,.0f}/s, {drain.usage.seconds:.1f} s in all, "
@@ -148,7 +153,7 @@ def measure(bench: Bench, *, recordings: int, rounds: int, shell_at_once: list[i
     """Everybody in turns; the shell with the parallelism that was best for it."""
     pool = bench.folder / "pool"
     write_wavs(pool, recordings)
-    contestants = {"naive": python_peer("naive"), "ours": ours, "floor": python_peer("floor")}
+    contestants = {"naive": python_peer("naive"), "ours": configured(), "floor": python_peer("floor")}
     emptied(bench, contestants["floor"], pool)  # warms caches up
     best = max(shell_at_once, key=lambda at_once: emptied(bench, shell(at_once), pool).rate)
     contestants["shell"] = shell(best)

@@ -13,6 +13,10 @@ from bench.server import Server
 # In the order of the page: whether `make bench` runs it, and whether `make bench-quick` does.
 SCENARIOS: Mapping[str, tuple[bool, bool]] = {
     "drain": (True, True),
+    "mixed": (True, True),
+    "latency": (True, True),
+    "large": (True, True),
+    "pickup": (True, True),
 }
 
 

@@ -81,18 +81,23 @@ class Server:
         result_seconds: float = 0,
         result_share: float = 0,
         spread: float = 0,
+        reply_seconds: float = 0,
+        fault_every: int = 0,
         trace: bool = False,
     ) -> None:
         """Say how the server behaves from now on; what isn't named goes back to its default.
 
         Each call takes `latency_seconds`. A result is ready `result_seconds` after the upload, and
-        `result_share` of the recording's length (8 kHz, 16 bit) ± `spread` of that.
+        `result_share` of the recording's length (8 kHz, 16 bit) ± `spread` of that. The words cover the whole
+        recording, or `reply_seconds`. Every `fault_every`-th call is answered by 503.
         """
         values = {
             "latency_seconds": latency_seconds,
             "result_seconds": result_seconds,
             "result_share": result_share,
             "spread": spread,
+            "reply_seconds": reply_seconds,
+            "fault_every": fault_every,
             "trace": int(trace),
             "signature": raw(f"{APP_ID}~{API_KEY}", APP_SECRET),
         }

@@ -19,7 +19,7 @@ from bench.processes import Usage, finish, killed_at_the_end, run, spawn
 from bench.server import API_KEY, APP_ID, APP_SECRET
 from tests.kit.clinic import free_port
 
-FOLDERS = ("inbox", "processing", "outbox", "done", "failed")
+_SUFFIXES = (".wav", ".mp3", ".flac")
 # The API answers at once, so the daemon asks at once, and takes a file as soon as it is closed.
 AT_ONCE: Mapping[str, Mapping[str, Any]] = {
     "watch": {"grace_seconds": 0},
@@ -107,9 +107,9 @@ def stop(process: subprocess.Popen[bytes], *, seconds: float = 60) -> Usage:
     return usage
 
 
-def files(folder: Path, suffix: str = ".wav") -> list[Path]:
+def files(folder: Path) -> list[Path]:
     """All recordings below a folder."""
     found = []
     for current, _folders, names in os.walk(folder):
-        found += [Path(current, name) for name in names if name.endswith(suffix)]
+        found += [Path(current, name) for name in names if name.endswith(_SUFFIXES)]
     return found

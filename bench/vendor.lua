@@ -9,7 +9,8 @@ local M = {}
 local jobs, settings, counts = ngx.shared.jobs, ngx.shared.settings, ngx.shared.counts
 local BYTES_PER_SECOND = 16000 -- of a recording with 8 kHz and 16 bits
 local CHUNK = 262144
-local SEGMENT = '{"speaker":"Speaker_00","text":"She complains of a pain in her left knee.","start":%.2f,"end":%.2f}'
+local SEGMENT = '{"speaker":"Speaker_00","text":"%s","start":%.2f,"end":%.2f}'
+local TEXT = "She complains of a pain in her left knee."
 local SEGMENT_SECONDS = 5
 local spec = ffi.new("invox_timespec")
 
@@ -31,6 +32,8 @@ local function begin(call)
     if latency > 0 then
         ngx.sleep(latency)
     end
+    local every = settings:get("fault_every") or 0
+    return every > 0 and counts:incr("calls", 1, 0) % every == 0
 end
 
 local function answer(status, body)
@@ -38,6 +41,12 @@ local function answer(status, body)
     ngx.header["Content-Type"] = "application/json"
     ngx.header["Content-Length"] = #body
     ngx.print(body)
+end
+
+-- What an overloaded API says; every `fault_every`-th call gets it.
+local function fault()
+    counts:incr("faults", 1, 0)
+    answer(503, '{"message":"Service Unavailable"}')
 end
 
 local function body()
@@ -49,10 +58,11 @@ end
 local function words(seconds)
     local segments = {}
     local longest = math.max(SEGMENT_SECONDS, seconds / 200)
+    local text = (TEXT .. " "):rep(math.ceil(longest / SEGMENT_SECONDS) - 1) .. TEXT
     local start = 0
     repeat
         local finish = math.min(start + longest, seconds)
-        segments[#segments + 1] = string.format(SEGMENT, start, finish)
+        segments[#segments + 1] = string.format(SEGMENT, text, start, finish)
         start = finish
     until start >= seconds
     return "[" .. table.concat(segments, ",") .. "]"
@@ -97,8 +107,11 @@ function M.token()
 end
 
 function M.presign()
-    begin("presign")
+    local ill = begin("presign")
     local text = body()
+    if ill then
+        return fault()
+    end
     if not text:find('"mimeType"', 1, true) or not ngx.var.http_authorization then
         return answer(400, '{"message":"mimeType or Authorization is missing."}')
     end
@@ -112,7 +125,7 @@ function M.presign()
 end
 
 function M.put()
-    begin("put")
+    local ill = begin("put")
     local length = tonumber(ngx.var.http_content_length)
     if not length then
         return answer(411, '{"message":"Content-Length is missing."}')
@@ -134,8 +147,14 @@ function M.put()
             left = left - #data
         end
     end
+    if ill then
+        return fault()
+    end
     local id = ngx.var.uri:sub(6)
-    local seconds = length / BYTES_PER_SECOND
+    local seconds = settings:get("reply_seconds") or 0
+    if seconds == 0 then
+        seconds = length / BYTES_PER_SECOND
+    end
     local spread = 1 + (settings:get("spread") or 0) * (2 * math.random() - 1)
     local wait = (settings:get("result_seconds") or 0) + (settings:get("result_share") or 0) * seconds * spread
     local at = now()
@@ -156,8 +175,11 @@ function M.put()
 end
 
 function M.result()
-    begin("result")
+    local ill = begin("result")
     local id = body():match('"requestId"%s*:%s*"([^"]+)"')
+    if ill then
+        return fault()
+    end
     local ready = id and jobs:get("r" .. id)
     if not ready then
         counts:incr("unknown", 1, 0)
