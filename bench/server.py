@@ -21,6 +21,7 @@ from invox_watcher.sandbox.signing import raw
 from tests.kit.clinic import free_port
 
 APP_ID, API_KEY, APP_SECRET = "sandbox-app", "sandbox-key", "sandbox-secret-of-32-characters!"
+WEBHOOKS = 10_000  # that a server can sign
 _LUA = Path(__file__).with_name("vendor.lua")
 _LIBRARIES = "/usr/share/lua/5.1/?.lua;/usr/share/lua/5.1/?/init.lua;;"
 _MODULES = Path("/usr/lib/nginx/modules")
@@ -38,7 +39,7 @@ http {{
     lua_max_pending_timers 200000; lua_max_running_timers 4096;
     lua_shared_dict jobs 256m; lua_shared_dict settings 1m; lua_shared_dict counts 1m;
     lua_shared_dict trace 64m;
-    init_by_lua_block {{ vendor = dofile("{lua}") }}
+    init_by_lua_block {{ vendor = dofile("{lua}"); vendor.load_signatures("{signatures}") }}
     ssl_certificate {folder}/certificate.pem; ssl_certificate_key {folder}/key.pem;
     server {{
         listen 127.0.0.1:{port} backlog=4096;
@@ -99,7 +100,6 @@ class Server:
             "reply_seconds": reply_seconds,
             "fault_every": fault_every,
             "trace": int(trace),
-            "signature": raw(f"{APP_ID}~{API_KEY}", APP_SECRET),
         }
         self._get("settings?" + urlencode(values))
 
@@ -144,11 +144,19 @@ def serving(folder: Path) -> Iterator[Server]:
         )
     folder.mkdir(parents=True, exist_ok=True)
     _certify(folder)
+    signatures = folder / "signatures"
+    signatures.write_text("".join(raw(f"{APP_ID}~{API_KEY}", APP_SECRET) + "\n" for _ in range(WEBHOOKS)))
     port, tls_port = free_port(), free_port()
     configuration = folder / "nginx.conf"
     configuration.write_text(
         _CONFIGURATION.format(
-            modules=_MODULES, folder=folder, libraries=_LIBRARIES, lua=_LUA, port=port, tls_port=tls_port
+            modules=_MODULES,
+            folder=folder,
+            libraries=_LIBRARIES,
+            lua=_LUA,
+            signatures=signatures,
+            port=port,
+            tls_port=tls_port,
         )
     )
     command = ["setpriv", "--pdeathsig", "KILL", nginx, "-c", str(configuration), "-p", str(folder)]
