@@ -66,10 +66,18 @@ def run(
 
 
 @contextlib.contextmanager
-def killed_at_the_end(process: subprocess.Popen[bytes]) -> Iterator[None]:
-    """However the block ends, so does the process."""
+def stopped_at_the_end(process: subprocess.Popen[bytes], *, kill: bool = False) -> Iterator[None]:
+    """SIGTERM at the end of the block, after which its exit status has to be 0; SIGKILL if the block fails.
+
+    With `kill`, SIGKILL in any case.
+    """
     try:
         yield
+        if not kill:
+            process.terminate()
+            status = process.wait(60)
+            if status != 0:
+                raise RuntimeError(f"{process.args!r} ended with {status} after SIGTERM.")
     finally:
         if process.returncode is None:
             process.kill()

@@ -17,6 +17,9 @@ SCENARIOS: Mapping[str, tuple[bool, bool]] = {
     "latency": (True, True),
     "large": (True, True),
     "pickup": (True, True),
+    "backlog": (True, False),
+    "waiting": (True, False),
+    "polls": (True, False),
 }
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -15,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from bench.processes import Usage, finish, killed_at_the_end, run, spawn
+from bench.processes import Usage, run, spawn, stopped_at_the_end
 from bench.server import API_KEY, APP_ID, APP_SECRET
 from tests.kit.clinic import free_port
 
@@ -75,7 +74,7 @@ class Site:
         """A running daemon that watches by now; stopped by SIGTERM, and killed if that does not help."""
         seen = self.count("watching")
         process = spawn(self.command("run"), log=self.log, environ=environ)
-        with killed_at_the_end(process):
+        with stopped_at_the_end(process):
             wait_for(
                 "the daemon watches",
                 lambda: self.count("watching") > seen or process.poll() is not None,
@@ -84,7 +83,6 @@ class Site:
             if process.poll() is not None:
                 raise RuntimeError(f"The daemon ended: {self.log.read_text()[-2000:]}")
             yield process
-            stop(process)
 
     def count(self, event: str) -> int:
         """How often an event has been logged."""
@@ -95,16 +93,6 @@ class Site:
         lines = self.log.read_text().splitlines() if self.log.exists() else []
         found = [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
         return [event for event in found if event["event"] in names]
-
-
-def stop(process: subprocess.Popen[bytes], *, seconds: float = 60) -> Usage:
-    """SIGTERM, and what the process took. Its exit status has to be 0."""
-    began = time.time()
-    process.send_signal(signal.SIGTERM)
-    usage = finish(process, began, seconds=seconds)
-    if usage.status != 0:
-        raise RuntimeError(f"The daemon's exit status is {usage.status}.")
-    return usage
 
 
 def files(folder: Path) -> list[Path]:
