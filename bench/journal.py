@@ -22,6 +22,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -251,8 +252,18 @@ def of(seconds: list[float]) -> str:
     return f"median {middle:.1f} ms, 99 % {nearly_all:.1f} ms, worst {ordered[-1] * 1000:.1f} ms"
 
 
-def retention(directory: Path, finished: int) -> None:
-    """How long writes wait while retention deletes entries, and without."""
+@dataclass(frozen=True)
+class Sweep:
+    """What retention did, and how long the longest write of each recording waited meanwhile, and before."""
+
+    gone: int
+    seconds: float
+    waits: list[float]
+    waits_before: list[float]
+
+
+def retention(directory: Path, finished: int) -> Sweep:
+    """Have retention delete entries of `finished` while recordings are written."""
     with contextlib.closing(sqlite3.connect(directory / "journal.sqlite")) as connection:
         query = (
             "SELECT remembered_from FROM jobs WHERE remembered_from IS NOT NULL ORDER BY 1 LIMIT 1 OFFSET ?"
@@ -268,8 +279,7 @@ def retention(directory: Path, finished: int) -> None:
         sweeper = Retention(
             ages, journal.finished, folders, audit, unavailable=lambda: None, witness=RightClock()
         )
-        waits = [way(journal, 10**9 + number) for number in range(300)]
-        print(f"longest write of a recording: {of(waits)}")
+        waits_before = [way(journal, 10**9 + number) for number in range(300)]
         before, began = journal.counts(), time.perf_counter()
         thread = threading.Thread(target=sweeper._sweep, args=(stop,))
         thread.start()
@@ -278,8 +288,8 @@ def retention(directory: Path, finished: int) -> None:
             waits.append(way(journal, 2 * 10**9 + len(waits)))
             time.sleep(0.02)
         seconds = time.perf_counter() - began
-        gone = before[State.DONE] + len(waits) - journal.counts()[State.DONE]
-    print(f"while retention deletes {gone:,} in {seconds:.0f} s: {of(waits)}")
+        gone = before[State.DONE] + len(waits) - journal.counts().get(State.DONE, 0)
+    return Sweep(gone, seconds, waits, waits_before)
 
 
 def main() -> None:
@@ -310,7 +320,9 @@ def main() -> None:
             opening(new)
             if finished:
                 commands(new)
-                retention(new, finished)
+                sweep = retention(new, finished)
+                print(f"longest write of a recording: {of(sweep.waits_before)}")
+                print(f"while retention deletes {sweep.gone:,} in {sweep.seconds:.0f} s: {of(sweep.waits)}")
             shutil.rmtree(new.parent)
 
 

@@ -19,6 +19,7 @@ SCENARIOS: Mapping[str, tuple[bool, bool]] = {
     "pickup": (True, True),
     "backlog": (True, False),
     "waiting": (True, False),
+    "million": (True, False),
     "polls": (True, False),
 }
 

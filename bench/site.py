@@ -69,12 +69,12 @@ class Site:
 
     @contextlib.contextmanager
     def daemon(
-        self, environ: Mapping[str, str] | None = None, *, wait_seconds: float = 60
+        self, environ: Mapping[str, str] | None = None, *, wait_seconds: float = 60, kill: bool = False
     ) -> Iterator[subprocess.Popen[bytes]]:
-        """A running daemon that watches by now; stopped by SIGTERM, and killed if that does not help."""
+        """A running daemon that watches by now; stopped at the end of the block, or with `kill` killed."""
         seen = self.count("watching")
         process = spawn(self.command("run"), log=self.log, environ=environ)
-        with stopped_at_the_end(process):
+        with stopped_at_the_end(process, kill=kill):
             wait_for(
                 "the daemon watches",
                 lambda: self.count("watching") > seen or process.poll() is not None,
