@@ -65,7 +65,8 @@ class OneTransactionEach:
         return found
 
     def read(self, query: str, values: Any = ()) -> list[Any]:
-        return self.write(lambda connection: connection.execute(query, values).fetchall())
+        found: list[Any] = self.write(lambda connection: connection.execute(query, values).fetchall())
+        return found
 
     def write(self, write: Callable[[sqlite3.Connection], Any], *, durable: bool = True) -> Any:  # noqa: ARG002
         connection = self._connection()
@@ -120,7 +121,7 @@ def way(journal: Journal, number: int) -> float:
     job = step(journal.move(job, State.UPLOADING, request_id=job.id, detail={"request_id": job.id}))
     job = step(journal.move(job, State.WAITING, uploaded_at=now, attempts=0))
     journal.transcription_ratios("polling")
-    changes = {"completed_at": now, "delivered_by": "polling", "filed_as": path}
+    changes: dict[str, Any] = {"completed_at": now, "delivered_by": "polling", "filed_as": path}
     job = step(journal.move(job, State.TRANSCRIBED, reserve=path, reply=REPLY, **changes))
     journal.reply(job.id)
     outputs = {f"{path}.json": "5" * 64, f"{path}.srt": "6" * 64}
@@ -270,9 +271,10 @@ def retention(directory: Path, finished: int) -> Sweep:
         )
         ((until,),) = connection.execute(query, (min(FORGOTTEN, finished - 1),)).fetchall()
     days = (datetime.now(UTC) - datetime.fromisoformat(until)) / timedelta(days=1)
-    folders = Folders(
-        *(directory.parent / name for name in ("inbox", "processing", "outbox", "done", "failed"))
+    inbox, processing, outbox, done, failed = (
+        directory.parent / name for name in ("inbox", "processing", "outbox", "done", "failed")
     )
+    folders = Folders(inbox, processing, outbox, done, failed)
     stop = threading.Event()
     with opened(directory) as journal, contextlib.closing(AuditLog(directory)) as audit:
         ages = Ages(None, None, None, int(days))
@@ -283,7 +285,7 @@ def retention(directory: Path, finished: int) -> Sweep:
         before, began = journal.counts(), time.perf_counter()
         thread = threading.Thread(target=sweeper._sweep, args=(stop,))
         thread.start()
-        waits = []
+        waits: list[float] = []
         while thread.is_alive():
             waits.append(way(journal, 2 * 10**9 + len(waits)))
             time.sleep(0.02)
