@@ -36,6 +36,9 @@ def main() -> int:
     parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help=", ".join(SCENARIOS))
     parser.add_argument("--size", choices=("full", "quick", "smoke"), default="full")
     parser.add_argument("--folder", type=Path, help="on the disk to measure; by default a temporary one")
+    parser.add_argument(
+        "--against", type=Path, metavar="CHECKOUT", help="another checkout, whose daemon drains in turns, too"
+    )
     parser.add_argument("--results", type=Path, help="where to write the figures, as JSON")
     options = parser.parse_args()
     if unknown := set(options.scenarios) - set(SCENARIOS):
@@ -50,7 +53,7 @@ def main() -> int:
         bound = scenario.bound_seconds
         if len(names) > 1:
             bound = min(bound, max(1, int(until - time.monotonic())))
-        result = _measured(name, scenario, options.size, options.folder, bound)
+        result = _measured(name, scenario, options, bound)
         failed += result.problem is not None
         if results is not None:
             save(result, results)
@@ -66,7 +69,7 @@ def _by_default(size: str) -> list[str]:
     ]
 
 
-def _measured(name: str, scenario: Scenario, size: str, parent: Path | None, bound: int) -> Result:
+def _measured(name: str, scenario: Scenario, options: argparse.Namespace, bound: int) -> Result:
     print(f"{name}: {scenario.title}; within {bound} s", flush=True)
     began, load = time.monotonic(), os.getloadavg()[0]
     figures: list[Figure] = []
@@ -74,9 +77,9 @@ def _measured(name: str, scenario: Scenario, size: str, parent: Path | None, bou
     problem = None
     signal.alarm(bound)
     try:
-        with _folder(parent) as folder, serving(folder / "server") as server:
-            bench = Bench(folder, server, size, figures, series)
-            scenario.measure(bench, **scenario.sizes[size])
+        with _folder(options.folder) as folder, serving(folder / "server") as server:
+            bench = Bench(folder, server, figures, series, options.against)
+            scenario.measure(bench, **scenario.sizes[options.size])
     except Exception as error:  # noqa: BLE001 - the other scenarios are still to be measured
         problem = f"{type(error).__name__}: {error}"
         print(f"  not measured: {problem}", file=sys.stderr, flush=True)
@@ -85,7 +88,15 @@ def _measured(name: str, scenario: Scenario, size: str, parent: Path | None, bou
     seconds = time.monotonic() - began
     print(f"  {seconds:.0f} s", flush=True)
     return Result(
-        name, size, f"{datetime.now(UTC):%Y-%m-%d}", round(seconds), load, figures, series, problem, machine()
+        name,
+        options.size,
+        f"{datetime.now(UTC):%Y-%m-%d}",
+        round(seconds),
+        load,
+        figures,
+        series,
+        problem,
+        machine(),
     )
 
 

@@ -45,14 +45,17 @@ class Drain:
 Contestant = Callable[[Bench, Path, Path], Usage]
 
 
-def configured(**changes: Mapping[str, Any]) -> Contestant:
-    """The daemon, by `run --once`, with these settings beside those for an API that answers at once."""
+def configured(tree: Path | None = None, **changes: Mapping[str, Any]) -> Contestant:
+    """The daemon, by `run --once`, with these settings beside those for an API that answers at once.
+
+    With `tree`, the daemon of that checkout.
+    """
 
     def contestant(bench: Bench, root: Path, pool: Path) -> Usage:
         site = Site(root, bench.server.base_url, **(dict(AT_ONCE) | changes))
         site.inbox.rmdir()
         os.rename(pool, site.inbox)
-        usage = site.once()
+        usage = site.once(tree=tree)
         if usage.status != 0:
             raise RuntimeError(f"The daemon's exit status is {usage.status}: {site.log.read_text()[-2000:]}")
         return usage
@@ -163,6 +166,8 @@ def measure(bench: Bench, *, recordings: int, rounds: int, shell_at_once: list[i
     pool = bench.folder / "pool"
     write_wavs(pool, recordings)
     contestants = {"naive": python_peer("naive"), "ours": configured(), "floor": python_peer("floor")}
+    if bench.against is not None:
+        contestants["before"] = configured(bench.against)
     emptied(bench, contestants["floor"], pool)  # warms caches up
     best = _best_for_shell(bench, shell_at_once, recordings // 5)
     contestants["shell"] = shell(best)
@@ -189,6 +194,10 @@ def measure(bench: Bench, *, recordings: int, rounds: int, shell_at_once: list[i
     bench.add("CPU with the start of the process beside the naive script's", whole, "×")
     seconds = ratio(found, "ours", "naive", lambda drain: drain.usage.seconds)
     bench.add("seconds from the command to its end beside the naive script's", seconds, "×")
+    if bench.against is not None:
+        bench.add("beside before", ratio(found, "ours", "before", rate), "×")
+        cpu = median(found["ours"], each_ms("ours")) / median(found["before"], each_ms("before"))
+        bench.add("CPU for each beside before", cpu, "×")
     bench.add("memory", median(found["ours"], lambda drain: drain.usage.peak_mib), "MiB")
     bench.add("server busy beside the daemon", median(found["ours"], lambda d: d.server_share) * 100, "%")
     bench.add("server busy beside the floor", median(found["floor"], lambda d: d.server_share) * 100, "%")

@@ -7,7 +7,7 @@ import os
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,17 +26,19 @@ class Usage:
     status: int
 
 
-def spawn(
-    command: Sequence[str], *, log: Path, environ: Mapping[str, str] | None = None
-) -> subprocess.Popen[bytes]:
-    """Start a process that the kernel kills if this one dies; both its outputs are appended to `log`."""
+def spawn(command: Sequence[str], *, log: Path, tree: Path | None = None) -> subprocess.Popen[bytes]:
+    """Start a process that the kernel kills if this one dies; both its outputs are appended to `log`.
+
+    With `tree`, Python modules are those of that checkout.
+    """
     with log.open("ab") as output:
         return subprocess.Popen(
             ["setpriv", "--pdeathsig", "KILL", *command],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            env={**os.environ, **(environ or {})},
+            cwd=tree,
+            env=os.environ if tree is None else {**os.environ, "PYTHONPATH": str(tree)},
         )
 
 
@@ -57,12 +59,10 @@ def finish(process: subprocess.Popen[bytes], began: float, *, seconds: float) ->
     return Usage(began, time.time() - began, cpu, usage.ru_maxrss / 1024, process.returncode)
 
 
-def run(
-    command: Sequence[str], *, log: Path, environ: Mapping[str, str] | None = None, seconds: float = 600
-) -> Usage:
+def run(command: Sequence[str], *, log: Path, tree: Path | None = None, seconds: float = 600) -> Usage:
     """Run a process to its end."""
     began = time.time()
-    return finish(spawn(command, log=log, environ=environ), began, seconds=seconds)
+    return finish(spawn(command, log=log, tree=tree), began, seconds=seconds)
 
 
 @contextlib.contextmanager

@@ -31,9 +31,9 @@ class Bench:
 
     folder: Path
     server: Server
-    size: str
     figures: list[Figure]
     series: list[Series]
+    against: Path | None = None  # another checkout, whose daemon is measured too
 
     def add(
         self,

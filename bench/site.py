@@ -21,7 +21,7 @@ from tests.kit.clinic import free_port
 _SUFFIXES = (".wav", ".mp3", ".flac")
 # The API answers at once, so the daemon asks at once, and takes a file as soon as it is closed.
 AT_ONCE: Mapping[str, Mapping[str, Any]] = {
-    "watch": {"grace_seconds": 0},
+    "watch": {"grace_seconds": 0.001},
     "polling": {"first_seconds": 0.01},
 }
 
@@ -63,17 +63,15 @@ class Site:
         """One command of invox-watcher with this configuration."""
         return [sys.executable, "-m", "invox_watcher", *arguments, "--config", str(self._config)]
 
-    def once(self, *, seconds: float = 600) -> Usage:
-        """`run --once`."""
-        return run(self.command("run", "--once"), log=self.log, seconds=seconds)
+    def once(self, *, tree: Path | None = None, seconds: float = 600) -> Usage:
+        """`run --once`, with the code of another checkout if `tree` names one."""
+        return run(self.command("run", "--once"), log=self.log, tree=tree, seconds=seconds)
 
     @contextlib.contextmanager
-    def daemon(
-        self, environ: Mapping[str, str] | None = None, *, wait_seconds: float = 60, kill: bool = False
-    ) -> Iterator[subprocess.Popen[bytes]]:
+    def daemon(self, *, wait_seconds: float = 60, kill: bool = False) -> Iterator[subprocess.Popen[bytes]]:
         """A running daemon that watches by now; stopped at the end of the block, or with `kill` killed."""
         seen = self.count("watching")
-        process = spawn(self.command("run"), log=self.log, environ=environ)
+        process = spawn(self.command("run"), log=self.log)
         with stopped_at_the_end(process, kill=kill):
             wait_for(
                 "the daemon watches",
