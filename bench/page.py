@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,14 +19,16 @@ HEAD = """# Performance
 
 <!-- Written by `python -m bench.page` from bench/results/ and the docstrings of the scenarios in bench/. -->
 
-What the daemon costs, beside what a user would write instead, and whether that stays so. All figures come
+What the daemon costs, beside what a user would write instead, and whether that grows with time. All figures come
 from one command, `make bench`, which takes some {minutes} minutes and installs what it needs: nginx with
 Lua, curl and FFmpeg. `make bench-quick` measures in two minutes what depends on the way of a recording, for
 those who change it; `make bench-soak` takes an hour. `python -m bench NAME` runs one scenario: {names}.
 
 The API is a stand-in, nginx with Lua, which is never what is waited for. Whatever is compared was measured
 in the same run, in turns; ratios are the medians of the ratios of neighbours. *Wanted* is what we aim at;
-what misses it is marked with ✗. An absolute figure holds for this machine only: {machine}.
+what misses it is marked with ✗. *Load* is how many processes ran, or wanted to, before a scenario began:
+where it is above one, something else was running. An absolute figure holds for this machine only:
+{machine}.
 """
 PLOTS = {
     "million": ("performance-history.svg", "Growth with history", "finished recordings in the journal", True),
@@ -48,16 +51,14 @@ def page(results: Mapping[str, Result]) -> str:
     seconds = sum(result.seconds for name, result in results.items() if SCENARIOS[name][0])
     names = ", ".join(f"`{name}`" for name in SCENARIOS)
     head = HEAD.format(minutes=round(seconds / 60), names=names, machine=machine)
-    return head + "".join(section(result) for result in results.values())
+    return filled(head) + "".join(section(result) for result in results.values())
 
 
 def section(result: Result) -> str:
     """What one scenario measured."""
     module = importlib.import_module(f"bench.{result.scenario}")
-    summary, _, text = (module.__doc__ or "").strip().partition("\n\n")
-    paragraphs = [summary, *text.split("\n\n")]
-    lines = [f"\n## {module.SCENARIO.title[0].upper()}{module.SCENARIO.title[1:]}\n"]
-    lines += [" ".join(paragraph.split()) + "\n" for paragraph in paragraphs if paragraph]
+    _summary, _, text = (module.__doc__ or "").strip().partition("\n\n")
+    lines = [f"\n## {module.SCENARIO.title[0].upper()}{module.SCENARIO.title[1:]}\n", filled(text)]
     if result.problem is not None:
         lines.append(f"**Not measured to its end:** {result.problem}.\n")
     if result.scenario in PLOTS and result.series:
@@ -68,6 +69,13 @@ def section(result: Result) -> str:
         f"\nMeasured on {result.date} in {result.seconds} s; load before it: {number(result.load)}.\n"
     )
     return "\n".join(lines)
+
+
+def filled(text: str) -> str:
+    """Its paragraphs, in lines as long as those of the other pages."""
+    paragraphs = (" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
+    filled = (textwrap.fill(paragraph, 119, break_on_hyphens=False) for paragraph in paragraphs)
+    return "\n\n".join(filled) + "\n"
 
 
 def row(figure: Figure) -> str:
