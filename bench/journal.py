@@ -286,9 +286,13 @@ def retention(directory: Path, finished: int) -> Sweep:
         thread = threading.Thread(target=sweeper._sweep, args=(stop,))
         thread.start()
         waits: list[float] = []
-        while thread.is_alive():
-            waits.append(way(journal, 2 * 10**9 + len(waits)))
-            time.sleep(0.02)
+        try:
+            while thread.is_alive():
+                waits.append(way(journal, 2 * 10**9 + len(waits)))
+                time.sleep(0.02)
+        finally:
+            stop.set()
+            thread.join()
         seconds = time.perf_counter() - began
         gone = before[State.DONE] + len(waits) - journal.counts().get(State.DONE, 0)
     return Sweep(gone, seconds, waits, waits_before)
