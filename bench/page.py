@@ -19,10 +19,11 @@ HEAD = """# Performance
 
 <!-- Written by `python -m bench.page` from bench/results/ and the docstrings of the scenarios in bench/. -->
 
-What the daemon costs, beside what a user would write instead, and whether that grows with time. All figures come
-from one command, `make bench`, which takes some {minutes} minutes and installs what it needs: nginx with
-Lua, curl and FFmpeg. `make bench-quick` measures in two minutes what depends on the way of a recording, for
-those who change it; `make bench-soak` takes an hour. `python -m bench NAME` runs one scenario: {names}.
+What the daemon costs, beside what a user would write instead, and whether that grows with time. All figures
+come from one command, `make bench`, which takes some {minutes} minutes and installs what it needs: nginx
+with Lua, curl and FFmpeg. `make bench-quick` measures in two minutes what depends on the way of a
+recording, for those who change it; `make bench-soak` takes an hour. `python -m bench NAME` runs one
+scenario: {names}.
 
 The API is a stand-in, nginx with Lua, which is never what is waited for. Whatever is compared was measured
 in the same run, in turns; ratios are the medians of the ratios of neighbours. *Wanted* is what we aim at;

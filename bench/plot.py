@@ -8,8 +8,8 @@ from html import escape
 
 from bench.figures import Series, number
 
-WIDTH, HEIGHT = 680, 320
-LEFT, RIGHT, TOP, BOTTOM = 60, 130, 40, 50
+WIDTH, HEIGHT = 720, 320
+LEFT, RIGHT, TOP, BOTTOM = 60, 190, 40, 50
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")  # told apart by the colour-blind, too
 STYLE = (
     "text{font:13px sans-serif;fill:#444}.grid{stroke:#ddd}.line{fill:none;stroke-width:2}"
@@ -61,4 +61,6 @@ def text(x: float, y: float, words: str, anchor: str = "start") -> str:
 def nice(most: float) -> float:
     """A round number that is a bit more than that."""
     power = 10.0 ** math.floor(math.log10(most or 1))
-    return next(step * power for step in (1, 2, 4, 8, 10, 20) if step * power >= most * 1.05)
+    return next(
+        step * power for step in (1, 1.2, 1.6, 2, 2.4, 3.2, 4, 6, 8, 10, 12) if step * power >= most * 1.05
+    )
