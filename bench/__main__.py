@@ -79,7 +79,10 @@ def _measured(name: str, scenario: Scenario, options: argparse.Namespace, bound:
     try:
         with _folder(options.folder) as folder, serving(folder / "server") as server:
             bench = Bench(folder, server, figures, series, options.against)
-            scenario.measure(bench, **scenario.sizes[options.size])
+            try:
+                scenario.measure(bench, **scenario.sizes[options.size])
+            finally:
+                signal.alarm(0)  # removing its files is not to be interrupted
     except Exception as error:  # noqa: BLE001 - the other scenarios are still to be measured
         problem = f"{type(error).__name__}: {error}"
         print(f"  not measured: {problem}", file=sys.stderr, flush=True)
@@ -107,14 +110,22 @@ def _folder(parent: Path | None) -> Iterator[Path]:
     for left in where.glob(f"{_PREFIX}*"):
         with contextlib.suppress(OSError), (left / "lock").open() as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(left, ignore_errors=True)
+            _remove(left)
     folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=where))
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         try:
             yield folder
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            _remove(folder)
+
+
+def _remove(folder: Path) -> None:
+    """The lock goes last: if this is killed, the next run finds what is left."""
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _interrupt(*_args: object) -> NoReturn:
