@@ -70,7 +70,7 @@ def _running(journal: Journal, pipeline: _Steps) -> Iterator[Engine]:
 
 
 def _codes(engine: Engine) -> list[str]:
-    return [reason.code for reason in reasons(engine.gates)]
+    return [reason.code for reason in reasons([engine.api_gate, engine.storage_gate])]
 
 
 def test_a_fault_of_the_disk_ends_when_the_step_gets_past_it(tmp_path: Path) -> None:
