@@ -42,7 +42,8 @@ def list_owed(options: argparse.Namespace, console: Console | None) -> ExitStatu
     if found and console is not None:
         from invox_watcher.cli import _table  # noqa: PLC0415 - scripts should not have to wait for it
 
-        console.print(_table.owed_table(found, names, width=None if options.wide else console.width))
+        width = None if options.wide else console.width
+        console.print(_table.owed_table(found, names, width=width, now=utc_now()))
     else:
         for one in found:
             _print(one, names.get(one.job_id, ""))

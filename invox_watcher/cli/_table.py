@@ -61,14 +61,14 @@ def table(rows: Iterable[Shown], status: DaemonStatus, *, width: int | None, now
 
 
 def owed_table(
-    deliveries: Sequence[QueuedDelivery], recordings: Mapping[str, str], *, width: int | None
+    deliveries: Sequence[QueuedDelivery], recordings: Mapping[str, str], *, width: int | None, now: datetime
 ) -> Table:
     """One line per delivery, no wider than `width` columns; `recordings`: the paths of the jobs."""
     columns = [
         _column("Id", [Text(one.job_id.rpartition("-")[2]) for one in deliveries]),
         _column("Target", [Text(printable(one.target)) for one in deliveries]),
         _column("State", [Text(one.state, display.DELIVERY_STYLES[one.state]) for one in deliveries]),
-        _column("Since", [Text(_since(one)) for one in deliveries]),
+        _column("Age", [Text(_owed_for(one, now)) for one in deliveries], right=True),
         _column("Tried", [Text(str(one.attempts)) for one in deliveries], right=True),
     ]
     names = [printable(recordings.get(one.job_id, "")) for one in deliveries]
@@ -82,8 +82,10 @@ def owed_table(
     return _assembled([*columns, _Column("Recording", cells, room), why])
 
 
-def _since(delivery: QueuedDelivery) -> str:
-    return "" if delivery.queued_at is None else f"{delivery.queued_at.astimezone():%m-%d %H:%M}"
+def _owed_for(delivery: QueuedDelivery, now: datetime) -> str:
+    if delivery.queued_at is None:
+        return ""
+    return figures.in_one_unit(max((now - delivery.queued_at).total_seconds(), 0.0))
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ def place_order(directory: Path, order: Mapping[str, Any]) -> None:
 def placed_orders(directory: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Name and content of each order that was placed and is not completed.
 
-    The content is empty if it is no order at all: no object, no file, or not readable.
+    The content is empty if it can not be an order: not an object, not a file, or not readable.
 
     Raises:
         FolderError: they can't be read now.
