@@ -71,6 +71,7 @@ def test_what_is_owed_fits_a_terminal_and_reads_well_in_a_pipe(tmp_path: Path, a
     assert max(map(len, shown.screen)) <= 80
     assert shown.screen[0].split() == ["Id", "Target", "State", "Age", "Tried", "Recording", "Why"]
     assert "due" in shown.screen[1]
+    assert shown.screen[1].rstrip().endswith("network")
     assert "17.wav" in shown.screen[1]
     assert shown.screen[2].rstrip().endswith("http_422")
     [due, failed] = clinic.run("jobs", "--owed").stdout.splitlines()
