@@ -344,6 +344,10 @@ class TargetRefusedError(TargetError):
     exit_status = ExitStatus.SOME_FAILED
 
 
+class UnsendableError(TargetRefusedError):
+    """The recording lacks something that the target's section needs: the target itself was never asked."""
+
+
 class DeliveryUncertainError(TargetError):
     """All bytes were sent, but no answer arrived: it is sent again, with the same key."""
 

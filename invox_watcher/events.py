@@ -79,6 +79,7 @@ class Event(StrEnum):
     DELIVERY_SENT = "delivery_sent"
     DELIVERY_FAILED = "delivery_failed"
     DELIVERIES_GIVEN_UP = "deliveries_given_up"
+    ORDER_DISCARDED = "order_discarded"
     TARGET_UNAVAILABLE = "target_unavailable"
     TARGET_AVAILABLE = "target_available"
     # what is old

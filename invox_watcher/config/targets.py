@@ -96,8 +96,8 @@ class PacedSection(Section):
     )
     deadline_days: Days = Field(
         30,
-        description="What it has not taken for so long fails. `invox-watcher retry ID --target NAME` sends "
-        "it again.",
+        description="What it has not taken although it was tried for so long fails. "
+        "`invox-watcher retry ID --target NAME` sends it again.",
     )
 
 

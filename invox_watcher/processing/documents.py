@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, cast
 
 from invox_watcher.delivery import Document, Shipment
-from invox_watcher.errors import TargetRefusedError
+from invox_watcher.errors import UnsendableError
 from invox_watcher.invox import parse_reply
 from invox_watcher.job import Failure, Job, Payload
 from invox_watcher.outputs import (
@@ -85,10 +85,10 @@ def shipment_of(
     """All that `target` gets for `job`, which is done; `payload` is the reply that the journal keeps for it.
 
     Raises:
-        TargetRefusedError: the words were deleted meanwhile.
+        UnsendableError: the words were deleted meanwhile.
     """
     if payload is None:
-        raise TargetRefusedError(
+        raise UnsendableError(
             "The transcript is no longer in the journal.",
             code="words_deleted",
             hint="Retention deleted it (retention.transcripts_days). Nothing can be sent again.",
