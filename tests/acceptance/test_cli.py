@@ -267,7 +267,7 @@ retry:
 watch:
   recursive: "yes"
 outputs:
-  formats: [json, docx]
+  formats: [json, odt]
 """
 
 
