@@ -45,12 +45,12 @@ def test_a_document_waits_for_its_template(tmp_path: Path) -> None:
             gone = f"The template {letter} can't be read: No such file or directory."
             wait_for("its absence", lambda: gone in clinic.run("show", job["id"]).stdout)
             assert clinic.files(clinic.outbox) == ["4712.docx", "4712.json"]
-            save(letter, "{{ author }} of {{ unit }}", "{{ text }}")
+            save(letter, "{{ author }} of {{ unit }}", "{{ turns[0].text }}")
             wait_for(
                 "the recording's end", lambda: clinic.files(clinic.done) == ["4712.wav", "smith_4711.wav"]
             )
         assert api.stats()["uploads"] == 2
-    said = clinic.transcript("smith_4711.json")["text"]
+    said = clinic.transcript("smith_4711.json")["segments"][0]["text"]
     assert text_of((clinic.outbox / "smith_4711.docx").read_bytes()) == f"smith of R&D <3\n{said}"
     lines = text_of((clinic.outbox / "4712.docx").read_bytes()).split("\n")
     assert any(line.startswith("Not reviewed by a person.") for line in lines)
