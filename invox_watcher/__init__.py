@@ -1,3 +1,11 @@
 """invox-watcher: a recording that lands in the inbox becomes a transcript in the outbox, exactly once."""
 
-__version__ = "0.1.0"  # pyproject.toml takes it from here: to look it up costs 20 ms
+from functools import cache
+
+
+@cache
+def version() -> str:
+    """The version that is installed. Looked up only if it is asked for, which takes 20 ms."""
+    from importlib import metadata  # noqa: PLC0415 - see above
+
+    return metadata.version("invox-watcher")

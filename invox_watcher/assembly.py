@@ -39,7 +39,7 @@ from invox_watcher.inbox import Evidence, Inbox, Notes, Waits
 from invox_watcher.invox import ApiCall, ApiOptions, Credentials, InvoxApi, Receiver, TokenRequest
 from invox_watcher.job import Job, State
 from invox_watcher.journal import AuditLog, Journal, Receipt
-from invox_watcher.layout import folders_of, named_folders, occupancy_of
+from invox_watcher.layout import folders_of, limits_of, named_folders, occupancy_of
 from invox_watcher.plan import DEFAULT, Plan
 from invox_watcher.priority import Priority
 from invox_watcher.processing import (
@@ -355,6 +355,7 @@ def pipeline_of(
             speaker_names=config.outputs.speaker_names,
             docx_template=config.outputs.template,
             polling=polling_policy_of(config),
+            limits=limits_of(config),
             quiet_seconds=waits_of(config).of(Evidence.UNPROVEN),
         ),
         decoder=decoder_of(config),

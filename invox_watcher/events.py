@@ -53,6 +53,7 @@ class Event(StrEnum):
     PREPARED = "prepared"
     PREPARATION_FAILED = "preparation_failed"
     TRUNCATED_SENT = "truncated_sent"
+    UPLOAD_HELD = "upload_held"
     UPLOAD_STARTED = "upload_started"
     UPLOAD_UNCERTAIN = "upload_uncertain"
     UPLOAD_DISCARDED = "upload_discarded"

@@ -1,4 +1,4 @@
-"""The folders that a configuration names: all that most commands need to have built of it."""
+"""The folders and limits that a configuration names: all that most commands need to have built of it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from invox_watcher.config import Config
 from invox_watcher.files import Folders, Occupancy
 from invox_watcher.host import Locks
+from invox_watcher.spending import Limits
 
 _MARK_MODE = 0o644  # who may enter a folder may know which instance uses it
 
@@ -36,3 +37,13 @@ def occupancy_of(config: Config, locks: Locks | None = None) -> Occupancy:
     folders = folders_of(config)
     named = {f"folders.{name}": folder for name, folder in named_folders(folders).items()}
     return Occupancy(config.state.directory, named, mode=folders.file_mode & _MARK_MODE, locks=locks)
+
+
+def limits_of(config: Config) -> Limits:
+    """The audio minutes per day, overall and by profile."""
+    by_profile = {
+        profile.name: profile.settings.daily_minutes
+        for profile in config.profiles
+        if profile.settings.daily_minutes is not None
+    }
+    return Limits(config.intake.daily_minutes, by_profile)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import os
 from pathlib import Path
@@ -10,19 +11,25 @@ from pathlib import Path
 import shtab
 
 from invox_watcher import logs
+from invox_watcher.cli._common import UsageError, config_file
 from invox_watcher.cli._parser import build
-from invox_watcher.config import example_yaml, json_schema
+from invox_watcher.config import Setting, example_yaml, json_schema, rendered, settings
 from invox_watcher.errors import ExitStatus, FolderError
+from invox_watcher.logs import printable
 
 _WEBHOOK_LISTEN = "127.0.0.1:8787"
 
 
 def config(options: argparse.Namespace) -> ExitStatus:
-    """Print the example configuration or its JSON schema."""
+    """Print the example configuration, its JSON schema, or what is in effect."""
+    if options.what != "show" and (options.config is not None or options.json):
+        raise UsageError("--config and --json belong to `config show`.")
     if options.what == "example":
         print(example_yaml(), end="")
-    else:
+    elif options.what == "schema":
         print(json.dumps(json_schema(), indent=2))
+    else:
+        _show(settings(config_file(options)), options)
     return ExitStatus.OK
 
 
@@ -30,6 +37,13 @@ def help(options: argparse.Namespace) -> ExitStatus:
     """Print the help of the program, or of one command."""
     build().parse_args([*options.about, "--help"])
     return ExitStatus.OK
+
+
+def _show(found: list[Setting], options: argparse.Namespace) -> None:
+    if options.json:
+        print(json.dumps([dataclasses.asdict(one) for one in found], indent=2))
+    else:
+        print(f"# {printable(config_file(options))}\n{rendered(found)}", end="")
 
 
 def completion(options: argparse.Namespace) -> ExitStatus:

@@ -17,13 +17,14 @@ from invox_watcher.cli import _rows
 from invox_watcher.cli._common import UsageError, config_of, journal_of, json_of, local, reasons_of
 from invox_watcher.diagnostics.attention import open_failures
 from invox_watcher.diagnostics.daemon_status import DaemonStatus, query_daemon
+from invox_watcher.diagnostics.holds import Holds, until
 from invox_watcher.errors import ExitStatus
 from invox_watcher.files import Folders
 from invox_watcher.job import ACTIVE, Job, State
 from invox_watcher.journal import Journal
 from invox_watcher.layout import folders_of
 from invox_watcher.logs import printable
-from invox_watcher.times import utc_now
+from invox_watcher.times import rfc3339, utc_now
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -87,16 +88,19 @@ def jobs(options: argparse.Namespace) -> ExitStatus:
         if options.watch and console is not None:
             from invox_watcher.cli import _watch  # noqa: PLC0415 - as in `_terminal`
 
-            find = partial(query.find, folders=folders)
-            _watch.watch(console, journal, find, status, with_ended=not _narrowed(options))
+            find, holds_now = partial(query.find, folders=folders), partial(Holds, config, journal)
+            _watch.watch(console, journal, find, status, holds_now, with_ended=not _narrowed(options))
             return ExitStatus.OK
+        holds = Holds(config, journal)
         found = query.find(journal, folders)
         if options.json:
-            _print_json(found, journal, status)
+            _print_json(found, journal, status, holds)
         elif found and console is not None:
-            _print_table(found, journal, status(), console, wide=options.wide)
+            current = status()
+            rows = _rows.shown(found, journal, current, holds)
+            _print_table(rows, current, console, wide=options.wide)
         elif found:
-            _print_lines(found)
+            _print_lines(found, holds)
         elif not _narrowed(options):
             done = journal.counts().get(State.DONE, 0)
             failed = len(open_failures(journal, folders))
@@ -144,33 +148,38 @@ def _terminal() -> Console | None:
     return console if console.is_terminal and not console.is_dumb_terminal else None
 
 
-def _print_table(
-    jobs: Sequence[Job], journal: Journal, status: DaemonStatus, console: Console, *, wide: bool
-) -> None:
+def _print_table(rows: Sequence[_rows.Shown], status: DaemonStatus, console: Console, *, wide: bool) -> None:
     from rich.console import Console  # noqa: PLC0415 - as in `_terminal`
 
     from invox_watcher.cli import _table  # noqa: PLC0415 - as in `_terminal`
 
-    rows = _rows.shown(jobs, journal, status)
     table = _table.table(rows, status, width=None if wide else console.width, now=utc_now())
     whole = Console(width=table.width) if wide else console
     whole.print(table)
 
 
-def _print_lines(jobs: Sequence[Job]) -> None:
+def _print_lines(jobs: Sequence[Job], holds: Holds) -> None:
     for job in jobs:
         codes = [job.failure.reason.code] if job.failure else reasons_of(job)
+        if (held := holds.of(job)) is not None:
+            codes = [f"held until {until(held)}"]
         line = f"{job.id}  {job.state:<11}  {local(job.received_at)}  {printable(job.path)}"
         print("  ".join(filter(None, (line, ", ".join(codes)))))
 
 
-def _print_json(jobs: Sequence[Job], journal: Journal, query: Callable[[], DaemonStatus]) -> None:
+def _print_json(
+    jobs: Sequence[Job], journal: Journal, query: Callable[[], DaemonStatus], holds: Holds
+) -> None:
     """Each job, with what only the running daemon knows about it; null if unknown."""
     status = query() if any(job.state in ACTIVE for job in jobs) else DaemonStatus(None)
     rows: list[dict[str, Any]] = []
-    for row in _rows.shown(jobs, journal, status):
+    for row in _rows.shown(jobs, journal, status, holds):
         known = status.asked and row.job.state in ACTIVE
         next_seconds = status.due_seconds.get(row.job.id, 0.0) if known else None
         rate = round(row.bytes_per_second) if row.bytes_per_second else None
-        rows.append(json_of(row.job) | {"upload_bytes_per_second": rate, "next_step_seconds": next_seconds})
+        rows.append(
+            json_of(row.job)
+            | {"held_until": rfc3339(row.held.until) if row.held else None}
+            | {"upload_bytes_per_second": rate, "next_step_seconds": next_seconds}
+        )
     print(json.dumps(rows, indent=2))

@@ -14,7 +14,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any, NoReturn, get_args
 
-from invox_watcher import __version__
+from invox_watcher import version
 from invox_watcher.errors import ExitStatus
 from invox_watcher.job import State
 from invox_watcher.logs import printable
@@ -24,8 +24,8 @@ CONFIG_VARIABLE = "INVOX_WATCHER_CONFIG"
 DEFAULT_CONFIG = Path("/etc/invox-watcher/config.yaml")
 _SHELLS = ("bash", "zsh", "tcsh")
 _HELP_COLUMNS = 80
-_DEMO_FOLDER = Path("invox-demo")
-# shtab.FILE and shtab.DIRECTORY: every command would have to wait for its import.
+_DEMO_FOLDER, _SANDBOX_FOLDER = Path("invox-demo"), Path("invox-sandbox")
+# _FILE and _DIRECTORY: every command would have to wait for its import.
 _FILE = {"bash": "_shtab_compgen_files", "zsh": "_files", "tcsh": "f"}
 _DIRECTORY = {"bash": "_shtab_compgen_dirs", "zsh": "_files -/", "tcsh": "d"}
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
@@ -79,10 +79,13 @@ class _Version(argparse.Action):
     """Prints the versions that belong in a bug report."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_rest: object) -> None:
-        from invox_watcher.journal import SQLITE_VERSION  # noqa: PLC0415 - nothing else here needs it
+        from invox_watcher.cli._source import clone_used  # noqa: PLC0415 - nothing else here needs them
+        from invox_watcher.journal import SQLITE_VERSION  # noqa: PLC0415
 
         python = f"{platform.python_implementation()} {platform.python_version()}"
-        print(f"invox-watcher {__version__}")
+        print(f"invox-watcher {version()}")
+        if (clone := clone_used()) is not None:
+            print(clone)
         print(f"{python}, SQLite {SQLITE_VERSION}, {platform.platform()}")
         parser.exit()
 
@@ -177,16 +180,22 @@ def build() -> argparse.ArgumentParser:
     _add_daemon(commands)
     _add_listing(commands)
     _add_repair(commands)
+    _add_backup(commands)
     _add_extras(commands)
     return parser
 
 
 def _add_daemon(commands: _Commands) -> None:
     run = commands.add(
-        "run", "watch the inbox, in the foreground", call="_run:run", examples=["run", "run --once"],
+        "run", "watch the inbox, in the foreground", call="_run:run",
+        examples=["run", "run --once", "run --once --dry-run"],
         more="SIGTERM or Ctrl-C stops it within seconds; SIGHUP reloads the configuration.",
     )  # fmt: skip
     run.add_argument("--once", action="store_true", help="process what is in the inbox, then exit")
+    run.add_argument(
+        "--dry-run", action="store_true",
+        help="with --once: only print what would be done; nothing is moved, written or sent",
+    )  # fmt: skip
     commands.add(
         "start", "watch the inbox as a daemon, on hosts without systemd", call="_run:start",
         more="Returns once it is ready, or reports why it is not.", examples=["start"],
@@ -348,12 +357,29 @@ def _add_repair(commands: _Commands) -> None:
     hooks.add_argument("which", nargs="?", choices=["on_done", "on_failed"], help="only this one")
 
 
+def _add_backup(commands: _Commands) -> None:
+    backup = commands.add(
+        "backup", "write what the state directory holds to one file", call="_backup:backup",
+        more="A tar archive that contains the journal as it is at one moment, checked, and the audit log. "
+        "The daemon may run meanwhile.\nAn existing FILE is replaced, once the new one is complete.",
+        examples=["backup /var/backups/invox-watcher.tar"],
+    )  # fmt: skip
+    _completed(backup.add_argument("file", type=_path, metavar="FILE", help="the archive"), _FILE)
+
+
 def _add_extras(commands: _Commands) -> None:
     config = commands.add(
-        "config", "print the example configuration or its JSON schema", call="_extras:config", config=False,
-        examples=["config example > config.yaml", "config schema > schema.json"],
+        "config", "print the configuration in effect, an example, or the JSON schema", call="_extras:config",
+        as_json=True,
+        more="show: every key with its value, and where that is from: a line of the file, an environment "
+        "variable, a credential, or the default. Secrets are masked.\nexample: every key with its meaning "
+        "and default. schema: for editors that check while you type.",
+        examples=[
+            "config show", "config show --json", "config example > config.yaml",
+            "config schema > schema.json",
+        ],
     )  # fmt: skip
-    config.add_argument("what", choices=["example", "schema"])
+    config.add_argument("what", choices=["show", "example", "schema"])
     completion = commands.add(
         "completion", "print a script that completes commands in a shell", call="_extras:completion",
         config=False,
@@ -370,7 +396,7 @@ def _add_extras(commands: _Commands) -> None:
         config=False,
         examples=["sandbox", "sandbox --folder /tmp/trial --port 9000", "sandbox --reading paths-v1,gzip"],
     )  # fmt: skip
-    _add_folder(sandbox)
+    _add_folder(sandbox, _SANDBOX_FOLDER)
     sandbox.add_argument(
         "--port", type=_port, default=8788, help="the port to listen on (default: %(default)s)"
     )
@@ -384,7 +410,7 @@ def _add_extras(commands: _Commands) -> None:
         "demo", "transcribe real speech with a simulated API, without any setup", call="_extras:demo",
         config=False, examples=["demo", "demo --webhook"],
     )  # fmt: skip
-    _add_folder(demo)
+    _add_folder(demo, _DEMO_FOLDER)
     _add_webhook(demo)
 
 
@@ -396,9 +422,9 @@ def _described(help: str, more: str) -> str:
 _ID_HELP = "a job's id as shown by `jobs`, or the beginning of it or of its second half"
 
 
-def _add_folder(parser: argparse.ArgumentParser) -> None:
+def _add_folder(parser: argparse.ArgumentParser, default: Path) -> None:
     folder = parser.add_argument(
-        "--folder", type=_path, default=_DEMO_FOLDER, help="the folder to use (default: ./%(default)s)"
+        "--folder", type=_path, default=default, help="the folder to use (default: ./%(default)s)"
     )
     _completed(folder, _DIRECTORY)
 

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from invox_watcher.cli._common import config_file, config_of, loader_of, state_directory_of
+from invox_watcher.cli._common import UsageError, config_file, config_of, loader_of, state_directory_of
 from invox_watcher.cli._identity import act_as_owner, for_its_owner, require_owner
 from invox_watcher.errors import ExitStatus
 from invox_watcher.logs import printable
@@ -21,6 +21,12 @@ if TYPE_CHECKING:
 
 def run(options: argparse.Namespace) -> ExitStatus:
     """Watch the inbox, in the foreground."""
+    if options.dry_run:
+        from invox_watcher.cli._dry_run import dry_run  # noqa: PLC0415 - as below
+
+        if not options.once:
+            raise UsageError("--dry-run needs --once.")
+        return dry_run(config_of(options, credentials=False))
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])  # until there is a process that can reload
     # Takes a while, in which a SIGHUP may come.
     from invox_watcher.daemon.process import Process, leave_first_process  # noqa: PLC0415

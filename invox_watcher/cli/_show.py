@@ -15,6 +15,7 @@ from invox_watcher.cli._text import print_indented
 from invox_watcher.diagnostics import timeline
 from invox_watcher.diagnostics.daemon_status import query_daemon
 from invox_watcher.diagnostics.figures import duration
+from invox_watcher.diagnostics.holds import Holds, until
 from invox_watcher.diagnostics.prospect import prospect_of
 from invox_watcher.diagnostics.timeline import FileLocation, StageDurations
 from invox_watcher.errors import ExitStatus
@@ -41,6 +42,7 @@ def show(options: argparse.Namespace) -> ExitStatus:
         history = journal.history(job.id)
         outputs = journal.finished.outputs(job.id)
         deliveries = journal.deliveries.of(job.id)
+        held = Holds(config, journal).of(job)
     if job.state.is_final:
         ahead = None
     else:
@@ -51,11 +53,14 @@ def show(options: argparse.Namespace) -> ExitStatus:
     if options.json:
         more = {
             "ahead": None if ahead is None else ahead.as_json(),
+            "held_until": rfc3339(held.until) if held else None,
             "deliveries": [dataclasses.asdict(one) for one in deliveries],
         }
         print(json.dumps(_as_json(job, history, took, files) | more, indent=2, default=_text))
     else:
         _print_fields(job, related)
+        if held is not None:
+            print_indented("held_until", f"{until(held)}: {held.reason}", indent=_INDENT)
         for name, text in ahead.lines() if ahead is not None else ():
             print_indented(name, text, indent=_INDENT)
         _print(history, took, files)

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from invox_watcher import __version__
+from invox_watcher import version
 from invox_watcher.cli._common import config_file, config_of, local, state_directory_of
 from invox_watcher.cli._text import print_indented
 from invox_watcher.config import Config
@@ -141,8 +141,8 @@ def _print(daemon: DaemonStatus, found: _Recordings, file: Path) -> None:
     if daemon.daemon is not None:
         _line("process", _process(daemon.daemon))
     if daemon.version is not None:
-        other = f" (this command is {__version__}: restart the daemon)"
-        _line("version", f"{daemon.version}{other if daemon.version != __version__ else ''}")
+        other = f" (this command is {version()}: restart the daemon)"
+        _line("version", f"{daemon.version}{other if daemon.version != version() else ''}")
     _line("configuration", daemon.configuration or str(file))
     if daemon.daemon is not None:
         _line("address", _address(daemon) or "none (http.listen)")

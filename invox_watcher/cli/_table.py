@@ -16,6 +16,7 @@ from invox_watcher.cli._common import reasons_of
 from invox_watcher.cli._rows import Shown
 from invox_watcher.diagnostics import display, figures
 from invox_watcher.diagnostics.daemon_status import DaemonStatus
+from invox_watcher.diagnostics.holds import until
 from invox_watcher.job import ACTIVE, FINAL, Job, State
 from invox_watcher.logs import printable
 
@@ -135,6 +136,8 @@ def _progress(row: Shown) -> str:
 def _next(row: Shown, status: DaemonStatus, *, roomy: bool) -> str:
     """When the recording's next step is due, or why there is none; unless `roomy`, with its upload."""
     job = row.job
+    if row.held is not None:
+        return f"held until {until(row.held)}"
     if not roomy and job.state is State.UPLOADING:
         return _progress(row)
     if job.state in FINAL:

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from invox_watcher.cli import _rows, _table
 from invox_watcher.diagnostics.daemon_status import DaemonStatus
+from invox_watcher.diagnostics.holds import Holds
 from invox_watcher.errors import JournalError
 from invox_watcher.job import ACTIVE, FINAL, Job, State
 from invox_watcher.journal import Journal
@@ -29,6 +30,7 @@ def watch(
     journal: Journal,
     find: Callable[[Journal], Sequence[Job]],
     query: Callable[[], DaemonStatus],
+    holds: Callable[[], Holds],
     *,
     with_ended: bool,
 ) -> None:
@@ -42,7 +44,7 @@ def watch(
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, on_signal)
-    view = _View(console, journal, find, query, with_ended=with_ended)
+    view = _View(console, journal, find, query, holds, with_ended=with_ended)
     with suppress(KeyboardInterrupt), Live(console=console, auto_refresh=False) as live:
         while not stop.is_set():
             live.update(view.now(), refresh=True)
@@ -58,6 +60,7 @@ class _View:
         journal: Journal,
         find: Callable[[Journal], Sequence[Job]],
         query: Callable[[], DaemonStatus],
+        holds: Callable[[], Holds],
         *,
         with_ended: bool,
     ) -> None:
@@ -65,6 +68,7 @@ class _View:
         self._journal = journal
         self._find = find
         self._query = query
+        self._holds = holds
         self._with_ended = with_ended
         self._began = utc_now()
         self._before = {job.id for job in journal.jobs(ACTIVE)}
@@ -77,7 +81,7 @@ class _View:
         standing = _table.standing(status)
         try:
             jobs = [*self._find(self._journal), *self._ended()]
-            self._rows = _rows.shown(jobs, self._journal, status)
+            self._rows = _rows.shown(jobs, self._journal, status, self._holds())
             self._counts = self._journal.counts()
         except JournalError as error:
             standing = Text(error.message, "red")

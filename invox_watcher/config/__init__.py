@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from invox_watcher.config.loading import example_yaml, json_schema, load, state_directory
+from invox_watcher.config._settings import Setting, rendered
+from invox_watcher.config.loading import example_yaml, json_schema, load, settings, state_directory
 from invox_watcher.config.schema import Config
 from invox_watcher.config.targets import PACE_KEYS, TargetSection, secret_files
 
 __all__ = [
     "PACE_KEYS",
     "Config",
+    "Setting",
     "TargetSection",
     "example_yaml",
     "json_schema",
     "load",
+    "rendered",
     "secret_files",
+    "settings",
     "state_directory",
 ]

@@ -25,10 +25,11 @@ _TAG = "tag:yaml.org,2002:"
 
 
 class Problems:
-    """The problems of one file: at most one per key, and none below a key that has one."""
+    """The problems of one file: at most one per key, none below a key that has one; where keys are."""
 
     def __init__(self) -> None:
         self.lines: dict[KeyPath, int] = {}
+        self.variables: dict[KeyPath, list[str]] = {}  # those in a value that are written as ${NAME}
         self._problems: list[Problem] = []
         self._settled: set[KeyPath] = set()
 
@@ -167,6 +168,8 @@ class _Builder:
             name = match["name"]
             if match["literal"]:
                 return "${"
+            if name is not None:
+                self._problems.variables.setdefault(path, []).append(name)
             if name is None:
                 self._problems.add(path, "has an incomplete ${…}: write ${NAME}, or $${ for a literal ${")
             elif name not in self._environ:

@@ -71,14 +71,14 @@ def _entry(key: str, field: FieldInfo, *, indent: str) -> list[str]:
         return _section(key, field, indent=indent)
     comment = _comment(field.description or "", indent=indent)
     comment += [f"{indent}# {line}" for line in _choices(field.annotation)]
-    example = _yaml(field.examples[0]) if field.examples else ""
+    example = as_yaml(field.examples[0]) if field.examples else ""
     if field.is_required():
         return [*comment, f"{indent}{key}: {example}"]
     if field.default_factory is not None:  # the default depends on other keys
         return [*comment, f"{indent}# {key}: {example}"]
     if example:
         comment.append(f"{indent}# Example: {example}")
-    return [*comment, f"{indent}{key}: {_yaml(field.default)}"]
+    return [*comment, f"{indent}{key}: {as_yaml(field.default)}"]
 
 
 def _choices(annotation: Any) -> list[str]:
@@ -96,7 +96,8 @@ def _comment(text: str, *, indent: str) -> list[str]:
     )
 
 
-def _yaml(value: Any) -> str:
+def as_yaml(value: Any) -> str:
+    """A value on one line."""
     plain = str(value) if hasattr(value, "__fspath__") else value
     if isinstance(value, tuple):
         plain = list(value)

@@ -20,6 +20,7 @@ from invox_watcher.config._example import render
 from invox_watcher.config._messages import explained
 from invox_watcher.config._salvage import salvaged
 from invox_watcher.config._secrets import with_credentials
+from invox_watcher.config._settings import Origins, Setting, credentials_of, settings_of
 from invox_watcher.config.schema import REQUIRED_CREDENTIALS, Config, StateSection
 from invox_watcher.errors import ConfigurationError
 
@@ -75,6 +76,24 @@ def state_directory(path: Path, environ: Mapping[str, str] = os.environ) -> Path
     """
     state = salvaged("state", path, environ, Config)
     return state.directory if isinstance(state, StateSection) else None
+
+
+def settings(path: Path, environ: Mapping[str, str] = os.environ) -> list[Setting]:
+    """Every key of the configuration in the file at `path` in effect, secrets masked, with where it is from.
+
+    Credentials that are missing here don't matter: the daemon may have them.
+
+    Raises ConfigurationError as `load` without credentials.
+    """
+    config = load(path, environ, credentials=False)
+    found = Problems()
+    given = read_document(path, environ, found)
+    origins = Origins(given, found)
+    section = given.get("credentials")
+    secrets = credentials_of(section if isinstance(section, dict) else {}, origins, environ)
+    in_order = list(Config.model_fields)
+    everything = [*settings_of(config, origins), *secrets]
+    return sorted(everything, key=lambda one: in_order.index(one.key.partition(".")[0]))
 
 
 def example_yaml() -> str:

@@ -35,6 +35,7 @@ class Tally:
     """How many recordings are under way, and how many have ended since the start, by how they did."""
 
     under_way: int
+    held: int  # of those under way: until another day
     done: int
     failed: int
 
@@ -107,7 +108,7 @@ class Daemon:
     def tally(self) -> Tally:
         """How many recordings are under way, and how many have ended."""
         engine = self._parts.engine
-        return Tally(engine.in_flight, engine.done, engine.failed)
+        return Tally(engine.in_flight, engine.held, engine.done, engine.failed)
 
     @property
     def left(self) -> int:
@@ -131,7 +132,8 @@ class Daemon:
         if self._gave_up is not None:
             return True
         settled = status.scans and not status.settling and not status.refused_now
-        return bool(settled) and not self._parts.engine.in_flight
+        engine = self._parts.engine
+        return bool(settled) and engine.in_flight == engine.held
 
     @property
     def exit_status(self) -> ExitStatus:
@@ -141,7 +143,7 @@ class Daemon:
         if self._parts.engine.failed:
             return ExitStatus.SOME_FAILED
         status = self._parts.inbox.status
-        left = status.unfinished or status.troubled or not status.available
+        left = status.unfinished or status.troubled or not status.available or self._parts.engine.held
         return ExitStatus.TRY_LATER if left else ExitStatus.OK
 
     # ---- stopping ----------------------------------------------------------------------------------------

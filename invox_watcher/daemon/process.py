@@ -19,7 +19,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from invox_watcher import logs
+from invox_watcher import logs, version
 from invox_watcher.assembly import Parts, assemble, claim_folders, release_others
 from invox_watcher.config import Config
 from invox_watcher.daemon.daemon import Daemon
@@ -123,7 +123,7 @@ class Process:
         signal.signal(signal.SIGHUP, signal.SIG_IGN if once else self._on_hangup)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         threading.excepthook = _log_internal_error
-        log.info(Event.STARTED, pid=os.getpid(), once=once)
+        log.info(Event.STARTED, version=version(), pid=os.getpid(), once=once)
         try:
             self._daemon.start()
             if once:
@@ -182,9 +182,10 @@ class Process:
 
     def _status(self) -> str:
         tally, (done, failed) = self._daemon.tally, self._ended_before
+        held = f" ({tally.held:,} of them held until tomorrow)" if tally.held else ""
         counts = (
-            f"{tally.under_way:,} under way, {done + tally.done:,} done, {failed + tally.failed:,} failed"
-            " since start"
+            f"{tally.under_way:,} under way{held}, {done + tally.done:,} done, "
+            f"{failed + tally.failed:,} failed since start"
         )
         readiness = self._daemon.readiness
         problems = readiness.problems()

@@ -16,7 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from invox_watcher import __version__
+from invox_watcher import version
 from invox_watcher.assembly import Parts
 from invox_watcher.delivery import TargetHealth
 from invox_watcher.errors import ExitStatus, InvoxError, Reason
@@ -87,6 +87,7 @@ class Readiness:
             paused=parts.intake.paused,
             inbox=parts.inbox.status,
             targets=self.targets,
+            held=parts.engine.held,
         )
 
     @property
@@ -150,7 +151,7 @@ class Readiness:
         address = self._parts.address
         return {
             "pid": os.getpid(),
-            "version": __version__,
+            "version": version(),
             "configuration": str(self._configuration),
             "address": None if address is None else list(address),
             "ready": not problems,

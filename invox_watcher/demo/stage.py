@@ -93,7 +93,8 @@ def require_extra() -> None:
     if not (importlib.util.find_spec("av") and importlib.util.find_spec("moonshine_voice")):
         raise ExtraMissingError(
             "The demo needs the extra `sandbox`, with speech recognition and a decoder.",
-            hint="Install it: pip install 'invox-watcher[sandbox]'",
+            hint="Run `make demo` in a clone of the repository, or install it: pip install 'PATH[sandbox]', "
+            "where PATH is the wheel or the clone (the Debian package does not have it).",
         )
 
 

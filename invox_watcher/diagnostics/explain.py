@@ -18,8 +18,10 @@ from enum import StrEnum
 from pathlib import Path
 
 from invox_watcher.assembly import profiles_of
+from invox_watcher.budget import held_back
 from invox_watcher.config import Config
 from invox_watcher.diagnostics.daemon_status import DaemonStatus
+from invox_watcher.diagnostics.holds import until
 from invox_watcher.diagnostics.prospect import prospect_of
 from invox_watcher.diagnostics.surroundings import LONGEST_WATCH_SECONDS, Surroundings, surroundings_of
 from invox_watcher.errors import NotPermittedError, Reason
@@ -41,9 +43,12 @@ from invox_watcher.inbox import (
     read_attributes,
 )
 from invox_watcher.job import ACTIVE, Job, State
-from invox_watcher.layout import folders_of, named_folders
+from invox_watcher.layout import folders_of, limits_of, named_folders
+from invox_watcher.plan import DEFAULT
 from invox_watcher.processing import target_for, with_advice
 from invox_watcher.recording import Remedy
+from invox_watcher.spending import Reservation, counted_seconds, day_of
+from invox_watcher.times import utc_now
 
 _BLOCK_BYTES = 1 << 20
 _COMPLETE = {
@@ -180,6 +185,7 @@ class _Examination:
         self._inside = self._file.is_relative_to(self._inbox)
         self._path = str(self._file.relative_to(self._inbox)) if self._inside else self._file.name
         self._candidate: Candidate | None = None  # what would be processed
+        self._is_copy = False  # it would get the transcript of an earlier one
 
     def steps(self) -> Iterator[Step]:
         """Every decision, in the daemon's order; ends after one that ignores the file."""
@@ -220,6 +226,7 @@ class _Examination:
             yield self._content(fd)
             yield from self._profile(fd)
             yield from self._same_content(fd)
+            yield from self._minutes(fd)
         yield from self._daemon()
 
     # ---- where, and under which name ---------------------------------------------------------------------
@@ -460,6 +467,7 @@ class _Examination:
             if earlier is None:
                 yield Step("duplicate", Verdict.TAKEN, "The journal has no recording with the same content.")
                 return
+            self._is_copy = self._config.intake.on_duplicate != "process"
             same = f"Same content as the earlier recording {earlier.path} (job {earlier.id})"
             verdict, then = {
                 "fail": (Verdict.FAILED, "it would be moved to failed/ (intake.on_duplicate: fail)"),
@@ -472,6 +480,24 @@ class _Examination:
                 ),
             }[self._config.intake.on_duplicate]
             yield Step("duplicate", verdict, f"{same}: {then}.", note=verdict is Verdict.TAKEN)
+
+    def _minutes(self, fd: int) -> Iterator[Step]:
+        """Are there enough of the day's minutes left for it?"""
+        limits, found, now = limits_of(self._config), self._candidate, utc_now()
+        if not limits or found is None or self._is_copy:
+            return
+        journal = self._shared.journal
+        spent = {} if journal is None else journal.spent(day_of(now))
+        plan = profiles_of(self._config).plan_for(self._path, read_attributes(fd))
+        counts = counted_seconds(found.duration_seconds, found.identity.size_bytes)
+        wanted = Reservation(day_of(now), DEFAULT if plan is None else plan.profile, counts)
+        held = held_back(wanted, limits, spent, now)
+        if held is None:
+            says = f"It counts as {counts / 60:.1f} minutes, which are left of today's."
+            yield Step("minutes", Verdict.TAKEN, says)
+            return
+        says = f"It counts as {counts / 60:.1f} minutes, but {held.reason}: it is held until {until(held)}."
+        yield Step("minutes", Verdict.LATER, says, "Or raise the limit, and reload the daemon.")
 
     # ---- is there a daemon, and capacity -----------------------------------------------------------------
 

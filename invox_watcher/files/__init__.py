@@ -16,7 +16,9 @@ from invox_watcher.files.names import ERROR_SUFFIX, numbered_folders, output_pat
 from invox_watcher.files.occupancy import Occupancy, check_state_directory
 from invox_watcher.files.orders import complete_order, place_order, placed_orders
 from invox_watcher.files.state_directory import (
+    INSTANCE_FILE,
     LOCK_FILE,
+    NAMES_KEY_FILE,
     names_key,
     object_from,
     prepare_state,
@@ -31,8 +33,10 @@ from invox_watcher.files.state_directory import (
 __all__ = [
     "APART_HINT",
     "ERROR_SUFFIX",
+    "INSTANCE_FILE",
     "LOCK_FILE",
     "MARK_FILE",
+    "NAMES_KEY_FILE",
     "Deletion",
     "FolderMonitor",
     "Folders",

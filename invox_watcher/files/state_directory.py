@@ -16,8 +16,8 @@ from invox_watcher.files.durable import make_root, replace_durably
 from invox_watcher.host import mount_of
 
 LOCK_FILE = "lock"
-_NAMES_KEY_FILE, _NAMES_KEY_BYTES = "names.key", 32
-_INSTANCE_FILE = "instance.json"
+NAMES_KEY_FILE, _NAMES_KEY_BYTES = "names.key", 32
+INSTANCE_FILE = "instance.json"
 _UNFINISHED_FILE = "unfinished.json"
 _READINESS_FILE = "readiness.json"
 
@@ -61,7 +61,7 @@ def names_key(directory: Path) -> bytes:
     Raises:
         FolderError: the state directory can't be written.
     """
-    file = directory / _NAMES_KEY_FILE
+    file = directory / NAMES_KEY_FILE
     try:
         key = file.read_bytes() if file.exists() else b""
         if len(key) != _NAMES_KEY_BYTES:
@@ -78,7 +78,7 @@ def read_names_key(directory: Path) -> bytes | None:
     Raises:
         NotPermittedError: it may not be read.
     """
-    file = directory / _NAMES_KEY_FILE
+    file = directory / NAMES_KEY_FILE
     try:
         return file.read_bytes()
     except FileNotFoundError:
@@ -94,7 +94,7 @@ def instance_in(directory: Path | str) -> Instance | None:
         OSError: the record can't be read.
     """
     try:
-        fields = object_from(Path(directory, _INSTANCE_FILE).read_bytes())
+        fields = object_from(Path(directory, INSTANCE_FILE).read_bytes())
     except (FileNotFoundError, NotADirectoryError):
         return None
     with suppress(KeyError, TypeError):
@@ -115,7 +115,7 @@ def write_instance(directory: Path, instance: Instance) -> None:
             "folders": sorted(instance.folders),
         }
         content = json.dumps(fields, indent=2) + "\n"
-        replace_durably(directory / _INSTANCE_FILE, content.encode(), 0o600)
+        replace_durably(directory / INSTANCE_FILE, content.encode(), 0o600)
 
 
 def read_unfinished(directory: Path) -> bytes:

@@ -26,7 +26,10 @@ from invox_watcher.heartbeat import beat
 
 __all__ = ["INSTALL", "Allowance", "Beginning", "Decoder", "Facts", "is_installed"]
 
-INSTALL = "pip install 'invox-watcher[formats]'"
+INSTALL = (
+    "pip install 'PATH[formats]', where PATH is the wheel or the clone that invox-watcher was installed from "
+    "(the Debian package has it)"
+)
 _LIBRARIES = ("av", "pydsscodec")
 _MEMORY_BYTES = 768 << 20  # of address space; what is used is about a tenth
 _LEAST_CPU_SECONDS, _CPU_SECONDS_PER_MIB, _MOST_CPU_SECONDS = 60, 10, 3600

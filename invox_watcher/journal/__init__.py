@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from invox_watcher.journal.audit import AuditLog
+from invox_watcher.journal.backup import write_backup
 from invox_watcher.journal.database import NameReservedError
 from invox_watcher.journal.deliveries import Deliveries, QueuedDelivery, Receipt, TargetBacklog
 from invox_watcher.journal.finished import UNCONFIRMED_CLOCK, Finished
 from invox_watcher.journal.journal import HistoryEntry, Journal
 from invox_watcher.journal.notices import StoredNotice
+from invox_watcher.journal.spending import MinutesUsedUpError, releasing, reserving
 from invox_watcher.journal.sqlite import FILENAME, SQLITE_VERSION
 from invox_watcher.journal.tables import DeliveryState
 
@@ -21,9 +23,13 @@ __all__ = [
     "Finished",
     "HistoryEntry",
     "Journal",
+    "MinutesUsedUpError",
     "NameReservedError",
     "QueuedDelivery",
     "Receipt",
     "StoredNotice",
     "TargetBacklog",
+    "releasing",
+    "reserving",
+    "write_backup",
 ]

@@ -23,7 +23,7 @@ from typing import Any, Protocol
 from invox_watcher.errors import StaleStateError
 from invox_watcher.events import Event, log
 from invox_watcher.job import ACTIVE, TRANSITIONS, Job, State
-from invox_watcher.journal import contents, integrity, notices
+from invox_watcher.journal import contents, integrity, notices, spending
 from invox_watcher.journal.database import Database
 from invox_watcher.journal.deliveries import Deliveries
 from invox_watcher.journal.finished import UNCONFIRMED_CLOCK, Finished
@@ -211,17 +211,20 @@ class Journal:
         reply: object = None,
         outputs: Mapping[str, str] | None = None,
         detail: Mapping[str, Any] | None = None,
+        also: spending.Change | None = None,
         **changes: Any,
     ) -> Job:
         """Move `job` from the state it has to `to`, with `changes` to its other fields; return the new job.
 
         `reserve` is a name that no other job under way may hold; the next move releases it. `reply` is what
         the API sent, kept for `reuse` and for publishing after a crash. `outputs` are the files that were
-        written for the job: path → SHA-256, in outbox/ for `delivered`, in failed/ for `failed`.
+        written for the job: path → SHA-256, in outbox/ for `delivered`, in failed/ for `failed`. `also` is
+        written with it.
 
         Raises:
             StaleStateError: the row is no longer in `job.state`.
             NameReservedError: another job holds the name.
+            MinutesUsedUpError: `also` reserves more minutes than there are.
         """
         if to not in TRANSITIONS[job.state]:
             raise AssertionError(f"no transition leads from {job.state} to {to}")
@@ -236,6 +239,8 @@ class Journal:
             now = utc_now()
             ages = dict.fromkeys(("ages_from", "remembered_from"), encode_time(now)) if confirmed else {}
             moved = _write(connection, job, now, state=to, reserved=_key(reserve), **ages, **changes)
+            if also is not None:
+                also(connection)
             if text is not None:
                 connection.execute("DELETE FROM replies WHERE job_id = ?", (job.id,))
                 connection.execute("INSERT INTO replies (job_id, reply) VALUES (?, ?)", (job.id, text))
@@ -442,6 +447,10 @@ class Journal:
         """What the API answered for that job, as it was sent; None if there is no answer yet."""
         rows = self._database.read(_REPLY, (job_id,))
         return json.loads(rows[0][0]) if rows else None
+
+    def spent(self, day: str) -> dict[str, float]:
+        """The seconds of audio that are reserved of that day, by profile; see `spending`."""
+        return dict(self._database.read(spending.SPENT, (day,)))
 
     def notice(self, request_id: str) -> StoredNotice | None:
         """The webhook that was recorded for a request; None if there is none."""

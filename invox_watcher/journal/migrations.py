@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from invox_watcher import __version__
+from invox_watcher import version as release
 from invox_watcher.errors import JournalError
 from invox_watcher.job import Job
 from invox_watcher.journal.sqlite import FILENAME, copy_durably
@@ -71,7 +71,7 @@ def migrate(connection: sqlite3.Connection, path: Path) -> Migration | None:
         for number in range(version + 1, VERSION + 1):
             _STEPS[number](connection)
     if version < VERSION:
-        connection.execute("INSERT INTO releases VALUES (?, ?)", (VERSION, __version__))
+        connection.execute("INSERT INTO releases VALUES (?, ?)", (VERSION, release()))
     # At every start: a journal that may not be written is found here, and not by the first recording.
     connection.execute(f"PRAGMA user_version = {VERSION}")
     return migration
@@ -101,15 +101,15 @@ def _version(read: Read) -> int:
 def _require_known(read: Read, version: int, path: Path) -> None:
     if version <= VERSION:
         return
-    release = "a newer release"
+    newer = "a newer release"
     with suppress(sqlite3.Error, JournalError, ValueError):  # the newer release may have dropped the table
         ((name,),) = read("SELECT release FROM releases WHERE version = ?", (version,))
-        release = f"invox-watcher {name}"
+        newer = f"invox-watcher {name}"
     copy = path.with_name(f"{path.name}.v{VERSION}")
     restore = f", or stop the daemon and put {copy} in its place" if copy.exists() else ""
     raise JournalError(
-        f"{path} was written by {release} (journal version {version}); "
-        f"invox-watcher {__version__} reads versions up to {VERSION}.",
+        f"{path} was written by {newer} (journal version {version}); "
+        f"invox-watcher {release()} reads versions up to {VERSION}.",
         code="journal_newer",
         hint=f"Install that release again{restore}.",
     )
@@ -118,7 +118,7 @@ def _require_known(read: Read, version: int, path: Path) -> None:
 def _require_step(version: int, path: Path) -> None:
     if version + 1 not in _STEPS:
         raise JournalError(
-            f"{path} has journal version {version}; invox-watcher {__version__} converts versions from "
+            f"{path} has journal version {version}; invox-watcher {release()} converts versions from "
             f"{min(_STEPS) - 1} on.",
             hint="Let the release that wrote it finish all recordings under way, then move the file away.",
         )

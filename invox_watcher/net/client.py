@@ -22,7 +22,7 @@ from typing import BinaryIO, Literal
 import urllib3
 from urllib3.response import BaseHTTPResponse
 
-from invox_watcher import __version__
+from invox_watcher import version
 from invox_watcher.errors import (
     ApiError,
     ApiRefusedError,
@@ -280,7 +280,7 @@ def _read_some(response: BaseHTTPResponse, limit_bytes: int) -> bytes:
     return b""
 
 
-_ALWAYS = (("User-Agent", f"invox-watcher/{__version__}"), ("Accept-Encoding", "identity"))
+_ALWAYS = (("User-Agent", f"invox-watcher/{version()}"), ("Accept-Encoding", "identity"))
 # http.client lets values of several lines pass (RFC 9112 §5.2, obsolete line folding).
 _HEADER_VALUE = re.compile(r"(?:\S[^\r\n]*)?")
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, cast
 
+from invox_watcher.budget import Held
 from invox_watcher.coverage import Listener
 from invox_watcher.files import Folders
 from invox_watcher.formats.decoder import Decoder
@@ -16,6 +17,7 @@ from invox_watcher.journal import UNCONFIRMED_CLOCK, Journal
 from invox_watcher.outputs import Delivery, OutputFormat, render
 from invox_watcher.processing.polling import PollingPolicy, ResultPoller
 from invox_watcher.processing.reservations import Reservations
+from invox_watcher.spending import Limits
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,7 @@ class ProcessingOptions:
     speaker_names: Mapping[str, str] = field(default_factory=dict)
     docx_template: str | None = None  # path; None: the one in the package
     polling: PollingPolicy = field(default_factory=PollingPolicy)
+    limits: Limits = field(default_factory=Limits)  # of audio minutes per day
     quiet_seconds: float = 0.0  # for how long a recording that changed must be unchanged before it is sent
 
 
@@ -76,6 +79,7 @@ class Next:
     job: Job
     after_seconds: float = 0.0
     asked_api: bool = True  # if the state says that the step asks: False if a webhook was answer enough
+    held: Held | None = None  # it waits for another day, and not for its turn
 
 
 Step = Callable[[Context, Job], Next]

@@ -11,8 +11,10 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from invox_watcher.backoff import Backoff, Breaker
+from invox_watcher.budget import Held
 from invox_watcher.errors import (
     ApiError,
     ApiRefusedError,
@@ -89,6 +91,8 @@ class Engine:
         self._api = ApiHealth(Breaker(backoff, threshold=min(_BREAKER_FAULTS, max_attempts)), clock)
         self._lock = threading.Lock()  # guards what follows
         self._in_flight: set[str] = set()
+        self._held: dict[str, Held] = {}  # jobs that wait for another day; not counted as under way
+        self._held_until: dict[str, datetime] = {}  # what was logged of them
         self._missing: set[str] = set()  # jobs whose recording was missing at the last step
         self._expedited: set[str] = set()  # requests whose webhook came in the middle of a step
         self._storage_faults: dict[str, InvoxError] = {}  # by job
@@ -155,15 +159,21 @@ class Engine:
         refused = isinstance(self._api.fault, ApiRefusedError)
         with self._lock:
             # With nothing under way the next recording is the probe, of the API and of the disk.
-            held_back = bool(self._in_flight) and (refused or bool(self._storage_faults))
+            held_back = len(self._in_flight) > len(self._held) and (refused or bool(self._storage_faults))
             extra = 0 if priority is Priority.ROUTINE else max(self._max_in_flight // _URGENT_SHARE, 1)
-            return len(self._in_flight) < self._max_in_flight + extra and not held_back
+            return len(self._in_flight) - len(self._held) < self._max_in_flight + extra and not held_back
 
     @property
     def in_flight(self) -> int:
         """How many jobs are under way."""
         with self._lock:
             return len(self._in_flight)
+
+    @property
+    def held(self) -> int:
+        """How many of them wait for another day, because the daily minutes are used up."""
+        with self._lock:
+            return len(self._held)
 
     @property
     def done(self) -> int:
@@ -214,6 +224,9 @@ class Engine:
 
     def _take_step(self, job: Job) -> None:
         """One step of one job, then its next due time."""
+        if self._held:
+            with self._lock:
+                self._held.pop(job.id, None)
         if job.asks_api and (wait := self._api.delay()) > 0:
             self._schedule(Next(job, wait), held_back=True)
             return
@@ -238,6 +251,7 @@ class Engine:
         if job.state.is_final:
             self._finish(job)
             return
+        self._note_held(job, following.held)
         moves_bytes = job.state.moves_bytes and job.original_id is None
         lane = self._upload_lane if moves_bytes else self._poll_lane
         lane.put(job, following.after_seconds, held_back=held_back)
@@ -247,6 +261,17 @@ class Engine:
             self._expedited.discard(job.request_id or "")
         if expedited and job.request_id is not None:
             lane.expedite(job.request_id)
+
+    def _note_held(self, job: Job, held: Held | None) -> None:
+        with self._lock:
+            if held is None:
+                self._held_until.pop(job.id, None)
+                return
+            self._held[job.id] = held
+            logged, self._held_until[job.id] = self._held_until.get(job.id), held.until
+        if logged != held.until:
+            log.info(Event.UPLOAD_HELD, job=job.id, until=rfc3339(held.until), limits=list(held.keys))
+        self._on_room()
 
     def _finish(self, job: Job) -> None:
         self._record_storage_success(job)

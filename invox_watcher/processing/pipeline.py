@@ -7,7 +7,8 @@ Then each state leads to one step, in `steps/`:
     claimed       identify         hashes the recording, and looks for an earlier job with the same content;
                                    `prepare` decodes what the API does not take
     identified    upload, reuse    uploads it; if an earlier job has the same content, follows that
-                                   job, or asks for the result of its upload
+                                   job, or asks for the result of its upload; if the daily minutes
+                                   are used up, holds it
     uploading     reconcile        the upload's answer was lost: asks the API before anything is sent again
     waiting       poll             polls the API for the result, again and again
     transcribed   publish          judges the transcript, and writes its files to the outbox
@@ -46,6 +47,7 @@ from invox_watcher.processing.reservations import Reservations
 from invox_watcher.processing.steps.fail import fail
 from invox_watcher.processing.steps.file_as_done import file_as_done
 from invox_watcher.processing.steps.file_as_failed import file_as_failed
+from invox_watcher.processing.steps.hold import hold
 from invox_watcher.processing.steps.identify import identify
 from invox_watcher.processing.steps.poll import poll
 from invox_watcher.processing.steps.prepare import needs_preparing, prepare_again
@@ -67,7 +69,8 @@ def _upload_or_reuse(context: Context, job: Job) -> Next:
     if job.request_id is not None:  # of an earlier job of this content: the API may have its upload
         to = State.WAITING if context.poller.is_expected(job) else State.UPLOADING
         return Next(context.journal.move(job, to, detail={"request_id": job.request_id}))
-    return upload(context, job)
+    held = hold(context, job)
+    return upload(context, job) if held is None else held
 
 
 STEPS: dict[State, Step] = {

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     Samples = npt.NDArray[np.float32]
 
-_INSTALL = "pip install 'invox-watcher[sandbox]'"
+_INSTALL = "pip install 'PATH[sandbox]', where PATH is the wheel of invox-watcher or a clone of it"
 _RATE = 16_000
 _LONGEST_SECONDS = 600
 # Moonshine's binding converts its input to Python floats at once, blocking other threads: 60 ms for a window,

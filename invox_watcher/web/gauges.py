@@ -39,6 +39,7 @@ class IntakeSnapshot:
     paused: bool  # no recording is taken from the inbox
     inbox: InboxStatus
     targets: Mapping[str, TargetHealth]
+    held: int  # recordings for which the daily minutes are used up
 
 
 class Gauges:
@@ -109,6 +110,11 @@ def _of_snapshot(snapshot: IntakeSnapshot) -> Iterator[Metric]:
         snapshot.api_is_unavailable,
     )
     yield _gauge("intake_paused", "Whether no recording is taken now.", snapshot.paused)
+    yield _gauge(
+        "held_recordings",
+        "Recordings that are held until the next day, because the daily minutes are used up.",
+        snapshot.held,
+    )
     yield from _of_inbox(snapshot.inbox)
 
 

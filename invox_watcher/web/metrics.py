@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 import prometheus_client
 from prometheus_client import CollectorRegistry, Gauge, Histogram, Info, ProcessCollector
 
-from invox_watcher import __version__
+from invox_watcher import version
 from invox_watcher.events import Event
 from invox_watcher.job import State
 from invox_watcher.suspicion import Doubt
@@ -84,7 +84,7 @@ class Counters:
             _TURNAROUND_BUCKETS,
         )
         Info("invox_watcher_build", "What is running.", registry=registry).info(
-            {"version": __version__, "python": python_version()}
+            {"version": version(), "python": python_version()}
         )
         ProcessCollector(registry=registry)
         self._begin_at_zero()

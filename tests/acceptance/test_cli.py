@@ -22,7 +22,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from invox_watcher import __version__
+from invox_watcher import version
 from invox_watcher.cli._parser import build
 from invox_watcher.sandbox.server import Sandbox
 from tests.kit.clinic import Clinic
@@ -30,8 +30,8 @@ from tests.kit.commands import QUICK, run, terminal
 from tests.kit.recordings import write_wav
 
 COMMANDS = (
-    *("run", "start", "stop", "status", "check", "jobs", "show", "inbox", "explain", "retry", "hooks"),
-    *("config", "completion", "help", "sandbox", "demo"),
+    *("run", "start", "stop", "status", "check", "jobs", "show", "inbox", "explain", "retry", "forget"),
+    *("hooks", "backup", "config", "completion", "help", "sandbox", "demo"),
 )
 
 
@@ -170,9 +170,11 @@ def test_help_and_version_go_to_standard_output() -> None:
         "78 configuration",
     ):
         assert status in " ".join(shown.stdout.split())
-    first, second = run("--version").stdout.splitlines()
-    assert first == f"invox-watcher {__version__}"
-    assert f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, Linux" in second
+    first, clone, last = run("--version").stdout.splitlines()
+    assert first == f"invox-watcher {version()}"
+    # The tests run from a clone, whose files may be newer than what pip noted.
+    assert re.fullmatch(rf"runs from {Path.cwd()}, now at commit ([0-9a-f]+(-dirty)?|unknown)", clone)
+    assert f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, Linux" in last
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -195,6 +197,7 @@ def test_every_command_has_help_with_examples(command: str) -> None:
 def test_every_command_leads_somewhere() -> None:
     needed = {"show": ["an-id"], "explain": ["a-file"], "config": ["example"], "completion": ["bash"]}
     needed["hooks"] = ["test"]
+    needed["backup"], needed["forget"] = ["a-file"], ["a-target"]
     for command in COMMANDS:
         module, function = build().parse_args([command, *needed.get(command, [])]).command.split(":")
         assert callable(getattr(importlib.import_module(f"invox_watcher.cli.{module}"), function))

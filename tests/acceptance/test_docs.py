@@ -103,7 +103,7 @@ def test_the_readmes_exit_statuses_are_those_of_the_program(readme: str) -> None
 
 def keys_below(section: Any, prefix: str) -> Iterator[str]:
     """The keys of a section and of those in it, with their paths."""
-    for name, field in getattr(section, "model_fields", {}).items():
+    for name, field in getattr(section, "model_fields", {}).items():  # a list has none
         key = f"{prefix}.{field.alias or name}"
         yield key
         if hasattr(field.annotation, "model_fields"):

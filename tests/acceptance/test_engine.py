@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from invox_watcher.backoff import Backoff
+from invox_watcher.budget import Held
 from invox_watcher.errors import ApiRefusedError, ApiUnavailableError, ExitStatus, JournalError
 from invox_watcher.job import Job, State, new_job_id
 from invox_watcher.journal import Journal
+from invox_watcher.priority import Priority
+from invox_watcher.processing.context import Next
 from invox_watcher.processing.engine import Engine
 from invox_watcher.processing.gates import reasons
 from invox_watcher.processing.lanes import Clock
@@ -36,6 +39,12 @@ def _identified(journal: Journal) -> Job:
     job = Job(new_job_id(), State.CLAIMED, "a.wav", FileIdentity(1, 1, 1, 1), received_at=datetime.now(UTC))
     journal.add(job)
     return journal.identify(job, "5" * 64, follow=False)
+
+
+def _fill(engine: Engine, journal: Journal, pipeline: _Steps, count: int) -> None:
+    for _ in range(count):
+        engine.add(_identified(journal))
+    wait_for("each has taken a step", lambda: pipeline.taken == count)
 
 
 @contextmanager
@@ -100,6 +109,26 @@ def test_while_the_api_refuses_us_one_recording_is_the_probe(tmp_path: Path) -> 
         assert not engine.has_capacity()
         assert engine.blocking_fault is not None
         assert engine.blocking_fault.exit_status is ExitStatus.PERMISSION
+
+
+def test_there_is_extra_room_for_the_urgent(tmp_path: Path) -> None:
+    journal, pipeline = Journal(tmp_path), _Steps(lambda _number, job: Next(job, 3600))
+    with _running(journal, pipeline) as engine:
+        _fill(engine, journal, pipeline, 5)
+        assert not engine.has_capacity()
+        assert engine.has_capacity(Priority.URGENT)
+        engine.add(_identified(journal))
+        assert not engine.has_capacity(Priority.STAT)
+
+
+def test_what_is_held_takes_no_room(tmp_path: Path) -> None:
+    held = Held(datetime.now(UTC), ("intake.daily_minutes",))
+    journal, pipeline = Journal(tmp_path), _Steps(lambda _number, job: Next(job, 3600, held=held))
+    with _running(journal, pipeline) as engine:
+        _fill(engine, journal, pipeline, 7)
+        wait_for("all are held", lambda: engine.held == 7)
+        assert engine.in_flight == 7
+        assert engine.has_capacity()
 
 
 def test_one_error_that_several_jobs_report_is_one_fault(tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ def test_what_would_be_decoded_is_decoded(clinic: Clinic, tmp_path: Path) -> Non
     )
     assert done.returncode == 1
     assert "It would be moved to failed/ (unsupported_format)." in done.stdout
-    assert "pip install 'invox-watcher[formats]'" in done.stdout
+    assert "pip install 'PATH[formats]'" in done.stdout
     assert clinic.once() == 0
     assert clinic.files(clinic.done) == ["smith.au"]
 

@@ -268,7 +268,7 @@ def test_without_the_extra_a_recording_fails_with_advice(
     failed = reason(clinic, "sound.aiff")
     assert failed["code"] == "unsupported_format"
     assert "Convert it to WAV" in failed["hint"]
-    assert "pip install 'invox-watcher[formats]'" in failed["hint"]
+    assert "pip install 'PATH[formats]'" in failed["hint"]
     # Once it is installed, a retry helps.
     assert clinic.run("retry", "--code", "unsupported_format").returncode == 0
     assert clinic.once() == 0

@@ -366,7 +366,9 @@ def test_a_hanging_disk_blocks_one_thread_and_no_scrape(tmp_path: Path) -> None:
 
     inbox = InboxStatus(1, 0, 0, 0, 0, None, available=True, watching="native")
     targets = {"ris": TargetHealth()}
-    snapshot = IntakeSnapshot([], api_is_unavailable=False, paused=False, inbox=inbox, targets=targets)
+    snapshot = IntakeSnapshot(
+        [], api_is_unavailable=False, paused=False, inbox=inbox, held=0, targets=targets
+    )
     gauges = Gauges(
         snapshot=lambda: snapshot,
         backlogs=lambda: {"archive": TargetBacklog(owed=2)},

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shlex
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,7 +19,9 @@ from tests.kit.recordings import write_wav
 
 ROOT = Path(__file__).parent.parent.parent
 RUN = "runuser -u invox -- /opt/invox-watcher/bin/invox-watcher run"
-MAKE_USER = "useradd --system --no-create-home --shell /usr/sbin/nologin invox"
+MAKE_USER = "useradd --system --user-group --no-create-home --shell /usr/sbin/nologin invox"
+# What the reader pastes where a terminal asks.
+ASKED = {"'APP Id:'": "sandbox-app", "'API Key:'": "sandbox-key"}
 # Run by other means: `make demo` and the demo's own test do the same; this test is part of `make test`. The
 # user is left to the reader.
 ELSEWHERE = {"make demo", "make test", ".venv/bin/invox-watcher demo --webhook", MAKE_USER}
@@ -35,16 +38,15 @@ class Reader:
 
     def __init__(self, home: Path) -> None:
         self.home = home
-        self.environment = os.environ | {
-            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-            "INVOX_APP_ID": "sandbox-app",
-            "INVOX_API_KEY": "sandbox-key",
-        }
+        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        self.environment = os.environ | {"PATH": path}
 
     def elsewhere(self, command: str) -> str:
         """The command with the system's folders replaced by ones of the test's own."""
         # Making a user, and becoming it, is left to the reader: the test may not be root.
-        command = command.replace(" -o invox -g invox", "").removeprefix("runuser -u invox -- ")
+        command = re.sub(" -o (invox|root) -g invox", "", command).removeprefix("runuser -u invox -- ")
+        for question, answer in ASKED.items():
+            command = command.replace(f"systemd-ask-password {question}", f"echo {answer}")
         for folder in ("/opt", "/etc/invox-watcher", "/srv", "/var/lib"):
             command = command.replace(f" {folder}", f" {self.home}{folder}")
             command = re.sub(rf"^{folder}", f"{self.home}{folder}", command)
@@ -69,10 +71,10 @@ def reader(tmp_path: Path) -> Iterator[Reader]:
     reader = Reader(home)
     sandbox = subprocess.Popen(
         # As the README says, but on a port that is free for certain.
-        [sys.executable, "-m", "invox_watcher", "sandbox", "--folder", "invox-demo", "--port", "0"],
+        [sys.executable, "-m", "invox_watcher", "sandbox", "--folder", "invox-sandbox", "--port", "0"],
         cwd=home, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
-    wait_for("the sandbox listens", (home / "invox-demo/config.yaml").exists)
+    wait_for("the sandbox listens", (home / "invox-sandbox/config.yaml").exists)
     yield reader
     sandbox.terminate()
     sandbox.wait(20)
@@ -80,7 +82,7 @@ def reader(tmp_path: Path) -> Iterator[Reader]:
 
 def test_trying_it_by_hand(reader: Reader) -> None:
     lines = commands()
-    first = lines.index("invox-watcher sandbox --folder invox-demo") + 1
+    first = lines.index("invox-watcher sandbox --folder invox-sandbox") + 1
     last = lines.index("invox-watcher jobs --all") + 1
     printed = {}
     for line in lines[first:last]:
@@ -92,7 +94,7 @@ def test_trying_it_by_hand(reader: Reader) -> None:
     assert not re.search("^failed", printed["invox-watcher check"], re.MULTILINE)
     assert "smith.wav" in printed["invox-watcher jobs --all"]
 
-    (reader.home / "invox-demo/inbox/letter.wav").write_text("not audio\n")
+    (reader.home / "invox-sandbox/inbox/letter.wav").write_text("not audio\n")
     subprocess.run(
         ["invox-watcher", "run", "--once"], env=reader.environment, capture_output=True, check=False
     )
@@ -101,7 +103,7 @@ def test_trying_it_by_hand(reader: Reader) -> None:
     assert failure["code"] == "not_audio"
     assert "letter.wav" in reader.types(f"{shlex.join(show.split()[:-1])} {failure['job_id']}")
     reader.types(f"{shlex.join(retry.split()[:-1])} {failure['job_id']}")
-    assert (reader.home / "invox-demo/inbox/letter.wav").exists()
+    assert (reader.home / "invox-sandbox/inbox/letter.wav").exists()
 
 
 @pytest.mark.slow
@@ -112,20 +114,22 @@ def test_running_it_for_real(reader: Reader) -> None:
     install, pip, *others = lines[first : lines.index(RUN) + 1]
     reader.types(install.replace("python3", sys.executable))
     # pip builds where the source is
-    for part in ("invox_watcher", "docs", "systemd", "pyproject.toml", "README.md", "LICENSE"):
+    for part in ("invox_watcher", "docs", "packaging", "systemd", "setup.py", "pyproject.toml", "README.md"):
         subprocess.run(["cp", "-r", str(ROOT / part), str(reader.home)], check=True)
+    (reader.home / "LICENSE").write_bytes((ROOT / "LICENSE").read_bytes())
     reader.types(pip)
     for line in others[:-2]:
         if line != MAKE_USER:
             reader.types(line)
     configuration = reader.home / "etc/invox-watcher/config.yaml"
-    base_url = re.search(r"http://\S+", (reader.home / "invox-demo/config.yaml").read_text())
+    base_url = re.search(r"http://\S+", (reader.home / "invox-sandbox/config.yaml").read_text())
     assert base_url is not None
     text = configuration.read_text().replace("https://api.example.com", base_url[0])
     for folder in ("/srv/dictation", "/var/lib/invox-watcher"):
         text = text.replace(f": {folder}", f": {reader.home}{folder}")
     configuration.write_text(text.replace("127.0.0.1:8787", "127.0.0.1:0"))
     reader.environment["INVOX_WATCHER_CONFIG"] = str(configuration)
+    assert stat.S_IMODE((reader.home / "etc/invox-watcher/api_key").stat().st_mode) == 0o640
     assert not re.search("^failed", reader.types(others[-2]), re.MULTILINE)
     (reader.home / "srv/dictation/inbox").mkdir(exist_ok=True)
     write_wav(reader.home / "srv/dictation/inbox/smith.wav")

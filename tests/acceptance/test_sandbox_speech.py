@@ -116,9 +116,9 @@ def test_without_the_extra_the_text_says_how_to_install_it(
 ) -> None:
     monkeypatch.setitem(sys.modules, "moonshine_voice", None)  # what an import finds where there is none
     (segment,) = recognizer("auto")(tmp_path / "any", "")
-    assert "pip install 'invox-watcher[sandbox]'" in segment.text
+    assert "pip install 'PATH[sandbox]'" in segment.text
     with (
-        pytest.raises(ModuleNotFoundError, match=r"invox-watcher\[sandbox\]"),
+        pytest.raises(ModuleNotFoundError, match=r"PATH\[sandbox\]"),
         Sandbox(settings(tmp_path, recognizer="speech")),
     ):
         pass

@@ -445,6 +445,16 @@ class TestConfiguredRequests:
             "options": {"app": "clinic"},
         }
 
+    def test_a_profiles_fields_go_before_those_of_all(self, client: HttpClient, vendor: Vendor) -> None:
+        api = make_api(client, vendor.server.url, presign_fields={"language": "es-ES", "speakers": 2})
+        api.presign("audio/wav", fields={"language": "ca-ES", "app": "{app_id}"})
+        assert json.loads(vendor.asked(PRESIGN)[0].body) == {
+            "mimeType": "audio/wav",
+            "language": "ca-ES",
+            "speakers": 2,
+            "app": "clinic",
+        }
+
     def test_upload_headers_and_the_replys_go_with_the_put(self, client: HttpClient, vendor: Vendor) -> None:
         reply = {
             "signedUrl": f"{vendor.server.url}{STORAGE}",

@@ -37,9 +37,12 @@ _VARIES = (
     (r"\(\d+ s\)", "(SECONDS)"),
     (r"(waited_seconds=)[\d.]+", r"\1N"),
     (r"[\d.]+ GB free", "FREE"),
+    (r"backup.tar, \d+ bytes", "backup.tar, N bytes"),
     (r"at most \d+ folders", "at most N folders"),
     (r"\b(ext[234]|xfs|btrfs|overlay|tmpfs)\b", "FILESYSTEM"),
     (r"pid \d+", "pid N"),
+    (r"^runs from .*\n", ""),  # the clone that the tests run from
+    (r"^invox-watcher \d\S+$", "VERSION"),
     (r"^(C|P)\w+ \d.*", "VERSIONS"),
 )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -25,10 +26,16 @@ ON_A_MACHINE = [
     pytest.mark.timeout(1200),
 ]
 FIRST_SECTIONS = page.sections()[: page.sections().index("The first recording") + 1]
+FIRST_VERSION = "1.0.0+g0123abc"
+# What a clone has.
+_SOURCES = (
+    *("invox_watcher", "systemd", "docs", "packaging", "Makefile", "pyproject.toml", "setup.py"),
+    *("README.md", "CHANGELOG.md", "SECURITY.md", "LICENSE", "config.example.yaml"),
+)
 # The stand-in API, which starts with the machine like the real one is there with it.
 _API = f"""
 [Service]
-ExecStart=/opt/invox-watcher/bin/invox-watcher sandbox --folder /root/api --port {page.API_PORT}
+ExecStart=/root/program/bin/python -m invox_watcher sandbox --folder /root/api --port {page.API_PORT}
 [Install]
 WantedBy=multi-user.target
 """
@@ -74,39 +81,71 @@ def kitchen(_can_boot: None) -> Iterator[Kitchen]:
         yield Kitchen(cache, wheelhouse(cache, ROOT))
 
 
-def build_wheel(clone: Path, *, version: str | None = None) -> Path:
-    """The project's wheel, built by the page's commands in `clone`, a folder to be made."""
+def _in_clone(section: str, clone: Path, version: str) -> None:
+    """Give the page's commands for a clone in one of that version, a folder to be made."""
     clone.mkdir()
-    for name in ("invox_watcher", "systemd", "docs", "pyproject.toml", "README.md", "LICENSE"):
-        subprocess.run(["cp", "-r", str(ROOT / name), str(clone)], check=True)
-    if version is not None:
-        project = (clone / "pyproject.toml").read_text()
-        (clone / "pyproject.toml").write_text(project.replace('version = "', f'version = "{version}" # "', 1))
-    [block] = [block for block in page.blocks() if block.kind == "sh clone"]
-    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    subprocess.run(["cp", "-r", *(str(ROOT / name) for name in _SOURCES), str(clone)], check=True)
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     done = subprocess.run(
-        ["sh", "-euc", block.script], cwd=clone, env=environment, capture_output=True, text=True, check=False
-    )
+        ["sh", "-euc", page.in_clone(section)], cwd=clone, check=False, capture_output=True, text=True,
+        env=os.environ | {"PATH": path, "INVOX_WATCHER_VERSION": version},
+    )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def build_wheel(clone: Path, *, version: str) -> Path:
+    """The project's wheel, built by the page's commands in `clone`, a folder to be made."""
+    _in_clone("Without the package", clone, version)
     [wheel] = (clone / "dist").glob("*.whl")
     return wheel
 
 
+def newer(package: Path, folder: Path, version: str) -> Path:
+    """The same package as a later version, in a folder to be made; quicker than to build it."""
+    root = folder / "root"
+    subprocess.run(["dpkg-deb", "--raw-extract", package, root], check=True)
+    control = root / "DEBIAN" / "control"
+    control.write_text(re.sub("^Version: .*", f"Version: {version}", control.read_text(), flags=re.MULTILINE))
+    [metadata] = root.glob("opt/invox-watcher/lib/*/site-packages/invox_watcher-*.dist-info/METADATA")
+    metadata.write_text(
+        re.sub("^Version: .*", f"Version: {version}", metadata.read_text(), flags=re.MULTILINE)
+    )
+    metadata.parent.rename(metadata.parent.with_name(f"invox_watcher-{version}.dist-info"))
+    made = folder / f"invox-watcher_{version}_amd64.deb"
+    subprocess.run(["dpkg-deb", "-Zgzip", "-z1", "--build", root, made], check=True, capture_output=True)
+    return made
+
+
+def start_api(container: Container) -> None:
+    """Run the stand-in API from a copy of the program that is installed, which goes and comes."""
+    container.run("cp -a /opt/invox-watcher /root/program")
+    container.run("cat > /etc/systemd/system/api.service", stdin=_API)
+    container.run("systemctl enable --quiet --now api")
+    container.wait_for(f"curl -sf http://127.0.0.1:{page.API_PORT}/sandbox/stats")
+
+
 @pytest.fixture(scope="session")
-def installed(kitchen: Kitchen, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installed]:
-    folder = tmp_path_factory.mktemp("administrator")
-    wheel = build_wheel(folder / "clone")
-    smith = write_wav(folder / "smith.wav")
+def package(kitchen: Kitchen, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Debian package, built by the page's commands."""
+    clone = tmp_path_factory.mktemp("builder") / "clone"
+    _in_clone("The package", clone, FIRST_VERSION)
+    [built] = (clone / "dist").glob("*.deb")
+    return built
+
+
+@pytest.fixture(scope="session")
+def installed(
+    kitchen: Kitchen, package: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Installed]:
+    smith = write_wav(tmp_path_factory.mktemp("administrator") / "smith.wav")
     with kitchen.container(Layer((image(kitchen.cache),))) as container:
-        container.put(wheel, f"/root/{wheel.name}")
+        container.put(package, f"/root/{package.name}")
         container.put(smith, "/root/smith.wav")
-        container.run("cat > /etc/systemd/system/api.service", stdin=_API)
         printed = {}
         for section in FIRST_SECTIONS:
             printed[section] = page.follow(container, section)
-            if section == "The program":
-                container.run("systemctl enable --quiet --now api")
-                container.wait_for(f"curl -sf http://127.0.0.1:{page.API_PORT}/sandbox/stats")
+            if section == "The package":
+                start_api(container)
         yield Installed(container.freeze(), printed)
 
 

@@ -86,11 +86,11 @@ def image(cache: Path) -> Path:
 
 
 def wheelhouse(cache: Path, source: Path) -> Path:
-    """A folder with every wheel that installing the project in the image takes, but for the project's own."""
+    """A folder with every wheel that installing the project by pip takes, but for the project's own."""
     project = tomllib.loads((source / "pyproject.toml").read_text())["project"]
     # pipx puts newer ones of the last three into the environment that all its programs share.
-    formats = project["optional-dependencies"]["formats"]
-    wanted = [*project["dependencies"], *formats, "pip", "setuptools", "wheel"]
+    extras = [one for name in ("formats", "coverage") for one in project["optional-dependencies"][name]]
+    wanted = [*project["dependencies"], *extras, "pip", "setuptools", "wheel"]
     folder = cache / f"wheels-{hashlib.sha256(' '.join(wanted).encode()).hexdigest()[:8]}"
     if folder.is_dir():
         return folder
@@ -260,6 +260,13 @@ class Container:
         """Copy a file of the host into the container."""
         command = ["nsenter", "--target", str(self._leader), "--mount", "tee", path]
         subprocess.run(command, input=source.read_bytes(), stdout=subprocess.DEVNULL, check=True)
+
+    def fetch(self, path: str, target: Path) -> Path:
+        """Copy a file of the container to the host; `target`."""
+        command = ["nsenter", "--target", str(self._leader), "--mount", "cat", path]
+        with target.open("wb") as file:
+            subprocess.run(command, stdout=file, check=True)
+        return target
 
 
 def _child(pid: int) -> int:

@@ -10,7 +10,7 @@ from tests.systemd.conftest import ON_A_MACHINE
 from tests.systemd.container import Container
 
 UNITS = Path(__file__).parent.parent.parent / "systemd"
-SHARE = "/opt/invox-watcher/share/invox-watcher"
+SHARE = "/usr/lib/systemd/system"
 WORST_SCORE = 1.5
 
 pytestmark = ON_A_MACHINE

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from invox_watcher import __version__, logs
+from invox_watcher import logs, version
 from invox_watcher.errors import JournalError
 from invox_watcher.events import log
 from invox_watcher.job import Job, State, new_job_id
@@ -272,7 +272,7 @@ def test_a_conversion_that_fails_after_its_steps_changes_nothing(
 ) -> None:
     path = old_journal(tmp_path)
     before = dump(path)
-    monkeypatch.setattr(steps, "__version__", object())  # which no column takes
+    monkeypatch.setattr(steps, "release", object)  # which no column takes
     with pytest.raises(JournalError):
         Journal(tmp_path)
     assert dump(path) == before
@@ -301,7 +301,7 @@ def test_a_newer_journal_is_refused_by_its_release(tmp_path: Path, *, create: bo
     error = refusal(tmp_path, create=create)
     assert error.code == "journal_newer"
     assert f"{path} was written by invox-watcher 7.8.9 (journal version {newer})" in error.message
-    assert f"invox-watcher {__version__} reads versions up to {steps.VERSION}" in error.message
+    assert f"invox-watcher {version()} reads versions up to {steps.VERSION}" in error.message
     assert error.hint == "Install that release again."
     copy = tmp_path / f"journal.sqlite.v{steps.VERSION}"
     copy.touch()
@@ -335,4 +335,4 @@ def test_a_command_leaves_an_old_journal_to_the_daemon(tmp_path: Path) -> None:
 def test_a_journal_names_the_release_that_made_it(tmp_path: Path) -> None:
     Journal(tmp_path).close()
     with contextlib.closing(sqlite3.connect(tmp_path / "journal.sqlite")) as journal:
-        assert journal.execute("SELECT * FROM releases").fetchall() == [(steps.VERSION, __version__)]
+        assert journal.execute("SELECT * FROM releases").fetchall() == [(steps.VERSION, version())]

@@ -15,9 +15,10 @@ import pytest
 
 from invox_watcher.errors import Reason
 from invox_watcher.job import ACTIVE, Failure, Fault, Job, State, new_job_id
-from invox_watcher.journal import Journal
+from invox_watcher.journal import Journal, releasing, reserving
 from invox_watcher.notice import WebhookNotice
 from invox_watcher.recording import FileIdentity
+from invox_watcher.spending import Limits, Reservation
 
 NOW = datetime.now(UTC)
 LATER = NOW + timedelta(days=1)
@@ -35,6 +36,10 @@ def finish(journal: Journal, path: str) -> Job:
     journal.add(job)
     job = journal.identify(job, path * 8, follow=True)
     if job.original_id is None:
+        minute = Reservation("2026-11-28", "default", 60.0)
+        reserved = {"reservation": minute, "also": reserving(minute, Limits(overall_minutes=1e9))}
+        job = journal.move(job, State.UPLOADING, request_id=f"r-{job.id}", **reserved)
+        job = journal.move(job, State.IDENTIFIED, request_id=None, also=releasing(minute), reservation=None)
         job = journal.move(job, State.UPLOADING, request_id=f"r-{job.id}")
         job = journal.move(job, State.WAITING, uploaded_at=NOW)
         job = journal.update(job, durable=False, polled_at=NOW)
@@ -55,7 +60,7 @@ def fail(journal: Journal, path: str) -> Job:
 def ask_everything(journal: Journal, done: Job, active: Job) -> None:
     """What the daemon and the commands ask."""
     finished = journal.finished
-    journal.active(), journal.counts(), journal.check(), journal.open_failures()
+    journal.active(), journal.counts(), journal.check(), journal.open_failures(), journal.spent("2026-11-28")
     journal.newest_named(lambda name: name == "none")
     journal.get(done.id), journal.find("2026", limit=5), journal.find("abc", limit=5)
     journal.latest(path="a"), journal.latest([State.DONE], filed_as="a"), journal.original("5" * 64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import threading
@@ -13,17 +14,26 @@ from unittest import mock
 
 import pytest
 
-from invox_watcher.errors import RecordingChangingError, StorageError, TemplateError, UploadUncertainError
+from invox_watcher.errors import (
+    ApiUnavailableError,
+    RecordingChangingError,
+    StorageError,
+    TemplateError,
+    UploadUncertainError,
+    UploadUrlRefusedError,
+)
 from invox_watcher.files import Folders
 from invox_watcher.formats.decoder import Decoder
 from invox_watcher.inbox import Evidence
 from invox_watcher.invox import TranscriptionReply, parse_reply
 from invox_watcher.job import ACTIVE, Job, Payload, State, new_job_id
 from invox_watcher.journal import Journal
+from invox_watcher.plan import Plan
 from invox_watcher.processing import Pipeline, ProcessingOptions
 from invox_watcher.processing.pipeline import STEPS
 from invox_watcher.processing.steps.prepare import needs_preparing
 from invox_watcher.recording import FileIdentity
+from invox_watcher.spending import Limits, day_of
 from tests.kit.documents import save, text_of
 
 CONTENT = b"RIFF and what follows"
@@ -40,8 +50,10 @@ class Api:
         self.loses_answers = False
         self.confirms_clock = True
         self.while_sending: Callable[[], None] = lambda: None
+        self.fields: list[Any] = []
 
     def presign(self, mime_type: str, callback_url: str | None, *, fields: Any) -> Any:
+        self.fields.append(fields)
         return mock.Mock(request_id=f"r-{len(self.sent) + 1}", mime_type=mime_type)
 
     def upload(
@@ -63,7 +75,7 @@ class Api:
 class Clinic:
     """One recording in the inbox, and all that processes it; its clock moves only if a test moves it."""
 
-    def __init__(self, root: Path, listener: Any = None, options: ProcessingOptions | None = None) -> None:
+    def __init__(self, root: Path, listener: Any = None, **options: Any) -> None:
         self.now = 0.0
         self.api = Api()
         self.folders = Folders(*(root / name for name in ("inbox", "processing", "outbox", "done", "failed")))
@@ -74,24 +86,32 @@ class Clinic:
             folders=self.folders,
             journal=self.journal,
             api=self.api,  # type: ignore[arg-type]
-            options=options or ProcessingOptions(),
+            options=ProcessingOptions(**options),
             stop=threading.Event(),
             clock=lambda: self.now,
             listener=listener,
         )
 
-    def claim(self, evidence: Evidence = Evidence.PROVEN) -> Job:
-        path = self.folders.inbox / "smith.wav"
-        path.write_bytes(CONTENT)
+    def claim(
+        self,
+        evidence: Evidence = Evidence.PROVEN,
+        *,
+        name: str = "smith.wav",
+        content: bytes = CONTENT,
+        **fields: Any,
+    ) -> Job:
+        path = self.folders.inbox / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content)
         job = Job(
-            new_job_id(), State.CLAIMED, "smith.wav", FileIdentity.of(path.stat()), datetime.now(UTC),
-            mime_type="audio/wav",
+            new_job_id(), State.CLAIMED, name, FileIdentity.of(path.stat()), datetime.now(UTC),
+            mime_type="audio/wav", **fields,
         )  # fmt: skip
         assert self.pipeline.claim(job, evidence=evidence)
         return job
 
-    def until(self, state: State) -> Job:
-        job = self.claim()
+    def until(self, state: State, **claimed: Any) -> Job:
+        job = self.claim(**claimed)
         while job.state is not state:
             job = self.pipeline.advance(job).job
         return job
@@ -263,8 +283,7 @@ def test_a_recording_changed_before_it_is_filed_starts_over(clinic: Clinic, stat
 def documents(tmp_path: Path) -> Iterator[Clinic]:
     """A clinic that writes documents, stopped after it had written one and before the journal knew."""
     save(tmp_path / "letter.docx", "first")
-    options = ProcessingOptions(formats=("docx", "json"), docx_template=str(tmp_path / "letter.docx"))
-    made = Clinic(tmp_path, options=options)
+    made = Clinic(tmp_path, formats=("docx", "json"), docx_template=str(tmp_path / "letter.docx"))
     made.api.answer = HELLO
     yield made
     made.journal.close()
@@ -361,3 +380,150 @@ def test_a_recording_that_grows_after_its_claim_is_waited_for(clinic: Clinic) ->
     again = clinic.journal.get(job.id)
     assert again is not None
     assert clinic.pipeline.advance(again).job.state is State.IDENTIFIED
+
+
+# ---- plans -------------------------------------------------------------------------------------------------
+
+
+def test_a_plan_decides_fields_formats_and_names(clinic: Clinic) -> None:
+    clinic.api.answer = HELLO
+    plan = Plan("one", ("txt",), {"Speaker_00": "Doctor"}, presign_fields={"language": "es-ES"})
+    clinic.until(State.DONE, plan=plan)
+    assert clinic.api.fields == [{"language": "es-ES"}]
+    assert sorted(path.name for path in clinic.folders.outbox.iterdir()) == ["smith.txt"]
+    (job,) = clinic.journal.jobs()
+    assert job.plan == plan
+
+
+def test_a_copy_gets_what_its_own_plan_says(clinic: Clinic) -> None:
+    clinic.api.answer = HELLO
+    clinic.until(State.DONE, name="a.wav", plan=Plan("one", ("txt",)))
+    clinic.until(State.DONE, name="b.wav", plan=Plan("two", ("vtt", "json")))
+    names = sorted(path.name for path in clinic.folders.outbox.iterdir())
+    assert names == ["a.txt", "b.json", "b.vtt"]
+    assert len(clinic.api.sent) == 1
+
+
+# ---- audio minutes per day ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def limited(tmp_path: Path) -> Iterator[Clinic]:
+    made = Clinic(tmp_path, limits=Limits(10, {"one": 5}))
+    made.api.answer = HELLO
+    yield made
+    made.journal.close()
+
+
+def spent(clinic: Clinic) -> dict[str, float]:
+    return clinic.journal.spent(day_of(datetime.now(UTC)))
+
+
+def claimed(name: str, minutes: float, profile: str = "one") -> dict[str, Any]:
+    plan = Plan(profile, ("txt",))
+    return {"name": name, "content": name.encode(), "duration_seconds": minutes * 60, "plan": plan}
+
+
+def test_minutes_are_counted_in_all_and_by_profile(limited: Clinic) -> None:
+    limited.until(State.DONE, **claimed("a.wav", 2))
+    limited.until(State.DONE, **claimed("b.wav", 3))
+    limited.until(State.DONE, **claimed("c.wav", 4, "two"))
+    assert spent(limited) == {"": 540, "one": 300, "two": 240}
+
+
+def test_beyond_the_minutes_a_recording_is_held(limited: Clinic) -> None:
+    limited.until(State.DONE, **claimed("a.wav", 4))
+    job = limited.until(State.IDENTIFIED, **claimed("b.wav", 2))
+    following = limited.pipeline.advance(job)
+    assert following.job == job
+    assert following.held is not None
+    assert following.held.keys == ("daily_minutes of the profile one",)
+    assert following.held.until.astimezone().strftime("%H:%M:%S") == "00:00:00"
+    assert not following.asked_api
+    assert 0 < following.after_seconds <= 300
+    assert len(limited.api.fields) == 1, "the API was not even asked"
+    # One that fits is not held up by it, nor is a copy, which costs nothing.
+    assert limited.until(State.DONE, **claimed("c.wav", 1)).reservation is not None
+    assert limited.until(State.DONE, **claimed("d.wav", 4) | {"content": b"a.wav"}).reservation is None
+    # What all have together.
+    other = limited.pipeline.advance(limited.until(State.IDENTIFIED, **claimed("e.wav", 6, "two")))
+    assert other.held is not None
+    assert other.held.keys == ("intake.daily_minutes",)
+
+
+def test_the_next_day_lets_it_go(limited: Clinic, monkeypatch: pytest.MonkeyPatch) -> None:
+    limited.until(State.DONE, **claimed("a.wav", 4))
+    job = limited.until(State.IDENTIFIED, **claimed("b.wav", 2))
+    assert limited.pipeline.advance(job).held
+    tomorrow = datetime.now(UTC) + timedelta(days=1)
+    for step in ("hold", "upload"):
+        monkeypatch.setattr(f"invox_watcher.processing.steps.{step}.utc_now", lambda: tomorrow)
+    assert limited.pipeline.advance(job).job.state is State.WAITING
+    assert limited.journal.spent(day_of(tomorrow)) == {"": 120, "one": 120}
+
+
+@pytest.mark.parametrize(
+    "error", [ApiUnavailableError("reset"), UploadUrlRefusedError("expired", status=403)]
+)
+def test_an_upload_that_never_arrived_gives_its_minutes_back(limited: Clinic, error: Exception) -> None:
+    def fail() -> None:
+        raise error
+
+    job = limited.until(State.IDENTIFIED, **claimed("a.wav", 4))
+    limited.api.while_sending = fail
+    with contextlib.suppress(ApiUnavailableError):
+        limited.pipeline.advance(job)
+    assert spent(limited) == {"": 0, "one": 0}
+    (job,) = limited.journal.jobs()
+    assert (job.state, job.reservation) == (State.IDENTIFIED, None)
+
+
+def test_an_upload_of_unknown_fate_is_counted_once(limited: Clinic) -> None:
+    limited.api.answer = STILL
+    job = limited.until(State.IDENTIFIED, **claimed("a.wav", 4))
+    limited.api.loses_answers = True
+    with pytest.raises(UploadUncertainError):
+        limited.pipeline.advance(job)
+    limited.api.loses_answers = False
+    (job,) = limited.journal.jobs()
+    limited.pipeline.advance(job)
+    limited.now += 86400
+    job = limited.pipeline.advance(job).job
+    assert job.state is State.IDENTIFIED, "it counts as lost"
+    assert limited.pipeline.advance(job).job.state is State.WAITING
+    assert spent(limited) == {"": 240, "one": 240}
+
+
+def test_a_recording_sent_again_because_it_grew_counts_again(limited: Clinic) -> None:
+    job = limited.until(State.IDENTIFIED, **claimed("a.wav", 2))
+
+    def grow() -> None:
+        with (limited.folders.processing / job.id / "a.wav").open("ab") as file:
+            file.write(b"more")
+
+    limited.api.while_sending = grow
+    with pytest.raises(RecordingChangingError):
+        limited.pipeline.advance(job)
+    limited.api.while_sending = lambda: None
+    (job,) = limited.journal.jobs()
+    assert job.reservation is None
+    while job.state is not State.DONE:
+        job = limited.pipeline.advance(job).job
+    assert spent(limited) == {"": 240, "one": 240}
+
+
+def test_what_others_reserved_first_is_not_reserved_again(limited: Clinic) -> None:
+    job = limited.until(State.IDENTIFIED, **claimed("a.wav", 3))
+    presign = limited.api.presign
+
+    def quicker(*arguments: Any, **fields: Any) -> Any:
+        limited.api.presign = presign  # type: ignore[method-assign]
+        limited.until(State.DONE, **claimed("b.wav", 3))
+        return presign(*arguments, **fields)
+
+    limited.api.presign = quicker  # type: ignore[method-assign]
+    following = limited.pipeline.advance(job)
+    assert (following.job.state, following.held) == (State.IDENTIFIED, None)
+    assert limited.pipeline.advance(following.job).held is not None
+    assert spent(limited) == {"": 180, "one": 180}
+    assert len(limited.api.sent) == 1

@@ -62,7 +62,9 @@ def formats(config: Config) -> Iterator[Finding]:
             if given
         ]
         if wanted:
-            yield warning("formats", f"{wanted[0]} has no effect: no decoder is installed", INSTALL)
+            yield warning(
+                "formats", f"{wanted[0]} has no effect: no decoder is installed", f"Install it: {INSTALL}."
+            )
         else:
             yield Finding("formats", seen="only those that the API takes; no decoder is installed")
         return

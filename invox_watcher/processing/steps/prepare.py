@@ -89,7 +89,7 @@ def refused(context: Context, job: Job) -> Failure | None:
 
 def with_advice(reason: Reason) -> Reason:
     """Why a recording is refused that the decoder could help, were it installed."""
-    hint = f"{reason.hint} Or install the decoder, {INSTALL}, and retry it."
+    hint = f"{reason.hint} Or install the decoder and retry it: {INSTALL}."
     return dataclasses.replace(reason, hint=hint)
 
 

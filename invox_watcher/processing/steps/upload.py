@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from invox_watcher.audio import current_mime_type
+from invox_watcher.budget import reservation_for
 from invox_watcher.errors import (
     ApiRefusedError,
     InvoxError,
@@ -19,8 +20,11 @@ from invox_watcher.errors import (
 )
 from invox_watcher.events import Event, log
 from invox_watcher.job import Job, State
+from invox_watcher.journal import MinutesUsedUpError, releasing, reserving
 from invox_watcher.processing.context import Context, Next
+from invox_watcher.processing.steps.hold import hold_again
 from invox_watcher.processing.steps.verify import verify
+from invox_watcher.spending import Reservation
 from invox_watcher.times import utc_now
 
 _MAX_REFUSED_URLS = 3
@@ -47,7 +51,11 @@ def upload(context: Context, job: Job) -> Next:
             context.options.polling.callback_url,
             fields=job.plan.presign_fields if job.plan else None,
         )
-        job = _begin(context, job, presigned.request_id, mime_type)
+        wanted = reservation_for(job, utc_now()) if context.options.limits else None
+        try:
+            job = _begin(context, job, presigned.request_id, mime_type, wanted)
+        except MinutesUsedUpError:
+            return hold_again(job)
         began = context.clock()
         try:
             context.api.upload(
@@ -63,10 +71,10 @@ def upload(context: Context, job: Job) -> Next:
                 context.journal.update(job, uploaded_bytes=job.upload.size_bytes)
             raise  # `reconcile` asks before anything is sent again
         except UploadUrlRefusedError as error:
-            return _retry_with_new_url(context, job, mime_type, error)
+            return _retry_with_new_url(context, job, mime_type, error, _released(wanted))
         except InvoxError:
             # Not all bytes went out, or the answer was a clear no: the API has nothing of it.
-            context.journal.move(job, State.IDENTIFIED, request_id=None)
+            context.journal.move(job, State.IDENTIFIED, request_id=None, **_released(wanted))
             raise
         seconds = context.clock() - began
         job = verify(context, job, recording)
@@ -86,8 +94,11 @@ def _open_payload(context: Context, job: Job, recording: BinaryIO) -> Iterator[B
         yield file
 
 
-def _begin(context: Context, job: Job, request_id: str, mime_type: str) -> Job:
+def _begin(context: Context, job: Job, request_id: str, mime_type: str, wanted: Reservation | None) -> Job:
     # On disk before the first byte goes out: what is uncertain later can be asked about.
+    minutes: dict[str, Any] = (
+        {} if wanted is None else {"reservation": wanted, "also": reserving(wanted, context.options.limits)}
+    )
     job = context.journal.move(
         job,
         State.UPLOADING,
@@ -99,9 +110,15 @@ def _begin(context: Context, job: Job, request_id: str, mime_type: str) -> Job:
         waited_seconds=0.0,
         denied_seconds=0.0,
         detail={"request_id": request_id},
+        **minutes,
     )
     log.info(Event.UPLOAD_STARTED, job=job.id, request_id=request_id, bytes=job.upload.size_bytes)
     return job
+
+
+def _released(taken: Reservation | None) -> dict[str, Any]:
+    """Changes that give back the minutes that this attempt took: the API has certainly nothing of it."""
+    return {} if taken is None else {"reservation": None, "also": releasing(taken)}
 
 
 def _uploaded(context: Context, job: Job, seconds: float) -> Next:
@@ -121,11 +138,13 @@ def _uploaded(context: Context, job: Job, seconds: float) -> Next:
     return Next(job, context.poller.start(job))
 
 
-def _retry_with_new_url(context: Context, job: Job, mime_type: str, error: UploadUrlRefusedError) -> Next:
+def _retry_with_new_url(
+    context: Context, job: Job, mime_type: str, error: UploadUrlRefusedError, released: dict[str, Any]
+) -> Next:
     refused = job.refused_urls + 1
     of_set_up = refused >= _MAX_REFUSED_URLS and not context.api.has_stored(mime_type)
     job = context.journal.move(
-        job, State.IDENTIFIED, request_id=None, refused_urls=0 if of_set_up else refused
+        job, State.IDENTIFIED, request_id=None, refused_urls=0 if of_set_up else refused, **released
     )
     if of_set_up:
         raise ApiRefusedError(error.message, code="upload_url_refused", hint=error.hint, status=error.status)

@@ -44,7 +44,7 @@ def verify(context: Context, job: Job, file: BinaryIO) -> Job:
             return context.journal.update(job, identity=found)
     detail = _discard(context, job)
     job = context.journal.move(
-        job, State.CLAIMED, request_id=None, uploaded_at=None, payload=None, suspect=None,
+        job, State.CLAIMED, request_id=None, uploaded_at=None, payload=None, suspect=None, reservation=None,
         changed_uploads=job.changed_uploads + 1, identity=found, detail=detail,
     )  # fmt: skip
     if job.changed_uploads >= _MAX_CHANGED_UPLOADS:

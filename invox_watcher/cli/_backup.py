@@ -1,0 +1,27 @@
+"""`backup`: the state directory as one file."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from invox_watcher.cli._common import config_of
+from invox_watcher.errors import ExitStatus, StorageError
+from invox_watcher.journal import write_backup
+from invox_watcher.logs import printable
+
+
+def backup(options: argparse.Namespace) -> ExitStatus:
+    """Write the backup, and say what is in it."""
+    directory = config_of(options, credentials=False).state.directory
+    file: Path = options.file.absolute()
+    try:
+        names = write_backup(directory, file)
+        size = file.stat().st_size
+    except OSError as error:
+        raise StorageError(
+            f"The backup {file} can't be written: {error.strerror}.",
+            hint="Name a file, in a folder with enough space that this user may write to.",
+        ) from None
+    print(f"{printable(file)}, {size} bytes: {', '.join(names)} of {printable(directory)}")
+    return ExitStatus.OK
