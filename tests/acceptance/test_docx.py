@@ -41,6 +41,9 @@ def test_a_document_waits_for_its_template(tmp_path: Path) -> None:
             assert job["state"] == "transcribed"
             shown = clinic.run("show", job["id"]).stdout
             assert f"The template {letter} uses units, which this recording does not have." in shown
+            wait_for("not ready", lambda: "uses units" in clinic.run("status").stdout)
+            (told,) = clinic.events("template_error")
+            assert told["code"] == "missing_attribute"
             letter.unlink()
             gone = f"The template {letter} can't be read: No such file or directory."
             wait_for("its absence", lambda: gone in clinic.run("show", job["id"]).stdout)
@@ -55,6 +58,19 @@ def test_a_document_waits_for_its_template(tmp_path: Path) -> None:
     lines = text_of((clinic.outbox / "4712.docx").read_bytes()).split("\n")
     assert any(line.startswith("Not reviewed by a person.") for line in lines)
     assert clinic.files(clinic.failed) == []
+
+
+def test_a_single_run_does_not_wait_for_a_template(tmp_path: Path) -> None:
+    letter = tmp_path / "letter.docx"
+    with sandbox(tmp_path / "api") as api:
+        clinic = with_template(tmp_path, api.base_url, letter)
+        write_wav(clinic.inbox / "smith_4711.wav")
+        assert clinic.once() == 75
+        assert clinic.files(clinic.outbox) == []
+        save(letter, "{{ unit }}")
+        assert clinic.once() == 0
+        assert clinic.files(clinic.outbox) == ["smith_4711.docx", "smith_4711.json"]
+        assert api.stats()["uploads"] == 1
 
 
 def test_equal_bytes_in_any_process() -> None:
