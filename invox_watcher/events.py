@@ -96,6 +96,7 @@ class Event(StrEnum):
     BREAKER_CLOSED = "breaker_closed"
     STORAGE_ERROR = "storage_error"
     STORAGE_RECOVERED = "storage_recovered"
+    TEMPLATE_ERROR = "template_error"
     # the server
     LISTENING = "listening"
     WEBHOOK_ACCEPTED = "webhook_accepted"

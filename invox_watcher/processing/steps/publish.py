@@ -10,11 +10,11 @@ from invox_watcher.errors import RecordingVanishedError
 from invox_watcher.events import Event, log
 from invox_watcher.files import NameTakenError, output_path
 from invox_watcher.job import Job, State
-from invox_watcher.outputs import Delivery, render
+from invox_watcher.outputs import Delivery
 from invox_watcher.processing.context import Context, Next
 from invox_watcher.processing.documents import delivery_of, transcript_of
 from invox_watcher.processing.steps.examine import examine
-from invox_watcher.processing.steps.verify import hold_while_open, verify
+from invox_watcher.processing.steps.verify import hold_while_open, retract_earlier, verify
 from invox_watcher.times import seconds_since
 
 _BUSY_SECONDS = 1.0
@@ -43,11 +43,12 @@ def _write_outputs(context: Context, job: Job, delivery: Delivery) -> Next:
     filed_as = job.filed_as
     assert filed_as is not None  # noqa: S101 - written with the state
     folders, formats = context.folders, context.formats_of(job)
+    # All of them before the first is written: a template may be broken.
+    contents = {output_path(filed_as, format): context.rendered(job, delivery, format) for format in formats}
     written: list[tuple[str, bytes]] = []
-    for format in formats:
-        path = output_path(filed_as, format)
-        content = render(delivery, format, context.speaker_names_of(job))
+    for path, content in contents.items():
         try:
+            retract_earlier(context, job, path, content)
             folders.publish(job.id, folders.outbox, path, content)
         except NameTakenError:  # another program put a file there since the name was reserved
             for earlier, its_content in written:
@@ -58,7 +59,7 @@ def _write_outputs(context: Context, job: Job, delivery: Delivery) -> Next:
         job,
         State.DELIVERED,
         reserve=output_path(filed_as, ""),  # kept, so that the recording in done/ gets the same name
-        outputs={path: hashlib.sha256(content).hexdigest() for path, content in written},
+        outputs={path: hashlib.sha256(content).hexdigest() for path, content in contents.items()},
     )
     log.info(
         Event.DELIVERED, job=job.id, recording=job.path, delivered_by=job.delivered_by,
