@@ -178,7 +178,8 @@ def build() -> argparse.ArgumentParser:
     )
     commands = _Commands(parser)
     _add_daemon(commands)
-    _add_listing(commands)
+    _add_jobs(commands)
+    _add_questions(commands)
     _add_repair(commands)
     _add_backup(commands)
     _add_extras(commands)
@@ -237,7 +238,7 @@ def _add_daemon(commands: _Commands) -> None:
     )  # fmt: skip
 
 
-def _add_listing(commands: _Commands) -> None:
+def _add_jobs(commands: _Commands) -> None:
     jobs = commands.add(
         "jobs", "list recordings under way", call="_jobs:jobs", as_json=True,
         more="With --suspect, --since, --until or --name and no state, finished ones are listed too.",
@@ -289,6 +290,9 @@ def _add_listing(commands: _Commands) -> None:
         "--wide", action="store_true", help="print whole names on a terminal, however long the lines get"
     )
     jobs.add_argument("--watch", action="store_true", help="update the list continuously, until Ctrl-C")
+
+
+def _add_questions(commands: _Commands) -> None:
     show = commands.add(
         "show", "show everything about one recording", call="_show:show", as_json=True,
         examples=[
