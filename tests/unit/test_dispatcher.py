@@ -228,6 +228,16 @@ def test_after_the_deadline_it_fails_and_can_be_sent_again(ward: Ward) -> None:
     assert ("a", "sent", 1) in ward.states
 
 
+def test_a_quiet_month_between_two_faults_is_not_counted(ward: Ward) -> None:
+    ward.answers = {"a": [DOWN], "b": [DOWN, DOWN]}
+    ward.record("a")
+    ward.work(60)
+    ward.now += 30 * 86_400
+    ward.record("b")
+    ward.work(60)
+    assert ward.states == [("a", "sent", 2), ("b", "sent", 3)]
+
+
 @pytest.mark.parametrize("jump", [timedelta(days=366), timedelta(days=-366)], ids=["ahead", "back"])
 def test_no_jump_of_the_wall_clock_makes_anything_fail(
     ward: Ward, monkeypatch: pytest.MonkeyPatch, jump: timedelta
