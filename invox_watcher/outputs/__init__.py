@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from invox_watcher.outputs.delivery import Delivery, Prepared, Source
+from invox_watcher.outputs.document_fields import FIELDS, HEADER_ATTRIBUTES
 from invox_watcher.outputs.error_file import FailureReport, render_error
 from invox_watcher.outputs.formats import (
     INSTALL_DOCX,
     MEDIA_TYPES,
     OutputFormat,
     docx_is_installed,
+    fields_of_template,
     is_document_of,
     render,
 )
 
 __all__ = [
+    "FIELDS",
+    "HEADER_ATTRIBUTES",
     "INSTALL_DOCX",
     "MEDIA_TYPES",
     "Delivery",
@@ -22,6 +26,7 @@ __all__ = [
     "Prepared",
     "Source",
     "docx_is_installed",
+    "fields_of_template",
     "is_document_of",
     "render",
     "render_error",

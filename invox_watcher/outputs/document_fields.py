@@ -26,7 +26,7 @@ HEADER_ATTRIBUTES = ("author", "device", "comment", "title")
 _NOT_IN_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _LINE_ENDS = re.compile("[\t\n\r\x85\u2028\u2029]")
 _DOUBTS = {
-    Doubt.UNTRANSCRIBED_SPEECH: "somebody speaks, but there are no words",
+    Doubt.UNTRANSCRIBED_SPEECH: "someone speaks, but there are no words",
     Doubt.TOO_FEW_WORDS: "there may be words missing",
     Doubt.TOO_MANY_WORDS: "there are more words than can be said in that time",
     Doubt.BEYOND_END: "the recording has ended by then",
@@ -52,6 +52,14 @@ class Question:
     reason: str
     start: str
     end: str
+
+
+@dataclass(frozen=True)
+class TemplateFields:
+    """The names that a template uses and does not define."""
+
+    required: frozenset[str]  # without one of these a document can't be made
+    optional: frozenset[str]  # only where `is defined` or `default` allows for their absence
 
 
 def fields_of(delivery: Delivery, speaker_names: Mapping[str, str]) -> dict[str, Any]:

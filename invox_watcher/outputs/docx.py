@@ -13,7 +13,6 @@ import io
 import re
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC
 from pathlib import Path
 from typing import Any, cast
@@ -27,7 +26,7 @@ from markupsafe import Markup, escape
 
 from invox_watcher.errors import TemplateError
 from invox_watcher.outputs.delivery import Delivery
-from invox_watcher.outputs.document_fields import FIELDS, fields_of, for_xml
+from invox_watcher.outputs.document_fields import FIELDS, TemplateFields, fields_of, for_xml
 
 _DEFAULT = Path(__file__).parent / "templates" / "default.docx"
 _NOTES = ("wordprocessingml.footnotes+xml", "wordprocessingml.endnotes+xml")
@@ -57,14 +56,6 @@ _CONTAINERS = frozenset(
 _MISSING = re.compile(r"'(\w+)' is undefined|has no attribute '(\w+)'")
 
 
-@dataclass(frozen=True)
-class TemplateFields:
-    """The names that a template uses and does not define."""
-
-    required: frozenset[str]  # without one of these a document can't be made
-    optional: frozenset[str]  # only where `is defined` or `default` allows for their absence
-
-
 class Template:
     """One template. Making a document does not change it."""
 
@@ -86,7 +77,7 @@ class Template:
             problem = error.strerror
         raise TemplateError(
             f"The template {path} can't be read: {problem}.",
-            hint="Put it back there, or let the daemon's user read it; nothing is uploaded again.",
+            hint="Restore it there, or let the daemon's user read it; nothing is uploaded again.",
         )
 
     def render(self, delivery: Delivery, speaker_names: Mapping[str, str]) -> bytes:
@@ -127,11 +118,13 @@ class Template:
         except SecurityError:
             problem = self._broken("it uses what templates may not use")
         except etree.XMLSyntaxError:
-            problem = self._broken("what comes out is no document: a tag cuts through a paragraph or a table")
+            problem = self._broken(
+                "what comes out is not a document: a tag cuts through a paragraph or a table"
+            )
         except _MisplacedTextError:
-            problem = self._broken("a value is outside of the text: write {{ NAME }}, without p, r, tr or tc")
-        except Exception as error:  # noqa: BLE001 - whatever libraries make of a file that is no template
-            problem = self._broken(f"it is no DOCX file, or an expression fails ({type(error).__name__})")
+            problem = self._broken("a value is outside of the text: write {{ NAME }} without p, r, tr or tc")
+        except Exception as error:  # noqa: BLE001 - whatever libraries make of a file that is not a template
+            problem = self._broken(f"it is not a DOCX file, or an expression fails ({type(error).__name__})")
         else:
             return document
         raise problem
@@ -201,7 +194,7 @@ class _Document(DocxTemplate):  # type: ignore[misc] # docxtpl has no types
         return xml
 
     def render_properties(self, context: dict[str, Any], jinja_env: Any = None) -> None:
-        """These are no XML: neither escaped nor longer than python-docx takes."""
+        """These are plain text: not escaped, and not longer than python-docx takes."""
         properties = self.docx.core_properties
         for name in _PROPERTIES:
             text = self._text(getattr(properties, name), context, jinja_env)

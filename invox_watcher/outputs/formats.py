@@ -12,14 +12,17 @@ import io
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from invox_watcher.errors import TemplateError
 from invox_watcher.outputs.captions import clean, prefix, srt, vtt
 from invox_watcher.outputs.delivery import Delivery
-from invox_watcher.outputs.document_fields import label, words
+from invox_watcher.outputs.document_fields import TemplateFields, label, words
 from invox_watcher.outputs.transcript_json import transcript_json
 from invox_watcher.transcript import Segment
+
+if TYPE_CHECKING:
+    from invox_watcher.outputs.docx import Template
 
 OutputFormat = Literal["json", "srt", "vtt", "txt", "docx"]
 MEDIA_TYPES: Mapping[OutputFormat, str] = {
@@ -57,19 +60,30 @@ def render(
     if format == "json":
         return transcript_json(delivery)
     if format == "docx":
-        if not docx_is_installed():
-            raise TemplateError(
-                "The format docx is not installed.", code="docx_not_installed", hint=INSTALL_DOCX
-            )
-        from invox_watcher.outputs.docx import Template  # noqa: PLC0415 - an extra
-
-        return Template.read(template).render(delivery, speaker_names)
+        return _template(template).render(delivery, speaker_names)
     written = [segment for segment in delivery.transcript.segments if clean(segment.text)]
     segments = [
         Segment(segment.text, segment.start, segment.end, label(segment.speaker, speaker_names))
         for segment in written
     ]
     return _TEXT_FORMATS[format](segments).encode("utf-8")
+
+
+def fields_of_template(template: str | None, example: Delivery) -> TemplateFields:
+    """What a template for DOCX uses, found out by making a document of `example` with it.
+
+    Raises:
+        TemplateError: it can't be used at all.
+    """
+    return _template(template).fields(example)
+
+
+def _template(path: str | None) -> Template:
+    if not docx_is_installed():
+        raise TemplateError("The format docx is not installed.", code="docx_not_installed", hint=INSTALL_DOCX)
+    from invox_watcher.outputs.docx import Template  # noqa: PLC0415 - an extra
+
+    return Template.read(path)
 
 
 def is_document_of(content: bytes, job_id: str) -> bool:

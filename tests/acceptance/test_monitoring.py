@@ -485,7 +485,7 @@ def possible_problems() -> set[str]:
     """The codes of all errors that /readyz may show, as the source raises them, and the two of its own."""
     shown = (
         *(errors.ApiUnavailableError, errors.ApiRefusedError, errors.UploadUncertainError),
-        *(errors.StorageError, errors.JournalError),
+        *(errors.StorageError, errors.JournalError, errors.TemplateError),
     )
     kinds = {
         name: kind for name, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, shown)

@@ -89,7 +89,8 @@ def wheelhouse(cache: Path, source: Path) -> Path:
     """A folder with every wheel that installing the project by pip takes, but for the project's own."""
     project = tomllib.loads((source / "pyproject.toml").read_text())["project"]
     # pipx puts newer ones of the last three into the environment that all its programs share.
-    extras = [one for name in ("formats", "coverage") for one in project["optional-dependencies"][name]]
+    optional = project["optional-dependencies"]
+    extras = [one for name in ("formats", "coverage", "docx") for one in optional[name]]
     wanted = [*project["dependencies"], *extras, "pip", "setuptools", "wheel"]
     folder = cache / f"wheels-{hashlib.sha256(' '.join(wanted).encode()).hexdigest()[:8]}"
     if folder.is_dir():

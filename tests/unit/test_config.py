@@ -287,7 +287,10 @@ WRONG_VALUES = [
     ),
     ("outputs:\n  formats: []", "9: outputs.formats: must not be empty"),
     ("outputs:\n  formats: [srt, srt]", "9: outputs.formats: must not contain duplicates"),
-    ("outputs:\n  formats: [srt,\n    doc]", "10: outputs.formats[1]: must be 'json', 'srt', 'vtt' or 'txt'"),
+    (
+        "outputs:\n  formats: [srt,\n    doc]",
+        "10: outputs.formats[1]: must be 'json', 'srt', 'vtt', 'txt' or 'docx'",
+    ),
     (
         "outputs:\n  speaker_names: {0: Doctor}",
         "9: outputs.speaker_names: a key here is not text: put it in quotes",

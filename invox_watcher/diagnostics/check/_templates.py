@@ -11,7 +11,14 @@ import regex
 from invox_watcher.config import Config
 from invox_watcher.diagnostics.check._finding import Finding, warning
 from invox_watcher.errors import ExitStatus, TemplateError
-from invox_watcher.outputs import Delivery, Prepared, Source
+from invox_watcher.outputs import (
+    FIELDS,
+    HEADER_ATTRIBUTES,
+    Delivery,
+    Prepared,
+    Source,
+    fields_of_template,
+)
 from invox_watcher.suspicion import Doubt, Suspicion
 from invox_watcher.times import rfc3339
 from invox_watcher.transcript import Segment, Transcript
@@ -43,11 +50,8 @@ def templates(config: Config) -> Iterator[Finding]:
 
 
 def _tried(use: _Use) -> Iterator[Finding]:
-    from invox_watcher.outputs.document_fields import FIELDS, HEADER_ATTRIBUTES  # noqa: PLC0415
-    from invox_watcher.outputs.docx import Template  # noqa: PLC0415 - an extra
-
     try:
-        used = Template.read(use.template).fields(_example())
+        used = fields_of_template(use.template, _example())
     except TemplateError as error:
         yield Finding("templates", "failed", f"{use.key}: {error.message}", error.hint, error.exit_status)
         return
