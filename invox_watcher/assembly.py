@@ -110,7 +110,7 @@ def assemble(
         api = api_of(config, client)
         pipeline = pipeline_of(config, folders, journal, api, stop=stop, clock=clock, on_filed=rechecks.add)
         engine = engine_of(
-            config, pipeline, journal, folder_monitor, on_room=inbox.wake, on_crash=on_crash, clock=clock
+            config, pipeline, journal, folder_monitor, on_room=inbox.has_room, on_crash=on_crash, clock=clock
         )
         return Parts(
             stop=stop,

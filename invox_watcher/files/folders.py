@@ -13,8 +13,9 @@ from enum import StrEnum
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
-from invox_watcher.errors import FolderError, RecordingChangingError, RecordingVanishedError, StorageError
+from invox_watcher.errors import FolderError, RecordingVanishedError, StorageError
 from invox_watcher.files import crossing, durable
+from invox_watcher.files.claims import Claim, Move, move_all
 from invox_watcher.files.crossing import PART_SUFFIX, SLOWEST_BYTES_PER_SECOND
 from invox_watcher.files.durable import make_root
 from invox_watcher.files.names import ERROR_SUFFIX, numbered, output_path
@@ -132,18 +133,23 @@ class Folders:
         Raises:
             StorageError: it could not be moved; the recording is still in the inbox.
         """
-        with durable.storage("moving a recording from inbox/ to processing/"):
-            try:
-                if self._move(self.inbox, path, self.processing / job_id, path, expected) == expected:
-                    return True
-            except (FileNotFoundError, RecordingChangingError):
-                pass
-            except (OSError, StorageError):
-                with suppress(OSError, StorageError):
-                    self.unclaim(job_id)
-                raise
-            self.unclaim(job_id)
-        return False
+        (outcome,) = self.claim_all([Claim(job_id, path, expected)])
+        if isinstance(outcome, StorageError):
+            raise outcome
+        return outcome
+
+    def claim_all(self, claims: Sequence[Claim]) -> list[bool | StorageError]:
+        """`claim` them all, which is cheaper together: for each what that would return, or raise."""
+        moves = move_all(claims, self.inbox, self.processing, self.directory_mode)
+        return [True if move.is_as_expected else self._give_back(move) for move in moves]
+
+    def _give_back(self, move: Move) -> bool | StorageError:
+        try:
+            self.unclaim(move.claim.job_id)
+        except (OSError, StorageError) as error:
+            if move.error is None and isinstance(error, StorageError):
+                return error
+        return move.error if move.error is not None else False
 
     def unclaim(self, job_id: str) -> list[str]:
         """Return every file in processing/`job_id` to the inbox; return their names there.
@@ -423,16 +429,8 @@ class Folders:
 
     # ---- the parts ---------------------------------------------------------------------------------------
 
-    def _move(
-        self, root: Path, path: str, new_root: Path, new_path: str, expected: FileIdentity | None = None
-    ) -> FileIdentity | None:
-        """Move a file; to another file system only if it is the `expected` one.
-
-        With `expected`, returns the identity of the file that was found, moved or not.
-        """
-        if new_root.parent == self.processing:
-            new_root.mkdir(mode=self.directory_mode, exist_ok=True)
-            durable.fsync_folder(self.processing)
+    def _move(self, root: Path, path: str, new_root: Path, new_path: str) -> None:
+        """Move a file; to another file system by copying it."""
         with (
             durable.parent(root, path) as (folder, name),
             durable.parent(new_root, new_path, self.directory_mode) as (new_folder, new_name),
@@ -442,16 +440,11 @@ class Folders:
             except OSError as error:
                 if error.errno != errno.EXDEV:
                     raise
-                before = FileIdentity.of(os.stat(name, dir_fd=folder, follow_symlinks=False))
-                if expected is None or before == expected:
-                    crossing.cross(folder, name, new_folder, new_name)
-                return before
+                crossing.cross(folder, name, new_folder, new_name)
+                return
             # The new name first: a power cut between the two leaves both, never neither.
             os.fsync(new_folder)
             os.fsync(folder)
-            if expected is None:
-                return None
-            return FileIdentity.of(os.stat(new_name, dir_fd=new_folder, follow_symlinks=False))
 
     def _make_names_durable(self, root: Path, path: str) -> None:
         with durable.parent(root, path) as (folder, _name):

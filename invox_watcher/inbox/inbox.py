@@ -12,13 +12,13 @@ import queue
 import stat
 import threading
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
-from invox_watcher.errors import InvoxError, Reason, RecordingVanishedError
+from invox_watcher.errors import InvoxError, Reason
 from invox_watcher.events import Event, log
 from invox_watcher.heartbeat import beat
 from invox_watcher.host import Place, open_root
@@ -49,7 +49,20 @@ _UNAVAILABLE = Reason(
     "inbox_unavailable", "The inbox can't be read.", "Does it exist, and may the daemon's user read it?"
 )
 
-Take = Callable[[Candidate], bool]
+# So many files are claimed together at most: the first of them waits until the last was judged.
+_MOST_TOGETHER = 32
+# To another file system they are copied, which takes longer the more bytes they have.
+_MOST_BYTES_TOGETHER = 64 << 20
+
+
+class Intake(Protocol):
+    """What takes files out of the inbox."""
+
+    def take(self, candidate: Candidate) -> bool:
+        """Accept a file for the next `claim_taken`; False if there is no capacity."""
+
+    def claim_taken(self) -> Mapping[str, OSError | InvoxError]:
+        """Move what was accepted out of the inbox; return why others could not be moved, by their path."""
 
 
 class _Signal(Enum):
@@ -123,7 +136,9 @@ class Inbox:
         self._unreadable: dict[str, float] = {}  # folders that can't be read, and since when
         self._place: Place | None = None
         self._unavailable = False
-        self._accepting = True
+        self._accepting = True  # False once `take` has refused a file, until there may be capacity again
+        self._taken: list[Candidate] = []  # accepted, and not yet claimed
+        self._has_room = False  # whether `has_room` was called since `take` was
         self._scans = 0
         self._next_scan = clock()
         self._status = self._current_status()
@@ -138,22 +153,27 @@ class Inbox:
         return None if self._status.available else _UNAVAILABLE
 
     def wake(self) -> None:
-        """Check at once: there is capacity again, or the stop event was set. From any thread."""
+        """Check at once, also what `take` has refused. From any thread."""
         self._queue.put(_Signal.WAKE)
 
-    def run(self, take: Take, stop: threading.Event) -> None:
-        """Offer every complete file to `take` until `stop` is set (within 1 s, or at once after `wake`).
+    def has_room(self) -> None:
+        """There may be capacity again: `wake` if `take` has refused a file. From any thread."""
+        self._has_room = True  # in this order, since `_offer` looks in the other
+        if not self._accepting:
+            self.wake()
 
-        `take` moves the file out of the inbox and returns True, or returns False if there is no capacity:
-        then the file is offered again after `wake` or at the next rescan. An OSError or InvoxError that it
-        raises is logged, and the file offered again at the next rescan; any other exception ends the run.
+    def run(self, intake: Intake, stop: threading.Event) -> None:
+        """Offer every complete file to `intake` until `stop` is set (within 1 s, or at once after `wake`).
+
+        A file for which there is no capacity is offered again after `has_room` or `wake`, or at the next
+        rescan. Why one could not be moved is logged, and it is offered again at the next rescan.
 
         Raises:
             InvoxError: `watch_died`, if a thread of the watch has died.
         """
         try:
             while not stop.is_set():
-                self._turn(take, stop)
+                self._turn(intake, stop)
                 beat()
                 self._status = self._current_status()
                 self._sleep()
@@ -162,7 +182,7 @@ class Inbox:
 
     # ---- one turn ----
 
-    def _turn(self, take: Take, stop: threading.Event) -> None:
+    def _turn(self, intake: Intake, stop: threading.Event) -> None:
         if not self._watch.native and not self._work_is_due():
             return
         try:
@@ -175,7 +195,7 @@ class Inbox:
             if self._clock() >= self._next_scan:
                 self._scan(root_fd, stop)
             self._follow_hints(root_fd, stop)
-            self._check_due(root_fd, take, stop)
+            self._check_due(root_fd, intake, stop)
             self._watch.judge_silence(self._clock())
             self._notes.save()
         except _InboxUnavailableError as unavailable:
@@ -354,16 +374,17 @@ class Inbox:
 
     # ---- checking one file ----
 
-    def _check_due(self, root_fd: int, take: Take, stop: threading.Event) -> None:
+    def _check_due(self, root_fd: int, intake: Intake, stop: threading.Event) -> None:
         while self._accepting and not stop.is_set() and (path := self._tracker.pop_held()) is not None:
-            self._check(root_fd, path, take)
+            self._check(root_fd, path, intake)
         while not stop.is_set() and (path := self._tracker.pop_due(self._clock())) is not None:
             if self._accepting:
-                self._check(root_fd, path, take)
+                self._check(root_fd, path, intake)
             else:
                 self._tracker.hold(path)
+        self._claim_taken(intake)
 
-    def _check(self, root_fd: int, path: str, take: Take) -> None:
+    def _check(self, root_fd: int, path: str, intake: Intake) -> None:
         beat()
         if any(self._is_used_by_another(root_fd, folder) for folder in _folders_above(path)):
             self._tracker.forget(path)
@@ -396,11 +417,11 @@ class Inbox:
             return
         finally:
             os.close(fd)
-        self._act(path, judgement, now, take)
+        self._act(path, judgement, now, intake)
 
-    def _act(self, path: str, judgement: Judgement, now: float, take: Take) -> None:
+    def _act(self, path: str, judgement: Judgement, now: float, intake: Intake) -> None:
         if judgement.candidate is not None:
-            self._offer(judgement.candidate, take)
+            self._offer(judgement.candidate, intake)
         elif judgement.outcome is Outcome.UNFINISHED:
             self._tracker.hold_unfinished(path)
             if (looks := self._tracker.quiet_since(path)) is not None:
@@ -421,24 +442,35 @@ class Inbox:
         elif self._tracker.patient(path, now):
             self._reports.endless(path, reason)
 
-    def _offer(self, candidate: Candidate, take: Take) -> None:
+    def _offer(self, candidate: Candidate, intake: Intake) -> None:
         path = candidate.path
         waited_seconds = self._clock() - self._tracker.known_since(path)
-        try:
-            taken = take(replace(candidate, waited_seconds=waited_seconds))
-        except (FileNotFoundError, RecordingVanishedError):
-            self._forget(path)
-        except (OSError, InvoxError) as error:
-            self._tracker.mark_error(path, self._clock())
-            self._reports.not_taken(path, error)
+        self._has_room = False
+        if intake.take(replace(candidate, waited_seconds=waited_seconds)):
+            self._taken.append(candidate)
+            size_bytes = sum(one.identity.size_bytes for one in self._taken)
+            if len(self._taken) >= _MOST_TOGETHER or size_bytes >= _MOST_BYTES_TOGETHER:
+                self._claim_taken(intake)
         else:
-            if taken:
+            self._accepting = False
+            self._accepting = self._has_room  # there is capacity since: `has_room` has not seen the above
+            self._tracker.hold(path, first=True)
+
+    def _claim_taken(self, intake: Intake) -> None:
+        if not self._taken:
+            return
+        refused = intake.claim_taken()
+        taken, self._taken = self._taken, []
+        for candidate in taken:
+            path, error = candidate.path, refused.get(candidate.path)
+            if error is None:
                 if candidate.remark:
                     log.warning(Event.RECORDING_DOUBTFUL, recording=path, reason=candidate.remark)
                 self._forget(path)
             else:
-                self._accepting = False
-                self._tracker.hold(path, first=True)
+                self._tracker.mark_error(path, self._clock())
+                self._reports.not_taken(path, error)
+        beat()
 
     def _note_unopened(self, path: str, error: OSError) -> None:
         # The file is gone, or a folder above it is gone or has become a link: nothing to process.

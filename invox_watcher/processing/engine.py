@@ -2,7 +2,8 @@
 
 There are two lanes, each ordered by due time: jobs that move a recording's bytes (hash, upload) have
 `upload.workers` threads, all others have a few of their own, so that a gigabyte on a slow line never delays
-a transcript. A job that waits is an entry in a lane and costs no thread.
+a transcript. A job that waits is an entry in a lane and costs no thread; one whose next step is due at once,
+in the same lane, stays with its thread.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from invox_watcher.errors import (
     StorageError,
 )
 from invox_watcher.events import Event, log
-from invox_watcher.heartbeat import Heartbeat, Monitored
+from invox_watcher.heartbeat import Heartbeat, Monitored, beat
 from invox_watcher.job import Job, State
 from invox_watcher.journal import Journal
 from invox_watcher.logs import where
@@ -143,14 +144,17 @@ class Engine:
 
     # ---- for others to see -------------------------------------------------------------------------------
 
-    @property
-    def has_capacity(self) -> bool:
-        """Whether one more recording may be taken: by their number, and unless disk or API refuse."""
+    def has_capacity(self, accepted: int = 0) -> bool:
+        """Whether one more recording may be taken: by their number, and unless disk or API refuse.
+
+        `accepted`: how many more than those under way were taken.
+        """
         refused = isinstance(self._api.fault, ApiRefusedError)
         with self._lock:
+            taken = len(self._in_flight) + accepted
             # With nothing under way the next recording is the probe, of the API and of the disk.
-            held_back = bool(self._in_flight) and (refused or bool(self._storage_faults))
-            return len(self._in_flight) < self._max_in_flight and not held_back
+            held_back = taken > 0 and (refused or bool(self._storage_faults))
+            return taken < self._max_in_flight and not held_back
 
     @property
     def in_flight(self) -> int:
@@ -194,40 +198,51 @@ class Engine:
         try:
             while (job := lane.take()) is not None:
                 with heartbeat.beating():
-                    self._take_step(job)
+                    self._take_steps(job, lane)
         except BaseException as error:  # noqa: BLE001
             # Never a living process with a dead worker: log it, and let the daemon end.
             log.error(Event.THREAD_DIED, thread=threading.current_thread().name, error=where(error))
             self._on_crash()
 
-    def _take_step(self, job: Job) -> None:
-        """One step of one job, then its next due time."""
+    def _take_steps(self, job: Job, lane: Lane) -> None:
+        """Steps of one job, as long as the next one is due at once and belongs to the same lane."""
+        following = self._take_step(job)
+        while following is not None:
+            job = following.job
+            if job.state.is_final:
+                self._finish(job)
+                return
+            if following.after_seconds > 0 or self._lane_of(job) is not lane or lane.is_closed:
+                self._schedule(following)
+                return
+            beat()
+            following = self._take_step(job)
+
+    def _take_step(self, job: Job) -> Next | None:
+        """One step of one job; None if there is nothing to follow, or it is scheduled already."""
         if job.asks_api and (wait := self._api.delay()) > 0:
             self._schedule(Next(job, wait), held_back=True)
-            return
+            return None
         try:
             following = self._pipeline.advance(job)
         except Exception as error:  # noqa: BLE001 - a bug in one step must not take the others down
             if job.asks_api:
                 self._record_api_error(job, error)
-            after_error = self._after_error(job, error)
-            if after_error is not None:
-                self._schedule(after_error)
-        else:
-            if job.asks_api and following.asked_api:
-                self._record_api_success(job)
-            self._record_storage_success(job)
+            return self._after_error(job, error)
+        if job.asks_api and following.asked_api:
+            self._record_api_success(job)
+        self._record_storage_success(job)
+        if self._missing:
             with self._lock:
                 self._missing.discard(job.id)
-            self._schedule(following)
+        return following
+
+    def _lane_of(self, job: Job) -> Lane:
+        moves_bytes = job.state.moves_bytes and job.original_id is None
+        return self._upload_lane if moves_bytes else self._poll_lane
 
     def _schedule(self, following: Next, *, held_back: bool = False) -> None:
-        job = following.job
-        if job.state.is_final:
-            self._finish(job)
-            return
-        moves_bytes = job.state.moves_bytes and job.original_id is None
-        lane = self._upload_lane if moves_bytes else self._poll_lane
+        job, lane = following.job, self._lane_of(following.job)
         lane.put(job, following.after_seconds, held_back=held_back)
         # Only now, so that a webhook finds the job either here or there.
         with self._lock:
@@ -340,6 +355,8 @@ class Engine:
         return Next(job, self._backoff.delay_seconds(_HELD_LIKE_ATTEMPT))
 
     def _record_storage_success(self, job: Job) -> None:
+        if not self._storage_faults:
+            return
         with self._lock:
             if self._storage_faults.pop(job.id, None) is None or self._storage_faults:
                 return

@@ -50,34 +50,54 @@ class Intake:
         self._journal = journal
         self._contested = contested
         self._stop = stop
+        self._taken: list[Candidate] = []
         self._refused: InvoxError | None = None  # why the last claim was refused
         self._stranded: set[str] = set()  # ids of interrupted claims; only the inbox's thread uses it
 
     def take(self, candidate: Candidate) -> bool:
-        """Claim a recording for the engine; False if there is no capacity. For the inbox's thread.
+        """Accept a recording for the next `claim_taken`; False if there is no capacity.
 
-        Raises:
-            StorageError, JournalError: it could not be claimed, and stays in the inbox or returns there.
+        For the inbox's thread.
         """
-        if self._stop.is_set() or not self._engine.has_capacity or self._contested():
+        if self._stop.is_set() or not self._engine.has_capacity(len(self._taken)) or self._contested():
             return False
         if self._journal.closed() is not None:
             return False
-        return_stranded(self._stranded, self._folders)
-        job = _job_from(candidate)
+        self._taken.append(candidate)
+        return True
+
+    def claim_taken(self) -> dict[str, InvoxError]:
+        """Claim what was taken, for the engine, and return what could not be claimed: path → reason.
+
+        That stays in the inbox or returns there. What was removed or changed meanwhile is not among it: if it
+        still exists, the inbox finds it again. For the inbox's thread.
+        """
+        taken, self._taken = self._taken, []
+        jobs = [_job_from(candidate) for candidate in taken]
         try:
-            claimed = self._pipeline.claim(job, candidate.waited_seconds, candidate.evidence)
-        except (StorageError, JournalError) as error:
-            if isinstance(error, StorageError):
-                self._stranded.add(job.id)
+            return_stranded(self._stranded, self._folders)
+            outcomes = self._pipeline.claim_all(
+                [(job, one.waited_seconds, one.evidence) for job, one in zip(jobs, taken, strict=True)]
+            )
+        except StorageError as error:  # some could not be returned, or are still stranded
+            self._stranded.update(job.id for job in jobs)
+            return self._refuse({job.path: error for job in jobs})
+        refused: dict[str, InvoxError] = {}
+        for job, outcome in zip(jobs, outcomes, strict=True):
+            if isinstance(outcome, InvoxError):
+                refused[job.path] = outcome
+                if isinstance(outcome, StorageError):
+                    self._stranded.add(job.id)
+            elif outcome:
+                self._refused = None
+                self._engine.add(job)
+        return self._refuse(refused)
+
+    def _refuse(self, refused: dict[str, InvoxError]) -> dict[str, InvoxError]:
+        for error in refused.values():
             if isinstance(error, DiskFullError | JournalError):
                 self._refused = error
-            raise
-        if not claimed:
-            return True  # removed or changed meanwhile: if it still exists, the inbox finds it again
-        self._refused = None
-        self._engine.add(job)
-        return True
+        return refused
 
     def closed(self) -> Reason | None:
         """Why the disk or the journal refused the last claim, as long as a recording waits for it."""
@@ -88,7 +108,7 @@ class Intake:
     @property
     def paused(self) -> bool:
         """Whether no recording is taken now."""
-        return not self._engine.has_capacity or bool(reasons((self, *self._gates)))
+        return not self._engine.has_capacity() or bool(reasons((self, *self._gates)))
 
 
 def _job_from(candidate: Candidate) -> Job:

@@ -10,6 +10,9 @@ from typing import NamedTuple
 
 from invox_watcher.job import Job
 
+# So many entries of a heap that are gone are not worth a new heap.
+_MOST_STALE = 64
+
 
 class Clock:
     """The time by which jobs are due, and how to wait for it; a test may make hours pass in a moment."""
@@ -27,13 +30,16 @@ class _Entry(NamedTuple):
     """A job in a lane. `held_back`: it waits only for the breaker, or for the ramp after it."""
 
     due: float
-    order: int
     job: Job
     held_back: bool
 
 
 class Lane:
-    """Jobs by due time for one group of threads."""
+    """Jobs by due time for one group of threads.
+
+    One of the threads waits until the first job is due, the others until that one has gone with it: a job
+    that comes wakes one thread if it is due before all others, and none otherwise.
+    """
 
     place = None
 
@@ -41,64 +47,108 @@ class Lane:
         self.name = name
         self._clock = clock
         self._idle = 0  # threads in `take`
-        self._heap: list[_Entry] = []
+        self._entries: dict[int, _Entry] = {}
+        self._by_request: dict[str, int] = {}
+        self._heap: list[tuple[float, int]] = []  # due and key of `_entries`; some entries are gone
         self._order = itertools.count()
+        self._leader: int | None = None  # the thread that waits for the first job
         self._changed = threading.Condition()
         self._closed = False
 
     def put(self, job: Job, after_seconds: float, *, held_back: bool) -> None:
         """Add a job that is due in `after_seconds`."""
         with self._changed:
-            due = self._clock() + after_seconds
-            heapq.heappush(self._heap, _Entry(due, next(self._order), job, held_back))
-            self._changed.notify()
+            self._add(_Entry(self._clock() + after_seconds, job, held_back))
 
     def take(self) -> Job | None:
         """Wait for a job that is due; None once the lane is closed."""
+        me = threading.get_ident()
         with self._changed:
             while not self._closed:
-                wait = self._heap[0].due - self._clock() if self._heap else None
+                wait = self._first_due() - self._clock() if self._entries else None
                 if wait is not None and wait <= 0:
-                    return heapq.heappop(self._heap).job
+                    return self._pop()
+                leads = wait is not None and self._leader is None
+                if leads:
+                    self._leader = me
                 self._idle += 1
-                self._clock.wait(self._changed, wait)
+                self._clock.wait(self._changed, wait if leads else None)
                 self._idle -= 1
+                if self._leader == me:
+                    self._leader = None
             return None
 
     @property
     def silent_seconds(self) -> float:
         """How long a job has been due although a thread is free to take it."""
         with self._changed:
-            late = self._clock() - self._heap[0].due if self._heap and self._idle else 0.0
+            late = self._clock() - self._first_due() if self._entries and self._idle else 0.0
             return max(late, 0.0)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether no job is taken any more."""
+        return self._closed
 
     def due(self) -> dict[str, float]:
         """In how many seconds each job here is due, by its id."""
         with self._changed:
             now = self._clock()
-            return {job.id: max(due - now, 0.0) for due, _order, job, _held_back in self._heap}
+            return {job.id: max(due - now, 0.0) for due, job, _held_back in self._entries.values()}
 
     def expedite(self, request_id: str) -> bool:
         """Make the job with that request id due now; False if it is not here."""
         with self._changed:
-            for place, entry in enumerate(self._heap):
-                if entry.job.request_id == request_id:
-                    self._heap[place] = entry._replace(due=self._clock())
-                    heapq.heapify(self._heap)
-                    self._changed.notify()
-                    return True
-        return False
+            if (key := self._by_request.get(request_id)) is None:
+                return False
+            self._add(self._remove(key)._replace(due=self._clock()))
+            return True
 
     def release(self) -> None:
         """Make all due now that are held back."""
         with self._changed:
-            now = self._clock()
-            self._heap = [entry._replace(due=now) if entry.held_back else entry for entry in self._heap]
-            heapq.heapify(self._heap)
-            self._changed.notify_all()
+            for key in [key for key, entry in self._entries.items() if entry.held_back]:
+                self._add(self._remove(key)._replace(due=self._clock()))
 
     def close(self) -> None:
         """Let every thread that waits in `take` go."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+
+    # ---- with the lock held ------------------------------------------------------------------------------
+
+    def _add(self, entry: _Entry) -> None:
+        key = next(self._order)
+        self._entries[key] = entry
+        if entry.job.request_id is not None:
+            self._by_request[entry.job.request_id] = key
+        if len(self._heap) > 2 * len(self._entries) + _MOST_STALE:
+            self._heap = [(one.due, key) for key, one in self._entries.items()]
+            heapq.heapify(self._heap)
+        else:
+            heapq.heappush(self._heap, (entry.due, key))
+        if self._first_due() == entry.due:
+            self._wake_one()
+
+    def _pop(self) -> Job:
+        job = self._remove(self._heap[0][1]).job
+        if self._entries and self._leader is None:
+            self._wake_one()
+        return job
+
+    def _remove(self, key: int) -> _Entry:
+        entry = self._entries.pop(key)
+        request_id = entry.job.request_id
+        if request_id is not None and self._by_request.get(request_id) == key:
+            del self._by_request[request_id]
+        return entry
+
+    def _first_due(self) -> float:
+        while self._heap[0][1] not in self._entries:
+            heapq.heappop(self._heap)
+        return self._heap[0][0]
+
+    def _wake_one(self) -> None:
+        self._leader = None
+        self._changed.notify()

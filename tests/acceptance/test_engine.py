@@ -75,16 +75,16 @@ def test_a_fault_of_the_disk_ends_when_the_step_gets_past_it(tmp_path: Path) -> 
 
     journal, pipeline = Journal(tmp_path), _Steps(step)
     with _running(journal, pipeline) as engine:
-        assert engine.has_capacity
+        assert engine.has_capacity()
         engine.add(_identified(journal))
         wait_for("the journal was busy", lambda: _codes(engine) == ["journal"])
-        assert not engine.has_capacity
+        assert not engine.has_capacity()
         assert not engine.api_is_unavailable
         go_on.set()
         wait_for("the API is unavailable", lambda: pipeline.taken > 5)
         wait_for("only the API's gate is closed", lambda: _codes(engine) == ["api_unavailable"], seconds=5)
         assert engine.api_is_unavailable
-        assert engine.has_capacity
+        assert engine.has_capacity()
 
 
 def test_while_the_api_refuses_us_one_recording_is_the_probe(tmp_path: Path) -> None:
@@ -93,11 +93,11 @@ def test_while_the_api_refuses_us_one_recording_is_the_probe(tmp_path: Path) -> 
 
     journal = Journal(tmp_path)
     with _running(journal, _Steps(step)) as engine:
-        assert engine.has_capacity
+        assert engine.has_capacity()
         assert engine.blocking_fault is None
         engine.add(_identified(journal))
         wait_for("the API refuses", lambda: _codes(engine) == ["api_refused"])
-        assert not engine.has_capacity
+        assert not engine.has_capacity()
         assert engine.blocking_fault is not None
         assert engine.blocking_fault.exit_status is ExitStatus.PERMISSION
 

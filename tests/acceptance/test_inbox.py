@@ -113,21 +113,27 @@ class Intake:
 
     def _run(self) -> None:
         try:
-            self.inbox.run(self._take, self._stop)
+            self.inbox.run(self, self._stop)
         except BaseException as error:
             self.error = error
 
-    def _take(self, candidate: Candidate) -> bool:
+    def take(self, candidate: Candidate) -> bool:
         self.offers.append(candidate)
+        return not self.refuse_to_take
+
+    def claim_taken(self) -> dict[str, OSError | InvoxError]:
+        paths = {candidate.path for candidate in self.offers} - self.claimed.keys()
+        if isinstance(self.raises, OSError | InvoxError):
+            return dict.fromkeys(paths, self.raises)
         if self.raises is not None:
             raise self.raises
-        if self.refuse_to_take:
-            return False
-        target = self.claimed_into / candidate.path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        os.rename(self.root / candidate.path, target)
-        self.claimed[candidate.path] = candidate
-        return True
+        for path in paths:
+            target = self.claimed_into / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if (self.root / path).exists():
+                os.rename(self.root / path, target)
+                self.claimed[path] = next(one for one in self.offers[::-1] if one.path == path)
+        return {}
 
 
 @pytest.fixture
@@ -687,17 +693,21 @@ inbox = Inbox(
     polling_seconds=0.1, ignore=[], max_size_bytes=10**9, accepted_mime_types=["audio/wav"],
 )
 
-def take(candidate):
-    os.unlink(root / candidate.path)
-    if candidate.path == "first.wav":
-        busy.set()
-        filled.wait()
-    else:
-        print(candidate.path, inbox.status.watching)
-        stop.set()
-    return True
+class Intake:
+    def take(self, candidate):
+        os.unlink(root / candidate.path)
+        if candidate.path == "first.wav":
+            busy.set()
+            filled.wait()
+        else:
+            print(candidate.path, inbox.status.watching)
+            stop.set()
+        return True
 
-thread = threading.Thread(target=inbox.run, args=(take, stop))
+    def claim_taken(self):
+        return {}
+
+thread = threading.Thread(target=inbox.run, args=(Intake(), stop))
 thread.start()
 while inbox.status.scans == 0:
     time.sleep(0.01)

@@ -1,9 +1,9 @@
-"""The claim: what `Intake.take` answers the inbox, and when the intake is closed or paused."""
+"""The claim: what `Intake` answers the inbox, and when the intake is closed or paused."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
@@ -48,8 +48,11 @@ class FakeInbox:
 
 @dataclass
 class FakeEngine:
-    has_capacity: bool = True
+    capacity: int = 10
     jobs: list[Job] = field(default_factory=list)
+
+    def has_capacity(self, accepted: int = 0) -> bool:
+        return accepted < self.capacity
 
     def add(self, job: Job) -> None:
         self.jobs.append(job)
@@ -62,12 +65,12 @@ class FakePipeline:
     outcome: bool | InvoxError = True
     claimed: list[tuple[str, str, float]] = field(default_factory=list)
 
-    def claim(self, job: Job, waited_seconds: float, evidence: Evidence) -> bool:
-        if isinstance(self.outcome, InvoxError):
-            raise self.outcome
-        assert evidence is CANDIDATE.evidence
-        self.claimed.append((job.id, job.path, waited_seconds))
-        return self.outcome
+    def claim_all(self, wanted: Sequence[tuple[Job, float, Evidence]]) -> list[bool | InvoxError]:
+        for job, waited_seconds, evidence in wanted:
+            assert evidence is CANDIDATE.evidence
+            if not isinstance(self.outcome, InvoxError):
+                self.claimed.append((job.id, job.path, waited_seconds))
+        return [self.outcome for _ in wanted]
 
 
 @dataclass
@@ -105,10 +108,13 @@ class Room:
             stop=self.stop,
         )
 
+    def take(self, candidate: Candidate = CANDIDATE) -> dict[str, InvoxError]:
+        assert self.intake.take(candidate)
+        return self.intake.claim_taken()
+
     def refuse(self, error: InvoxError) -> None:
         self.pipeline.outcome = error
-        with pytest.raises(type(error)):
-            self.intake.take(CANDIDATE)
+        assert self.take() == {CANDIDATE.path: error}
 
 
 @pytest.fixture
@@ -120,7 +126,7 @@ def room() -> Room:
 
 
 def test_a_claimed_recording_is_the_engines(room: Room) -> None:
-    assert room.intake.take(CANDIDATE)
+    assert room.take() == {}
     (job,) = room.engine.jobs
     assert room.pipeline.claimed == [(job.id, "ward 3/smith.wav", 1.5)]
     assert (job.state, job.identity, job.refusal) == (State.CLAIMED, CANDIDATE.identity, None)
@@ -129,7 +135,7 @@ def test_a_claimed_recording_is_the_engines(room: Room) -> None:
 
 def test_a_refused_recording_is_claimed_with_its_reason(room: Room) -> None:
     not_audio = Reason("not_audio", "This is a letter.", "")
-    assert room.intake.take(replace(CANDIDATE, refusal=not_audio))
+    assert room.take(replace(CANDIDATE, refusal=not_audio)) == {}
     (job,) = room.engine.jobs
     assert job.refusal is not None
     assert (job.refusal.stage, job.refusal.reason) == (State.CLAIMED, not_audio)
@@ -143,14 +149,23 @@ def test_nothing_is_claimed_when_stopping_full_or_damaged(room: Room, what: str)
     elif what == "journal":
         room.journal.reason = AWAY
     else:
-        room.engine.has_capacity = False
+        room.engine.capacity = 0
     assert not room.intake.take(CANDIDATE)
+    assert room.intake.claim_taken() == {}
     assert room.pipeline.claimed == room.engine.jobs == []
+
+
+def test_what_is_claimed_together_counts_before_it_is_claimed(room: Room) -> None:
+    room.engine.capacity = 2
+    others = [replace(CANDIDATE, path=f"{number}.wav") for number in range(3)]
+    assert [room.intake.take(candidate) for candidate in others] == [True, True, False]
+    assert room.intake.claim_taken() == {}
+    assert [job.path for job in room.engine.jobs] == ["0.wav", "1.wav"]
 
 
 def test_a_recording_that_changed_is_left_to_the_inbox(room: Room) -> None:
     room.pipeline.outcome = False
-    assert room.intake.take(CANDIDATE)
+    assert room.take() == {}
     assert room.engine.jobs == []
 
 
@@ -160,7 +175,7 @@ def test_what_a_broken_claim_stranded_goes_back_first(room: Room, monkeypatch: p
     room.folders.stranded = {"job-1", "under-way"}
     room.pipeline.outcome = True
     for _ in range(2):
-        assert room.intake.take(CANDIDATE)
+        assert room.take() == {}
     assert room.folders.returned == ["job-1"]
 
 
@@ -169,7 +184,7 @@ def test_a_journal_that_refuses_strands_nothing(room: Room, monkeypatch: pytest.
     room.refuse(JournalError("The journal is locked."))
     room.folders.stranded = {"job-1"}
     room.pipeline.outcome = True
-    assert room.intake.take(CANDIDATE)
+    assert room.take() == {}
     assert room.folders.returned == []
 
 
@@ -201,12 +216,12 @@ def test_the_next_claim_opens_it_again(room: Room) -> None:
     room.refuse(DiskFullError("full"))
     assert room.intake.closed() is not None
     room.pipeline.outcome = True
-    assert room.intake.take(CANDIDATE)
+    assert room.take() == {}
     assert room.intake.closed() is None
 
 
 def _full(room: Room) -> None:
-    room.engine.has_capacity = False
+    room.engine.capacity = 0
 
 
 def _inbox_unavailable(room: Room) -> None:
