@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
+from io import FileIO
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
@@ -236,12 +237,12 @@ class Folders:
 
     def outputs_free(self, filed_as: str, formats: Sequence[str]) -> bool:
         """Whether all names of the set are free: every output in the outbox and the recording in done/."""
-        names = [(self.outbox, output_path(filed_as, suffix)) for suffix in formats]
-        return not any(durable.exists(root, path) for root, path in [*names, (self.done, filed_as)])
+        outputs = [output_path(filed_as, suffix) for suffix in formats]
+        return not (durable.any_exists(self.outbox, outputs) or durable.any_exists(self.done, [filed_as]))
 
     def failure_free(self, filed_as: str) -> bool:
         """Whether failed/ contains neither a recording nor an error file of that name."""
-        return not any(durable.exists(self.failed, path) for path in (filed_as, filed_as + ERROR_SUFFIX))
+        return not durable.any_exists(self.failed, [filed_as, filed_as + ERROR_SUFFIX])
 
     def publish(self, job_id: str, root: Path, path: str, content: bytes) -> None:
         """Write `root`/`path` atomically; does nothing if it exists with this `content`.
@@ -250,23 +251,39 @@ class Folders:
             NameTakenError: a file with other content has that name.
             StorageError: it could not be written; nothing is visible.
         """
-        temporary = f".{job_id}{PurePosixPath(path).suffix}.tmp"
+        self.publish_all(job_id, root, {path: content})
+
+    def publish_all(self, job_id: str, root: Path, contents: Mapping[str, bytes]) -> None:
+        """`publish` each of them, path → content. All lie in one folder, which is synced once.
+
+        After an error some of them may have been written; so after NameTakenError, those before that name.
+        """
+        written: list[str] = []
         with (
             durable.storage(f"writing to {root.name}/"),
-            durable.parent(root, path, self.directory_mode) as (folder, name),
+            durable.parent(root, next(iter(contents)), self.directory_mode) as (folder, _name),
         ):
             try:
-                durable.write_durably(folder, temporary, content, self.file_mode)
-                durable.rename_new(folder, temporary, folder, name)
-            except FileExistsError:
+                for path, content in contents.items():
+                    self._publish(folder, job_id, os.path.basename(path), content)
+                    written.append(path)
+            finally:
+                if written:
+                    os.fsync(folder)
+
+    def _publish(self, folder: int, job_id: str, name: str, content: bytes) -> None:
+        temporary = f".{job_id}{PurePosixPath(name).suffix}.tmp"
+        try:
+            durable.write_durably(folder, temporary, content, self.file_mode)
+            durable.rename_new(folder, temporary, folder, name)
+        except FileExistsError:
+            os.unlink(temporary, dir_fd=folder)
+            if not durable.holds(folder, name, content):
+                raise NameTakenError(name) from None
+        except OSError:
+            with suppress(OSError):
                 os.unlink(temporary, dir_fd=folder)
-                if not durable.holds(folder, name, content):
-                    raise NameTakenError(name) from None
-            except OSError:
-                with suppress(OSError):
-                    os.unlink(temporary, dir_fd=folder)
-                raise
-            os.fsync(folder)
+            raise
 
     def retract(self, root: Path, path: str, content: bytes) -> None:
         """Remove `root`/`path` if it has this `content`: the name of another file of its set is in use."""
@@ -458,6 +475,9 @@ class Folders:
         """Remove processing/`job_id` with what was prepared, and its folders; one with a file is kept."""
         top = self.processing / job_id
         with suppress(OSError):
+            os.rmdir(top)
+            return
+        with suppress(OSError):
             for _path, folders, names, descriptor in os.fwalk(top, topdown=False):
                 for name in filter(_is_payload, names):
                     with suppress(OSError):
@@ -482,7 +502,7 @@ def _opened(root: Path, path: str, where: str, *, vanished: Collection[int] = ()
     if stat.S_ISDIR(os.fstat(descriptor).st_mode):  # a folder has its name by now
         os.close(descriptor)
         raise RecordingVanishedError(f"The recording is no longer in {where}/.")
-    with os.fdopen(descriptor, "rb", buffering=0) as file:
+    with FileIO(descriptor) as file:
         yield file
 
 

@@ -10,7 +10,7 @@ from typing import Literal
 from invox_watcher.coverage import Listener
 from invox_watcher.files import Folders
 from invox_watcher.formats.decoder import Decoder
-from invox_watcher.invox import InvoxApi
+from invox_watcher.invox import InvoxApi, TranscriptionReply
 from invox_watcher.job import Job
 from invox_watcher.journal import UNCONFIRMED_CLOCK, Journal
 from invox_watcher.outputs import OutputFormat
@@ -45,6 +45,7 @@ class Context:
     stop: threading.Event
     clock: Callable[[], float]  # monotonic
     listener: Listener | None = None  # None: transcripts are judged without the recording
+    accepted: dict[str, TranscriptionReply] = field(default_factory=dict)  # some of those in the journal
     open_reported: set[str] = field(default_factory=set)  # jobs whose recording is open for writing
 
     @property

@@ -183,6 +183,7 @@ class Pipeline:
             self._context.poller.forget(job)
         if job.state.is_final:
             self._context.open_reported.discard(job.id)
+            self._context.accepted.pop(job.id, None)
             evidence = self._evidence.pop(job.id, Evidence.UNPROVEN)
             if job.state is State.DONE:
                 self._on_filed(job, Evidence.UNPROVEN if job.changed_uploads else evidence)
