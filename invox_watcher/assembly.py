@@ -351,6 +351,7 @@ def pipeline_of(
         options=ProcessingOptions(
             on_duplicate=config.intake.on_duplicate,
             on_truncated=config.intake.on_truncated,
+            max_size_bytes=config.intake.max_size_mib << 20,
             mime_types=config.api.mime_types,
             formats=config.outputs.formats,
             speaker_names=config.outputs.speaker_names,

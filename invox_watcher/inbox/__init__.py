@@ -5,7 +5,7 @@ from __future__ import annotations
 from invox_watcher.inbox.inbox import Inbox, InboxStatus
 from invox_watcher.inbox.inotify import Notifier
 from invox_watcher.inbox.notes import Notes
-from invox_watcher.inbox.screening import Candidate, Judgement, Outcome, ScreeningRules, judge
+from invox_watcher.inbox.screening import Candidate, Judgement, Outcome, ScreeningRules, judge, judge_settled
 from invox_watcher.inbox.stability import Evidence, Snapshot, Waits, Writer, writer_of
 from invox_watcher.inbox.tree import Filter, NotAFileError, open_file, program_of
 
@@ -25,6 +25,7 @@ __all__ = [
     "Waits",
     "Writer",
     "judge",
+    "judge_settled",
     "open_file",
     "program_of",
     "writer_of",

@@ -24,6 +24,7 @@ class ProcessingOptions:
 
     on_duplicate: Literal["reuse", "process", "fail", "skip"] = "reuse"
     on_truncated: Literal["fail", "send"] = "fail"
+    max_size_bytes: int = 4096 << 20
     mime_types: Sequence[str] = ()  # that the account takes now
     formats: Sequence[OutputFormat] = ("json", "srt")
     speaker_names: Mapping[str, str] = field(default_factory=dict)

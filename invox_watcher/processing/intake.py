@@ -8,19 +8,13 @@ from collections.abc import Callable, Sequence
 from invox_watcher.errors import DiskFullError, InvoxError, JournalError, Reason, StorageError
 from invox_watcher.files import Folders
 from invox_watcher.inbox import Candidate, Inbox
-from invox_watcher.job import Failure, Job, State, new_job_id
+from invox_watcher.job import Job, State, new_job_id
 from invox_watcher.processing.engine import Engine
+from invox_watcher.processing.facts import facts_of
 from invox_watcher.processing.gates import Gate, reasons
 from invox_watcher.processing.pipeline import Pipeline
 from invox_watcher.processing.recovery import return_stranded
-from invox_watcher.recording import Remedy
 from invox_watcher.times import utc_now
-
-_UNRELIABLE = Reason(
-    "unreliable_header",
-    "Its header can't be relied on.",
-    "Open it in an audio editor, save it as WAV, and copy that to the inbox.",
-)
 
 
 class Intake:
@@ -112,18 +106,10 @@ class Intake:
 
 
 def _job_from(candidate: Candidate) -> Job:
-    refused = candidate.refusal or (_UNRELIABLE if candidate.remedy is Remedy.REPAIR else None)
-    failure = (
-        Failure(State.CLAIMED, refused, retry_can_help=False, remedy=candidate.remedy) if refused else None
-    )
     return Job(
         id=new_job_id(),
         state=State.CLAIMED,
         path=candidate.path,
-        identity=candidate.identity,
         received_at=utc_now(),
-        format=candidate.format,
-        mime_type=candidate.mime_type,
-        duration_seconds=candidate.duration_seconds,
-        refusal=failure,
+        **facts_of(candidate),
     )
