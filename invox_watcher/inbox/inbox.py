@@ -55,6 +55,10 @@ _MOST_TOGETHER = 32
 _MOST_BYTES_TOGETHER = 64 << 20
 
 
+# While a scan takes longer than that, what is due by then is checked.
+_CHECK_IN_SCAN_SECONDS = 0.5
+
+
 class Intake(Protocol):
     """What takes files out of the inbox."""
 
@@ -193,7 +197,7 @@ class Inbox:
         try:
             self._note_available(place)
             if self._clock() >= self._next_scan:
-                self._scan(root_fd, stop)
+                self._scan(root_fd, intake, stop)
             self._follow_hints(root_fd, stop)
             self._check_due(root_fd, intake, stop)
             self._watch.judge_silence(self._clock())
@@ -265,7 +269,8 @@ class Inbox:
 
     # ---- finding files ----
 
-    def _scan(self, root_fd: int, stop: threading.Event) -> None:
+    def _scan(self, root_fd: int, intake: Intake, stop: threading.Event) -> None:
+        check_at = self._clock() + _CHECK_IN_SCAN_SECONDS
         seen: set[str] = set()
         new: list[str] = []
         unreadable_before, self._unreadable = self._unreadable, {}
@@ -295,14 +300,19 @@ class Inbox:
                 seen.add(path)
                 if self._notice(path, status):
                     new.append(path)
+                if (
+                    self._clock() >= check_at
+                ):  # of a hundred thousand the first ones need not wait for the last
+                    self._check_due(root_fd, intake, stop)
+                    check_at = self._clock() + _CHECK_IN_SCAN_SECONDS
         except OSError as error:
             raise _InboxUnavailableError(error) from None
         now = self._clock()
-        for path in self._tracker.paths() - seen:
+        for path in self._tracker.not_in(seen):
             self._tracker.check_now(path, now)
         self._tracker.retry_errors(now)
-        self._reports.keep(seen | self._tracker.paths())
-        self._notes.keep(self._tracker.snapshots())
+        self._reports.keep(lambda path: path in seen or self._tracker.knows(path))
+        self._notes.keep(self._tracker.snapshots)
         self._watch.rescanned(new, now)
         self._accepting = True
         self._scans += 1

@@ -13,7 +13,8 @@ import heapq
 import itertools
 import os
 import signal
-from collections import Counter, deque
+from collections import Counter, OrderedDict, deque
+from collections.abc import Collection
 from dataclasses import dataclass
 from enum import Enum, StrEnum
 
@@ -78,7 +79,7 @@ class Waits:
         return max(waits[: list(Evidence).index(evidence) + 1])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """What must stay the same for a file to count as unchanged."""
 
@@ -103,7 +104,7 @@ class Stage(Enum):
     ERROR = "error"  # could not be read or claimed; retried at the next rescan
 
 
-@dataclass
+@dataclass(slots=True)
 class _Entry:
     snapshot: Snapshot | None  # None as long as it could not be opened
     known_since: float
@@ -122,7 +123,7 @@ class Tracker:
 
     def __init__(self, waits: Waits) -> None:
         self._waits = waits
-        self._entries: dict[str, _Entry] = {}
+        self._entries: OrderedDict[str, _Entry] = OrderedDict()  # whose first is found fast, unlike a dict's
         self._stages: Counter[Stage] = Counter()
         self._heap: list[tuple[float, int, str]] = []
         self._order = itertools.count()
@@ -265,9 +266,13 @@ class Tracker:
             heapq.heappop(self._heap)
         return None
 
-    def paths(self) -> set[str]:
-        """Every file known."""
-        return set(self._entries)
+    def knows(self, path: str) -> bool:
+        """Whether the file is known."""
+        return path in self._entries
+
+    def not_in(self, paths: Collection[str]) -> list[str]:
+        """Every file known that is not one of `paths`."""
+        return [path for path in self._entries if path not in paths]
 
     def snapshots(self) -> set[Snapshot]:
         """What every file looks like that could be opened."""
