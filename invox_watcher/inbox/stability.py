@@ -13,7 +13,7 @@ import heapq
 import itertools
 import os
 import signal
-from collections import Counter, OrderedDict, deque
+from collections import Counter, deque
 from collections.abc import Collection
 from dataclasses import dataclass
 from enum import Enum, StrEnum
@@ -22,6 +22,8 @@ from enum import Enum, StrEnum
 # the writer (`__fput`), so the check that it triggers may be too early.
 _OPEN_RECHECK_MIN_SECONDS = 0.05
 _OPEN_RECHECK_MAX_SECONDS = 1.0
+# So many gaps at the front of a dict cost nothing: it passes them all to find its first entry.
+_FEW_GAPS = 1000
 
 
 class Writer(StrEnum):
@@ -123,7 +125,8 @@ class Tracker:
 
     def __init__(self, waits: Waits) -> None:
         self._waits = waits
-        self._entries: OrderedDict[str, _Entry] = OrderedDict()  # whose first is found fast, unlike a dict's
+        self._entries: dict[str, _Entry] = {}
+        self._forgotten = 0  # how many of it are gone since it was made
         self._stages: Counter[Stage] = Counter()
         self._heap: list[tuple[float, int, str]] = []
         self._order = itertools.count()
@@ -234,8 +237,12 @@ class Tracker:
     def forget(self, path: str) -> None:
         """The file was claimed, or no longer exists."""
         entry = self._entries.pop(path, None)
-        if entry is not None:
-            self._stages[entry.stage] -= 1
+        if entry is None:
+            return
+        self._stages[entry.stage] -= 1
+        self._forgotten += 1
+        if self._forgotten > len(self._entries) + _FEW_GAPS:
+            self._entries, self._forgotten = dict(self._entries), 0
 
     def pop_due(self, now: float) -> str | None:
         """A file whose check is due, the earliest first; None if none is."""

@@ -197,12 +197,14 @@ def _entries(root_fd: int, folder: str) -> Iterator[tuple[str, os.stat_result]]:
     fd = open_folder(root_fd, folder)
     try:
         with os.scandir(fd) as listed:
-            entries = []
+            names = []
             for entry in listed:
                 beat()
-                entries.append(entry)
-        for entry in sorted(entries, key=lambda entry: entry.name):
+                names.append(entry.name)
+        names.sort()
+        for name in names:
             with suppress(FileNotFoundError):
-                yield f"{folder}/{entry.name}" if folder else entry.name, entry.stat(follow_symlinks=False)
+                status = os.stat(name, dir_fd=fd, follow_symlinks=False)
+                yield f"{folder}/{name}" if folder else name, status
     finally:
         os.close(fd)
