@@ -16,6 +16,7 @@ import pytest
 
 from invox_watcher.errors import (
     ApiUnavailableError,
+    Reason,
     RecordingChangingError,
     StorageError,
     UploadUncertainError,
@@ -25,14 +26,15 @@ from invox_watcher.files import Folders
 from invox_watcher.formats.decoder import Decoder
 from invox_watcher.inbox import Evidence
 from invox_watcher.invox import TranscriptionReply, parse_reply
-from invox_watcher.job import ACTIVE, Job, Payload, State, new_job_id
+from invox_watcher.job import ACTIVE, Failure, Job, Payload, State, new_job_id
 from invox_watcher.journal import Journal
 from invox_watcher.plan import Plan
 from invox_watcher.processing import Pipeline, ProcessingOptions
 from invox_watcher.processing.pipeline import STEPS
 from invox_watcher.processing.steps.prepare import needs_preparing
-from invox_watcher.recording import FileIdentity
+from invox_watcher.recording import FileIdentity, Remedy
 from invox_watcher.spending import Limits, day_of
+from tests.kit.recordings import write_wav
 
 CONTENT = b"RIFF and what follows"
 HELLO = {"status": "COMPLETED", "transcription": [{"text": "Hello.", "start": 0, "end": 1}]}
@@ -84,7 +86,7 @@ class Clinic:
             folders=self.folders,
             journal=self.journal,
             api=self.api,  # type: ignore[arg-type]
-            options=ProcessingOptions(limits=limits or Limits()),
+            options=ProcessingOptions(mime_types=["audio/wav"], limits=limits or Limits()),
             stop=threading.Event(),
             clock=lambda: self.now,
             listener=listener,
@@ -315,6 +317,24 @@ def test_a_recording_that_grows_after_its_claim_is_waited_for(clinic: Clinic) ->
         clinic.pipeline.advance(job)
     again = clinic.journal.get(job.id)
     assert again is not None
+    assert clinic.pipeline.advance(again).job.state is State.IDENTIFIED
+
+
+def test_one_refused_as_cut_off_that_grows_is_judged_anew(clinic: Clinic) -> None:
+    path = write_wav(clinic.folders.inbox / "smith.wav", seconds=2.0)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-8000])
+    cut = Reason("truncated", "The recording is incomplete.", "Copy it again.")
+    failure = Failure(State.CLAIMED, cut, retry_can_help=False, remedy=Remedy.VERIFY)
+    identity = FileIdentity.of(path.stat())
+    job = Job(new_job_id(), State.CLAIMED, "smith.wav", identity, datetime.now(UTC), refusal=failure)
+    assert clinic.pipeline.claim(job)
+    (clinic.folders.processing / job.id / job.path).write_bytes(whole)
+    with pytest.raises(RecordingChangingError):
+        clinic.pipeline.advance(job)
+    again = clinic.journal.get(job.id)
+    assert again is not None
+    assert (again.refusal, again.mime_type, again.duration_seconds) == (None, "audio/wav", 2.0)
     assert clinic.pipeline.advance(again).job.state is State.IDENTIFIED
 
 

@@ -22,8 +22,12 @@ _BUSY_SECONDS = 1.0
 
 def publish(context: Context, job: Job) -> Next:
     """Write every output, whole or not at all. If a name is taken by now, the whole set gets the next one."""
-    reply = context.journal.reply(job.id)
-    transcript = transcript_of(job, reply)
+    accepted = context.accepted.pop(job.id, None)
+    if accepted is not None and accepted.transcript is not None:
+        reply, transcript = accepted.raw, accepted.transcript
+    else:
+        reply = context.journal.reply(job.id)
+        transcript = transcript_of(job, reply)
     with contextlib.ExitStack() as opened:
         recording = None
         with contextlib.suppress(RecordingVanishedError):
@@ -42,23 +46,19 @@ def publish(context: Context, job: Job) -> Next:
 def _write_outputs(context: Context, job: Job, delivery: Delivery) -> Next:
     filed_as = job.filed_as
     assert filed_as is not None  # noqa: S101 - written with the state
-    folders, formats = context.folders, context.formats_of(job)
-    written: list[tuple[str, bytes]] = []
-    for format in formats:
-        path = output_path(filed_as, format)
-        content = render(delivery, format, context.speaker_names_of(job))
-        try:
-            folders.publish(job.id, folders.outbox, path, content)
-        except NameTakenError:  # another program put a file there since the name was reserved
-            for earlier, its_content in written:
-                folders.retract(folders.outbox, earlier, its_content)
-            return Next(context.reservations.reserve_outputs(job, formats))
-        written.append((path, content))
+    folders, formats, speaker_names = context.folders, context.formats_of(job), context.speaker_names_of(job)
+    contents = {output_path(filed_as, format): render(delivery, format, speaker_names) for format in formats}
+    try:
+        folders.publish_all(job.id, folders.outbox, contents)
+    except NameTakenError:  # another program put a file there since the name was reserved
+        for path, content in contents.items():
+            folders.retract(folders.outbox, path, content)
+        return Next(context.reservations.reserve_outputs(job, formats))
     job = context.journal.move(
         job,
         State.DELIVERED,
         reserve=output_path(filed_as, ""),  # kept, so that the recording in done/ gets the same name
-        outputs={path: hashlib.sha256(content).hexdigest() for path, content in written},
+        outputs={path: hashlib.sha256(content).hexdigest() for path, content in contents.items()},
     )
     log.info(
         Event.DELIVERED, job=job.id, recording=job.path, delivered_by=job.delivered_by,
