@@ -4,10 +4,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-# Debian packages, each with a program that exists if it is installed. The tests need these besides Python:
+# Debian packages, each with a program or file that exists if it is installed. The tests need these besides Python:
 TEST_PACKAGES := strace:strace ffmpeg:ffmpeg openssl:openssl
+# The bench's stand-in for the API is nginx with Lua; curl and ffmpeg are what it is measured with.
+BENCH_PACKAGES := nginx:nginx libnginx-mod-http-lua:/usr/lib/nginx/modules/ngx_http_lua_module.so \
+	curl:curl ffmpeg:ffmpeg openssl:openssl
 # The vendor's guide has clients in Node and Java; docs/nginx.conf is for nginx.
-CLIENT_PACKAGES := nodejs:node npm:npm default-jdk-headless:javac nginx:nginx openssl:openssl
+CLIENT_PACKAGES := nodejs:node npm:npm default-jdk-headless:javac $(BENCH_PACKAGES)
 # The fault tests mount file systems, start servers and set another clock.
 FAULT_PACKAGES := faketime:faketime sshfs:sshfs openssh-server:sshd openssh-client:ssh-keygen \
 	bindfs:bindfs ntfs-3g:lowntfs-3g rsync:rsync samba:smbd smbclient:smbclient e2fsprogs:mkfs.ext4
@@ -27,7 +30,8 @@ CRYPTO_JS := crypto-js@4.2.0
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-unit test-quick test-clients test-faults test-long test-monitoring test-targets test-systemd
-.PHONY: check clean deb packages deb-packages client-packages fault-packages monitoring-packages target-packages
+.PHONY: bench bench-quick bench-soak check clean deb
+.PHONY: packages bench-packages client-packages deb-packages fault-packages monitoring-packages target-packages
 .PHONY: systemd-packages
 
 help: ## list the targets
@@ -65,6 +69,15 @@ test-systemd: $(VENV)/.test-installed | systemd-packages monitoring-packages tar
 	@[ "$$(id -u)" -eq 0 ] || { echo "This boots a Debian in a container: run it as root." >&2; exit 1; }
 	$(BIN)/pytest -m 'systemd or needs' --ignore tests/faults
 
+bench: $(VENV)/.test-installed | bench-packages ## measure everything of docs/performance.md, and write that page; half an hour
+	$(BIN)/python -m bench; status=$$?; $(BIN)/python -m bench.page; exit $$status
+
+bench-quick: $(VENV)/.test-installed | bench-packages ## measure what depends on the way of a recording; two minutes
+	$(BIN)/python -m bench --size quick
+
+bench-soak: $(VENV)/.test-installed | bench-packages ## a week of fast days, for docs/performance.md; an hour
+	$(BIN)/python -m bench soak; status=$$?; $(BIN)/python -m bench.page; exit $$status
+
 check: $(VENV)/.test-installed ## style, types, and the import contracts
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -93,12 +106,12 @@ define install_packages
 	$$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $(1)
 endef
 
-# Shell code that installs those of the packages $(1) whose program is missing. Debian installs servers to
+# Shell code that installs those of the packages $(1) whose program or file is missing. Debian installs servers to
 # /usr/sbin, which is not on every user's PATH, and starts them: the tests start their own.
 define install_missing
 	missing=; PATH="$$PATH:/usr/sbin:/sbin"; \
 	for pair in $(1); do \
-		command -v "$${pair#*:}" >/dev/null || missing="$$missing $${pair%%:*}"; \
+		command -v "$${pair#*:}" >/dev/null || [ -e "$${pair#*:}" ] || missing="$$missing $${pair%%:*}"; \
 	done; \
 	[ -n "$$missing" ] || exit 0; \
 	{ $(call install_packages,$$missing); } || exit 1; \
@@ -113,6 +126,9 @@ endef
 
 packages:
 	@$(call install_missing,$(TEST_PACKAGES))
+
+bench-packages:
+	@$(call install_missing,$(BENCH_PACKAGES))
 
 client-packages:
 	@$(call install_missing,$(CLIENT_PACKAGES))

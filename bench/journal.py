@@ -22,6 +22,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,8 @@ class OneTransactionEach:
         return found
 
     def read(self, query: str, values: Any = ()) -> list[Any]:
-        return self.write(lambda connection: connection.execute(query, values).fetchall())
+        found: list[Any] = self.write(lambda connection: connection.execute(query, values).fetchall())
+        return found
 
     def write(self, write: Callable[[sqlite3.Connection], Any], *, durable: bool = True) -> Any:  # noqa: ARG002
         connection = self._connection()
@@ -119,7 +121,7 @@ def way(journal: Journal, number: int) -> float:
     job = step(journal.move(job, State.UPLOADING, request_id=job.id, detail={"request_id": job.id}))
     job = step(journal.move(job, State.WAITING, uploaded_at=now, attempts=0))
     journal.transcription_ratios("polling")
-    changes = {"completed_at": now, "delivered_by": "polling", "filed_as": path}
+    changes: dict[str, Any] = {"completed_at": now, "delivered_by": "polling", "filed_as": path}
     job = step(journal.move(job, State.TRANSCRIBED, reserve=path, reply=REPLY, **changes))
     journal.reply(job.id)
     outputs = {f"{path}.json": "5" * 64, f"{path}.srt": "6" * 64}
@@ -251,35 +253,49 @@ def of(seconds: list[float]) -> str:
     return f"median {middle:.1f} ms, 99 % {nearly_all:.1f} ms, worst {ordered[-1] * 1000:.1f} ms"
 
 
-def retention(directory: Path, finished: int) -> None:
-    """How long writes wait while retention deletes entries, and without."""
+@dataclass(frozen=True)
+class Sweep:
+    """What retention did, and how long the longest write of each recording waited meanwhile, and before."""
+
+    gone: int
+    seconds: float
+    waits: list[float]
+    waits_before: list[float]
+
+
+def retention(directory: Path, finished: int) -> Sweep:
+    """Have retention delete entries of `finished` while recordings are written."""
     with contextlib.closing(sqlite3.connect(directory / "journal.sqlite")) as connection:
         query = (
             "SELECT remembered_from FROM jobs WHERE remembered_from IS NOT NULL ORDER BY 1 LIMIT 1 OFFSET ?"
         )
         ((until,),) = connection.execute(query, (min(FORGOTTEN, finished - 1),)).fetchall()
     days = (datetime.now(UTC) - datetime.fromisoformat(until)) / timedelta(days=1)
-    folders = Folders(
-        *(directory.parent / name for name in ("inbox", "processing", "outbox", "done", "failed"))
+    inbox, processing, outbox, done, failed = (
+        directory.parent / name for name in ("inbox", "processing", "outbox", "done", "failed")
     )
+    folders = Folders(inbox, processing, outbox, done, failed)
     stop = threading.Event()
     with opened(directory) as journal, contextlib.closing(AuditLog(directory)) as audit:
         ages = Ages(None, None, None, int(days))
         sweeper = Retention(
             ages, journal.finished, folders, audit, unavailable=lambda: None, witness=RightClock()
         )
-        waits = [way(journal, 10**9 + number) for number in range(300)]
-        print(f"longest write of a recording: {of(waits)}")
+        waits_before = [way(journal, 10**9 + number) for number in range(300)]
         before, began = journal.counts(), time.perf_counter()
         thread = threading.Thread(target=sweeper._sweep, args=(stop,))
         thread.start()
-        waits = []
-        while thread.is_alive():
-            waits.append(way(journal, 2 * 10**9 + len(waits)))
-            time.sleep(0.02)
+        waits: list[float] = []
+        try:
+            while thread.is_alive():
+                waits.append(way(journal, 2 * 10**9 + len(waits)))
+                time.sleep(0.02)
+        finally:
+            stop.set()
+            thread.join()
         seconds = time.perf_counter() - began
-        gone = before[State.DONE] + len(waits) - journal.counts()[State.DONE]
-    print(f"while retention deletes {gone:,} in {seconds:.0f} s: {of(waits)}")
+        gone = before[State.DONE] + len(waits) - journal.counts().get(State.DONE, 0)
+    return Sweep(gone, seconds, waits, waits_before)
 
 
 def main() -> None:
@@ -310,7 +326,9 @@ def main() -> None:
             opening(new)
             if finished:
                 commands(new)
-                retention(new, finished)
+                sweep = retention(new, finished)
+                print(f"longest write of a recording: {of(sweep.waits_before)}")
+                print(f"while retention deletes {sweep.gone:,} in {sweep.seconds:.0f} s: {of(sweep.waits)}")
             shutil.rmtree(new.parent)
 
 

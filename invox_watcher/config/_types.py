@@ -129,6 +129,7 @@ def ordered(model: BaseModel, low: str, high: str) -> None:
 
 Seconds = Annotated[float, Field(gt=0, le=31_536_000)]
 Minutes = Annotated[float, Field(gt=0, le=1_000_000)]
+Delay = Annotated[float, Field(ge=0, le=31_536_000)]  # seconds, or none
 Days = Annotated[int, Field(ge=1, le=36_500)]
 Text = Annotated[str, Field(min_length=1), AfterValidator(_printable)]
 AbsolutePath = Annotated[Path, Field(strict=False), AfterValidator(_absolute)]

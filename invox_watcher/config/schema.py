@@ -24,6 +24,7 @@ from invox_watcher.config._types import (
     CallbackUrl,
     Command,
     Days,
+    Delay,
     JsonObject,
     MimeType,
     Minutes,
@@ -235,11 +236,11 @@ class WatchSection(Section):
         "local file systems, polling on network and FUSE mounts.",
     )
     recursive: bool = Field(True, description="Whether subfolders of the inbox are watched as well.")
-    grace_seconds: Seconds = Field(
+    grace_seconds: Delay = Field(
         1,
         description="How long a file must be unchanged before it is processed if two things show that it "
         "is complete: no process has it open for writing, and its content is whole. Senders rename, chmod "
-        "and set times after they close a file, and must not find it gone.",
+        "and set times after they close a file, and must not find it gone. 0 if yours do none of that.",
     )
     settle_seconds: Seconds = Field(
         5,

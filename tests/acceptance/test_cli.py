@@ -197,7 +197,7 @@ def test_every_command_has_help_with_examples(command: str) -> None:
 def test_every_command_leads_somewhere() -> None:
     needed = {"show": ["an-id"], "explain": ["a-file"], "config": ["example"], "completion": ["bash"]}
     needed["hooks"] = ["test"]
-    needed["backup"] = ["a-file"]
+    needed["backup"], needed["forget"] = ["a-file"], ["a-target"]
     for command in COMMANDS:
         module, function = build().parse_args([command, *needed.get(command, [])]).command.split(":")
         assert callable(getattr(importlib.import_module(f"invox_watcher.cli.{module}"), function))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from invox_watcher.errors import Reason
-from invox_watcher.processing import Onsets, Problem
+from invox_watcher.onsets import Onsets, Problem
 
 NETWORK = Reason("network", "The connection failed.", "Check the line.")
 TIMEOUT = Reason("timeout", "No answer.", "Wait.")
