@@ -15,6 +15,7 @@ from pathlib import Path
 
 from invox_watcher.errors import RecordingChangingError, StorageError
 from invox_watcher.files import crossing, durable
+from invox_watcher.heartbeat import beat
 from invox_watcher.recording import FileIdentity
 
 
@@ -104,6 +105,7 @@ def _shared(moves: Sequence[Move], step: Callable[[Move], object]) -> None:
     left = [move for move in moves if move.error is None]
     if not left:
         return
+    beat()
     error = None
     try:
         with durable.storage("moving a recording from inbox/ to processing/"):

@@ -389,6 +389,8 @@ class Inbox:
     # ---- checking one file ----
 
     def _check_due(self, root_fd: int, intake: Intake, stop: threading.Event) -> None:
+        if self._has_room:  # during a long scan no wake-up is read
+            self._refused = None
         # By priority, all wait in one queue for their turn.
         queued = [] if self._priority_of is None else self._queue_due(root_fd, self._priority_of, stop)
         while not stop.is_set() and (path := self._tracker.pop_queued(self._refused)) is not None:

@@ -19,7 +19,7 @@ from invox_watcher.journal import Journal
 from invox_watcher.plan import DEFAULT, Plan
 from invox_watcher.priority import Priority
 from invox_watcher.processing.context import Next
-from invox_watcher.processing.engine import Engine, poll_workers_for
+from invox_watcher.processing.engine import Engine
 from invox_watcher.processing.gates import reasons
 from invox_watcher.processing.lanes import Clock
 from invox_watcher.recording import FileIdentity
@@ -53,11 +53,11 @@ def _fill(engine: Engine, journal: Journal, pipeline: _Steps, count: int) -> Non
 
 
 @contextmanager
-def _running(journal: Journal, pipeline: _Steps) -> Iterator[Engine]:
+def _running(journal: Journal, pipeline: _Steps, upload_workers: int = 1) -> Iterator[Engine]:
     engine = Engine(
         pipeline=pipeline,  # type: ignore[arg-type]
         journal=journal,
-        upload_workers=1,
+        upload_workers=upload_workers,
         max_in_flight=5,
         max_attempts=8,
         backoff=Backoff(0.02, 0.1),
@@ -150,9 +150,10 @@ def test_a_job_lets_a_more_urgent_one_go_first_between_steps(tmp_path: Path) -> 
     assert order == [routine.id, *[stat.id] * 3, *[routine.id] * 2]
 
 
-@pytest.mark.parametrize(("uploads", "polls"), [(1, 3), (3, 3), (4, 4), (16, 16), (64, 16)])
-def test_threads_for_polls_follow_those_for_uploads(uploads: int, polls: int) -> None:
-    assert poll_workers_for(uploads) == polls
+@pytest.mark.parametrize(("uploads", "polls"), [(1, 3), (4, 4), (64, 16)])
+def test_threads_for_polls_follow_those_for_uploads(tmp_path: Path, uploads: int, polls: int) -> None:
+    with _running(Journal(tmp_path), _Steps(lambda _number, job: Next(job)), uploads) as engine:
+        assert sum(part.name.startswith("poll-") for part in engine.parts) == polls
 
 
 def test_what_is_held_takes_no_room(tmp_path: Path) -> None:

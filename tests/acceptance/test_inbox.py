@@ -555,8 +555,8 @@ def test_an_urgent_recording_waits_for_no_other_of_its_batch(intake: Intake) -> 
 def test_room_that_comes_while_a_file_is_refused_is_not_missed(intake: Intake) -> None:
     intake.refuse_to_take = intake.makes_room = True
     (intake.root / "x.wav").write_bytes(wav())
-    intake.start_and_scan()
-    assert eventually(lambda: "x.wav" in intake.claimed) < 2
+    intake.start_and_scan(mode="polling", polling_seconds=30)
+    eventually(lambda: "x.wav" in intake.claimed)
     assert len(intake.offers) == 2
 
 
@@ -586,6 +586,8 @@ def test_a_failed_claim_is_reported_once_and_retried(
     assert intake.status.troubled == 1
     (said,) = intake.logged(events.Event.CLAIM_FAILED)
     assert (said["reason"], said.get("hint")) == (reason, hint)
+    (waiting,) = intake.inbox.waiting()
+    assert (waiting.stage, waiting.reason.message) == ("error", reason)
     intake.raises = None
     eventually(lambda: "x.wav" in intake.claimed)
 

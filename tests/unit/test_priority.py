@@ -118,6 +118,29 @@ def test_a_thread_stays_with_its_job_unless_a_more_urgent_one_is_due() -> None:
     assert not lane.may_go_on(job("equal", Priority.URGENT))
 
 
+def test_while_one_thread_works_another_waits_for_the_next_job() -> None:
+    lane = Lane(Clock(), "polls")
+    seen: queue.SimpleQueue[str] = queue.SimpleQueue()
+    over = threading.Event()
+
+    def work() -> None:
+        while (found := lane.take()) is not None:
+            seen.put(found.id)
+            over.wait(20)
+
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    lane.put(job("first"), 0.2, held_back=False)  # one waits for it, the other for that one
+    lane.put(job("second"), 0.4, held_back=False)
+    assert [seen.get(timeout=10) for _ in range(2)] == ["first", "second"]
+    over.set()
+    lane.close()
+    for thread in threads:
+        thread.join(10)
+        assert not thread.is_alive()
+
+
 def test_each_job_is_taken_once_by_many_threads() -> None:
     lane = Lane(Clock(), "polls")
     seen: queue.SimpleQueue[str] = queue.SimpleQueue()
