@@ -164,7 +164,7 @@ $(VENV)/.demo-installed: $(VENV)/.made pyproject.toml
 	@touch $@
 
 $(VENV)/.test-installed: $(VENV)/.made pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[sandbox,formats,coverage,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[sandbox,formats,coverage,docx,dev]'
 	@touch $@ $(VENV)/.demo-installed
 
 $(VENV)/.node-installed: $(VENV)/.made Makefile | client-packages

@@ -354,6 +354,7 @@ def pipeline_of(
             mime_types=config.api.mime_types,
             formats=config.outputs.formats,
             speaker_names=config.outputs.speaker_names,
+            docx_template=config.outputs.template,
             polling=polling_policy_of(config),
             limits=limits_of(config),
             quiet_seconds=waits_of(config).of(Evidence.UNPROVEN),
@@ -378,12 +379,13 @@ def profiles_of(config: Config) -> Profiles:
             speaker_names=outputs.speaker_names if sets.speaker_names is None else sets.speaker_names,
             attributes=sets.attributes,
             priority=Priority[sets.priority.upper()],
-            template=None if sets.template is None else str(sets.template),
+            template=outputs.template if sets.template is None else str(sets.template),
             targets=sets.targets,
             presign_fields=sets.presign_fields,
         )
         profiles.append(Profile(conditions, plan))
-    return Profiles(profiles, Plan(DEFAULT, outputs.formats, outputs.speaker_names))
+    default = Plan(DEFAULT, outputs.formats, outputs.speaker_names, template=outputs.template)
+    return Profiles(profiles, default)
 
 
 def target_names_of(config: Config) -> frozenset[str]:
@@ -510,8 +512,10 @@ def _dispatcher_of(config: Config, name: str, journal: Journal) -> Dispatcher:
     target = target_of(section)
 
     def send(job: Job, _stop: threading.Event) -> Receipt:
-        names = config.outputs.speaker_names if job.plan is None else job.plan.speaker_names
-        shipment = shipment_of(job, name, target.formats, journal.reply(job.id), names)
+        outputs, plan = config.outputs, job.plan
+        names = outputs.speaker_names if plan is None else plan.speaker_names
+        template = outputs.template if plan is None else plan.template
+        shipment = shipment_of(job, name, target.formats, journal.reply(job.id), names, template=template)
         return Receipt(rfc3339(utc_now()), target.send(shipment))
 
     pace = Pace(

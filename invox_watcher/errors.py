@@ -8,6 +8,7 @@
     │   ├── DiskFullError           full, over quota, or read-only: affects every recording
     │   ├── FoldersGoneError        a share is unavailable, or not mounted
     │   └── FolderBlockedError      a file or a symbolic link has the name of a required folder
+    ├── TemplateError           a document can't be made with its template: the operator must act
     ├── JournalError            the journal is locked, corrupt, or another daemon holds it
     ├── StaleStateError         a guarded journal write found the job in another state
     ├── StoppedError            the daemon is stopping; the step was cancelled cleanly
@@ -178,6 +179,23 @@ class FolderBlockedError(StorageError):
     code = "folder_blocked"
 
 
+class TemplateError(InvoxError):
+    """A document can't be made: its template is missing or broken, or needs what the recording lacks.
+
+    `missing_field` is what this recording lacks; None if the template is of no use for any.
+    """
+
+    code = "template"
+    retry_can_help = True
+    exit_status = ExitStatus.CONFIGURATION
+
+    def __init__(
+        self, message: str, *, hint: str, code: str | None = None, missing_field: str | None = None
+    ) -> None:
+        super().__init__(message, code=code, hint=hint)
+        self.missing_field = missing_field
+
+
 class JournalError(InvoxError):
     """The journal is unavailable; no recording is claimed."""
 
@@ -342,6 +360,10 @@ class TargetRefusedError(TargetError):
 
     code = "target_refused"
     exit_status = ExitStatus.SOME_FAILED
+
+
+class UnsendableError(TargetRefusedError):
+    """The recording lacks something that the target's section needs: the target itself was never asked."""
 
 
 class DeliveryUncertainError(TargetError):

@@ -79,6 +79,7 @@ class Event(StrEnum):
     DELIVERY_SENT = "delivery_sent"
     DELIVERY_FAILED = "delivery_failed"
     DELIVERIES_GIVEN_UP = "deliveries_given_up"
+    ORDER_DISCARDED = "order_discarded"
     TARGET_UNAVAILABLE = "target_unavailable"
     TARGET_AVAILABLE = "target_available"
     # what is old
@@ -95,6 +96,7 @@ class Event(StrEnum):
     BREAKER_CLOSED = "breaker_closed"
     STORAGE_ERROR = "storage_error"
     STORAGE_RECOVERED = "storage_recovered"
+    TEMPLATE_ERROR = "template_error"
     # the server
     LISTENING = "listening"
     WEBHOOK_ACCEPTED = "webhook_accepted"

@@ -7,8 +7,9 @@ import dataclasses
 import json
 from collections.abc import Sequence
 from contextlib import closing
+from typing import TYPE_CHECKING
 
-from invox_watcher.assembly import target_names_of
+from invox_watcher.assembly import ON_FAILED, commands_of, target_names_of
 from invox_watcher.cli._common import UsageError, config_of, job_called, journal_of, local
 from invox_watcher.cli._identity import act_as_owner
 from invox_watcher.config import Config
@@ -16,16 +17,19 @@ from invox_watcher.delivery import GIVE_UP, SEND_AGAIN
 from invox_watcher.errors import ExitStatus
 from invox_watcher.files import LOCK_FILE, place_order
 from invox_watcher.host import holder_of
-from invox_watcher.job import State, new_job_id
+from invox_watcher.job import State
 from invox_watcher.journal import DeliveryState, Journal, QueuedDelivery
 from invox_watcher.logs import printable
-from invox_watcher.times import rfc3339
+from invox_watcher.times import rfc3339, utc_now
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 _MOST = 10_000
 
 
-def list_owed(options: argparse.Namespace) -> ExitStatus:
-    """Print what has not arrived at its target, and what has failed for good."""
+def list_owed(options: argparse.Namespace, console: Console | None) -> ExitStatus:
+    """Print what has not arrived at its target, and what has failed for good; `console` is the terminal."""
     config = config_of(options, credentials=False)
     with closing(journal_of(config)) as journal:
         queue, limit = journal.deliveries, options.limit or _MOST
@@ -35,16 +39,27 @@ def list_owed(options: argparse.Namespace) -> ExitStatus:
         rows = [dataclasses.asdict(one) | {"recording": names.get(one.job_id)} for one in found]
         print(json.dumps(rows, indent=2, default=rfc3339))
         return ExitStatus.OK
-    for one in found:
-        _print(one, names.get(one.job_id, ""))
+    if found and console is not None:
+        from invox_watcher.cli import _table  # noqa: PLC0415 - scripts should not have to wait for it
+
+        width = None if options.wide else console.width
+        console.print(_table.owed_table(found, names, width=width, now=utc_now()))
+    else:
+        for one in found:
+            _print(one, names.get(one.job_id, ""))
     if not found:
         print("Nothing is owed to any target.")
-    for name in sorted({one.target for one in found if _is_owed(one)} - target_names_of(config)):
+    for name in sorted({one.target for one in found if _is_owed(one)} - _known(config)):
         print(
-            f"{name} is no longer in the configuration: add it again, or give up what it is owed by "
-            f"`invox-watcher forget {name}`."
+            f"{printable(name)} is no longer in the configuration: add it again, or give up what it is owed "
+            f"by `invox-watcher forget {printable(name)}`."
         )
     return ExitStatus.OK
+
+
+def _known(config: Config) -> frozenset[str]:
+    """All that is delivered to by this configuration; the commands of `hooks` too."""
+    return target_names_of(config) | commands_of(config).keys()
 
 
 def _is_owed(delivery: QueuedDelivery) -> bool:
@@ -55,25 +70,26 @@ def _print(delivery: QueuedDelivery, recording: str) -> None:
     since = "" if delivery.queued_at is None else local(delivery.queued_at)
     why = "" if delivery.fault is None else f"  {delivery.fault.reason.code}"
     print(
-        f"{delivery.job_id}  {delivery.target}  {delivery.state:<9}  {since}  {printable(recording)}"
-        f"  {delivery.attempts} attempts{why}"
+        f"{delivery.job_id}  {printable(delivery.target)}  {delivery.state:<9}  {since}  "
+        f"{printable(recording)}  {delivery.attempts} attempts{why}"
     )
 
 
 def send_again(options: argparse.Namespace) -> ExitStatus:
     """Ask the daemon to send the chosen recordings to a target once more."""
     config, target = config_of(options, credentials=False), options.target
-    if target not in target_names_of(config):
-        known = ", ".join(sorted(target_names_of(config))) or "none"
-        raise UsageError(f"No target is called {target}.", hint=f"In the configuration: {known}.")
+    if target not in _known(config):
+        known = ", ".join(sorted(_known(config))) or "none"
+        raise UsageError(f"No target is called {printable(target)}.", hint=f"In the configuration: {known}.")
     with closing(journal_of(config)) as journal:
         jobs = _chosen(options, journal, config)
     if not jobs:
         print(f"Nothing failed for {target}.")
         return ExitStatus.OK
     act_as_owner(config)
+    order = {"do": SEND_AGAIN, "jobs": jobs, "target": target, "at": utc_now().isoformat()}
+    place_order(config.state.directory, order)
     for job in jobs:
-        place_order(config.state.directory, new_job_id(), {"do": SEND_AGAIN, "job": job, "target": target})
         print(f"{job}: will be sent to {target}")
     _remind(config)
     return ExitStatus.OK
@@ -87,9 +103,9 @@ def _chosen(options: argparse.Namespace, journal: Journal, config: Config) -> Se
         return [one.job_id for one in failed if code is None or (one.fault and one.fault.reason.code == code)]
     jobs = {job.id: job for job in (job_called(text, journal, config) for text in options.id)}
     for job in jobs.values():
-        ended = {State.DONE} if target in config.targets else {State.DONE, State.FAILED, State.VANISHED}
+        ended = (State.FAILED, State.VANISHED) if target == ON_FAILED else (State.DONE,)
         if job.state not in ended:
-            raise UsageError(f"{job.id} is {job.state}, not done.", hint="Nothing was sent.")
+            raise UsageError(f"{job.id} is {job.state}, not {ended[0]}.", hint="Nothing was sent.")
     return list(jobs)
 
 
@@ -102,8 +118,10 @@ def forget(options: argparse.Namespace) -> ExitStatus:
         print(f"Nothing is owed to {printable(target)}.")
         return ExitStatus.OK
     act_as_owner(config)
-    place_order(config.state.directory, new_job_id(), {"do": GIVE_UP, "target": target})
-    print(f"{backlog.owed + backlog.failed} deliveries to {target} are given up. The transcripts stay.")
+    place_order(config.state.directory, {"do": GIVE_UP, "target": target})
+    count = backlog.owed + backlog.failed
+    what = "1 delivery" if count == 1 else f"{count} deliveries"
+    print(f"To be given up: {what} to {printable(target)}. The transcripts stay.")
     _remind(config)
     return ExitStatus.OK
 

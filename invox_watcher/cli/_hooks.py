@@ -115,6 +115,7 @@ def _transcripts(config: Config, job: Job, folder: Path) -> Sequence[Path]:
     written = []
     for format in config.outputs.formats:
         path = outbox / f"smith.{format}"
-        path.write_bytes(render(delivery, format, config.outputs.speaker_names))
+        outputs = config.outputs
+        path.write_bytes(render(delivery, format, outputs.speaker_names, outputs.template))
         written.append(path)
     return written

@@ -74,7 +74,7 @@ def jobs(options: argparse.Namespace) -> ExitStatus:
     if options.owed:
         from invox_watcher.cli._deliveries import list_owed  # noqa: PLC0415 - loads what knows the targets
 
-        return list_owed(options)
+        return list_owed(options, _terminal())
     config = config_of(options, credentials=False)
     folders = folders_of(config)
     console = _terminal()

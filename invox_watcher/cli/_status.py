@@ -21,6 +21,7 @@ from invox_watcher.config import Config
 from invox_watcher.diagnostics.attention import open_failures
 from invox_watcher.diagnostics.daemon_status import DaemonStatus, InboxCounts, query_daemon
 from invox_watcher.diagnostics.figures import duration
+from invox_watcher.diagnostics.holds import Holds
 from invox_watcher.diagnostics.inbox_list import count_files
 from invox_watcher.errors import ConfigurationError, ExitStatus, JournalError
 from invox_watcher.host import Holder, Probe
@@ -43,6 +44,7 @@ class _Recordings:
     failed: int | None  # that are still in failed/ and were not retried
     in_inbox: int | None  # files
     backlogs: Mapping[str, TargetBacklog]  # of targets
+    held: str  # how many the daily minutes hold, and until when; empty if they hold none
 
 
 def status(options: argparse.Namespace) -> ExitStatus:
@@ -68,18 +70,20 @@ def _recordings(directory: Path, config: Config | None, daemon: DaemonStatus) ->
     active: Sequence[Job] = ()
     failed = in_inbox = None
     backlogs: Mapping[str, TargetBacklog] = {}
+    held = ""
     if config is not None and daemon.inbox is None:
         in_inbox = _asked("inbox", partial(count_files, config))
     try:
         with closing(Journal(directory, create=False)) as journal:
             counts, active = journal.counts(), journal.active()
             backlogs = journal.deliveries.backlogs()
+            held = "" if config is None else Holds(config, journal).summary()
             if config is not None:
                 failed = _asked("failed", lambda: len(open_failures(journal, folders_of(config))))
     except JournalError as error:  # there is none yet, or it can't be read now
         failed = 0 if error.code == "journal_missing" else None
     oldest = min((job.received_at for job in active), default=None)
-    return _Recordings(counts, Counter(job.state for job in active), oldest, failed, in_inbox, backlogs)
+    return _Recordings(counts, Counter(job.state for job in active), oldest, failed, in_inbox, backlogs, held)
 
 
 def _asked(name: str, ask: Callable[[], int]) -> int | None:
@@ -148,6 +152,8 @@ def _print(daemon: DaemonStatus, found: _Recordings, file: Path) -> None:
         _line("address", _address(daemon) or "none (http.listen)")
     _line("inbox", _inbox(daemon, found))
     _line("under way", _under_way(found))
+    if found.held:
+        _line("held", found.held)
     _line("done", str(found.counts.get(State.DONE, 0)))
     _line("failed", _failed(found))
     for name in _target_names(daemon, found):

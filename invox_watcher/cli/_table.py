@@ -1,4 +1,4 @@
-"""Recordings as a table on a terminal, for `jobs` and `jobs --watch`."""
+"""Recordings, or what targets are owed, as a table on a terminal: for `jobs` and `jobs --watch`."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from invox_watcher.diagnostics import display, figures
 from invox_watcher.diagnostics.daemon_status import DaemonStatus
 from invox_watcher.diagnostics.holds import until
 from invox_watcher.job import ACTIVE, FINAL, Job, State
+from invox_watcher.journal import QueuedDelivery
 from invox_watcher.logs import printable
 
 # Below this width, sizes and uploads are left out.
@@ -58,6 +59,34 @@ def table(rows: Iterable[Shown], status: DaemonStatus, *, width: int | None, now
         room = max(min(room, left - _GAP - upcoming.width), _LEAST_NAME)
     recordings = [Text(display.cut_at_start(name, room), "bold") for name in names]
     return _assembled([*columns, _Column("Recording", recordings, room), *after, upcoming])
+
+
+def owed_table(
+    deliveries: Sequence[QueuedDelivery], recordings: Mapping[str, str], *, width: int | None, now: datetime
+) -> Table:
+    """One line per delivery, no wider than `width` columns; `recordings`: the paths of the jobs."""
+    columns = [
+        _column("Id", [Text(one.job_id.rpartition("-")[2]) for one in deliveries]),
+        _column("Target", [Text(printable(one.target)) for one in deliveries]),
+        _column("State", [Text(one.state, display.DELIVERY_STYLES[one.state]) for one in deliveries]),
+        _column("Age", [Text(_owed_for(one, now)) for one in deliveries], right=True),
+        _column("Tried", [Text(str(one.attempts)) for one in deliveries], right=True),
+    ]
+    names = [printable(recordings.get(one.job_id, "")) for one in deliveries]
+    reasons = [Text(one.fault.reason.code if one.fault else "", overflow="ellipsis") for one in deliveries]
+    why, room = _column("Why", reasons), max(map(cell_len, [*names, "Recording"]))
+    if width is not None:
+        left = width - sum(one.width + _GAP for one in columns) - _GAP
+        why = replace(why, width=max(min(why.width, left - min(room, _LEAST_NAME)), 3))
+        room = max(min(room, left - why.width), _LEAST_NAME)
+    cells = [Text(display.cut_at_start(name, room), "bold") for name in names]
+    return _assembled([*columns, _Column("Recording", cells, room), why])
+
+
+def _owed_for(delivery: QueuedDelivery, now: datetime) -> str:
+    if delivery.queued_at is None:
+        return ""
+    return figures.in_one_unit(max((now - delivery.queued_at).total_seconds(), 0.0))
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from typing import BinaryIO
 
 from invox_watcher.assembly import client_of, single_of
 from invox_watcher.audio import AudioInfo, Completeness, identify, mime_type
-from invox_watcher.cli._common import config_of
+from invox_watcher.cli._common import UsageError, config_of
 from invox_watcher.cli._streams import complain
 from invox_watcher.config import Config
 from invox_watcher.errors import (
@@ -29,6 +29,7 @@ from invox_watcher.errors import (
     RecordingError,
     StoppedError,
     StorageError,
+    TemplateError,
     TranscriptionFailedError,
     UploadUrlRefusedError,
 )
@@ -36,7 +37,7 @@ from invox_watcher.host import keep_memory_private
 from invox_watcher.invox import ApiCall, ReplyStatus, TranscriptionReply
 from invox_watcher.logs import printable
 from invox_watcher.net import HttpClient
-from invox_watcher.outputs import Source, render
+from invox_watcher.outputs import INSTALL_DOCX, Source, docx_is_installed, render
 from invox_watcher.processing import SingleResult, delivery_of_single, poll_single, transcribe_single
 from invox_watcher.times import utc_now
 
@@ -50,6 +51,8 @@ def transcribe(options: argparse.Namespace) -> int:
     """Print the transcript of one recording."""
     keep_memory_private()
     config, began = config_of(options, folders=False), utc_now()
+    if options.format == "docx" and not docx_is_installed():
+        raise UsageError("The format docx is an extra that is not installed.", hint=INSTALL_DOCX)
     with _opened(options.file, config) as recording, _interruptible() as stop:
         run = _Run(config, recording, stop, on_request=_print_request)
         try:
@@ -66,7 +69,12 @@ def transcribe(options: argparse.Namespace) -> int:
             hint="Listen to the recording: does it contain speech?",
         )
     delivery = delivery_of_single(result, source, began)
-    sys.stdout.buffer.write(render(delivery, options.format, config.outputs.speaker_names))
+    outputs = config.outputs
+    try:
+        content = render(delivery, options.format, outputs.speaker_names, outputs.template)
+    except TemplateError as error:
+        raise _with_way_on(error, run) from None
+    sys.stdout.buffer.write(content)
     sys.stdout.flush()
     for repair in result.reply.repairs:
         print(f"Note: in the result {repair}.", file=sys.stderr)

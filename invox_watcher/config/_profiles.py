@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, field_validator
 
 from invox_watcher.config._types import (
     AbsolutePath,
+    Installed,
     JsonObject,
     Minutes,
     Names,
@@ -84,12 +85,13 @@ class SettingsSection(Section):
     speaker_names: Names | None = Field(
         None, description="Instead of outputs.speaker_names.", examples=[{"Speaker_00": "Doctor"}]
     )
-    formats: Annotated[tuple[OutputFormat, ...], Field(strict=False), SomeUnique] | None = Field(
+    formats: Annotated[tuple[OutputFormat, ...], Field(strict=False), Installed, SomeUnique] | None = Field(
         None, description="Instead of outputs.formats.", examples=[["json", "txt"]]
     )
     template: AbsolutePath | None = Field(
         None,
-        description="The template of its document, kept with it in the journal.",
+        description="The template of its docx files instead of outputs.docx_template. The path is kept with "
+        "it in the journal, the template is read when a document is made.",
         examples=["/etc/invox-watcher/letter.docx"],
     )
     targets: Annotated[tuple[Text, ...], Field(strict=False), Unique] = Field(

@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from invox_watcher.host import is_loopback
+from invox_watcher.outputs import INSTALL_DOCX, docx_is_installed
 
 
 def _absolute(path: Path) -> Path:
@@ -36,6 +37,12 @@ def _printable(text: str) -> str:
     if not text.isprintable() or text != text.strip():
         raise ValueError("must not contain line breaks or control characters, nor begin or end with a space")
     return text
+
+
+def _installed(formats: tuple[str, ...]) -> tuple[str, ...]:
+    if "docx" in formats and not docx_is_installed():
+        raise ValueError(f"names docx, which is an extra and not installed: {INSTALL_DOCX}")
+    return formats
 
 
 def _unique(items: tuple[str, ...]) -> tuple[str, ...]:
@@ -142,6 +149,7 @@ ProxyUrl = Annotated[str, AfterValidator(_proxy_url)]
 CallbackUrl = Annotated[str, AfterValidator(_callback_url)]
 SomeUnique = AfterValidator(_some_and_unique)
 Unique = AfterValidator(_unique)
+Installed = AfterValidator(_installed)
 Command = Annotated[tuple[Text, ...], Field(strict=False), AfterValidator(_command)]
 JsonObject = Annotated[Mapping[Text, Any], AfterValidator(_json_object)]
 Names = Annotated[Mapping[Text, Text], AfterValidator(lambda names: MappingProxyType(dict(names)))]

@@ -25,6 +25,7 @@ from invox_watcher.config._types import (
     Command,
     Days,
     Delay,
+    Installed,
     JsonObject,
     MimeType,
     Minutes,
@@ -365,16 +366,26 @@ class RetrySection(Section):
 
 
 class OutputsSection(Section):
-    formats: Annotated[tuple[OutputFormat, ...], Field(strict=False), SomeUnique] = Field(
+    formats: Annotated[tuple[OutputFormat, ...], Field(strict=False), Installed, SomeUnique] = Field(
         ("json", "srt"),
         json_schema_extra={"minItems": 1},
         description="The files to write for each recording.",
     )
     speaker_names: Names = Field(
         {},
-        description="Names for the speakers, shown in srt, vtt and txt; json keeps the API's labels.",
+        description="Names for the speakers, shown in srt, vtt, txt and docx; json keeps the API's labels.",
         examples=[{"Speaker_00": "Doctor", "Speaker_01": "Patient"}],
     )
+    docx_template: AbsolutePath | None = Field(
+        None,
+        description="The template of docx files; null for the one in the package. See docs/docx.md.",
+        examples=["/etc/invox-watcher/letter.docx"],
+    )
+
+    @property
+    def template(self) -> str | None:
+        """The path of the template of docx files; None for the one in the package."""
+        return None if self.docx_template is None else str(self.docx_template)
 
 
 class WebhookSection(Section):

@@ -15,6 +15,7 @@ from invox_watcher.config._types import (
     AbsolutePath,
     ApiUrl,
     Days,
+    Installed,
     Names,
     ProxyUrl,
     ReadableFile,
@@ -77,7 +78,7 @@ PatternText = Annotated[str, AfterValidator(_pattern)]
 SomePattern = Annotated[Text, AfterValidator(_pattern)]
 Patterns = Annotated[Names, AfterValidator(_patterns)]
 Mailbox = Annotated[Text, AfterValidator(_mailbox)]
-Formats = Annotated[tuple[OutputFormat, ...], Field(strict=False), Unique]
+Formats = Annotated[tuple[OutputFormat, ...], Field(strict=False), Installed, Unique]
 _TIMEOUT = "How long one delivery may take, from the connection to the answer."
 
 
@@ -96,8 +97,8 @@ class PacedSection(Section):
     )
     deadline_days: Days = Field(
         30,
-        description="What it has not taken for so long fails. `invox-watcher retry ID --target NAME` sends "
-        "it again.",
+        description="What it has not taken although it was tried for so long fails. "
+        "`invox-watcher retry ID --target NAME` sends it again.",
     )
 
 

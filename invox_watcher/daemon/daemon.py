@@ -133,7 +133,7 @@ class Daemon:
             return True
         settled = status.scans and not status.settling and not status.refused_now
         engine = self._parts.engine
-        return bool(settled) and engine.in_flight == engine.held
+        return bool(settled) and engine.in_flight == engine.held + engine.waiting_for_template
 
     @property
     def exit_status(self) -> ExitStatus:
@@ -143,7 +143,8 @@ class Daemon:
         if self._parts.engine.failed:
             return ExitStatus.SOME_FAILED
         status = self._parts.inbox.status
-        left = status.unfinished or status.troubled or not status.available or self._parts.engine.held
+        held = self._parts.engine.held or self._parts.engine.waiting_for_template
+        left = status.unfinished or status.troubled or not status.available or held
         return ExitStatus.TRY_LATER if left else ExitStatus.OK
 
     # ---- stopping ----------------------------------------------------------------------------------------

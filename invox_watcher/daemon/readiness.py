@@ -44,6 +44,7 @@ class Readiness:
             "parts": parts.stall_detector,
             "api": parts.engine.api_gate,
             "storage": parts.engine.storage_gate,
+            "templates": parts.engine.template_gate,
             "claims": parts.intake,
             "journal": parts.journal_monitor,
             "folders": parts.folder_monitor,

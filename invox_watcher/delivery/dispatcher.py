@@ -21,8 +21,8 @@ from invox_watcher.errors import (
     InvoxError,
     JournalError,
     Reason,
-    TargetRefusedError,
     TargetUnavailableError,
+    UnsendableError,
 )
 from invox_watcher.events import Event, log
 from invox_watcher.job import Fault, Job
@@ -31,8 +31,9 @@ from invox_watcher.logs import where
 from invox_watcher.times import seconds_since, utc_now
 
 _POLL_SECONDS = 1.0
-# What was never attempted may be tried although another delivery has failed; not more often than this.
-_FRESH_SECONDS = 15.0
+# What was never attempted may be tried although another delivery has failed; not more often than this, and
+# only so many: if none of them is taken, it is the target that takes nothing.
+_FRESH_SECONDS, _FRESH_MOST = 15.0, 3
 _REMINDER_SECONDS = 3600.0
 # How long a connection is kept for the next delivery.
 _IDLE_SECONDS = 30.0
@@ -55,7 +56,7 @@ class Pace:
     """How hard a target is tried."""
 
     backoff: Backoff
-    deadline: timedelta  # what is owed for longer, and was tried since, fails
+    deadline: timedelta  # what was not taken although the target was tried for longer than this fails
     ordered: bool = False  # nothing overtakes what was done before it
     min_interval_seconds: float = 0.0  # from the start of one delivery to that of the next
 
@@ -98,6 +99,8 @@ class Dispatcher:
         self._woken = threading.Event()
         self._unrecorded: Callable[[], bool] | None = None  # because the journal could not be written
         self._not_before = 0.0
+        self._failed_at: float | None = None
+        self._fresh_left = _FRESH_MOST
         self._idle_since: float | None = None
         self._reminded_at = 0.0
 
@@ -143,12 +146,15 @@ class Dispatcher:
             return _POLL_SECONDS
         self._idle_since = None
         wait_seconds = self._not_before - now
-        if wait_seconds <= 0 and not self._is_fresh(delivery, now):
-            wait_seconds = self._breaker.admit(now)
+        if wait_seconds <= 0:
+            if self._is_fresh(delivery, now):
+                self._fresh_left -= 1
+            else:
+                wait_seconds = self._breaker.admit(now)
         if wait_seconds > 0:
             return wait_seconds
         self._not_before = now + self._pace.min_interval_seconds
-        self._attempt(delivery, stop)
+        self._attempt(delivery, now, stop)
         return 0.0
 
     def _close_if_idle(self, now: float) -> None:
@@ -160,10 +166,11 @@ class Dispatcher:
 
     def _is_fresh(self, delivery: QueuedDelivery, now: float) -> bool:
         """Whether it may tell if the target is unavailable, or another delivery alone was not taken."""
-        last = self._not_before - self._pace.min_interval_seconds
-        return self._breaker.is_open and not delivery.attempts and now - last >= _FRESH_SECONDS
+        if not self._fresh_left or not self._breaker.is_open or delivery.attempts:
+            return False
+        return now - (self._not_before - self._pace.min_interval_seconds) >= _FRESH_SECONDS
 
-    def _attempt(self, delivery: QueuedDelivery, stop: threading.Event) -> None:
+    def _attempt(self, delivery: QueuedDelivery, began: float, stop: threading.Event) -> None:
         deliveries = self._journal.deliveries
         try:
             receipt = self._send(self._job_of(delivery), stop)
@@ -171,12 +178,13 @@ class Dispatcher:
             raise
         except (TargetUnavailableError, DeliveryUncertainError) as error:
             if not (stop.is_set() and isinstance(error, TargetUnavailableError)):  # else it was aborted
-                self._postpone(delivery, error)
+                self._postpone(delivery, began, error)
         except InvoxError as error:
             self._fail(delivery, error, getattr(error, "receipt", None))
         except Exception as error:  # noqa: BLE001 - a bug in one kind of target must stop nothing else
             log.error(Event.INTERNAL_ERROR, thread=f"target {self.name}", error=where(error))
-            self._postpone(delivery, TargetUnavailableError("The delivery crashed.", code="internal_error"))
+            crashed = TargetUnavailableError("The delivery crashed.", code="internal_error")
+            self._postpone(delivery, began, crashed)
         else:
             if receipt is None:  # the daemon stops
                 return
@@ -189,7 +197,7 @@ class Dispatcher:
     def _job_of(self, delivery: QueuedDelivery) -> Job:
         job = self._journal.get(delivery.job_id)
         if job is None:
-            raise TargetRefusedError(
+            raise UnsendableError(
                 "The journal has no such recording any more.",
                 code="forgotten",
                 hint="Its entry was deleted while this was owed.",
@@ -197,29 +205,44 @@ class Dispatcher:
         return job
 
     def _postpone(
-        self, delivery: QueuedDelivery, error: TargetUnavailableError | DeliveryUncertainError
+        self,
+        delivery: QueuedDelivery,
+        began: float,
+        error: TargetUnavailableError | DeliveryUncertainError,
     ) -> None:
         """The target is tried again later, with this delivery or another."""
         after = error.retry_after_seconds if isinstance(error, TargetUnavailableError) else None
         self._breaker.fault(self._clock(), retry_after_seconds=after)
-        since = self._unavailable(error)
-        queued_at = delivery.queued_at or utc_now()
-        if delivery.attempts and seconds_since(queued_at) > self._pace.deadline.total_seconds():
-            self._give_up(delivery, Fault(error.reason, since), None)
-            return
-        uncertain = isinstance(error, DeliveryUncertainError)
-        fault = Fault(error.reason, since)
-        self._record(lambda: self._journal.deliveries.postpone(delivery, fault, uncertain=uncertain))
+        if after:  # it asked for patience
+            self._fresh_left = 0
+        tried = self._tried_seconds(began)
+        fault = Fault(error.reason, self._unavailable(error))
+        uncertain, deliveries = isinstance(error, DeliveryUncertainError), self._journal.deliveries
+        self._record(lambda: deliveries.postpone(delivery, fault, uncertain=uncertain, tried_seconds=tried))
+        for overdue in deliveries.overdue(self.name, self._pace.deadline.total_seconds()):
+            deliveries.expire(overdue)
+            self._report_failed(overdue, overdue.attempts, overdue.fault or fault)
+
+    def _tried_seconds(self, began: float) -> float:
+        """How long the target was tried since its last failed attempt, up to the end of this one.
+
+        By the clock of waiting: the wall clock may jump by years, and the host may have been off.
+        """
+        waited = 0.0 if self._failed_at is None else began - self._failed_at
+        self._failed_at = self._clock()
+        return min(waited, self._pace.backoff.max_seconds) + self._failed_at - began
 
     def _fail(self, delivery: QueuedDelivery, error: InvoxError, receipt: Receipt | None) -> None:
         """This delivery is not to be had by the target, which takes others."""
-        self._available()
-        self._give_up(delivery, Fault(error.reason, utc_now()), receipt)
-
-    def _give_up(self, delivery: QueuedDelivery, fault: Fault, receipt: Receipt | None) -> None:
+        if not isinstance(error, UnsendableError):
+            self._available()
+        fault = Fault(error.reason, utc_now())
         self._record(lambda: self._journal.deliveries.fail(delivery, fault, receipt))
+        self._report_failed(delivery, delivery.attempts + 1, fault)
+
+    def _report_failed(self, delivery: QueuedDelivery, attempts: int, fault: Fault) -> None:
         log.error(
-            Event.DELIVERY_FAILED, job=delivery.job_id, target=self.name, attempts=delivery.attempts + 1,
+            Event.DELIVERY_FAILED, job=delivery.job_id, target=self.name, attempts=attempts,
             code=fault.reason.code, error=fault.reason.message, hint=fault.reason.hint,
         )  # fmt: skip
 
@@ -233,6 +256,7 @@ class Dispatcher:
 
     def _available(self) -> None:
         was, self._health = self._health, TargetHealth()
+        self._fresh_left = _FRESH_MOST
         self._breaker.success(self._clock())
         if was.since is not None:
             seconds = round(seconds_since(was.since), 1)

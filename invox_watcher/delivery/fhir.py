@@ -18,7 +18,7 @@ from urllib.parse import quote, urlsplit
 from invox_watcher.delivery.connecting import secret_in
 from invox_watcher.delivery.posting import HttpOptions, Poster
 from invox_watcher.delivery.target import Document, Shipment, attributes_of, filled, one_line, valid
-from invox_watcher.errors import ApiUnavailableError, TargetRefusedError, TargetUnavailableError
+from invox_watcher.errors import ApiUnavailableError, TargetUnavailableError, UnsendableError
 from invox_watcher.net import HttpReply, read_object
 from invox_watcher.patterns import Pattern
 from invox_watcher.times import rfc3339
@@ -89,7 +89,7 @@ class Fhir:
         return {"Authorization": f"Bearer {secret_in(self._options.token_file, 'token_file')}"}
 
     def resource(self, shipment: Shipment) -> dict[str, Any]:
-        """The DocumentReference, the same for equal shipments. Raises TargetRefusedError."""
+        """The DocumentReference, the same for equal shipments. Raises UnsendableError."""
         values = shipment.fields
         recorded = rfc3339(shipment.recorded_at or shipment.received_at)
         resource: dict[str, Any] = {
@@ -140,7 +140,7 @@ def _id(value: str) -> str:
     """A resource's id in a reference (datatypes.html#id), or a refusal: it must lead nowhere else."""
     if all(character.isascii() and (character.isalnum() or character in "-.") for character in value):
         return value[:64]
-    raise TargetRefusedError(
+    raise UnsendableError(
         "An id of the recording has characters that FHIR does not allow in ids.",
         code="bad_id",
         hint="Is it an identifier of the clinic's? Set patient_system for those.",
@@ -150,7 +150,7 @@ def _id(value: str) -> str:
 def _not_empty(patient: str) -> str:
     if patient:
         return patient
-    raise TargetRefusedError(
+    raise UnsendableError(
         "The recording's patient id is empty.",
         code="missing_attribute",
         hint="Check patient_id, and the attributes in it.",

@@ -25,6 +25,7 @@ from invox_watcher.errors import (
     TargetError,
     TargetRefusedError,
     TargetUnavailableError,
+    UnsendableError,
 )
 from invox_watcher.patterns import Pattern
 
@@ -146,7 +147,7 @@ class Hl7:
             self._sock = None
 
     def message(self, shipment: Shipment) -> bytes:
-        """The segments, the same for equal shipments. Raises TargetRefusedError.
+        """The segments, the same for equal shipments. Raises UnsendableError.
 
         Patterns may contain delimiters (`{id}^^^CLINIC`), which values can't bring in.
         """
@@ -155,7 +156,7 @@ class Hl7:
         kind = filled(self._type, values, escaped)
         patient = filled(self._patient, values, escaped)
         if not patient.strip("^&~ "):
-            raise TargetRefusedError(
+            raise UnsendableError(
                 "The recording's patient id is empty.",
                 code="missing_attribute",
                 hint="Check patient_id, and the attributes in it.",

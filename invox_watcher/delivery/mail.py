@@ -27,6 +27,7 @@ from invox_watcher.errors import (
     TargetError,
     TargetRefusedError,
     TargetUnavailableError,
+    UnsendableError,
 )
 from invox_watcher.patterns import Pattern
 
@@ -107,7 +108,7 @@ class Mail:
             self._drop()
 
     def message(self, shipment: Shipment) -> EmailMessage:
-        """What is sent, the same for equal shipments. Raises TargetRefusedError."""
+        """What is sent, the same for equal shipments. Raises UnsendableError."""
         digest = hashlib.sha256(shipment.key.encode()).hexdigest()
         message = EmailMessage(_POLICY)
         message["From"] = Address(one_line(self._display_name), addr_spec=self._sender)
@@ -235,7 +236,7 @@ def address_of(text: str) -> str:
     """The address, if it is one and nothing else."""
     if _ADDRESS.fullmatch(text) and ".." not in text:
         return text
-    raise TargetRefusedError(
+    raise UnsendableError(
         "A recipient is not a mail address.",
         code="bad_address",
         hint="Check to, and the attributes in it: each entry is one address, as ward3@example.com.",

@@ -1,10 +1,11 @@
-"""Carries out what commands ask of deliveries: send one again, or give up what a target is owed."""
+"""Carries out what commands ask of deliveries: send some again, or give up what a target is owed."""
 
 from __future__ import annotations
 
 import contextlib
 import threading
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ class Orders:
         self._directory = directory
         self._deliveries = deliveries
         self._wake = wake
+        self._undeleted: set[str] = set()  # what was carried out, and is still there
 
     def run(self, stop: threading.Event) -> None:
         """Carry out what was asked, and look for more, until `stop` is set."""
@@ -40,15 +42,33 @@ class Orders:
             FolderError, JournalError: something could not be; it still is asked for.
         """
         for name, order in placed_orders(self._directory):
-            self._do(order)
-            complete_order(self._directory, name)
-            self._wake()
+            if name not in self._undeleted:
+                self._do(name, order)
+                self._wake()
+            if complete_order(self._directory, name):
+                self._undeleted.discard(name)
+            else:
+                self._undeleted.add(name)
 
-    def _do(self, order: Mapping[str, Any]) -> None:
-        target = str(order.get("target"))
-        match order.get("do"):
-            case "send_again":
-                self._deliveries.send_again(str(order.get("job")), target)
-            case "give_up":
-                count = self._deliveries.give_up(target)
-                log.warning(Event.DELIVERIES_GIVEN_UP, target=target, count=count)
+    def _do(self, name: str, order: Mapping[str, Any]) -> None:
+        match order:
+            case {"do": "send_again", "jobs": list(jobs), "target": str(target), "at": str(at)} if (
+                all(map(_is_plain, (*jobs, target))) and (asked_at := _time(at)) is not None
+            ):
+                self._deliveries.send_again(jobs, target, asked_at)
+            case {"do": "give_up", "target": str(target)} if _is_plain(target):
+                if count := self._deliveries.give_up(target):
+                    log.warning(Event.DELIVERIES_GIVEN_UP, target=target, count=count)
+            case _:
+                log.warning(Event.ORDER_DISCARDED, order=name)
+
+
+def _is_plain(value: object) -> bool:
+    """Whether it is text as all our names are; a lone surrogate, for one, can't be put into the journal."""
+    return isinstance(value, str) and value.isascii()
+
+
+def _time(text: str) -> datetime | None:
+    with contextlib.suppress(ValueError):
+        return datetime.fromisoformat(text)
+    return None

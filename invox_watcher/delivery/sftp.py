@@ -22,8 +22,8 @@ from invox_watcher.delivery.target import Document, Shipment, attributes_of, fil
 from invox_watcher.errors import (
     DeliveryUncertainError,
     TargetError,
-    TargetRefusedError,
     TargetUnavailableError,
+    UnsendableError,
 )
 from invox_watcher.heartbeat import beat
 from invox_watcher.patterns import Pattern
@@ -140,7 +140,7 @@ class Sftp:
             self._session = None
 
     def places(self, shipment: Shipment) -> tuple[list[str], list[str]]:
-        """The folders to make, and the path of each document. Raises TargetRefusedError."""
+        """The folders to make, and the path of each document. Raises UnsendableError."""
         values = shipment.fields
         existing = _existing(self._options.folder)
         folder = filled(self._folder, values, _component).rstrip("/") or "/"
@@ -150,7 +150,7 @@ class Sftp:
         stem = filled(self._filename, values, _component)
         names = [_named(stem, document) for document in shipment.documents]
         if len(set(names)) < len(names):
-            raise TargetRefusedError("Two documents would have the same name.", code="same_name")
+            raise UnsendableError("Two documents would have the same name.", code="same_name")
         return folders, [f"{folder.rstrip('/')}/{name}" for name in names]
 
     def _connected(self, files: int) -> _Session:
@@ -335,13 +335,13 @@ def quoted(path: str) -> str:
     sftp itself.
 
     Raises:
-        TargetRefusedError: `bad_name`, there is a control character in it, or it is too long for a line.
+        UnsendableError: `bad_name`, there is a control character in it, or it is too long for a line.
     """
     if any(ord(character) < 32 or ord(character) == 127 for character in path):
-        raise TargetRefusedError("A file's name contains a control character.", code="bad_name")
+        raise UnsendableError("A file's name contains a control character.", code="bad_name")
     word = '"' + path.replace("\\", "\\\\").replace('"', '\\"') + '"'
     if len(word.encode("utf-8", "surrogateescape")) > _LINE_BYTES // 2 - len(_PART) * 2:
-        raise TargetRefusedError(
+        raise UnsendableError(
             "The path of a file is too long.", code="bad_name", hint="Shorten folder or filename."
         )
     return word
@@ -358,7 +358,7 @@ def _component(value: str) -> str:
     if text.startswith("."):
         text = f"_{text[1:]}"
     if not text:
-        raise TargetRefusedError(
+        raise UnsendableError(
             "An attribute in the path is empty.", code="empty_attribute", hint="Check folder and filename."
         )
     return _shortened(text, _NAME_BYTES)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
-from invox_watcher.errors import TargetRefusedError
+from invox_watcher.errors import UnsendableError
 from invox_watcher.patterns import MissingFieldError, Pattern
 
 # The fields of a pattern that every recording has; all others are attributes.
@@ -89,13 +89,13 @@ def filled(pattern: Pattern, values: Mapping[str, str], clean: Callable[[str], s
     """The text of a pattern of the configuration.
 
     Raises:
-        TargetRefusedError: `missing_attribute`, the recording does not have one that the pattern needs.
+        UnsendableError: `missing_attribute`, the recording does not have one that the pattern needs.
     """
     try:
         return pattern.fill(values, clean)
     except MissingFieldError as error:
         missing = error.field
-    raise TargetRefusedError(
+    raise UnsendableError(
         f"The recording has no attribute {missing}.",
         code="missing_attribute",
         hint=f"Set the attribute {missing} in the recording's profile, or remove it from the target.",

@@ -15,8 +15,19 @@ from rich.text import Text
 
 from invox_watcher.diagnostics.figures import size
 from invox_watcher.job import FINAL, Job, State
+from invox_watcher.journal import DeliveryState
 
 _STYLES = {State.DONE: "green", State.FAILED: "red", State.FAILING: "red", State.VANISHED: "red"}
+
+
+# How the state of a delivery is shown.
+DELIVERY_STYLES = {
+    DeliveryState.DUE: "cyan",
+    DeliveryState.UNCERTAIN: "yellow",
+    DeliveryState.SENT: "green",
+    DeliveryState.FAILED: "red",
+    DeliveryState.CANCELLED: "dim",
+}
 
 
 def plain_table() -> Table:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Collection
+import sqlite3
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -16,16 +17,20 @@ from typing import Any
 from invox_watcher.job import Fault
 from invox_watcher.journal.database import Database
 from invox_watcher.journal.tables import (
+    ENDED,
     OWED,
+    TRIED_SECONDS,
     DeliveryState,
     decode_fault,
     encode_fault,
     encode_time,
     placeholders,
 )
-from invox_watcher.times import utc_now
 
-_COLUMNS = "job_id, target, state, attempts, priority, queued_at, receipt, fault"
+_COLUMNS = (
+    "job_id, target, state, attempts, priority, queued_at, receipt, fault, "
+    f"{TRIED_SECONDS.replace('?', 'target')} - tried_from"
+)
 _SELECT = f"SELECT {_COLUMNS} FROM deliveries"
 # One that failed comes after all that were attempted less often: a single bad one holds up no other.
 _NEXT = f"{_SELECT} WHERE target = ? AND {OWED} ORDER BY priority, attempts, rowid LIMIT 1"
@@ -33,18 +38,27 @@ _NEXT_IN_ORDER = f"{_SELECT} WHERE target = ? AND {OWED} ORDER BY rowid LIMIT 1"
 _OF_JOB = f"{_SELECT} WHERE job_id = ? ORDER BY target"
 _OWED = f"{_SELECT} WHERE {OWED} ORDER BY target, rowid LIMIT ?"
 _FAILED = f"{_SELECT} WHERE state = 'failed' ORDER BY target, rowid LIMIT ?"
+_OVERDUE = f"""
+    {_SELECT} WHERE target = ? AND {OWED} AND attempts > 0 AND {TRIED_SECONDS} - tried_from > ?
+    ORDER BY rowid LIMIT 100"""
 _COUNT_OWED = f"""
     SELECT target, count(*), sum(state = 'uncertain'), min(queued_at) FROM deliveries WHERE {OWED}
     GROUP BY target"""
 _COUNT_FAILED = "SELECT target, count(*) FROM deliveries WHERE state = 'failed' GROUP BY target"
 _SETTLE = f"""
-    UPDATE deliveries SET state = ?, attempts = attempts + 1, receipt = ?, fault = ?
+    UPDATE deliveries SET state = ?, attempts = ?, receipt = ?, fault = ?
     WHERE job_id = ? AND target = ? AND attempts = ? AND {OWED}"""
-_ADD = """
-    INSERT INTO deliveries (job_id, target, state, attempts, priority, queued_at)
-    VALUES (?, ?, 'due', 0, ?, ?)
+# `queued_at` tells a repeat: an order that was carried out already changes nothing.
+_ADD = f"""
+    INSERT INTO deliveries (job_id, target, state, attempts, priority, queued_at, tried_from)
+    SELECT id, ?, 'due', 0, 0, ?, {TRIED_SECONDS} FROM jobs WHERE id = ? AND {ENDED}
     ON CONFLICT (job_id, target) DO UPDATE SET state = 'due', attempts = 0, queued_at = excluded.queued_at,
-    fault = NULL WHERE deliveries.state IN ('failed', 'cancelled', 'sent')"""
+    tried_from = excluded.tried_from, fault = NULL
+    WHERE deliveries.state IN ('failed', 'cancelled', 'sent')
+    AND deliveries.queued_at IS NOT excluded.queued_at"""
+_TRY_LONGER = """
+    INSERT INTO targets VALUES (?, ?)
+    ON CONFLICT (name) DO UPDATE SET tried_seconds = targets.tried_seconds + excluded.tried_seconds"""
 _GIVE_UP = f"UPDATE deliveries SET state = 'cancelled' WHERE target = ? AND (state = 'failed' OR {OWED})"
 
 
@@ -69,6 +83,7 @@ class QueuedDelivery:
     queued_at: datetime | None
     receipt: Receipt | None  # of the last attempt; None before the first, or after its words were deleted
     fault: Fault | None  # why the last attempt did not work
+    tried_seconds: float  # how long the target has been tried in vain meanwhile, not by the wall clock
 
 
 @dataclass(frozen=True)
@@ -98,27 +113,55 @@ class Deliveries:
         """It was received. False if another attempt has ended meanwhile, or it was given up."""
         return self._settle(delivery, DeliveryState.SENT, receipt, None)
 
-    def postpone(self, delivery: QueuedDelivery, fault: Fault, *, uncertain: bool) -> bool:
-        """It is tried again. `uncertain`: it may have been received. False as for `sent`."""
+    def postpone(
+        self, delivery: QueuedDelivery, fault: Fault, *, uncertain: bool, tried_seconds: float = 0.0
+    ) -> bool:
+        """It is tried again. `uncertain`: it may have been received. False as for `sent`.
+
+        `tried_seconds`: for how much longer its target was tried in vain.
+        """
         again = uncertain or delivery.state is DeliveryState.UNCERTAIN  # one that never came does not tell
-        return self._settle(delivery, DeliveryState.UNCERTAIN if again else DeliveryState.DUE, None, fault)
+        state = DeliveryState.UNCERTAIN if again else DeliveryState.DUE
+        return self._settle(delivery, state, None, fault, tried_seconds)
 
     def fail(self, delivery: QueuedDelivery, fault: Fault, receipt: Receipt | None) -> bool:
         """It has failed for good, unless an operator sends it again. False as for `sent`."""
         return self._settle(delivery, DeliveryState.FAILED, receipt, fault)
 
+    def overdue(self, target: str, deadline_seconds: float) -> list[QueuedDelivery]:
+        """Some of what `target` did not take although it was tried for longer than this."""
+        return self._deliveries(_OVERDUE, (target, target, deadline_seconds))
+
+    def expire(self, delivery: QueuedDelivery) -> bool:
+        """It has failed because of its last fault, without another attempt. False as for `sent`."""
+        return self._settle(delivery, DeliveryState.FAILED, None, delivery.fault, attempted=False)
+
     def _settle(
-        self, delivery: QueuedDelivery, state: DeliveryState, receipt: Receipt | None, fault: Fault | None
+        self,
+        delivery: QueuedDelivery,
+        state: DeliveryState,
+        receipt: Receipt | None,
+        fault: Fault | None,
+        tried_seconds: float = 0.0,
+        *,
+        attempted: bool = True,
     ) -> bool:
         values = (
             state,
+            delivery.attempts + attempted,
             None if receipt is None else json.dumps(dataclasses.asdict(receipt)),
             None if fault is None else encode_fault(fault),
             delivery.job_id,
             delivery.target,
             delivery.attempts,
         )
-        return self._database.write(lambda connection: connection.execute(_SETTLE, values).rowcount) == 1
+
+        def write(connection: sqlite3.Connection) -> int:
+            if tried_seconds:
+                connection.execute(_TRY_LONGER, (delivery.target, tried_seconds))
+            return connection.execute(_SETTLE, values).rowcount
+
+        return self._database.write(write) == 1
 
     # ---- for people --------------------------------------------------------------------------------------
 
@@ -144,10 +187,14 @@ class Deliveries:
             found[target] = dataclasses.replace(found.get(target, TargetBacklog()), failed=failed)
         return found
 
-    def send_again(self, job_id: str, target: str, *, priority: int = 0) -> None:
-        """Owe `target` this job once more, whatever happened before."""
-        values = (job_id, target, priority, encode_time(utc_now()))
-        self._database.write(lambda connection: connection.execute(_ADD, values))
+    def send_again(self, job_ids: Iterable[str], target: str, asked_at: datetime) -> int:
+        """Owe `target` these jobs once more, whatever happened before; return how many that are.
+
+        Jobs that have not ended, or are not known, are left out, and so are those for which this was asked at
+        the same time before: asked twice, it is done once.
+        """
+        rows = [(target, encode_time(asked_at), target, job_id) for job_id in job_ids]
+        return self._database.write(lambda connection: connection.executemany(_ADD, rows).rowcount)
 
     def give_up(self, target: str) -> int:
         """Nothing more is sent to `target` of what it is owed; return how much that was."""
@@ -165,7 +212,7 @@ class Deliveries:
 
 
 def _delivery(row: Any) -> QueuedDelivery:
-    job_id, target, state, attempts, priority, queued_at, receipt, fault = row
+    job_id, target, state, attempts, priority, queued_at, receipt, fault, tried_seconds = row
     return QueuedDelivery(
         job_id,
         target,
@@ -175,4 +222,5 @@ def _delivery(row: Any) -> QueuedDelivery:
         None if queued_at is None else datetime.fromisoformat(queued_at),
         None if receipt is None else Receipt(**json.loads(receipt)),
         None if fault is None else decode_fault(fault),
+        tried_seconds,
     )

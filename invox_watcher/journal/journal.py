@@ -36,6 +36,7 @@ from invox_watcher.journal.tables import (
     JOB_COLUMNS,
     OPEN_FAILURE,
     SUSPECT,
+    TRIED_SECONDS,
     UNFINISHED,
     columns_of,
     encode_time,
@@ -70,8 +71,8 @@ _ONE_MORE_DONE = (
 _ADD_HISTORY = "INSERT INTO history (job_id, at, state, detail) VALUES (?, ?, ?, ?)"
 _ADD_OUTPUT = "INSERT INTO outputs (job_id, folder, path, sha256) VALUES (?, ?, ?, ?)"
 _ADD_DELIVERY = (
-    "INSERT INTO deliveries (job_id, target, state, attempts, priority, queued_at) "
-    "VALUES (?, ?, 'due', 0, ?, ?)"
+    "INSERT INTO deliveries (job_id, target, state, attempts, priority, queued_at, tried_from) "
+    f"VALUES (?, ?, 'due', 0, ?, ?, {TRIED_SECONDS})"
 )
 # What ended while nothing confirmed the clock has ended before this, which is confirmed.
 _SETTLE_AGES = f"""
@@ -257,7 +258,8 @@ class Journal:
                 connection.execute(_ADD_OUTPUT, values)
             if to.is_final:
                 priority = Priority.ROUTINE if moved.plan is None else moved.plan.priority
-                owed = [(job.id, name, priority, encode_time(now)) for name in self._targets_of(moved)]
+                queued_at = encode_time(now)
+                owed = [(job.id, name, priority, queued_at, name) for name in self._targets_of(moved)]
                 connection.executemany(_ADD_DELIVERY, owed)
             if to is State.DONE:
                 connection.execute(_ONE_MORE_DONE)

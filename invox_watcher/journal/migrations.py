@@ -265,6 +265,8 @@ _TO_6 = (
     "ALTER TABLE deliveries RENAME COLUMN due_at TO queued_at",
     "ALTER TABLE deliveries ADD COLUMN priority INTEGER DEFAULT 0 NOT NULL",
     "ALTER TABLE deliveries ADD COLUMN fault TEXT",
+    "ALTER TABLE deliveries ADD COLUMN tried_from FLOAT DEFAULT 0 NOT NULL",
+    "CREATE TABLE targets (name VARCHAR NOT NULL, tried_seconds FLOAT NOT NULL, PRIMARY KEY (name))",
     "UPDATE deliveries SET target = CASE (SELECT state FROM jobs WHERE id = job_id) "
     "WHEN 'done' THEN 'hooks.on_done' ELSE 'hooks.on_failed' END WHERE target = 'hook'",
     "CREATE INDEX deliveries_owed ON deliveries (target, priority, attempts) "

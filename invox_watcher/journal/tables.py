@@ -40,6 +40,8 @@ GIVEN_UP = "state IN ('failing', 'failed', 'vanished')"
 ENDED = "state IN ('done', 'failed', 'vanished')"
 SUSPECT = "suspect <> '[]'"
 OWED = "state IN ('due', 'uncertain')"
+# For how long the target `?` has been tried in vain so far.
+TRIED_SECONDS = "coalesce((SELECT tried_seconds FROM targets WHERE name = ?), 0)"
 OPEN_FAILURE = "state = 'failed' AND successor_id IS NULL AND recording_deleted_at IS NULL"
 
 TABLES = (
@@ -68,7 +70,10 @@ TABLES = (
     # What leaves for other targets than the outbox: one row per job and target; see `deliveries`.
     "CREATE TABLE deliveries (job_id VARCHAR NOT NULL, target VARCHAR NOT NULL, state VARCHAR NOT NULL, "
     "attempts INTEGER NOT NULL, queued_at VARCHAR, receipt TEXT, priority INTEGER DEFAULT 0 NOT NULL, "
-    "fault TEXT, PRIMARY KEY (job_id, target))",
+    "fault TEXT, tried_from FLOAT DEFAULT 0 NOT NULL, PRIMARY KEY (job_id, target))",
+    # For how long the daemon has tried each target in vain, of all that it ever ran: a clock that no jump of
+    # the wall clock, no stop and no suspension changes. `tried_from` is its time when a delivery was queued.
+    "CREATE TABLE targets (name VARCHAR NOT NULL, tried_seconds FLOAT NOT NULL, PRIMARY KEY (name))",
     "CREATE TABLE replies (job_id VARCHAR NOT NULL, reply TEXT NOT NULL, PRIMARY KEY (job_id))",
     # `covers_body`: whether its signature covers the payload.
     "CREATE TABLE notices (request_id TEXT NOT NULL, content_sha256 VARCHAR NOT NULL, payload TEXT NOT NULL, "

@@ -148,7 +148,7 @@ class HttpClient:
         """POST `body` once, and return the reply, whatever its status, except 3xx and 407; a 2xx has no body.
 
         For requests that a receiver can recognise as a repeat, but that are not repeated here: beyond what
-        `upload` raises of connections, an answer is left to the caller. UploadUncertainError: all bytes went
+        `call` raises of connections, an answer is left to the caller. UploadUncertainError: all bytes went
         out, and no answer came.
         """
         reader = _BoundedReader(io.BytesIO(body), len(body), deadline_seconds, None)
@@ -157,7 +157,10 @@ class HttpClient:
             try:
                 return self._perform(self._kept, _Plan(exchange, "POST", url, headers, reader))
             except InvoxError as error:
-                failure = _upload_failure(error, exchange.where, handed_over=reader.handed_over)
+                failure: InvoxError = error
+                if reader.handed_over and not (isinstance(error, ApiError) and error.status is not None):
+                    why = f"{exchange.where} did not respond. {error.message}"
+                    failure = UploadUncertainError(f"All bytes were sent. {why}")
         raise failure
 
     def reach(self, url: str, *, deadline_seconds: float) -> None:

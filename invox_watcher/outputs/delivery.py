@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -47,3 +47,4 @@ class Delivery:
     api_reply: Mapping[str, Any]
     suspect: tuple[Suspicion, ...] = ()
     prepared: Prepared | None = None  # None if the recording itself was uploaded
+    attributes: Mapping[str, str] = field(default_factory=dict)  # for documents made with a template

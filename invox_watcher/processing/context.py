@@ -14,7 +14,7 @@ from invox_watcher.formats.decoder import Decoder
 from invox_watcher.invox import InvoxApi, TranscriptionReply
 from invox_watcher.job import Job
 from invox_watcher.journal import UNCONFIRMED_CLOCK, Journal
-from invox_watcher.outputs import OutputFormat
+from invox_watcher.outputs import Delivery, OutputFormat, render
 from invox_watcher.processing.polling import PollingPolicy, ResultPoller
 from invox_watcher.processing.reservations import Reservations
 from invox_watcher.spending import Limits
@@ -30,6 +30,7 @@ class ProcessingOptions:
     mime_types: Sequence[str] = ()  # that the account takes now
     formats: Sequence[OutputFormat] = ("json", "srt")
     speaker_names: Mapping[str, str] = field(default_factory=dict)
+    docx_template: str | None = None  # path; None: the one in the package
     polling: PollingPolicy = field(default_factory=PollingPolicy)
     limits: Limits = field(default_factory=Limits)  # of audio minutes per day
     quiet_seconds: float = 0.0  # for how long a recording that changed must be unchanged before it is sent
@@ -56,9 +57,16 @@ class Context:
         """The transcript files to write for `job`."""
         return self.options.formats if job.plan is None else cast(Sequence[OutputFormat], job.plan.formats)
 
-    def speaker_names_of(self, job: Job) -> Mapping[str, str]:
-        """The names of the speakers in the transcript of `job`."""
-        return self.options.speaker_names if job.plan is None else job.plan.speaker_names
+    def rendered(self, job: Job, delivery: Delivery, format: OutputFormat) -> bytes:
+        """The content of a transcript file of `job`.
+
+        Raises:
+            TemplateError: its document can't be made.
+        """
+        options, plan = self.options, job.plan
+        if plan is None:
+            return render(delivery, format, options.speaker_names, options.docx_template)
+        return render(delivery, format, plan.speaker_names, plan.template)
 
     @property
     def ending_detail(self) -> dict[str, str]:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, cast
 
 from invox_watcher.delivery import Document, Shipment
-from invox_watcher.errors import TargetRefusedError
+from invox_watcher.errors import TargetUnavailableError, TemplateError, UnsendableError
 from invox_watcher.invox import parse_reply
 from invox_watcher.job import Failure, Job, Payload
 from invox_watcher.outputs import (
@@ -54,6 +54,7 @@ def delivery_of(job: Job, transcript: Transcript, payload: Any) -> Delivery:
         api_reply=payload,
         suspect=job.suspect or (),
         prepared=_prepared(job.payload),
+        attributes=job.plan.attributes if job.plan else {},
     )
 
 
@@ -80,15 +81,24 @@ def delivery_of_single(result: SingleResult, source: Source, received_at: dateti
 
 
 def shipment_of(
-    job: Job, target: str, formats: Iterable[str], payload: Any, speaker_names: Mapping[str, str]
+    job: Job,
+    target: str,
+    formats: Iterable[str],
+    payload: Any,
+    speaker_names: Mapping[str, str],
+    *,
+    template: str | None = None,
 ) -> Shipment:
     """All that `target` gets for `job`, which is done; `payload` is the reply that the journal keeps for it.
 
+    `template` is the path of the template of its documents, None for the one in the package.
+
     Raises:
-        TargetRefusedError: the words were deleted meanwhile.
+        UnsendableError: the words were deleted meanwhile, or the template needs what the recording lacks.
+        TargetUnavailableError: the template is missing or broken; it is tried again.
     """
     if payload is None:
-        raise TargetRefusedError(
+        raise UnsendableError(
             "The transcript is no longer in the journal.",
             code="words_deleted",
             hint="Retention deleted it (retention.transcripts_days). Nothing can be sent again.",
@@ -98,7 +108,14 @@ def shipment_of(
     delivery = delivery_of(job, transcript_of(job, payload), payload)
 
     def document(format: OutputFormat) -> Document:
-        return Document(f"{name}.{format}", MEDIA_TYPES[format], render(delivery, format, speaker_names))
+        try:
+            content = render(delivery, format, speaker_names, template)
+        except TemplateError as error:
+            kind = UnsendableError if error.missing_field else TargetUnavailableError
+            problem = kind(error.message, code=error.code, hint=error.hint)
+        else:
+            return Document(f"{name}.{format}", MEDIA_TYPES[format], content)
+        raise problem
 
     return Shipment(
         key=f"{job.id}.{target}",

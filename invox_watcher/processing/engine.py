@@ -23,6 +23,7 @@ from invox_watcher.errors import (
     JournalError,
     Reason,
     StorageError,
+    TemplateError,
 )
 from invox_watcher.events import Event, log
 from invox_watcher.heartbeat import Heartbeat, Monitored, beat
@@ -103,6 +104,7 @@ class Engine:
         self._missing: set[str] = set()  # jobs whose recording was missing at the last step
         self._expedited: set[str] = set()  # requests whose webhook came in the middle of a step
         self._storage_faults: dict[str, InvoxError] = {}  # by job
+        self._template_faults: dict[str, InvoxError] = {}  # by job
         self._done = self._failed = 0
         workers = [
             (lane, Heartbeat(f"{name}-{number}"))
@@ -119,6 +121,7 @@ class Engine:
         ]
         self.api_gate: Gate = _FaultGate(lambda: self._api.fault)
         self.storage_gate: Gate = _FaultGate(self._storage_fault)
+        self.template_gate: Gate = _FaultGate(self._template_fault)
         self._threads = [
             threading.Thread(target=self._work, args=(lane, heartbeat), name=heartbeat.name, daemon=True)
             for lane, heartbeat in workers
@@ -185,6 +188,12 @@ class Engine:
             return len(self._held)
 
     @property
+    def waiting_for_template(self) -> int:
+        """How many of them have their transcript, and wait until their document can be made."""
+        with self._lock:
+            return len(self._template_faults)
+
+    @property
     def done(self) -> int:
         """How many recordings have their transcript since the start."""
         with self._lock:
@@ -218,6 +227,10 @@ class Engine:
     def _storage_fault(self) -> InvoxError | None:
         with self._lock:
             return next(iter(self._storage_faults.values()), None)
+
+    def _template_fault(self) -> InvoxError | None:
+        with self._lock:
+            return next(iter(self._template_faults.values()), None)
 
     # ---- the threads -------------------------------------------------------------------------------------
 
@@ -262,9 +275,10 @@ class Engine:
         if job.asks_api and following.asked_api:
             self._record_api_success(job)
         self._record_storage_success(job)
-        if self._missing:
+        if self._missing or self._template_faults:
             with self._lock:
                 self._missing.discard(job.id)
+                self._template_faults.pop(job.id, None)
         return following
 
     def _lane_of(self, job: Job) -> Lane:
@@ -298,6 +312,7 @@ class Engine:
         with self._lock:
             self._expedited.discard(job.request_id or "")
             self._in_flight.discard(job.id)
+            self._template_faults.pop(job.id, None)
             self._done += job.state is State.DONE
             self._failed += job.state is not State.DONE
         self._api.forget(job.id)
@@ -391,7 +406,11 @@ class Engine:
     def _retry(self, job: Job, verdict: Verdict) -> Next:
         error, before = verdict.error, job.last_fault
         known = before is not None and before.reason.code == error.code
-        if verdict.attempts != job.attempts or not known:
+        is_news = not known
+        if isinstance(error, TemplateError):  # one problem of a template comes after the other
+            is_news = before is None or before.reason != error.reason
+            self._note_template(job, error)
+        if verdict.attempts != job.attempts or is_news:
             since = before.since if before is not None and known else utc_now()
             fault = Fault(error.reason, since)
             job = self._journal.update(job, attempts=verdict.attempts, last_fault=fault)
@@ -403,6 +422,13 @@ class Engine:
             attempt=job.attempts, after_seconds=round(delay, 1),
         )  # fmt: skip
         return Next(job, delay)
+
+    def _note_template(self, job: Job, error: TemplateError) -> None:
+        with self._lock:
+            first = not self._template_faults
+            self._template_faults[job.id] = error
+        if first:
+            log.error(Event.TEMPLATE_ERROR, job=job.id, code=error.code, error=error.message, hint=error.hint)
 
     def _hold(self, job: Job, error: InvoxError) -> Next:
         with self._lock:

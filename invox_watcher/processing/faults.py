@@ -26,6 +26,7 @@ from invox_watcher.errors import (
     StaleStateError,
     StoppedError,
     StorageError,
+    TemplateError,
     TranscriptionFailedError,
     UploadUncertainError,
     UploadUrlRefusedError,
@@ -79,6 +80,8 @@ RULES: dict[type[Exception], Rule] = {
     UploadUrlRefusedError: Rule(Action.FAIL),
     TranscriptionFailedError: Rule(Action.FAIL),
     ApiError: Rule(Action.FAIL),
+    # the set-up
+    TemplateError: Rule(Action.RETRY),
     # what no step should raise
     ConfigurationError: Rule(Action.FAIL),
     FolderError: Rule(Action.FAIL),
@@ -141,8 +144,11 @@ def _spends_attempt(error: Exception, job: Job, circumstances: Circumstances) ->
 
 
 def is_of_set_up(error: Exception, job: Job) -> bool:
-    """Whether the recording can't be at fault: before an upload the API knows only its MIME type."""
-    if isinstance(error, ApiRefusedError):
+    """Whether the recording can't be at fault: before an upload the API knows only its MIME type.
+
+    One that lacks a field of the template is not, either: it is paid for, and the template can be corrected.
+    """
+    if isinstance(error, ApiRefusedError | TemplateError):
         return True
     return job.state is State.IDENTIFIED and isinstance(error, ApiError) and error.code == "api_protocol"
 

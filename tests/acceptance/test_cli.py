@@ -270,7 +270,7 @@ retry:
 watch:
   recursive: "yes"
 outputs:
-  formats: [json, docx]
+  formats: [json, odt]
 """
 
 

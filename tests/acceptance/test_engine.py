@@ -75,7 +75,7 @@ def _running(journal: Journal, pipeline: _Steps, upload_workers: int = 1) -> Ite
 
 
 def _codes(engine: Engine) -> list[str]:
-    return [reason.code for reason in reasons((engine.api_gate, engine.storage_gate))]
+    return [reason.code for reason in reasons([engine.api_gate, engine.storage_gate])]
 
 
 def test_a_fault_of_the_disk_ends_when_the_step_gets_past_it(tmp_path: Path) -> None:

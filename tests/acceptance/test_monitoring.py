@@ -442,7 +442,10 @@ def documented(page: str) -> dict[str, tuple[str, set[str]]]:
     return {name: (kind, set(re.findall(r"`(\w+)`", labels))) for name, kind, labels in _METRIC.findall(page)}
 
 
-def test_the_page_has_every_metric_with_its_type_and_labels(clinic: Clinic, api: Sandbox, page: str) -> None:
+def test_the_page_has_every_metric_with_its_type_and_labels(tmp_path: Path, api: Sandbox, page: str) -> None:
+    listen = {"listen": f"127.0.0.1:{free_port()}"}
+    hooks = {"on_done": ["/bin/true"]}  # so that there is a target
+    clinic = Clinic(tmp_path / "clinic", api.base_url, watch=QUICK, http=listen, hooks=hooks)
     with running(clinic):
         (clinic.inbox / "letter.wav").write_text("Dear colleague")
         wait_for("it has failed", lambda: ended(clinic, failed=1))

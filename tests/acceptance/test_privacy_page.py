@@ -71,7 +71,7 @@ def test_words_and_names_are_only_where_the_page_says(tmp_path: Path, api: Sandb
     write_wav(clinic.inbox / "ward3" / "Miller.wav")
     look()
     with running(clinic, {"TMPDIR": str(scratch)}):
-        wait_for("the hook has failed", lambda: clinic.events("hook_failed") != [])
+        wait_for("the hook has failed", lambda: clinic.events("delivery_failed") != [])
         look()
         (clinic.inbox / "Miller, a letter.wav").write_bytes(voice)
         api.fault({"on": "presign", "do": "status", "status": 503, "times": 1000})

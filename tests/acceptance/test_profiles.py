@@ -14,6 +14,7 @@ import yaml
 
 from invox_watcher.sandbox.server import Sandbox
 from tests.kit.clinic import Clinic, running, sandbox, stop, wait_for
+from tests.kit.documents import save, text_of
 from tests.kit.recordings import write_wav
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "profiles.md"
@@ -40,7 +41,8 @@ def recording(path: Path, *, author: str = "", pitch: float = 440, seconds: floa
 def test_the_example_of_the_page(clinic: Clinic, api: Sandbox) -> None:
     (block,) = re.findall(r"```yaml\n(.*?)```", PAGE.read_text(), re.DOTALL)
     assert block.count("\n") < 30
-    configure(clinic, **yaml.safe_load(block))
+    letter = clinic.root / "letter.docx"
+    configure(clinic, **yaml.safe_load(block.replace("/etc/invox-watcher/letter.docx", str(letter))))
     recording(clinic.inbox / "SMITH_02_0001.wav", author="smith")
     recording(clinic.inbox / "JONES_09_0002.wav", pitch=500)
     recording(clinic.inbox / "surgery/theatre2/a.wav", pitch=600)
@@ -56,26 +58,29 @@ def test_the_example_of_the_page(clinic: Clinic, api: Sandbox) -> None:
         "default matches). Its attributes: author: nobody.\n" in says.stdout
     )
     checked = clinic.run("check").stdout
-    assert "the template of cardiology-letter can't be read: /etc/invox-watcher/letter.docx" in checked
+    assert f"set.template: The template {letter} can't be read: No such file or directory." in checked
     assert "cardiology-letter names the target ehr, which is not configured" in checked
 
+    save(letter, "{{ author }}, {{ department }}, {{ work_type }}: {{ turns[0].speaker }}")
     assert clinic.once() == 0
     assert clinic.files(clinic.outbox) == [
-        "JONES_09_0002.json", "JONES_09_0002.txt", "SMITH_02_0001.txt", "SMITH_02_0003.json",
-        "SMITH_02_0003.srt", "surgery/copy.json", "surgery/copy.srt", "surgery/theatre2/a.json",
-        "surgery/theatre2/a.srt",
+        "JONES_09_0002.json", "JONES_09_0002.txt", "SMITH_02_0001.docx", "SMITH_02_0001.txt",
+        "SMITH_02_0003.json", "SMITH_02_0003.srt", "surgery/copy.json", "surgery/copy.srt",
+        "surgery/theatre2/a.json", "surgery/theatre2/a.srt",
     ]  # fmt: skip
     assert "Cardiology:" in (clinic.outbox / "SMITH_02_0001.txt").read_text()
+    document = (clinic.outbox / "SMITH_02_0001.docx").read_bytes()
+    assert text_of(document) == "smith, cardiology, 02: Cardiology"
     assert "Cardiology:" not in (clinic.outbox / "surgery/copy.srt").read_text()
     assert api.stats()["uploads"] == 4, "the copy costs nothing"
     jobs = {job["path"]: job for job in json.loads(clinic.run("jobs", "--all", "--json").stdout)}
     assert jobs["SMITH_02_0001.wav"]["plan"] == {
         "profile": "cardiology-letter",
-        "formats": ["txt"],
+        "formats": ["txt", "docx"],
         "speaker_names": {"Speaker_00": "Cardiology"},
         "attributes": {"author": "smith", "work_type": "02", "department": "cardiology"},
         "priority": "routine",
-        "template": "/etc/invox-watcher/letter.docx",
+        "template": str(letter),
         "targets": ["ehr"],
         "presign_fields": {"language": "es-ES"},
     }

@@ -37,6 +37,8 @@ class Receiver:
 
     def answer(self, peer: Peer) -> None:
         while (request := peer.request()) is not None:
+            if len(request.body) != int(request.headers["content-length"]):  # the line was cut
+                return
             if self.refuse is not None:
                 peer.answer(self.refuse)
                 continue

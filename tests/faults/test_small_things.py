@@ -163,7 +163,9 @@ def test_74_process_1_reaps_what_others_leave(container: tuple[Container, Clinic
     wait_for(
         "both hooks ran", lambda: len(clinic.events("delivery_sent", "delivery_failed")) == 2, seconds=60
     )
-    assert [event["reason"] for event in clinic.events("delivery_failed")] == ["ended with status 7"]
+    assert [event["error"] for event in clinic.events("delivery_failed")] == [
+        "The command ended with status 7."
+    ]
     time.sleep(0.5)
     assert made.zombies() == []
     assert made.end(signal.SIGTERM) == 0

@@ -128,7 +128,7 @@ def test_a_changed_configuration_is_reloaded_or_refused(machine: Container, tmp_
     machine.wait_for(f"test -e {DONE}/miller.wav")
     assert machine.out(f"cd {OUTBOX}; ls miller.*") == "miller.txt"
 
-    change(machine, "outputs", formats=["docx"])
+    change(machine, "outputs", formats=["odt"])
     machine.run("systemctl reload invox-watcher")
     wait_for_event(machine, "reload_refused")
     [refused] = events(machine, "reload_refused")

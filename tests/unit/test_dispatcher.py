@@ -18,6 +18,7 @@ from invox_watcher.errors import (
     JournalError,
     TargetRefusedError,
     TargetUnavailableError,
+    UnsendableError,
 )
 from invox_watcher.job import Job, State, new_job_id
 from invox_watcher.journal import DeliveryState, Journal, Receipt
@@ -28,6 +29,7 @@ NOW = datetime.now(UTC)
 DOWN = TargetUnavailableError("The server does not answer.", code="down", hint="Start it.")
 CUT = DeliveryUncertainError("The line was cut.", code="cut")
 NO = TargetRefusedError("No such patient.", code="no_patient", hint="Correct the number.")
+NEVER_SENT = UnsendableError("The recording has no attribute ward.", code="missing_attribute")
 PACE = Pace(Backoff(2, 8), timedelta(days=1))
 
 
@@ -152,6 +154,18 @@ def test_a_new_one_is_tried_while_another_one_is_not_taken(ward: Ward) -> None:
     assert ("b", "sent", 1) in ward.states
 
 
+@pytest.mark.parametrize(("patience", "most"), [(None, 1 + 3), (3000.0, 1)], ids=["backoff", "Retry-After"])
+def test_a_target_that_is_down_is_not_asked_for_each_new_one(
+    ward: Ward, patience: float | None, most: int
+) -> None:
+    ward.dispatch(Pace(Backoff(4000, 4000), timedelta(days=9)))
+    ward.fault = TargetUnavailableError("Busy.", code="down", retry_after_seconds=patience)
+    for path in "abcdefghij":
+        ward.record(path)
+        ward.work(100)
+    assert len(ward.sent) == most
+
+
 def test_in_order_nothing_overtakes(ward: Ward) -> None:
     ward.dispatch(Pace(Backoff(2, 8), timedelta(days=1), ordered=True))
     ward.answers["a"] = [DOWN] * 3
@@ -183,16 +197,66 @@ def test_what_is_uncertain_is_shown_so_until_it_is_confirmed(ward: Ward) -> None
     assert ward.states == [("a", "sent", 3)]
 
 
+def test_what_is_never_sent_does_not_end_an_outage(ward: Ward, own_log: LogStream) -> None:
+    ward.record("a", "b", "c")
+    ward.fault = DOWN
+    ward.work(30)
+    ward.fault, ward.answers = None, {path: [NEVER_SENT] if path == "b" else [DOWN] * 50 for path in "abc"}
+    ward.work(60)
+    assert [row[:2] for row in ward.states] == [("a", "due"), ("b", "failed"), ("c", "due")]
+    assert ward.dispatcher.health.unavailable is not None
+    assert [line["event"] for line in events(own_log)] == ["target_unavailable", "delivery_failed"]
+
+
 def test_after_the_deadline_it_fails_and_can_be_sent_again(ward: Ward) -> None:
-    ward.dispatch(Pace(Backoff(2, 8), timedelta(seconds=-1)))
+    pace = Pace(Backoff(2, 8), timedelta(seconds=1000))
+    ward.dispatch(pace)
     ward.fault = DOWN
     ward.record("a")
-    ward.work(100)
-    assert ward.states == [("a", "failed", 2)]  # not before it was tried twice
+    ward.work(600)
+    ward.now += 10 * 86_400  # nobody tried
+    ward.dispatch(pace)
+    ward.work(350)
+    ward.record("b")
+    assert [row[:2] for row in ward.states] == [("a", "due"), ("b", "due")]
+    ward.work(600)
+    assert [row[:2] for row in ward.states] == [("a", "failed"), ("b", "due")]
     ward.fault = None
-    ward.journal.deliveries.send_again(ward.journal.jobs()[0].id, "mail")
+    [failed] = ward.journal.deliveries.failed(limit=9)
+    ward.journal.deliveries.send_again([failed.job_id], "mail", NOW)
     ward.work(100)
-    assert ward.states == [("a", "sent", 1)]
+    assert ("a", "sent", 1) in ward.states
+
+
+@pytest.mark.parametrize("jump", [timedelta(days=366), timedelta(days=-366)], ids=["ahead", "back"])
+def test_no_jump_of_the_wall_clock_makes_anything_fail(
+    ward: Ward, monkeypatch: pytest.MonkeyPatch, jump: timedelta
+) -> None:
+    ward.record(*"abc")
+    ward.fault = DOWN
+    ward.work(100)
+    for module in ("times", "delivery.dispatcher", "journal.journal"):
+        monkeypatch.setattr(f"invox_watcher.{module}.utc_now", lambda: datetime.now(UTC) + jump)
+    ward.work(100)
+    ward.record("d")
+    ward.work(100)
+    assert {state for _path, state, _attempts in ward.states} == {"due"}
+    ward.fault = None
+    ward.work(100)
+    assert {state for _path, state, _attempts in ward.states} == {"sent"}
+
+
+def test_a_delivery_asked_for_twice_is_made_once(ward: Ward) -> None:
+    ward.record("a")
+    ward.work(10)
+    [job] = ward.journal.jobs()
+    for _ in range(2):  # as after a kill between what is done and its order's deletion
+        ward.journal.deliveries.send_again([job.id], "mail", NOW)
+        ward.work(10)
+    assert ward.sent == ["a", "a"]
+    ward.journal.deliveries.send_again([job.id], "mail", NOW + timedelta(seconds=1))
+    ward.work(10)
+    assert ward.sent == ["a", "a", "a"]
 
 
 def test_what_was_sent_is_not_sent_again_for_the_journal(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,6 +58,7 @@ TABLE = [
     (errors.UploadUrlRefusedError("x"), FAIL),
     (errors.TranscriptionFailedError("x"), FAIL),
     (errors.ApiError("x"), FAIL),
+    (errors.TemplateError("x", hint=""), RETRY),
     (errors.ConfigurationError("x", []), FAIL),
     (errors.FolderError("x"), FAIL),
     (errors.NotPermittedError("x"), FAIL),
@@ -71,7 +72,7 @@ TABLE = [
 def test_what_follows_the_first_error(error: Exception, action: Action) -> None:
     verdict = judge(error, job(), USUAL)
     assert verdict.action is action
-    blameless = (errors.ApiRefusedError, errors.ApiUnavailableError)
+    blameless = (errors.ApiRefusedError, errors.ApiUnavailableError, errors.TemplateError)
     spent = action is RETRY and not isinstance(error, blameless)
     assert verdict.attempts == spent
     if isinstance(error, InvoxError):
@@ -162,6 +163,11 @@ def test_an_upload_of_unknown_fate_spends_one_in_an_outage() -> None:
     uploading = job(State.UPLOADING, attempts=1)
     assert judge(errors.UploadUncertainError("x"), uploading, outage).attempts == 2
     assert judge(errors.UploadUncertainError("x"), job(State.UPLOADING, attempts=2), outage).action is FAIL
+
+
+def test_a_template_costs_no_recording_however_often() -> None:
+    transcribed = job(State.TRANSCRIBED, attempts=2)
+    assert judge(errors.TemplateError("x", hint=""), transcribed, USUAL).action is RETRY
 
 
 def test_three_errors_say_something_about_the_api() -> None:

@@ -509,8 +509,9 @@ def test_backlogs_count_what_is_owed_uncertain_and_failed(tmp_path: Path) -> Non
     assert (backlog.owed, backlog.uncertain, backlog.failed) == (3, 1, 1)
     assert backlog.oldest_at == owed[0].queued_at
     assert [one.fault for one in queue.failed(limit=9)] == [FAULT]
-    queue.send_again(jobs[2].id, "mail")
-    queue.send_again(jobs[2].id, "fhir")  # which it was not meant for
+    asked_at = datetime.now(UTC)
+    assert queue.send_again([jobs[2].id, "unknown"], "mail", asked_at) == 1
+    assert queue.send_again([jobs[2].id], "fhir", asked_at) == 1  # which it was not meant for
     backlogs = queue.backlogs()
     assert (backlogs["mail"].owed, backlogs["mail"].failed, backlogs["fhir"].owed) == (4, 0, 1)
     journal.close()

@@ -79,7 +79,7 @@ def ask_everything(journal: Journal, done: Job, active: Job) -> None:
     finished.same_recordings(replace(active, sha256="a" * 8))
     queue = journal.deliveries
     queue.next("mail", ordered=True), queue.backlogs(), queue.owed(limit=5), queue.failed(limit=5)
-    queue.of(done.id), queue.send_again(done.id, "mail")
+    queue.of(done.id), queue.send_again([done.id], "mail", NOW)
     owed = queue.next("mail", ordered=False)
     assert owed is not None
     queue.postpone(owed, Fault(Reason("down", "", ""), NOW), uncertain=True), queue.give_up("mail")

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import hashlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -19,6 +19,7 @@ from invox_watcher.errors import (
     Reason,
     RecordingChangingError,
     StorageError,
+    TemplateError,
     UploadUncertainError,
     UploadUrlRefusedError,
 )
@@ -34,6 +35,7 @@ from invox_watcher.processing.pipeline import STEPS
 from invox_watcher.processing.steps.prepare import needs_preparing
 from invox_watcher.recording import FileIdentity, Remedy
 from invox_watcher.spending import Limits, day_of
+from tests.kit.documents import save, text_of
 from tests.kit.recordings import write_wav
 
 CONTENT = b"RIFF and what follows"
@@ -75,7 +77,7 @@ class Api:
 class Clinic:
     """One recording in the inbox, and all that processes it; its clock moves only if a test moves it."""
 
-    def __init__(self, root: Path, listener: Any = None, limits: Limits | None = None) -> None:
+    def __init__(self, root: Path, listener: Any = None, **options: Any) -> None:
         self.now = 0.0
         self.api = Api()
         self.folders = Folders(*(root / name for name in ("inbox", "processing", "outbox", "done", "failed")))
@@ -86,7 +88,7 @@ class Clinic:
             folders=self.folders,
             journal=self.journal,
             api=self.api,  # type: ignore[arg-type]
-            options=ProcessingOptions(mime_types=["audio/wav"], limits=limits or Limits()),
+            options=ProcessingOptions(mime_types=["audio/wav"], **options),
             stop=threading.Event(),
             clock=lambda: self.now,
             listener=listener,
@@ -277,6 +279,68 @@ def test_a_recording_changed_before_it_is_filed_starts_over(clinic: Clinic, stat
     assert (clinic.folders.done / "smith.wav").read_bytes() == CONTENT + b", and the rest"
     assert [name.name for name in sorted(clinic.folders.outbox.iterdir())] == ["smith.json", "smith.srt"]
     assert [content for content, _ in clinic.api.sent] == [CONTENT, CONTENT + b", and the rest"]
+
+
+@pytest.fixture
+def documents(tmp_path: Path) -> Iterator[Clinic]:
+    """A clinic that writes documents, stopped after it had written one and before the journal knew."""
+    save(tmp_path / "letter.docx", "first")
+    made = Clinic(tmp_path, formats=("docx", "json"), docx_template=str(tmp_path / "letter.docx"))
+    made.api.answer = HELLO
+    yield made
+    made.journal.close()
+
+
+def written_before_a_kill(clinic: Clinic, template: Path) -> Job:
+    """The recording; its document is in the outbox, and the template is another by now."""
+    job, publish_all = clinic.until(State.TRANSCRIBED), Folders.publish_all
+
+    def killed(folders: Folders, job_id: str, root: Path, contents: Mapping[str, bytes]) -> None:
+        publish_all(folders, job_id, root, dict([next(iter(contents.items()))]))
+        raise KeyboardInterrupt
+
+    with mock.patch.object(Folders, "publish_all", killed), pytest.raises(KeyboardInterrupt):
+        clinic.pipeline.advance(job)
+    assert text_of((clinic.folders.outbox / "smith.docx").read_bytes()) == "first"
+    save(template, "second")
+    return job
+
+
+def test_a_template_changed_after_a_kill_leaves_one_set(documents: Clinic, tmp_path: Path) -> None:
+    job = written_before_a_kill(documents, tmp_path / "letter.docx")
+    assert documents.pipeline.advance(job).job.state is State.DELIVERED
+    assert {path.name for path in documents.folders.outbox.iterdir()} == {"smith.docx", "smith.json"}
+    assert text_of((documents.folders.outbox / "smith.docx").read_bytes()) == "second"
+
+
+def test_a_document_of_another_template_is_withdrawn(documents: Clinic, tmp_path: Path) -> None:
+    job = written_before_a_kill(documents, tmp_path / "letter.docx")
+    with (documents.folders.processing / job.id / job.path).open("ab") as file:
+        file.write(b", and the rest")
+    with pytest.raises(RecordingChangingError):
+        documents.pipeline.advance(job)
+    assert list(documents.folders.outbox.iterdir()) == []
+
+
+def test_a_document_of_others_is_left_alone(documents: Clinic) -> None:
+    job = documents.until(State.TRANSCRIBED)
+    save(documents.folders.outbox / "smith.docx", "a letter of somebody's")
+    while job.state is not State.DONE:
+        job = documents.pipeline.advance(job).job
+    names = {path.name for path in documents.folders.outbox.iterdir()}
+    assert names == {"smith.docx", "smith-2.docx", "smith-2.json"}
+    assert text_of((documents.folders.outbox / "smith.docx").read_bytes()) == "a letter of somebody's"
+
+
+def test_no_file_is_written_while_a_template_is_broken(documents: Clinic, tmp_path: Path) -> None:
+    job = documents.until(State.TRANSCRIBED)
+    save(tmp_path / "letter.docx", "{{ patient }}")
+    with pytest.raises(TemplateError):
+        documents.pipeline.advance(job)
+    assert list(documents.folders.outbox.iterdir()) == []
+    save(tmp_path / "letter.docx", "{{ text }}")
+    assert documents.pipeline.advance(job).job.state is State.DELIVERED
+    assert len(documents.api.sent) == 1
 
 
 @pytest.mark.parametrize("state", [State.CLAIMED, State.WAITING, State.TRANSCRIBED, State.DELIVERED])

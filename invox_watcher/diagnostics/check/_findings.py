@@ -31,6 +31,7 @@ from invox_watcher.diagnostics.check._host import (
 )
 from invox_watcher.diagnostics.check._profiles import profiles
 from invox_watcher.diagnostics.check._targets import targets
+from invox_watcher.diagnostics.check._templates import templates
 from invox_watcher.errors import ExitStatus, InvoxError
 
 # Checks that are skipped if one of these failed before: they could only report its consequences.
@@ -61,6 +62,7 @@ def findings(config: Config, source: Path | None = None) -> Iterator[Finding]:
         ("logging.file", lambda: log_file(config)),
         ("formats", lambda: formats(config)),
         ("profiles", lambda: profiles(config)),
+        ("templates", lambda: templates(config)),
         ("hooks", lambda: hooks(config)),
         ("http.listen", lambda: listen(config)),
         ("webhooks", lambda: webhooks(config)),

@@ -1,8 +1,7 @@
-"""The profiles: can each of them match, and does what they name exist?"""
+"""The profiles: can each of them match, and do their targets exist?"""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 from invox_watcher.assembly import profiles_of, target_names_of
@@ -11,10 +10,10 @@ from invox_watcher.diagnostics.check._finding import Finding, warning
 
 
 def profiles(config: Config) -> Iterator[Finding]:
-    """Is there one that no recording can get, a template or a target that is missing?"""
+    """Is there one that no recording can get, or a target that is missing?"""
     if not config.profiles:
         return
-    problems = [*_unused(config), *_missing_templates(config), *_unknown_targets(config)]
+    problems = [*_unused(config), *_unknown_targets(config)]
     yield from problems
     if not problems:
         yield Finding("profiles", seen=", ".join(profile.name for profile in config.profiles))
@@ -28,14 +27,6 @@ def _unused(config: Config) -> Iterator[Finding]:
         yield warning(
             "profiles", problem, "The first profile that matches counts: put the narrower one first."
         )
-
-
-def _missing_templates(config: Config) -> Iterator[Finding]:
-    for profile in config.profiles:
-        template = profile.settings.template
-        if template is not None and not os.access(template, os.R_OK, effective_ids=True):
-            problem = f"the template of {profile.name} can't be read: {template}"
-            yield warning("profiles", problem, "Create it, or let the daemon's user read it.")
 
 
 def _unknown_targets(config: Config) -> Iterator[Finding]:

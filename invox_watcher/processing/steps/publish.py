@@ -10,11 +10,11 @@ from invox_watcher.errors import RecordingVanishedError
 from invox_watcher.events import Event, log
 from invox_watcher.files import NameTakenError, output_path
 from invox_watcher.job import Job, State
-from invox_watcher.outputs import Delivery, render
+from invox_watcher.outputs import Delivery
 from invox_watcher.processing.context import Context, Next
 from invox_watcher.processing.documents import delivery_of, transcript_of
 from invox_watcher.processing.steps.examine import examine
-from invox_watcher.processing.steps.verify import hold_while_open, verify
+from invox_watcher.processing.steps.verify import hold_while_open, retract_earlier, verify
 from invox_watcher.times import seconds_since
 
 _BUSY_SECONDS = 1.0
@@ -46,8 +46,11 @@ def publish(context: Context, job: Job) -> Next:
 def _write_outputs(context: Context, job: Job, delivery: Delivery) -> Next:
     filed_as = job.filed_as
     assert filed_as is not None  # noqa: S101 - written with the state
-    folders, formats, speaker_names = context.folders, context.formats_of(job), context.speaker_names_of(job)
-    contents = {output_path(filed_as, format): render(delivery, format, speaker_names) for format in formats}
+    folders, formats = context.folders, context.formats_of(job)
+    # All of them before the first is written: a template may be broken.
+    contents = {output_path(filed_as, format): context.rendered(job, delivery, format) for format in formats}
+    for path, content in contents.items():
+        retract_earlier(context, job, path, content)
     try:
         folders.publish_all(job.id, folders.outbox, contents)
     except NameTakenError:  # another program put a file there since the name was reserved

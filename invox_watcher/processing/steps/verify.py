@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from typing import Any, BinaryIO
 
 from invox_watcher.errors import RecordingChangingError, RecordingError, StoppedError, StorageError
@@ -12,7 +13,7 @@ from invox_watcher.files import output_path
 from invox_watcher.heartbeat import beat
 from invox_watcher.inbox import Writer, writer_of
 from invox_watcher.job import Job, State
-from invox_watcher.outputs import render
+from invox_watcher.outputs import is_document_of
 from invox_watcher.processing.context import Context, Next
 from invox_watcher.processing.documents import delivery_of, transcript_of
 from invox_watcher.recording import FileIdentity
@@ -77,8 +78,25 @@ def _retract_outputs(context: Context, job: Job) -> None:
     for format in context.formats_of(job):
         path = output_path(job.filed_as, format)
         if os.path.lexists(context.folders.outbox / path):
-            content = render(delivery, format, context.speaker_names_of(job))
+            retract_earlier(context, job, path, content := context.rendered(job, delivery, format))
             context.folders.retract(context.folders.outbox, path, content)
+
+
+def retract_earlier(context: Context, job: Job, path: str, content: bytes) -> None:
+    """Remove the document at `path` of the outbox that a killed attempt has made with another template.
+
+    `content` is what it is now: a template may be changed at any time.
+    """
+    if not path.endswith(".docx"):
+        return
+    outbox = context.folders.outbox
+    try:
+        is_file = stat.S_ISREG(os.lstat(outbox / path).st_mode)
+        found = (outbox / path).read_bytes() if is_file else content
+    except OSError:
+        return  # it is not there, or the next write reports it
+    if found != content and is_document_of(found, job.id):
+        context.folders.retract(outbox, path, found)
 
 
 def hold_while_open(context: Context, job: Job, file: BinaryIO) -> Next | None:
