@@ -126,7 +126,7 @@ def assemble(
         api = api_of(config, client)
         pipeline = pipeline_of(config, folders, journal, api, stop=stop, clock=clock, on_filed=rechecks.add)
         engine = engine_of(
-            config, pipeline, journal, folder_monitor, on_room=inbox.wake, on_crash=on_crash, clock=clock
+            config, pipeline, journal, folder_monitor, on_room=inbox.has_room, on_crash=on_crash, clock=clock
         )
         dispatchers = dispatchers_of(config, folders, journal)
         return Parts(
@@ -350,6 +350,7 @@ def pipeline_of(
         options=ProcessingOptions(
             on_duplicate=config.intake.on_duplicate,
             on_truncated=config.intake.on_truncated,
+            max_size_bytes=config.intake.max_size_mib << 20,
             mime_types=config.api.mime_types,
             formats=config.outputs.formats,
             speaker_names=config.outputs.speaker_names,

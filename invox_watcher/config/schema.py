@@ -327,7 +327,11 @@ class PollingSection(Section):
         2,
         description="How long after the upload to poll first, until earlier recordings provide an estimate.",
     )
-    max_seconds: Seconds = Field(60, description="The longest time between two polls for one recording.")
+    max_seconds: Seconds = Field(
+        60,
+        description="The longest time between two polls for one recording. It is longer if more than 500 "
+        "wait for their result: they are polled 25 times a second, all together.",
+    )
     deadline_seconds: Seconds = Field(
         86400, description="A recording without a result after this time is moved to failed/."
     )

@@ -54,7 +54,7 @@ class Daemon:
         self.readiness = readiness
         stop = parts.stop
         work: Mapping[str, Callable[[], None]] = {
-            "inbox": partial(parts.inbox.run, parts.intake.take, stop),
+            "inbox": partial(parts.inbox.run, parts.intake, stop),
             "journal": partial(parts.journal_monitor.watch, stop),
             "folders": partial(parts.folder_monitor.watch, stop),
             **{name: partial(run, stop) for name, run in parts.housekeeping.items()},

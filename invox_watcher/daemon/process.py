@@ -159,9 +159,10 @@ class Process:
             self._wait(_CHECK_SECONDS if self._ready else _READY_CHECK_SECONDS)
 
     def _drain(self) -> None:
+        self._report()  # also if nothing is to be done: what the process before has left half-written goes
         while not self._must_end and not self._daemon.drained:
-            self._report()
             self._wait(_DRAINED_CHECK_SECONDS)
+            self._report()
 
     @property
     def _must_end(self) -> bool:

@@ -9,6 +9,7 @@ following links, so that replacing a folder by a link at any moment has no effec
 from __future__ import annotations
 
 from invox_watcher.files.availability import FolderMonitor, check_mounted, left_behind
+from invox_watcher.files.claims import Claim
 from invox_watcher.files.durable import fsync_folder
 from invox_watcher.files.folders import APART_HINT, Deletion, Folders, NameTakenError
 from invox_watcher.files.marks import MARK_FILE, open_folder
@@ -37,6 +38,7 @@ __all__ = [
     "LOCK_FILE",
     "MARK_FILE",
     "NAMES_KEY_FILE",
+    "Claim",
     "Deletion",
     "FolderMonitor",
     "Folders",

@@ -12,8 +12,9 @@ import hashlib
 import os
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from io import FileIO
 from pathlib import Path
 
 from invox_watcher.errors import DiskFullError, FolderBlockedError, StorageError
@@ -131,10 +132,11 @@ def write_durably(folder: int, name: str, content: bytes, mode: int) -> None:
     """Write a file and fsync it; its name is not durable yet."""
     # A temporary file of a killed attempt has the same name: it is truncated and written again.
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-    with os.fdopen(os.open(name, flags, mode, dir_fd=folder), "wb") as file:
+    with FileIO(os.open(name, flags, mode, dir_fd=folder), "w") as file:
         os.fchmod(file.fileno(), mode)
-        file.write(content)
-        file.flush()
+        rest = memoryview(content)
+        while rest:
+            rest = rest[file.write(rest) :]
         os.fsync(file.fileno())
 
 
@@ -161,13 +163,17 @@ def rename_new(folder: int, name: str, new_folder: int, new_name: str) -> None:
 
 def exists(root: Path, path: str) -> bool:
     """Whether anything, including a link, has the name `root`/`path`."""
-    with storage(f"reading {root.name}/"):
-        try:
-            with parent(root, path) as (folder, name):
-                os.stat(name, dir_fd=folder, follow_symlinks=False)
-        except FileNotFoundError:
-            return False
-        return True
+    return any_exists(root, [path])
+
+
+def any_exists(root: Path, paths: Sequence[str]) -> bool:
+    """Whether anything, including a link, has one of these names below `root`, all in the same folder."""
+    with storage(f"reading {root.name}/"), suppress(FileNotFoundError), parent(root, paths[0]) as (folder, _):
+        for path in paths:
+            with suppress(FileNotFoundError):
+                os.stat(os.path.basename(path), dir_fd=folder, follow_symlinks=False)
+                return True
+    return False
 
 
 def holds(folder: int, name: str, content: bytes) -> bool:

@@ -10,11 +10,13 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
+from io import FileIO
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
-from invox_watcher.errors import FolderError, RecordingChangingError, RecordingVanishedError, StorageError
+from invox_watcher.errors import FolderError, RecordingVanishedError, StorageError
 from invox_watcher.files import crossing, durable
+from invox_watcher.files.claims import Claim, Move, move_all
 from invox_watcher.files.crossing import PART_SUFFIX, SLOWEST_BYTES_PER_SECOND
 from invox_watcher.files.durable import make_root
 from invox_watcher.files.names import ERROR_SUFFIX, numbered, output_path
@@ -132,18 +134,23 @@ class Folders:
         Raises:
             StorageError: it could not be moved; the recording is still in the inbox.
         """
-        with durable.storage("moving a recording from inbox/ to processing/"):
-            try:
-                if self._move(self.inbox, path, self.processing / job_id, path, expected) == expected:
-                    return True
-            except (FileNotFoundError, RecordingChangingError):
-                pass
-            except (OSError, StorageError):
-                with suppress(OSError, StorageError):
-                    self.unclaim(job_id)
-                raise
-            self.unclaim(job_id)
-        return False
+        (outcome,) = self.claim_all([Claim(job_id, path, expected)])
+        if isinstance(outcome, StorageError):
+            raise outcome
+        return outcome
+
+    def claim_all(self, claims: Sequence[Claim]) -> list[bool | StorageError]:
+        """`claim` them all, which is cheaper together: for each what that would return, or raise."""
+        moves = move_all(claims, self.inbox, self.processing, self.directory_mode)
+        return [True if move.is_as_expected else self._give_back(move) for move in moves]
+
+    def _give_back(self, move: Move) -> bool | StorageError:
+        try:
+            self.unclaim(move.claim.job_id)
+        except (OSError, StorageError) as error:
+            if move.error is None and isinstance(error, StorageError):
+                return error
+        return move.error if move.error is not None else False
 
     def unclaim(self, job_id: str) -> list[str]:
         """Return every file in processing/`job_id` to the inbox; return their names there.
@@ -230,12 +237,12 @@ class Folders:
 
     def outputs_free(self, filed_as: str, formats: Sequence[str]) -> bool:
         """Whether all names of the set are free: every output in the outbox and the recording in done/."""
-        names = [(self.outbox, output_path(filed_as, suffix)) for suffix in formats]
-        return not any(durable.exists(root, path) for root, path in [*names, (self.done, filed_as)])
+        outputs = [output_path(filed_as, suffix) for suffix in formats]
+        return not (durable.any_exists(self.outbox, outputs) or durable.any_exists(self.done, [filed_as]))
 
     def failure_free(self, filed_as: str) -> bool:
         """Whether failed/ contains neither a recording nor an error file of that name."""
-        return not any(durable.exists(self.failed, path) for path in (filed_as, filed_as + ERROR_SUFFIX))
+        return not durable.any_exists(self.failed, [filed_as, filed_as + ERROR_SUFFIX])
 
     def publish(self, job_id: str, root: Path, path: str, content: bytes) -> None:
         """Write `root`/`path` atomically; does nothing if it exists with this `content`.
@@ -244,23 +251,39 @@ class Folders:
             NameTakenError: a file with other content has that name.
             StorageError: it could not be written; nothing is visible.
         """
-        temporary = f".{job_id}{PurePosixPath(path).suffix}.tmp"
+        self.publish_all(job_id, root, {path: content})
+
+    def publish_all(self, job_id: str, root: Path, contents: Mapping[str, bytes]) -> None:
+        """`publish` each of them, path → content. All lie in one folder, which is synced once.
+
+        After an error some of them may have been written; so after NameTakenError, those before that name.
+        """
+        written: list[str] = []
         with (
             durable.storage(f"writing to {root.name}/"),
-            durable.parent(root, path, self.directory_mode) as (folder, name),
+            durable.parent(root, next(iter(contents)), self.directory_mode) as (folder, _name),
         ):
             try:
-                durable.write_durably(folder, temporary, content, self.file_mode)
-                durable.rename_new(folder, temporary, folder, name)
-            except FileExistsError:
+                for path, content in contents.items():
+                    self._publish(folder, job_id, os.path.basename(path), content)
+                    written.append(path)
+            finally:
+                if written:
+                    os.fsync(folder)
+
+    def _publish(self, folder: int, job_id: str, name: str, content: bytes) -> None:
+        temporary = f".{job_id}{PurePosixPath(name).suffix}.tmp"
+        try:
+            durable.write_durably(folder, temporary, content, self.file_mode)
+            durable.rename_new(folder, temporary, folder, name)
+        except FileExistsError:
+            os.unlink(temporary, dir_fd=folder)
+            if not durable.holds(folder, name, content):
+                raise NameTakenError(name) from None
+        except OSError:
+            with suppress(OSError):
                 os.unlink(temporary, dir_fd=folder)
-                if not durable.holds(folder, name, content):
-                    raise NameTakenError(name) from None
-            except OSError:
-                with suppress(OSError):
-                    os.unlink(temporary, dir_fd=folder)
-                raise
-            os.fsync(folder)
+            raise
 
     def retract(self, root: Path, path: str, content: bytes) -> None:
         """Remove `root`/`path` if it has this `content`: the name of another file of its set is in use."""
@@ -423,16 +446,8 @@ class Folders:
 
     # ---- the parts ---------------------------------------------------------------------------------------
 
-    def _move(
-        self, root: Path, path: str, new_root: Path, new_path: str, expected: FileIdentity | None = None
-    ) -> FileIdentity | None:
-        """Move a file; to another file system only if it is the `expected` one.
-
-        With `expected`, returns the identity of the file that was found, moved or not.
-        """
-        if new_root.parent == self.processing:
-            new_root.mkdir(mode=self.directory_mode, exist_ok=True)
-            durable.fsync_folder(self.processing)
+    def _move(self, root: Path, path: str, new_root: Path, new_path: str) -> None:
+        """Move a file; to another file system by copying it."""
         with (
             durable.parent(root, path) as (folder, name),
             durable.parent(new_root, new_path, self.directory_mode) as (new_folder, new_name),
@@ -442,16 +457,11 @@ class Folders:
             except OSError as error:
                 if error.errno != errno.EXDEV:
                     raise
-                before = FileIdentity.of(os.stat(name, dir_fd=folder, follow_symlinks=False))
-                if expected is None or before == expected:
-                    crossing.cross(folder, name, new_folder, new_name)
-                return before
+                crossing.cross(folder, name, new_folder, new_name)
+                return
             # The new name first: a power cut between the two leaves both, never neither.
             os.fsync(new_folder)
             os.fsync(folder)
-            if expected is None:
-                return None
-            return FileIdentity.of(os.stat(new_name, dir_fd=new_folder, follow_symlinks=False))
 
     def _make_names_durable(self, root: Path, path: str) -> None:
         with durable.parent(root, path) as (folder, _name):
@@ -464,6 +474,9 @@ class Folders:
     def _remove_job_folder(self, job_id: str) -> None:
         """Remove processing/`job_id` with what was prepared, and its folders; one with a file is kept."""
         top = self.processing / job_id
+        with suppress(OSError):
+            os.rmdir(top)
+            return
         with suppress(OSError):
             for _path, folders, names, descriptor in os.fwalk(top, topdown=False):
                 for name in filter(_is_payload, names):
@@ -489,7 +502,7 @@ def _opened(root: Path, path: str, where: str, *, vanished: Collection[int] = ()
     if stat.S_ISDIR(os.fstat(descriptor).st_mode):  # a folder has its name by now
         os.close(descriptor)
         raise RecordingVanishedError(f"The recording is no longer in {where}/.")
-    with os.fdopen(descriptor, "rb", buffering=0) as file:
+    with FileIO(descriptor) as file:
         yield file
 
 

@@ -11,6 +11,7 @@ from invox_watcher.inbox.screening import (
     Outcome,
     ScreeningRules,
     judge,
+    judge_settled,
     read_attributes,
 )
 from invox_watcher.inbox.stability import Evidence, Snapshot, Waits, Writer, writer_of
@@ -35,6 +36,7 @@ __all__ = [
     "Waits",
     "Writer",
     "judge",
+    "judge_settled",
     "kind_of",
     "open_file",
     "program_of",

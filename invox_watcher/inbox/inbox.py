@@ -19,10 +19,11 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from invox_watcher.errors import InvoxError, Reason, RecordingVanishedError
+from invox_watcher.errors import Reason
 from invox_watcher.events import Event, log
 from invox_watcher.heartbeat import beat
 from invox_watcher.host import Place, open_root
+from invox_watcher.inbox.batch import Batch, Intake
 from invox_watcher.inbox.inotify import Hint
 from invox_watcher.inbox.monitor import Mode, Watch
 from invox_watcher.inbox.notes import Notes
@@ -59,9 +60,10 @@ _UNAVAILABLE = Reason(
     "inbox_unavailable", "The inbox can't be read.", "Does it exist, and may the daemon's user read it?"
 )
 
-Take = Callable[[Candidate], bool]
 # How urgent the file at a path will be; what its header says is read only if that matters.
 PriorityOf = Callable[[str, Callable[[], Mapping[str, str]]], Priority]
+# While a scan takes longer than that, what is due by then is checked.
+_CHECK_IN_SCAN_SECONDS = 0.5
 
 
 class _Signal(Enum):
@@ -140,6 +142,8 @@ class Inbox:
         self._place: Place | None = None
         self._unavailable = False
         self._refused: Priority | None = None  # what is not more urgent than this is not taken now
+        self._taken = Batch()
+        self._has_room = False  # whether `has_room` was called since `take` was
         self._scans = 0
         self._next_scan = clock()
         self._status = self._current_status()
@@ -154,22 +158,27 @@ class Inbox:
         return None if self._status.available else _UNAVAILABLE
 
     def wake(self) -> None:
-        """Check at once: there is capacity again, or the stop event was set. From any thread."""
+        """Check at once, also what `take` has refused. From any thread."""
         self._queue.put(_Signal.WAKE)
 
-    def run(self, take: Take, stop: threading.Event) -> None:
-        """Offer every complete file to `take` until `stop` is set (within 1 s, or at once after `wake`).
+    def has_room(self) -> None:
+        """There may be capacity again: `wake` if `take` has refused a file. From any thread."""
+        self._has_room = True  # in this order, since `_offer` looks in the other
+        if self._refused is not None:
+            self.wake()
 
-        `take` moves the file out of the inbox and returns True, or returns False if there is no capacity:
-        then the file is offered again after `wake` or at the next rescan. An OSError or InvoxError that it
-        raises is logged, and the file offered again at the next rescan; any other exception ends the run.
+    def run(self, intake: Intake, stop: threading.Event) -> None:
+        """Offer every complete file to `intake` until `stop` is set (within 1 s, or at once after `wake`).
+
+        A file for which there is no capacity is offered again after `has_room` or `wake`, or at the next
+        rescan. Why one could not be moved is logged, and it is offered again at the next rescan.
 
         Raises:
             InvoxError: `watch_died`, if a thread of the watch has died.
         """
         try:
             while not stop.is_set():
-                self._turn(take, stop)
+                self._turn(intake, stop)
                 beat()
                 self._status = self._current_status()
                 self._sleep()
@@ -182,7 +191,7 @@ class Inbox:
 
     # ---- one turn ----
 
-    def _turn(self, take: Take, stop: threading.Event) -> None:
+    def _turn(self, intake: Intake, stop: threading.Event) -> None:
         if not self._watch.native and not self._work_is_due():
             return
         try:
@@ -193,9 +202,9 @@ class Inbox:
         try:
             self._note_available(place)
             if self._clock() >= self._next_scan:
-                self._scan(root_fd, stop)
+                self._scan(root_fd, intake, stop)
             self._follow_hints(root_fd, stop)
-            self._check_due(root_fd, take, stop)
+            self._check_due(root_fd, intake, stop)
             self._watch.judge_silence(self._clock())
             self._notes.save()
         except _InboxUnavailableError as unavailable:
@@ -265,7 +274,8 @@ class Inbox:
 
     # ---- finding files ----
 
-    def _scan(self, root_fd: int, stop: threading.Event) -> None:
+    def _scan(self, root_fd: int, intake: Intake, stop: threading.Event) -> None:
+        check_at = self._clock() + _CHECK_IN_SCAN_SECONDS
         seen: set[str] = set()
         new: list[str] = []
         unreadable_before, self._unreadable = self._unreadable, {}
@@ -295,14 +305,18 @@ class Inbox:
                 seen.add(path)
                 if self._notice(path, status):
                     new.append(path)
+                # Of a hundred thousand the first ones need not wait for the last.
+                if self._clock() >= check_at:
+                    self._check_due(root_fd, intake, stop)
+                    check_at = self._clock() + _CHECK_IN_SCAN_SECONDS
         except OSError as error:
             raise _InboxUnavailableError(error) from None
         now = self._clock()
-        for path in self._tracker.paths() - seen:
+        for path in self._tracker.not_in(seen):
             self._tracker.check_now(path, now)
         self._tracker.retry_errors(now)
-        self._reports.keep(seen | self._tracker.paths())
-        self._notes.keep(self._tracker.snapshots())
+        self._reports.keep(lambda path: path in seen or self._tracker.knows(path))
+        self._notes.keep(self._tracker.snapshots)
         self._watch.rescanned(new, now)
         self._refused = None
         self._scans += 1
@@ -374,15 +388,24 @@ class Inbox:
 
     # ---- checking one file ----
 
-    def _check_due(self, root_fd: int, take: Take, stop: threading.Event) -> None:
+    def _check_due(self, root_fd: int, intake: Intake, stop: threading.Event) -> None:
+        if self._has_room:  # during a long scan no wake-up is read
+            self._refused = None
         # By priority, all wait in one queue for their turn.
         queued = [] if self._priority_of is None else self._queue_due(root_fd, self._priority_of, stop)
         while not stop.is_set() and (path := self._tracker.pop_queued(self._refused)) is not None:
-            self._check(root_fd, path, take)
+            if not self._taken.may_wait_for(self._tracker.priority_of(path)):
+                self._claim_taken(intake)
+            self._check(root_fd, path, intake)
         self._tracker.hold_queued(queued)
+        if self._priority_of is None:
+            self._check_due_in_order(root_fd, intake, stop)
+        self._claim_taken(intake)
+
+    def _check_due_in_order(self, root_fd: int, intake: Intake, stop: threading.Event) -> None:
         while not stop.is_set() and (path := self._tracker.pop_due(self._clock())) is not None:
             if self._refused is None:
-                self._check(root_fd, path, take)
+                self._check(root_fd, path, intake)
             else:
                 self._tracker.hold(path)
 
@@ -398,7 +421,7 @@ class Inbox:
             queued.append(path)
         return queued
 
-    def _check(self, root_fd: int, path: str, take: Take) -> None:
+    def _check(self, root_fd: int, path: str, intake: Intake) -> None:
         beat()
         if any(self._is_used_by_another(root_fd, folder) for folder in _folders_above(path)):
             self._tracker.forget(path)
@@ -428,11 +451,11 @@ class Inbox:
             return
         finally:
             os.close(fd)
-        self._act(path, judgement, now, take)
+        self._act(path, judgement, now, intake)
 
-    def _act(self, path: str, judgement: Judgement, now: float, take: Take) -> None:
+    def _act(self, path: str, judgement: Judgement, now: float, intake: Intake) -> None:
         if judgement.candidate is not None:
-            self._offer(judgement.candidate, take)
+            self._offer(judgement.candidate, intake)
         elif judgement.outcome is Outcome.UNFINISHED:
             self._tracker.hold_unfinished(path)
             self._tracker.explain(path, reason_of(judgement, self._rules.waits))
@@ -458,25 +481,37 @@ class Inbox:
             self._reports.endless(path, judgement.reason)
         self._tracker.explain(path, reason)
 
-    def _offer(self, candidate: Candidate, take: Take) -> None:
+    def _offer(self, candidate: Candidate, intake: Intake) -> None:
         path = candidate.path
         waited_seconds = self._clock() - self._tracker.known_since(path)
-        try:
-            taken = take(replace(candidate, waited_seconds=waited_seconds))
-        except (FileNotFoundError, RecordingVanishedError):
-            self._forget(path)
-        except (OSError, InvoxError) as error:
-            self._tracker.mark_error(path, self._clock())
-            self._tracker.explain(path, error_reason(error))
-            self._reports.not_taken(path, error)
+        priority = self._tracker.priority_of(path)
+        self._has_room = False
+        if intake.take(replace(candidate, waited_seconds=waited_seconds)):
+            self._taken.add(candidate, priority)
+            if self._taken.is_full:
+                self._claim_taken(intake)
         else:
-            if taken:
+            self._tracker.hold(path, first=True)
+            self._refused = priority
+            if self._has_room:  # called before it could see the above
+                self.wake()
+
+    def _claim_taken(self, intake: Intake) -> None:
+        if not self._taken:
+            return
+        refused = intake.claim_taken()
+        taken, self._taken = self._taken, Batch()
+        for candidate in taken:
+            path, error = candidate.path, refused.get(candidate.path)
+            if error is None:
                 if candidate.remark:
                     log.warning(Event.RECORDING_DOUBTFUL, recording=path, reason=candidate.remark)
                 self._forget(path)
             else:
-                self._refused = self._tracker.priority_of(path)
-                self._tracker.hold(path, first=True)
+                self._tracker.mark_error(path, self._clock())
+                self._tracker.explain(path, error_reason(error))
+                self._reports.not_taken(path, error)
+        beat()
 
     def _note_unopened(self, path: str, error: OSError) -> None:
         # The file is gone, or a folder above it is gone or has become a link: nothing to process.

@@ -39,9 +39,12 @@ class Notes:
             self._since[snapshot] = since
             self._changed = True
 
-    def keep(self, present: Collection[Snapshot]) -> None:
-        """Forget all files except those that look like these."""
-        kept = {snapshot: since for snapshot, since in self._since.items() if snapshot in present}
+    def keep(self, present: Callable[[], Collection[Snapshot]]) -> None:
+        """Forget all files except those that look like these, which are asked for if any file is noted."""
+        if not self._since:
+            return
+        found = present()
+        kept = {snapshot: since for snapshot, since in self._since.items() if snapshot in found}
         self._changed = self._changed or len(kept) < len(self._since)
         self._since = kept
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Collection
+from collections.abc import Callable
 
 from invox_watcher.errors import InvoxError
 from invox_watcher.events import Event, log
@@ -61,9 +61,9 @@ class Reports:
         """The file was claimed, or no longer exists."""
         self._logged.pop(path, None)
 
-    def keep(self, paths: Collection[str]) -> None:
-        """Forget all except `paths`."""
-        self._logged = {path: logged for path, logged in self._logged.items() if path in paths}
+    def keep(self, is_known: Callable[[str], bool]) -> None:
+        """Forget all paths except those that are known."""
+        self._logged = {path: logged for path, logged in self._logged.items() if is_known(path)}
 
     def _is_new(self, event: Event, path: str, cause: str) -> bool:
         logged = self._logged.setdefault(path, set())

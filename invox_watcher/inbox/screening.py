@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -146,6 +147,17 @@ def _judge(path: str, fd: int, rules: ScreeningRules, *, unchanged_seconds: floa
     if info.unclosed and asked.writer is Writer.UNKNOWN and not asked.patient:
         return _wait_patiently(asked, "incomplete: its header was not completed")
     return _judge_complete(asked, fd, info, rules)
+
+
+def judge_settled(path: str, fd: int, rules: ScreeningRules) -> Candidate:
+    """The judgement of a file that has been unchanged for longer than anything has to be.
+
+    Raises:
+        OSError: its content can't be read.
+    """
+    judgement = judge(path, fd, rules, unchanged_seconds=math.inf, local=False)
+    assert judgement.candidate is not None  # noqa: S101 - nothing else is left to wait for
+    return judgement.candidate
 
 
 def _judge_complete(asked: _Question, fd: int, info: AudioInfo, rules: ScreeningRules) -> Judgement:

@@ -14,7 +14,7 @@ import itertools
 import os
 import signal
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum, StrEnum
 
@@ -25,6 +25,8 @@ from invox_watcher.priority import Priority, Turns
 # the writer (`__fput`), so the check that it triggers may be too early.
 _OPEN_RECHECK_MIN_SECONDS = 0.05
 _OPEN_RECHECK_MAX_SECONDS = 1.0
+# So many gaps at the front of a dict cost nothing: it passes them all to find its first entry.
+_FEW_GAPS = 1000
 
 
 class Writer(StrEnum):
@@ -82,7 +84,7 @@ class Waits:
         return max(waits[: list(Evidence).index(evidence) + 1])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """What must stay the same for a file to count as unchanged."""
 
@@ -107,7 +109,7 @@ class Stage(Enum):
     ERROR = "error"  # could not be read or claimed; retried at the next rescan
 
 
-@dataclass
+@dataclass(slots=True)
 class _Entry:
     snapshot: Snapshot | None  # None as long as it could not be opened
     known_since: float
@@ -130,6 +132,7 @@ class Tracker:
     def __init__(self, waits: Waits) -> None:
         self._waits = waits
         self._entries: dict[str, _Entry] = {}
+        self._forgotten = 0  # how many of it are gone since it was made
         self._stages: Counter[Stage] = Counter()
         self._heap: list[tuple[float, int, str]] = []
         self._order = itertools.count()
@@ -250,8 +253,12 @@ class Tracker:
     def forget(self, path: str) -> None:
         """The file was claimed, or no longer exists."""
         entry = self._entries.pop(path, None)
-        if entry is not None:
-            self._stages[entry.stage] -= 1
+        if entry is None:
+            return
+        self._stages[entry.stage] -= 1
+        self._forgotten += 1
+        if self._forgotten > len(self._entries) + _FEW_GAPS:
+            self._entries, self._forgotten = dict(self._entries), 0
 
     def pop_due(self, now: float) -> str | None:
         """A file whose check is due, the earliest first; None if none is."""
@@ -293,9 +300,13 @@ class Tracker:
             heapq.heappop(self._heap)
         return None
 
-    def paths(self) -> set[str]:
-        """Every file known."""
-        return set(self._entries)
+    def knows(self, path: str) -> bool:
+        """Whether the file is known."""
+        return path in self._entries
+
+    def not_in(self, paths: Collection[str]) -> list[str]:
+        """Every file known that is not one of `paths`."""
+        return [path for path in self._entries if path not in paths]
 
     def snapshots(self) -> set[Snapshot]:
         """What every file looks like that could be opened."""

@@ -11,6 +11,7 @@ import os
 import re
 import stat
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 
 from invox_watcher.heartbeat import beat
 from invox_watcher.inbox.litter import EITHER, FILES, FOLDERS
@@ -170,43 +171,40 @@ def walk(
     folders = [start]
     while folders:
         folder = folders.pop()
+        inner = []
         try:
-            found = _list(root_fd, folder)
+            for path, status in _entries(root_fd, folder):
+                is_folder = stat.S_ISDIR(status.st_mode)
+                if names.why_skipped(path, folder=is_folder) is not None:
+                    continue
+                if not is_folder:
+                    yield path, status
+                elif may_enter(path):
+                    inner.append(path)
         except (FileNotFoundError, NotADirectoryError):
             if folder == "":
                 raise
-            continue
         except OSError as error:
             if folder == "":
                 raise
             on_unreadable(folder, error)
-            continue
-        inner = []
-        for path, status in found:
-            is_folder = stat.S_ISDIR(status.st_mode)
-            if names.why_skipped(path, folder=is_folder) is not None:
-                continue
-            if is_folder:
-                if may_enter(path):
-                    inner.append(path)
-            else:
-                yield path, status
         if recursive:
             folders.extend(reversed(inner))
 
 
-def _list(root_fd: int, folder: str) -> list[tuple[str, os.stat_result]]:
+def _entries(root_fd: int, folder: str) -> Iterator[tuple[str, os.stat_result]]:
+    """What is in a folder, sorted by name. Each is looked at when its turn comes: there may be very many."""
     fd = open_folder(root_fd, folder)
-    found = []
     try:
-        with os.scandir(fd) as entries:
-            for entry in entries:
+        with os.scandir(fd) as listed:
+            names = []
+            for entry in listed:
                 beat()
-                try:
-                    status = entry.stat(follow_symlinks=False)
-                except FileNotFoundError:
-                    continue
-                found.append((f"{folder}/{entry.name}" if folder else entry.name, status))
+                names.append(entry.name)
+        names.sort()
+        for name in names:
+            with suppress(FileNotFoundError):
+                status = os.stat(name, dir_fd=fd, follow_symlinks=False)
+                yield f"{folder}/{name}" if folder else name, status
     finally:
         os.close(fd)
-    return sorted(found, key=lambda item: item[0])

@@ -68,9 +68,13 @@ def parse_reply(
     body = {key: value for level in levels for key, value in level.items() if value not in (None, "", [])}
     vtt = body.get("vttTranscription")
     found = [body[key] for key in _WORDS_KEYS if body.get(key)]
-    words = next((value for value in found if has_words(value, None)), found[0] if found else None)
+    words = found[0] if found else None
+    if len(found) > 1:
+        words = next((value for value in found if has_words(value, None)), words)
     message = _message(body)
-    spoken = has_words(words, vtt)
+    repairs: list[str] = []
+    segments = segments_of(words, vtt, duration_seconds, repairs)
+    spoken = bool(segments)
     stated = [text for level in levels for key in _STATUS_KEYS if (text := _stated(level.get(key)))]
     status, unknown = _status(stated, spoken=spoken, failed=bool(_message(body, ("errorMessage",))))
     listed = [level["transcription"] for level in levels if level.get("transcription") is not None]
@@ -79,8 +83,6 @@ def parse_reply(
         status = ReplyStatus.COMPLETED
     if status is not ReplyStatus.COMPLETED:
         return TranscriptionReply(status, None, message, payload, unknown)
-    repairs: list[str] = []
-    segments = segments_of(words, vtt, duration_seconds, repairs)
     if not segments and not has_list:
         kind = kind_of(listed[0] if listed else None)
         repairs.append(f"the state is COMPLETED, but `transcription` is {kind}")

@@ -77,7 +77,8 @@ def kind_of(value: object) -> str:
 
 def one_line(text: str) -> str:
     """The text without control characters, its white space as single spaces."""
-    return "".join(c for c in " ".join(text.split()) if c.isprintable())
+    joined = " ".join(text.split())
+    return joined if joined.isprintable() else "".join(c for c in joined if c.isprintable())
 
 
 def first_of(mapping: Mapping[str, object], keys: Sequence[str]) -> object:

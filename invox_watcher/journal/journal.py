@@ -14,7 +14,7 @@ import sqlite3
 import threading
 import unicodedata
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import cache
 from pathlib import Path
@@ -185,23 +185,31 @@ class Journal:
         If it is the file of a job that failed, or whose recording was removed from processing/, the row names
         that job as its predecessor.
         """
-        detail = {"size_bytes": job.size_bytes, "format": job.format, "waited_seconds": waited_seconds}
+        self.add_all([(job, waited_seconds)])
+
+    def add_all(self, jobs: Sequence[tuple[Job, float | None]]) -> None:
+        """`add` each of them, with its waiting time if that is known, in one write."""
 
         def write(connection: sqlite3.Connection) -> None:
-            row = row_of(job)
-            predecessor = contents.predecessor_by_file(connection, job.id, job.identity)
-            row["predecessor_id"] = predecessor
-            connection.execute(_insert_job(tuple(row)), tuple(row.values()))
-            contents.succeed(connection, predecessor, job.id)
-            _append_history(connection, job.id, job.state, detail, utc_now())
-            if self._on_transition:
-                self._on_transition(None, job, {})
+            for job, waited_seconds in jobs:
+                self._add(connection, job, waited_seconds)
 
         try:
             self._database.write(write)
         except UncertainError:
-            if self.get(job.id) is None:
+            if any(self.get(job.id) is None for job, _waited_seconds in jobs):
                 raise
+
+    def _add(self, connection: sqlite3.Connection, job: Job, waited_seconds: float | None) -> None:
+        row = row_of(job)
+        predecessor = contents.predecessor_by_file(connection, job.id, job.identity)
+        row["predecessor_id"] = predecessor
+        connection.execute(_insert_job(tuple(row)), tuple(row.values()))
+        contents.succeed(connection, predecessor, job.id)
+        detail = {"size_bytes": job.size_bytes, "format": job.format, "waited_seconds": waited_seconds}
+        _append_history(connection, job.id, job.state, detail, utc_now())
+        if self._on_transition:
+            self._on_transition(None, job, {})
 
     def move(
         self,

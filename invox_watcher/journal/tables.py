@@ -221,7 +221,7 @@ def columns_of(values: Mapping[str, Any]) -> dict[str, Any]:
     columns: dict[str, Any] = {}
     for name, value in values.items():
         if name == "identity":
-            columns |= columns_of(dataclasses.asdict(value))
+            columns |= columns_of({part: getattr(value, part) for part in _IDENTITY})
         else:
             columns[name] = value if value is None or name not in _STORED else _STORED[name][0](value)
     return columns

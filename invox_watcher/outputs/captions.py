@@ -175,6 +175,8 @@ def prefix(speaker: str | None) -> str:
 
 def clean(text: str) -> str:
     """The text on one line: single spaces, no control characters, no invisible words."""
+    if text.isascii() and text.isprintable():
+        return " ".join(text.split())
     kinds = {c: unicodedata.category(c) for c in set(text)}
     shown = (
         "\N{REPLACEMENT CHARACTER}" if kinds[c] == "Cs" else " " if kinds[c] == "Cc" else c for c in text

@@ -11,7 +11,7 @@ from invox_watcher.budget import Held
 from invox_watcher.coverage import Listener
 from invox_watcher.files import Folders
 from invox_watcher.formats.decoder import Decoder
-from invox_watcher.invox import InvoxApi
+from invox_watcher.invox import InvoxApi, TranscriptionReply
 from invox_watcher.job import Job
 from invox_watcher.journal import UNCONFIRMED_CLOCK, Journal
 from invox_watcher.outputs import Delivery, OutputFormat, render
@@ -26,6 +26,7 @@ class ProcessingOptions:
 
     on_duplicate: Literal["reuse", "process", "fail", "skip"] = "reuse"
     on_truncated: Literal["fail", "send"] = "fail"
+    max_size_bytes: int = 4096 << 20
     mime_types: Sequence[str] = ()  # that the account takes now
     formats: Sequence[OutputFormat] = ("json", "srt")
     speaker_names: Mapping[str, str] = field(default_factory=dict)
@@ -49,6 +50,7 @@ class Context:
     stop: threading.Event
     clock: Callable[[], float]  # monotonic
     listener: Listener | None = None  # None: transcripts are judged without the recording
+    accepted: dict[str, TranscriptionReply] = field(default_factory=dict)  # some of those in the journal
     open_reported: set[str] = field(default_factory=set)  # jobs whose recording is open for writing
 
     def formats_of(self, job: Job) -> Sequence[OutputFormat]:

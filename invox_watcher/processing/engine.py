@@ -1,8 +1,9 @@
 """Decides *when* to advance *which* job: due times, worker threads, the breaker, and what follows an error.
 
-There are two lanes, each ordered by due time: jobs that move a recording's bytes (hash, upload) have
-`upload.workers` threads, all others have a few of their own, so that a gigabyte on a slow line never delays
-a transcript. A job that waits is an entry in a lane and costs no thread.
+There are two lanes, in each the most urgent of what is due goes first: jobs that move a recording's bytes
+(hash, upload) have `upload.workers` threads, all others have about as many of their own, so that a gigabyte
+on a slow line never delays a transcript. A job that waits is an entry in a lane and costs no thread; one
+whose next step is due at once, in the same lane, stays with its thread unless a more urgent one is due.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from invox_watcher.errors import (
     TemplateError,
 )
 from invox_watcher.events import Event, log
-from invox_watcher.heartbeat import Heartbeat, Monitored
+from invox_watcher.heartbeat import Heartbeat, Monitored, beat
 from invox_watcher.job import Fault, Job, State
 from invox_watcher.journal import Journal
 from invox_watcher.logs import where
@@ -38,12 +39,18 @@ from invox_watcher.processing.lanes import Clock, Lane
 from invox_watcher.processing.pipeline import Pipeline
 from invox_watcher.times import rfc3339, utc_now
 
-_POLL_WORKERS = 3
+# Of the threads for all that moves no bytes: as many as upload, so that neither kind keeps the other waiting.
+_FEWEST_POLL_WORKERS, _MOST_POLL_WORKERS = 3, 16
 _BREAKER_FAULTS = 5
 _CHECK_AGAIN_SECONDS = 1.0
 _HELD_LIKE_ATTEMPT = 3  # how long a job is held that the disk refused: as after so many attempts
 _URGENT_SHARE = 4  # of `max_in_flight`: so many urgent recordings may come on top of it
 _SET_UP_LIKE_ATTEMPT = 4  # the same for a fault of the set-up
+
+
+def poll_workers_for(upload_workers: int) -> int:
+    """How many threads an engine with that many for uploads has for all other steps."""
+    return min(max(upload_workers, _FEWEST_POLL_WORKERS), _MOST_POLL_WORKERS)
 
 
 @dataclass(frozen=True)
@@ -103,7 +110,7 @@ class Engine:
             (lane, Heartbeat(f"{name}-{number}"))
             for lane, name, count in (
                 (self._upload_lane, "upload", upload_workers),
-                (self._poll_lane, "poll", _POLL_WORKERS),
+                (self._poll_lane, "poll", poll_workers_for(upload_workers)),
             )
             for number in range(1, count + 1)
         ]
@@ -154,17 +161,19 @@ class Engine:
 
     # ---- for others to see -------------------------------------------------------------------------------
 
-    def has_capacity(self, priority: Priority = Priority.ROUTINE) -> bool:
+    def has_capacity(self, priority: Priority = Priority.ROUTINE, accepted: int = 0) -> bool:
         """Whether one more recording may be taken: by their number, and unless disk or API refuse.
 
         What is more urgent than routine does not wait for routine recordings to end: there is extra room.
+        `accepted`: how many more than those under way were taken.
         """
         refused = isinstance(self._api.fault, ApiRefusedError)
         with self._lock:
+            taken = len(self._in_flight) - len(self._held) + accepted
             # With nothing under way the next recording is the probe, of the API and of the disk.
-            held_back = len(self._in_flight) > len(self._held) and (refused or bool(self._storage_faults))
+            held_back = taken > 0 and (refused or bool(self._storage_faults))
             extra = 0 if priority is Priority.ROUTINE else max(self._max_in_flight // _URGENT_SHARE, 1)
-            return len(self._in_flight) - len(self._held) < self._max_in_flight + extra and not held_back
+            return taken < self._max_in_flight + extra and not held_back
 
     @property
     def in_flight(self) -> int:
@@ -229,45 +238,56 @@ class Engine:
         try:
             while (job := lane.take()) is not None:
                 with heartbeat.beating():
-                    self._take_step(job)
+                    self._take_steps(job, lane)
         except BaseException as error:  # noqa: BLE001
             # Never a living process with a dead worker: log it, and let the daemon end.
             log.error(Event.THREAD_DIED, thread=threading.current_thread().name, error=where(error))
             self._on_crash()
 
-    def _take_step(self, job: Job) -> None:
-        """One step of one job, then its next due time."""
+    def _take_steps(self, job: Job, lane: Lane) -> None:
+        """Steps of one job, as long as the next one is due at once, in the same lane, and it is its turn."""
+        following = self._take_step(job)
+        while following is not None:
+            job = following.job
+            if job.state.is_final:
+                self._finish(job)
+                return
+            if following.after_seconds > 0 or self._lane_of(job) is not lane or not lane.may_go_on(job):
+                self._schedule(following)
+                return
+            beat()
+            following = self._take_step(job)
+
+    def _take_step(self, job: Job) -> Next | None:
+        """One step of one job; None if there is nothing to follow, or it is scheduled already."""
         if self._held:
             with self._lock:
                 self._held.pop(job.id, None)
         if job.asks_api and (wait := self._api.delay()) > 0:
             self._schedule(Next(job, wait), held_back=True)
-            return
+            return None
         try:
             following = self._pipeline.advance(job)
         except Exception as error:  # noqa: BLE001 - a bug in one step must not take the others down
             if job.asks_api:
                 self._record_api_error(job, error)
-            after_error = self._after_error(job, error)
-            if after_error is not None:
-                self._schedule(after_error)
-        else:
-            if job.asks_api and following.asked_api:
-                self._record_api_success(job)
-            self._record_storage_success(job)
+            return self._after_error(job, error)
+        if job.asks_api and following.asked_api:
+            self._record_api_success(job)
+        self._record_storage_success(job)
+        if self._missing or self._template_faults:
             with self._lock:
                 self._missing.discard(job.id)
                 self._template_faults.pop(job.id, None)
-            self._schedule(following)
+        return following
+
+    def _lane_of(self, job: Job) -> Lane:
+        moves_bytes = job.state.moves_bytes and job.original_id is None
+        return self._upload_lane if moves_bytes else self._poll_lane
 
     def _schedule(self, following: Next, *, held_back: bool = False) -> None:
-        job = following.job
-        if job.state.is_final:
-            self._finish(job)
-            return
+        job, lane = following.job, self._lane_of(following.job)
         self._note_held(job, following.held)
-        moves_bytes = job.state.moves_bytes and job.original_id is None
-        lane = self._upload_lane if moves_bytes else self._poll_lane
         lane.put(job, following.after_seconds, held_back=held_back)
         # Only now, so that a webhook finds the job either here or there.
         with self._lock:
@@ -419,6 +439,8 @@ class Engine:
         return Next(job, self._backoff.delay_seconds(_HELD_LIKE_ATTEMPT))
 
     def _record_storage_success(self, job: Job) -> None:
+        if not self._storage_faults:
+            return
         with self._lock:
             if self._storage_faults.pop(job.id, None) is None or self._storage_faults:
                 return

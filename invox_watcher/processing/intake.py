@@ -8,22 +8,16 @@ from collections.abc import Callable, Sequence
 from invox_watcher.errors import DiskFullError, InvoxError, JournalError, Reason, StorageError
 from invox_watcher.files import Folders
 from invox_watcher.inbox import Candidate, Inbox
-from invox_watcher.job import Failure, Job, State, new_job_id
+from invox_watcher.job import Job, State, new_job_id
 from invox_watcher.plan import Plan
 from invox_watcher.priority import Priority
 from invox_watcher.processing.engine import Engine
+from invox_watcher.processing.facts import facts_of
 from invox_watcher.processing.gates import Gate, reasons
 from invox_watcher.processing.pipeline import Pipeline
 from invox_watcher.processing.profiles import Profiles
 from invox_watcher.processing.recovery import return_stranded
-from invox_watcher.recording import Remedy
 from invox_watcher.times import utc_now
-
-_UNRELIABLE = Reason(
-    "unreliable_header",
-    "Its header can't be relied on.",
-    "Open it in an audio editor, save it as WAV, and copy that to the inbox.",
-)
 
 
 class Intake:
@@ -55,37 +49,60 @@ class Intake:
         self._journal = journal
         self._contested = contested
         self._stop = stop
+        self._taken: list[tuple[Candidate, Plan | None]] = []
         self._refused: InvoxError | None = None  # why the last claim was refused
         self._stranded: set[str] = set()  # ids of interrupted claims; only the inbox's thread uses it
 
     def take(self, candidate: Candidate) -> bool:
-        """Claim a recording for the engine; False if there is no capacity. For the inbox's thread.
+        """Accept a recording for the next `claim_taken`; False if there is no capacity.
 
-        Raises:
-            StorageError, JournalError: it could not be claimed, and stays in the inbox or returns there.
+        For the inbox's thread.
         """
         if self._stop.is_set() or self._contested():
             return False
         plan = self._profiles.plan_for(candidate.path, candidate.attributes)
-        if not self._engine.has_capacity(Priority.ROUTINE if plan is None else plan.priority):
+        priority = Priority.ROUTINE if plan is None else plan.priority
+        if not self._engine.has_capacity(priority, len(self._taken)):
             return False
         if self._journal.closed() is not None:
             return False
-        return_stranded(self._stranded, self._folders)
-        job = _job_from(candidate, plan)
+        self._taken.append((candidate, plan))
+        return True
+
+    def claim_taken(self) -> dict[str, InvoxError]:
+        """Claim what was taken, for the engine, and return what could not be claimed: path → reason.
+
+        That stays in the inbox or returns there. What was removed or changed meanwhile is not among it: if it
+        still exists, the inbox finds it again. For the inbox's thread.
+        """
+        taken, self._taken = self._taken, []
+        claims = [(_job_from(one, plan), one.waited_seconds, one.evidence) for one, plan in taken]
+        jobs = [job for job, _waited_seconds, _evidence in claims]
         try:
-            claimed = self._pipeline.claim(job, candidate.waited_seconds, candidate.evidence)
-        except (StorageError, JournalError) as error:
-            if isinstance(error, StorageError):
-                self._stranded.add(job.id)
+            return_stranded(self._stranded, self._folders)
+            outcomes = self._pipeline.claim_all(claims)
+        except StorageError as error:  # some could not be returned, or are still stranded
+            self._inbox.has_room()
+            self._stranded.update(job.id for job in jobs)
+            return self._refuse({job.path: error for job in jobs})
+        if outcomes.count(True) < len(outcomes):
+            self._inbox.has_room()  # for what was refused because of them
+        refused: dict[str, InvoxError] = {}
+        for job, outcome in zip(jobs, outcomes, strict=True):
+            if isinstance(outcome, InvoxError):
+                refused[job.path] = outcome
+                if isinstance(outcome, StorageError):
+                    self._stranded.add(job.id)
+            elif outcome:
+                self._refused = None
+                self._engine.add(job)
+        return self._refuse(refused)
+
+    def _refuse(self, refused: dict[str, InvoxError]) -> dict[str, InvoxError]:
+        for error in refused.values():
             if isinstance(error, DiskFullError | JournalError):
                 self._refused = error
-            raise
-        if not claimed:
-            return True  # removed or changed meanwhile: if it still exists, the inbox finds it again
-        self._refused = None
-        self._engine.add(job)
-        return True
+        return refused
 
     def closed(self) -> Reason | None:
         """Why the disk or the journal refused the last claim, as long as a recording waits for it."""
@@ -100,19 +117,11 @@ class Intake:
 
 
 def _job_from(candidate: Candidate, plan: Plan | None) -> Job:
-    refused = candidate.refusal or (_UNRELIABLE if candidate.remedy is Remedy.REPAIR else None)
-    failure = (
-        Failure(State.CLAIMED, refused, retry_can_help=False, remedy=candidate.remedy) if refused else None
-    )
     return Job(
         id=new_job_id(),
         state=State.CLAIMED,
         path=candidate.path,
-        identity=candidate.identity,
         received_at=utc_now(),
-        format=candidate.format,
-        mime_type=candidate.mime_type,
-        duration_seconds=candidate.duration_seconds,
-        refusal=failure,
         plan=plan,
+        **facts_of(candidate),
     )

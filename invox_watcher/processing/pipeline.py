@@ -30,12 +30,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from invox_watcher.coverage import Listener
-from invox_watcher.errors import InvoxError
+from invox_watcher.errors import InvoxError, JournalError, StorageError
 from invox_watcher.events import Event, log
-from invox_watcher.files import Folders
+from invox_watcher.files import Claim, Folders
 from invox_watcher.formats.decoder import Decoder
 from invox_watcher.inbox import Evidence
 from invox_watcher.invox import InvoxApi
@@ -123,22 +123,45 @@ class Pipeline:
         """Take the recording out of the inbox. False if it is gone or has changed: it will be seen again.
 
         `evidence` is what shows that it is complete.
+
+        Raises:
+            StorageError, JournalError: it could not be claimed, and stays in the inbox or returns there.
         """
+        (outcome,) = self.claim_all([(job, waited_seconds, evidence)])
+        if isinstance(outcome, InvoxError):
+            raise outcome
+        return outcome
+
+    def claim_all(
+        self, wanted: Sequence[tuple[Job, float, Evidence]]
+    ) -> list[bool | StorageError | JournalError]:
+        """`claim` each of them, which is cheaper together: for each what that would return, or raise."""
         folders = self._context.folders
-        if not folders.claim(job.id, job.path, job.identity):
-            return False
+        found = folders.claim_all(
+            [Claim(job.id, job.path, job.identity) for job, _waited, _evidence in wanted]
+        )
+        claimed = [
+            (job, round(waited_seconds, 3), evidence)
+            for (job, waited_seconds, evidence), outcome in zip(wanted, found, strict=True)
+            if outcome is True
+        ]
         try:
-            self._context.journal.add(job, waited_seconds=round(waited_seconds, 3))
-        except BaseException:
-            folders.unclaim(job.id)  # no row would ever lead to it
+            if claimed:
+                self._context.journal.add_all([(job, waited) for job, waited, _evidence in claimed])
+        except BaseException as error:
+            for job, _waited, _evidence in claimed:
+                folders.unclaim(job.id)  # no row would ever lead to it
             self._context.stop.wait(_JOURNAL_REFUSED_SECONDS)
-            raise
-        log.info(
-            Event.CLAIMED, job=job.id, recording=job.path, bytes=job.size_bytes, format=job.format,
-            duration_seconds=job.duration_seconds, waited_seconds=round(waited_seconds, 3), evidence=evidence,
-        )  # fmt: skip
-        self._evidence[job.id] = evidence
-        return True
+            if not isinstance(error, JournalError):
+                raise
+            return [error if outcome is True else outcome for outcome in found]
+        for job, waited_seconds, evidence in claimed:
+            self._evidence[job.id] = evidence
+            log.info(
+                Event.CLAIMED, job=job.id, recording=job.path, bytes=job.size_bytes, format=job.format,
+                duration_seconds=job.duration_seconds, waited_seconds=waited_seconds, evidence=evidence,
+            )  # fmt: skip
+        return [*found]
 
     def advance(self, job: Job) -> Next:
         """Take `job` one step further.
@@ -162,6 +185,7 @@ class Pipeline:
             self._context.poller.forget(job)
         if job.state.is_final:
             self._context.open_reported.discard(job.id)
+            self._context.accepted.pop(job.id, None)
             evidence = self._evidence.pop(job.id, Evidence.UNPROVEN)
             if job.state is State.DONE:
                 self._on_filed(job, Evidence.UNPROVEN if job.changed_uploads else evidence)

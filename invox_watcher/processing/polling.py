@@ -22,6 +22,9 @@ from invox_watcher.times import seconds_since
 
 # Polling every quarter of the time already waited keeps a job's answer at most 25 % late.
 _POLL_FRACTION = 0.25
+# One limit for all polls together: beyond so many jobs, all of them are polled so often in a second.
+_UNCROWDED_JOBS = 500
+_POLLS_PER_SECOND = 25.0
 # After an upload of unknown fate: how long its result may stay pending before it counts as never arrived.
 # Generous, since waiting costs minutes once in a crash, and a second upload costs money.
 _UNCERTAIN_FLOOR_SECONDS = 600.0
@@ -48,9 +51,17 @@ def first_poll_delay(
     return min(max(duration_seconds * ratio, 0.1), max_seconds)
 
 
-def next_poll_delay(waited_seconds: float, *, first_seconds: float, max_seconds: float) -> float:
-    """How long until the next poll for a result that has been pending for `waited_seconds`."""
-    return min(max(waited_seconds * _POLL_FRACTION, min(first_seconds, max_seconds)), max_seconds)
+def next_poll_delay(
+    waited_seconds: float, *, first_seconds: float, max_seconds: float, jobs: int = 1
+) -> float:
+    """How long until the next poll for a result that has been pending for `waited_seconds`.
+
+    `jobs`: for how many results, this one among them, is waited. With very many it is longer than
+    `max_seconds`.
+    """
+    crowded = (jobs - _UNCROWDED_JOBS) / _POLLS_PER_SECOND
+    delay = min(max(waited_seconds * _POLL_FRACTION, min(first_seconds, max_seconds)), max_seconds)
+    return max(delay, crowded)
 
 
 # ---- webhook.confirm -------------------------------------------------------------------------------------
@@ -294,6 +305,7 @@ class ResultPoller:
             waiting.waited_seconds,
             first_seconds=self._policy.first_seconds,
             max_seconds=self._policy.max_seconds,
+            jobs=self._times.jobs,
         )
 
     def patience_seconds(self, job: Job) -> float:

@@ -54,6 +54,11 @@ class WaitingTimes:
         self._clock = clock
         self._counts: dict[str, _Count] = {}
 
+    @property
+    def jobs(self) -> int:
+        """How many are counted for."""
+        return len(self._counts)
+
     def start(self, job: Job) -> None:
         """The API has the recording: wait from now on."""
         self._counts[job.id] = _Count(job.request_id, waited_from=self._clock())

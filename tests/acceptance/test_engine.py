@@ -9,11 +9,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from invox_watcher.backoff import Backoff
 from invox_watcher.budget import Held
 from invox_watcher.errors import ApiRefusedError, ApiUnavailableError, ExitStatus, JournalError
 from invox_watcher.job import Job, State, new_job_id
 from invox_watcher.journal import Journal
+from invox_watcher.plan import DEFAULT, Plan
 from invox_watcher.priority import Priority
 from invox_watcher.processing.context import Next
 from invox_watcher.processing.engine import Engine
@@ -35,8 +38,10 @@ class _Steps:
         return self._step(self.taken, job)
 
 
-def _identified(journal: Journal) -> Job:
-    job = Job(new_job_id(), State.CLAIMED, "a.wav", FileIdentity(1, 1, 1, 1), received_at=datetime.now(UTC))
+def _identified(journal: Journal, priority: Priority = Priority.ROUTINE) -> Job:
+    plan = Plan(DEFAULT, ("json",), priority=priority)
+    identity = FileIdentity(1, 1, 1, 1)
+    job = Job(new_job_id(), State.CLAIMED, "a.wav", identity, received_at=datetime.now(UTC), plan=plan)
     journal.add(job)
     return journal.identify(job, "5" * 64, follow=False)
 
@@ -48,11 +53,11 @@ def _fill(engine: Engine, journal: Journal, pipeline: _Steps, count: int) -> Non
 
 
 @contextmanager
-def _running(journal: Journal, pipeline: _Steps) -> Iterator[Engine]:
+def _running(journal: Journal, pipeline: _Steps, upload_workers: int = 1) -> Iterator[Engine]:
     engine = Engine(
         pipeline=pipeline,  # type: ignore[arg-type]
         journal=journal,
-        upload_workers=1,
+        upload_workers=upload_workers,
         max_in_flight=5,
         max_attempts=8,
         backoff=Backoff(0.02, 0.1),
@@ -119,6 +124,36 @@ def test_there_is_extra_room_for_the_urgent(tmp_path: Path) -> None:
         assert engine.has_capacity(Priority.URGENT)
         engine.add(_identified(journal))
         assert not engine.has_capacity(Priority.STAT)
+
+
+def test_what_is_taken_and_not_yet_claimed_counts(tmp_path: Path) -> None:
+    with _running(Journal(tmp_path), _Steps(lambda _number, job: Next(job, 3600))) as engine:
+        assert engine.has_capacity(accepted=4)
+        assert not engine.has_capacity(accepted=5)
+        assert engine.has_capacity(Priority.URGENT, accepted=5)
+        assert not engine.has_capacity(Priority.URGENT, accepted=6)
+
+
+def test_a_job_lets_a_more_urgent_one_go_first_between_steps(tmp_path: Path) -> None:
+    journal, order = Journal(tmp_path), []
+    routine, stat = _identified(journal), _identified(journal, Priority.STAT)
+
+    def step(number: int, job: Job) -> Any:
+        order.append(job.id)
+        if number == 1:
+            engine.add(stat)
+        return Next(job, 0 if order.count(job.id) < 3 else 3600)
+
+    with _running(journal, pipeline := _Steps(step)) as engine:
+        engine.add(routine)
+        wait_for("all steps are taken", lambda: pipeline.taken == 6)
+    assert order == [routine.id, *[stat.id] * 3, *[routine.id] * 2]
+
+
+@pytest.mark.parametrize(("uploads", "polls"), [(1, 3), (4, 4), (64, 16)])
+def test_threads_for_polls_follow_those_for_uploads(tmp_path: Path, uploads: int, polls: int) -> None:
+    with _running(Journal(tmp_path), _Steps(lambda _number, job: Next(job)), uploads) as engine:
+        assert sum(part.name.startswith("poll-") for part in engine.parts) == polls
 
 
 def test_what_is_held_takes_no_room(tmp_path: Path) -> None:

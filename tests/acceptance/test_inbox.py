@@ -24,6 +24,7 @@ from invox_watcher.errors import InvoxError, StorageError
 from invox_watcher.inbox.inbox import Inbox, InboxStatus
 from invox_watcher.inbox.screening import Candidate
 from invox_watcher.inbox.stability import Evidence
+from invox_watcher.priority import Priority
 from tests.kit.captured_log import LogStream
 
 ACCEPTED = ["audio/wav", "audio/mp3"]
@@ -59,7 +60,9 @@ class Intake:
         self.claimed_into = tmp_path / "claimed"
         self.offers: list[Candidate] = []
         self.claimed: dict[str, Candidate] = {}
+        self.batches: list[list[str]] = []
         self.refuse_to_take = False
+        self.makes_room = False  # whether the first refusal is out of date at once
         self.raises: Exception | None = None
         self.error: BaseException | None = None
         self._log = log
@@ -114,21 +117,32 @@ class Intake:
 
     def _run(self) -> None:
         try:
-            self.inbox.run(self._take, self._stop)
+            self.inbox.run(self, self._stop)
         except BaseException as error:
             self.error = error
 
-    def _take(self, candidate: Candidate) -> bool:
+    def take(self, candidate: Candidate) -> bool:
         self.offers.append(candidate)
+        refused = self.refuse_to_take
+        if self.makes_room:
+            self.refuse_to_take = self.makes_room = False
+            self.inbox.has_room()
+        return not refused
+
+    def claim_taken(self) -> dict[str, OSError | InvoxError]:
+        paths = {candidate.path for candidate in self.offers} - self.claimed.keys()
+        if isinstance(self.raises, OSError | InvoxError):
+            return dict.fromkeys(paths, self.raises)
         if self.raises is not None:
             raise self.raises
-        if self.refuse_to_take:
-            return False
-        target = self.claimed_into / candidate.path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        os.rename(self.root / candidate.path, target)
-        self.claimed[candidate.path] = candidate
-        return True
+        self.batches.append(sorted(paths))
+        for path in paths:
+            target = self.claimed_into / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if (self.root / path).exists():
+                os.rename(self.root / path, target)
+                self.claimed[path] = next(one for one in self.offers[::-1] if one.path == path)
+        return {}
 
 
 @pytest.fixture
@@ -529,6 +543,23 @@ def test_a_file_without_capacity_is_offered_again_after_wake(intake: Intake) -> 
     eventually(lambda: intake.status.refused_now == 0)
 
 
+def test_an_urgent_recording_waits_for_no_other_of_its_batch(intake: Intake) -> None:
+    (intake.root / "stat").mkdir()
+    for path in ("a.wav", "b.wav", "stat/c.wav", "stat/d.wav"):
+        (intake.root / path).write_bytes(wav())
+    intake.start(priority_of=lambda path, _attributes: Priority.STAT if "/" in path else Priority.ROUTINE)
+    eventually(lambda: len(intake.claimed) == 4)
+    assert intake.batches == [["stat/c.wav", "stat/d.wav"], ["a.wav", "b.wav"]]
+
+
+def test_room_that_comes_while_a_file_is_refused_is_not_missed(intake: Intake) -> None:
+    intake.refuse_to_take = intake.makes_room = True
+    (intake.root / "x.wav").write_bytes(wav())
+    intake.start_and_scan(mode="polling", polling_seconds=30)
+    eventually(lambda: "x.wav" in intake.claimed)
+    assert len(intake.offers) == 2
+
+
 def test_a_file_without_capacity_is_offered_again_at_a_rescan(intake: Intake) -> None:
     intake.refuse_to_take = True
     (intake.root / "x.wav").write_bytes(wav())
@@ -555,6 +586,8 @@ def test_a_failed_claim_is_reported_once_and_retried(
     assert intake.status.troubled == 1
     (said,) = intake.logged(events.Event.CLAIM_FAILED)
     assert (said["reason"], said.get("hint")) == (reason, hint)
+    (waiting,) = intake.inbox.waiting()
+    assert (waiting.stage, waiting.reason.message) == ("error", reason)
     intake.raises = None
     eventually(lambda: "x.wav" in intake.claimed)
 
@@ -688,17 +721,21 @@ inbox = Inbox(
     polling_seconds=0.1, ignore=[], max_size_bytes=10**9, accepted_mime_types=["audio/wav"],
 )
 
-def take(candidate):
-    os.unlink(root / candidate.path)
-    if candidate.path == "first.wav":
-        busy.set()
-        filled.wait()
-    else:
-        print(candidate.path, inbox.status.watching)
-        stop.set()
-    return True
+class Intake:
+    def take(self, candidate):
+        os.unlink(root / candidate.path)
+        if candidate.path == "first.wav":
+            busy.set()
+            filled.wait()
+        else:
+            print(candidate.path, inbox.status.watching)
+            stop.set()
+        return True
 
-thread = threading.Thread(target=inbox.run, args=(take, stop))
+    def claim_taken(self):
+        return {}
+
+thread = threading.Thread(target=inbox.run, args=(Intake(), stop))
 thread.start()
 while inbox.status.scans == 0:
     time.sleep(0.01)

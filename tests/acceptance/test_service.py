@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 
+from invox_watcher.errors import InvoxError
 from invox_watcher.heartbeat import Heartbeat, StallDetector
 from invox_watcher.host.systemd import Notifier
 from invox_watcher.inbox.inbox import Inbox
@@ -365,12 +366,16 @@ def test_a_scan_of_very_many_files_is_no_stall(tmp_path: Path) -> None:
     )
     stop_event, heartbeat = threading.Event(), Heartbeat("inbox")
 
-    def refuse(_candidate: Candidate) -> bool:
-        raise AssertionError("nothing is settled")
+    class Nobody:
+        def take(self, _candidate: Candidate) -> bool:
+            raise AssertionError("nothing is settled")
+
+        def claim_taken(self) -> dict[str, OSError | InvoxError]:
+            raise AssertionError("nothing was taken")
 
     def run() -> None:
         with heartbeat.beating():
-            inbox.run(refuse, stop_event)
+            inbox.run(Nobody(), stop_event)
 
     thread = threading.Thread(target=run)
     began = time.monotonic()

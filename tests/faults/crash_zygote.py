@@ -42,7 +42,7 @@ STEPS: list[tuple[Any, str]] = [
     (subprocess, "Popen"),
     (Decoder, "decode"),
     (Path, "mkdir"),
-    (Journal, "add"),
+    (Journal, "add_all"),
     (Journal, "move"),
     (Journal, "identify"),
     (Journal, "discard"),

@@ -29,7 +29,7 @@ from tests.faults import crash_zygote
 from tests.kit.clinic import Clinic, wait_for
 
 # Steps between which two of our four places (folders, journal, API, memory) disagree.
-CRUCIAL = ["create_file", "rename_new", "move", "identify", "add", "presign", "upload", "result"]
+CRUCIAL = ["create_file", "rename_new", "move", "identify", "add_all", "presign", "upload", "result"]
 _LONGEST_SECONDS = 120
 _AT_A_STANDSTILL = {"T", "Z", "X"}  # stopped, or dead: proc_pid_stat(5)
 _open = os.open

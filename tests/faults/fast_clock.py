@@ -14,9 +14,9 @@ from pathlib import Path
 
 from invox_watcher.config.loading import load
 from invox_watcher.daemon.process import Process
+from invox_watcher.processing.engine import poll_workers_for
 from invox_watcher.processing.lanes import Clock
 
-_LOOK_WORKERS = 3
 _PAUSE_SECONDS = 0.004
 
 
@@ -70,7 +70,8 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--config", type=Path, required=True)
     config = load(parser.parse_args().config)
-    clock = LeapingClock(config.upload.workers + _LOOK_WORKERS)
+    workers = config.upload.workers
+    clock = LeapingClock(workers + poll_workers_for(workers))
 
     def obey() -> None:
         for line in sys.stdin:

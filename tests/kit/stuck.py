@@ -20,7 +20,7 @@ def main() -> int:
     def hang(*_arguments: Any) -> None:
         os.close(os.open(fifo, os.O_RDONLY))
 
-    Folders.publish = hang  # type: ignore[assignment, method-assign]
+    Folders.publish_all = hang  # type: ignore[assignment, method-assign]
     return cli.main(arguments)
 
 

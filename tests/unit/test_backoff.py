@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -85,6 +86,14 @@ def test_the_first_poll_is_estimated_from_length_and_ratio() -> None:
     assert first_poll_delay(120, None, first_seconds=2, max_seconds=60) == 2
     assert first_poll_delay(36000, 0.25, first_seconds=2, max_seconds=60) == 60
     assert first_poll_delay(0, 0.25, first_seconds=2, max_seconds=60) > 0
+
+
+def test_very_many_are_polled_at_one_rate_together() -> None:
+    delay = functools.partial(next_poll_delay, first_seconds=2, max_seconds=60)
+    assert delay(20, jobs=500) == 5
+    assert delay(20, jobs=1000) == 20
+    assert delay(4000, jobs=1000) == 60
+    assert delay(4000, jobs=10_500) == 400
 
 
 @given(st.floats(0.01, 100), st.floats(0.01, 1000), st.floats(0.0, 1e6))

@@ -1,9 +1,9 @@
-"""The claim: what `Intake.take` answers the inbox, and when the intake is closed or paused."""
+"""The claim: what `Intake` answers the inbox, and when the intake is closed or paused."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
@@ -46,18 +46,23 @@ PROFILES = [STAT]
 class FakeInbox:
     status: InboxStatus = SETTLED
     reason: Reason | None = None
+    woken: int = 0
 
     def closed(self) -> Reason | None:
         return self.reason
+
+    def has_room(self) -> None:
+        self.woken += 1
 
 
 @dataclass
 class FakeEngine:
     room_for: frozenset[Priority] = frozenset(Priority)
+    capacity: int = 10
     jobs: list[Job] = field(default_factory=list)
 
-    def has_capacity(self, priority: Priority = Priority.ROUTINE) -> bool:
-        return priority in self.room_for
+    def has_capacity(self, priority: Priority = Priority.ROUTINE, accepted: int = 0) -> bool:
+        return priority in self.room_for and accepted < self.capacity
 
     def add(self, job: Job) -> None:
         self.jobs.append(job)
@@ -70,12 +75,12 @@ class FakePipeline:
     outcome: bool | InvoxError = True
     claimed: list[tuple[str, str, float]] = field(default_factory=list)
 
-    def claim(self, job: Job, waited_seconds: float, evidence: Evidence) -> bool:
-        if isinstance(self.outcome, InvoxError):
-            raise self.outcome
-        assert evidence is CANDIDATE.evidence
-        self.claimed.append((job.id, job.path, waited_seconds))
-        return self.outcome
+    def claim_all(self, wanted: Sequence[tuple[Job, float, Evidence]]) -> list[bool | InvoxError]:
+        for job, waited_seconds, evidence in wanted:
+            assert evidence is CANDIDATE.evidence
+            if not isinstance(self.outcome, InvoxError):
+                self.claimed.append((job.id, job.path, waited_seconds))
+        return [self.outcome for _ in wanted]
 
 
 @dataclass
@@ -114,10 +119,13 @@ class Room:
             stop=self.stop,
         )
 
+    def take(self, candidate: Candidate = CANDIDATE) -> dict[str, InvoxError]:
+        assert self.intake.take(candidate)
+        return self.intake.claim_taken()
+
     def refuse(self, error: InvoxError) -> None:
         self.pipeline.outcome = error
-        with pytest.raises(type(error)):
-            self.intake.take(CANDIDATE)
+        assert self.take() == {CANDIDATE.path: error}
 
 
 @pytest.fixture
@@ -129,7 +137,7 @@ def room() -> Room:
 
 
 def test_a_claimed_recording_is_the_engines(room: Room) -> None:
-    assert room.intake.take(CANDIDATE)
+    assert room.take() == {}
     (job,) = room.engine.jobs
     assert room.pipeline.claimed == [(job.id, "ward 3/smith.wav", 1.5)]
     assert (job.state, job.identity, job.refusal) == (State.CLAIMED, CANDIDATE.identity, None)
@@ -138,7 +146,7 @@ def test_a_claimed_recording_is_the_engines(room: Room) -> None:
 
 def test_a_refused_recording_is_claimed_with_its_reason(room: Room) -> None:
     not_audio = Reason("not_audio", "This is a letter.", "")
-    assert room.intake.take(replace(CANDIDATE, refusal=not_audio))
+    assert room.take(replace(CANDIDATE, refusal=not_audio)) == {}
     (job,) = room.engine.jobs
     assert job.refusal is not None
     assert (job.refusal.stage, job.refusal.reason) == (State.CLAIMED, not_audio)
@@ -149,6 +157,7 @@ def test_the_plan_is_fixed_at_the_claim(room: Room) -> None:
     stat = replace(CANDIDATE, path="stat/smith.wav", attributes={"author": "SMITH"})
     assert room.intake.take(CANDIDATE)
     assert room.intake.take(stat)
+    assert room.intake.claim_taken() == {}
     plans = [job.plan for job in room.engine.jobs]
     assert plans == [Plan(DEFAULT, ("json",)), replace(STAT.plan, attributes={"author": "SMITH"})]
 
@@ -168,13 +177,33 @@ def test_nothing_is_claimed_when_stopping_full_or_damaged(room: Room, what: str)
     else:
         room.engine.room_for = frozenset()
     assert not room.intake.take(CANDIDATE)
+    assert room.intake.claim_taken() == {}
     assert room.pipeline.claimed == room.engine.jobs == []
+
+
+def test_what_is_claimed_together_counts_before_it_is_claimed(room: Room) -> None:
+    room.engine.capacity = 2
+    others = [replace(CANDIDATE, path=f"{number}.wav") for number in range(3)]
+    assert [room.intake.take(candidate) for candidate in others] == [True, True, False]
+    assert room.intake.claim_taken() == {}
+    assert [job.path for job in room.engine.jobs] == ["0.wav", "1.wav"]
 
 
 def test_a_recording_that_changed_is_left_to_the_inbox(room: Room) -> None:
     room.pipeline.outcome = False
-    assert room.intake.take(CANDIDATE)
+    assert room.take() == {}
     assert room.engine.jobs == []
+
+
+@pytest.mark.parametrize(
+    ("outcome", "woken"), [(True, 0), (False, 1), (JournalError("locked"), 1), (StorageError("no"), 1)]
+)
+def test_what_was_not_claimed_leaves_room_for_another(
+    room: Room, outcome: bool | InvoxError, woken: int
+) -> None:
+    room.pipeline.outcome = outcome
+    room.take()
+    assert room.inbox.woken == woken
 
 
 def test_what_a_broken_claim_stranded_goes_back_first(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,7 +212,7 @@ def test_what_a_broken_claim_stranded_goes_back_first(room: Room, monkeypatch: p
     room.folders.stranded = {"job-1", "under-way"}
     room.pipeline.outcome = True
     for _ in range(2):
-        assert room.intake.take(CANDIDATE)
+        assert room.take() == {}
     assert room.folders.returned == ["job-1"]
 
 
@@ -192,7 +221,7 @@ def test_a_journal_that_refuses_strands_nothing(room: Room, monkeypatch: pytest.
     room.refuse(JournalError("The journal is locked."))
     room.folders.stranded = {"job-1"}
     room.pipeline.outcome = True
-    assert room.intake.take(CANDIDATE)
+    assert room.take() == {}
     assert room.folders.returned == []
 
 
@@ -224,7 +253,7 @@ def test_the_next_claim_opens_it_again(room: Room) -> None:
     room.refuse(DiskFullError("full"))
     assert room.intake.closed() is not None
     room.pipeline.outcome = True
-    assert room.intake.take(CANDIDATE)
+    assert room.take() == {}
     assert room.intake.closed() is None
 
 

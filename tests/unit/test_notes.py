@@ -73,7 +73,7 @@ def test_only_news_is_written_and_files_that_are_gone_are_forgotten(paper: Paper
     later.add(FILE, 100.0)
     later.save()
     assert paper.writes == 1
-    later.keep({CHANGED})
+    later.keep(lambda: {CHANGED})
     later.save()
     assert paper.writes == 2
     assert json.loads(paper.content)["unchanged_since"] == []

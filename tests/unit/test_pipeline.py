@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import hashlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -16,6 +16,7 @@ import pytest
 
 from invox_watcher.errors import (
     ApiUnavailableError,
+    Reason,
     RecordingChangingError,
     StorageError,
     TemplateError,
@@ -26,15 +27,16 @@ from invox_watcher.files import Folders
 from invox_watcher.formats.decoder import Decoder
 from invox_watcher.inbox import Evidence
 from invox_watcher.invox import TranscriptionReply, parse_reply
-from invox_watcher.job import ACTIVE, Job, Payload, State, new_job_id
+from invox_watcher.job import ACTIVE, Failure, Job, Payload, State, new_job_id
 from invox_watcher.journal import Journal
 from invox_watcher.plan import Plan
 from invox_watcher.processing import Pipeline, ProcessingOptions
 from invox_watcher.processing.pipeline import STEPS
 from invox_watcher.processing.steps.prepare import needs_preparing
-from invox_watcher.recording import FileIdentity
+from invox_watcher.recording import FileIdentity, Remedy
 from invox_watcher.spending import Limits, day_of
 from tests.kit.documents import save, text_of
+from tests.kit.recordings import write_wav
 
 CONTENT = b"RIFF and what follows"
 HELLO = {"status": "COMPLETED", "transcription": [{"text": "Hello.", "start": 0, "end": 1}]}
@@ -86,7 +88,7 @@ class Clinic:
             folders=self.folders,
             journal=self.journal,
             api=self.api,  # type: ignore[arg-type]
-            options=ProcessingOptions(**options),
+            options=ProcessingOptions(mime_types=["audio/wav"], **options),
             stop=threading.Event(),
             clock=lambda: self.now,
             listener=listener,
@@ -291,13 +293,13 @@ def documents(tmp_path: Path) -> Iterator[Clinic]:
 
 def written_before_a_kill(clinic: Clinic, template: Path) -> Job:
     """The recording; its document is in the outbox, and the template is another by now."""
-    job, publish = clinic.until(State.TRANSCRIBED), Folders.publish
+    job, publish_all = clinic.until(State.TRANSCRIBED), Folders.publish_all
 
-    def killed(folders: Folders, job_id: str, root: Path, path: str, content: bytes) -> None:
-        publish(folders, job_id, root, path, content)
+    def killed(folders: Folders, job_id: str, root: Path, contents: Mapping[str, bytes]) -> None:
+        publish_all(folders, job_id, root, dict([next(iter(contents.items()))]))
         raise KeyboardInterrupt
 
-    with mock.patch.object(Folders, "publish", killed), pytest.raises(KeyboardInterrupt):
+    with mock.patch.object(Folders, "publish_all", killed), pytest.raises(KeyboardInterrupt):
         clinic.pipeline.advance(job)
     assert text_of((clinic.folders.outbox / "smith.docx").read_bytes()) == "first"
     save(template, "second")
@@ -379,6 +381,24 @@ def test_a_recording_that_grows_after_its_claim_is_waited_for(clinic: Clinic) ->
         clinic.pipeline.advance(job)
     again = clinic.journal.get(job.id)
     assert again is not None
+    assert clinic.pipeline.advance(again).job.state is State.IDENTIFIED
+
+
+def test_one_refused_as_cut_off_that_grows_is_judged_anew(clinic: Clinic) -> None:
+    path = write_wav(clinic.folders.inbox / "smith.wav", seconds=2.0)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-8000])
+    cut = Reason("truncated", "The recording is incomplete.", "Copy it again.")
+    failure = Failure(State.CLAIMED, cut, retry_can_help=False, remedy=Remedy.VERIFY)
+    identity = FileIdentity.of(path.stat())
+    job = Job(new_job_id(), State.CLAIMED, "smith.wav", identity, datetime.now(UTC), refusal=failure)
+    assert clinic.pipeline.claim(job)
+    (clinic.folders.processing / job.id / job.path).write_bytes(whole)
+    with pytest.raises(RecordingChangingError):
+        clinic.pipeline.advance(job)
+    again = clinic.journal.get(job.id)
+    assert again is not None
+    assert (again.refusal, again.mime_type, again.duration_seconds) == (None, "audio/wav", 2.0)
     assert clinic.pipeline.advance(again).job.state is State.IDENTIFIED
 
 

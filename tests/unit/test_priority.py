@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import queue
+import threading
 from datetime import UTC, datetime
 
 import pytest
 
 from invox_watcher.inbox import Snapshot, Waits
+from invox_watcher.inbox.batch import Batch
+from invox_watcher.inbox.screening import Candidate
 from invox_watcher.inbox.stability import Tracker
 from invox_watcher.job import Job, State
 from invox_watcher.plan import Plan
@@ -99,6 +103,88 @@ def test_what_is_not_due_yet_overtakes_nothing() -> None:
     assert taken(lane, 1) == "held"
     assert lane.expedite("r-stat")
     assert taken(lane, 1) == "stat"
+
+
+def test_a_thread_stays_with_its_job_unless_a_more_urgent_one_is_due() -> None:
+    clock = Time()
+    lane = Lane(clock, "uploads")
+    lane.put(job("urgent", Priority.URGENT), 10, held_back=False)
+    lane.put(job("routine"), 0, held_back=False)
+    assert lane.may_go_on(job("another"))
+    clock.now = 10
+    assert not lane.may_go_on(job("another"))
+    assert lane.may_go_on(job("equal", Priority.URGENT))
+    lane.close()
+    assert not lane.may_go_on(job("equal", Priority.URGENT))
+
+
+def test_while_one_thread_works_another_waits_for_the_next_job() -> None:
+    lane = Lane(Clock(), "polls")
+    seen: queue.SimpleQueue[str] = queue.SimpleQueue()
+    over = threading.Event()
+
+    def work() -> None:
+        while (found := lane.take()) is not None:
+            seen.put(found.id)
+            over.wait(20)
+
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    lane.put(job("first"), 0.2, held_back=False)  # one waits for it, the other for that one
+    lane.put(job("second"), 0.4, held_back=False)
+    assert [seen.get(timeout=10) for _ in range(2)] == ["first", "second"]
+    over.set()
+    lane.close()
+    for thread in threads:
+        thread.join(10)
+        assert not thread.is_alive()
+
+
+def test_each_job_is_taken_once_by_many_threads() -> None:
+    lane = Lane(Clock(), "polls")
+    seen: queue.SimpleQueue[str] = queue.SimpleQueue()
+
+    def work() -> None:
+        while (found := lane.take()) is not None:
+            seen.put(found.id)
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    jobs = [job(str(number), Priority(number % 3)) for number in range(600)]
+    for number, one in enumerate(jobs):
+        lane.put(one, (number % 7) / 50, held_back=number % 11 == 0)
+        if number % 50 == 0:
+            lane.release()
+        lane.expedite(f"r-{number // 2}")
+    assert sorted(seen.get(timeout=10) for _ in jobs) == sorted(one.id for one in jobs)
+    assert lane.due() == {}
+    lane.close()
+    for thread in threads:
+        thread.join(10)
+        assert not thread.is_alive()
+
+
+def candidate(size_bytes: int = 1000) -> Candidate:
+    identity = FileIdentity(1, 1, size_bytes, 1)
+    return Candidate("a.wav", identity, "WAV (PCM)", "audio/wav", duration_seconds=1.0, refusal=None)
+
+
+def test_an_urgent_file_is_claimed_before_a_less_urgent_one_is_judged() -> None:
+    batch = Batch()
+    assert all(batch.may_wait_for(priority) for priority in Priority)
+    batch.add(candidate(), Priority.URGENT)
+    assert [batch.may_wait_for(priority) for priority in Priority] == [True, True, False]
+
+
+@pytest.mark.parametrize(("size_bytes", "together"), [(1000, 32), (40 << 20, 2), (64 << 20, 1)])
+def test_many_small_files_or_a_few_large_ones_are_claimed_together(size_bytes: int, together: int) -> None:
+    batch, count = Batch(), 0
+    while not batch.is_full:
+        batch.add(candidate(size_bytes), Priority.ROUTINE)
+        count += 1
+    assert count == len([*batch]) == together
 
 
 def test_the_inbox_offers_the_urgent_first() -> None:

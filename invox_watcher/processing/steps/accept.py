@@ -16,6 +16,8 @@ from invox_watcher.processing.steps.verify import hold_while_open, verify
 from invox_watcher.times import utc_now
 
 _SHOWN_REPAIRS = 5
+# So many replies wait in memory for the step that publishes them, which is nearly always the next one.
+_MOST_KEPT = 16
 
 
 def accept_outcome(context: Context, job: Job, outcome: PollOutcome, **changes: Any) -> Next:
@@ -58,6 +60,8 @@ def accept(context: Context, job: Job, reply: TranscriptionReply, delivered_by: 
         attempts=0,
         **changes,
     )
+    if len(context.accepted) < _MOST_KEPT:
+        context.accepted[job.id] = reply
     log.info(
         Event.TRANSCRIBED, job=job.id, request_id=job.request_id, delivered_by=delivered_by,
         seconds=job.transcription_seconds,

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+from typing import Any, BinaryIO
 
-from invox_watcher.errors import RecordingError
+from invox_watcher.errors import RecordingError, StorageError
 from invox_watcher.events import Event, log
+from invox_watcher.inbox import ScreeningRules, Waits, judge_settled
 from invox_watcher.job import Job
 from invox_watcher.processing.context import Context, Next
+from invox_watcher.processing.facts import facts_of
 from invox_watcher.processing.steps.fail import begin_failing
 from invox_watcher.processing.steps.prepare import prepare, refused
 from invox_watcher.processing.steps.verify import (
@@ -19,6 +22,7 @@ from invox_watcher.processing.steps.verify import (
 from invox_watcher.recording import FileIdentity
 
 _COARSEST_TIMES_NS = 2_000_000_000
+_NO_WAITS = Waits(0, 0, 0, 0)
 
 
 def identify(context: Context, job: Job) -> Next:
@@ -28,15 +32,16 @@ def identify(context: Context, job: Job) -> Next:
         RecordingChangingError: it is still being written to.
         RecordingError: it is empty by now, or can't be prepared.
     """
-    if job.refusal is not None and (failure := refused(context, job)) is not None:
-        return begin_failing(context, job, failure)
     with context.folders.open_recording(job.id, job.path) as file:
         if (held := hold_while_open(context, job, file)) is not None:
             return held
         found = FileIdentity.of(os.fstat(file.fileno()))
         if not _is_quiet(job, found):
-            context.journal.update(job, identity=found)
+            anew = {} if job.refusal is None else _judged_anew(context, job, file)
+            context.journal.update(job, **({"identity": found} | anew))
             raise changing(context, "It is still being written to, in processing/.")
+        if job.refusal is not None and (failure := refused(context, job)) is not None:
+            return begin_failing(context, job, failure)
         if found.size_bytes == 0:
             raise RecordingError("It became empty in processing/.", code="empty", hint="Copy it again.")
         sha256 = sha256_of(context, file, found.size_bytes)
@@ -53,6 +58,16 @@ def identify(context: Context, job: Job) -> Next:
     if job.original_id is not None:
         log.info(Event.DUPLICATE, job=job.id, original=job.original_id)
     return Next(job)
+
+
+def _judged_anew(context: Context, job: Job, file: BinaryIO) -> dict[str, Any]:
+    """What the file is now, and whether that is refused: the intake has refused a part of it, perhaps."""
+    options = context.options
+    rules = ScreeningRules(options.max_size_bytes, options.mime_types, _NO_WAITS)
+    try:
+        return facts_of(judge_settled(job.path, file.fileno(), rules))
+    except OSError as error:
+        raise StorageError(f"reading a recording: {error.strerror}", code="read_failed") from None
 
 
 def _is_quiet(job: Job, found: FileIdentity) -> bool:

@@ -22,8 +22,12 @@ _BUSY_SECONDS = 1.0
 
 def publish(context: Context, job: Job) -> Next:
     """Write every output, whole or not at all. If a name is taken by now, the whole set gets the next one."""
-    reply = context.journal.reply(job.id)
-    transcript = transcript_of(job, reply)
+    accepted = context.accepted.pop(job.id, None)
+    if accepted is not None and accepted.transcript is not None:
+        reply, transcript = accepted.raw, accepted.transcript
+    else:
+        reply = context.journal.reply(job.id)
+        transcript = transcript_of(job, reply)
     with contextlib.ExitStack() as opened:
         recording = None
         with contextlib.suppress(RecordingVanishedError):
@@ -45,16 +49,14 @@ def _write_outputs(context: Context, job: Job, delivery: Delivery) -> Next:
     folders, formats = context.folders, context.formats_of(job)
     # All of them before the first is written: a template may be broken.
     contents = {output_path(filed_as, format): context.rendered(job, delivery, format) for format in formats}
-    written: list[tuple[str, bytes]] = []
     for path, content in contents.items():
-        try:
-            retract_earlier(context, job, path, content)
-            folders.publish(job.id, folders.outbox, path, content)
-        except NameTakenError:  # another program put a file there since the name was reserved
-            for earlier, its_content in written:
-                folders.retract(folders.outbox, earlier, its_content)
-            return Next(context.reservations.reserve_outputs(job, formats))
-        written.append((path, content))
+        retract_earlier(context, job, path, content)
+    try:
+        folders.publish_all(job.id, folders.outbox, contents)
+    except NameTakenError:  # another program put a file there since the name was reserved
+        for path, content in contents.items():
+            folders.retract(folders.outbox, path, content)
+        return Next(context.reservations.reserve_outputs(job, formats))
     job = context.journal.move(
         job,
         State.DELIVERED,
