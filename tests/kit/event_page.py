@@ -102,7 +102,7 @@ def _keys_returned(function: ast.FunctionDef) -> set[str]:
 def _keys(node: ast.expr) -> set[str]:
     if not isinstance(node, ast.Dict):
         return set()
-    return {key.value for key in node.keys if isinstance(key, ast.Constant)}
+    return {str(key.value) for key in node.keys if isinstance(key, ast.Constant)}
 
 
 def check(lines: Iterable[Mapping[str, object]]) -> None:
