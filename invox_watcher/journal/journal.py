@@ -257,16 +257,7 @@ class Journal:
                 values = (job.id, _OUTPUT_FOLDERS[to], os.fsencode(path), sha256)
                 connection.execute(_ADD_OUTPUT, values)
             if to.is_final:
-                priority = Priority.ROUTINE if moved.plan is None else moved.plan.priority
-                queued_at = encode_time(now)
-                owed = [(job.id, name, priority, queued_at, name) for name in self._targets_of(moved)]
-                connection.executemany(_ADD_DELIVERY, owed)
-            if to is State.DONE:
-                connection.execute(_ONE_MORE_DONE)
-            elif to is State.VANISHED:
-                contents.end_succession(connection, job.id, instead=None)
-            if confirmed:
-                connection.execute(_SETTLE_AGES, (encode_time(now),) * 4)
+                self._record_end(connection, moved, now, confirmed=confirmed)
             _append_history(connection, job.id, to, told, now)
             if self._on_transition:
                 self._on_transition(job.state, moved, told)
@@ -277,6 +268,20 @@ class Journal:
         if to is State.DONE:
             self._copies.discard_after(job)
         return moved
+
+    def _record_end(
+        self, connection: sqlite3.Connection, job: Job, now: datetime, *, confirmed: bool
+    ) -> None:
+        """What the end of a job brings with it; `confirmed`: this machine's clock is right."""
+        priority = Priority.ROUTINE if job.plan is None else job.plan.priority
+        owed = [(job.id, name, priority, encode_time(now), name) for name in self._targets_of(job)]
+        connection.executemany(_ADD_DELIVERY, owed)
+        if job.state is State.DONE:
+            connection.execute(_ONE_MORE_DONE)
+        elif job.state is State.VANISHED:
+            contents.end_succession(connection, job.id, instead=None)
+        if confirmed:
+            connection.execute(_SETTLE_AGES, (encode_time(now),) * 4)
 
     def update(self, job: Job, *, durable: bool = True, **changes: Any) -> Job:
         """Change fields of `job` without moving it; guarded like `move`, but without a history entry.
