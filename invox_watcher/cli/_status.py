@@ -242,7 +242,7 @@ def _counted(parts: Mapping[str, int], oldest: datetime | None) -> str:
 
 def _failed(found: _Recordings) -> str:
     if found.failed is None:
-        return "unknown: the journal or the failed folder can't be read"
+        return "unknown: the configuration, the journal or the failed folder can't be read"
     if not found.failed:
         return "none in the failed folder"
     return f"{found.failed} in the failed folder: invox-watcher jobs --failed"

@@ -137,7 +137,12 @@ class _Lister:
             hint = "Move the recordings to a folder that no other instance uses."
             yield Entry(f"{path}/", "ignored", "occupied", user, hint, _came(status))
         else:
-            yield from self.entries(path)
+            try:
+                yield from self.entries(path)
+            except NotPermittedError:  # for whatever is below it, this was yielded already
+                says = "The folder can't be read."
+                hint = "Let the daemon's user read and write it, and enter it."
+                yield Entry(f"{path}/", "error", "inbox_unreadable", says, hint, _came(status))
 
     def _user_of(self, path: str) -> str | None:
         try:

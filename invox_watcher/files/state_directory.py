@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import secrets
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from invox_watcher.errors import FolderError, NotPermittedError
+from invox_watcher.errors import ExitStatus, FolderError, NotPermittedError
 from invox_watcher.files.durable import make_root, replace_durably
 from invox_watcher.host import mount_of
 
@@ -168,7 +169,13 @@ def object_from(content: bytes) -> Mapping[str, Any]:
 
 def unusable(directory: Path, error: OSError) -> FolderError:
     """The error to raise if the state directory can't be written."""
-    return FolderError(
+    is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    unusable = FolderError(
         f"state.directory: can't write in {directory}: {error.strerror}",
-        hint=f"Create it for the daemon's user: install -d -m 700 -o USER {directory}",
+        hint="Free up space on its disk."
+        if is_full
+        else f"Create it for the daemon's user: install -d -m 700 -o USER {directory}",
     )
+    if is_full:
+        unusable.exit_status = ExitStatus.TRY_LATER
+    return unusable

@@ -98,6 +98,22 @@ def _decoded(field: bytes) -> str:
 
 
 def _entry_of(path: str, table: list[_Entry]) -> _Entry | None:
+    """The mount that `path` is on, without those that only show again what lies there anyway.
+
+    systemd makes such a mount of each folder of `ReadWritePaths`, which only the service sees.
+    """
+    best = _nearest(path, table)
+    while best is not None and best.point != "/":
+        around = _nearest(os.path.dirname(best.point), table)
+        if around is None or around.device != best.device:
+            break
+        if _join(around.root, os.path.relpath(best.point, around.point)) != best.root:
+            break
+        best = around
+    return best
+
+
+def _nearest(path: str, table: list[_Entry]) -> _Entry | None:
     best = None
     for entry in table:
         # Of two mounts on one point the later line covers the earlier one.

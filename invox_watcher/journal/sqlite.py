@@ -104,9 +104,14 @@ def write_ahead(connection: sqlite3.Connection) -> bool:
 def empty_wal(connection: sqlite3.Connection) -> bool:
     """Move what was written ahead into the journal, so that what was deleted is in neither file.
 
-    False if a program that reads the journal keeps it from that.
+    False if a program, or a thread, that reads the journal keeps it from that.
     """
-    ((busy, _frames, _moved),) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    try:
+        ((busy, _frames, _moved),) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode != sqlite3.SQLITE_LOCKED:
+            raise
+        return False
     return not busy
 
 

@@ -33,7 +33,15 @@ from invox_watcher.logs import where
 from invox_watcher.priority import Priority
 from invox_watcher.processing.api_health import ApiHealth
 from invox_watcher.processing.context import Next
-from invox_watcher.processing.faults import Action, Circumstances, Verdict, is_of_set_up, judge, rule_for
+from invox_watcher.processing.faults import (
+    Action,
+    Circumstances,
+    Verdict,
+    is_kept,
+    is_of_set_up,
+    judge,
+    rule_for,
+)
 from invox_watcher.processing.gates import Gate
 from invox_watcher.processing.lanes import Clock, Lane
 from invox_watcher.processing.pipeline import Pipeline
@@ -46,6 +54,8 @@ _CHECK_AGAIN_SECONDS = 1.0
 _HELD_LIKE_ATTEMPT = 3  # how long a job is held that the disk refused: as after so many attempts
 _URGENT_SHARE = 4  # of `max_in_flight`: so many urgent recordings may come on top of it
 _SET_UP_LIKE_ATTEMPT = 4  # the same for a fault of the set-up
+# So often in vain, and it is reported that a recording cannot be written or filed.
+_FILING_ATTEMPTS = 3
 
 
 def poll_workers_for(upload_workers: int) -> int:
@@ -104,6 +114,7 @@ class Engine:
         self._missing: set[str] = set()  # jobs whose recording was missing at the last step
         self._expedited: set[str] = set()  # requests whose webhook came in the middle of a step
         self._storage_faults: dict[str, InvoxError] = {}  # by job
+        self._filing_faults: dict[str, InvoxError] = {}  # by job, of those that are never given up
         self._template_faults: dict[str, InvoxError] = {}  # by job
         self._done = self._failed = 0
         workers = [
@@ -171,7 +182,9 @@ class Engine:
         with self._lock:
             taken = len(self._in_flight) - len(self._held) + accepted
             # With nothing under way the next recording is the probe, of the API and of the disk.
-            held_back = taken > 0 and (refused or bool(self._storage_faults))
+            # One that can't be filed may have a name that the disk refuses; two have the same disk.
+            refuses = bool(self._storage_faults) or len(self._filing_faults) > 1
+            held_back = taken > 0 and (refused or refuses)
             extra = 0 if priority is Priority.ROUTINE else max(self._max_in_flight // _URGENT_SHARE, 1)
             return taken < self._max_in_flight + extra and not held_back
 
@@ -226,7 +239,7 @@ class Engine:
 
     def _storage_fault(self) -> InvoxError | None:
         with self._lock:
-            return next(iter(self._storage_faults.values()), None)
+            return next(iter((*self._storage_faults.values(), *self._filing_faults.values())), None)
 
     def _template_fault(self) -> InvoxError | None:
         with self._lock:
@@ -410,6 +423,8 @@ class Engine:
         if isinstance(error, TemplateError):  # one problem of a template comes after the other
             is_news = before is None or before.reason != error.reason
             self._note_template(job, error)
+        elif isinstance(error, StorageError) and is_kept(job) and verdict.attempts >= _FILING_ATTEMPTS:
+            self._note_filing_fault(job, error)
         if verdict.attempts != job.attempts or is_news:
             since = before.since if before is not None and known else utc_now()
             fault = Fault(error.reason, since)
@@ -438,11 +453,20 @@ class Engine:
             log.error(Event.STORAGE_ERROR, job=job.id, code=error.code, error=error.message, hint=error.hint)
         return Next(job, self._backoff.delay_seconds(_HELD_LIKE_ATTEMPT))
 
+    def _note_filing_fault(self, job: Job, error: InvoxError) -> None:
+        """It was tried several times, and is never given up: then people should know."""
+        with self._lock:
+            known = self._filing_faults or self._storage_faults
+            self._filing_faults[job.id] = error
+        if not known:
+            log.error(Event.STORAGE_ERROR, job=job.id, code=error.code, error=error.message, hint=error.hint)
+
     def _record_storage_success(self, job: Job) -> None:
-        if not self._storage_faults:
+        if not (self._storage_faults or self._filing_faults):
             return
         with self._lock:
-            if self._storage_faults.pop(job.id, None) is None or self._storage_faults:
+            found = (self._storage_faults.pop(job.id, None), self._filing_faults.pop(job.id, None))
+            if not any(found) or self._storage_faults or self._filing_faults:
                 return
         log.info(Event.STORAGE_RECOVERED)
         self._on_room()

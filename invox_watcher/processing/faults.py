@@ -127,11 +127,15 @@ def judge(error: Exception, job: Job, circumstances: Circumstances) -> Verdict:
     if rule.action is not Action.RETRY:
         return Verdict(rule.action, fault, job.attempts)
     attempts = job.attempts + (spent := _spends_attempt(error, job, circumstances))
-    # What may have been paid for is not given up because of a disk.
-    never = job.state.must_end or (job.state.may_be_paid_for and isinstance(error, StorageError))
+    never = job.state.must_end or (isinstance(error, StorageError) and is_kept(job))
     if spent and attempts >= circumstances.max_attempts and not never:
         return Verdict(Action.FAIL, fault, job.attempts)
     return Verdict(Action.RETRY, fault, attempts)
+
+
+def is_kept(job: Job) -> bool:
+    """Whether `job` is not given up because of a disk: it may have been paid for."""
+    return job.state.must_end or job.state.may_be_paid_for
 
 
 def _spends_attempt(error: Exception, job: Job, circumstances: Circumstances) -> bool:

@@ -13,7 +13,7 @@ import pytest
 
 from invox_watcher.backoff import Backoff
 from invox_watcher.budget import Held
-from invox_watcher.errors import ApiRefusedError, ApiUnavailableError, ExitStatus, JournalError
+from invox_watcher.errors import ApiRefusedError, ApiUnavailableError, ExitStatus, JournalError, StorageError
 from invox_watcher.job import Job, State, new_job_id
 from invox_watcher.journal import Journal
 from invox_watcher.plan import DEFAULT, Plan
@@ -44,6 +44,10 @@ def _identified(journal: Journal, priority: Priority = Priority.ROUTINE) -> Job:
     job = Job(new_job_id(), State.CLAIMED, "a.wav", identity, received_at=datetime.now(UTC), plan=plan)
     journal.add(job)
     return journal.identify(job, "5" * 64, follow=False)
+
+
+def _transcribed(journal: Journal) -> Job:
+    return journal.move(_identified(journal), State.TRANSCRIBED, reply={}, filed_as="a.wav")
 
 
 def _fill(engine: Engine, journal: Journal, pipeline: _Steps, count: int) -> None:
@@ -98,6 +102,26 @@ def test_a_fault_of_the_disk_ends_when_the_step_gets_past_it(tmp_path: Path) -> 
         wait_for("the API is unavailable", lambda: pipeline.taken > 5)
         wait_for("only the API's gate is closed", lambda: _codes(engine) == ["api_unavailable"], seconds=5)
         assert engine.api_is_unavailable
+        assert engine.has_capacity()
+
+
+def test_what_cannot_be_filed_is_reported_and_two_stop_the_intake(tmp_path: Path) -> None:
+    writable = threading.Event()
+
+    def step(_number: int, job: Job) -> Any:
+        if not writable.is_set():
+            raise StorageError("Writing to outbox/ failed: Permission denied.")
+        return Next(journal.move(job, State.DELIVERED, outputs={}), 60)
+
+    journal = Journal(tmp_path)
+    with _running(journal, _Steps(step)) as engine:
+        engine.add(_transcribed(journal))
+        wait_for("it is reported", lambda: _codes(engine) == ["storage"])
+        assert engine.has_capacity()  # its name alone may be what the disk refuses
+        engine.add(_transcribed(journal))
+        wait_for("so is the other", lambda: not engine.has_capacity())
+        writable.set()
+        wait_for("both are written", lambda: _codes(engine) == [])
         assert engine.has_capacity()
 
 

@@ -17,6 +17,9 @@ TABLE = rb"""22 27 0:21 / /proc rw,relatime - proc proc rw
 32 27 0:42 / /mnt/two\040words rw - fuse.sshfs host:/ rw
 33 27 0:43 / /mnt/twice rw - autofs systemd-1 rw
 34 27 0:44 / /mnt/twice rw - nfs4 host:/export rw
+35 27 254:0 /data/dictation /data/dictation rw,relatime shared:1 - ext4 /dev/vda rw
+36 35 254:0 /data/dictation/inbox /data/dictation/inbox rw - ext4 /dev/vda rw
+37 27 254:0 /elsewhere /data/moved rw - ext4 /dev/vda rw
 broken
 """
 
@@ -30,6 +33,8 @@ broken
         ("/mnt/two words/x", "/mnt/two words", "fuse.sshfs", True),
         ("/mnt/twice", "/mnt/twice", "nfs4", True),
         ("/home", "/", "ext4", False),
+        ("/data/dictation/inbox/ward", "/", "ext4", False),  # as in the namespace of a service
+        ("/data/moved/ward", "/data/moved", "ext4", False),
     ],
 )
 def test_the_longest_mount_point_counts(
