@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from invox_watcher.sandbox.server import Sandbox
-from tests.kit.clinic import Clinic
+from tests.kit.clinic import Clinic, stop, wait_for
 from tests.kit.commands import NOBODY, as_nobody, give, ids, public_folder
 
 pytestmark = pytest.mark.needs("root")
@@ -77,3 +78,23 @@ def test_retry_by_root_keeps_the_daemons_user_as_owner(clinic: Clinic) -> None:
     assert owners(clinic) == {NOBODY}
     assert as_nobody(clinic, "run", "--once").returncode == 1
     assert clinic.files(clinic.inbox) == []
+
+
+@pytest.mark.needs("root", "unshare")
+def test_a_mount_that_only_the_service_sees_is_no_boundary(tmp_path: Path, api: Sandbox) -> None:
+    clinic = Clinic(tmp_path / "clinic", api.base_url)
+    (clinic.inbox / "letter.wav").write_text("Dear Mrs Miller")
+    # As systemd does with each folder of ReadWritePaths.
+    bind = f'mount --bind "{clinic.root}" "{clinic.root}"; exec "$@"'
+    daemon = clinic.start(["unshare", "--mount", "sh", "-c", bind, "sh", *clinic.command("run")])
+    try:
+        wait_for("it has failed", lambda: clinic.files(clinic.failed) != [])
+        [job] = clinic.events("failed")
+        retried = clinic.run("retry", job["job"])
+        assert (retried.returncode, retried.stderr) == (0, "")
+        assert "folders" not in clinic.run("check").stderr
+        assert stop(daemon) == 0
+    finally:
+        daemon.kill()
+        daemon.wait()
+    assert clinic.once() == 1  # the folders are still there
