@@ -69,6 +69,12 @@ def unread(request: pytest.FixtureRequest) -> Iterator[Unread]:
         os.close(ours)
 
 
+@pytest.fixture
+def clinic(tmp_path: Path, api: Sandbox) -> Clinic:
+    """One that logs JSON to a terminal, too."""
+    return Clinic(tmp_path / "clinic", api.base_url, logging={"format": "json"})
+
+
 def started(clinic: Clinic, stderr: int) -> subprocess.Popen[bytes]:
     return subprocess.Popen(clinic.command("run"), stderr=stderr)
 

@@ -42,7 +42,7 @@ _VARIES = (
     (r"\b(ext[234]|xfs|btrfs|overlay|tmpfs)\b", "FILESYSTEM"),
     (r"pid \d+", "pid N"),
     (r"^runs from .*\n", ""),  # the clone that the tests run from
-    (r"^invox-watcher \d\S+$", "VERSION"),
+    (r"^(invox-watcher|version) +\d\S+$", "VERSION"),
     (r"^(C|P)\w+ \d.*", "VERSIONS"),
 )
 
