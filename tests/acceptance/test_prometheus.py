@@ -110,7 +110,8 @@ def _all_is_well(server: Prometheus) -> bool:
 def clinic(tmp_path: Path, api: Sandbox) -> Clinic:
     """A clinic that listens."""
     listen = {"listen": f"127.0.0.1:{free_port()}"}
-    return Clinic(tmp_path / "clinic", api.base_url, watch=QUICK, http=listen)
+    hooks = {"on_done": ["/bin/true"]}  # a target, so that its panels have data
+    return Clinic(tmp_path / "clinic", api.base_url, watch=QUICK, http=listen, hooks=hooks)
 
 
 def address(clinic: Clinic) -> str:
