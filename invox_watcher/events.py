@@ -99,6 +99,7 @@ class Event(StrEnum):
     TEMPLATE_ERROR = "template_error"
     # the page
     PAGE_LISTENING = "page_listening"
+    PAGE_FAILED = "page_failed"
     PAGE_ENDED = "page_ended"
     PAGE_SIGNED_IN = "page_signed_in"
     PAGE_SIGN_IN_REFUSED = "page_sign_in_refused"

@@ -14,8 +14,8 @@ from __future__ import annotations
 import os
 import stat
 import unicodedata
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,11 @@ class User:
     password: str | None  # its bcrypt hash; None for users who come by a proxy's header
     roles: frozenset[Role]
     profiles: frozenset[str] | None  # None: all
+
+    @property
+    def role_names(self) -> list[str]:
+        """The roles, the weakest first."""
+        return [str(role) for role in Role if role in self.roles]
 
     @property
     def viewer(self) -> Viewer:
@@ -202,6 +207,24 @@ def _user_of(path: Path, name: object, entry: object) -> User:
     return User(unicodedata.normalize("NFC", name), password, roles | {Role.SEE}, seen)
 
 
+def changed(
+    before: User | None,
+    name: str,
+    *,
+    password: str | None,
+    roles: frozenset[Role] | None,
+    profiles: Collection[str] | None,
+) -> User:
+    """A user with this password, or none; what is None stays as it was, else it is `see` and all profiles."""
+    before = before or User(unicodedata.normalize("NFC", name), None, frozenset({Role.SEE}), None)
+    return replace(
+        before,
+        password=password,
+        roles=before.roles if roles is None else roles,
+        profiles=before.profiles if profiles is None else frozenset(profiles),
+    )
+
+
 def is_user_name(name: str) -> bool:
     """Whether a user may be called so."""
     return 0 < len(name) <= MAX_NAME_CHARACTERS and name.isprintable() and name == name.strip()
@@ -221,7 +244,7 @@ def _is_hash(value: object) -> bool:
 
 def _entry_of(user: User) -> dict[str, Any]:
     entry: dict[str, Any] = {} if user.password is None else {"password": user.password}
-    entry["roles"] = [str(role) for role in Role if role in user.roles]
+    entry["roles"] = user.role_names
     if user.profiles is not None:
         entry["profiles"] = sorted(user.profiles)
     return entry
