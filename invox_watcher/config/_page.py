@@ -114,7 +114,9 @@ class PageSection(Section):
     @property
     def socket(self) -> Path | None:
         """The Unix socket to listen on; None for an address."""
-        return Path(self.listen.removeprefix(_UNIX)) if (self.listen or "").startswith(_UNIX) else None
+        if self.listen is None or not self.listen.startswith(_UNIX):
+            return None
+        return Path(self.listen.removeprefix(_UNIX))
 
     @property
     def address(self) -> tuple[str, int] | None:

@@ -29,7 +29,7 @@ class Render(Protocol):
     """Draws a template: `Views.render`."""
 
     def __call__(
-        self, request: Request, name: str, *, status_code: int = 200, **context: Any
+        self, request: Request, name: str, /, *, status_code: int = 200, **context: Any
     ) -> Response: ...
 
 
