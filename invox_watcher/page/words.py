@@ -75,7 +75,7 @@ DOUBTS: Mapping[str, str] = {
 }
 # What static/page.js shows.
 SCRIPT: Mapping[str, str] = {
-    "lost": "The connection is lost. What you see may be out of date. Trying again …",
+    "lost": "Connection lost. What you see may be out of date. Trying again …",
     "unavailable": "This can't be updated right now. What you see may be out of date. Trying again …",
     "unplayable": "This browser can't play the recording.",
     "now": "just now",
