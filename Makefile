@@ -160,11 +160,11 @@ $(VENV)/.made:
 	@touch $@
 
 $(VENV)/.demo-installed: $(VENV)/.made pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[sandbox]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[sandbox,page]'
 	@touch $@
 
 $(VENV)/.test-installed: $(VENV)/.made pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[sandbox,formats,coverage,docx,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[sandbox,formats,coverage,docx,page,dev]'
 	@touch $@ $(VENV)/.demo-installed
 
 $(VENV)/.node-installed: $(VENV)/.made Makefile | client-packages

@@ -97,6 +97,13 @@ class Event(StrEnum):
     STORAGE_ERROR = "storage_error"
     STORAGE_RECOVERED = "storage_recovered"
     TEMPLATE_ERROR = "template_error"
+    # the page
+    PAGE_LISTENING = "page_listening"
+    PAGE_FAILED = "page_failed"
+    PAGE_ENDED = "page_ended"
+    PAGE_SIGNED_IN = "page_signed_in"
+    PAGE_SIGN_IN_REFUSED = "page_sign_in_refused"
+
     # the server
     LISTENING = "listening"
     WEBHOOK_ACCEPTED = "webhook_accepted"

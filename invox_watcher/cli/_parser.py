@@ -182,6 +182,7 @@ def build() -> argparse.ArgumentParser:
     _add_questions(commands)
     _add_repair(commands)
     _add_backup(commands)
+    _add_page(commands)
     _add_extras(commands)
     return parser
 
@@ -369,6 +370,34 @@ def _add_backup(commands: _Commands) -> None:
         examples=["backup /var/backups/invox-watcher.tar"],
     )  # fmt: skip
     _completed(backup.add_argument("file", type=_path, metavar="FILE", help="the archive"), _FILE)
+
+
+def _add_page(commands: _Commands) -> None:
+    page = commands.add(
+        "page", "show recordings and transcripts in a browser, or say who may", call="_page:page",
+        more="The daemon does so by itself if page.listen is set; alone, the page runs in the foreground.\n"
+        "user NAME: adds a user to page.users_file, or changes the password; with --role or --profile it "
+        "changes only those. A new user may see names and states of all profiles.",
+        examples=[
+            "page", "page user anna --role listen --profile ward3", "page user anna --remove",
+        ],
+    )  # fmt: skip
+    page.add_argument("what", nargs="?", choices=["user"], help="change a user instead")
+    page.add_argument("name", nargs="?", type=_text, metavar="NAME", help="the user's name")
+    page.add_argument(
+        "--role", action="append", choices=["see", "listen", "act"], default=[],
+        help="see: names and states; listen: transcripts and recordings, too; act: retry, send again "
+        "(repeatable)",
+    )  # fmt: skip
+    page.add_argument(
+        "--profile", action="append", type=_text, default=[], metavar="NAME",
+        help="only recordings of this profile (repeatable)",
+    )  # fmt: skip
+    page.add_argument(
+        "--no-password", action="store_true",
+        help="without a password: a web server signs this user in (page.user_header)",
+    )  # fmt: skip
+    page.add_argument("--remove", action="store_true", help="remove the user")
 
 
 def _add_extras(commands: _Commands) -> None:

@@ -16,6 +16,8 @@ from pydantic_core import PydanticCustomError
 from invox_watcher.host import is_loopback
 from invox_watcher.outputs import INSTALL_DOCX, docx_is_installed
 
+_LISTEN = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+):(\d{1,5})")
+
 
 def _absolute(path: Path) -> Path:
     if not path.is_absolute():
@@ -98,6 +100,17 @@ def _url_path(text: str) -> str:
     if not re.fullmatch(r"/[!-~]*", text) or "#" in text:
         raise ValueError("must be the path of a URL, starting with /")
     return text
+
+
+def host_and_port(value: object, wanted: str) -> str | None:
+    """An address to listen on; a port alone is one of 127.0.0.1. ValueError says what is `wanted`."""
+    if value is None:
+        return None
+    text = f"127.0.0.1:{value}" if re.fullmatch(r"[0-9]+", str(value)) else value
+    match = _LISTEN.fullmatch(text) if isinstance(text, str) else None
+    if match is None or int(match[2]) > 65535:
+        raise ValueError(f"must be {wanted}")
+    return match[0]
 
 
 def _mime_type(text: str) -> str:

@@ -17,6 +17,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from invox_watcher.config._page import PageSection
 from invox_watcher.config._profiles import ProfileList
 from invox_watcher.config._types import (
     AbsolutePath,
@@ -39,6 +40,7 @@ from invox_watcher.config._types import (
     TokenUrl,
     Unique,
     UrlPath,
+    host_and_port,
     ordered,
 )
 from invox_watcher.config.targets import Targets
@@ -46,7 +48,6 @@ from invox_watcher.events import Level
 from invox_watcher.outputs import OutputFormat
 
 REQUIRED_CREDENTIALS = ("app_id", "api_key")
-_LISTEN = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+):(\d{1,5})")
 
 
 def _not_required(*names: str) -> Callable[[dict[str, Any]], None]:
@@ -425,13 +426,7 @@ class HttpSection(Section):
     @field_validator("listen", mode="before")
     @classmethod
     def _host_and_port(cls, value: object) -> str | None:
-        if value is None:
-            return None
-        text = f"127.0.0.1:{value}" if re.fullmatch(r"[0-9]+", str(value)) else value
-        match = _LISTEN.fullmatch(text) if isinstance(text, str) else None
-        if match is None or int(match[2]) > 65535:
-            raise ValueError('must be host:port, for example 127.0.0.1:8787 or "[::1]:8787"')
-        return match[0]
+        return host_and_port(value, 'host:port, for example 127.0.0.1:8787 or "[::1]:8787"')
 
     @property
     def address(self) -> tuple[str, int] | None:
@@ -565,6 +560,11 @@ class Config(Section):
         description="Results sent by the API; they arrive earlier than by polling.",
     )
     http: HttpSection = Field(default_factory=HttpSection, description="The daemon's built-in web server.")
+    page: PageSection = Field(
+        default_factory=PageSection,
+        description="A page for people who wait for their transcripts: what happens to recordings, the "
+        "transcripts, and what needs someone. Off unless `listen` is set.",
+    )
     state: StateSection = Field(default_factory=StateSection, description="Data that survives a restart.")
     retention: RetentionSection = Field(
         default_factory=RetentionSection,

@@ -33,6 +33,7 @@ from invox_watcher.logs import where
 from invox_watcher.processing import Clock
 
 if TYPE_CHECKING:
+    from invox_watcher.daemon.page import PageProcess
     from invox_watcher.web import Counters, Server
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -69,6 +70,7 @@ class Process:
         self._ended_before = (0, 0)  # done and failed by earlier configurations
         self._load, self._clock = load, clock or Clock()
         self._counters: Counters | None = None
+        self._page: PageProcess | None = None
         self._notifier = Notifier()
         self._locks = Locks()
         self._config = load()
@@ -146,6 +148,7 @@ class Process:
         return f"{', '.join(counts)}."
 
     def _serve(self, on_ready: Callable[[], None]) -> None:
+        self._keep_page()
         while not self._must_end:
             if self._reload_asked and self._ready:
                 self._reload_asked = False
@@ -238,6 +241,24 @@ class Process:
         else:
             self._release_others()
             log.info(Event.RELOADED)
+        self._keep_page()
+
+    def _keep_page(self) -> None:
+        """Have the page of this configuration, if it has one: another one is replaced."""
+        if self._page is not None and self._page.config == self._config:
+            self._page.reopen_log()
+            return
+        self._stop_page()
+        if self._config.page.listen is not None:
+            from invox_watcher.daemon.page import PageProcess  # noqa: PLC0415 - as for the server
+
+            self._page = PageProcess(self._config)
+            self._page.start()
+
+    def _stop_page(self) -> None:
+        if self._page is not None:
+            self._page.stop()
+            self._page = None
 
     def _release_others(self) -> None:
         try:
@@ -283,6 +304,7 @@ class Process:
     def _shut_down(self) -> None:
         log.info(Event.STOPPING)
         self._notifier.stopping()
+        self._stop_page()
         self._daemon.stop()
         self._locks.close()
         log.info(Event.STOPPED)

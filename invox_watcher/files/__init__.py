@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from invox_watcher.files.availability import FolderMonitor, check_mounted, left_behind
 from invox_watcher.files.claims import Claim
-from invox_watcher.files.durable import fsync_folder
+from invox_watcher.files.durable import fsync_folder, replace_durably
 from invox_watcher.files.folders import APART_HINT, Deletion, Folders, NameTakenError
 from invox_watcher.files.marks import MARK_FILE, open_folder
 from invox_watcher.files.names import ERROR_SUFFIX, numbered_folders, output_path, unused
@@ -60,6 +60,7 @@ __all__ = [
     "read_names_key",
     "read_readiness",
     "read_unfinished",
+    "replace_durably",
     "unusable",
     "unused",
     "write_readiness",

@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,11 @@ from invox_watcher.job import Job, State
 from invox_watcher.times import rfc3339, utc_now
 
 FILENAME = "audit.jsonl"
+_LOOKS, _LOOK_SECONDS = 5, 0.01
 
 
 class AuditLog:
-    """Appends to `audit.jsonl` in the state directory. Safe for several threads.
+    """Appends to `audit.jsonl` in the state directory. Safe for several threads, and for several processes.
 
     Each line is a JSON object with `at` (RFC 3339, UTC), `what`, `job`, and the fields of that step.
     A step that was killed may be logged twice; none is missing.
@@ -121,8 +123,7 @@ class AuditLog:
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         descriptor = os.open(self._path, flags, 0o600)
         try:
-            size = os.fstat(descriptor).st_size
-            if size and os.pread(descriptor, 1, size - 1) != b"\n":  # a write was killed
+            if _is_torn(descriptor):
                 os.write(descriptor, b"\n")
             fsync_folder(self._path.parent)
         except OSError:
@@ -148,3 +149,13 @@ class AuditLog:
             code="audit_log",
             hint="Is the disk full, or has its owner changed? Nothing is processed without an audit log.",
         )
+
+
+def _is_torn(descriptor: int) -> bool:
+    """Whether the last line has no end: a write was killed, unless another process is just writing it."""
+    for _ in range(_LOOKS):
+        size = os.fstat(descriptor).st_size
+        if not size or os.pread(descriptor, 1, size - 1) == b"\n":
+            return False
+        time.sleep(_LOOK_SECONDS)
+    return True

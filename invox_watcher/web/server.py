@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -20,21 +19,19 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from invox_watcher.errors import FolderError, InvoxError
+from invox_watcher.errors import InvoxError
 from invox_watcher.events import Event, log
 from invox_watcher.invox import MAX_BODY_BYTES, Receiver, only_tests
+from invox_watcher.web.listening import listen_on
 from invox_watcher.web.metrics import CONTENT_TYPE as METRICS_TYPE
 from invox_watcher.web.metrics import WebhookAnswer
+from invox_watcher.web.protocol import MAX_CONNECTIONS, BoundedH11Protocol
 
 _STOP_SECONDS = 2
 _QUEUE = 128
-_MAX_CONNECTIONS = 512
 _BODY_SECONDS = 10.0
 _ALL_BODIES_BYTES = 32 << 20
-_CHECK_SECONDS = 10.0
-_CHECKS_OF_ONE_REQUEST = 6
 
 
 def create_app(
@@ -169,32 +166,6 @@ class _Bodies:
         return None
 
 
-class _BoundedH11Protocol(H11Protocol):
-    """uvicorn's HTTP protocol with limits: it would wait forever for a head, or for an answer to be read."""
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        self._last_cycle: object = None
-        self._checks = 0
-        self._next_check = self.loop.call_later(_CHECK_SECONDS, self._drop_if_stuck)
-        if len(self.connections) > _MAX_CONNECTIONS:
-            transport.abort()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._next_check.cancel()
-        super().connection_lost(exc)
-
-    def _drop_if_stuck(self) -> None:
-        """Drop a connection that has been idle since the last check, and one whose request never ends."""
-        waiting = self.cycle is None or self.cycle.response_complete
-        self._checks = self._checks + 1 if self.cycle is self._last_cycle else 0
-        if (waiting and self.cycle is self._last_cycle) or self._checks >= _CHECKS_OF_ONE_REQUEST:
-            self.transport.abort()
-            return
-        self._last_cycle = self.cycle
-        self._next_check = self.loop.call_later(_CHECK_SECONDS, self._drop_if_stuck)
-
-
 class Server:
     """The app on its socket, in a thread of its own."""
 
@@ -206,29 +177,22 @@ class Server:
         Raises:
             FolderError: the address can't be listened on.
         """
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        # The protocol by name: only then asyncio turns off Nagle's delays (40 ms per answer).
-        self._socket = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            self._socket.bind((host, port))
-        except OSError as error:
-            self._socket.close()
-            raise FolderError(
-                f"http.listen: can't listen on {host}:{port}: {error.strerror}",
-                code="listen",
-                hint="Choose another port, or turn the server off by http.listen: null.",
-            ) from None
+        self._socket = listen_on(
+            host,
+            port,
+            key="http.listen",
+            hint="Choose another port, or turn the server off by http.listen: null.",
+        )
         config = uvicorn.Config(
             app,
-            http=_BoundedH11Protocol,
+            http=BoundedH11Protocol,
             ws="none",
             lifespan="off",
             log_config=None,
             access_log=False,
             server_header=False,
             backlog=_QUEUE,
-            limit_concurrency=_MAX_CONNECTIONS,
+            limit_concurrency=MAX_CONNECTIONS,
             timeout_graceful_shutdown=_STOP_SECONDS,
         )
         self._server = uvicorn.Server(config)

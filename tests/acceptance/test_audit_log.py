@@ -6,6 +6,8 @@ import hashlib
 import json
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -121,3 +123,31 @@ def test_the_name_of_a_new_log_is_on_disk_before_a_line_counts(
     log.write("received", "2")
     assert synced == [str(tmp_path)] * 2
     log.close()
+
+
+_WRITER = """
+import sys
+from pathlib import Path
+from invox_watcher.journal.audit import AuditLog
+log = AuditLog(Path(sys.argv[1]))
+for number in range(300):
+    log.append(sys.argv[2], str(number), name="x" * 9000)
+    if number % 50 == 0:
+        log.close()
+        log = AuditLog(Path(sys.argv[1]))
+log.sync()
+"""
+
+
+def test_two_processes_write_whole_lines_to_one_log(tmp_path: Path) -> None:
+    """The daemon and the page; a moved log is followed by both."""
+    writers = [
+        subprocess.Popen([sys.executable, "-c", _WRITER, str(tmp_path), name]) for name in ("one", "two")
+    ]
+    log, moved = tmp_path / "audit.jsonl", tmp_path / "audit.jsonl.1"
+    wait_for("some lines", lambda: log.exists() and log.stat().st_size > 1_000_000)
+    log.rename(moved)
+    assert [writer.wait(60) for writer in writers] == [0, 0]
+    lines = [json.loads(line) for file in (moved, log) for line in file.read_text().split("\n")[:-1]]
+    for name in ("one", "two"):
+        assert [line["job"] for line in lines if line["what"] == name] == [str(n) for n in range(300)]

@@ -1,0 +1,67 @@
+"""A Unix socket to listen on: for the web server of this machine, by the socket's permissions."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import stat
+from contextlib import suppress
+from pathlib import Path
+
+from invox_watcher.errors import FolderError
+
+_MODE = 0o660
+
+
+def listen_on_socket(path: Path) -> socket.socket:
+    """A socket that is bound to `path`, open to its owner and group; one that nobody listens on is replaced.
+
+    Raises:
+        FolderError: it can't be listened on, or another process does.
+    """
+    _require_free(path)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    # Under another name until its permissions are right; the rename replaces the old one at once.
+    temporary = f"{path}.{secrets.token_hex(3)}"
+    try:
+        listener.bind(temporary)
+        os.chmod(temporary, _MODE)
+        listener.listen(128)
+        os.rename(temporary, path)
+    except OSError as error:
+        listener.close()
+        with suppress(OSError):
+            os.unlink(temporary)
+        raise _refused(path, f"{error.strerror or error}") from None
+    return listener
+
+
+def remove_socket(path: Path) -> None:
+    """Remove the socket after it was closed, unless another process has replaced it."""
+    with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        if probe.connect_ex(os.fspath(path)) != 0:
+            os.unlink(path)
+
+
+def _require_free(path: Path) -> None:
+    try:
+        found = os.lstat(path)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise _refused(path, f"{error.strerror}") from None
+    if not stat.S_ISSOCK(found.st_mode):
+        raise _refused(path, "there is something else that is no socket")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(2)
+        if probe.connect_ex(os.fspath(path)) == 0:
+            raise _refused(path, "another process listens there")
+
+
+def _refused(path: Path, why: str) -> FolderError:
+    return FolderError(
+        f"page.listen: can't listen on unix:{path}: {why}",
+        code="listen",
+        hint="Its folder must exist, and the daemon's user must be allowed to write there.",
+    )

@@ -1,0 +1,42 @@
+"""uvicorn's HTTP protocol with limits: it would wait forever for a head, or for an answer to be read."""
+
+from __future__ import annotations
+
+import asyncio
+
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+MAX_CONNECTIONS = 512
+_CHECK_SECONDS = 10.0
+_CHECKS_OF_ONE_REQUEST = 6
+
+
+class BoundedH11Protocol(H11Protocol):
+    """Drops connections that are idle or stuck, and those that are too many."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._last_cycle: object = None
+        self._checks = 0
+        self._next_check = self.loop.call_later(_CHECK_SECONDS, self._drop_if_stuck)
+        if len(self.connections) > MAX_CONNECTIONS:
+            transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._next_check.cancel()
+        super().connection_lost(exc)
+
+    def _drop_if_stuck(self) -> None:
+        """Drop a connection that has been idle since the last check, and one whose request never ends."""
+        waiting = self.cycle is None or self.cycle.response_complete
+        is_same = self.cycle is self._last_cycle
+        self._checks = self._checks + 1 if is_same and not self.makes_progress() else 0
+        if (waiting and is_same) or self._checks >= _CHECKS_OF_ONE_REQUEST:
+            self.transport.abort()
+            return
+        self._last_cycle = self.cycle
+        self._next_check = self.loop.call_later(_CHECK_SECONDS, self._drop_if_stuck)
+
+    def makes_progress(self) -> bool:
+        """Whether a request that has lasted since the last check may last for another while: here never."""
+        return False
