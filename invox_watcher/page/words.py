@@ -1,7 +1,7 @@
 """The page's own texts in the language of the browser; a text's key is its English wording.
 
-`words/de.json` and `words/es.json` hold the translations. What the daemon says (messages, hints, receipts) is
-English in every language, and the templates mark it so.
+`words/de.json` and `words/es.json` hold the translations. Messages, hints and receipts come from the daemon:
+they are English in every language, and the templates mark them so.
 """
 
 from __future__ import annotations

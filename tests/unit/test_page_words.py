@@ -7,12 +7,14 @@ import json
 import re
 from collections.abc import Iterator
 from importlib import resources
+from pathlib import Path
 
 import pytest
 from jinja2 import Environment, nodes
 
 from invox_watcher.page import words
 from invox_watcher.page.words import LANGUAGES, preferred, words_in
+from tests.kit.plain_english import Prose, findings
 
 TRANSLATED = LANGUAGES[1:]
 PLACE = re.compile(r"\{\w*\}")
@@ -45,6 +47,10 @@ def all_texts() -> set[str]:
 def test_every_text_is_translated_and_none_is_left_over(language: str) -> None:
     assert len(all_texts()) > 100
     assert words_in(language).texts.keys() == all_texts()
+
+
+def test_the_texts_are_plain_english() -> None:
+    assert not [text for text in all_texts() if any(findings(Prose(Path("page"), 1, "string", text)))]
 
 
 @pytest.mark.parametrize("language", TRANSLATED)
