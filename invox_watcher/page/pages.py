@@ -92,7 +92,7 @@ class _Views:
     async def now(self, request: Request) -> Response:
         viewer = self._site.require(request, Role.SEE)
 
-        def ask() -> dict[str, object]:
+        def ask() -> dict[str, Any]:
             needs = self._source.needs(viewer.sight)
             needing = len(needs.failed) + len(needs.suspect) + len(needs.undelivered) + needs.more
             return {"now": self._source.now(viewer.sight), "needing": needing}
@@ -118,7 +118,7 @@ class _Views:
         limit = _number(asked.get("rows", ""), _ROWS, 1, _MOST_ROWS)
         after = asked.get("after", "")[:200]
 
-        def ask() -> dict[str, object]:
+        def ask() -> dict[str, Any]:
             found = self._source.find(viewer.sight, query, after=after, limit=limit)
             following = found.following
             return {
@@ -137,7 +137,7 @@ class _Views:
     async def recording(self, request: Request) -> Response:
         viewer, job_id = self._site.require(request, Role.SEE), request.path_params["id"]
 
-        def ask() -> dict[str, object]:
+        def ask() -> dict[str, Any]:
             recording = _known(self._source.recording(viewer.sight, job_id))
             return {"recording": recording, "row": recording.row, "life": _life(recording.life)}
 
@@ -172,7 +172,7 @@ class _Views:
         headers["Content-Length"] = str(end - start)
         if request.method == "HEAD":
             return Response(status_code=200, headers=headers)
-        if start == 0:  # a browser goes on reading at other places
+        if start == 0:  # then a browser reads at other places
             await self._site.audit(request, "sound_played", job_id)
         return StreamingResponse(sound.read(start, end), 206 if is_part else 200, headers)
 
@@ -241,8 +241,8 @@ class _Views:
         viewer: Viewer,
         template: str,
         here: str,
-        ask: Callable[[], Mapping[str, object]],
-        **context: object,
+        ask: Callable[[], Mapping[str, Any]],
+        **context: Any,
     ) -> Response:
         """A page with what `ask` returns; the health is on all of them."""
         health, found = await self._site.in_thread(lambda: (self._source.health(), ask()))

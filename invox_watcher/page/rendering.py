@@ -14,6 +14,7 @@ import unicodedata
 from datetime import UTC, datetime
 from functools import cache
 from importlib import resources
+from typing import Any
 from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader
@@ -26,7 +27,8 @@ from invox_watcher.page import words
 from invox_watcher.page.words import Words, preferred, words_in
 
 _TYPES = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}
-_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+# What HTML can't carry, and what would turn the text that follows around.
+_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _TIME_FORMATS = {
     "time": "%Y-%m-%d %H:%M",
     "seconds": "%Y-%m-%d %H:%M:%S",
@@ -52,7 +54,7 @@ def words_for(request: Request) -> Words:
     return words_in(preferred(request.headers.get("accept-language", "")))
 
 
-def page(request: Request, template: str, /, *, status_code: int = 200, **context: object) -> HTMLResponse:
+def page(request: Request, template: str, /, *, status_code: int = 200, **context: Any) -> HTMLResponse:
     """A template as the answer; with `?part=1` only what the script exchanges."""
     is_part = request.query_params.get("part") == "1"
     content = text(template, words_for(request), part=is_part, **context)
@@ -60,7 +62,7 @@ def page(request: Request, template: str, /, *, status_code: int = 200, **contex
     return HTMLResponse(content.encode("utf-8", "backslashreplace"), status_code)
 
 
-def text(template: str, t: Words, /, **context: object) -> str:
+def text(template: str, t: Words, /, **context: Any) -> str:
     """A template in a language."""
     return _environment().get_template(template).render(t=t, lang=t.language, **context)
 
@@ -86,7 +88,7 @@ def static_digest() -> str:
 
 
 def plain(value: object) -> object:
-    """A text without control characters and lone surrogates, which HTML can't carry; others as they are."""
+    """A text with control characters and lone surrogates escaped; any other value as it is."""
     if type(value) is str and _CONTROLS.search(value):
         return _CONTROLS.sub(_escaped, value)
     return value

@@ -1,7 +1,7 @@
 """The page's own texts in the language of the browser; a text's key is its English wording.
 
-`words/de.json` and `words/es.json` hold the translations. What the daemon says (messages, hints, receipts) is
-English in every language, and the templates mark it so.
+`words/de.json` and `words/es.json` hold the translations. Messages, hints and receipts come from the daemon:
+they are English in every language, and the templates mark them so.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ DOUBTS: Mapping[str, str] = {
 }
 # What static/page.js shows.
 SCRIPT: Mapping[str, str] = {
-    "lost": "The connection is lost. What you see may be out of date. Trying again …",
+    "lost": "Connection lost. What you see may be out of date. Trying again …",
     "unavailable": "This can't be updated right now. What you see may be out of date. Trying again …",
     "unplayable": "This browser can't play the recording.",
     "now": "just now",
