@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -30,6 +32,8 @@ _ROWS = 100
 _MOST_ROWS = 1000
 _TEXT_CHARACTERS = 200
 _MOST_ZONE_MINUTES = 14 * 60
+_MOST_LISTENERS = 1000
+_LISTENING_SECONDS = 600.0
 _STATES: Mapping[str, frozenset[State]] = {
     "under-way": ACTIVE,
     "done": frozenset({State.DONE}),
@@ -86,6 +90,7 @@ class _Views:
     def __init__(self, site: Site) -> None:
         self._site = site
         self._source = site.source
+        self._listened: dict[tuple[str, str], float] = {}  # when last, by viewer and recording
 
     # ---- pages -----------------------------------------------------------------------------------------
 
@@ -172,9 +177,17 @@ class _Views:
         headers["Content-Length"] = str(end - start)
         if request.method == "HEAD":
             return Response(status_code=200, headers=headers)
-        if start == 0:  # then a browser reads at other places
+        heard = self._listened.get((viewer.name, job_id), -math.inf)
+        if time.monotonic() - heard > _LISTENING_SECONDS:  # browsers read it in many pieces
             await self._site.audit(request, "sound_played", job_id)
+        self._listens(viewer.name, job_id)
         return StreamingResponse(sound.read(start, end), 206 if is_part else 200, headers)
+
+    def _listens(self, viewer: str, job_id: str) -> None:
+        self._listened.pop((viewer, job_id), None)
+        while len(self._listened) >= _MOST_LISTENERS:  # the first is the one that was heard longest ago
+            del self._listened[next(iter(self._listened))]
+        self._listened[viewer, job_id] = time.monotonic()
 
     async def loudness(self, request: Request) -> Response:
         viewer, job_id = self._site.require(request, Role.LISTEN), request.path_params["id"]

@@ -108,8 +108,9 @@ function follow() {
 }
 if (document.body.dataset.live) {
   follow();
-  document.addEventListener("visibilitychange", () => document.hidden ? events.close() : follow());
-  addEventListener("pagehide", () => events.close());
+  document.addEventListener("visibilitychange", () => document.hidden ? events?.close() : follow());
+  addEventListener("pagehide", () => events?.close());
+  addEventListener("pageshow", (event) => event.persisted && follow());
 }
 setInterval(() => showTimes(document), 10000);
 
@@ -179,7 +180,7 @@ function speed(by) {
 }
 const keys = {
   j: () => step(1), k: () => step(-1), s: () => speed(-1), f: () => speed(1),
-  "/": () => find("#text") ? find("#text").select() : location.assign("/find"),
+  "/": () => find("#text") ? (find("#text").focus(), find("#text").select()) : location.assign("/find"),
   " ": () => sound().paused ? sound().play() : sound().pause(),
   ArrowLeft: () => { sound().currentTime -= 5; }, ArrowRight: () => { sound().currentTime += 5; },
 };
