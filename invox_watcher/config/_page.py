@@ -108,7 +108,7 @@ class PageSection(Section):
         if self.user_header is not None and not self.trusted_proxies and self.socket is None:
             _refuse("trusted_proxies", "must name the web servers whose page.user_header is believed")
         if self.users_file is None and not self.header_roles:
-            _refuse("header_roles", "or page.users_file is required: otherwise nobody may see anything")
+            _refuse("header_roles", "or page.users_file is required: otherwise no one may see anything")
         return self
 
     @property

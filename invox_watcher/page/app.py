@@ -6,9 +6,7 @@ What a page shows is drawn by `Views`, which is the module `pages`; nothing here
 from __future__ import annotations
 
 import asyncio
-import math
-import time
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 from urllib.parse import parse_qsl, quote
 
@@ -51,8 +49,6 @@ _MAX_FORM_BYTES = 16 << 10
 _FORM_SECONDS = 10.0
 _THREADS = 24
 _CALL_SECONDS = 25.0
-_ONCE_SECONDS = 3600.0
-_MAX_RECORDED = 10_000
 
 BUSY = Reason(
     "page_busy",
@@ -87,7 +83,6 @@ class Site:
         self.source = source
         self._access, self._record = access, record
         self._threads: anyio.CapacityLimiter | None = None
-        self._recorded: dict[Hashable, float] = {}  # when each was
 
     def viewer(self, request: Request) -> Viewer:
         """Who looks."""
@@ -121,22 +116,6 @@ class Site:
         identity = self._identity(request)
         name, address = identity.viewer.name, identity.address
         await self.in_thread(lambda: self._record.write(what, job_id, viewer=name, address=address, **facts))
-
-    async def audit_once(self, request: Request, what: str, job_id: str) -> None:
-        """`audit`, for what a browser asks for in parts: not again within the hour, for the same session.
-
-        Raises:
-            JournalError: as `audit`.
-        """
-        identity = self._identity(request)
-        key = (identity.session or identity.viewer.name, identity.address, what, job_id)
-        now = time.monotonic()
-        if now - self._recorded.get(key, -math.inf) < _ONCE_SECONDS:
-            return
-        await self.audit(request, what, job_id)
-        self._recorded[key] = now
-        while len(self._recorded) > _MAX_RECORDED:
-            del self._recorded[next(iter(self._recorded))]
 
     def form_token(self, request: Request) -> str:
         """What a form must carry as the hidden field `token`; empty without a viewer."""

@@ -146,7 +146,7 @@ class Need:
 
 @dataclass(frozen=True)
 class Needs:
-    """The page `Needs you`: what failed and was not retried, and suspect transcripts nobody has looked at."""
+    """The page `Needs you`: what failed and was not retried, and suspect transcripts no one has looked at."""
 
     failed: Sequence[Need]
     suspect: Sequence[Need]
@@ -262,7 +262,7 @@ class Source(Protocol):
     """What the page asks. Every call may take a moment, and is made from a thread.
 
     Raises:
-        JournalError: the journal can't be read now; the page says so and asks again.
+        JournalError: the journal can't be read now; the page shows that and asks again.
         InvoxError: something else is wrong; the message is for the viewer.
     """
 

@@ -379,5 +379,5 @@ def test_a_unix_socket_is_for_owner_and_group(tmp_path: Path) -> None:
     (tmp_path / "page.sock").write_text("something else")
     refused = clinic.run("page")
     assert refused.returncode == 78
-    assert "no socket" in refused.stderr
+    assert "not a socket" in refused.stderr
     assert (tmp_path / "page.sock").read_text() == "something else"

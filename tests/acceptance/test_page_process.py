@@ -54,7 +54,7 @@ def test_the_page_lives_and_ends_with_its_daemon(tmp_path: Path, api: Sandbox) -
         [first] = pages_of(daemon)
         os.kill(first, signal.SIGKILL)
         wait_for("it answers again", lambda: pages_of(daemon) not in ([], [first]) and answers(browser))
-        assert clinic.events("page_ended")[0]["status"] == -9
+        assert clinic.events("page_ended")[0]["exit_status"] == -9
         [second] = pages_of(daemon)
 
         daemon.send_signal(signal.SIGHUP)
