@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from invox_watcher.journal.audit import FILENAME as AUDIT_FILENAME
 from invox_watcher.journal.audit import AuditLog
 from invox_watcher.journal.backup import write_backup
 from invox_watcher.journal.database import NameReservedError
@@ -15,6 +16,7 @@ from invox_watcher.journal.sqlite import FILENAME, SQLITE_VERSION
 from invox_watcher.journal.tables import DeliveryState
 
 __all__ = [
+    "AUDIT_FILENAME",
     "FILENAME",
     "SQLITE_VERSION",
     "UNCONFIRMED_CLOCK",
