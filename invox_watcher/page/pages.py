@@ -158,7 +158,7 @@ class _Views:
 
         lines = await self._site.in_thread(ask)
         await self._site.audit(request, "words_seen", job_id)
-        if request.query_params.get("part") == "1":
+        if request.query_params.get("part") == "lines":
             return rendering.page(request, "lines.html", lines=lines, id=job_id)
         return await self._show(request, viewer, "words.html", "", dict, lines=lines, id=job_id)
 

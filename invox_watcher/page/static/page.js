@@ -85,7 +85,7 @@ async function refresh() {
     if (answer.status === 401) location.reload();
     const isIll = answer.status >= 500 || answer.status === 429;
     if (answer.ok) exchange(await answer.text());
-    tell(isIll ? said.unavailable : "");
+    tell(isIll && !find(".problem") ? said.unavailable : "");
     if (isIll) later(refresh);
     else if (events?.readyState === EventSource.OPEN) delay = 0;
   } catch {
@@ -153,7 +153,7 @@ async function ready() {
   }
   if (place && !place.dataset.asked) {
     place.dataset.asked = "yes";
-    const answer = await fetch(`${place.dataset.words}?part=1`);
+    const answer = await fetch(`${place.dataset.words}?part=lines`);
     if (answer.ok) place.innerHTML = await answer.text();
     lines = all("li[data-start]", place);
   }
