@@ -9,15 +9,15 @@ from collections.abc import Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from invox_watcher.assembly import ON_FAILED, commands_of, target_names_of
+from invox_watcher.assembly import commands_of, target_names_of
 from invox_watcher.cli._common import UsageError, config_of, job_called, journal_of, local
 from invox_watcher.cli._identity import act_as_owner
 from invox_watcher.config import Config
-from invox_watcher.delivery import GIVE_UP, SEND_AGAIN
+from invox_watcher.delivery import GIVE_UP
+from invox_watcher.diagnostics.retrying import order_again, why_not_sendable
 from invox_watcher.errors import ExitStatus
 from invox_watcher.files import LOCK_FILE, place_order
 from invox_watcher.host import holder_of
-from invox_watcher.job import State
 from invox_watcher.journal import DeliveryState, Journal, QueuedDelivery
 from invox_watcher.logs import printable
 from invox_watcher.times import rfc3339, utc_now
@@ -87,8 +87,7 @@ def send_again(options: argparse.Namespace) -> ExitStatus:
         print(f"Nothing failed for {target}.")
         return ExitStatus.OK
     act_as_owner(config)
-    order = {"do": SEND_AGAIN, "jobs": jobs, "target": target, "at": utc_now().isoformat()}
-    place_order(config.state.directory, order)
+    order_again(config.state.directory, jobs, target)
     for job in jobs:
         print(f"{job}: will be sent to {target}")
     _remind(config)
@@ -103,9 +102,8 @@ def _chosen(options: argparse.Namespace, journal: Journal, config: Config) -> Se
         return [one.job_id for one in failed if code is None or (one.fault and one.fault.reason.code == code)]
     jobs = {job.id: job for job in (job_called(text, journal, config) for text in options.id)}
     for job in jobs.values():
-        ended = (State.FAILED, State.VANISHED) if target == ON_FAILED else (State.DONE,)
-        if job.state not in ended:
-            raise UsageError(f"{job.id} is {job.state}, not {ended[0]}.", hint="Nothing was sent.")
+        if (why := why_not_sendable(job, target)) is not None:
+            raise UsageError(why, hint="Nothing was sent.")
     return list(jobs)
 
 

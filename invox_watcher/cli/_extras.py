@@ -87,4 +87,4 @@ def demo(options: argparse.Namespace) -> ExitStatus:
     """Transcribe real recordings with the simulated API."""
     from invox_watcher.demo import run_demo  # noqa: PLC0415 - an extra
 
-    return run_demo(options.folder.absolute(), webhook=options.webhook)
+    return run_demo(options.folder.absolute(), webhook=options.webhook, stay=options.page)

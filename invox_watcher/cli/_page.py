@@ -47,6 +47,7 @@ def _user(options: argparse.Namespace) -> int:
         )
     try:
         from invox_watcher.page import users as known  # noqa: PLC0415 - an extra
+        from invox_watcher.page.model import Role  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise _NoExtraError(
             f"This needs the extra `page`: {error.name} is not installed.",
@@ -61,7 +62,7 @@ def _user(options: argparse.Namespace) -> int:
             raise UsageError(f"{path} has no user {printable(options.name)}.")
         said = f"{printable(options.name)} is removed, and signed out."
     else:
-        roles = frozenset(map(known.Role, options.role)) | {known.Role.SEE} if options.role else None
+        roles = frozenset(map(Role, options.role)) | {Role.SEE} if options.role else None
         password = before.password if before is not None else None
         if options.no_password:
             password = None

@@ -441,10 +441,14 @@ def _add_extras(commands: _Commands) -> None:
     sandbox.add_argument("--list-readings", action=_ListReadings, nargs=0, help="print the readings and exit")
     demo = commands.add(
         "demo", "transcribe real speech with a simulated API, without any setup", call="_extras:demo",
-        config=False, examples=["demo", "demo --webhook"],
+        config=False, examples=["demo", "demo --webhook", "demo --page"],
     )  # fmt: skip
     _add_folder(demo, _DEMO_FOLDER)
     _add_webhook(demo)
+    demo.add_argument(
+        "--page", action="store_true",
+        help="keep the daemon and its page running after the last recording, until Ctrl-C",
+    )  # fmt: skip
 
 
 def _described(help: str, more: str) -> str:

@@ -12,8 +12,9 @@ from invox_watcher.cli._identity import act_as_owner
 from invox_watcher.cli._streams import complain
 from invox_watcher.config import Config
 from invox_watcher.diagnostics.attention import open_failures
+from invox_watcher.diagnostics.retrying import can_help, move_back
 from invox_watcher.errors import ExitStatus, InvoxError
-from invox_watcher.files import ERROR_SUFFIX, LOCK_FILE, Folders, check_mounted
+from invox_watcher.files import LOCK_FILE, Folders, check_mounted
 from invox_watcher.host import holder_of
 from invox_watcher.job import Job, State
 from invox_watcher.journal import Journal
@@ -37,18 +38,15 @@ def retry(options: argparse.Namespace) -> ExitStatus:
         else:
             jobs = _in_failed(journal, folders, options.code)
         if options.all:
-            left = [job for job in jobs if not _can_help(job)]
-            jobs = [job for job in jobs if _can_help(job)]
+            left = [job for job in jobs if not can_help(job)]
+            jobs = [job for job in jobs if can_help(job)]
         written = {job.id: journal.finished.outputs(job.id) for job in jobs}
     ending, back = ExitStatus.OK, 0
     for job in jobs:
         try:
-            filed_as = job.filed_as or job.path
-            name = folders.move_back(job.id, filed_as, written[job.id].get(filed_as + ERROR_SUFFIX))
+            name = move_back(job, written[job.id], folders)
         except InvoxError as error:
             ending = ExitStatus(ending or error.exit_status)
-            if job.successor_id is not None:
-                error.hint = f"It was retried as job {job.successor_id}."
             complain(error, f"{job.id}: ")
             continue
         back += 1
@@ -91,15 +89,8 @@ def _in_failed(journal: Journal, folders: Folders, code: str | None) -> list[Job
     ]
 
 
-def _can_help(job: Job) -> bool:
-    return job.failure is None or job.failure.retry_can_help
-
-
 def _doubt(job: Job) -> str:
     """A note if the same recording will fail again."""
-    failure = job.failure
-    return (
-        f" (it will fail again unless it is fixed: {failure.reason.code})"
-        if failure and not failure.retry_can_help
-        else ""
-    )
+    if job.failure is None or can_help(job):
+        return ""
+    return f" (it will fail again unless it is fixed: {job.failure.reason.code})"

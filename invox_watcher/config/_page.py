@@ -108,13 +108,15 @@ class PageSection(Section):
         if self.user_header is not None and not self.trusted_proxies and self.socket is None:
             _refuse("trusted_proxies", "must name the web servers whose page.user_header is believed")
         if self.users_file is None and not self.header_roles:
-            _refuse("header_roles", "or page.users_file is required: otherwise nobody may see anything")
+            _refuse("header_roles", "or page.users_file is required: otherwise no one may see anything")
         return self
 
     @property
     def socket(self) -> Path | None:
         """The Unix socket to listen on; None for an address."""
-        return Path(self.listen.removeprefix(_UNIX)) if (self.listen or "").startswith(_UNIX) else None
+        if self.listen is None or not self.listen.startswith(_UNIX):
+            return None
+        return Path(self.listen.removeprefix(_UNIX))
 
     @property
     def address(self) -> tuple[str, int] | None:

@@ -35,18 +35,29 @@ class Pcm:
     width: int  # bytes of a sample of one channel
     is_float: bool
 
+    @property
+    def length(self) -> int:
+        """How many samples of each channel there are."""
+        return (self.end - self.begin) // (self.width * self.channels)
+
     def samples(self, start_seconds: float, end_seconds: float) -> Iterator[array[int]]:
         """The samples of a stretch in blocks of `BLOCK_SECONDS`, from each block's loudest channel."""
-        frame = self.width * self.channels
-        last = (self.end - self.begin) // frame
-        position, stop = (int(min(seconds * self.rate, last)) for seconds in (start_seconds, end_seconds))
+        position, stop = (
+            int(min(seconds * self.rate, self.length)) for seconds in (start_seconds, end_seconds)
+        )
         while position < stop:
             count = min(BLOCK_SECONDS * self.rate, stop - position)
-            data = os.pread(self.fd, count * frame, self.begin + position * frame)
-            if len(data) < frame:
+            sound = self.read(position, count)
+            if not sound:
                 return
-            yield _resampled(self._loudest(data[: len(data) // frame * frame]), self.rate)
+            yield _resampled(sound, self.rate)
             position += count
+
+    def read(self, position: int, count: int) -> array[int]:
+        """At most `count` samples from `position` on, at their own rate, of their loudest channel."""
+        frame = self.width * self.channels
+        data = os.pread(self.fd, count * frame, self.begin + position * frame)
+        return self._loudest(data[: len(data) // frame * frame]) if len(data) >= frame else array("h")
 
     def _loudest(self, data: bytes) -> array[int]:
         samples = _as_16_bits(data, self.width, is_float=self.is_float)

@@ -64,7 +64,7 @@ class PageProcess:
                 return
             failures = 1 if time.monotonic() - began > _STEADY_SECONDS else failures + 1
             delay = _BACKOFF.delay_seconds(failures)
-            log.error(Event.PAGE_ENDED, status=status, after_seconds=round(delay, 1))
+            log.error(Event.PAGE_ENDED, exit_status=status, after_seconds=round(delay, 1))
             self._stop.wait(delay)
 
     def _run_once(self) -> int | None:

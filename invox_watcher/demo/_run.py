@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import subprocess
 import sys
 import tempfile
 import threading
@@ -18,34 +19,38 @@ from types import FrameType
 from rich.console import Console
 
 from invox_watcher.demo import live, stage, verdict
+from invox_watcher.demo.page import DemoPage, add_user, page_of_demo
 from invox_watcher.errors import ExitStatus
 from invox_watcher.sandbox.server import Sandbox
 from invox_watcher.sandbox.settings import SandboxSettings
 
 # The largest recording, 4.3 MB, takes nine seconds.
 _UPLOAD_BYTES_PER_SECOND = 500_000
+_CHECK_SECONDS = 1.0
 _INTERRUPTED = 130  # 128 + SIGINT, as in shells
 
 
-def run_demo(folder: Path, *, webhook: bool) -> ExitStatus:
+def run_demo(folder: Path, *, webhook: bool, stay: bool) -> ExitStatus:
     """Run the demo in `folder`, newly created; return OK if everything ended as expected, else SOME_FAILED.
 
-    With `webhook` the simulated API sends the results; else the daemon polls for them.
+    With `webhook` the simulated API sends the results; else the daemon polls for them. With `stay` the page
+    can be seen until SIGINT, which then ends the demo as usual.
 
     SIGINT, SIGTERM and SIGHUP stop daemon and sandbox and end the process, with status 130.
 
     Raises:
-        ExtraMissingError: the `sandbox` extra is not installed.
+        ExtraMissingError: the extra `sandbox` is not installed; or `page`, with `stay`.
         FolderError: `folder` contains files that no demo created, is in use, or is not writable.
         DaemonEndedError: the daemon exited before all recordings were finished.
     """
     console = Console(markup=False, highlight=False, emoji=False, soft_wrap=True)
     stage.require_extra()
+    page = page_of_demo(needed=stay)
     if stage.prepare(folder):
         console.print(f"Removed the files of an earlier demo from {stage.shown(folder)}.\n")
     try:
         with _interruptible() as stop:
-            return _play(console, folder, stop, webhook=webhook)
+            return _play(console, folder, stop, page, webhook=webhook, stay=stay)
     except KeyboardInterrupt:
         console.print(f"\nStopped. The files of the demo are in {stage.shown(folder)}.")
         sys.stdout.flush()
@@ -54,7 +59,15 @@ def run_demo(folder: Path, *, webhook: bool) -> ExitStatus:
         os._exit(_INTERRUPTED)
 
 
-def _play(console: Console, folder: Path, stop: threading.Event, *, webhook: bool) -> ExitStatus:
+def _play(
+    console: Console,
+    folder: Path,
+    stop: threading.Event,
+    page: DemoPage | None,
+    *,
+    webhook: bool,
+    stay: bool,
+) -> ExitStatus:
     settings = SandboxSettings(
         data_directory=folder / "sandbox",
         recognizer="speech",
@@ -64,18 +77,33 @@ def _play(console: Console, folder: Path, stop: threading.Event, *, webhook: boo
         console.print("Preparing recordings of real speech in six formats …")
         exhibits = stage.make_exhibits(Path(workshop))
         stage.write_marker(folder, exhibits)
-        stage.write_configuration(folder, settings, sandbox.base_url, webhook=webhook)
+        section = None if page is None else page.section(folder)
+        stage.write_configuration(folder, settings, sandbox.base_url, webhook=webhook, page=section)
+        if page is not None:
+            add_user(page, folder)
         with stage.running_daemon(folder) as daemon:
             console.print(
                 f"A daemon (process {daemon.pid}) watches {stage.shown(folder / 'inbox')}.\n"
                 f"A simulated API listens on {sandbox.base_url}; uploads are limited\n"
-                f"to {_UPLOAD_BYTES_PER_SECOND // 1000} kB/s, so that you can watch them.\n"
-                "Copying recordings to the inbox:\n"
+                f"to {_UPLOAD_BYTES_PER_SECOND // 1000} kB/s, so that you can watch them."
             )
+            if page is not None:
+                console.print(page.invitation())
+            console.print("Copying recordings to the inbox:\n")
             jobs = live.watch(console, folder, exhibits, daemon, stop)
+            if stay and page is not None:
+                console.print(f"\n{page.invitation()}\nThe page stays until Ctrl-C.")
+                _stay(folder, daemon, stop)
         calls = sandbox.stats()
     outcome = verdict.Outcome(folder, exhibits, jobs, calls, daemon.returncode, webhook=webhook)
     return verdict.report(console, outcome)
+
+
+def _stay(folder: Path, daemon: subprocess.Popen[bytes], stop: threading.Event) -> None:
+    """Wait for Ctrl-C, as long as the daemon runs."""
+    with contextlib.suppress(KeyboardInterrupt):
+        while not stop.wait(_CHECK_SECONDS):
+            stage.require_running(daemon, folder)
 
 
 @contextlib.contextmanager

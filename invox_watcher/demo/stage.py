@@ -16,7 +16,7 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,10 +33,11 @@ FOLDERS = ("inbox", "processing", "outbox", "done", "failed")
 LOG = "daemon.log"
 CONFIGURATION = "config.yaml"
 STATE = "state"
+USERS = "users.yaml"
 
 _MARKER = ".invox-demo.json"
 _DROPPING = ".dropping"
-_MADE = frozenset({_MARKER, _DROPPING, CONFIGURATION, LOG, STATE, "sandbox", *FOLDERS})
+_MADE = frozenset({_MARKER, _DROPPING, CONFIGURATION, LOG, STATE, USERS, "sandbox", *FOLDERS})
 _STOP_SECONDS = 15
 
 _TWO_CITIES, _BECKETT = 0, 1
@@ -179,19 +180,24 @@ def write_marker(folder: Path, exhibits: Sequence[Exhibit]) -> None:
     (folder / _MARKER).write_text(json.dumps(content, indent=2) + "\n")
 
 
-def write_configuration(folder: Path, settings: SandboxSettings, base_url: str, *, webhook: bool) -> None:
-    """Write the daemon's configuration: the sandbox's, with more frequent polling."""
-    listen = _free_address() if webhook else None
+def write_configuration(
+    folder: Path, settings: SandboxSettings, base_url: str, *, webhook: bool, page: Mapping[str, str] | None
+) -> None:
+    """Write the daemon's configuration: the sandbox's, with more frequent polling, and the section `page`."""
+    listen = free_address() if webhook else None
     url = f"http://{listen}/webhook" if webhook else None
     keys = yaml.safe_load(client_configuration(settings, base_url, folder, listen=listen, webhook_url=url))
     # The sandbox is faster than the vendor. If it sends the results, a slow one must not be polled first.
     keys["polling"] = {"first_seconds": 1, "max_seconds": 60 if "webhook" in keys else 3}
+    if page is not None:
+        keys["page"] = dict(page)
     written = folder / CONFIGURATION
     written.touch(0o600)
     written.write_text(yaml.safe_dump(keys, sort_keys=False, allow_unicode=True))
 
 
-def _free_address() -> str:
+def free_address() -> str:
+    """An address of this machine on which no process listens."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return f"127.0.0.1:{listener.getsockname()[1]}"
 

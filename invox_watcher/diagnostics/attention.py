@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from invox_watcher.files import Folders
-from invox_watcher.job import Job
+from invox_watcher.job import Job, State
 from invox_watcher.journal import Journal
 
 
@@ -20,6 +20,22 @@ def open_failures(journal: Journal, folders: Folders) -> list[Job]:
     """
     latest = {job.filed_as or job.path: job for job in journal.open_failures()}
     return [job for name, job in latest.items() if _exists(folders.failed / name)]
+
+
+def is_open_failure(job: Job, journal: Journal, folders: Folders) -> bool:
+    """Whether a job, which failed, is one of those.
+
+    Raises:
+        PermissionError: failed/ may not be read.
+    """
+    name = job.filed_as or job.path
+    latest = journal.latest([State.FAILED], filed_as=name)
+    return (
+        job.state is State.FAILED
+        and job.successor_id is None
+        and (latest is None or latest.id == job.id)
+        and _exists(folders.failed / name)
+    )
 
 
 def _exists(path: Path) -> bool:

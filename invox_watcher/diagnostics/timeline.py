@@ -53,17 +53,21 @@ def upload_began(history: Sequence[HistoryEntry]) -> datetime | None:
 def whereabouts(job: Job, outputs: Iterable[str], folders: Folders) -> list[FileLocation]:
     """Where the recording is, and its `outputs`, which are paths: its transcripts, or its error file."""
     found = []
-    filed_as = job.filed_as or job.path
-    if job.state in ACTIVE:
-        found.append(("recording", folders.processing / job.id / job.path))
-    elif job.state is State.DONE:
-        found.append(("recording", folders.done / filed_as))
-    elif job.state is State.FAILED:
-        found.append(("recording", folders.failed / filed_as))
-        found.append(("error", folders.failed / (filed_as + ERROR_SUFFIX)))
+    if (place := place_of(job, folders)) is not None:
+        found.append(("recording", place[0] / place[1]))
+    if job.state is State.FAILED:
+        found.append(("error", folders.failed / ((job.filed_as or job.path) + ERROR_SUFFIX)))
     if job.state is not State.FAILED:
         found += [("transcript", folders.outbox / path) for path in outputs]
     return [FileLocation(what, path, os.path.lexists(path)) for what, path in found]
+
+
+def place_of(job: Job, folders: Folders) -> tuple[Path, str] | None:
+    """A folder, and the path in it, at which the recording should be; None if it vanished."""
+    if job.state in ACTIVE:
+        return folders.processing / job.id, job.path
+    root = {State.DONE: folders.done, State.FAILED: folders.failed}.get(job.state)
+    return None if root is None else (root, job.filed_as or job.path)
 
 
 def _between(start: datetime | None, end: datetime | None) -> float | None:

@@ -16,6 +16,7 @@ from invox_watcher.files.marks import MARK_FILE, open_folder
 from invox_watcher.files.names import ERROR_SUFFIX, numbered_folders, output_path, unused
 from invox_watcher.files.occupancy import Occupancy, check_state_directory
 from invox_watcher.files.orders import complete_order, place_order, placed_orders
+from invox_watcher.files.reading import open_unchanged, read_unchanged
 from invox_watcher.files.state_directory import (
     INSTANCE_FILE,
     LOCK_FILE,
@@ -53,12 +54,14 @@ __all__ = [
     "numbered_folders",
     "object_from",
     "open_folder",
+    "open_unchanged",
     "output_path",
     "place_order",
     "placed_orders",
     "prepare_state",
     "read_names_key",
     "read_readiness",
+    "read_unchanged",
     "read_unfinished",
     "replace_durably",
     "unusable",

@@ -42,10 +42,18 @@ class _Entry:
 class Database:
     """Safe for several threads. SQLite's errors become ours."""
 
-    def __init__(self, path: Path, *, create: bool, before_commit: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        create: bool,
+        before_commit: Callable[[], None],
+        busy_seconds: float | None = None,
+    ) -> None:
         """`before_commit` is called once for all that is committed together; if it raises, none of it is.
 
-        With `create`, the file is made if it is missing; without, nothing can be written.
+        With `create`, the file is made if it is missing; without, nothing can be written, and each call waits
+        for `busy_seconds` while another program has the file locked; None for long.
         """
         self._path = path
         self._before_commit = before_commit
@@ -57,7 +65,9 @@ class Database:
         self._writes_ahead = False
         try:
             self._writer = sqlite.connect(path, create=create) if create else None
-            self._reader: sqlite3.Connection | None = None if create else sqlite.connect_reader(path)
+            self._reader: sqlite3.Connection | None = (
+                None if create else sqlite.connect_reader(path, busy_seconds=busy_seconds)
+            )
         except sqlite3.Error as error:
             raise sqlite.unusable(path, error) from None
 

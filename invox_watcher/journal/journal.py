@@ -29,6 +29,7 @@ from invox_watcher.journal.deliveries import Deliveries
 from invox_watcher.journal.finished import UNCONFIRMED_CLOCK, Finished
 from invox_watcher.journal.migrations import Copies, migrate, require_current
 from invox_watcher.journal.notices import StoredNotice
+from invox_watcher.journal.search import Search
 from invox_watcher.journal.sqlite import FILENAME, UncertainError, require_file
 from invox_watcher.journal.tables import (
     ENDED,
@@ -108,12 +109,14 @@ class Journal:
         targets_of: Callable[[Job], Iterable[str]] = lambda _job: (),
         on_transition: TransitionListener | None = None,
         before_commit: Callable[[], None] = lambda: None,
+        busy_seconds: float | None = None,
     ) -> None:
         """Open the journal in `directory`; with `create`, make it if it is missing, convert it if it is old.
 
         Without `create` it can only be read. `targets_of` names the targets that a job which has ended is
         delivered to; see `deliveries`. `before_commit` is called after `on_transition`, once for all that is
-        committed together.
+        committed together. `busy_seconds`, if it is only read: how long each call waits while
+        another program has it locked; None for long.
 
         Raises:
             JournalError: it is missing, corrupt, locked, not writable, or of another version.
@@ -125,9 +128,12 @@ class Journal:
         self._ratios: dict[str, deque[float]] = {}
         if not create:
             require_file(self.path)
-        self._database = Database(self.path, create=create, before_commit=before_commit)
+        self._database = Database(
+            self.path, create=create, before_commit=before_commit, busy_seconds=busy_seconds
+        )
         self.finished = Finished(self._database)
         self.deliveries = Deliveries(self._database)
+        self.search = Search(self._database)
         try:
             if create:
                 self._prepare()
@@ -203,7 +209,7 @@ class Journal:
     def _add(self, connection: sqlite3.Connection, job: Job, waited_seconds: float | None) -> None:
         row = row_of(job)
         predecessor = contents.predecessor_by_file(connection, job.id, job.identity)
-        row["predecessor_id"] = predecessor
+        row |= {"predecessor_id": predecessor, "profile": None if job.plan is None else job.plan.profile}
         connection.execute(_insert_job(tuple(row)), tuple(row.values()))
         contents.succeed(connection, predecessor, job.id)
         detail = {"size_bytes": job.size_bytes, "format": job.format, "waited_seconds": waited_seconds}
@@ -369,6 +375,12 @@ class Journal:
         return self._database.write(lambda connection: notices.record(connection, notice))
 
     # ---- reading -----------------------------------------------------------------------------------------
+
+    def changes(self) -> tuple[int, int]:
+        """Two numbers, of which one differs once another process has written to the journal. Cheap."""
+        ((data,),) = self._database.read("PRAGMA data_version")
+        ((schema,),) = self._database.read("PRAGMA user_version")
+        return data, schema
 
     def get(self, job_id: str) -> Job | None:
         """The job with that id, or None."""

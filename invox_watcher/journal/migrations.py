@@ -22,7 +22,7 @@ from invox_watcher.job import Job
 from invox_watcher.journal.sqlite import FILENAME, copy_durably
 from invox_watcher.journal.tables import INDICES, TABLES
 
-VERSION = 7
+VERSION = 8
 
 
 @dataclass(frozen=True)
@@ -296,6 +296,21 @@ def _to_7(connection: sqlite3.Connection) -> None:
         connection.execute(statement)
 
 
+_TO_8 = (
+    "ALTER TABLE jobs ADD COLUMN profile VARCHAR",
+    "UPDATE jobs SET profile = json_extract(plan, '$.profile') WHERE plan IS NOT NULL",
+    "CREATE INDEX jobs_profile ON jobs (profile) WHERE profile IS NOT NULL",
+    "DROP INDEX jobs_suspect",
+    "CREATE INDEX jobs_suspect ON jobs (state) WHERE suspect <> '[]'",
+)
+
+
+def _to_8(connection: sqlite3.Connection) -> None:
+    """A recording's profile as a column, and suspects in their order, for the page."""
+    for statement in _TO_8:
+        connection.execute(statement)
+
+
 _STEPS: dict[int, Callable[[sqlite3.Connection], None]] = {
-    3: _to_3, 4: _to_4, 5: _to_5, 6: _to_6, 7: _to_7,
+    3: _to_3, 4: _to_4, 5: _to_5, 6: _to_6, 7: _to_7, 8: _to_8,
 }  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from invox_watcher.outputs.delivery import Delivery, Prepared, Source
-from invox_watcher.outputs.document_fields import FIELDS, HEADER_ATTRIBUTES
+from invox_watcher.outputs.document_fields import DOUBTS, FIELDS, HEADER_ATTRIBUTES
 from invox_watcher.outputs.error_file import FailureReport, render_error
 from invox_watcher.outputs.formats import (
     INSTALL_DOCX,
@@ -13,9 +13,11 @@ from invox_watcher.outputs.formats import (
     fields_of_template,
     is_document_of,
     render,
+    spoken,
 )
 
 __all__ = [
+    "DOUBTS",
     "FIELDS",
     "HEADER_ATTRIBUTES",
     "INSTALL_DOCX",
@@ -30,4 +32,5 @@ __all__ = [
     "is_document_of",
     "render",
     "render_error",
+    "spoken",
 ]

@@ -25,7 +25,7 @@ HEADER_ATTRIBUTES = ("author", "device", "comment", "title")
 
 _NOT_IN_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _LINE_ENDS = re.compile("[\t\n\r\x85\u2028\u2029]")
-_DOUBTS = {
+DOUBTS = {
     Doubt.UNTRANSCRIBED_SPEECH: "someone speaks, but there are no words",
     Doubt.TOO_FEW_WORDS: "there may be words missing",
     Doubt.TOO_MANY_WORDS: "there are more words than can be said in that time",
@@ -85,7 +85,7 @@ def fields_of(delivery: Delivery, speaker_names: Mapping[str, str]) -> dict[str,
         "text": "\n\n".join(f"{prefix(turn.speaker)}{turn.text}" for turn in turns),
         "turns": turns,
         "speakers": tuple(dict.fromkeys(turn.speaker for turn in turns if turn.speaker)),
-        "doubts": tuple(Question(_DOUBTS[d.reason], clock(d.start), clock(d.end)) for d in delivery.suspect),
+        "doubts": tuple(Question(DOUBTS[d.reason], clock(d.start), clock(d.end)) for d in delivery.suspect),
         "attributes": attributes,
     }
 

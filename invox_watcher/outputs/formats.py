@@ -19,7 +19,7 @@ from invox_watcher.outputs.captions import clean, prefix, srt, vtt
 from invox_watcher.outputs.delivery import Delivery
 from invox_watcher.outputs.document_fields import TemplateFields, label, words
 from invox_watcher.outputs.transcript_json import transcript_json
-from invox_watcher.transcript import Segment
+from invox_watcher.transcript import Segment, Transcript
 
 if TYPE_CHECKING:
     from invox_watcher.outputs.docx import Template
@@ -61,12 +61,16 @@ def render(
         return transcript_json(delivery)
     if format == "docx":
         return _template(template).render(delivery, speaker_names)
-    written = [segment for segment in delivery.transcript.segments if clean(segment.text)]
-    segments = [
+    return _TEXT_FORMATS[format](spoken(delivery.transcript, speaker_names)).encode("utf-8")
+
+
+def spoken(transcript: Transcript, speaker_names: Mapping[str, str]) -> list[Segment]:
+    """The segments that have words, with the names of their speakers instead of labels."""
+    return [
         Segment(segment.text, segment.start, segment.end, label(segment.speaker, speaker_names))
-        for segment in written
+        for segment in transcript.segments
+        if clean(segment.text)
     ]
-    return _TEXT_FORMATS[format](segments).encode("utf-8")
 
 
 def fields_of_template(template: str | None, example: Delivery) -> TemplateFields:

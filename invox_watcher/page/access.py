@@ -37,7 +37,7 @@ class AccessRules:
 
 
 class Access:
-    """Who may look. `users` is None if nobody has a password."""
+    """Who may look. `users` is None if no one has a password."""
 
     def __init__(
         self, users: Users | None, rules: AccessRules, clock: Callable[[], float] = time.monotonic

@@ -63,7 +63,7 @@ class Views(Protocol):
     def routes(self, site: Site) -> Sequence[BaseRoute]:
         """The routes of everything but signing in and `/live`, `/static/…` included."""
 
-    def render(self, request: Request, name: str, *, status_code: int = 200, **context: Any) -> Response:
+    def render(self, request: Request, name: str, /, *, status_code: int = 200, **context: Any) -> Response:
         """The template `name` in the language of the request. Those that `app` and `signing_in` use:
 
         `error.html`: `status` (400, 401, 403, 404, 405, 429, 500 or 503) and `reason`, a `Reason` or None.
@@ -87,6 +87,10 @@ class Site:
     def viewer(self, request: Request) -> Viewer:
         """Who looks."""
         return self._identity(request).viewer
+
+    def address(self, request: Request) -> str:
+        """From where the viewer looks: the browser's IP address, or `unix`."""
+        return self._identity(request).address
 
     def is_signed_in(self, request: Request) -> bool:
         """Whether it is known who looks; on the sign-in page and on some errors it is not."""

@@ -1,4 +1,4 @@
-"""How often passwords may be tried, so that nobody guesses one and nobody is locked out for good.
+"""How often passwords may be tried, so that no one guesses one, and no one is locked out for good.
 
 Each attempt takes a token from three buckets, which fill again: of the name from that address, of the
 address, of the name from anywhere. The last one does not count for addresses from which that name has signed
@@ -26,7 +26,7 @@ class _Buckets:
         return max(0.0, (1 - self._level(key, now)) * self._refill_seconds)
 
     def take(self, key: Hashable, now: float, tokens: float = 1) -> None:
-        """Take tokens, or with a negative number put them back."""
+        """Take tokens, or with a negative number return them."""
         self._buckets[key] = (min(self._level(key, now) - tokens, self._size), now)
         self._buckets.move_to_end(key)
         if len(self._buckets) > _MAX_KEYS:

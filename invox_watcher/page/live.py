@@ -5,7 +5,7 @@
 - `signed-out`, data `{}`: the session has ended; the stream ends.
 
 A browser opens few connections to one host (six by HTTP/1.1), so a page that is not visible should close its
-own. The answer is 401 if nobody is signed in, 503 if too many streams are open. `EventSource` then gives up.
+own. The answer is 401 without a viewer, 503 if too many streams are open. `EventSource` then gives up.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ class Live:
     def _is_current(self, identity: Identity) -> bool:
         try:
             return self._access.is_current(identity)
-        except InvoxError:  # the users file can't be read: nobody is known
+        except InvoxError:  # the users file can't be read: no one is known
             return False
 
     async def _poll(self, site: Site) -> None:
@@ -139,7 +139,7 @@ class Live:
             return await site.in_thread(self._source.changes)
         except InvoxError:
             return None
-        except Exception as error:  # noqa: BLE001 - the poller must go on
+        except Exception as error:  # noqa: BLE001 - the poller continues
             log.error(Event.INTERNAL_ERROR, thread="page", error=where(error))
             return None
 

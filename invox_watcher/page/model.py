@@ -132,6 +132,7 @@ class Now:
     owed: Sequence[Owed]
     more_under_way: int = 0  # how many more there are than listed
     more_in_inbox: int = 0
+    inbox_unknown_because: str = ""  # why the inbox could not be read, as a sentence
 
 
 @dataclass(frozen=True)
@@ -142,11 +143,12 @@ class Need:
     reason: Reason  # why, and what to do
     retry_can_help: bool
     at: datetime
+    target: str | None = None  # of a delivery
 
 
 @dataclass(frozen=True)
 class Needs:
-    """The page `Needs you`: what failed and was not retried, and suspect transcripts nobody has looked at."""
+    """The page `Needs you`: what failed and was not retried, and suspect transcripts that no one has read."""
 
     failed: Sequence[Need]
     suspect: Sequence[Need]
@@ -262,7 +264,7 @@ class Source(Protocol):
     """What the page asks. Every call may take a moment, and is made from a thread.
 
     Raises:
-        JournalError: the journal can't be read now; the page says so and asks again.
+        JournalError: the journal can't be read now; the page shows that and asks again.
         InvoxError: something else is wrong; the message is for the viewer.
     """
 

@@ -47,7 +47,7 @@ def peer_of(scope: Mapping[str, Any], trusted: Sequence[Network], user_header: s
 
 
 def _behind(headers: RawHeaders, address: str, trusted: Sequence[Network]) -> str:
-    """The last address in X-Forwarded-For that is no trusted proxy's: any before it could be made up."""
+    """The last address in X-Forwarded-For that is not a trusted proxy's: any before it could be made up."""
     listed = b",".join(value for name, value in headers if name == _FOR).decode("latin-1").split(",")
     for one in reversed([text.strip() for text in listed]):
         try:

@@ -34,7 +34,7 @@ from invox_watcher.page.live import Live
 from invox_watcher.page.model import Role
 from invox_watcher.page.record import Record
 from invox_watcher.page.sockets import listen_on_socket, remove_socket
-from invox_watcher.page.source import JournalSource
+from invox_watcher.page.source import DaemonSource
 from invox_watcher.page.users import Users
 from invox_watcher.web import MAX_CONNECTIONS, BoundedH11Protocol, listen_on
 
@@ -62,7 +62,7 @@ def serve(load: Callable[[], Config], *, ends_with_input: bool = False) -> ExitS
     if key is not None:
         logs.hash_names_with(key)
     access = _access_of(config)
-    source = JournalSource(config)
+    source = DaemonSource(config)
     record = Record(config.state.directory)
     live = Live(source, access)
     app = create_app(Site(source, access, record), access, live, pages)

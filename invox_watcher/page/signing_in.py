@@ -29,7 +29,7 @@ class Render(Protocol):
     """Draws a template: `Views.render`."""
 
     def __call__(
-        self, request: Request, name: str, *, status_code: int = 200, **context: Any
+        self, request: Request, name: str, /, *, status_code: int = 200, **context: Any
     ) -> Response: ...
 
 
@@ -67,13 +67,13 @@ class _SigningIn:
             except TimeoutError:
                 wait = _QUEUE_SECONDS
         if wait > 0:
-            log.warning(Event.PAGE_SIGN_IN_REFUSED, address=peer.address, reason="too_many")
+            log.warning(Event.PAGE_SIGN_IN_REFUSED, address=peer.address, code="too_many")
             return self._form(
                 request, 429, following=following, name=name, failure="slow", wait_seconds=math.ceil(wait)
             )
         if session_id is None:
             # Without the name: some people type the password there.
-            log.warning(Event.PAGE_SIGN_IN_REFUSED, address=peer.address, reason="wrong")
+            log.warning(Event.PAGE_SIGN_IN_REFUSED, address=peer.address, code="wrong")
             return self._form(request, 403, following=following, name=name, failure="wrong")
         self._access.attempts.succeeded(name, peer.address)
         if request.state.identity is not None:

@@ -15,7 +15,7 @@ _MODE = 0o660
 
 
 def listen_on_socket(path: Path) -> socket.socket:
-    """A socket that is bound to `path`, open to its owner and group; one that nobody listens on is replaced.
+    """A socket bound to `path`, for its owner and group; one on which no process listens is replaced.
 
     Raises:
         FolderError: it can't be listened on, or another process does.
@@ -52,7 +52,7 @@ def _require_free(path: Path) -> None:
     except OSError as error:
         raise _refused(path, f"{error.strerror}") from None
     if not stat.S_ISSOCK(found.st_mode):
-        raise _refused(path, "there is something else that is no socket")
+        raise _refused(path, "that is not a socket")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(2)
         if probe.connect_ex(os.fspath(path)) == 0:

@@ -184,14 +184,14 @@ def _identity(found: os.stat_result) -> tuple[int, ...]:
 
 def _user_of(path: Path, name: object, entry: object) -> User:
     if not isinstance(name, str) or not is_user_name(name):
-        raise _invalid(path, "has a user whose name is no printable text of at most 100 characters")
+        raise _invalid(path, "has a user whose name is not printable text of at most 100 characters")
     entry = {} if entry is None else entry
     if not isinstance(entry, dict) or not set(entry) <= {"password", "roles", "profiles"}:
         raise _invalid(path, f"must give user {name} `password`, `roles` and `profiles`, and nothing else")
     password = entry.get("password")
     if password is not None and not _is_hash(password):
         raise _invalid(
-            path, f"has a password of user {name} that is no bcrypt hash of cost {_LEAST_COST} or more"
+            path, f"has a password of user {name} that is not a bcrypt hash of cost {_LEAST_COST} or more"
         )
     try:
         roles = frozenset(Role(role) for role in _texts(entry.get("roles", [Role.SEE])))
@@ -257,5 +257,6 @@ def _unreadable(path: Path, error: OSError) -> UsersFileError:
 
 def _invalid(path: Path, what: str) -> UsersFileError:
     return UsersFileError(
-        f"The users file {path} {what}.", hint="Fix it, or write it anew by `invox-watcher page user NAME`."
+        f"The users file {path} {what}.",
+        hint="Fix it, or write another one by `invox-watcher page user NAME`.",
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from invox_watcher.processing.context import ProcessingOptions
-from invox_watcher.processing.documents import delivery_of_single, shipment_of
+from invox_watcher.processing.documents import delivery_of_single, shipment_of, transcript_of
 from invox_watcher.processing.engine import Engine
 from invox_watcher.processing.gates import Gate, JournalMonitor, reasons
 from invox_watcher.processing.intake import Intake
@@ -39,5 +39,6 @@ __all__ = [
     "shipment_of",
     "target_for",
     "transcribe_single",
+    "transcript_of",
     "with_advice",
 ]

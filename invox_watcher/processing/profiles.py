@@ -18,6 +18,7 @@ from invox_watcher.priority import Priority
 
 # Names are short. A pattern that takes longer backtracks without end, and would stop the intake.
 _PATTERN_SECONDS = 0.2
+_SLOW = "comparing its name with the pattern takes too long: simplify the pattern"
 
 Attributes = Callable[[], Mapping[str, str]]  # read only if a condition asks for them
 
@@ -73,6 +74,18 @@ class Profiles:
         plan, named = self._match(path, lambda: attributes)
         return dataclasses.replace(plan, attributes={**attributes, **named, **plan.attributes})
 
+    def name_by_path(self, path: str) -> str | None:
+        """The name of the profile that any recording of that path gets; None if its header decides, too."""
+        for profile in self._profiles:
+            conditions = profile.conditions
+            by_path = dataclasses.replace(conditions, author=(), device=())
+            mismatch = _mismatch(by_path, path, dict)
+            if mismatch == _SLOW:  # how long it takes may be another time
+                return None
+            if not isinstance(mismatch, str):
+                return profile.name if by_path == conditions else None
+        return DEFAULT if self._profiles else None
+
     def priority_of(self, path: str, attributes: Attributes) -> Priority:
         """How urgent it will be."""
         return self._match(path, attributes)[0].priority
@@ -114,7 +127,7 @@ def _mismatch(conditions: Conditions, path: str, attributes: Attributes) -> str 
         try:
             match = regex.fullmatch(conditions.name, _plain(name), timeout=_PATTERN_SECONDS)
         except TimeoutError:
-            return "comparing its name with the pattern takes too long: simplify the pattern"
+            return _SLOW
         if match is None:
             return f"its name does not match {conditions.name}"
         named = {group: text for group, text in match.groupdict().items() if text}

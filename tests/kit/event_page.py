@@ -45,7 +45,12 @@ def explained_fields() -> set[str]:
 def of_source() -> dict[str, Facts]:
     """What the calls `log.LEVEL(Event.NAME, field=…)` of the package say."""
     trees = [ast.parse(path.read_text()) for path in sorted(PACKAGE.rglob("*.py"))]
-    functions = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    functions = [
+        node
+        for tree in trees
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    ]
     returned = {function.name: _keys_returned(function) for function in functions}
     found: dict[str, Facts] = {}
     for function in functions:
@@ -65,7 +70,7 @@ def of_source() -> dict[str, Facts]:
     return found
 
 
-def _log_calls(function: ast.FunctionDef) -> Iterator[ast.Call]:
+def _log_calls(function: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[ast.Call]:
     for node in ast.walk(function):
         if isinstance(node, ast.Call) and _LOG_CALL.fullmatch(ast.unparse(node.func)):
             yield node
@@ -94,7 +99,7 @@ def _fields(keyword: ast.keyword, assigned: dict[str, ast.expr], returned: dict[
     return _keys(value)
 
 
-def _keys_returned(function: ast.FunctionDef) -> set[str]:
+def _keys_returned(function: ast.FunctionDef | ast.AsyncFunctionDef) -> set[str]:
     returns = [node.value for node in ast.walk(function) if isinstance(node, ast.Return) and node.value]
     return set().union(*map(_keys, returns))
 

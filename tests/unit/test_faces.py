@@ -9,9 +9,9 @@ from pathlib import Path
 import invox_watcher
 
 PACKAGE = Path(invox_watcher.__file__).parent
-# They export nothing: cli and daemon start quickly, diagnostics are tools, the sandbox is another program, as
-# is half of formats.
-WITHOUT_FACE = {"cli", "daemon", "diagnostics", "formats", "sandbox"}
+# They export nothing: cli and daemon start quickly, diagnostics are tools, the sandbox and the page are other
+# programs, as is half of formats.
+WITHOUT_FACE = {"cli", "daemon", "diagnostics", "formats", "page", "sandbox"}
 FACES = {path.parent.name for path in PACKAGE.glob("*/__init__.py")} - WITHOUT_FACE
 
 

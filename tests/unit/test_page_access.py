@@ -152,7 +152,7 @@ def test_a_longer_password_is_not_the_one_it_begins_with() -> None:
         ("users: {anna: {roles: [admin]}}", "see, listen, act"),
         ("users: {anna: {roles: see}}", "see, listen, act"),
         ("users: {anna: {profiles: ward3}}", "names of profiles"),
-        ("users: {anna: {password: secret}}", "no bcrypt hash"),
+        ("users: {anna: {password: secret}}", "not a bcrypt hash"),
         (f"users: {{anna: {{password: {HASH.replace('$12$', '$04$')}}}}}", "cost 10"),
         ("users: {' anna': {}}", "printable"),
         ("users: {1: {}}", "printable"),

@@ -29,6 +29,7 @@ from invox_watcher.diagnostics.check._host import (
     state,
     webhooks,
 )
+from invox_watcher.diagnostics.check._page import page
 from invox_watcher.diagnostics.check._profiles import profiles
 from invox_watcher.diagnostics.check._targets import targets
 from invox_watcher.diagnostics.check._templates import templates
@@ -66,6 +67,7 @@ def findings(config: Config, source: Path | None = None) -> Iterator[Finding]:
         ("hooks", lambda: hooks(config)),
         ("http.listen", lambda: listen(config)),
         ("webhooks", lambda: webhooks(config)),
+        ("page", lambda: page(config)),
         ("api.ca_bundle", lambda: ca_bundle(config)),
         ("api.proxy", lambda: proxy(config)),
         ("API", lambda: api(config)),
