@@ -150,7 +150,7 @@ def test_name_is_isolated_and_legible(name: str, shown: str) -> None:
 @pytest.mark.parametrize(
     ("seconds", "shown"),
     [(0, "< 1 s"), (0.99, "< 1 s"), (4.8, "4 s"), (59.9, "59 s"), (60, "1 min"), (75, "1 min 15 s"),
-     (601, "10 min"), (7500, "2 h 5 min"), (7200, "2 h"), (40_000, "11 h"), (100_000, "1 d 3 h"), (1e7, "115 d")],
+     (601, "10 min"), (7500, "2 h 5 min"), (7200, "2 h"), (40_000, "11 h"), (1e5, "1 d 3 h"), (1e7, "115 d")],
 )  # fmt: skip
 def test_durations_have_two_units_at_most(seconds: float, shown: str) -> None:
     assert rendering.took(seconds).replace("\N{NO-BREAK SPACE}", " ") == shown
@@ -170,6 +170,24 @@ def test_a_part_is_what_the_script_exchanges(asker: Asker) -> None:
     assert part.startswith("<header")
     assert part.rstrip().endswith("</main>")
     assert re.sub(r"\s", "", part) in re.sub(r"\s", "", whole)
+
+
+def test_an_unreadable_inbox_is_not_shown_as_an_empty_one(asker: Asker, source: SampleSource) -> None:
+    source.inbox_unknown_because = "The share does not answer."
+    text = asker("/").text
+    assert "The share does not answer." in text
+    assert "No file waits" not in text
+
+
+def test_nothing_to_show_is_said_in_words(asker: Asker, source: SampleSource) -> None:
+    source.is_empty = True
+    text = asker("/").text
+    assert "Nothing is under way." in text
+    assert "No file waits in the inbox." in text
+    assert "Every transcript is delivered." in text
+    assert "needs you" not in text
+    assert "Nothing needs you." in asker("/needs").text
+    assert "No recording found." in asker("/find?text=nobody").text
 
 
 # ---- what each role sees -----------------------------------------------------------------------------------
@@ -228,6 +246,15 @@ def test_a_delivery_is_sent_again_by_the_name_of_its_target(asker: Asker, source
     answer = asker(f"{ONE}/targets/a%2Fb%FF/send", form=form)
     assert (answer.status, answer.headers["location"]) == (303, f"{ONE}?did=sent_again")
     assert source.asked == [f"send {samples.SUSPECT.id} a/b\udcff"]
+
+
+def test_what_was_not_delivered_can_be_sent_from_the_list(asker: Asker, source: SampleSource) -> None:
+    text = asker("/needs").text
+    action = f"/recordings/{samples.UNDELIVERED.id}/targets/letters/send"
+    assert f'action="{action}"' in text
+    answer = asker(action, form={"token": token_of(asker("/needs")), "back": "needs"})
+    assert answer.headers["location"] == "/needs?did=sent_again"
+    assert source.asked == [f"send {samples.UNDELIVERED.id} letters"]
 
 
 def test_a_refused_action_gives_its_reason(asker: Asker, source: SampleSource) -> None:
