@@ -116,6 +116,8 @@ class Live:
         last: int | None = None
         health_due = 0.0
         began = True
+        # The first event comes after the first count: between that and what a page shows, nothing is missed.
+        self._health = None
         while self._listeners and not self._closed:
             now = await self._changes_of(site)
             is_news = now != last and not began
