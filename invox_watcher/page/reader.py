@@ -27,20 +27,14 @@ class JournalReader:
 
     @contextmanager
     def journal(self) -> Iterator[Journal]:
-        """The journal; after an error it is opened again the next time.
+        """The journal, opened again if that is needed.
 
         Raises:
             JournalError, NotPermittedError: it can't be read now.
         """
         with self._lock:
             journal = self._current()
-        try:
-            yield journal
-        except JournalError:
-            with self._lock:
-                if self._journal is journal:
-                    self._discard()
-            raise
+        yield journal
 
     def changes(self) -> tuple[object, ...]:
         """What is other once something was written to the journal."""

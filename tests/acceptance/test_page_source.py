@@ -397,6 +397,7 @@ def test_what_browsers_do_not_play_is_decoded_once(there: Hospital) -> None:
     # It is read to its end even if it is discarded meanwhile.
     again = there.sound("ward3/alaw.wav")
     assert again is not None
+    assert again.read.args == sound.read.args  # type: ignore[attr-defined] # the same file
     there.source.close()
     assert heard(again) == wave
 
