@@ -142,8 +142,8 @@ class DaemonSource:
         return self._actions.send_again(sight, job_id, target)
 
     def _job(self, sight: Sight, job_id: str) -> Job | None:
-        with self._reader.journal() as journal:
-            return self._recordings.job(journal, sight, job_id)
+        journal = self._reader.journal()
+        return self._recordings.job(journal, sight, job_id)
 
 
 class _Changes:

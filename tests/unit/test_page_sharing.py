@@ -95,14 +95,16 @@ def test_a_journal_that_failed_is_opened_again(tmp_path: Path) -> None:
     reader = JournalReader(tmp_path)
 
     def ask() -> object:
-        with reader.journal() as journal:
-            return journal.get("x")
+        return reader.journal().get("x")
 
     assert ask() is None
-    with reader.journal() as journal:
-        journal.close()
-    with pytest.raises(JournalError):
+    reader.journal().close()
+    with pytest.raises(JournalError) as first:
         ask()
+    with pytest.raises(JournalError) as second:  # at once, for all who ask
+        ask()
+    assert first.value is second.value
+    time.sleep(1)
     assert ask() is None
     reader.close()
 
