@@ -248,6 +248,16 @@ def test_a_delivery_is_sent_again_by_the_name_of_its_target(asker: Asker, source
     assert source.asked == [f"send {samples.SUSPECT.id} a/b\udcff"]
 
 
+def test_what_was_retried_says_why_it_had_failed_and_is_not_retried_twice(asker: Asker) -> None:
+    failed, retried = (asker(f"/recordings/{row.id}").text for row in (samples.FAILED, samples.RETRIED))
+    for text in (failed, retried):
+        assert "Copy it again from the recorder." in text
+    assert "/retry" in failed
+    assert "/retry" not in retried
+    assert f'href="/recordings/{samples.RETRY.id}"' in retried
+    assert f'href="/recordings/{samples.RETRIED.id}"' in asker(f"/recordings/{samples.RETRY.id}").text
+
+
 def test_what_was_not_delivered_can_be_sent_from_the_list(asker: Asker, source: SampleSource) -> None:
     text = asker("/needs").text
     action = f"/recordings/{samples.UNDELIVERED.id}/targets/letters/send"

@@ -127,9 +127,11 @@ setInterval(() => showTimes(document, "time[data-as=age]"), 10000);
 const sound = () => find("#sound");
 let lines = [], scrolled = 0;
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
+const play = () => sound().play().catch(() => {}); // `onerror` shows why not
 function jump(seconds) {
-  const it = sound();
-  if (it) { it.currentTime = seconds; it.play(); }
+  if (!sound()) return;
+  sound().currentTime = seconds;
+  play();
 }
 function following() {
   const at = sound().currentTime, length = sound().duration || Number(find("#bar").dataset.length);
@@ -191,7 +193,7 @@ function speed(by) {
 const keys = {
   j: () => step(1), k: () => step(-1), s: () => speed(-1), f: () => speed(1),
   "/": () => find("#text") ? (find("#text").focus(), find("#text").select()) : location.assign("/find"),
-  " ": () => sound().paused ? sound().play() : sound().pause(),
+  " ": () => sound().paused ? play() : sound().pause(),
   ArrowLeft: () => { sound().currentTime -= 5; }, ArrowRight: () => { sound().currentTime += 5; },
 };
 const wanted = find("#use-keys");
