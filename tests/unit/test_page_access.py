@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping, Sequence
 from ipaddress import ip_network
 from pathlib import Path
@@ -160,6 +161,19 @@ def test_a_password_is_right_whatever_its_normal_form() -> None:
     assert not is_password_of(ANNA, "")
     composed, decomposed = "gr\u00fcn blau rot gelb", "gru\u0308n blau rot gelb"
     assert is_password_of(User("a", hash_of(composed), frozenset(), None), decomposed)
+
+
+def test_an_unknown_name_costs_as_much_as_a_known_one() -> None:
+    """By the time of the processor, whatever else the machine does."""
+
+    def cost(user: User | None) -> float:
+        began = time.thread_time()
+        assert not is_password_of(user, "not the password")
+        return time.thread_time() - began
+
+    known = cost(User("anna", HASH, frozenset({Role.SEE}), None))
+    assert known / 2 < cost(None) < known * 2
+    assert known / 2 < cost(ANNA) < known * 2  # who comes by a proxy's header
 
 
 @pytest.mark.parametrize("password", ["short", "x" * 73, "ä" * 37, "with a\0nul byte"])
