@@ -17,7 +17,7 @@ from invox_watcher.formats.decoder import Decoder, is_installed
 from invox_watcher.job import Job
 from invox_watcher.layout import folders_of
 from invox_watcher.page.actions import Actions
-from invox_watcher.page.lists import Lists, Shop
+from invox_watcher.page.lists import Lists
 from invox_watcher.page.looked_at import LookedAt
 from invox_watcher.page.model import (
     Document,
@@ -34,6 +34,7 @@ from invox_watcher.page.model import (
 )
 from invox_watcher.page.reader import JournalReader
 from invox_watcher.page.recording import Recordings
+from invox_watcher.page.resources import Resources
 from invox_watcher.page.sharing import Patience, Shared
 from invox_watcher.page.sound import Sounds
 
@@ -51,7 +52,7 @@ class DaemonSource:
         self._reader = JournalReader(state)
         self._status = Shared(partial(query_daemon, state), seconds=_STATUS_SECONDS)
         profiles = profiles_of(config)
-        shop = Shop(
+        resources = Resources(
             reader=self._reader,
             status=self._status,
             inbox=Shared(lambda: listing.ask(partial(_inbox_of, config)), seconds=_INBOX_SECONDS),
@@ -63,10 +64,10 @@ class DaemonSource:
             targets_of=partial(_targets_of, config),
             was_looked_at=LookedAt(state),
         )
-        self._lists = Lists(shop)
-        self._recordings = Recordings(shop, self._lists, config.outputs.speaker_names)
+        self._lists = Lists(resources)
+        self._recordings = Recordings(resources, self._lists, config.outputs.speaker_names)
         self._actions = Actions(
-            shop,
+            resources,
             self._recordings,
             state,
             target_names_of(config) | commands_of(config).keys(),
