@@ -15,6 +15,7 @@ from invox_watcher.diagnostics.inbox_list import Entry, list_inbox
 from invox_watcher.errors import InvoxError
 from invox_watcher.formats.decoder import Decoder, is_installed
 from invox_watcher.job import Job
+from invox_watcher.journal import Journal
 from invox_watcher.layout import folders_of
 from invox_watcher.page.actions import Actions
 from invox_watcher.page.lists import Lists
@@ -32,7 +33,7 @@ from invox_watcher.page.model import (
     Sound,
     Trouble,
 )
-from invox_watcher.page.reader import JournalReader
+from invox_watcher.page.reader import BUSY_SECONDS, JournalReader
 from invox_watcher.page.recording import Recordings
 from invox_watcher.page.resources import Resources
 from invox_watcher.page.sharing import Patience, Shared
@@ -49,7 +50,7 @@ class DaemonSource:
     def __init__(self, config: Config) -> None:
         state, folders = config.state.directory, folders_of(config)
         patience, listing = Patience(), Patience(_LISTING_SECONDS)
-        self._reader = JournalReader(state)
+        self._reader = JournalReader(state, partial(Journal, state, create=False, busy_seconds=BUSY_SECONDS))
         self._status = Shared(partial(query_daemon, state), seconds=_STATUS_SECONDS)
         profiles = profiles_of(config)
         resources = Resources(
