@@ -305,7 +305,9 @@ def test_words_that_retention_deleted_are_gone(there: Hospital) -> None:
     with closing(Journal(there.state)) as journal:
         job = journal.get(job_id)
         assert job is not None
+        assert there.source.words(ALL, job_id)
         journal.finished.mark_deleted(job, "transcripts")
+        assert journal.finished.erase_deleted()  # a page that reads the journal does not prevent that
     assert there.source.words(ALL, job_id) is None
     assert not there.get("ward3/ok.wav").has_words
 
