@@ -146,5 +146,5 @@ SCENARIO = Scenario(
         "quick": {"finished": [100_000], "recordings": 300, "rounds": 1, "idle_seconds": 10},
         "smoke": {"finished": [1_000], "recordings": 5, "rounds": 1, "idle_seconds": 1},
     },
-    900,
+    1500,
 )  # fmt: skip
