@@ -39,8 +39,10 @@ from invox_watcher.net.urls import host_of
 # urllib3's default is 16 KiB; larger blocks cost memory per upload and save system calls.
 _BLOCK_BYTES = 256 * 1024
 # A timeout covers everything that one call sends, and the kernel wakes a waiting sender once half of the
-# unsent bytes are gone: with more of either, a slow line would look like a stalled one.
-_PIECE_BYTES = 16 * 1024
+# unsent bytes are gone: with more of either, a slow line would look like a stalled one. A line that has taken
+# so much, more than is buffered on its way, in pieces that took no time, is fast; pieces may be large then.
+_PIECE_BYTES, _LARGE_PIECE_BYTES = 16 * 1024, 256 * 1024
+_FAST_BYTES, _FAST_PIECE_SECONDS = 1 << 20, 0.02
 _UNSENT_BYTES = 32 * 1024
 _LONGEST_PAUSE_SECONDS = 0.05
 _ANY_TARGET = "/"  # each exchange has its own
@@ -277,6 +279,7 @@ class _PlainConnection(HTTPConnection):
 
     response_class = _Response
     idle_since = math.inf
+    _taken_at_once = 0  # how many bytes were sent since a piece last took its time
 
     @property
     def idle_seconds(self) -> float:
@@ -312,9 +315,15 @@ class _PlainConnection(HTTPConnection):
         if not isinstance(data, bytes) or len(data) <= _PIECE_BYTES:
             super().send(data)
             return
-        for at in range(0, len(data), _PIECE_BYTES):
-            super().send(memoryview(data)[at : at + _PIECE_BYTES])
-            if (exchange := _running.exchange) is not None:
+        at, exchange = 0, _running.exchange
+        while at < len(data):
+            size = _PIECE_BYTES if self._taken_at_once < _FAST_BYTES else _LARGE_PIECE_BYTES
+            began = time.monotonic()
+            super().send(memoryview(data)[at : at + size])
+            is_fast = time.monotonic() - began < _FAST_PIECE_SECONDS
+            self._taken_at_once = self._taken_at_once + size if is_fast else 0
+            at += size
+            if exchange is not None:
                 beat(exchange.silence_seconds)
 
     def getresponse(self) -> Any:
