@@ -9,6 +9,7 @@ from invox_watcher.journal.deliveries import Deliveries, QueuedDelivery, Receipt
 from invox_watcher.journal.finished import UNCONFIRMED_CLOCK, Finished
 from invox_watcher.journal.journal import HistoryEntry, Journal
 from invox_watcher.journal.notices import StoredNotice
+from invox_watcher.journal.processing_times import ProcessingTime
 from invox_watcher.journal.spending import MinutesUsedUpError, releasing, reserving
 from invox_watcher.journal.sqlite import FILENAME, SQLITE_VERSION
 from invox_watcher.journal.tables import DeliveryState
@@ -25,6 +26,7 @@ __all__ = [
     "Journal",
     "MinutesUsedUpError",
     "NameReservedError",
+    "ProcessingTime",
     "QueuedDelivery",
     "Receipt",
     "StoredNotice",

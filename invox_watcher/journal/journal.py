@@ -13,7 +13,6 @@ import os
 import sqlite3
 import threading
 import unicodedata
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import cache
@@ -29,6 +28,7 @@ from invox_watcher.journal.deliveries import Deliveries
 from invox_watcher.journal.finished import UNCONFIRMED_CLOCK, Finished
 from invox_watcher.journal.migrations import Copies, migrate, require_current
 from invox_watcher.journal.notices import StoredNotice
+from invox_watcher.journal.processing_times import ProcessingTime, ProcessingTimes
 from invox_watcher.journal.sqlite import FILENAME, UncertainError, require_file
 from invox_watcher.journal.tables import (
     ENDED,
@@ -49,8 +49,8 @@ from invox_watcher.notice import NoticeOutcome, WebhookNotice
 from invox_watcher.priority import Priority
 from invox_watcher.times import utc_now
 
-# How many ratios are kept, and among how many of the latest jobs they are looked for at the start.
-_RATIO_SAMPLES, _RATIO_JOBS = 20, 500
+# Among so many of the latest jobs processing times are looked for at the start.
+_TIMED_JOBS = 500
 # Where the outputs lie that are written with a move to these states.
 _OUTPUT_FOLDERS = {State.DELIVERED: "outbox", State.FAILED: "failed"}
 # An id is made, by the same clock, just before the recording counts as received.
@@ -59,10 +59,11 @@ _SELECT = f"SELECT {JOB_COLUMNS} FROM jobs"
 _BY_ID = f"{_SELECT} WHERE id = ?"
 _HISTORY = "SELECT at, state, detail FROM history WHERE job_id = ? ORDER BY id"
 _REPLY = "SELECT reply FROM replies WHERE job_id = ?"
-_LATEST_RATIOS = """
-    SELECT delivered_by, uploaded_at, completed_at, duration_seconds
+_LATEST_TIMES = """
+    SELECT delivered_by, duration_seconds, waited_seconds, uploaded_at, completed_at
     FROM (SELECT * FROM jobs ORDER BY rowid DESC LIMIT ?) AS latest
-    WHERE delivered_by IS NOT NULL ORDER BY completed_at"""
+    WHERE delivered_by IS NOT NULL AND uploaded_at IS NOT NULL AND completed_at IS NOT NULL
+    ORDER BY completed_at"""
 _COUNTS = f"SELECT state, count(*) FROM jobs WHERE {UNFINISHED} GROUP BY state"
 _TOTALS = "SELECT state, jobs FROM totals WHERE jobs > 0"
 _ONE_MORE_DONE = (
@@ -122,7 +123,7 @@ class Journal:
         self.path = directory / FILENAME
         self._targets_of = targets_of
         self._on_transition = on_transition
-        self._ratios: dict[str, deque[float]] = {}
+        self._processing_times = ProcessingTimes()
         if not create:
             require_file(self.path)
         self._database = Database(self.path, create=create, before_commit=before_commit)
@@ -145,8 +146,9 @@ class Journal:
         )
         if migration is not None:
             log.info(Event.JOURNAL_MIGRATED, version=migration.version, copy=str(migration.copy))
-        for row in self._database.read(_LATEST_RATIOS, (_RATIO_JOBS,)):
-            self._learn(*row)
+        for *of_job, uploaded_at, completed_at in self._database.read(_LATEST_TIMES, (_TIMED_JOBS,)):
+            ended = map(datetime.fromisoformat, (uploaded_at, completed_at))
+            self._processing_times.add(*of_job, *ended)
 
     def close(self) -> None:
         """Close every connection."""
@@ -472,22 +474,15 @@ class Journal:
         rows = self._database.read(notices.KNOWN, (request_id,))
         return notices.stored(rows[0]) if rows else None
 
-    def transcription_ratios(self, delivered_by: str) -> list[float]:
-        """Seconds until the result was polled per second of recording, of the latest jobs."""
-        return list(self._ratios.get(delivered_by, ()))
+    def processing_times(self, delivered_by: str) -> list[ProcessingTime]:
+        """How long the API took for the latest recordings whose result came that way."""
+        return self._processing_times.latest(delivered_by)
 
     def _learn_from(self, job: Job, changes: Mapping[str, Any]) -> None:
-        if changes.get("completed_at") is not None and job.uploaded_at is not None:
-            times = encode_time(job.uploaded_at), encode_time(changes["completed_at"])
-            self._learn(job.delivered_by, *times, job.duration_seconds)
-
-    def _learn(
-        self, by: str | None, uploaded_at: str | None, completed_at: str | None, duration: float | None
-    ) -> None:
-        if by and uploaded_at and completed_at and duration and duration > 0:
-            took = datetime.fromisoformat(completed_at) - datetime.fromisoformat(uploaded_at)
-            latest = self._ratios.setdefault(by, deque(maxlen=_RATIO_SAMPLES))
-            latest.append(max(took.total_seconds(), 0.0) / duration)
+        if changes.get("completed_at") is not None:
+            self._processing_times.add(
+                job.delivered_by, job.duration_seconds, job.waited_seconds, job.uploaded_at, job.completed_at
+            )
 
     def _jobs(self, query: str, values: Iterable[Any]) -> list[Job]:
         return [job_of(row) for row in self._database.read(query, tuple(values))]

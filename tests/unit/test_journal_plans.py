@@ -24,7 +24,7 @@ NOW = datetime.now(UTC)
 LATER = NOW + timedelta(days=1)
 # They read no more rows than they return, or than a fixed number.
 _BOUNDED = (
-    r"FROM \(SELECT \* FROM jobs ORDER BY rowid DESC LIMIT \?\)",  # the latest ratios, at the start
+    r"FROM \(SELECT \* FROM jobs ORDER BY rowid DESC LIMIT \?\)",  # the latest processing times, at the start
     r"SELECT state, jobs FROM totals",
     r"LIMIT 200\s+\) AS filed JOIN jobs",
 )
@@ -67,7 +67,7 @@ def ask_everything(journal: Journal, done: Job, active: Job) -> None:
     journal.jobs([State.FAILED]), journal.jobs(ACTIVE, limit=5), journal.jobs(since=NOW)
     journal.jobs(until=NOW)
     journal.history(done.id), journal.reply(done.id), journal.notice("r-1")
-    journal.transcription_ratios("polling")
+    journal.processing_times("polling")
     journal.record_notice(WebhookNotice("r-1", {}, "signature", "content", covers_body=True))
     journal.follow_again(active)
     (
