@@ -18,7 +18,7 @@ from invox_watcher import version
 from invox_watcher.cli._common import config_file, config_of, local, state_directory_of
 from invox_watcher.cli._text import print_indented
 from invox_watcher.config import Config
-from invox_watcher.diagnostics.attention import open_failures
+from invox_watcher.diagnostics.attention import count_open_failures
 from invox_watcher.diagnostics.daemon_status import DaemonStatus, InboxCounts, query_daemon
 from invox_watcher.diagnostics.figures import duration
 from invox_watcher.diagnostics.holds import Holds
@@ -79,7 +79,7 @@ def _recordings(directory: Path, config: Config | None, daemon: DaemonStatus) ->
             backlogs = journal.deliveries.backlogs()
             held = "" if config is None else Holds(config, journal).summary()
             if config is not None:
-                failed = _asked("failed", lambda: len(open_failures(journal, folders_of(config))))
+                failed = _asked("failed", lambda: count_open_failures(journal, folders_of(config)))
     except JournalError as error:  # there is none yet, or it can't be read now
         failed = 0 if error.code == "journal_missing" else None
     oldest = min((job.received_at for job in active), default=None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from invox_watcher.files import Folders
@@ -10,16 +11,34 @@ from invox_watcher.job import Job
 from invox_watcher.journal import Journal
 
 
-def open_failures(journal: Journal, folders: Folders) -> list[Job]:
-    """The failed jobs whose recording is in failed/ and has no retry, the oldest first.
+def open_failures(journal: Journal, folders: Folders) -> Iterator[Job]:
+    """The failed jobs whose recording is in failed/ and has no retry, the newest first.
 
     Of several whose recordings were filed under the same name, the last one's is there.
 
     Raises:
         PermissionError: failed/ may not be read.
     """
-    latest = {job.filed_as or job.path: job for job in journal.open_failures()}
-    return [job for name, job in latest.items() if _exists(folders.failed / name)]
+    for job_id in _ids(journal, folders):
+        if (job := journal.get(job_id)) is not None:
+            yield job
+
+
+def count_open_failures(journal: Journal, folders: Folders) -> int:
+    """How many there are.
+
+    Raises:
+        PermissionError: failed/ may not be read.
+    """
+    return sum(1 for _id in _ids(journal, folders))
+
+
+def _ids(journal: Journal, folders: Folders) -> Iterator[str]:
+    names: set[str] = set()
+    for job_id, name in journal.open_failures():
+        if name not in names and _exists(folders.failed / name):
+            yield job_id
+        names.add(name)
 
 
 def _exists(path: Path) -> bool:

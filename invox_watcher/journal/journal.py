@@ -55,9 +55,18 @@ _TIMED_JOBS = 500
 _OUTPUT_FOLDERS = {State.DELIVERED: "outbox", State.FAILED: "failed"}
 # An id is made, by the same clock, just before the recording counts as received.
 _ID_MARGIN = timedelta(seconds=5)
+# Among so many of the latest jobs of one name is the one that is asked for.
+_NAMESAKES = 1000
 _SELECT = f"SELECT {JOB_COLUMNS} FROM jobs"
 _BY_ID = f"{_SELECT} WHERE id = ?"
+_FOUND = f"""
+    {_SELECT} WHERE id IN (
+        SELECT * FROM (SELECT id FROM jobs WHERE id >= ? AND id < ? ORDER BY id DESC LIMIT ?) AS whole
+        UNION SELECT * FROM (SELECT id FROM jobs WHERE substr(id, 17) >= ? AND substr(id, 17) < ?
+            ORDER BY substr(id, 17) LIMIT ?) AS second)
+    ORDER BY rowid DESC LIMIT ?"""
 _HISTORY = "SELECT at, state, detail FROM history WHERE job_id = ? ORDER BY id"
+_OPEN_FAILURES = f"SELECT id, coalesce(filed_as, path) FROM jobs WHERE {OPEN_FAILURE} ORDER BY rowid DESC"
 _REPLY = "SELECT reply FROM replies WHERE job_id = ?"
 _LATEST_TIMES = """
     SELECT delivered_by, duration_seconds, waited_seconds, uploaded_at, completed_at
@@ -377,14 +386,10 @@ class Journal:
         return next(iter(self._jobs(_BY_ID, (job_id,))), None)
 
     def find(self, beginning: str, *, limit: int) -> list[Job]:
-        """Jobs whose id, or the second half of it, begins so; the newest first."""
+        """Jobs whose id, or the second half of it, begins so; if there are too many, some of them."""
         beginning = beginning.lower()
-        end = beginning + "\U0010ffff"
-        query = (
-            f"{_SELECT} WHERE id >= ? AND id < ? OR substr(id, 17) >= ? AND substr(id, 17) < ? "
-            "ORDER BY rowid DESC LIMIT ?"
-        )
-        return self._jobs(query, (beginning, end, beginning, end, limit))
+        half = (beginning, beginning + "\U0010ffff", limit)
+        return self._jobs(_FOUND, (*half, *half, limit))
 
     def newest_named(self, matches: Callable[[str], bool]) -> Job | None:
         """The newest job that came, or was filed, under a name that `matches`; all names are tried."""
@@ -397,14 +402,17 @@ class Journal:
         """The newest job that came under that path, or was filed under it; None if there is none."""
         column, name = ("filed_as", filed_as) if path is None else ("path", path)
         wanted = tuple(states)
+        # Of a name that comes every day, only the index is read.
+        named = f"SELECT rowid FROM jobs WHERE {column} = ? ORDER BY rowid DESC LIMIT {_NAMESAKES}"
         query = (
-            f"{_SELECT} WHERE {column} = ? AND state IN ({placeholders(wanted)}) ORDER BY rowid DESC LIMIT 1"
+            f"{_SELECT} WHERE rowid IN ({named}) AND state IN ({placeholders(wanted)}) "
+            "ORDER BY rowid DESC LIMIT 1"
         )
         return next(iter(self._jobs(query, (os.fsencode(name or ""), *wanted))), None)
 
     def original(self, sha256: str) -> Job | None:
         """The job whose transcript a new recording of this content would get; None if there is none."""
-        rows = self._database.read(contents.ORIGINAL, (sha256, ""))
+        rows = self._database.read(contents.ORIGINAL, (sha256, "") * 2)
         return self.get(rows[0][0]) if rows else None
 
     def jobs(
@@ -444,9 +452,12 @@ class Journal:
         """Every job that is not yet done, failed or vanished, the oldest first."""
         return self.jobs(ACTIVE)
 
-    def open_failures(self) -> list[Job]:
-        """Every failed job that was not retried and whose recording retention has not deleted."""
-        return self._jobs(f"{_SELECT} WHERE {OPEN_FAILURE} ORDER BY rowid", ())
+    def open_failures(self) -> list[tuple[str, str]]:
+        """Every failed job that was not retried and whose recording retention has not deleted.
+
+        Its id and its name in failed/; the newest first.
+        """
+        return [(job_id, os.fsdecode(name)) for job_id, name in self._database.read(_OPEN_FAILURES)]
 
     def counts(self) -> dict[State, int]:
         """How many jobs there are in each state."""

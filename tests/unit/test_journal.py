@@ -357,7 +357,7 @@ def test_a_copy_of_what_was_retried_is_no_retry(journal: Journal) -> None:
 
 
 def open_failures(journal: Journal) -> list[str]:
-    return [job.id for job in journal.open_failures()]
+    return [job_id for job_id, _name in reversed(journal.open_failures())]
 
 
 def successor_of(journal: Journal, job: Job) -> str | None:
