@@ -104,6 +104,7 @@ def _as_json(daemon: DaemonStatus, found: _Recordings, file: Path) -> dict[str, 
         "ready_since": _time(daemon.since) if daemon.is_ready else None,
         "not_ready_since": _time(daemon.since) if daemon.problems else None,
         "problems": [vars(one.reason) | {"since": rfc3339(one.since)} for one in daemon.problems or ()],
+        "warnings": [vars(one.reason) | {"since": rfc3339(one.since)} for one in daemon.warnings],
         "not_asked_because": daemon.unreachable_because or None,
         "version": daemon.version,
         "configuration": daemon.configuration or str(file),
@@ -137,11 +138,12 @@ def _address(daemon: DaemonStatus) -> str | None:
 
 def _print(daemon: DaemonStatus, found: _Recordings, file: Path) -> None:
     print(_headline(daemon))
-    for problem in daemon.problems or ():
-        reason = problem.reason
-        _line("problem", f"{reason.code}, since {_ago(problem.since)}: {reason.message}")
-        if reason.hint:
-            _line("", reason.hint)
+    for name, problems in (("problem", daemon.problems or ()), ("warning", daemon.warnings)):
+        for problem in problems:
+            reason = problem.reason
+            _line(name, f"{reason.code}, since {_ago(problem.since)}: {reason.message}")
+            if reason.hint:
+                _line("", reason.hint)
     if daemon.daemon is not None:
         _line("process", _process(daemon.daemon))
     if daemon.version is not None:

@@ -33,6 +33,7 @@ def server_of(
     )
     app = create_app(
         problems=lambda: {one.reason.code: one.reason.message for one in readiness.problems()},
+        warnings=lambda: {one.reason.code: one.reason.message for one in readiness.warnings()},
         unavailable_targets=lambda: {
             name: health.unavailable.message
             for name, health in readiness.targets.items()
