@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 from invox_watcher.files import Folders
 from invox_watcher.job import Job
@@ -34,14 +33,14 @@ def count_open_failures(journal: Journal, folders: Folders) -> int:
 
 
 def _ids(journal: Journal, folders: Folders) -> Iterator[str]:
-    names: set[str] = set()
+    names, failed = set[str](), os.fspath(folders.failed)
     for job_id, name in journal.open_failures():
-        if name not in names and _exists(folders.failed / name):
+        if name not in names and _exists(f"{failed}/{name}"):
             yield job_id
         names.add(name)
 
 
-def _exists(path: Path) -> bool:
+def _exists(path: str) -> bool:
     try:
         os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):
