@@ -9,13 +9,14 @@ from invox_watcher.journal.deliveries import Deliveries, QueuedDelivery, Receipt
 from invox_watcher.journal.finished import UNCONFIRMED_CLOCK, Finished
 from invox_watcher.journal.journal import HistoryEntry, Journal
 from invox_watcher.journal.notices import StoredNotice
-from invox_watcher.journal.processing_times import ProcessingTime
+from invox_watcher.journal.processing_times import MOST_TIMES, ProcessingTime
 from invox_watcher.journal.spending import MinutesUsedUpError, releasing, reserving
 from invox_watcher.journal.sqlite import FILENAME, SQLITE_VERSION
 from invox_watcher.journal.tables import DeliveryState
 
 __all__ = [
     "FILENAME",
+    "MOST_TIMES",
     "SQLITE_VERSION",
     "UNCONFIRMED_CLOCK",
     "AuditLog",

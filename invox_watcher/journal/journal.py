@@ -28,7 +28,7 @@ from invox_watcher.journal.deliveries import Deliveries
 from invox_watcher.journal.finished import UNCONFIRMED_CLOCK, Finished
 from invox_watcher.journal.migrations import Copies, migrate, require_current
 from invox_watcher.journal.notices import StoredNotice
-from invox_watcher.journal.processing_times import ProcessingTime, ProcessingTimes
+from invox_watcher.journal.processing_times import ProcessingTime, processing_times
 from invox_watcher.journal.sqlite import FILENAME, UncertainError, require_file
 from invox_watcher.journal.tables import (
     ENDED,
@@ -49,8 +49,6 @@ from invox_watcher.notice import NoticeOutcome, WebhookNotice
 from invox_watcher.priority import Priority
 from invox_watcher.times import utc_now
 
-# Among so many of the latest jobs processing times are looked for at the start.
-_TIMED_JOBS = 500
 # Where the outputs lie that are written with a move to these states.
 _OUTPUT_FOLDERS = {State.DELIVERED: "outbox", State.FAILED: "failed"}
 # An id is made, by the same clock, just before the recording counts as received.
@@ -68,11 +66,6 @@ _FOUND = f"""
 _HISTORY = "SELECT at, state, detail FROM history WHERE job_id = ? ORDER BY id"
 _OPEN_FAILURES = f"SELECT id, coalesce(filed_as, path) FROM jobs WHERE {OPEN_FAILURE} ORDER BY rowid DESC"
 _REPLY = "SELECT reply FROM replies WHERE job_id = ?"
-_LATEST_TIMES = """
-    SELECT delivered_by, duration_seconds, waited_seconds, uploaded_at, completed_at
-    FROM (SELECT * FROM jobs ORDER BY rowid DESC LIMIT ?) AS latest
-    WHERE delivered_by IS NOT NULL AND uploaded_at IS NOT NULL AND completed_at IS NOT NULL
-    ORDER BY completed_at"""
 _COUNTS = f"SELECT state, count(*) FROM jobs WHERE {UNFINISHED} GROUP BY state"
 _TOTALS = "SELECT state, jobs FROM totals WHERE jobs > 0"
 _ONE_MORE_DONE = (
@@ -132,7 +125,6 @@ class Journal:
         self.path = directory / FILENAME
         self._targets_of = targets_of
         self._on_transition = on_transition
-        self._processing_times = ProcessingTimes()
         if not create:
             require_file(self.path)
         self._database = Database(self.path, create=create, before_commit=before_commit)
@@ -155,9 +147,6 @@ class Journal:
         )
         if migration is not None:
             log.info(Event.JOURNAL_MIGRATED, version=migration.version, copy=str(migration.copy))
-        for *of_job, uploaded_at, completed_at in self._database.read(_LATEST_TIMES, (_TIMED_JOBS,)):
-            ended = map(datetime.fromisoformat, (uploaded_at, completed_at))
-            self._processing_times.add(*of_job, *ended)
 
     def close(self) -> None:
         """Close every connection."""
@@ -275,7 +264,6 @@ class Journal:
             return moved
 
         moved = self._database.write(write)
-        self._learn_from(moved, changes)
         if to is State.DONE:
             self._copies.discard_after(job)
         return moved
@@ -299,11 +287,9 @@ class Journal:
 
         Unless `durable`, a power cut may undo it, if nothing else is written after it.
         """
-        moved = self._database.write(
+        return self._database.write(
             lambda connection: _write(connection, job, utc_now(), **changes), durable=durable
         )
-        self._learn_from(moved, changes)
-        return moved
 
     def identify(
         self, job: Job, sha256: str, *, follow: bool, detail: Mapping[str, Any] | None = None, **changes: Any
@@ -487,13 +473,7 @@ class Journal:
 
     def processing_times(self, delivered_by: str) -> list[ProcessingTime]:
         """How long the API took for the latest recordings whose result came that way."""
-        return self._processing_times.latest(delivered_by)
-
-    def _learn_from(self, job: Job, changes: Mapping[str, Any]) -> None:
-        if changes.get("completed_at") is not None:
-            self._processing_times.add(
-                job.delivered_by, job.duration_seconds, job.waited_seconds, job.uploaded_at, job.completed_at
-            )
+        return processing_times(self._database.read, delivered_by)
 
     def _jobs(self, query: str, values: Iterable[Any]) -> list[Job]:
         return [job_of(row) for row in self._database.read(query, tuple(values))]

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-# So many are kept.
-_LATEST = 24
+# So many are of use, and looked for among so many of the latest jobs.
+MOST_TIMES, _AMONG_JOBS = 24, 500
+LATEST = """
+    SELECT duration_seconds, waited_seconds, uploaded_at, completed_at
+    FROM (SELECT * FROM jobs ORDER BY rowid DESC LIMIT ?) AS latest
+    WHERE delivered_by = ? AND uploaded_at IS NOT NULL AND completed_at IS NOT NULL AND duration_seconds > 0
+    ORDER BY completed_at"""
 
 
 @dataclass(frozen=True)
@@ -19,28 +25,17 @@ class ProcessingTime:
     found_seconds: float
 
 
-class ProcessingTimes:
-    """The latest, apart for each way by which results come."""
+def processing_times(
+    read: Callable[[str, Sequence[Any]], Sequence[Any]], delivered_by: str
+) -> list[ProcessingTime]:
+    """Those of the latest jobs whose result came that way, the oldest first; `read` answers a query.
 
-    def __init__(self) -> None:
-        self._latest: dict[str, deque[ProcessingTime]] = {}
-
-    def add(
-        self,
-        by: str | None,
-        length_seconds: float | None,
-        pending_seconds: float,
-        uploaded_at: datetime | None,
-        completed_at: datetime | None,
-    ) -> None:
-        """One more, unless something of it is not known; a clock that was set back meanwhile says nothing."""
-        if not by or not length_seconds or uploaded_at is None or completed_at is None:
-            return
+    They are told from dates: if the clock was set back meanwhile, they say nothing.
+    """
+    times = []
+    for length, waited, *dates in read(LATEST, (_AMONG_JOBS, delivered_by)):
+        uploaded_at, completed_at = map(datetime.fromisoformat, dates)
         found = (completed_at - uploaded_at).total_seconds()
         if found > 0:
-            time = ProcessingTime(length_seconds, min(pending_seconds, found), found)
-            self._latest.setdefault(by, deque(maxlen=_LATEST)).append(time)
-
-    def latest(self, by: str) -> list[ProcessingTime]:
-        """Those whose result came by polling, or by a webhook; the oldest first."""
-        return list(self._latest.get(by, ()))
+            times.append(ProcessingTime(length, min(waited, found), found))
+    return times[-MOST_TIMES:]

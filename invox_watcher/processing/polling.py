@@ -7,6 +7,7 @@ words are the API's. See docs/webhooks.md for the three values of `webhook.confi
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import Enum, auto
@@ -16,7 +17,7 @@ from invox_watcher.errors import ApiRefusedError, ApiRejectedError, RequestUnkno
 from invox_watcher.events import Event, log
 from invox_watcher.invox import InvoxApi, ReplyStatus, TranscriptionReply, parse_reply
 from invox_watcher.job import Job, State
-from invox_watcher.journal import Journal, ProcessingTime
+from invox_watcher.journal import MOST_TIMES, Journal, ProcessingTime
 from invox_watcher.processing.poll_schedule import first_poll_delay, next_poll_delay
 from invox_watcher.processing.waiting import Waiting, WaitingTimes
 from invox_watcher.times import seconds_since
@@ -161,6 +162,9 @@ class ResultPoller:
         self._api_answers: bool | None = None  # see `Evidence`
         self._answered = False  # whether any poll was answered
         self._reported: set[str] = set()  # jobs logged as unknown to the API
+        # If webhooks are expected, the time of one that had to be polled for says how long we waited.
+        self._usual: Literal["polling", "webhook"] = "polling" if policy.callback_url is None else "webhook"
+        self._took = deque(journal.processing_times(self._usual), maxlen=MOST_TIMES)
 
     def poll(self, job: Job) -> PollOutcome:
         """What there is under the request id of `job`."""
@@ -239,10 +243,17 @@ class ResultPoller:
             return max(self._policy.max_seconds, job.duration_seconds or 0.0)
         return first_poll_delay(
             job.duration_seconds,
-            self._processing_times(),
+            list(self._took),
             first_seconds=self._policy.first_seconds,
             max_seconds=self._policy.max_seconds,
         )
+
+    def learn(self, job: Job, outcome: PollOutcome) -> None:
+        """The transcript of `job`, as it was before that poll, is here: so long it took, by no wall clock."""
+        found = outcome.waiting.waited_seconds
+        if outcome.delivered_by == self._usual and job.duration_seconds and found > 0:
+            pending = min(job.waited_seconds, found)
+            self._took.append(ProcessingTime(job.duration_seconds, pending, found))
 
     def forget(self, job: Job) -> None:
         """This job is no longer polled."""
@@ -269,7 +280,7 @@ class ResultPoller:
     def next_delay(self, job: Job, waiting: Waiting) -> float:
         """In how many seconds to poll again."""
         # Where a webhook was expected, it is unknown how long this takes.
-        times = self._processing_times() if self._policy.callback_url is None else []
+        times = list(self._took) if self._policy.callback_url is None else []
         return next_poll_delay(
             waiting.waited_seconds,
             job.duration_seconds,
@@ -285,14 +296,7 @@ class ResultPoller:
         A job is expected to take as long as the recording lasts, or as the slowest of late took; if the clock
         was set meanwhile that may be anything, and the deadline bounds it.
         """
-        slowest = max(
-            (time.found_seconds / time.length_seconds for time in self._processing_times()), default=1.0
-        )
+        slowest = max((time.found_seconds / time.length_seconds for time in list(self._took)), default=1.0)
         expected = (job.duration_seconds or 0.0) * max(1.0, slowest)
         patience = max(_UNCERTAIN_FLOOR_SECONDS, _UNCERTAIN_FACTOR * expected)
         return min(patience, max(_UNCERTAIN_FLOOR_SECONDS, self._policy.deadline_seconds))
-
-    def _processing_times(self) -> list[ProcessingTime]:
-        # If webhooks are expected, the time of one that had to be polled for says how long we waited.
-        by = "polling" if self._policy.callback_url is None else "webhook"
-        return self._journal.processing_times(by)

@@ -294,7 +294,7 @@ def test_how_long_the_api_takes_is_learned_from_what_was_polled(journal: Journal
             delivered_by=how,
             waited_seconds=5.0,
         )
-    assert journal.processing_times("polling") == [ProcessingTime(40, 5, 20), ProcessingTime(40, 5, 10)]
+    assert journal.processing_times("polling") == [ProcessingTime(40, 5, 10), ProcessingTime(40, 5, 20)]
 
 
 # ---- a retry's predecessor ---------------------------------------------------------------------------------
@@ -663,10 +663,8 @@ def test_processing_times_are_known_again_after_a_restart(tmp_path: Path) -> Non
             changes = {"duration_seconds": 40.0, "delivered_by": "polling"}
             completed_at = BEGAN + timedelta(seconds=seconds)
             journal.update(uploaded(journal, later=seconds), completed_at=completed_at, **changes)
-        learned = journal.processing_times("polling")
     with contextlib.closing(Journal(tmp_path)) as journal:
-        assert journal.processing_times("polling") == learned
-    assert learned == [ProcessingTime(40, 0, 10), ProcessingTime(40, 0, 20)]
+        assert journal.processing_times("polling") == [ProcessingTime(40, 0, 10), ProcessingTime(40, 0, 20)]
 
 
 @pytest.mark.parametrize("beginning", ["20261123t", "20261123t180000-AB", "abc", "abcdef012345"])

@@ -395,6 +395,20 @@ def test_it_polls_when_the_latest_recordings_were_ready(clocks: Clocks) -> None:
     assert polls.next_delay(unknown, polls.poll(unknown).waiting) == 5
 
 
+def test_it_learns_by_no_wall_clock_how_long_it_took(clocks: Clocks) -> None:
+    vendor, job = Vendor(), dataclasses.replace(waiting_job(), duration_seconds=100.0)
+    polls = poller(vendor, clocks)
+    assert polls.start(job) == 2
+    clocks.pass_seconds(18)
+    job = dataclasses.replace(job, **polls.poll(job).waiting.columns)
+    clocks.pass_seconds(2)
+    clocks.jump(DAY_SECONDS)
+    vendor.answer = HELLO
+    polls.learn(job, polls.poll(job))
+    another = dataclasses.replace(job, id="2", duration_seconds=200.0)
+    assert polls.start(another) == pytest.approx(38)
+
+
 def test_a_webhook_is_waited_for_before_it_polls(clocks: Clocks) -> None:
     vendor, job = Vendor(), dataclasses.replace(waiting_job(), duration_seconds=100.0)
     vendor.times = [ProcessingTime(50, 9, 11)] * 24
