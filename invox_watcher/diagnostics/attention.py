@@ -40,7 +40,7 @@ def _ids(journal: Journal, folders: Folders) -> Iterator[str]:
         names.add(name)
 
 
-def _exists(path: str) -> bool:
+def _exists(path: str | os.PathLike[str]) -> bool:
     try:
         os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):
