@@ -204,7 +204,10 @@ def _use(directory: Path) -> None:
         journal.discard(copy, done.id)
         again = Job(new_job_id(), State.CLAIMED, "a", FileIdentity(1, 2, 3, 6), received_at=NOW)
         journal.add(again)
-        journal.finished.same_recordings(journal.identify(again, "5" * 64, follow=True))
+        journal.identify(again, "5" * 64, follow=True)
+        other = Job(new_job_id(), State.CLAIMED, "a", FileIdentity(1, 2, 3, 7), received_at=NOW)
+        journal.add(other)
+        journal.finished.same_recordings(journal.identify(other, "7" * 64, follow=True))
         ask_everything(journal, done, active)
 
 
