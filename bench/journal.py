@@ -120,7 +120,6 @@ def way(journal: Journal, number: int) -> float:
     job = step(journal.identify(job, f"{number:064x}", follow=True))
     job = step(journal.move(job, State.UPLOADING, request_id=job.id, detail={"request_id": job.id}))
     job = step(journal.move(job, State.WAITING, uploaded_at=now, attempts=0))
-    journal.transcription_ratios("polling")
     changes: dict[str, Any] = {"completed_at": now, "delivered_by": "polling", "filed_as": path}
     job = step(journal.move(job, State.TRANSCRIBED, reserve=path, reply=REPLY, **changes))
     journal.reply(job.id)

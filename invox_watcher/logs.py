@@ -124,8 +124,17 @@ def is_ours(file: str) -> bool:
 
 
 def printable(value: object) -> str:
-    """`value` as one line of harmless text: no escape sequences, line breaks or direction marks."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(value))
+    """`value` as one line of harmless text: no escape sequences, line breaks or direction marks.
+
+    Bytes of a name that are not UTF-8 are shown as `\\xff`.
+    """
+    return "".join(c if c.isprintable() else _escaped(c) for c in str(value))
+
+
+def _escaped(character: str) -> str:
+    if "\udc80" <= character <= "\udcff":
+        return rf"\x{ord(character) - 0xDC00:02x}"
+    return character.encode("unicode_escape").decode("ascii")
 
 
 def is_journal(stream: TextIO) -> bool:

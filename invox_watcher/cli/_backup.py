@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from invox_watcher.cli._common import config_of
-from invox_watcher.errors import ExitStatus, StorageError
+from invox_watcher.errors import ExitStatus, NotPermittedError, StorageError
 from invox_watcher.journal import write_backup
 from invox_watcher.logs import printable
 
@@ -18,10 +18,15 @@ def backup(options: argparse.Namespace) -> ExitStatus:
     try:
         names = write_backup(directory, file)
         size = file.stat().st_size
+    except PermissionError as error:
+        raise NotPermittedError(
+            f"The backup {file} can't be written: {error.strerror}.",
+            hint="Name a file in a folder that this user may write to.",
+        ) from None
     except OSError as error:
         raise StorageError(
             f"The backup {file} can't be written: {error.strerror}.",
-            hint="Name a file, in a folder with enough space that this user may write to.",
+            hint="Name a file, in a folder with enough space.",
         ) from None
     print(f"{printable(file)}, {size} bytes: {', '.join(names)} of {printable(directory)}")
     return ExitStatus.OK

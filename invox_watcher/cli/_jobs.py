@@ -11,11 +11,12 @@ from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from invox_watcher.cli import _rows
 from invox_watcher.cli._common import UsageError, config_of, journal_of, json_of, local, reasons_of
-from invox_watcher.diagnostics.attention import open_failures
+from invox_watcher.diagnostics.attention import count_open_failures, open_failures
 from invox_watcher.diagnostics.daemon_status import DaemonStatus, query_daemon
 from invox_watcher.diagnostics.holds import Holds, until
 from invox_watcher.errors import ExitStatus
@@ -49,7 +50,7 @@ class Query:
             self.states, since=self.since, until=self.until, suspect=self.suspect, limit=in_journal
         )
         if self.failed:
-            failed = [job for job in open_failures(journal, folders) if self._selects(job)]
+            failed = islice(filter(self._selects, open_failures(journal, folders)), in_journal)
             jobs = sorted({job.id: job for job in [*jobs, *failed]}.values(), key=lambda job: job.id)
         if self.name is not None:
             jobs = [job for job in jobs if self._names(job.path)]
@@ -103,7 +104,7 @@ def jobs(options: argparse.Namespace) -> ExitStatus:
             _print_lines(found, holds)
         elif not _narrowed(options):
             done = journal.counts().get(State.DONE, 0)
-            failed = len(open_failures(journal, folders))
+            failed = count_open_failures(journal, folders)
             print(f"Nothing under way. done: {done}, failed: {failed}.")
     return ExitStatus.OK
 

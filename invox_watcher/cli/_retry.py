@@ -81,12 +81,16 @@ def _named(ids: list[str], journal: Journal, config: Config) -> list[Job]:
 
 
 def _in_failed(journal: Journal, folders: Folders, code: str | None) -> list[Job]:
-    """The jobs whose recording is in the failed folder and was not retried; of a code only those with it."""
-    return [
+    """The jobs whose recording is in the failed folder and was not retried, the oldest first.
+
+    Of a code only those with it.
+    """
+    failed = [
         job
         for job in open_failures(journal, folders)
         if code is None or (job.failure is not None and job.failure.reason.code == code)
     ]
+    return failed[::-1]
 
 
 def _doubt(job: Job) -> str:

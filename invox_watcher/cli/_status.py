@@ -18,7 +18,7 @@ from invox_watcher import version
 from invox_watcher.cli._common import config_file, config_of, local, state_directory_of
 from invox_watcher.cli._text import print_indented
 from invox_watcher.config import Config
-from invox_watcher.diagnostics.attention import open_failures
+from invox_watcher.diagnostics.attention import count_open_failures
 from invox_watcher.diagnostics.daemon_status import DaemonStatus, InboxCounts, query_daemon
 from invox_watcher.diagnostics.figures import duration
 from invox_watcher.diagnostics.holds import Holds
@@ -79,7 +79,7 @@ def _recordings(directory: Path, config: Config | None, daemon: DaemonStatus) ->
             backlogs = journal.deliveries.backlogs()
             held = "" if config is None else Holds(config, journal).summary()
             if config is not None:
-                failed = _asked("failed", lambda: len(open_failures(journal, folders_of(config))))
+                failed = _asked("failed", lambda: count_open_failures(journal, folders_of(config)))
     except JournalError as error:  # there is none yet, or it can't be read now
         failed = 0 if error.code == "journal_missing" else None
     oldest = min((job.received_at for job in active), default=None)
@@ -104,6 +104,7 @@ def _as_json(daemon: DaemonStatus, found: _Recordings, file: Path) -> dict[str, 
         "ready_since": _time(daemon.since) if daemon.is_ready else None,
         "not_ready_since": _time(daemon.since) if daemon.problems else None,
         "problems": [vars(one.reason) | {"since": rfc3339(one.since)} for one in daemon.problems or ()],
+        "warnings": [vars(one.reason) | {"since": rfc3339(one.since)} for one in daemon.warnings],
         "not_asked_because": daemon.unreachable_because or None,
         "version": daemon.version,
         "configuration": daemon.configuration or str(file),
@@ -137,11 +138,12 @@ def _address(daemon: DaemonStatus) -> str | None:
 
 def _print(daemon: DaemonStatus, found: _Recordings, file: Path) -> None:
     print(_headline(daemon))
-    for problem in daemon.problems or ():
-        reason = problem.reason
-        _line("problem", f"{reason.code}, since {_ago(problem.since)}: {reason.message}")
-        if reason.hint:
-            _line("", reason.hint)
+    for name, problems in (("problem", daemon.problems or ()), ("warning", daemon.warnings)):
+        for problem in problems:
+            reason = problem.reason
+            _line(name, f"{reason.code}, since {_ago(problem.since)}: {reason.message}")
+            if reason.hint:
+                _line("", reason.hint)
     if daemon.daemon is not None:
         _line("process", _process(daemon.daemon))
     if daemon.version is not None:

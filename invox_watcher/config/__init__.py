@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from invox_watcher.config._profiles import ProfileSection
 from invox_watcher.config._settings import Setting, rendered
 from invox_watcher.config.loading import example_yaml, json_schema, load, settings, state_directory
 from invox_watcher.config.schema import Config
@@ -10,6 +11,7 @@ from invox_watcher.config.targets import PACE_KEYS, TargetSection, secret_files
 __all__ = [
     "PACE_KEYS",
     "Config",
+    "ProfileSection",
     "Setting",
     "TargetSection",
     "example_yaml",

@@ -326,12 +326,15 @@ class UploadSection(Section):
 class PollingSection(Section):
     first_seconds: Seconds = Field(
         2,
-        description="How long after the upload to poll first, until earlier recordings provide an estimate.",
+        description="How long after the upload to poll first, until earlier recordings show how long it "
+        "takes; after that, when about half of the results should be there.",
     )
     max_seconds: Seconds = Field(
         60,
-        description="The longest time between two polls for one recording. It is longer if more than 500 "
-        "wait for their result: they are polled 25 times a second, all together.",
+        description="The longest time between two polls for one recording, and before the first, unless the "
+        "latest recordings, for their length, were pending for longer: then the first comes up to this much "
+        "later than they were. With more than 500 that wait, the time between two polls may be longer: "
+        "all together are polled 25 times a second.",
     )
     deadline_seconds: Seconds = Field(
         86400, description="A recording without a result after this time is moved to failed/."

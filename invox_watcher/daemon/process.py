@@ -24,13 +24,15 @@ from invox_watcher.assembly import Parts, assemble, claim_folders, release_other
 from invox_watcher.config import Config
 from invox_watcher.daemon.daemon import Daemon
 from invox_watcher.daemon.readiness import Readiness
-from invox_watcher.errors import ExitStatus, FolderError, InvoxError
+from invox_watcher.errors import ExitStatus, FolderError, InvoxError, Reason
 from invox_watcher.events import Event, log
 from invox_watcher.files import names_key
 from invox_watcher.heartbeat import PATIENCE_SECONDS
 from invox_watcher.host import Locks, Notifier, keep_memory_private, mount_of
 from invox_watcher.logs import where
+from invox_watcher.onsets import Problem
 from invox_watcher.processing import Clock
+from invox_watcher.times import utc_now
 
 if TYPE_CHECKING:
     from invox_watcher.daemon.page import PageProcess
@@ -68,6 +70,7 @@ class Process:
         self._crashed = False
         self._ready = False
         self._ended_before = (0, 0)  # done and failed by earlier configurations
+        self._refused: Problem | None = None  # why the configuration on disk is not the one in use
         self._load, self._clock = load, clock or Clock()
         self._counters: Counters | None = None
         self._page: PageProcess | None = None
@@ -90,7 +93,7 @@ class Process:
             on_crash=self._crash,
             clock=self._clock,
         )
-        readiness = Readiness(parts, config.source)
+        readiness = Readiness(parts, config.source, refused=lambda: self._refused)
         try:
             server = self._server_of(parts, readiness)
         except BaseException:
@@ -236,9 +239,11 @@ class Process:
         except InvoxError as error:
             self._release_others()
             log.error(Event.RELOAD_REFUSED, code=error.code, error=error.message, hint=error.hint)
+            self._refused = _refusal(error, self._refused)
             with suppress(InvoxError):
                 configure_log(self._config)
         else:
+            self._refused = None
             self._release_others()
             log.info(Event.RELOADED)
         self._keep_page()
@@ -308,6 +313,16 @@ class Process:
         self._daemon.stop()
         self._locks.close()
         log.info(Event.STOPPED)
+
+
+def _refusal(error: InvoxError, before: Problem | None) -> Problem:
+    why = error.message.splitlines()[0].rstrip(".")
+    reason = Reason(
+        "configuration_refused",
+        f"The configuration on disk is refused, and the previous one is in use: {why}.",
+        error.hint or "`invox-watcher check` says what is wrong. Reload the daemon afterwards.",
+    )
+    return Problem("configuration", reason, utc_now() if before is None else before.since)
 
 
 def configure_log(config: Config) -> None:

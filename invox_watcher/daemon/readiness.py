@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -36,10 +36,16 @@ _OLDEST_SECONDS = 0.5  # for a thousand files that are held
 class Readiness:
     """Asks the gates of one daemon. Every call is quick, and may come from any thread."""
 
-    def __init__(self, parts: Parts, configuration: Path) -> None:
-        """`configuration` is the file that `parts` were built from."""
+    def __init__(
+        self, parts: Parts, configuration: Path, *, refused: Callable[[], Problem | None] = lambda: None
+    ) -> None:
+        """`configuration` is the file that `parts` were built from.
+
+        `refused` says why the daemon does not use what that file contains by now.
+        """
         self._parts = parts
         self._configuration = configuration
+        self._refused = refused
         self._gates: Mapping[str, Gate] = {
             "parts": parts.stall_detector,
             "api": parts.engine.api_gate,
@@ -51,7 +57,7 @@ class Readiness:
             "inbox": parts.inbox,
         }
         self._onsets = Onsets(_noted(parts.state))
-        self._written: tuple[Mapping[str, datetime], list[Problem]] | None = None
+        self._written: tuple[Mapping[str, datetime], list[Problem], list[Problem]] | None = None
         self._write_at = 0.0
         self._oldest: tuple[float, datetime | None] = (0.0, None)  # until when it is good enough
 
@@ -60,6 +66,11 @@ class Readiness:
         closed = {name: reason for name, gate in self._gates.items() if (reason := gate.closed()) is not None}
         proven = ("api",) if self._parts.engine.api_has_answered else ()
         return self._onsets.update(closed, proven=proven)
+
+    def warnings(self) -> list[Problem]:
+        """What needs a person although recordings go through."""
+        refused = self._refused()
+        return [] if refused is None else [refused]
 
     @property
     def since(self) -> datetime:
@@ -136,7 +147,7 @@ class Readiness:
     def save(self) -> None:
         """Write it into the state directory, if it has changed; for one thread."""
         problems = self.problems()
-        now = self._onsets.known, problems
+        now = self._onsets.known, problems, self.warnings()
         if now == self._written or time.monotonic() < self._write_at:
             return
         since = {gate: rfc3339(moment) for gate, moment in now[0].items()}
@@ -157,17 +168,13 @@ class Readiness:
             "address": None if address is None else list(address),
             "ready": not problems,
             "since": rfc3339(self.since),
-            "problems": [
-                {
-                    "gate": problem.gate,
-                    "code": problem.reason.code,
-                    "message": problem.reason.message,
-                    "hint": problem.reason.hint,
-                    "since": rfc3339(problem.since),
-                }
-                for problem in problems
-            ],
+            "problems": [_problem_as_json(one) for one in problems],
+            "warnings": [_problem_as_json(one) for one in self.warnings()],
         }
+
+
+def _problem_as_json(problem: Problem) -> dict[str, Any]:
+    return {"gate": problem.gate, **vars(problem.reason), "since": rfc3339(problem.since)}
 
 
 def _target_as_json(health: TargetHealth) -> dict[str, Any] | None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from invox_watcher.assembly import Parts
 from invox_watcher.daemon.readiness import Readiness
-from invox_watcher.diagnostics.attention import open_failures
+from invox_watcher.diagnostics.attention import count_open_failures
 from invox_watcher.web import Counters, Gauges, Server, create_app, exposition
 
 
@@ -28,11 +28,12 @@ def server_of(
         snapshot=readiness.snapshot,
         under_way=parts.journal.active,
         backlogs=parts.journal.deliveries.backlogs,
-        failed=lambda: len(open_failures(parts.journal, parts.folders)),
+        failed=lambda: count_open_failures(parts.journal, parts.folders),
         folders=parts.disks,
     )
     app = create_app(
         problems=lambda: {one.reason.code: one.reason.message for one in readiness.problems()},
+        warnings=lambda: {one.reason.code: one.reason.message for one in readiness.warnings()},
         unavailable_targets=lambda: {
             name: health.unavailable.message
             for name, health in readiness.targets.items()

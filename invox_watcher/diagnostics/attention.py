@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
+from collections.abc import Iterator
 
 from invox_watcher.files import Folders
 from invox_watcher.job import Job, State
 from invox_watcher.journal import Journal
 
 
-def open_failures(journal: Journal, folders: Folders) -> list[Job]:
-    """The failed jobs whose recording is in failed/ and has no retry, the oldest first.
+def open_failures(journal: Journal, folders: Folders) -> Iterator[Job]:
+    """The failed jobs whose recording is in failed/ and has no retry, the newest first.
 
     Of several whose recordings were filed under the same name, the last one's is there.
 
     Raises:
         PermissionError: failed/ may not be read.
     """
-    latest = {job.filed_as or job.path: job for job in journal.open_failures()}
-    return [job for name, job in latest.items() if _exists(folders.failed / name)]
+    for job_id in _ids(journal, folders):
+        if (job := journal.get(job_id)) is not None:
+            yield job
 
 
 def is_open_failure(job: Job, journal: Journal, folders: Folders) -> bool:
@@ -38,7 +39,24 @@ def is_open_failure(job: Job, journal: Journal, folders: Folders) -> bool:
     )
 
 
-def _exists(path: Path) -> bool:
+def count_open_failures(journal: Journal, folders: Folders) -> int:
+    """How many there are.
+
+    Raises:
+        PermissionError: failed/ may not be read.
+    """
+    return sum(1 for _id in _ids(journal, folders))
+
+
+def _ids(journal: Journal, folders: Folders) -> Iterator[str]:
+    names, failed = set[str](), os.fspath(folders.failed)
+    for job_id, name in journal.open_failures():
+        if name not in names and _exists(f"{failed}/{name}"):
+            yield job_id
+        names.add(name)
+
+
+def _exists(path: str | os.PathLike[str]) -> bool:
     try:
         os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):

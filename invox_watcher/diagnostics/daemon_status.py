@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import http.client
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -45,6 +45,7 @@ class DaemonStatus:
 
     daemon: Holder | None
     problems: Sequence[Problem] | None = None
+    warnings: Sequence[Problem] = ()  # what needs a person although recordings go through
     since: datetime | None = None  # since when it is ready, or not ready
     due_seconds: Mapping[str, float] = field(default_factory=dict)  # by job id, without steps under way
     inbox: InboxCounts | None = None
@@ -127,14 +128,6 @@ def _noted(directory: Path, holder: Holder) -> DaemonStatus:
 
 
 def _parsed(holder: Holder, found: Mapping[str, Any]) -> DaemonStatus:
-    problems = [
-        Problem(
-            one["gate"],
-            Reason(one["code"], one["message"], one["hint"]),
-            datetime.fromisoformat(one["since"]),
-        )
-        for one in found["problems"]
-    ]
     inbox = None
     if "inbox" in found:
         counts = dict(found["inbox"])
@@ -143,7 +136,8 @@ def _parsed(holder: Holder, found: Mapping[str, Any]) -> DaemonStatus:
     address = found["address"]
     return DaemonStatus(
         holder,
-        problems,
+        _problems(found["problems"]),
+        _problems(found.get("warnings", ())),  # absent in what earlier versions say
         since=datetime.fromisoformat(found["since"]),
         inbox=inbox,
         targets=_targets(found["targets"]) if "targets" in found else None,
@@ -151,6 +145,17 @@ def _parsed(holder: Holder, found: Mapping[str, Any]) -> DaemonStatus:
         configuration=str(found["configuration"]),
         address=None if address is None else (str(address[0]), int(address[1])),
     )
+
+
+def _problems(found: Iterable[Mapping[str, Any]]) -> list[Problem]:
+    return [
+        Problem(
+            one["gate"],
+            Reason(one["code"], one["message"], one["hint"]),
+            datetime.fromisoformat(one["since"]),
+        )
+        for one in found
+    ]
 
 
 def _targets(found: Mapping[str, Any]) -> dict[str, Fault | None]:

@@ -10,6 +10,7 @@ from invox_watcher.journal.deliveries import Deliveries, QueuedDelivery, Receipt
 from invox_watcher.journal.finished import UNCONFIRMED_CLOCK, Finished
 from invox_watcher.journal.journal import HistoryEntry, Journal
 from invox_watcher.journal.notices import StoredNotice
+from invox_watcher.journal.processing_times import MOST_TIMES, ProcessingTime
 from invox_watcher.journal.search import Found, Search, Wanted
 from invox_watcher.journal.spending import MinutesUsedUpError, releasing, reserving
 from invox_watcher.journal.sqlite import FILENAME, SQLITE_VERSION
@@ -18,6 +19,7 @@ from invox_watcher.journal.tables import DeliveryState
 __all__ = [
     "AUDIT_FILENAME",
     "FILENAME",
+    "MOST_TIMES",
     "SQLITE_VERSION",
     "UNCONFIRMED_CLOCK",
     "AuditLog",
@@ -29,6 +31,7 @@ __all__ = [
     "Journal",
     "MinutesUsedUpError",
     "NameReservedError",
+    "ProcessingTime",
     "QueuedDelivery",
     "Receipt",
     "Search",

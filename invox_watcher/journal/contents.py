@@ -8,7 +8,15 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from invox_watcher.journal.tables import GIVEN_UP, UNFINISHED, columns_of
+from invox_watcher.journal.tables import (
+    ABANDONED,
+    FAILED_WITH_WORDS,
+    GIVEN_UP,
+    MAY_HAVE_WORDS,
+    UNFINISHED,
+    UNRETRIED,
+    columns_of,
+)
 from invox_watcher.recording import FileIdentity
 
 # The one failure after which polling the same request id again can't help.
@@ -16,18 +24,22 @@ _ANSWERED_WITH_ERROR = "transcription_failed"
 NO_REQUEST: dict[str, Any] = {"request_id": None, "uploaded_at": None}
 
 # A follower counts as soon as it has the words itself: the first may be deleted by now. So does one that was
-# given up, if its words are here.
+# given up, if its words are here. Of copies without words there may be thousands: none of them is read.
+_HAS_REPLY = "EXISTS (SELECT 1 FROM replies WHERE job_id = jobs.id)"
 ORIGINAL = f"""
-    SELECT id FROM jobs WHERE sha256 = ? AND id <> ? AND transcripts_deleted_at IS NULL
-    AND (original_id IS NULL OR EXISTS (SELECT 1 FROM replies WHERE job_id = jobs.id))
-    AND (NOT (state = 'claimed' OR {GIVEN_UP}) OR EXISTS (SELECT 1 FROM replies WHERE job_id = jobs.id))
-    ORDER BY rowid LIMIT 1"""
+    SELECT id FROM (
+        SELECT * FROM (SELECT id, rowid AS number FROM jobs WHERE sha256 = ? AND id <> ? AND {MAY_HAVE_WORDS}
+            AND (original_id IS NULL OR {_HAS_REPLY})
+            AND (NOT (state = 'claimed' OR {GIVEN_UP}) OR {_HAS_REPLY}) ORDER BY rowid LIMIT 1) AS finished
+        UNION ALL
+        SELECT * FROM (SELECT id, rowid AS number FROM jobs WHERE sha256 = ? AND id <> ?
+            AND {FAILED_WITH_WORDS} AND {_HAS_REPLY} ORDER BY rowid LIMIT 1) AS failed
+    ) AS both ORDER BY number LIMIT 1"""
 _ABANDONED = f"""
     SELECT request_id, uploaded_at, failure FROM jobs
-    WHERE sha256 = ? AND {GIVEN_UP} AND request_id IS NOT NULL ORDER BY rowid DESC LIMIT 1"""
+    WHERE sha256 = ? AND {ABANDONED} ORDER BY rowid DESC LIMIT 1"""
 _PREDECESSOR = f"""
-    SELECT id FROM jobs WHERE {{same}} AND id <> ? AND {GIVEN_UP} AND state <> 'failing'
-    AND NOT EXISTS (SELECT 1 FROM jobs AS later WHERE later.predecessor_id = jobs.id)
+    SELECT id FROM jobs WHERE {{same}} AND id <> ? AND {UNRETRIED} AND state <> 'failing'
     ORDER BY rowid DESC LIMIT 1"""
 _OF_CONTENT = _PREDECESSOR.format(same="sha256 = ?")
 _OF_FILE = _PREDECESSOR.format(same="inode = ? AND mtime_ns = ? AND device = ? AND size_bytes = ?")
@@ -53,7 +65,7 @@ SAME_UNDER_WAY = (
 
 def original(connection: sqlite3.Connection, job_id: str, sha256: str, now: str) -> str | None:
     """The job whose transcript `job_id`, which has that content, gets; its entry is needed now."""
-    row = connection.execute(ORIGINAL, (sha256, job_id)).fetchone()
+    row = connection.execute(ORIGINAL, (sha256, job_id) * 2).fetchone()
     if row is None:
         return None
     found: str = row[0]

@@ -29,9 +29,10 @@ _RECENT = f"""
         SELECT id, job_id FROM history WHERE id > (SELECT max(id) FROM history) - 10000 AND state = 'done'
         ORDER BY id DESC LIMIT {_AT_ONCE}
     ) AS filed JOIN jobs ON jobs.id = filed.job_id ORDER BY filed.id"""
-_FILED_LATER = """
+_FILED_LATER = f"""
     SELECT 1 FROM jobs JOIN history ON history.job_id = jobs.id
-    WHERE jobs.filed_as = ? AND jobs.state = 'done' AND history.state = 'done'
+    WHERE jobs.rowid IN (SELECT rowid FROM jobs WHERE filed_as = ? ORDER BY rowid DESC LIMIT {_AT_ONCE})
+    AND jobs.state = 'done' AND history.state = 'done'
     AND +history.id > (SELECT max(id) FROM history WHERE job_id = ? AND state = 'done') LIMIT 1"""
 _SAME_IN_DONE = f"{_SELECT} WHERE {SAME_IN_DONE} ORDER BY rowid LIMIT {_AT_ONCE}"
 _SAME_UNDER_WAY = f"{_SELECT} WHERE {SAME_UNDER_WAY} ORDER BY rowid LIMIT {_AT_ONCE}"

@@ -13,7 +13,6 @@ import os
 import sqlite3
 import threading
 import unicodedata
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import cache
@@ -29,6 +28,7 @@ from invox_watcher.journal.deliveries import Deliveries
 from invox_watcher.journal.finished import UNCONFIRMED_CLOCK, Finished
 from invox_watcher.journal.migrations import Copies, migrate, require_current
 from invox_watcher.journal.notices import StoredNotice
+from invox_watcher.journal.processing_times import ProcessingTime, processing_times
 from invox_watcher.journal.search import Search
 from invox_watcher.journal.sqlite import FILENAME, UncertainError, require_file
 from invox_watcher.journal.tables import (
@@ -50,20 +50,23 @@ from invox_watcher.notice import NoticeOutcome, WebhookNotice
 from invox_watcher.priority import Priority
 from invox_watcher.times import utc_now
 
-# How many ratios are kept, and among how many of the latest jobs they are looked for at the start.
-_RATIO_SAMPLES, _RATIO_JOBS = 20, 500
 # Where the outputs lie that are written with a move to these states.
 _OUTPUT_FOLDERS = {State.DELIVERED: "outbox", State.FAILED: "failed"}
 # An id is made, by the same clock, just before the recording counts as received.
 _ID_MARGIN = timedelta(seconds=5)
+# Among so many of the latest jobs of one name is the one that is asked for.
+_NAMESAKES = 1000
 _SELECT = f"SELECT {JOB_COLUMNS} FROM jobs"
 _BY_ID = f"{_SELECT} WHERE id = ?"
+_FOUND = f"""
+    {_SELECT} WHERE id IN (
+        SELECT * FROM (SELECT id FROM jobs WHERE id >= ? AND id < ? ORDER BY id DESC LIMIT ?) AS whole
+        UNION SELECT * FROM (SELECT id FROM jobs WHERE substr(id, 17) >= ? AND substr(id, 17) < ?
+            ORDER BY substr(id, 17) LIMIT ?) AS second)
+    ORDER BY rowid DESC LIMIT ?"""
 _HISTORY = "SELECT at, state, detail FROM history WHERE job_id = ? ORDER BY id"
+_OPEN_FAILURES = f"SELECT id, coalesce(filed_as, path) FROM jobs WHERE {OPEN_FAILURE} ORDER BY rowid DESC"
 _REPLY = "SELECT reply FROM replies WHERE job_id = ?"
-_LATEST_RATIOS = """
-    SELECT delivered_by, uploaded_at, completed_at, duration_seconds
-    FROM (SELECT * FROM jobs ORDER BY rowid DESC LIMIT ?) AS latest
-    WHERE delivered_by IS NOT NULL ORDER BY completed_at"""
 _COUNTS = f"SELECT state, count(*) FROM jobs WHERE {UNFINISHED} GROUP BY state"
 _TOTALS = "SELECT state, jobs FROM totals WHERE jobs > 0"
 _ONE_MORE_DONE = (
@@ -125,7 +128,6 @@ class Journal:
         self.path = directory / FILENAME
         self._targets_of = targets_of
         self._on_transition = on_transition
-        self._ratios: dict[str, deque[float]] = {}
         if not create:
             require_file(self.path)
         self._database = Database(
@@ -151,8 +153,6 @@ class Journal:
         )
         if migration is not None:
             log.info(Event.JOURNAL_MIGRATED, version=migration.version, copy=str(migration.copy))
-        for row in self._database.read(_LATEST_RATIOS, (_RATIO_JOBS,)):
-            self._learn(*row)
 
     def close(self) -> None:
         """Close every connection."""
@@ -270,7 +270,6 @@ class Journal:
             return moved
 
         moved = self._database.write(write)
-        self._learn_from(moved, changes)
         if to is State.DONE:
             self._copies.discard_after(job)
         return moved
@@ -294,11 +293,9 @@ class Journal:
 
         Unless `durable`, a power cut may undo it, if nothing else is written after it.
         """
-        moved = self._database.write(
+        return self._database.write(
             lambda connection: _write(connection, job, utc_now(), **changes), durable=durable
         )
-        self._learn_from(moved, changes)
-        return moved
 
     def identify(
         self, job: Job, sha256: str, *, follow: bool, detail: Mapping[str, Any] | None = None, **changes: Any
@@ -387,14 +384,10 @@ class Journal:
         return next(iter(self._jobs(_BY_ID, (job_id,))), None)
 
     def find(self, beginning: str, *, limit: int) -> list[Job]:
-        """Jobs whose id, or the second half of it, begins so; the newest first."""
+        """Jobs whose id, or the second half of it, begins so; if there are too many, some of them."""
         beginning = beginning.lower()
-        end = beginning + "\U0010ffff"
-        query = (
-            f"{_SELECT} WHERE id >= ? AND id < ? OR substr(id, 17) >= ? AND substr(id, 17) < ? "
-            "ORDER BY rowid DESC LIMIT ?"
-        )
-        return self._jobs(query, (beginning, end, beginning, end, limit))
+        half = (beginning, beginning + "\U0010ffff", limit)
+        return self._jobs(_FOUND, (*half, *half, limit))
 
     def newest_named(self, matches: Callable[[str], bool]) -> Job | None:
         """The newest job that came, or was filed, under a name that `matches`; all names are tried."""
@@ -407,14 +400,17 @@ class Journal:
         """The newest job that came under that path, or was filed under it; None if there is none."""
         column, name = ("filed_as", filed_as) if path is None else ("path", path)
         wanted = tuple(states)
+        # Of a name that comes every day, only the index is read.
+        named = f"SELECT rowid FROM jobs WHERE {column} = ? ORDER BY rowid DESC LIMIT {_NAMESAKES}"
         query = (
-            f"{_SELECT} WHERE {column} = ? AND state IN ({placeholders(wanted)}) ORDER BY rowid DESC LIMIT 1"
+            f"{_SELECT} WHERE rowid IN ({named}) AND state IN ({placeholders(wanted)}) "
+            "ORDER BY rowid DESC LIMIT 1"
         )
         return next(iter(self._jobs(query, (os.fsencode(name or ""), *wanted))), None)
 
     def original(self, sha256: str) -> Job | None:
         """The job whose transcript a new recording of this content would get; None if there is none."""
-        rows = self._database.read(contents.ORIGINAL, (sha256, ""))
+        rows = self._database.read(contents.ORIGINAL, (sha256, "") * 2)
         return self.get(rows[0][0]) if rows else None
 
     def jobs(
@@ -454,9 +450,12 @@ class Journal:
         """Every job that is not yet done, failed or vanished, the oldest first."""
         return self.jobs(ACTIVE)
 
-    def open_failures(self) -> list[Job]:
-        """Every failed job that was not retried and whose recording retention has not deleted."""
-        return self._jobs(f"{_SELECT} WHERE {OPEN_FAILURE} ORDER BY rowid", ())
+    def open_failures(self) -> list[tuple[str, str]]:
+        """Every failed job that was not retried and whose recording retention has not deleted.
+
+        Its id and its name in failed/; the newest first.
+        """
+        return [(job_id, os.fsdecode(name)) for job_id, name in self._database.read(_OPEN_FAILURES)]
 
     def counts(self) -> dict[State, int]:
         """How many jobs there are in each state."""
@@ -484,22 +483,9 @@ class Journal:
         rows = self._database.read(notices.KNOWN, (request_id,))
         return notices.stored(rows[0]) if rows else None
 
-    def transcription_ratios(self, delivered_by: str) -> list[float]:
-        """Seconds until the result was polled per second of recording, of the latest jobs."""
-        return list(self._ratios.get(delivered_by, ()))
-
-    def _learn_from(self, job: Job, changes: Mapping[str, Any]) -> None:
-        if changes.get("completed_at") is not None and job.uploaded_at is not None:
-            times = encode_time(job.uploaded_at), encode_time(changes["completed_at"])
-            self._learn(job.delivered_by, *times, job.duration_seconds)
-
-    def _learn(
-        self, by: str | None, uploaded_at: str | None, completed_at: str | None, duration: float | None
-    ) -> None:
-        if by and uploaded_at and completed_at and duration and duration > 0:
-            took = datetime.fromisoformat(completed_at) - datetime.fromisoformat(uploaded_at)
-            latest = self._ratios.setdefault(by, deque(maxlen=_RATIO_SAMPLES))
-            latest.append(max(took.total_seconds(), 0.0) / duration)
+    def processing_times(self, delivered_by: str) -> list[ProcessingTime]:
+        """How long the API took for the latest recordings whose result came that way."""
+        return processing_times(self._database.read, delivered_by)
 
     def _jobs(self, query: str, values: Iterable[Any]) -> list[Job]:
         return [job_of(row) for row in self._database.read(query, tuple(values))]

@@ -22,7 +22,7 @@ from invox_watcher.job import Job
 from invox_watcher.journal.sqlite import FILENAME, copy_durably
 from invox_watcher.journal.tables import INDICES, TABLES
 
-VERSION = 8
+VERSION = 9
 
 
 @dataclass(frozen=True)
@@ -311,6 +311,31 @@ def _to_8(connection: sqlite3.Connection) -> None:
         connection.execute(statement)
 
 
+_TO_9 = (
+    "DROP INDEX jobs_file",
+    "DROP INDEX jobs_given_up",
+    "DROP INDEX jobs_content",
+    "DROP INDEX jobs_path",
+    "CREATE INDEX jobs_file ON jobs (inode, mtime_ns) "
+    "WHERE state IN ('failing', 'failed', 'vanished') AND successor_id IS NULL",
+    "CREATE INDEX jobs_unretried ON jobs (sha256) "
+    "WHERE state IN ('failing', 'failed', 'vanished') AND successor_id IS NULL",
+    "CREATE INDEX jobs_abandoned ON jobs (sha256) "
+    "WHERE state IN ('failing', 'failed', 'vanished') AND request_id IS NOT NULL",
+    "CREATE INDEX jobs_content ON jobs (sha256) "
+    "WHERE sha256 IS NOT NULL AND transcripts_deleted_at IS NULL AND failure IS NULL",
+    "CREATE INDEX jobs_failed_content ON jobs (sha256) "
+    "WHERE transcripts_deleted_at IS NULL AND failure IS NOT NULL AND completed_at IS NOT NULL",
+    "CREATE INDEX jobs_path ON jobs (path, sha256)",
+)
+
+
+def _to_9(connection: sqlite3.Connection) -> None:
+    """Indices that leave out the copies of a recording that have no words."""
+    for statement in _TO_9:
+        connection.execute(statement)
+
+
 _STEPS: dict[int, Callable[[sqlite3.Connection], None]] = {
-    3: _to_3, 4: _to_4, 5: _to_5, 6: _to_6, 7: _to_7, 8: _to_8,
+    3: _to_3, 4: _to_4, 5: _to_5, 6: _to_6, 7: _to_7, 8: _to_8, 9: _to_9,
 }  # fmt: skip

@@ -42,6 +42,11 @@ SUSPECT = "suspect <> '[]'"
 OWED = "state IN ('due', 'uncertain')"
 # For how long the target `?` has been tried in vain so far.
 TRIED_SECONDS = "coalesce((SELECT tried_seconds FROM targets WHERE name = ?), 0)"
+# Which of the recordings with some content may have its words; a failed one in a thousand may.
+MAY_HAVE_WORDS = "transcripts_deleted_at IS NULL AND failure IS NULL"
+FAILED_WITH_WORDS = "transcripts_deleted_at IS NULL AND failure IS NOT NULL AND completed_at IS NOT NULL"
+ABANDONED = f"{GIVEN_UP} AND request_id IS NOT NULL"
+UNRETRIED = f"{GIVEN_UP} AND successor_id IS NULL"
 OPEN_FAILURE = "state = 'failed' AND successor_id IS NULL AND recording_deleted_at IS NULL"
 
 TABLES = (
@@ -94,13 +99,15 @@ INDICES = (
     # jobs under way, and lists of those that failed
     f"CREATE INDEX jobs_unfinished ON jobs (state) WHERE {UNFINISHED}",
     # the same file, the same content, the same request, the same name
-    f"CREATE INDEX jobs_file ON jobs (inode, mtime_ns) WHERE {GIVEN_UP}",
-    f"CREATE INDEX jobs_given_up ON jobs (sha256, state) WHERE {GIVEN_UP}",
+    f"CREATE INDEX jobs_file ON jobs (inode, mtime_ns) WHERE {UNRETRIED}",
+    f"CREATE INDEX jobs_unretried ON jobs (sha256) WHERE {UNRETRIED}",
+    f"CREATE INDEX jobs_abandoned ON jobs (sha256) WHERE {ABANDONED}",
     "CREATE INDEX jobs_predecessor ON jobs (predecessor_id) WHERE predecessor_id IS NOT NULL",
     f"CREATE INDEX jobs_open_failures ON jobs (state) WHERE {OPEN_FAILURE}",
-    "CREATE INDEX jobs_content ON jobs (sha256) WHERE sha256 IS NOT NULL",
+    f"CREATE INDEX jobs_content ON jobs (sha256) WHERE sha256 IS NOT NULL AND {MAY_HAVE_WORDS}",
+    f"CREATE INDEX jobs_failed_content ON jobs (sha256) WHERE {FAILED_WITH_WORDS}",
     "CREATE INDEX jobs_request ON jobs (request_id) WHERE request_id IS NOT NULL",
-    "CREATE INDEX jobs_path ON jobs (path)",
+    "CREATE INDEX jobs_path ON jobs (path, sha256)",
     "CREATE INDEX jobs_filed_as ON jobs (filed_as, ages_from) WHERE filed_as IS NOT NULL",
     f"CREATE INDEX jobs_suspect ON jobs (state) WHERE {SUSPECT}",
     "CREATE INDEX jobs_short_id ON jobs (substr(id, 17))",

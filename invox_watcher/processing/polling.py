@@ -1,4 +1,4 @@
-"""What there is under a job's request id, and when to poll again: from the API, or from its webhook.
+"""What there is under a job's request id: from the API, or from its webhook.
 
 A webhook's signature does not cover its words, so by default a webhook is only the moment to poll, and the
 words are the API's. See docs/webhooks.md for the three values of `webhook.confirm`.
@@ -7,6 +7,7 @@ words are the API's. See docs/webhooks.md for the three values of `webhook.confi
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import Enum, auto
@@ -16,15 +17,11 @@ from invox_watcher.errors import ApiRefusedError, ApiRejectedError, RequestUnkno
 from invox_watcher.events import Event, log
 from invox_watcher.invox import InvoxApi, ReplyStatus, TranscriptionReply, parse_reply
 from invox_watcher.job import Job, State
-from invox_watcher.journal import Journal
+from invox_watcher.journal import MOST_TIMES, Journal, ProcessingTime
+from invox_watcher.processing.poll_schedule import first_poll_delay, next_poll_delay
 from invox_watcher.processing.waiting import Waiting, WaitingTimes
 from invox_watcher.times import seconds_since
 
-# Polling every quarter of the time already waited keeps a job's answer at most 25 % late.
-_POLL_FRACTION = 0.25
-# One limit for all polls together: beyond so many jobs, all of them are polled so often in a second.
-_UNCROWDED_JOBS = 500
-_POLLS_PER_SECOND = 25.0
 # After an upload of unknown fate: how long its result may stay pending before it counts as never arrived.
 # Generous, since waiting costs minutes once in a crash, and a second upload costs money.
 _UNCERTAIN_FLOOR_SECONDS = 600.0
@@ -33,35 +30,6 @@ _UNKNOWN_HINT = (
     "Storage has acknowledged the upload, so the result stays pending until polling.deadline_seconds. If the"
     " same happens to each recording, check api.status_path."
 )
-
-
-# ---- when ------------------------------------------------------------------------------------------------
-
-
-def first_poll_delay(
-    duration_seconds: float | None, ratio: float | None, *, first_seconds: float, max_seconds: float
-) -> float:
-    """When to poll first: the recording's length × the learned ratio, or `first_seconds` if unknown.
-
-    Never later than `max_seconds`, the cap between any two polls: polling too early costs one small request,
-    and the ratio of short recordings is mostly the fixed cost of each.
-    """
-    if duration_seconds is None or ratio is None:
-        return min(first_seconds, max_seconds)
-    return min(max(duration_seconds * ratio, 0.1), max_seconds)
-
-
-def next_poll_delay(
-    waited_seconds: float, *, first_seconds: float, max_seconds: float, jobs: int = 1
-) -> float:
-    """How long until the next poll for a result that has been pending for `waited_seconds`.
-
-    `jobs`: for how many results, this one among them, is waited. With very many it is longer than
-    `max_seconds`.
-    """
-    crowded = (jobs - _UNCROWDED_JOBS) / _POLLS_PER_SECOND
-    delay = min(max(waited_seconds * _POLL_FRACTION, min(first_seconds, max_seconds)), max_seconds)
-    return max(delay, crowded)
 
 
 # ---- webhook.confirm -------------------------------------------------------------------------------------
@@ -194,6 +162,9 @@ class ResultPoller:
         self._api_answers: bool | None = None  # see `Evidence`
         self._answered = False  # whether any poll was answered
         self._reported: set[str] = set()  # jobs logged as unknown to the API
+        # If webhooks are expected, the time of one that had to be polled for says how long we waited.
+        self._usual: Literal["polling", "webhook"] = "polling" if policy.callback_url is None else "webhook"
+        self._took = deque(journal.processing_times(self._usual), maxlen=MOST_TIMES)
 
     def poll(self, job: Job) -> PollOutcome:
         """What there is under the request id of `job`."""
@@ -272,10 +243,17 @@ class ResultPoller:
             return max(self._policy.max_seconds, job.duration_seconds or 0.0)
         return first_poll_delay(
             job.duration_seconds,
-            min(self._ratios(), default=None),
+            list(self._took),
             first_seconds=self._policy.first_seconds,
             max_seconds=self._policy.max_seconds,
         )
+
+    def learn(self, job: Job, outcome: PollOutcome) -> None:
+        """The transcript of `job`, as it was before that poll, is here: so long it took, by no wall clock."""
+        found = outcome.waiting.waited_seconds
+        if outcome.delivered_by == self._usual and job.duration_seconds and found > 0:
+            pending = min(job.waited_seconds, found)
+            self._took.append(ProcessingTime(job.duration_seconds, pending, found))
 
     def forget(self, job: Job) -> None:
         """This job is no longer polled."""
@@ -299,10 +277,14 @@ class ResultPoller:
             return False
         return waiting.polled_seconds >= min(self.patience_seconds(job), deadline)
 
-    def next_delay(self, waiting: Waiting) -> float:
+    def next_delay(self, job: Job, waiting: Waiting) -> float:
         """In how many seconds to poll again."""
+        # Where a webhook was expected, it is unknown how long this takes.
+        times = list(self._took) if self._policy.callback_url is None else []
         return next_poll_delay(
             waiting.waited_seconds,
+            job.duration_seconds,
+            times,
             first_seconds=self._policy.first_seconds,
             max_seconds=self._policy.max_seconds,
             jobs=self._times.jobs,
@@ -314,11 +296,7 @@ class ResultPoller:
         A job is expected to take as long as the recording lasts, or as the slowest of late took; if the clock
         was set meanwhile that may be anything, and the deadline bounds it.
         """
-        expected = (job.duration_seconds or 0.0) * max([1.0, *self._ratios()])
+        slowest = max((time.found_seconds / time.length_seconds for time in list(self._took)), default=1.0)
+        expected = (job.duration_seconds or 0.0) * max(1.0, slowest)
         patience = max(_UNCERTAIN_FLOOR_SECONDS, _UNCERTAIN_FACTOR * expected)
         return min(patience, max(_UNCERTAIN_FLOOR_SECONDS, self._policy.deadline_seconds))
-
-    def _ratios(self) -> list[float]:
-        # If webhooks are expected, the time of one that had to be polled for says how long we waited.
-        by = "polling" if self._policy.callback_url is None else "webhook"
-        return self._journal.transcription_ratios(by)

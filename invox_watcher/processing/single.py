@@ -23,7 +23,8 @@ from invox_watcher.errors import (
     UploadUncertainError,
 )
 from invox_watcher.invox import InvoxApi, ReplyStatus, TranscriptionReply
-from invox_watcher.processing.polling import PollingPolicy, first_poll_delay, next_poll_delay
+from invox_watcher.processing.poll_schedule import first_poll_delay, next_poll_delay
+from invox_watcher.processing.polling import PollingPolicy
 from invox_watcher.times import utc_now
 
 _MOST_UNUSABLE = 3  # replies in a row without a usable answer: a person waits, and should see why
@@ -88,7 +89,7 @@ def poll_single(
     faults = unusable = 0
     policy = single.polling
     delay = first_poll_delay(
-        duration_seconds, None, first_seconds=policy.first_seconds, max_seconds=policy.max_seconds
+        duration_seconds, first_seconds=policy.first_seconds, max_seconds=policy.max_seconds
     )
     while not single.stop.wait(delay):
         waited = time.monotonic() - began

@@ -37,6 +37,7 @@ _ALL_BODIES_BYTES = 32 << 20
 def create_app(
     *,
     problems: Callable[[], Mapping[str, str]],
+    warnings: Callable[[], Mapping[str, str]],
     unavailable_targets: Callable[[], Mapping[str, str]],
     due: Callable[[], Mapping[str, float]],
     status: Callable[[], Mapping[str, Any]],
@@ -47,7 +48,8 @@ def create_app(
 ) -> Starlette:
     """The app. `problems` says what keeps recordings from going through now: code → sentence.
 
-    `unavailable_targets` says which targets take no deliveries: name → sentence.
+    `warnings` says what needs a person although recordings go through, in the same form;
+    `unavailable_targets` which targets take no deliveries: name → sentence.
 
     `due` says in how many seconds each job's next step is due, by job id; `status` and `waiting` are what the
     commands `status` and `inbox` show, without names; both may take a moment. `exposition` gives the text of
@@ -61,6 +63,8 @@ def create_app(
         found = dict(problems())
         status = "ready" if not found else "not ready"
         body: dict[str, object] = {"status": status, "problems": found}
+        if noted := dict(warnings()):
+            body["warnings"] = noted
         if away := dict(unavailable_targets()):
             body["targets"] = away
         return JSONResponse(body, status_code=503 if found else 200)

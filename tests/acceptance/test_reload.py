@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import json
 import os
 import signal
 import socket
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -228,6 +230,31 @@ def test_a_wrong_configuration_changes_nothing(clinic: Clinic, content: str | No
         assert said in refused["error"]
         passes(clinic, "smith", 440)
         assert len(clinic.events("watching")) == 1, "it was interrupted"
+
+
+def test_a_refused_configuration_is_a_warning_until_it_is_mended(tmp_path: Path, api: Sandbox) -> None:
+    port = free_port()
+    clinic = Clinic(tmp_path / "clinic", api.base_url, http={"listen": f"127.0.0.1:{port}"})
+
+    def warned() -> tuple[list[str], list[str]]:
+        """By /readyz, which stays ready, and by `status`."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz") as reply:
+            answer = json.loads(reply.read())
+        shown = clinic.run("status", "--json")
+        assert (answer["status"], answer["problems"], shown.returncode) == ("ready", {}, 0)
+        told = json.loads(shown.stdout)["warnings"]
+        return list(answer.get("warnings", {}).values()), [one["message"] for one in told]
+
+    with started(clinic) as daemon:
+        change(clinic, "upload", workers="none")
+        reload(clinic, daemon)
+        [told], [shown] = warned()
+        assert told == shown
+        assert f"{clinic.config}: 1 problem." in told
+        assert "warning        configuration_refused, since 20" in clinic.run("status").stdout
+        change(clinic, "upload", workers=2)
+        assert reload(clinic, daemon)["event"] == "reloaded"
+        assert warned() == ([], [])
 
 
 def test_a_folder_that_cannot_be_used_interrupts_nothing(tmp_path: Path) -> None:

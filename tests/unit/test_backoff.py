@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -12,7 +11,6 @@ from hypothesis import strategies as st
 
 from invox_watcher.backoff import Backoff, Breaker
 from invox_watcher.net.headers import retry_after_seconds
-from invox_watcher.processing.polling import first_poll_delay, next_poll_delay
 
 NOW = datetime(2026, 11, 23, 18, 0, 0, tzinfo=UTC)
 BACKOFF = Backoff(base_seconds=1.0, max_seconds=300.0)
@@ -75,32 +73,6 @@ def test_what_retry_after_asks_for(header: str | None, seconds: float | None) ->
 def test_the_delay_is_bounded_for_any_retry_after(header: str) -> None:
     seconds = retry_after_seconds(header, now=NOW, max_seconds=300)
     assert seconds is None or 0 <= seconds <= 300
-
-
-# ---- when to poll ------------------------------------------------------------------------------------------
-
-
-def test_the_first_poll_is_estimated_from_length_and_ratio() -> None:
-    assert first_poll_delay(120, 0.25, first_seconds=2, max_seconds=60) == 30
-    assert first_poll_delay(None, 0.25, first_seconds=2, max_seconds=60) == 2
-    assert first_poll_delay(120, None, first_seconds=2, max_seconds=60) == 2
-    assert first_poll_delay(36000, 0.25, first_seconds=2, max_seconds=60) == 60
-    assert first_poll_delay(0, 0.25, first_seconds=2, max_seconds=60) > 0
-
-
-def test_very_many_are_polled_at_one_rate_together() -> None:
-    delay = functools.partial(next_poll_delay, first_seconds=2, max_seconds=60)
-    assert delay(20, jobs=500) == 5
-    assert delay(20, jobs=1000) == 20
-    assert delay(4000, jobs=1000) == 60
-    assert delay(4000, jobs=10_500) == 400
-
-
-@given(st.floats(0.01, 100), st.floats(0.01, 1000), st.floats(0.0, 1e6))
-def test_poll_delays_stay_within_a_quarter_and_the_cap(first: float, cap: float, waited: float) -> None:
-    delay = next_poll_delay(waited, first_seconds=first, max_seconds=cap)
-    assert 0 < delay <= cap
-    assert delay <= max(waited / 4, first)
 
 
 # ---- the breaker -----------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ import pytest
 
 from invox_watcher.errors import JournalError, Reason, StaleStateError
 from invox_watcher.job import TRANSITIONS, Failure, Fault, Job, Payload, State, new_job_id
-from invox_watcher.journal import Journal, NameReservedError, Receipt
+from invox_watcher.journal import Journal, NameReservedError, ProcessingTime, Receipt
 from invox_watcher.notice import NoticeOutcome, WebhookNotice
 from invox_watcher.recording import FileIdentity
 
@@ -284,7 +284,7 @@ def test_a_signature_over_the_body_replaces_one_that_is_not(journal: Journal) ->
 
 
 def test_how_long_the_api_takes_is_learned_from_what_was_polled(journal: Journal) -> None:
-    assert journal.transcription_ratios("polling") == []
+    assert journal.processing_times("polling") == []
     for seconds, how in ((20, "polling"), (10, "polling"), (1, "reuse")):
         waiting = uploaded(journal, later=seconds)
         journal.update(
@@ -292,8 +292,9 @@ def test_how_long_the_api_takes_is_learned_from_what_was_polled(journal: Journal
             duration_seconds=40.0,
             completed_at=BEGAN + timedelta(seconds=seconds),
             delivered_by=how,
+            waited_seconds=5.0,
         )
-    assert sorted(journal.transcription_ratios("polling")) == [0.25, 0.5]
+    assert journal.processing_times("polling") == [ProcessingTime(40, 5, 10), ProcessingTime(40, 5, 20)]
 
 
 # ---- a retry's predecessor ---------------------------------------------------------------------------------
@@ -356,7 +357,7 @@ def test_a_copy_of_what_was_retried_is_no_retry(journal: Journal) -> None:
 
 
 def open_failures(journal: Journal) -> list[str]:
-    return [job.id for job in journal.open_failures()]
+    return [job_id for job_id, _name in reversed(journal.open_failures())]
 
 
 def successor_of(journal: Journal, job: Job) -> str | None:
@@ -656,15 +657,14 @@ def test_signatures_are_forgotten_after_a_time(journal: Journal) -> None:
     assert not journal.finished.forget_signatures(datetime.now(UTC))
 
 
-def test_ratios_are_learned_again_after_a_restart(tmp_path: Path) -> None:
+def test_processing_times_are_known_again_after_a_restart(tmp_path: Path) -> None:
     with contextlib.closing(Journal(tmp_path)) as journal:
         for seconds in (10, 20):
             changes = {"duration_seconds": 40.0, "delivered_by": "polling"}
             completed_at = BEGAN + timedelta(seconds=seconds)
             journal.update(uploaded(journal, later=seconds), completed_at=completed_at, **changes)
-        learned = journal.transcription_ratios("polling")
     with contextlib.closing(Journal(tmp_path)) as journal:
-        assert journal.transcription_ratios("polling") == learned == [0.25, 0.5]
+        assert journal.processing_times("polling") == [ProcessingTime(40, 0, 10), ProcessingTime(40, 0, 20)]
 
 
 @pytest.mark.parametrize("beginning", ["20261123t", "20261123t180000-AB", "abc", "abcdef012345"])

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sqlite3
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 from invox_watcher.errors import Reason
 from invox_watcher.job import ACTIVE, Failure, Fault, Job, State, new_job_id
 from invox_watcher.journal import Journal, Wanted, releasing, reserving
+from invox_watcher.journal.tables import insertion
 from invox_watcher.notice import WebhookNotice
 from invox_watcher.recording import FileIdentity
 from invox_watcher.spending import Limits, Reservation
@@ -24,9 +27,20 @@ NOW = datetime.now(UTC)
 LATER = NOW + timedelta(days=1)
 # They read no more rows than they return, or than a fixed number.
 _BOUNDED = (
-    r"FROM \(SELECT \* FROM jobs ORDER BY rowid DESC LIMIT \?\)",  # the latest ratios, at the start
+    r"FROM \(SELECT \* FROM jobs ORDER BY rowid DESC LIMIT \?\)",  # the latest processing times, at the start
     r"SELECT state, jobs FROM totals",
     r"LIMIT 200\s+\) AS filed JOIN jobs",
+    r"\) AS both ORDER BY number LIMIT 1",  # of two rows
+    r"\) AS whole\s+UNION",
+)
+# What takes longer with a history of failures, or of recordings of one name or content, and by how little.
+_GROWING = (
+    r"PRAGMA quick_check",  # of small journals alone
+    r"SELECT jobs.attempts.* WHERE state IN \([?, ]+\) AND (id < |state <> 'done' ORDER)",  # what it returns
+    r"SELECT id, coalesce\(filed_as, path\) FROM jobs",  # what it returns, and no whole jobs
+    r"SELECT state, count\(\*\) FROM jobs",  # entries of an index, without their rows
+    r"SELECT rowid FROM jobs WHERE (path|filed_as) = \? ORDER BY rowid DESC LIMIT",  # the same
+    r"SELECT rowid, id, path, filed_as FROM jobs WHERE rowid < \?",  # some thousand names at a time
 )
 
 
@@ -68,7 +82,7 @@ def ask_everything(journal: Journal, done: Job, active: Job) -> None:
     journal.jobs(until=NOW)
     ask_for_the_page(journal)
     journal.history(done.id), journal.reply(done.id), journal.notice("r-1")
-    journal.transcription_ratios("polling")
+    journal.processing_times("polling")
     journal.record_notice(WebhookNotice("r-1", {}, "signature", "content", covers_body=True))
     journal.follow_again(active)
     (
@@ -104,25 +118,92 @@ def ask_for_the_page(journal: Journal) -> None:
     queue.backlogs(ward), queue.failed_lately(ward, limit=5), queue.failed_lately(None, limit=5)
 
 
-@pytest.fixture
-def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Every statement that a journal in use has run."""
-    statements: list[str] = []
+class Recorded(sqlite3.Connection):
+    """Knows how much work each statement was: in tens of instructions of SQLite's machine, at most."""
 
-    class Recorded(sqlite3.Connection):
-        def execute(self, statement: str, values: Any = ()) -> sqlite3.Cursor:
-            statements.append(statement)
-            return super().execute(statement, values)
+    statements: ClassVar[dict[str, int]]
+    done = 0
 
-        def executemany(self, statement: str, values: Any) -> sqlite3.Cursor:
-            statements.append(statement)
-            return super().executemany(statement, values)
+    def execute(self, statement: str, values: Any = ()) -> sqlite3.Cursor:
+        before = self.done
+        self.set_progress_handler(self._note, 10)
+        cursor = super().execute(statement, values)
+        found = Rows(cursor) if cursor.description else cursor
+        self.statements[statement] = max(self.statements.get(statement, 0), self.done - before)
+        return found  # type: ignore[return-value]
 
-    with closing(Journal(tmp_path)) as journal:
+    def executemany(self, statement: str, values: Any) -> sqlite3.Cursor:
+        self.statements.setdefault(statement, 0)
+        return super().executemany(statement, values)
+
+    def _note(self) -> None:
+        self.done += 1
+
+
+class Rows:
+    """All rows of a cursor, read at once."""
+
+    def __init__(self, cursor: sqlite3.Cursor) -> None:
+        self._rows = cursor.fetchall()
+
+    def fetchone(self) -> Any:
+        return self._rows.pop(0) if self._rows else None
+
+    def fetchall(self) -> list[Any]:
+        return self._rows
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._rows)
+
+
+def asked(directory: Path, *, history: int = 0) -> dict[str, int]:
+    """Every statement that a journal in use has run, with its work; `history`: see `remember`."""
+    directory.mkdir()
+    with closing(Journal(directory)) as journal:
         finish(journal, "first")
-    connect = sqlite3.connect
-    monkeypatch.setattr(sqlite3, "connect", partial(connect, factory=Recorded))
-    with closing(Journal(tmp_path, targets_of=lambda _job: ["mail"])) as journal:
+    remember(directory / "journal.sqlite", history)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Recorded, "statements", {}, raising=False)
+        patch.setattr(sqlite3, "connect", partial(sqlite3.connect, factory=Recorded))
+        _use(directory)
+        return Recorded.statements
+
+
+def remember(path: Path, times: int) -> None:
+    """As if each of these had come so many times before: copies of one recording, of one name, others."""
+    failure = '{"code": "x", "message": "", "hint": "", "stage": "claimed", "retry_can_help": false}'
+    copy = {"sha256": "5" * 64, "path": "a", "filed_as": "a"}
+    kinds = (
+        {"state": "failed", "failure": failure, **copy, "successor_id": "another"},
+        {"state": "failed", "failure": failure, **copy, "request_id": "r", "successor_id": "another"},
+        {"state": "failed", "failure": failure, "path": "letter", "filed_as": "letter"},
+        {"state": "vanished", "path": "a"},
+        {"state": "done", **copy, "transcripts_deleted_at": "2026"},
+        {"state": "done", **copy, "filed_as": "b", "recording_deleted_at": "2026"},
+        {"state": "done", "path": "a", "filed_as": "a"},
+    )
+    long_ago = "2026-01-01T00:00:00.000000+00:00"
+    always = dict.fromkeys(("received_at", "updated_at", "ages_from", "remembered_from"), long_ago)
+    always |= dict.fromkeys(
+        ("size_bytes", "attempts", "refused_urls", "changed_uploads", "uploaded_bytes"), 0
+    )
+    always |= {"device": "1", "mtime_ns": "4", "suspect": "[]"}
+    rows = [
+        always | kind | {"id": f"20260101t000000-{number:012x}", "inode": str(100 + number)}
+        for number, kind in enumerate(kinds * times)
+    ]
+    with closing(sqlite3.connect(path)) as connection, connection:
+        for row in rows:
+            values = [os.fsencode(row[key]) if key in ("path", "filed_as") else row[key] for key in row]
+            connection.execute(insertion("jobs", row), values)
+            connection.execute(
+                "INSERT INTO history (job_id, at, state, detail) VALUES (?, ?, ?, '{}')",
+                (row["id"], long_ago, row["state"]),
+            )
+
+
+def _use(directory: Path) -> None:
+    with closing(Journal(directory, targets_of=lambda _job: ["mail"])) as journal:
         fail(journal, "letter")
         done = finish(journal, "a")
         waiting = Job(new_job_id(), State.CLAIMED, "a", FileIdentity(1, 2, 3, 4), received_at=NOW)
@@ -134,15 +215,20 @@ def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         copy = Job(new_job_id(), State.CLAIMED, "b", FileIdentity(1, 2, 3, 5), received_at=NOW)
         journal.add(copy)
         journal.discard(copy, done.id)
+        again = Job(new_job_id(), State.CLAIMED, "a", FileIdentity(1, 2, 3, 6), received_at=NOW)
+        journal.add(again)
+        journal.identify(again, "5" * 64, follow=True)
+        other = Job(new_job_id(), State.CLAIMED, "a", FileIdentity(1, 2, 3, 7), received_at=NOW)
+        journal.add(other)
+        journal.finished.same_recordings(journal.identify(other, "7" * 64, follow=True))
         ask_everything(journal, done, active)
-    monkeypatch.undo()
-    return statements
 
 
-def test_no_question_reads_all_finished_jobs(asked: list[str], tmp_path: Path) -> None:
+def test_no_question_reads_all_finished_jobs(tmp_path: Path) -> None:
     explained, scans = 0, []
-    with closing(sqlite3.connect(tmp_path / "journal.sqlite")) as connection:
-        for statement in dict.fromkeys(asked):
+    statements = asked(tmp_path / "state")
+    with closing(sqlite3.connect(tmp_path / "state" / "journal.sqlite")) as connection:
+        for statement in statements:
             if not re.match(r"\s*(SELECT|UPDATE|DELETE|INSERT)\b", statement):
                 continue
             explained += 1
@@ -155,3 +241,16 @@ def test_no_question_reads_all_finished_jobs(asked: list[str], tmp_path: Path) -
                 scans.append(f"{statement}\n    {plan}")
     assert explained > 40
     assert not scans, "\n".join(scans)
+
+
+def test_no_question_takes_longer_with_more_history(tmp_path: Path) -> None:
+    """Not even with thousands of copies of one recording, or files of one name, or failures."""
+    little, much = (asked(tmp_path / str(history), history=history) for history in (100, 400))
+    growing = [
+        f"{work} instead of {little[statement]}: {statement}"
+        for statement, work in much.items()
+        if work > 1.5 * little[statement] + 20
+        and not any(re.search(allowed, " ".join(statement.split())) for allowed in _GROWING)
+    ]
+    assert len(much) > 60
+    assert not growing, "\n".join(growing)

@@ -241,6 +241,26 @@ def test_an_upload_found_later_counts_from_the_first_poll(clinic: Clinic) -> Non
     assert (job.state, job.uploaded_at) == (State.TRANSCRIBED, first)
 
 
+def test_one_recording_shows_when_to_poll_for_the_next(clinic: Clinic) -> None:
+    def delays(name: str, *later: float) -> list[float]:
+        """After its upload, and after each poll in vain; the last one finds the result."""
+        job = clinic.until(State.IDENTIFIED, name=name, content=name.encode(), duration_seconds=100.0)
+        clinic.api.answer = STILL
+        following = clinic.pipeline.advance(job)
+        found = [following.after_seconds]
+        for seconds in later:
+            clinic.now += seconds
+            if seconds == later[-1]:
+                clinic.api.answer = HELLO
+            following = clinic.pipeline.advance(following.job)
+            found.append(following.after_seconds)
+        assert following.job.state is State.TRANSCRIBED
+        return found
+
+    assert delays("a.wav", 18, 4) == [2, 4.5, 0]
+    assert delays("b.wav", 20, 0.5) == pytest.approx([20, 2, 0])
+
+
 def test_the_refused_are_filed_with_their_reason(clinic: Clinic) -> None:
     job = clinic.claim()
     following = clinic.pipeline.fail(job, StorageError("The disk is on fire.", code="fire"))

@@ -11,7 +11,7 @@ import pytest
 from invox_watcher.errors import ApiRefusedError, ApiRejectedError, ApiUnavailableError, RequestUnknownError
 from invox_watcher.invox import TranscriptionReply, parse_reply
 from invox_watcher.job import Job, State
-from invox_watcher.journal import StoredNotice
+from invox_watcher.journal import ProcessingTime, StoredNotice
 from invox_watcher.processing.polling import (
     ApiAnswer,
     Decision,
@@ -248,6 +248,7 @@ class Vendor:
         self.webhook: Any = None
         self.covers_body = False
         self.asked = 0
+        self.times: list[ProcessingTime] = []
 
     def result(self, request_id: str, *, duration_seconds: float | None) -> TranscriptionReply:
         assert request_id == "r-1"
@@ -259,8 +260,8 @@ class Vendor:
     def notice(self, request_id: str) -> Any:
         return None if self.webhook is None else StoredNotice(self.webhook, START, self.covers_body)
 
-    def transcription_ratios(self, delivered_by: str) -> list[float]:
-        return []
+    def processing_times(self, delivered_by: str) -> list[ProcessingTime]:
+        return self.times if delivered_by == "polling" else []
 
 
 def poller(vendor: Vendor, clocks: Clocks, confirm: Any = None, **options: Any) -> ResultPoller:
@@ -379,6 +380,42 @@ def test_a_job_is_overdue_only_if_this_run_has_polled_for_long(clocks: Clocks) -
     assert not polls.is_overdue(job, polls.poll(job).waiting)
     clocks.pass_seconds(1)
     assert polls.is_overdue(job, polls.poll(job).waiting)
+
+
+def test_it_polls_when_the_latest_recordings_were_ready(clocks: Clocks) -> None:
+    vendor, job = Vendor(), dataclasses.replace(waiting_job(), duration_seconds=100.0)
+    vendor.times = [ProcessingTime(50, 9, 11)] * 24
+    polls = poller(vendor, clocks)
+    assert polls.start(job) == pytest.approx(20)
+    clocks.pass_seconds(18)
+    assert polls.next_delay(job, polls.poll(job).waiting) == pytest.approx(2)
+    unknown = dataclasses.replace(job, id="2", duration_seconds=None)
+    assert polls.start(unknown) == 2
+    clocks.pass_seconds(20)
+    assert polls.next_delay(unknown, polls.poll(unknown).waiting) == 5
+
+
+def test_it_learns_by_no_wall_clock_how_long_it_took(clocks: Clocks) -> None:
+    vendor, job = Vendor(), dataclasses.replace(waiting_job(), duration_seconds=100.0)
+    polls = poller(vendor, clocks)
+    assert polls.start(job) == 2
+    clocks.pass_seconds(18)
+    job = dataclasses.replace(job, **polls.poll(job).waiting.columns)
+    clocks.pass_seconds(2)
+    clocks.jump(DAY_SECONDS)
+    vendor.answer = HELLO
+    polls.learn(job, polls.poll(job))
+    another = dataclasses.replace(job, id="2", duration_seconds=200.0)
+    assert polls.start(another) == pytest.approx(38)
+
+
+def test_a_webhook_is_waited_for_before_it_polls(clocks: Clocks) -> None:
+    vendor, job = Vendor(), dataclasses.replace(waiting_job(), duration_seconds=100.0)
+    vendor.times = [ProcessingTime(50, 9, 11)] * 24
+    polls = poller(vendor, clocks, "auto")
+    assert polls.start(job) == 100
+    clocks.pass_seconds(100)
+    assert polls.next_delay(job, polls.poll(job).waiting) == 25
 
 
 def test_what_is_forgotten_goes_on_from_its_columns(clocks: Clocks) -> None:

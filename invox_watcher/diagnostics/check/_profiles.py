@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import regex
+
 from invox_watcher.assembly import profiles_of, target_names_of
-from invox_watcher.config import Config
+from invox_watcher.config import Config, ProfileSection
 from invox_watcher.diagnostics.check._finding import Finding, warning
 
 
@@ -17,6 +19,14 @@ def profiles(config: Config) -> Iterator[Finding]:
     yield from problems
     if not problems:
         yield Finding("profiles", seen=", ".join(profile.name for profile in config.profiles))
+
+
+def always_known(profile: ProfileSection) -> frozenset[str]:
+    """The attributes that each recording with this profile has, whatever its header says."""
+    match = profile.match
+    of_name = regex.compile(match.name).groupindex if match.name else ()
+    of_header = (name for name in ("author", "device") if getattr(match, name))
+    return frozenset({*profile.settings.attributes, *of_name, *of_header})
 
 
 def _unused(config: Config) -> Iterator[Finding]:

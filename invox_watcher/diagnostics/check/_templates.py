@@ -6,10 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-import regex
-
 from invox_watcher.config import Config
 from invox_watcher.diagnostics.check._finding import Finding, warning
+from invox_watcher.diagnostics.check._profiles import always_known
 from invox_watcher.errors import ExitStatus, TemplateError
 from invox_watcher.outputs import (
     FIELDS,
@@ -71,14 +70,12 @@ def _tried(use: _Use) -> Iterator[Finding]:
 def _uses(config: Config) -> Iterator[_Use]:
     outputs, targets = config.outputs, config.targets
     for number, profile in enumerate(config.profiles):
-        sets, match = profile.settings, profile.match
-        always = {*sets.attributes, *(regex.compile(match.name).groupindex if match.name else ())}
-        always |= {name for name in ("author", "device") if getattr(match, name)}
+        sets = profile.settings
         yield _Use(
             "outputs.docx_template" if sets.template is None else f"profiles[{number}].set.template",
             outputs.template if sets.template is None else str(sets.template),
             _leaves(config, sets.formats or outputs.formats, sets.targets),
-            frozenset(always),
+            always_known(profile),
             sometimes=True,
         )
     # What matches no profile goes to no target.

@@ -9,7 +9,7 @@ from typing import Any
 from invox_watcher.errors import RecordingVanishedError, StorageError, TranscriptionFailedError
 from invox_watcher.events import Event, log
 from invox_watcher.invox import ReplyStatus, TranscriptionReply
-from invox_watcher.job import Job
+from invox_watcher.job import Job, State
 from invox_watcher.processing.context import Context, Next
 from invox_watcher.processing.polling import PollOutcome
 from invox_watcher.processing.steps.verify import hold_while_open, verify
@@ -24,6 +24,8 @@ def accept_outcome(context: Context, job: Job, outcome: PollOutcome, **changes: 
     """Accept the final reply that a poll found."""
     assert outcome.reply is not None  # noqa: S101 - the caller has checked
     following = accept(context, job, outcome.reply, outcome.delivered_by, **changes)
+    if following.job.state is State.TRANSCRIBED:
+        context.poller.learn(job, outcome)
     return dataclasses.replace(following, asked_api=outcome.asked_api)
 
 

@@ -31,4 +31,4 @@ def poll(context: Context, job: Job) -> Next:
     job = context.journal.update(
         job, durable=False, attempts=0, last_fault=None, **waiting.columns
     )  # the API answers, so no fault is left
-    return Next(job, context.poller.next_delay(waiting))
+    return Next(job, context.poller.next_delay(job, waiting))

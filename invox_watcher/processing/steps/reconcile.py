@@ -28,7 +28,7 @@ def reconcile(context: Context, job: Job) -> Next:
     if waited >= patience:
         return _upload_again(context, job)
     job = context.journal.update(job, durable=False, **outcome.waiting.columns)
-    return Next(job, min(context.poller.next_delay(outcome.waiting), patience - waited))
+    return Next(job, min(context.poller.next_delay(job, outcome.waiting), patience - waited))
 
 
 def _arrived_at(job: Job) -> datetime:
