@@ -24,7 +24,7 @@ def open_failures(journal: Journal, folders: Folders) -> Iterator[Job]:
 
 
 def is_open_failure(job: Job, journal: Journal, folders: Folders) -> bool:
-    """Whether a job, which failed, is one of those.
+    """Whether a job is one of those.
 
     Raises:
         PermissionError: failed/ may not be read.
@@ -35,7 +35,7 @@ def is_open_failure(job: Job, journal: Journal, folders: Folders) -> bool:
         job.state is State.FAILED
         and job.successor_id is None
         and (latest is None or latest.id == job.id)
-        and _exists(folders.failed / name)
+        and _exists(f"{folders.failed}/{name}")
     )
 
 
@@ -56,7 +56,7 @@ def _ids(journal: Journal, folders: Folders) -> Iterator[str]:
         names.add(name)
 
 
-def _exists(path: str | os.PathLike[str]) -> bool:
+def _exists(path: str) -> bool:
     try:
         os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):
