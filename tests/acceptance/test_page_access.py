@@ -120,6 +120,10 @@ def test_every_answer_has_its_headers_and_is_not_kept(ward: Ward) -> None:
             assert answer.headers["Cache-Control"] == "no-store", path
             assert answer.status in (200, 303, 401, 404, 405), path
         assert path not in shown or anna.get(path).status == 200, path
+    for path in (*shown, "/live"):
+        answer = anna.request("HEAD", path)
+        hides(answer)
+        assert (answer.status, answer.body) == (200, b""), path
     for answer in (
         anna.post(f"/recordings/{ward.ward3}/retry", {}),
         nobody.post("/sign-in", {"x": "y" * 20_000}),
