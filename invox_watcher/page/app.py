@@ -248,6 +248,8 @@ class _Guard:
         try:
             answer = self._stopped(scope, request) or self._app
             await answer(scope, receive, with_headers)
+        except ClientDisconnect:
+            return
         except Exception as error:  # noqa: BLE001 - its text may quote a name or words
             if began:  # too late for another answer: the connection is cut, and the reader sees that
                 log.error(Event.INTERNAL_ERROR, thread="page", error=where(error))
