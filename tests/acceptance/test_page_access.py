@@ -166,6 +166,21 @@ def test_after_signing_in_one_is_where_one_wanted_to_be(ward: Ward) -> None:
         assert ward.browser().sign_in("anna", PASSWORD, next=elsewhere).headers["Location"] == "/"
 
 
+def test_a_link_elsewhere_leads_to_where_it_points(ward: Ward) -> None:
+    """Browsers keep a SameSite=Strict cookie back until the page itself asks for the address again."""
+    browser = ward.browser(**{"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"})
+    answer = browser.get('/find?text="><script>')
+    assert answer.status == 200
+    assert 'content="0;url=/find?text=&quot;&gt;&lt;script&gt;">' in answer.text
+    answer = browser.get("/find?text=a&state=done")
+    assert 'content="0;url=/find?text=a&amp;state=done"' in answer.text
+    assert "smith" not in answer.text
+    hides(answer)
+    assert 'content="0;url=/">' in browser.get("//example.com/").text
+    browser.headers = {"Sec-Fetch-Site": "same-origin"}
+    assert browser.get("/find?text=a").status == 303
+
+
 def test_the_cookie_is_for_this_page_alone(ward: Ward) -> None:
     answer = ward.browser().sign_in("anna", PASSWORD)
     name, _, rest = answer.cookie.partition("=")
