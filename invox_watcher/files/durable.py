@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from io import FileIO
 from pathlib import Path
 
+from invox_watcher.baton import waiting
 from invox_watcher.errors import DiskFullError, FolderBlockedError, StorageError
 
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -85,7 +86,7 @@ def make_folder(folder: int, name: str, mode: int) -> None:
             os.fchmod(made, mode | (os.fstat(made).st_mode & stat.S_ISGID))
         finally:
             os.close(made)
-    os.fsync(folder)
+    sync(folder)
 
 
 def make_root(root: Path, mode: int) -> None:
@@ -125,7 +126,7 @@ def replace_in(folder: int, name: str, content: bytes, mode: int) -> None:
         with suppress(OSError):
             os.unlink(temporary, dir_fd=folder)
         raise
-    os.fsync(folder)
+    sync(folder)
 
 
 def write_durably(folder: int, name: str, content: bytes, mode: int) -> None:
@@ -137,7 +138,7 @@ def write_durably(folder: int, name: str, content: bytes, mode: int) -> None:
         rest = memoryview(content)
         while rest:
             rest = rest[file.write(rest) :]
-        os.fsync(file.fileno())
+        sync(file.fileno())
 
 
 def rename_new(folder: int, name: str, new_folder: int, new_name: str) -> None:
@@ -205,10 +206,16 @@ def files_below(root: Path) -> list[str]:
     return sorted(found)
 
 
+def sync(descriptor: int) -> None:
+    """Make a file, or the names in a folder, durable."""
+    with waiting:
+        os.fsync(descriptor)
+
+
 def fsync_folder(folder: Path) -> None:
     """Make the names in `folder` durable."""
     descriptor = os.open(folder, FOLDER)
     try:
-        os.fsync(descriptor)
+        sync(descriptor)
     finally:
         os.close(descriptor)

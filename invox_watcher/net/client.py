@@ -23,6 +23,7 @@ import urllib3
 from urllib3.response import BaseHTTPResponse
 
 from invox_watcher import version
+from invox_watcher.baton import waiting
 from invox_watcher.errors import (
     ApiError,
     ApiRefusedError,
@@ -221,7 +222,8 @@ class HttpClient:
             exchange.answered = True
             try:
                 _refuse_redirect_or_proxy(response.status, exchange.where)
-                body = self._read(response, plan)
+                with waiting:
+                    body = self._read(response, plan)
             finally:
                 response.close()
                 response.release_conn()

@@ -31,6 +31,7 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.response import BaseHTTPResponse
 from urllib3.util import Timeout
 
+from invox_watcher.baton import waiting
 from invox_watcher.errors import ApiUnavailableError, StoppedError
 from invox_watcher.heartbeat import beat
 from invox_watcher.net.failures import stopped
@@ -266,7 +267,8 @@ class _Response(http.client.HTTPResponse):
 
     def _read_status(self) -> tuple[str, int, str]:
         while True:
-            version, status, reason = super()._read_status()  # type: ignore[misc]
+            with waiting:
+                version, status, reason = super()._read_status()  # type: ignore[misc]
             if not 101 < status < 200:
                 return version, status, reason
             http.client.parse_headers(self.fp)
@@ -290,7 +292,8 @@ class _PlainConnection(HTTPConnection):
         return sock
 
     def connect(self) -> None:
-        super().connect()
+        with waiting:
+            super().connect()
         if (exchange := _running.exchange) is not None:
             # urllib3 would apply the connect timeout to every block that is sent.
             self.timeout = exchange.silence_seconds
@@ -312,14 +315,16 @@ class _PlainConnection(HTTPConnection):
         if not isinstance(data, bytes) or len(data) <= _PIECE_BYTES:
             super().send(data)
             return
-        for at in range(0, len(data), _PIECE_BYTES):
-            super().send(memoryview(data)[at : at + _PIECE_BYTES])
-            if (exchange := _running.exchange) is not None:
-                beat(exchange.silence_seconds)
+        with waiting:
+            for at in range(0, len(data), _PIECE_BYTES):
+                super().send(memoryview(data)[at : at + _PIECE_BYTES])
+                if (exchange := _running.exchange) is not None:
+                    beat(exchange.silence_seconds)
 
     def getresponse(self) -> Any:
         if (exchange := _running.exchange) is not None:
-            exchange.all_handed_over()
+            with waiting:
+                exchange.all_handed_over()
         return super().getresponse()
 
 

@@ -32,6 +32,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
+from invox_watcher.baton import waiting
 from invox_watcher.coverage import Listener
 from invox_watcher.errors import InvoxError, JournalError, StorageError
 from invox_watcher.events import Event, log
@@ -151,7 +152,8 @@ class Pipeline:
         except BaseException as error:
             for job, _waited, _evidence in claimed:
                 folders.unclaim(job.id)  # no row would ever lead to it
-            self._context.stop.wait(_JOURNAL_REFUSED_SECONDS)
+            with waiting:
+                self._context.stop.wait(_JOURNAL_REFUSED_SECONDS)
             if not isinstance(error, JournalError):
                 raise
             return [error if outcome is True else outcome for outcome in found]
