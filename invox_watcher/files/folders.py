@@ -218,9 +218,9 @@ class Folders:
                 with os.fdopen(os.open(part, _NEW_PAYLOAD, self.file_mode, dir_fd=folder), "wb") as file:
                     yield file
                     beat(os.fstat(file.fileno()).st_size / SLOWEST_BYTES_PER_SECOND)
-                    os.fsync(file.fileno())
+                    durable.sync(file.fileno())
                 os.replace(part, name, src_dir_fd=folder, dst_dir_fd=folder)
-                os.fsync(folder)
+                durable.sync(folder)
             except BaseException:
                 with suppress(OSError):
                     os.unlink(part, dir_fd=folder)
@@ -269,7 +269,7 @@ class Folders:
                     written.append(path)
             finally:
                 if written:
-                    os.fsync(folder)
+                    durable.sync(folder)
 
     def _publish(self, folder: int, job_id: str, name: str, content: bytes) -> None:
         temporary = f".{job_id}{PurePosixPath(name).suffix}.tmp"
@@ -290,7 +290,7 @@ class Folders:
         with durable.storage(f"writing to {root.name}/"), durable.parent(root, path) as (folder, name):
             if durable.holds(folder, name, content):
                 os.unlink(name, dir_fd=folder)
-                os.fsync(folder)
+                durable.sync(folder)
 
     def withdraw(self, outputs: Mapping[str, str]) -> None:
         """Delete these files of the outbox, path → SHA-256: their words are of a part of the recording.
@@ -311,11 +311,13 @@ class Folders:
         expected: FileIdentity,
         *,
         exactly: bool = False,
+        copy: bool = True,
     ) -> str:
         """Move the recording from processing/ to `root`/`filed_as`, clear its folder; return its name there.
 
         Safe to repeat after a killed attempt. If another file took the name after it was reserved, the
-        recording gets the next numbered one: nothing is ever overwritten.
+        recording gets the next numbered one: nothing is ever overwritten. Without `copy` it is an error that
+        they are on two file systems.
 
         Raises:
             RecordingVanishedError: it is in neither folder.
@@ -324,7 +326,7 @@ class Folders:
         with durable.storage(f"moving a recording to {root.name}/"):
             for candidate in numbered(filed_as):
                 try:
-                    self._move(self.processing / job_id, path, root, candidate)
+                    self._move(self.processing / job_id, path, root, candidate, copy=copy)
                 except FileExistsError:
                     if exactly:
                         raise NameTakenError(candidate) from None
@@ -428,7 +430,7 @@ class Folders:
                     ) != FileIdentity.of(status):
                         return Deletion.CHANGED
                     os.unlink(name, dir_fd=folder)
-                    os.fsync(folder)
+                    durable.sync(folder)
             except FileNotFoundError:
                 return Deletion.GONE
         return Deletion.DELETED
@@ -441,12 +443,12 @@ class Folders:
                 durable.parent(self.processing / job_id, path) as (folder, name),
             ):
                 os.unlink(name, dir_fd=folder)
-                os.fsync(folder)
+                durable.sync(folder)
             self._remove_job_folder(job_id)
 
     # ---- the parts ---------------------------------------------------------------------------------------
 
-    def _move(self, root: Path, path: str, new_root: Path, new_path: str) -> None:
+    def _move(self, root: Path, path: str, new_root: Path, new_path: str, *, copy: bool = True) -> None:
         """Move a file; to another file system by copying it."""
         with (
             durable.parent(root, path) as (folder, name),
@@ -455,17 +457,17 @@ class Folders:
             try:
                 durable.rename_new(folder, name, new_folder, new_name)
             except OSError as error:
-                if error.errno != errno.EXDEV:
+                if error.errno != errno.EXDEV or not copy:
                     raise
                 crossing.cross(folder, name, new_folder, new_name)
                 return
             # The new name first: a power cut between the two leaves both, never neither.
-            os.fsync(new_folder)
-            os.fsync(folder)
+            durable.sync(new_folder)
+            durable.sync(folder)
 
     def _make_names_durable(self, root: Path, path: str) -> None:
         with durable.parent(root, path) as (folder, _name):
-            os.fsync(folder)
+            durable.sync(folder)
 
     def _status(self, root: Path, path: str) -> os.stat_result:
         with durable.parent(root, path) as (folder, name):
