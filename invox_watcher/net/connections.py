@@ -9,9 +9,12 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import http
 import http.client
+import io
 import math
 import os
+import re
 import select
 import socket
 import ssl
@@ -22,7 +25,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
 from functools import lru_cache
-from typing import Any
+from typing import Any, BinaryIO
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -30,6 +33,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.response import BaseHTTPResponse
 from urllib3.util import Timeout
+from urllib3.util.request import SKIP_HEADER
 
 from invox_watcher.baton import waiting
 from invox_watcher.errors import ApiUnavailableError, StoppedError
@@ -260,18 +264,84 @@ class Watchdog:
                 self._changed.wait(None if self._wakes_at == math.inf else self._wakes_at - now)
 
 
+# A field that stands on one line, with a name (RFC 9112 §5): nearly every one.
+_FIELD = re.compile(rb"([!-9;-~]+):[ \t]*([^\r\n]*)\r?\n")
+
+
+class _Fields(http.client.HTTPMessage):
+    """The header of a response, without what only mails have; their parser took longer than the exchange."""
+
+    def get(self, name: str, failobj: Any = None) -> Any:
+        wanted = name.lower()
+        return next((value for other, value in self.raw_items() if other.lower() == wanted), failobj)
+
+    def items(self) -> list[tuple[str, Any]]:
+        return list(self.raw_items())
+
+    def is_multipart(self) -> bool:  # as urllib3 asks of each response
+        return False
+
+
+def _header_of(file: BinaryIO) -> http.client.HTTPMessage:
+    """The header that follows in `file`."""
+    lines: list[bytes] = http.client._read_headers(file)  # type: ignore[attr-defined]
+    fields = _Fields()
+    for line in lines[:-1]:  # the last one is empty
+        field = _FIELD.fullmatch(line)
+        if field is None:
+            return http.client.parse_headers(io.BytesIO(b"".join(lines)))
+        fields.set_raw(field[1].decode("ascii"), field[2].decode("iso-8859-1"))
+    return fields
+
+
 class _Response(http.client.HTTPResponse):
     """A response that comes after any number of interim ones (RFC 9110 §15.2), of which http.client skips
-    none but 100.
+    none but 100; and whose header is read by `_header_of`.
     """
+
+    def begin(self) -> None:
+        version, self.status, reason = self._read_status()
+        self.code, self.reason = self.status, reason.strip()
+        if not version.startswith(("HTTP/1.", "HTTP/0.9")):
+            raise http.client.UnknownProtocol(version)
+        self.version = 10 if version in ("HTTP/1.0", "HTTP/0.9") else 11
+        self.headers = self.msg = _header_of(self.fp)
+        self.chunked = str(self.headers.get("transfer-encoding", "")).lower() == "chunked"
+        self.chunk_left = None
+        self.will_close = self._check_close()  # type: ignore[attr-defined]
+        self.length = self._length()
+        if self.length is None and not self.chunked:
+            self.will_close = True  # the end of the connection is that of the body
+
+    def _length(self) -> int | None:
+        if self.status in (http.HTTPStatus.NO_CONTENT, http.HTTPStatus.NOT_MODIFIED) or self.status < 200:
+            return 0
+        try:
+            length = -1 if self.chunked else int(self.headers.get("content-length", -1))
+        except ValueError:
+            return None
+        return length if length >= 0 else None
 
     def _read_status(self) -> tuple[str, int, str]:
         while True:
             with waiting:
                 version, status, reason = super()._read_status()  # type: ignore[misc]
-            if not 101 < status < 200:
+            if not 100 <= status < 200 or status == http.HTTPStatus.SWITCHING_PROTOCOLS:
                 return version, status, reason
             http.client.parse_headers(self.fp)
+
+
+@lru_cache(_MOST_ORIGINS)
+def _beginning_of_field(name: str) -> bytes:
+    """What a field's line begins with. Raises ValueError if that can't be its name."""
+    encoded = name.encode("ascii")
+    if not _FIELD.fullmatch(encoded + b":\n"):
+        raise ValueError
+    return encoded + b": "
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and value != SKIP_HEADER
 
 
 class _PlainConnection(HTTPConnection):
@@ -310,6 +380,13 @@ class _PlainConnection(HTTPConnection):
             # A proxy for plain http is given the host as well.
             url = exchange.target if url == _ANY_TARGET else exchange.origin + exchange.target
         super().request(method, url, *args, **kwargs)
+
+    def putheader(self, header: str | bytes, *values: Any) -> None:
+        if not isinstance(header, str) or len(values) != 1 or not _is_text(values[0]):
+            super().putheader(header, *values)  # type: ignore[arg-type]
+            return
+        # All that its two base classes do, but for values of which `HttpClient` has seen that they are legal.
+        self._buffer.append(_beginning_of_field(header) + values[0].encode("latin-1"))  # type: ignore[attr-defined]
 
     def send(self, data: Any) -> None:
         if not isinstance(data, bytes) or len(data) <= _PIECE_BYTES:
