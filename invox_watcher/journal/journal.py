@@ -56,6 +56,7 @@ _RATIO_SAMPLES, _RATIO_JOBS = 20, 500
 _OUTPUT_FOLDERS = {State.DELIVERED: "outbox", State.FAILED: "failed"}
 # An id is made, by the same clock, just before the recording counts as received.
 _ID_MARGIN = timedelta(seconds=5)
+_JSON = json.JSONEncoder(default=str)
 _SELECT = f"SELECT {JOB_COLUMNS} FROM jobs"
 _BY_ID = f"{_SELECT} WHERE id = ?"
 _HISTORY = "SELECT at, state, detail FROM history WHERE job_id = ? ORDER BY id"
@@ -265,7 +266,7 @@ class Journal:
                 self._record_end(connection, moved, now, confirmed=confirmed)
             before = job.state
             if via is not None:
-                self._record_passage(connection, before, dataclasses.replace(moved, state=via), written, now)
+                self._record_passage(connection, before, moved.changed({"state": via}), written, now)
                 before = via
             self._record_passage(connection, before, moved, told, now)
             return moved
@@ -526,13 +527,13 @@ def _write(connection: sqlite3.Connection, job: Job, now: datetime, **changes: A
     values = (*columns.values(), job.id, job.state)
     if connection.execute(_update_job(tuple(columns)), values).rowcount == 0:
         raise StaleStateError(f"Job {job.id} is no longer {job.state}.")
-    return dataclasses.replace(job, **{name: changes[name] for name in changes if name in FIELDS})
+    return job.changed({name: changes[name] for name in changes if name in FIELDS})
 
 
 def _append_history(
     connection: sqlite3.Connection, job_id: str, state: State, detail: Mapping[str, Any], at: datetime
 ) -> None:
-    text = json.dumps({key: value for key, value in detail.items() if value is not None}, default=str)
+    text = _JSON.encode({key: value for key, value in detail.items() if value is not None})
     connection.execute(_ADD_HISTORY, (job_id, encode_time(at), state, text))
 
 

@@ -20,7 +20,6 @@ from functools import partial
 from typing import BinaryIO, Literal
 
 import urllib3
-from urllib3.response import BaseHTTPResponse
 
 from invox_watcher import version
 from invox_watcher.baton import waiting
@@ -37,6 +36,7 @@ from invox_watcher.heartbeat import beat
 from invox_watcher.net.connections import Adapter, Exchange, Watchdog
 from invox_watcher.net.failures import LIBRARY_ERRORS, proxy_refused, redirected, translated
 from invox_watcher.net.reply import HttpReply
+from invox_watcher.net.responses import Reading
 
 _MIB = 1024 * 1024
 _READ_BYTES = 64 * 1024
@@ -229,7 +229,7 @@ class HttpClient:
                 response.release_conn()
         return HttpReply(response.status, exchange.where, response.headers, body)
 
-    def _read(self, response: BaseHTTPResponse, plan: _Plan) -> bytes:
+    def _read(self, response: Reading, plan: _Plan) -> bytes:
         if isinstance(plan.body, _BoundedReader):
             # An upload's outcome is its status; a body that stalls or is cut short must not change that.
             is_ok = 200 <= response.status < 300
@@ -247,7 +247,7 @@ class HttpClient:
         return _decoded(b"".join(chunks), response, plan.exchange.where, self._max_reply_bytes)
 
 
-def _decoded(body: bytes, response: BaseHTTPResponse, where: str, max_bytes: int) -> bytes:
+def _decoded(body: bytes, response: Reading, where: str, max_bytes: int) -> bytes:
     """The body without its compression, which some gateways apply although none was asked for."""
     if response.headers.get("Content-Encoding", "").strip().lower() not in ("gzip", "x-gzip", "deflate"):
         return body
@@ -279,7 +279,7 @@ def _is_definite_no(reply: HttpReply) -> bool:
     return 400 <= reply.status < 500 or b"<Code>" in reply.body
 
 
-def _read_some(response: BaseHTTPResponse, limit_bytes: int) -> bytes:
+def _read_some(response: Reading, limit_bytes: int) -> bytes:
     with contextlib.suppress(urllib3.exceptions.HTTPError, http.client.HTTPException, OSError):
         return response.read(limit_bytes, decode_content=False)
     return b""

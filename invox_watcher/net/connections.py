@@ -9,12 +9,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import http
 import http.client
-import io
 import math
 import os
-import re
 import select
 import socket
 import ssl
@@ -25,13 +22,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
 from functools import lru_cache
-from typing import Any, BinaryIO
+from typing import Any, cast
 
 import requests
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.response import BaseHTTPResponse
 from urllib3.util import Timeout
 from urllib3.util.request import SKIP_HEADER
 
@@ -39,6 +35,7 @@ from invox_watcher.baton import waiting
 from invox_watcher.errors import ApiUnavailableError, StoppedError
 from invox_watcher.heartbeat import beat
 from invox_watcher.net.failures import stopped
+from invox_watcher.net.responses import FIELD, Reading, Response
 from invox_watcher.net.urls import host_of
 
 # urllib3's default is 16 KiB; larger blocks cost memory per upload and save system calls.
@@ -264,80 +261,18 @@ class Watchdog:
                 self._changed.wait(None if self._wakes_at == math.inf else self._wakes_at - now)
 
 
-# A field that stands on one line, with a name (RFC 9112 §5): nearly every one.
-_FIELD = re.compile(rb"([!-9;-~]+):[ \t]*([^\r\n]*)\r?\n")
-
-
-class _Fields(http.client.HTTPMessage):
-    """The header of a response, without what only mails have; their parser took longer than the exchange."""
-
-    def get(self, name: str, failobj: Any = None) -> Any:
-        wanted = name.lower()
-        return next((value for other, value in self.raw_items() if other.lower() == wanted), failobj)
-
-    def items(self) -> list[tuple[str, Any]]:
-        return list(self.raw_items())
-
-    def is_multipart(self) -> bool:  # as urllib3 asks of each response
-        return False
-
-
-def _header_of(file: BinaryIO) -> http.client.HTTPMessage:
-    """The header that follows in `file`."""
-    lines: list[bytes] = http.client._read_headers(file)  # type: ignore[attr-defined]
-    fields = _Fields()
-    for line in lines[:-1]:  # the last one is empty
-        field = _FIELD.fullmatch(line)
-        if field is None:
-            return http.client.parse_headers(io.BytesIO(b"".join(lines)))
-        fields.set_raw(field[1].decode("ascii"), field[2].decode("iso-8859-1"))
-    return fields
-
-
-class _Response(http.client.HTTPResponse):
-    """A response that comes after any number of interim ones (RFC 9110 §15.2), of which http.client skips
-    none but 100; and whose header is read by `_header_of`.
-    """
-
-    def begin(self) -> None:
-        version, self.status, reason = self._read_status()
-        self.code, self.reason = self.status, reason.strip()
-        if not version.startswith(("HTTP/1.", "HTTP/0.9")):
-            raise http.client.UnknownProtocol(version)
-        self.version = 10 if version in ("HTTP/1.0", "HTTP/0.9") else 11
-        self.headers = self.msg = _header_of(self.fp)
-        self.chunked = str(self.headers.get("transfer-encoding", "")).lower() == "chunked"
-        self.chunk_left = None
-        self.will_close = self._check_close()  # type: ignore[attr-defined]
-        self.length = self._length()
-        if self.length is None and not self.chunked:
-            self.will_close = True  # the end of the connection is that of the body
-
-    def _length(self) -> int | None:
-        if self.status in (http.HTTPStatus.NO_CONTENT, http.HTTPStatus.NOT_MODIFIED) or self.status < 200:
-            return 0
-        try:
-            length = -1 if self.chunked else int(self.headers.get("content-length", -1))
-        except ValueError:
-            return None
-        return length if length >= 0 else None
-
-    def _read_status(self) -> tuple[str, int, str]:
-        while True:
-            with waiting:
-                version, status, reason = super()._read_status()  # type: ignore[misc]
-            if not 100 <= status < 200 or status == http.HTTPStatus.SWITCHING_PROTOCOLS:
-                return version, status, reason
-            http.client.parse_headers(self.fp)
-
-
 @lru_cache(_MOST_ORIGINS)
 def _beginning_of_field(name: str) -> bytes:
     """What a field's line begins with. Raises ValueError if that can't be its name."""
     encoded = name.encode("ascii")
-    if not _FIELD.fullmatch(encoded + b":\n"):
+    if not FIELD.fullmatch(encoded + b":\n"):
         raise ValueError
     return encoded + b": "
+
+
+def _blocks_of(body: Any, size: int) -> Iterator[bytes]:
+    while body is not None and (block := body.read(size)):
+        yield block
 
 
 def _is_text(value: object) -> bool:
@@ -347,7 +282,7 @@ def _is_text(value: object) -> bool:
 class _PlainConnection(HTTPConnection):
     """A connection that registers its socket with its thread's exchange."""
 
-    response_class = _Response
+    response_class = Response
     idle_since = math.inf
 
     @property
@@ -380,6 +315,32 @@ class _PlainConnection(HTTPConnection):
             # A proxy for plain http is given the host as well.
             url = exchange.target if url == _ANY_TARGET else exchange.origin + exchange.target
         super().request(method, url, *args, **kwargs)
+
+    def exchange(self, method: str, exchange: Exchange, headers: Mapping[str, str], body: Any) -> Response:
+        """Send a request over this connection, which is open, and return the response without its body.
+
+        What `request` and `getresponse` do, without what urllib3 does for other callers.
+        """
+        exchange.watch(self.sock.fileno(), kept=True)
+        self.sock.settimeout(exchange.silence_seconds)
+        named = {name.lower() for name in headers}
+        http.client.HTTPConnection.putrequest(
+            self, method, exchange.target, skip_host="host" in named, skip_accept_encoding=True
+        )
+        if "content-length" not in named and (body is not None or method != "GET"):
+            self.putheader("Content-Length", str(len(body or b"")))
+        for name, value in headers.items():
+            self.putheader(name, value)
+        try:
+            self.endheaders()
+            for block in (body,) if isinstance(body, bytes) else _blocks_of(body, self.blocksize):
+                self.send(block)
+        except (BrokenPipeError, ConnectionResetError, ssl.SSLEOFError):
+            pass  # a server may answer, and close the connection before it has read all
+        with waiting:
+            exchange.all_handed_over()
+        response: Response = http.client.HTTPConnection.getresponse(self)  # type: ignore[assignment]
+        return response
 
     def putheader(self, header: str | bytes, *values: Any) -> None:
         if not isinstance(header, str) or len(values) != 1 or not _is_text(values[0]):
@@ -437,6 +398,45 @@ class _PlainPool(HTTPConnectionPool):
             conn.idle_since = time.monotonic()
         super()._put_conn(conn)
 
+    def exchange(
+        self, method: str, exchange: Exchange, headers: Mapping[str, str], body: Any, connect_seconds: float
+    ) -> Reading:
+        """`urlopen`, for a pool without a proxy: the response without its body."""
+        connection = self._get_conn()
+        try:
+            if connection.sock is None:
+                connection.timeout = connect_seconds
+                connection.connect()
+            response = connection.exchange(method, exchange, headers, body)
+        except BaseException:
+            connection.close()
+            self._put_conn(connection)
+            raise
+        return _Kept(self, connection, response)
+
+
+class _Kept:
+    """A response over a connection of a pool: see `Reading`."""
+
+    def __init__(self, pool: _PlainPool, connection: Any, response: Response) -> None:
+        self.status: int = response.status
+        self.headers: Mapping[str, str] = response.headers  # type: ignore[assignment]
+        self._pool, self._connection, self._response = pool, connection, response
+
+    def read(self, amt: int, decode_content: bool = False) -> bytes:  # noqa: ARG002 - as urllib3's
+        block = self._response.read(amt)
+        if not block and self._response.length:
+            raise http.client.IncompleteRead(block, self._response.length)
+        return block
+
+    def close(self) -> None:
+        if not self._response.isclosed() or self._response.will_close:
+            self._response.close()
+            self._connection.close()
+
+    def release_conn(self) -> None:
+        self._pool._put_conn(self._connection)
+
 
 class _TlsPool(_PlainPool, HTTPSConnectionPool):
     """The same over TLS."""
@@ -471,14 +471,16 @@ class Adapter(HTTPAdapter):
         headers: Mapping[str, str],
         body: Any,
         connect_seconds: float,
-    ) -> BaseHTTPResponse:
+    ) -> Reading:
         """Send a request; the response without its body. Raises what requests and urllib3 raise.
 
         `headers` has the body's length, unless that is bytes.
         """
         pool = self._pool_of(exchange.origin)
-        by_proxy = pool.proxy is not None and pool.scheme == "http"
-        response: BaseHTTPResponse = pool.urlopen(
+        if pool.proxy is None:
+            return cast(_PlainPool, pool).exchange(method, exchange, headers, body, connect_seconds)
+        by_proxy = pool.scheme == "http"
+        response: Reading = pool.urlopen(
             method,
             exchange.origin + _ANY_TARGET if by_proxy else _ANY_TARGET,
             body=body,

@@ -24,7 +24,7 @@ def accept_outcome(context: Context, job: Job, outcome: PollOutcome, **changes: 
     """Accept the final reply that a poll found."""
     assert outcome.reply is not None  # noqa: S101 - the caller has checked
     following = accept(context, job, outcome.reply, outcome.delivered_by, **changes)
-    return dataclasses.replace(following, asked_api=outcome.asked_api)
+    return following if outcome.asked_api else dataclasses.replace(following, asked_api=False)
 
 
 def accept(context: Context, job: Job, reply: TranscriptionReply, delivered_by: str, **changes: Any) -> Next:
