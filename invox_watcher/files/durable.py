@@ -47,7 +47,7 @@ def storage(doing: str) -> Iterator[None]:
 
 
 @contextmanager
-def parent(root: Path, path: str, create_mode: int | None = None) -> Iterator[tuple[int, str]]:
+def parent(root: Path | str, path: str, create_mode: int | None = None) -> Iterator[tuple[int, str]]:
     """A descriptor of the folder of `root`/`path`, reached without following links, and the file's name.
 
     With `create_mode`, missing folders below `root` are created with that mode and made durable.
@@ -162,14 +162,18 @@ def rename_new(folder: int, name: str, new_folder: int, new_name: str) -> None:
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
 
 
-def exists(root: Path, path: str) -> bool:
+def exists(root: Path | str, path: str) -> bool:
     """Whether anything, including a link, has the name `root`/`path`."""
     return any_exists(root, [path])
 
 
-def any_exists(root: Path, paths: Sequence[str]) -> bool:
+def any_exists(root: Path | str, paths: Sequence[str]) -> bool:
     """Whether anything, including a link, has one of these names below `root`, all in the same folder."""
-    with storage(f"reading {root.name}/"), suppress(FileNotFoundError), parent(root, paths[0]) as (folder, _):
+    with (
+        storage(f"reading {os.path.basename(root)}/"),
+        suppress(FileNotFoundError),
+        parent(root, paths[0]) as (folder, _),
+    ):
         for path in paths:
             with suppress(FileNotFoundError):
                 os.stat(os.path.basename(path), dir_fd=folder, follow_symlinks=False)

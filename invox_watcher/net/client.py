@@ -10,6 +10,7 @@ import contextlib
 import errno
 import http.client
 import io
+import math
 import os
 import re
 import ssl
@@ -40,6 +41,7 @@ from invox_watcher.net.responses import Reading
 
 _MIB = 1024 * 1024
 _READ_BYTES = 64 * 1024
+_AT_ONCE_BYTES = 4 * 1024
 _KEPT_CONNECTIONS = 16
 _ERROR_BODY_BYTES = 16 * 1024
 _MOST_IDLE_SECONDS = 2.0  # servers close idle connections after 5 s and more (nginx 75, Apache 5)
@@ -222,8 +224,7 @@ class HttpClient:
             exchange.answered = True
             try:
                 _refuse_redirect_or_proxy(response.status, exchange.where)
-                with waiting:
-                    body = self._read(response, plan)
+                body = self._read(response, plan)
             finally:
                 response.close()
                 response.release_conn()
@@ -239,12 +240,22 @@ class HttpClient:
                 response.read(1)  # there is none, after which the connection is free for the next upload
             return b"" if is_ok else _read_some(response, _ERROR_BODY_BYTES)
         chunks, size = [], 0
-        while chunk := response.read(_READ_BYTES, decode_content=False):
-            size += len(chunk)
-            if size > self._max_reply_bytes:
-                raise _too_large(response.status, plan.exchange.where, self._max_reply_bytes)
-            chunks.append(chunk)
+        # One of a few kilobytes has come with its header, or is about to.
+        with waiting if _length_of(response) > _AT_ONCE_BYTES else contextlib.nullcontext():
+            while chunk := response.read(_READ_BYTES, decode_content=False):
+                size += len(chunk)
+                if size > self._max_reply_bytes:
+                    raise _too_large(response.status, plan.exchange.where, self._max_reply_bytes)
+                chunks.append(chunk)
         return _decoded(b"".join(chunks), response, plan.exchange.where, self._max_reply_bytes)
+
+
+def _length_of(response: Reading) -> float:
+    """The length of the body that the header states; infinite for any other."""
+    try:
+        return int(response.headers.get("Content-Length", ""))
+    except ValueError:
+        return math.inf
 
 
 def _decoded(body: bytes, response: Reading, where: str, max_bytes: int) -> bytes:

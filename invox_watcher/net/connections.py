@@ -297,8 +297,7 @@ class _PlainConnection(HTTPConnection):
         return sock
 
     def connect(self) -> None:
-        with waiting:
-            super().connect()
+        super().connect()
         if (exchange := _running.exchange) is not None:
             # urllib3 would apply the connect timeout to every block that is sent.
             self.timeout = exchange.silence_seconds
@@ -331,15 +330,15 @@ class _PlainConnection(HTTPConnection):
             self.putheader("Content-Length", str(len(body or b"")))
         for name, value in headers.items():
             self.putheader(name, value)
-        try:
-            self.endheaders()
-            for block in (body,) if isinstance(body, bytes) else _blocks_of(body, self.blocksize):
-                self.send(block)
-        except (BrokenPipeError, ConnectionResetError, ssl.SSLEOFError):
-            pass  # a server may answer, and close the connection before it has read all
         with waiting:
+            try:
+                self.endheaders()
+                for block in (body,) if isinstance(body, bytes) else _blocks_of(body, self.blocksize):
+                    self.send(block)
+            except (BrokenPipeError, ConnectionResetError, ssl.SSLEOFError):
+                pass  # a server may answer, and close the connection before it has read all
             exchange.all_handed_over()
-        response: Response = http.client.HTTPConnection.getresponse(self)  # type: ignore[assignment]
+            response: Response = http.client.HTTPConnection.getresponse(self)  # type: ignore[assignment]
         return response
 
     def putheader(self, header: str | bytes, *values: Any) -> None:
@@ -353,16 +352,14 @@ class _PlainConnection(HTTPConnection):
         if not isinstance(data, bytes) or len(data) <= _PIECE_BYTES:
             super().send(data)
             return
-        with waiting:
-            for at in range(0, len(data), _PIECE_BYTES):
-                super().send(memoryview(data)[at : at + _PIECE_BYTES])
-                if (exchange := _running.exchange) is not None:
-                    beat(exchange.silence_seconds)
+        for at in range(0, len(data), _PIECE_BYTES):
+            super().send(memoryview(data)[at : at + _PIECE_BYTES])
+            if (exchange := _running.exchange) is not None:
+                beat(exchange.silence_seconds)
 
     def getresponse(self) -> Any:
         if (exchange := _running.exchange) is not None:
-            with waiting:
-                exchange.all_handed_over()
+            exchange.all_handed_over()
         return super().getresponse()
 
 
@@ -406,7 +403,8 @@ class _PlainPool(HTTPConnectionPool):
         try:
             if connection.sock is None:
                 connection.timeout = connect_seconds
-                connection.connect()
+                with waiting:
+                    connection.connect()
             response = connection.exchange(method, exchange, headers, body)
         except BaseException:
             connection.close()
@@ -480,18 +478,19 @@ class Adapter(HTTPAdapter):
         if pool.proxy is None:
             return cast(_PlainPool, pool).exchange(method, exchange, headers, body, connect_seconds)
         by_proxy = pool.scheme == "http"
-        response: Reading = pool.urlopen(
-            method,
-            exchange.origin + _ANY_TARGET if by_proxy else _ANY_TARGET,
-            body=body,
-            headers=headers,
-            redirect=False,
-            assert_same_host=False,
-            preload_content=False,
-            decode_content=False,
-            retries=self.max_retries,
-            timeout=Timeout(connect=connect_seconds, read=exchange.silence_seconds),
-        )
+        with waiting:
+            response: Reading = pool.urlopen(
+                method,
+                exchange.origin + _ANY_TARGET if by_proxy else _ANY_TARGET,
+                body=body,
+                headers=headers,
+                redirect=False,
+                assert_same_host=False,
+                preload_content=False,
+                decode_content=False,
+                retries=self.max_retries,
+                timeout=Timeout(connect=connect_seconds, read=exchange.silence_seconds),
+            )
         return response
 
     def connect(self, url: str, *, connect_seconds: float) -> None:

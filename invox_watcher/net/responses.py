@@ -9,8 +9,6 @@ import re
 from collections.abc import Mapping
 from typing import Any, BinaryIO, Protocol
 
-from invox_watcher.baton import waiting
-
 
 class Reading(Protocol):
     """A response of which the body is still to be read."""
@@ -93,8 +91,7 @@ class Response(http.client.HTTPResponse):
 
     def _read_status(self) -> tuple[str, int, str]:
         while True:
-            with waiting:
-                version, status, reason = super()._read_status()  # type: ignore[misc]
+            version, status, reason = super()._read_status()  # type: ignore[misc]
             if not 100 <= status < 200 or status == http.HTTPStatus.SWITCHING_PROTOCOLS:
                 return version, status, reason
             http.client.parse_headers(self.fp)
