@@ -12,10 +12,11 @@ import hashlib
 import os
 import stat
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from io import FileIO
 from pathlib import Path
+from types import TracebackType
 
 from invox_watcher.baton import waiting
 from invox_watcher.errors import DiskFullError, FolderBlockedError, StorageError
@@ -27,14 +28,22 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _one_at_a_time = threading.Lock()
 
 
-@contextmanager
-def storage(doing: str) -> Iterator[None]:
+class storage:
     """Translate OSError into StorageError. The message names a folder, never a recording."""
-    try:
-        yield
-    except FileExistsError:
-        raise
-    except OSError as error:
+
+    def __init__(self, doing: str) -> None:
+        self._doing = doing
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, OSError) and not isinstance(error, FileExistsError):
+            raise self._translated(error) from None
+
+    def _translated(self, error: OSError) -> StorageError:
         kind: type[StorageError] = StorageError
         hint = None
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
@@ -43,27 +52,38 @@ def storage(doing: str) -> Iterator[None]:
             kind = FolderBlockedError
         elif error.errno in (errno.EACCES, errno.EPERM):
             hint = "The daemon's user needs write permission in all five folders and their subfolders."
-        raise kind(f"{doing}: {error.strerror}", hint=hint) from None
+        return kind(f"{self._doing}: {error.strerror}", hint=hint)
 
 
-@contextmanager
-def parent(root: Path | str, path: str, create_mode: int | None = None) -> Iterator[tuple[int, str]]:
+class parent:
     """A descriptor of the folder of `root`/`path`, reached without following links, and the file's name.
 
     With `create_mode`, missing folders below `root` are created with that mode and made durable.
     """
-    *folders, name = _components(path)
-    current = os.open(root, FOLDER)
-    try:
-        for folder in folders:
-            if create_mode is not None:
-                make_folder(current, folder, create_mode)
-            inner = os.open(folder, FOLDER, dir_fd=current)
-            os.close(current)
-            current = inner
-        yield current, name
-    finally:
-        os.close(current)
+
+    def __init__(self, root: Path | str, path: str, create_mode: int | None = None) -> None:
+        self._root, self._path, self._create_mode = root, path, create_mode
+        self._descriptor = -1
+
+    def __enter__(self) -> tuple[int, str]:
+        *folders, name = _components(self._path)
+        self._descriptor = os.open(self._root, FOLDER)
+        try:
+            for folder in folders:
+                if self._create_mode is not None:
+                    make_folder(self._descriptor, folder, self._create_mode)
+                inner = os.open(folder, FOLDER, dir_fd=self._descriptor)
+                os.close(self._descriptor)
+                self._descriptor = inner
+        except BaseException:
+            os.close(self._descriptor)
+            raise
+        return self._descriptor, name
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        os.close(self._descriptor)
 
 
 def _components(path: str) -> list[str]:

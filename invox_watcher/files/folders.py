@@ -489,8 +489,7 @@ class Folders:
             os.rmdir(top)
 
 
-@contextmanager
-def _opened(root: Path | str, path: str, where: str, *, vanished: Collection[int] = ()) -> Iterator[BinaryIO]:
+def _opened(root: Path | str, path: str, where: str, *, vanished: Collection[int] = ()) -> FileIO:
     try:
         with durable.parent(root, path) as (folder, name):
             descriptor = os.open(name, durable.FILE, dir_fd=folder)
@@ -503,8 +502,7 @@ def _opened(root: Path | str, path: str, where: str, *, vanished: Collection[int
     if stat.S_ISDIR(os.fstat(descriptor).st_mode):  # a folder has its name by now
         os.close(descriptor)
         raise RecordingVanishedError(f"The recording is no longer in {where}/.")
-    with FileIO(descriptor) as file:
-        yield file
+    return FileIO(descriptor)
 
 
 def _appear(folder: int, part: str, name: str, content: bytes) -> None:
