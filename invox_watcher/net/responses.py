@@ -38,9 +38,16 @@ FIELD = re.compile(rb"([!-9;-~]+):[ \t]*([^\r\n]*)\r?\n")
 class _Fields(http.client.HTTPMessage):
     """The header of a response, without what only mails have; their parser took longer than the exchange."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._first: dict[str, str] = {}  # of each name in lower case, its first value
+
+    def set_raw(self, name: str, value: str) -> None:
+        super().set_raw(name, value)
+        self._first.setdefault(name.lower(), value)
+
     def get(self, name: str, failobj: Any = None) -> Any:
-        wanted = name.lower()
-        return next((value for other, value in self.raw_items() if other.lower() == wanted), failobj)
+        return self._first.get(name.lower(), failobj)
 
     def items(self) -> list[tuple[str, Any]]:
         return list(self.raw_items())
