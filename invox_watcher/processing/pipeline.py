@@ -11,7 +11,8 @@ Then each state leads to one step, in `steps/`:
                                    are used up, holds it
     uploading     reconcile        the upload's answer was lost: asks the API before anything is sent again
     waiting       poll             polls the API for the result, again and again
-    transcribed   publish          judges the transcript, and writes its files to the outbox
+    transcribed   publish          judges the transcript, and writes its files to the outbox; moves the
+                                   recording to done/ if nothing stands in the way
     delivered     file_as_done     moves the recording to done/
     failing       file_as_failed   writes the error file, and moves the recording to failed/
 
