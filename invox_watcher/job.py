@@ -15,9 +15,11 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
+from typing import Any
 
 from invox_watcher.errors import Reason
 from invox_watcher.plan import Plan
@@ -168,6 +170,12 @@ class Job:
     filed_as: str | None = None  # the reserved path in outbox/, done/ or failed/, with any suffix
     failure: Failure | None = None
     updated_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+    def changed(self, changes: Mapping[str, Any]) -> Job:
+        """The same with these fields changed: `dataclasses.replace`, without setting each of the others."""
+        copy = object.__new__(Job)
+        copy.__dict__.update(self.__dict__, **changes)
+        return copy
 
     @property
     def size_bytes(self) -> int:

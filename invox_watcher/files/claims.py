@@ -67,11 +67,11 @@ class Move:
     def sync_new_name(self) -> None:
         """Let its new name be on disk."""
         if self.old_folder is not None:
-            os.fsync(self._descriptors[1])
+            durable.sync(self._descriptors[1])
 
     def sync_old_folder(self) -> None:
         """Let its old name, and every other that was removed from its folder, be gone from the disk."""
-        os.fsync(self._descriptors[0])
+        durable.sync(self._descriptors[0])
 
     def close(self) -> None:
         """Close the folders."""

@@ -13,6 +13,7 @@ import stat
 from contextlib import suppress
 from io import FileIO
 
+from invox_watcher.baton import waiting
 from invox_watcher.errors import RecordingChangingError, StorageError
 from invox_watcher.files import durable
 from invox_watcher.heartbeat import beat
@@ -44,7 +45,7 @@ def cross(folder: int, name: str, new_folder: int, new_name: str) -> None:
         RecordingChangingError: it was modified during the copy.
         OSError, StorageError: it could not be copied, or the copy differs.
     """
-    with _open(folder, name) as source:
+    with waiting, _open(folder, name) as source:
         before = os.fstat(source.fileno())
         if not stat.S_ISREG(before.st_mode):
             raise OSError(errno.EINVAL, "not a regular file")
@@ -59,10 +60,10 @@ def cross(folder: int, name: str, new_folder: int, new_name: str) -> None:
                 with suppress(OSError):
                     os.unlink(part, dir_fd=new_folder)
                 raise
-        os.fsync(new_folder)
+        durable.sync(new_folder)
         _check_unchanged(folder, name, before)
     os.unlink(name, dir_fd=folder)
-    os.fsync(folder)
+    durable.sync(folder)
 
 
 def _open(folder: int, name: str) -> FileIO:
@@ -78,7 +79,7 @@ def _has_crossed(source: FileIO, new_folder: int, new_name: str) -> bool:
     if stat.S_ISREG(there.st_mode) and there.st_size == os.fstat(source.fileno()).st_size:
         with _open(new_folder, new_name) as copy:
             if _sha256(copy) == _sha256(source):
-                os.fsync(copy.fileno())
+                durable.sync(copy.fileno())
                 return True
     raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
 
@@ -95,7 +96,7 @@ def _copy(source: FileIO, before: os.stat_result, new_folder: int, part: str) ->
         os.fchmod(copy.fileno(), stat.S_IMODE(before.st_mode) & 0o666)
         os.utime(copy.fileno(), ns=(before.st_atime_ns, before.st_mtime_ns))
         beat(before.st_size / SLOWEST_BYTES_PER_SECOND)
-        os.fsync(copy.fileno())
+        durable.sync(copy.fileno())
         # Dropped from the cache, so that the verification reads from the disk.
         os.posix_fadvise(copy.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         if _sha256(copy) != digest.hexdigest():

@@ -12,11 +12,13 @@ import hashlib
 import os
 import stat
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from io import FileIO
 from pathlib import Path
+from types import TracebackType
 
+from invox_watcher.baton import waiting
 from invox_watcher.errors import DiskFullError, FolderBlockedError, StorageError
 
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -26,14 +28,22 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _one_at_a_time = threading.Lock()
 
 
-@contextmanager
-def storage(doing: str) -> Iterator[None]:
+class storage:
     """Translate OSError into StorageError. The message names a folder, never a recording."""
-    try:
-        yield
-    except FileExistsError:
-        raise
-    except OSError as error:
+
+    def __init__(self, doing: str) -> None:
+        self._doing = doing
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, OSError) and not isinstance(error, FileExistsError):
+            raise self._translated(error) from None
+
+    def _translated(self, error: OSError) -> StorageError:
         kind: type[StorageError] = StorageError
         hint = None
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
@@ -42,27 +52,38 @@ def storage(doing: str) -> Iterator[None]:
             kind = FolderBlockedError
         elif error.errno in (errno.EACCES, errno.EPERM):
             hint = "The daemon's user needs write permission in all five folders and their subfolders."
-        raise kind(f"{doing}: {error.strerror}", hint=hint) from None
+        return kind(f"{self._doing}: {error.strerror}", hint=hint)
 
 
-@contextmanager
-def parent(root: Path, path: str, create_mode: int | None = None) -> Iterator[tuple[int, str]]:
+class parent:
     """A descriptor of the folder of `root`/`path`, reached without following links, and the file's name.
 
     With `create_mode`, missing folders below `root` are created with that mode and made durable.
     """
-    *folders, name = _components(path)
-    current = os.open(root, FOLDER)
-    try:
-        for folder in folders:
-            if create_mode is not None:
-                make_folder(current, folder, create_mode)
-            inner = os.open(folder, FOLDER, dir_fd=current)
-            os.close(current)
-            current = inner
-        yield current, name
-    finally:
-        os.close(current)
+
+    def __init__(self, root: Path | str, path: str, create_mode: int | None = None) -> None:
+        self._root, self._path, self._create_mode = root, path, create_mode
+        self._descriptor = -1
+
+    def __enter__(self) -> tuple[int, str]:
+        *folders, name = _components(self._path)
+        self._descriptor = os.open(self._root, FOLDER)
+        try:
+            for folder in folders:
+                if self._create_mode is not None:
+                    make_folder(self._descriptor, folder, self._create_mode)
+                inner = os.open(folder, FOLDER, dir_fd=self._descriptor)
+                os.close(self._descriptor)
+                self._descriptor = inner
+        except BaseException:
+            os.close(self._descriptor)
+            raise
+        return self._descriptor, name
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        os.close(self._descriptor)
 
 
 def _components(path: str) -> list[str]:
@@ -85,7 +106,7 @@ def make_folder(folder: int, name: str, mode: int) -> None:
             os.fchmod(made, mode | (os.fstat(made).st_mode & stat.S_ISGID))
         finally:
             os.close(made)
-    os.fsync(folder)
+    sync(folder)
 
 
 def make_root(root: Path, mode: int) -> None:
@@ -125,7 +146,7 @@ def replace_in(folder: int, name: str, content: bytes, mode: int) -> None:
         with suppress(OSError):
             os.unlink(temporary, dir_fd=folder)
         raise
-    os.fsync(folder)
+    sync(folder)
 
 
 def write_durably(folder: int, name: str, content: bytes, mode: int) -> None:
@@ -137,7 +158,7 @@ def write_durably(folder: int, name: str, content: bytes, mode: int) -> None:
         rest = memoryview(content)
         while rest:
             rest = rest[file.write(rest) :]
-        os.fsync(file.fileno())
+        sync(file.fileno())
 
 
 def rename_new(folder: int, name: str, new_folder: int, new_name: str) -> None:
@@ -161,14 +182,18 @@ def rename_new(folder: int, name: str, new_folder: int, new_name: str) -> None:
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
 
 
-def exists(root: Path, path: str) -> bool:
+def exists(root: Path | str, path: str) -> bool:
     """Whether anything, including a link, has the name `root`/`path`."""
     return any_exists(root, [path])
 
 
-def any_exists(root: Path, paths: Sequence[str]) -> bool:
+def any_exists(root: Path | str, paths: Sequence[str]) -> bool:
     """Whether anything, including a link, has one of these names below `root`, all in the same folder."""
-    with storage(f"reading {root.name}/"), suppress(FileNotFoundError), parent(root, paths[0]) as (folder, _):
+    with (
+        storage(f"reading {os.path.basename(root)}/"),
+        suppress(FileNotFoundError),
+        parent(root, paths[0]) as (folder, _),
+    ):
         for path in paths:
             with suppress(FileNotFoundError):
                 os.stat(os.path.basename(path), dir_fd=folder, follow_symlinks=False)
@@ -205,10 +230,16 @@ def files_below(root: Path) -> list[str]:
     return sorted(found)
 
 
+def sync(descriptor: int) -> None:
+    """Make a file, or the names in a folder, durable."""
+    with waiting:
+        os.fsync(descriptor)
+
+
 def fsync_folder(folder: Path) -> None:
     """Make the names in `folder` durable."""
     descriptor = os.open(folder, FOLDER)
     try:
-        os.fsync(descriptor)
+        sync(descriptor)
     finally:
         os.close(descriptor)

@@ -14,6 +14,7 @@ from io import FileIO
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
+from invox_watcher.baton import waiting
 from invox_watcher.errors import FolderError, RecordingVanishedError, StorageError
 from invox_watcher.files import crossing, durable
 from invox_watcher.files.claims import Claim, Move, move_all
@@ -117,6 +118,9 @@ class Folders:
                         left.unlink(missing_ok=True)
         return found
 
+    def _of_job(self, job_id: str) -> str:
+        return os.path.join(self.processing, job_id)
+
     def _named(self) -> Sequence[tuple[str, Path]]:
         return (
             ("inbox", self.inbox),
@@ -182,7 +186,7 @@ class Folders:
 
     def has_recording(self, job_id: str, path: str) -> bool:
         """Whether the claimed recording is still in processing/."""
-        return durable.exists(self.processing / job_id, path)
+        return durable.exists(self._of_job(job_id), path)
 
     def open_recording(self, job_id: str, path: str) -> AbstractContextManager[BinaryIO]:
         """The claimed recording, opened for reading.
@@ -190,7 +194,7 @@ class Folders:
         Raises:
             RecordingVanishedError: it is no longer in processing/.
         """
-        return _opened(self.processing / job_id, path, "processing")
+        return _opened(self._of_job(job_id), path, "processing")
 
     def open_filed(self, filed_as: str) -> AbstractContextManager[BinaryIO]:
         """A recording in done/, opened for reading.
@@ -212,15 +216,15 @@ class Folders:
             StorageError: it could not be written.
         """
         assert _is_payload(path)  # noqa: S101 - or else it would be taken for a recording
-        root, part = self.processing / job_id, f"{path}{PART_SUFFIX}"
+        root, part = self._of_job(job_id), f"{path}{PART_SUFFIX}"
         with durable.storage("writing to processing/"), durable.parent(root, path) as (folder, name):
             try:
                 with os.fdopen(os.open(part, _NEW_PAYLOAD, self.file_mode, dir_fd=folder), "wb") as file:
                     yield file
                     beat(os.fstat(file.fileno()).st_size / SLOWEST_BYTES_PER_SECOND)
-                    os.fsync(file.fileno())
+                    durable.sync(file.fileno())
                 os.replace(part, name, src_dir_fd=folder, dst_dir_fd=folder)
-                os.fsync(folder)
+                durable.sync(folder)
             except BaseException:
                 with suppress(OSError):
                     os.unlink(part, dir_fd=folder)
@@ -229,7 +233,7 @@ class Folders:
     def remove_payload(self, job_id: str) -> None:
         """Delete what was prepared for an upload, if anything was."""
         with durable.storage("deleting in processing/"), suppress(FileNotFoundError):
-            for entry in list(os.scandir(self.processing / job_id)):
+            for entry in list(os.scandir(self._of_job(job_id))):
                 if _is_payload(entry.name):
                     os.unlink(entry.path)
 
@@ -258,39 +262,33 @@ class Folders:
 
         After an error some of them may have been written; so after NameTakenError, those before that name.
         """
-        written: list[str] = []
+        parts = {path: f".{job_id}{PurePosixPath(path).suffix}.tmp" for path in contents}
+        left, appeared = list(parts.values()), False
         with (
             durable.storage(f"writing to {root.name}/"),
             durable.parent(root, next(iter(contents)), self.directory_mode) as (folder, _name),
         ):
             try:
+                with waiting:
+                    for path, content in contents.items():
+                        durable.write_durably(folder, parts[path], content, self.file_mode)
                 for path, content in contents.items():
-                    self._publish(folder, job_id, os.path.basename(path), content)
-                    written.append(path)
+                    _appear(folder, parts[path], os.path.basename(path), content)
+                    left.remove(parts[path])
+                    appeared = True
             finally:
-                if written:
-                    os.fsync(folder)
-
-    def _publish(self, folder: int, job_id: str, name: str, content: bytes) -> None:
-        temporary = f".{job_id}{PurePosixPath(name).suffix}.tmp"
-        try:
-            durable.write_durably(folder, temporary, content, self.file_mode)
-            durable.rename_new(folder, temporary, folder, name)
-        except FileExistsError:
-            os.unlink(temporary, dir_fd=folder)
-            if not durable.holds(folder, name, content):
-                raise NameTakenError(name) from None
-        except OSError:
-            with suppress(OSError):
-                os.unlink(temporary, dir_fd=folder)
-            raise
+                for part in left:
+                    with suppress(OSError):
+                        os.unlink(part, dir_fd=folder)
+                if appeared:
+                    durable.sync(folder)
 
     def retract(self, root: Path, path: str, content: bytes) -> None:
         """Remove `root`/`path` if it has this `content`: the name of another file of its set is in use."""
         with durable.storage(f"writing to {root.name}/"), durable.parent(root, path) as (folder, name):
             if durable.holds(folder, name, content):
                 os.unlink(name, dir_fd=folder)
-                os.fsync(folder)
+                durable.sync(folder)
 
     def withdraw(self, outputs: Mapping[str, str]) -> None:
         """Delete these files of the outbox, path → SHA-256: their words are of a part of the recording.
@@ -311,11 +309,13 @@ class Folders:
         expected: FileIdentity,
         *,
         exactly: bool = False,
+        copy: bool = True,
     ) -> str:
         """Move the recording from processing/ to `root`/`filed_as`, clear its folder; return its name there.
 
         Safe to repeat after a killed attempt. If another file took the name after it was reserved, the
-        recording gets the next numbered one: nothing is ever overwritten.
+        recording gets the next numbered one: nothing is ever overwritten. Without `copy` it is an error that
+        they are on two file systems.
 
         Raises:
             RecordingVanishedError: it is in neither folder.
@@ -324,7 +324,7 @@ class Folders:
         with durable.storage(f"moving a recording to {root.name}/"):
             for candidate in numbered(filed_as):
                 try:
-                    self._move(self.processing / job_id, path, root, candidate)
+                    self._move(self._of_job(job_id), path, root, candidate, copy=copy)
                 except FileExistsError:
                     if exactly:
                         raise NameTakenError(candidate) from None
@@ -334,7 +334,7 @@ class Folders:
                     if settled is not None:  # the killed attempt may have ended before this
                         self._make_names_durable(root, settled)
                         with suppress(FileNotFoundError):
-                            self._make_names_durable(self.processing / job_id, path)
+                            self._make_names_durable(self._of_job(job_id), path)
                     self._remove_job_folder(job_id)
                     if settled is None:
                         raise RecordingVanishedError("The recording is no longer in processing/.") from None
@@ -428,7 +428,7 @@ class Folders:
                     ) != FileIdentity.of(status):
                         return Deletion.CHANGED
                     os.unlink(name, dir_fd=folder)
-                    os.fsync(folder)
+                    durable.sync(folder)
             except FileNotFoundError:
                 return Deletion.GONE
         return Deletion.DELETED
@@ -438,15 +438,15 @@ class Folders:
         with durable.storage("deleting in processing/"):
             with (
                 suppress(FileNotFoundError),
-                durable.parent(self.processing / job_id, path) as (folder, name),
+                durable.parent(self._of_job(job_id), path) as (folder, name),
             ):
                 os.unlink(name, dir_fd=folder)
-                os.fsync(folder)
+                durable.sync(folder)
             self._remove_job_folder(job_id)
 
     # ---- the parts ---------------------------------------------------------------------------------------
 
-    def _move(self, root: Path, path: str, new_root: Path, new_path: str) -> None:
+    def _move(self, root: Path | str, path: str, new_root: Path, new_path: str, *, copy: bool = True) -> None:
         """Move a file; to another file system by copying it."""
         with (
             durable.parent(root, path) as (folder, name),
@@ -455,17 +455,18 @@ class Folders:
             try:
                 durable.rename_new(folder, name, new_folder, new_name)
             except OSError as error:
-                if error.errno != errno.EXDEV:
+                if error.errno != errno.EXDEV or not copy:
                     raise
                 crossing.cross(folder, name, new_folder, new_name)
                 return
             # The new name first: a power cut between the two leaves both, never neither.
-            os.fsync(new_folder)
-            os.fsync(folder)
+            with waiting:
+                durable.sync(new_folder)
+                durable.sync(folder)
 
-    def _make_names_durable(self, root: Path, path: str) -> None:
+    def _make_names_durable(self, root: Path | str, path: str) -> None:
         with durable.parent(root, path) as (folder, _name):
-            os.fsync(folder)
+            durable.sync(folder)
 
     def _status(self, root: Path, path: str) -> os.stat_result:
         with durable.parent(root, path) as (folder, name):
@@ -473,7 +474,7 @@ class Folders:
 
     def _remove_job_folder(self, job_id: str) -> None:
         """Remove processing/`job_id` with what was prepared, and its folders; one with a file is kept."""
-        top = self.processing / job_id
+        top = self._of_job(job_id)
         with suppress(OSError):
             os.rmdir(top)
             return
@@ -488,8 +489,7 @@ class Folders:
             os.rmdir(top)
 
 
-@contextmanager
-def _opened(root: Path, path: str, where: str, *, vanished: Collection[int] = ()) -> Iterator[BinaryIO]:
+def _opened(root: Path | str, path: str, where: str, *, vanished: Collection[int] = ()) -> FileIO:
     try:
         with durable.parent(root, path) as (folder, name):
             descriptor = os.open(name, durable.FILE, dir_fd=folder)
@@ -502,8 +502,21 @@ def _opened(root: Path, path: str, where: str, *, vanished: Collection[int] = ()
     if stat.S_ISDIR(os.fstat(descriptor).st_mode):  # a folder has its name by now
         os.close(descriptor)
         raise RecordingVanishedError(f"The recording is no longer in {where}/.")
-    with FileIO(descriptor) as file:
-        yield file
+    return FileIO(descriptor)
+
+
+def _appear(folder: int, part: str, name: str, content: bytes) -> None:
+    """Give a file of that `content` its final name, or remove it if there is one like it.
+
+    Raises:
+        NameTakenError: another file has that name.
+    """
+    try:
+        durable.rename_new(folder, part, folder, name)
+    except FileExistsError:
+        if not durable.holds(folder, name, content):
+            raise NameTakenError(name) from None
+        os.unlink(part, dir_fd=folder)
 
 
 def _is_payload(path: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 
 ERROR_SUFFIX = ".error.json"
 _NAME_MAX_BYTES = 255
@@ -37,6 +38,7 @@ def unused(path: str, in_use: Callable[[str], bool]) -> Iterator[str]:
     yield from (_with_number(path, number) for number in itertools.count(high) if not taken(number))
 
 
+@lru_cache(256)  # of one recording the same is asked several times
 def _with_number(path: str, number: int) -> str:
     folder, name = os.path.split(path)
     stem, extension = os.path.splitext(name)

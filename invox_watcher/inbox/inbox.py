@@ -7,6 +7,7 @@ and sleeps on a queue until a hint, a wake-up or the next scheduled check.
 from __future__ import annotations
 
 import errno
+import math
 import os
 import queue
 import stat
@@ -19,6 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
+from invox_watcher.baton import running
 from invox_watcher.errors import Reason
 from invox_watcher.events import Event, log
 from invox_watcher.heartbeat import beat
@@ -60,6 +62,9 @@ _UNAVAILABLE = Reason(
     "inbox_unavailable", "The inbox can't be read.", "Does it exist, and may the daemon's user read it?"
 )
 
+# While recordings end one after the other, those that come in their place are claimed several at once.
+_ROOM_SECONDS = 0.02
+
 # How urgent the file at a path will be; what its header says is read only if that matters.
 PriorityOf = Callable[[str, Callable[[], Mapping[str, str]]], Priority]
 # While a scan takes longer than that, what is due by then is checked.
@@ -68,6 +73,7 @@ _CHECK_IN_SCAN_SECONDS = 0.5
 
 class _Signal(Enum):
     WAKE = "wake"
+    ROOM = "room"  # there may be capacity again
     OVERFLOW = "overflow"  # events were lost
 
 
@@ -144,6 +150,9 @@ class Inbox:
         self._refused: Priority | None = None  # what is not more urgent than this is not taken now
         self._taken = Batch()
         self._has_room = False  # whether `has_room` was called since `take` was
+        self._room_is_known = False  # whether its signal is on its way, or waited for
+        self._room_from: float | None = None  # when what was refused is offered again because of it
+        self._claimed_at = -math.inf  # the last time that anything was
         self._scans = 0
         self._next_scan = clock()
         self._status = self._current_status()
@@ -162,10 +171,11 @@ class Inbox:
         self._queue.put(_Signal.WAKE)
 
     def has_room(self) -> None:
-        """There may be capacity again: `wake` if `take` has refused a file. From any thread."""
+        """There may be capacity again: offer soon what `take` has refused. From any thread."""
         self._has_room = True  # in this order, since `_offer` looks in the other
-        if self._refused is not None:
-            self.wake()
+        if self._refused is not None and not self._room_is_known:
+            self._room_is_known = True
+            self._queue.put(_Signal.ROOM)
 
     def run(self, intake: Intake, stop: threading.Event) -> None:
         """Offer every complete file to `intake` until `stop` is set (within 1 s, or at once after `wake`).
@@ -178,7 +188,8 @@ class Inbox:
         """
         try:
             while not stop.is_set():
-                self._turn(intake, stop)
+                with running:
+                    self._turn(intake, stop)
                 beat()
                 self._status = self._current_status()
                 self._sleep()
@@ -218,13 +229,14 @@ class Inbox:
         return (
             now >= self._next_scan
             or (due is not None and now >= due)
+            or (self._room_from is not None and now >= self._room_from)
             or (self._refused is None and self._tracker.count(Stage.HELD) > 0)
         )
 
     def _sleep(self) -> None:
         moments = [self._next_scan, self._watch.verdict_due]
         if not self._unavailable:
-            moments.append(self._tracker.next_due())
+            moments += [self._tracker.next_due(), self._room_from]
         left = min(moment for moment in moments if moment is not None) - self._clock()
         count, overflow = 0, False
         try:
@@ -235,6 +247,9 @@ class Inbox:
                     self._hints[item] = None
                 elif item is _Signal.WAKE:
                     self._refused = None
+                elif item is _Signal.ROOM:
+                    if self._room_is_known:
+                        self._room_from = self._claimed_at + _ROOM_SECONDS
                 else:
                     overflow = True
                 item = self._queue.get_nowait()
@@ -389,8 +404,9 @@ class Inbox:
     # ---- checking one file ----
 
     def _check_due(self, root_fd: int, intake: Intake, stop: threading.Event) -> None:
-        if self._has_room:  # during a long scan no wake-up is read
-            self._refused = None
+        # Also without the signal: during a long scan none is read.
+        if (self._has_room or self._room_is_known) and self._clock() >= self._claimed_at + _ROOM_SECONDS:
+            self._room_from, self._room_is_known, self._refused = None, False, None
         # By priority, all wait in one queue for their turn.
         queued = [] if self._priority_of is None else self._queue_due(root_fd, self._priority_of, stop)
         while not stop.is_set() and (path := self._tracker.pop_queued(self._refused)) is not None:
@@ -494,12 +510,13 @@ class Inbox:
             self._tracker.hold(path, first=True)
             self._refused = priority
             if self._has_room:  # called before it could see the above
-                self.wake()
+                self.has_room()
 
     def _claim_taken(self, intake: Intake) -> None:
         if not self._taken:
             return
         refused = intake.claim_taken()
+        self._claimed_at = self._clock()
         taken, self._taken = self._taken, Batch()
         for candidate in taken:
             path, error = candidate.path, refused.get(candidate.path)

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 from urllib.parse import urlencode
 
+from invox_watcher.baton import waiting
 from invox_watcher.heartbeat import beat
 
 DEFAULT_LIFETIME_SECONDS = 7200.0  # the vendor's page: two hours
@@ -207,7 +208,8 @@ class TokenCache:
             self._land(flight)
         else:
             beat(self._patience_seconds)
-        return flight.result()
+        with waiting:
+            return flight.result()
 
     def _land(self, flight: Future[Token]) -> None:
         token, failure = None, None

@@ -13,6 +13,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
+from invox_watcher.baton import waiting
 from invox_watcher.errors import JournalError
 from invox_watcher.journal import sqlite
 
@@ -124,7 +125,8 @@ class Database:
             self._waiting.append(entry)
             entry.leads, self._busy = not self._busy, True
         if not entry.leads:
-            entry.ready.acquire()
+            with waiting:
+                entry.ready.acquire()
         if entry.leads:
             self._lead(entry)
         error = entry.error
@@ -170,8 +172,9 @@ class Database:
             if all(entry.error for entry in group):
                 connection.execute("ROLLBACK")
             else:
-                self._before_commit()
-                connection.execute("COMMIT")
+                with waiting:
+                    self._before_commit()
+                    connection.execute("COMMIT")
         except BaseException as error:  # noqa: BLE001 - each of them must know
             with suppress(sqlite3.Error):
                 if connection.in_transaction:

@@ -8,6 +8,7 @@ on disk when the call returns, with those of other threads that write at the sam
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import os
 import sqlite3
@@ -56,6 +57,7 @@ _OUTPUT_FOLDERS = {State.DELIVERED: "outbox", State.FAILED: "failed"}
 _ID_MARGIN = timedelta(seconds=5)
 # Among so many of the latest jobs of one name is the one that is asked for.
 _NAMESAKES = 1000
+_JSON = json.JSONEncoder(default=str)
 _SELECT = f"SELECT {JOB_COLUMNS} FROM jobs"
 _BY_ID = f"{_SELECT} WHERE id = ?"
 _FOUND = f"""
@@ -227,6 +229,7 @@ class Journal:
         outputs: Mapping[str, str] | None = None,
         detail: Mapping[str, Any] | None = None,
         also: spending.Change | None = None,
+        via: State | None = None,
         **changes: Any,
     ) -> Job:
         """Move `job` from the state it has to `to`, with `changes` to its other fields; return the new job.
@@ -234,18 +237,21 @@ class Journal:
         `reserve` is a name that no other job under way may hold; the next move releases it. `reply` is what
         the API sent, kept for `reuse` and for publishing after a crash. `outputs` are the files that were
         written for the job: path → SHA-256, in outbox/ for `delivered`, in failed/ for `failed`. `also` is
-        written with it.
+        written with it. `via` is a state that the job has passed on the way: for `done`, it is `delivered`.
 
         Raises:
             StaleStateError: the row is no longer in `job.state`.
             NameReservedError: another job holds the name.
             MinutesUsedUpError: `also` reserves more minutes than there are.
         """
-        if to not in TRANSITIONS[job.state]:
-            raise AssertionError(f"no transition leads from {job.state} to {to}")
+        path = (job.state, to) if via is None else (job.state, via, to)
+        for was, becomes in itertools.pairwise(path):
+            if becomes not in TRANSITIONS[was]:
+                raise AssertionError(f"no transition leads from {was} to {becomes}")
         if job.last_fault is not None:
             changes.setdefault("last_fault", None)
-        told = dict(detail or {}) if outputs is None else {**(detail or {}), "outputs": outputs}
+        written = {} if outputs is None else {"outputs": outputs}
+        told = {**(detail or {}), **(written if via is None else {})}
         text = None if reply is None else json.dumps(reply)
 
         confirmed = to.is_final and not UNCONFIRMED_CLOCK.items() <= told.items()
@@ -260,19 +266,28 @@ class Journal:
                 connection.execute("DELETE FROM replies WHERE job_id = ?", (job.id,))
                 connection.execute("INSERT INTO replies (job_id, reply) VALUES (?, ?)", (job.id, text))
             for path, sha256 in (outputs or {}).items():
-                values = (job.id, _OUTPUT_FOLDERS[to], os.fsencode(path), sha256)
+                values = (job.id, _OUTPUT_FOLDERS[via or to], os.fsencode(path), sha256)
                 connection.execute(_ADD_OUTPUT, values)
             if to.is_final:
                 self._record_end(connection, moved, now, confirmed=confirmed)
-            _append_history(connection, job.id, to, told, now)
-            if self._on_transition:
-                self._on_transition(job.state, moved, told)
+            before = job.state
+            if via is not None:
+                self._record_passage(connection, before, moved.changed({"state": via}), written, now)
+                before = via
+            self._record_passage(connection, before, moved, told, now)
             return moved
 
         moved = self._database.write(write)
         if to is State.DONE:
             self._copies.discard_after(job)
         return moved
+
+    def _record_passage(
+        self, connection: sqlite3.Connection, was: State, job: Job, told: Mapping[str, Any], now: datetime
+    ) -> None:
+        _append_history(connection, job.id, job.state, told, now)
+        if self._on_transition:
+            self._on_transition(was, job, told)
 
     def _record_end(
         self, connection: sqlite3.Connection, job: Job, now: datetime, *, confirmed: bool
@@ -510,13 +525,13 @@ def _write(connection: sqlite3.Connection, job: Job, now: datetime, **changes: A
     values = (*columns.values(), job.id, job.state)
     if connection.execute(_update_job(tuple(columns)), values).rowcount == 0:
         raise StaleStateError(f"Job {job.id} is no longer {job.state}.")
-    return dataclasses.replace(job, **{name: changes[name] for name in changes if name in FIELDS})
+    return job.changed({name: changes[name] for name in changes if name in FIELDS})
 
 
 def _append_history(
     connection: sqlite3.Connection, job_id: str, state: State, detail: Mapping[str, Any], at: datetime
 ) -> None:
-    text = json.dumps({key: value for key, value in detail.items() if value is not None}, default=str)
+    text = _JSON.encode({key: value for key, value in detail.items() if value is not None})
     connection.execute(_ADD_HISTORY, (job_id, encode_time(at), state, text))
 
 

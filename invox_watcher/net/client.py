@@ -10,6 +10,7 @@ import contextlib
 import errno
 import http.client
 import io
+import math
 import os
 import re
 import ssl
@@ -20,9 +21,9 @@ from functools import partial
 from typing import BinaryIO, Literal
 
 import urllib3
-from urllib3.response import BaseHTTPResponse
 
 from invox_watcher import version
+from invox_watcher.baton import waiting
 from invox_watcher.errors import (
     ApiError,
     ApiRefusedError,
@@ -36,9 +37,11 @@ from invox_watcher.heartbeat import beat
 from invox_watcher.net.connections import Adapter, Exchange, Watchdog
 from invox_watcher.net.failures import LIBRARY_ERRORS, proxy_refused, redirected, translated
 from invox_watcher.net.reply import HttpReply
+from invox_watcher.net.responses import Reading
 
 _MIB = 1024 * 1024
 _READ_BYTES = 64 * 1024
+_AT_ONCE_BYTES = 4 * 1024
 _KEPT_CONNECTIONS = 16
 _ERROR_BODY_BYTES = 16 * 1024
 _MOST_IDLE_SECONDS = 2.0  # servers close idle connections after 5 s and more (nginx 75, Apache 5)
@@ -227,7 +230,7 @@ class HttpClient:
                 response.release_conn()
         return HttpReply(response.status, exchange.where, response.headers, body)
 
-    def _read(self, response: BaseHTTPResponse, plan: _Plan) -> bytes:
+    def _read(self, response: Reading, plan: _Plan) -> bytes:
         if isinstance(plan.body, _BoundedReader):
             # An upload's outcome is its status; a body that stalls or is cut short must not change that.
             is_ok = 200 <= response.status < 300
@@ -237,15 +240,25 @@ class HttpClient:
                 response.read(1)  # there is none, after which the connection is free for the next upload
             return b"" if is_ok else _read_some(response, _ERROR_BODY_BYTES)
         chunks, size = [], 0
-        while chunk := response.read(_READ_BYTES, decode_content=False):
-            size += len(chunk)
-            if size > self._max_reply_bytes:
-                raise _too_large(response.status, plan.exchange.where, self._max_reply_bytes)
-            chunks.append(chunk)
+        # One of a few kilobytes has come with its header, or is about to.
+        with waiting if _length_of(response) > _AT_ONCE_BYTES else contextlib.nullcontext():
+            while chunk := response.read(_READ_BYTES, decode_content=False):
+                size += len(chunk)
+                if size > self._max_reply_bytes:
+                    raise _too_large(response.status, plan.exchange.where, self._max_reply_bytes)
+                chunks.append(chunk)
         return _decoded(b"".join(chunks), response, plan.exchange.where, self._max_reply_bytes)
 
 
-def _decoded(body: bytes, response: BaseHTTPResponse, where: str, max_bytes: int) -> bytes:
+def _length_of(response: Reading) -> float:
+    """The length of the body that the header states; infinite for any other."""
+    try:
+        return int(response.headers.get("Content-Length", ""))
+    except ValueError:
+        return math.inf
+
+
+def _decoded(body: bytes, response: Reading, where: str, max_bytes: int) -> bytes:
     """The body without its compression, which some gateways apply although none was asked for."""
     if response.headers.get("Content-Encoding", "").strip().lower() not in ("gzip", "x-gzip", "deflate"):
         return body
@@ -277,7 +290,7 @@ def _is_definite_no(reply: HttpReply) -> bool:
     return 400 <= reply.status < 500 or b"<Code>" in reply.body
 
 
-def _read_some(response: BaseHTTPResponse, limit_bytes: int) -> bytes:
+def _read_some(response: Reading, limit_bytes: int) -> bytes:
     with contextlib.suppress(urllib3.exceptions.HTTPError, http.client.HTTPException, OSError):
         return response.read(limit_bytes, decode_content=False)
     return b""

@@ -32,15 +32,18 @@ class RemoteClock:
     ) -> None:
         self._now, self._steady = now, steady
         self._offset: float | None = None  # of the server's clock to the steady one
+        self._heard: str | None = None  # what it was calculated from
 
     def heard(self, date: str | None) -> None:
         """A reply has this `Date` header; one that has none, or nonsense, says nothing new."""
+        if date == self._heard:  # of several replies within a second the first is the closest
+            return
         try:
             there = parsedate_to_datetime(date or "")
             seconds = (there if there.tzinfo else there.replace(tzinfo=UTC)).timestamp()
         except (ValueError, OverflowError):
             return
-        self._offset = seconds - self._steady()
+        self._offset, self._heard = seconds - self._steady(), date
 
     @property
     def ahead_seconds(self) -> float | None:

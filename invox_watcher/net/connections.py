@@ -22,18 +22,20 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 import requests
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.response import BaseHTTPResponse
 from urllib3.util import Timeout
+from urllib3.util.request import SKIP_HEADER
 
+from invox_watcher.baton import waiting
 from invox_watcher.errors import ApiUnavailableError, StoppedError
 from invox_watcher.heartbeat import beat
 from invox_watcher.net.failures import stopped
+from invox_watcher.net.responses import FIELD, Reading, Response
 from invox_watcher.net.urls import host_of
 
 # urllib3's default is 16 KiB; larger blocks cost memory per upload and save system calls.
@@ -261,23 +263,28 @@ class Watchdog:
                 self._changed.wait(None if self._wakes_at == math.inf else self._wakes_at - now)
 
 
-class _Response(http.client.HTTPResponse):
-    """A response that comes after any number of interim ones (RFC 9110 §15.2), of which http.client skips
-    none but 100.
-    """
+@lru_cache(_MOST_ORIGINS)
+def _beginning_of_field(name: str) -> bytes:
+    """What a field's line begins with. Raises ValueError if that can't be its name."""
+    encoded = name.encode("ascii")
+    if not FIELD.fullmatch(encoded + b":\n"):
+        raise ValueError
+    return encoded + b": "
 
-    def _read_status(self) -> tuple[str, int, str]:
-        while True:
-            version, status, reason = super()._read_status()  # type: ignore[misc]
-            if not 101 < status < 200:
-                return version, status, reason
-            http.client.parse_headers(self.fp)
+
+def _blocks_of(body: Any, size: int) -> Iterator[bytes]:
+    while body is not None and (block := body.read(size)):
+        yield block
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and value != SKIP_HEADER
 
 
 class _PlainConnection(HTTPConnection):
     """A connection that registers its socket with its thread's exchange."""
 
-    response_class = _Response
+    response_class = Response
     idle_since = math.inf
     _taken_at_once = 0  # how many bytes were sent since a piece last took its time
 
@@ -310,6 +317,39 @@ class _PlainConnection(HTTPConnection):
             # A proxy for plain http is given the host as well.
             url = exchange.target if url == _ANY_TARGET else exchange.origin + exchange.target
         super().request(method, url, *args, **kwargs)
+
+    def exchange(self, method: str, exchange: Exchange, headers: Mapping[str, str], body: Any) -> Response:
+        """Send a request over this connection, which is open, and return the response without its body.
+
+        What `request` and `getresponse` do, without what urllib3 does for other callers.
+        """
+        exchange.watch(self.sock.fileno(), kept=True)
+        self.sock.settimeout(exchange.silence_seconds)
+        named = {name.lower() for name in headers}
+        http.client.HTTPConnection.putrequest(
+            self, method, exchange.target, skip_host="host" in named, skip_accept_encoding=True
+        )
+        if "content-length" not in named and (body is not None or method != "GET"):
+            self.putheader("Content-Length", str(len(body or b"")))
+        for name, value in headers.items():
+            self.putheader(name, value)
+        with waiting:
+            try:
+                self.endheaders()
+                for block in (body,) if isinstance(body, bytes) else _blocks_of(body, self.blocksize):
+                    self.send(block)
+            except (BrokenPipeError, ConnectionResetError, ssl.SSLEOFError):
+                pass  # a server may answer, and close the connection before it has read all
+            exchange.all_handed_over()
+            response: Response = http.client.HTTPConnection.getresponse(self)  # type: ignore[assignment]
+        return response
+
+    def putheader(self, header: str | bytes, *values: Any) -> None:
+        if not isinstance(header, str) or len(values) != 1 or not _is_text(values[0]):
+            super().putheader(header, *values)  # type: ignore[arg-type]
+            return
+        # All that its two base classes do, but for values of which `HttpClient` has seen that they are legal.
+        self._buffer.append(_beginning_of_field(header) + values[0].encode("latin-1"))  # type: ignore[attr-defined]
 
     def send(self, data: Any) -> None:
         if not isinstance(data, bytes) or len(data) <= _PIECE_BYTES:
@@ -364,6 +404,46 @@ class _PlainPool(HTTPConnectionPool):
             conn.idle_since = time.monotonic()
         super()._put_conn(conn)
 
+    def exchange(
+        self, method: str, exchange: Exchange, headers: Mapping[str, str], body: Any, connect_seconds: float
+    ) -> Reading:
+        """`urlopen`, for a pool without a proxy: the response without its body."""
+        connection = self._get_conn()
+        try:
+            if connection.sock is None:
+                connection.timeout = connect_seconds
+                with waiting:
+                    connection.connect()
+            response = connection.exchange(method, exchange, headers, body)
+        except BaseException:
+            connection.close()
+            self._put_conn(connection)
+            raise
+        return _Kept(self, connection, response)
+
+
+class _Kept:
+    """A response over a connection of a pool: see `Reading`."""
+
+    def __init__(self, pool: _PlainPool, connection: Any, response: Response) -> None:
+        self.status: int = response.status
+        self.headers: Mapping[str, str] = response.headers  # type: ignore[assignment]
+        self._pool, self._connection, self._response = pool, connection, response
+
+    def read(self, amt: int, decode_content: bool = False) -> bytes:  # noqa: ARG002 - as urllib3's
+        block = self._response.read(amt)
+        if not block and self._response.length:
+            raise http.client.IncompleteRead(block, self._response.length)
+        return block
+
+    def close(self) -> None:
+        if not self._response.isclosed() or self._response.will_close:
+            self._response.close()
+            self._connection.close()
+
+    def release_conn(self) -> None:
+        self._pool._put_conn(self._connection)
+
 
 class _TlsPool(_PlainPool, HTTPSConnectionPool):
     """The same over TLS."""
@@ -398,25 +478,28 @@ class Adapter(HTTPAdapter):
         headers: Mapping[str, str],
         body: Any,
         connect_seconds: float,
-    ) -> BaseHTTPResponse:
+    ) -> Reading:
         """Send a request; the response without its body. Raises what requests and urllib3 raise.
 
         `headers` has the body's length, unless that is bytes.
         """
         pool = self._pool_of(exchange.origin)
-        by_proxy = pool.proxy is not None and pool.scheme == "http"
-        response: BaseHTTPResponse = pool.urlopen(
-            method,
-            exchange.origin + _ANY_TARGET if by_proxy else _ANY_TARGET,
-            body=body,
-            headers=headers,
-            redirect=False,
-            assert_same_host=False,
-            preload_content=False,
-            decode_content=False,
-            retries=self.max_retries,
-            timeout=Timeout(connect=connect_seconds, read=exchange.silence_seconds),
-        )
+        if pool.proxy is None:
+            return cast(_PlainPool, pool).exchange(method, exchange, headers, body, connect_seconds)
+        by_proxy = pool.scheme == "http"
+        with waiting:
+            response: Reading = pool.urlopen(
+                method,
+                exchange.origin + _ANY_TARGET if by_proxy else _ANY_TARGET,
+                body=body,
+                headers=headers,
+                redirect=False,
+                assert_same_host=False,
+                preload_content=False,
+                decode_content=False,
+                retries=self.max_retries,
+                timeout=Timeout(connect=connect_seconds, read=exchange.silence_seconds),
+            )
         return response
 
     def connect(self, url: str, *, connect_seconds: float) -> None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from invox_watcher.backoff import Backoff, Breaker
+from invox_watcher.baton import running
 from invox_watcher.budget import Held
 from invox_watcher.errors import (
     ApiError,
@@ -250,7 +251,7 @@ class Engine:
     def _work(self, lane: Lane, heartbeat: Heartbeat) -> None:
         try:
             while (job := lane.take()) is not None:
-                with heartbeat.beating():
+                with heartbeat.beating(), running:
                     self._take_steps(job, lane)
         except BaseException as error:  # noqa: BLE001
             # Never a living process with a dead worker: log it, and let the daemon end.

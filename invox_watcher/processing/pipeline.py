@@ -11,7 +11,8 @@ Then each state leads to one step, in `steps/`:
                                    are used up, holds it
     uploading     reconcile        the upload's answer was lost: asks the API before anything is sent again
     waiting       poll             polls the API for the result, again and again
-    transcribed   publish          judges the transcript, and writes its files to the outbox
+    transcribed   publish          judges the transcript, and writes its files to the outbox; moves the
+                                   recording to done/ if nothing stands in the way
     delivered     file_as_done     moves the recording to done/
     failing       file_as_failed   writes the error file, and moves the recording to failed/
 
@@ -32,6 +33,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
+from invox_watcher.baton import waiting
 from invox_watcher.coverage import Listener
 from invox_watcher.errors import InvoxError, JournalError, StorageError
 from invox_watcher.events import Event, log
@@ -151,7 +153,8 @@ class Pipeline:
         except BaseException as error:
             for job, _waited, _evidence in claimed:
                 folders.unclaim(job.id)  # no row would ever lead to it
-            self._context.stop.wait(_JOURNAL_REFUSED_SECONDS)
+            with waiting:
+                self._context.stop.wait(_JOURNAL_REFUSED_SECONDS)
             if not isinstance(error, JournalError):
                 raise
             return [error if outcome is True else outcome for outcome in found]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import itertools
 import threading
-from collections.abc import Callable, Sequence
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from invox_watcher.errors import FolderBlockedError
@@ -20,14 +21,16 @@ FOLDER_TRIES = 10
 class Reservations:
     """Reserves names in the journal, with the state write that needs them, and releases them.
 
-    Whether a name is free on disk is checked under the lock that its release takes. Before its release a name
-    is reserved; afterwards the files that have it are on disk.
+    Before its release a name is reserved; afterwards the files that have it are on disk. A name that was
+    released while a job looked for one is looked at again once it is reserved for that job.
     """
 
     def __init__(self, folders: Folders, journal: Journal) -> None:
         self._folders = folders
         self._journal = journal
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # guards the next one
+        self._searches: dict[int, set[str]] = {}  # what was released since each search began
+        self._numbers = itertools.count()
 
     def reserve_outputs(self, job: Job, formats: Sequence[OutputFormat], **changes: Any) -> Job:
         """Move `job` to `transcribed` with a name that is free in the outbox and in done/.
@@ -51,18 +54,42 @@ class Reservations:
 
     def release(self, job: Job, state: State, **changes: Any) -> Job:
         """Move `job` to `state`, in which it needs no reserved name."""
-        with self._lock:
-            return self._journal.move(job, state, **changes)
+        if job.filed_as is not None:
+            with self._lock:
+                for released in self._searches.values():
+                    released.add(_folded(job.filed_as))
+        return self._journal.move(job, state, **changes)
 
     def _reserve(
         self, job: Job, to: State, key: Callable[[str], str], free: Callable[[str], bool], **changes: Any
     ) -> Job:
-        for path in itertools.islice(numbered_folders(job.path), FOLDER_TRIES):
-            with contextlib.suppress(FolderBlockedError), self._lock:
-                for name in unused(path, lambda name: not free(name)):
-                    with contextlib.suppress(NameReservedError):
-                        return self._journal.move(job, to, filed_as=name, reserve=key(name), **changes)
+        with self._search() as released:
+            for path in itertools.islice(numbered_folders(job.path), FOLDER_TRIES):
+                with contextlib.suppress(FolderBlockedError):
+                    for name in unused(path, lambda name: not free(name)):
+                        with contextlib.suppress(NameReservedError):
+                            job = self._journal.move(job, to, filed_as=name, reserve=key(name), **changes)
+                            if _folded(name) not in released or free(name):
+                                return job
         raise FolderBlockedError("A file or a link stands where a folder of that name is needed.")
+
+    @contextlib.contextmanager
+    def _search(self) -> Iterator[set[str]]:
+        number, released = next(self._numbers), set[str]()
+        with self._lock:
+            self._searches[number] = released
+        try:
+            yield released
+        finally:
+            with self._lock:
+                del self._searches[number]
+
+
+def _folded(name: str) -> str:
+    """The same for all names that the journal takes for one: without suffix, whatever the case."""
+    while name.endswith(ERROR_SUFFIX):
+        name = name.removesuffix(ERROR_SUFFIX)
+    return unicodedata.normalize("NFC", _stem(name)).casefold()
 
 
 def _stem(name: str) -> str:

@@ -59,10 +59,12 @@ class Intake:
         self.root = tmp_path / "inbox"
         self.claimed_into = tmp_path / "claimed"
         self.offers: list[Candidate] = []
+        self.taken: set[str] = set()
         self.claimed: dict[str, Candidate] = {}
         self.batches: list[list[str]] = []
         self.refuse_to_take = False
         self.makes_room = False  # whether the first refusal is out of date at once
+        self.room: threading.Semaphore | None = None  # how many more it takes; None: any number
         self.raises: Exception | None = None
         self.error: BaseException | None = None
         self._log = log
@@ -123,14 +125,16 @@ class Intake:
 
     def take(self, candidate: Candidate) -> bool:
         self.offers.append(candidate)
-        refused = self.refuse_to_take
+        refused = self.refuse_to_take or (self.room is not None and not self.room.acquire(blocking=False))
         if self.makes_room:
             self.refuse_to_take = self.makes_room = False
             self.inbox.has_room()
+        if not refused:
+            self.taken.add(candidate.path)
         return not refused
 
     def claim_taken(self) -> dict[str, OSError | InvoxError]:
-        paths = {candidate.path for candidate in self.offers} - self.claimed.keys()
+        paths = self.taken - self.claimed.keys()
         if isinstance(self.raises, OSError | InvoxError):
             return dict.fromkeys(paths, self.raises)
         if self.raises is not None:
@@ -558,6 +562,21 @@ def test_room_that_comes_while_a_file_is_refused_is_not_missed(intake: Intake) -
     intake.start_and_scan(mode="polling", polling_seconds=30)
     eventually(lambda: "x.wav" in intake.claimed)
     assert len(intake.offers) == 2
+
+
+def test_room_that_comes_bit_by_bit_is_used_for_several_at_once(intake: Intake) -> None:
+    intake.room = threading.Semaphore(1)
+    for number in range(12):
+        (intake.root / f"{number}.wav").write_bytes(wav())
+    intake.start_and_scan()
+    eventually(lambda: intake.status.refused_now == 11)
+    began = time.monotonic()
+    for _ in range(11):
+        intake.room.release()
+        intake.inbox.has_room()
+        time.sleep(0.001)
+    eventually(lambda: len(intake.claimed) == 12)
+    assert len(intake.batches) <= 3 + (time.monotonic() - began) / 0.02
 
 
 def test_a_file_without_capacity_is_offered_again_at_a_rescan(intake: Intake) -> None:

@@ -114,9 +114,20 @@ class Clinic:
 
     def until(self, state: State, **claimed: Any) -> Job:
         job = self.claim(**claimed)
-        while job.state is not state:
-            job = self.pipeline.advance(job).job
+        with self.filing_at_once_refused() if state is State.DELIVERED else contextlib.nullcontext():
+            while job.state is not state:
+                job = self.pipeline.advance(job).job
         return job
+
+    @contextlib.contextmanager
+    def filing_at_once_refused(self) -> Iterator[None]:
+        """Something stands in its way at the moment, whatever it is."""
+
+        def refused(*_arguments: Any, **_options: Any) -> str:
+            raise StorageError("no")
+
+        with mock.patch.object(Folders, "file_away", refused):
+            yield
 
 
 @pytest.fixture
@@ -137,8 +148,11 @@ def test_the_way_of_a_recording(clinic: Clinic) -> None:
         job = clinic.pipeline.advance(job).job
         states.append(job.state)
     assert states == [
-        State.CLAIMED, State.IDENTIFIED, State.WAITING, State.TRANSCRIBED, State.DELIVERED, State.DONE,
+        State.CLAIMED, State.IDENTIFIED, State.WAITING, State.TRANSCRIBED, State.DONE,
     ]  # fmt: skip
+    history = [entry.state for entry in clinic.journal.history(job.id)]
+    assert history[-3:] == [State.TRANSCRIBED, State.DELIVERED, State.DONE]
+    assert clinic.journal.finished.outputs(job.id).keys() == {"smith.json", "smith.srt"}
     assert (clinic.folders.done / "smith.wav").read_bytes() == CONTENT
     assert clinic.api.sent == [(CONTENT, "audio/wav")]
 
@@ -328,7 +342,7 @@ def written_before_a_kill(clinic: Clinic, template: Path) -> Job:
 
 def test_a_template_changed_after_a_kill_leaves_one_set(documents: Clinic, tmp_path: Path) -> None:
     job = written_before_a_kill(documents, tmp_path / "letter.docx")
-    assert documents.pipeline.advance(job).job.state is State.DELIVERED
+    assert documents.pipeline.advance(job).job.state is State.DONE
     assert {path.name for path in documents.folders.outbox.iterdir()} == {"smith.docx", "smith.json"}
     assert text_of((documents.folders.outbox / "smith.docx").read_bytes()) == "second"
 
@@ -359,8 +373,29 @@ def test_no_file_is_written_while_a_template_is_broken(documents: Clinic, tmp_pa
         documents.pipeline.advance(job)
     assert list(documents.folders.outbox.iterdir()) == []
     save(tmp_path / "letter.docx", "{{ text }}")
-    assert documents.pipeline.advance(job).job.state is State.DELIVERED
+    assert documents.pipeline.advance(job).job.state is State.DONE
     assert len(documents.api.sent) == 1
+
+
+def test_killed_after_filing_it_ends_as_if_it_had_not_been(clinic: Clinic) -> None:
+    """Transcript and recording are where they belong, and the journal knows of neither."""
+    clinic.api.answer = HELLO
+    job, move = clinic.until(State.TRANSCRIBED), Journal.move
+
+    def killed(journal: Journal, job: Job, to: State, **changes: Any) -> Job:
+        if to is State.DONE:
+            raise KeyboardInterrupt
+        return move(journal, job, to, **changes)
+
+    with mock.patch.object(Journal, "move", killed), pytest.raises(KeyboardInterrupt):
+        clinic.pipeline.advance(job)
+    assert (clinic.folders.done / "smith.wav").exists()
+    while not job.state.is_final:
+        job = clinic.pipeline.advance(job).job
+    assert (job.state, job.filed_as) == (State.DONE, "smith.wav")
+    assert sorted(path.name for path in clinic.folders.outbox.iterdir()) == ["smith.json", "smith.srt"]
+    assert [path.name for path in clinic.folders.done.iterdir()] == ["smith.wav"]
+    assert len(clinic.api.sent) == 1
 
 
 @pytest.mark.parametrize("state", [State.CLAIMED, State.WAITING, State.TRANSCRIBED, State.DELIVERED])

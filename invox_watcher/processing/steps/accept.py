@@ -26,7 +26,7 @@ def accept_outcome(context: Context, job: Job, outcome: PollOutcome, **changes: 
     following = accept(context, job, outcome.reply, outcome.delivered_by, **changes)
     if following.job.state is State.TRANSCRIBED:
         context.poller.learn(job, outcome)
-    return dataclasses.replace(following, asked_api=outcome.asked_api)
+    return following if outcome.asked_api else dataclasses.replace(following, asked_api=False)
 
 
 def accept(context: Context, job: Job, reply: TranscriptionReply, delivered_by: str, **changes: Any) -> Next:

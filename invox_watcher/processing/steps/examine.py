@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import BinaryIO
 
+from invox_watcher.baton import waiting
 from invox_watcher.coverage import Question, Stretch, UnheardError, judge, questions
 from invox_watcher.events import Event, log
 from invox_watcher.job import Job
@@ -44,7 +45,8 @@ def _heard(
     if context.listener is None or recording is None:
         return None
     try:
-        return context.listener.speech(recording, [one.stretch for one in asked], context.stop)
+        with waiting:
+            return context.listener.speech(recording, [one.stretch for one in asked], context.stop)
     except UnheardError as error:
         log.info(Event.TRANSCRIPT_UNCHECKED, job=job.id, code=str(error))
         return None

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO, Literal
 
 from invox_watcher.audio import identify, mime_type
+from invox_watcher.baton import waiting
 from invox_watcher.errors import Reason, RecordingError, RecordingVanishedError
 from invox_watcher.events import Event, log
 from invox_watcher.formats.decoder import INSTALL, Beginning, Facts
@@ -127,7 +128,7 @@ def _prepare(context: Context, job: Job, recording: BinaryIO) -> Prepared:
     container, mime = target
     path, began = f"{_PATH}.{container}", context.clock()
     try:
-        with context.folders.new_payload(job.id, path) as file:
+        with context.folders.new_payload(job.id, path) as file, waiting:
             facts = context.decoder.decode(recording, file, container, context.stop, _beginning(recording))
             truncated = _judge(context, job, job.refusal, facts)
     except RecordingError as error:

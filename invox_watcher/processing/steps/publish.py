@@ -1,4 +1,7 @@
-"""transcribed → delivered: write the transcript files to the outbox."""
+"""transcribed → delivered: write the transcript files to the outbox.
+
+If nothing stands in the way, the recording is moved to done/ at once, and both are one write in the journal.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +10,14 @@ import hashlib
 
 from invox_watcher.coverage import ListenerBusyError
 from invox_watcher.errors import RecordingVanishedError
-from invox_watcher.events import Event, log
 from invox_watcher.files import NameTakenError, output_path
 from invox_watcher.job import Job, State
 from invox_watcher.outputs import Delivery
 from invox_watcher.processing.context import Context, Next
 from invox_watcher.processing.documents import delivery_of, transcript_of
 from invox_watcher.processing.steps.examine import examine
+from invox_watcher.processing.steps.file_as_done import close_as_done, filed_at_once, log_delivered
 from invox_watcher.processing.steps.verify import hold_while_open, retract_earlier, verify
-from invox_watcher.times import seconds_since
 
 _BUSY_SECONDS = 1.0
 
@@ -57,14 +59,14 @@ def _write_outputs(context: Context, job: Job, delivery: Delivery) -> Next:
         for path, content in contents.items():
             folders.retract(folders.outbox, path, content)
         return Next(context.reservations.reserve_outputs(job, formats))
+    outputs = {path: hashlib.sha256(content).hexdigest() for path, content in contents.items()}
+    if (filed := filed_at_once(context, job)) is not None:
+        return close_as_done(context, job, filed, via=State.DELIVERED, outputs=outputs)
     job = context.journal.move(
         job,
         State.DELIVERED,
         reserve=output_path(filed_as, ""),  # kept, so that the recording in done/ gets the same name
-        outputs={path: hashlib.sha256(content).hexdigest() for path, content in contents.items()},
+        outputs=outputs,
     )
-    log.info(
-        Event.DELIVERED, job=job.id, recording=job.path, delivered_by=job.delivered_by,
-        seconds=round(seconds_since(job.received_at), 3),
-    )  # fmt: skip
+    log_delivered(job)
     return Next(job)

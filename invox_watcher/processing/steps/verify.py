@@ -7,6 +7,7 @@ import os
 import stat
 from typing import Any, BinaryIO
 
+from invox_watcher.baton import waiting
 from invox_watcher.errors import RecordingChangingError, RecordingError, StoppedError, StorageError
 from invox_watcher.events import Event, log
 from invox_watcher.files import output_path
@@ -133,12 +134,13 @@ def sha256_of(context: Context, file: BinaryIO, size_bytes: int) -> str:
     digest = hashlib.sha256()
     left = size_bytes
     try:
-        while left and (block := file.read(min(left, _HASH_BLOCK_BYTES))):
-            digest.update(block)
-            left -= len(block)
-            beat()
-            if context.stop.is_set():
-                raise StoppedError("stopped while reading a recording")
+        with waiting:
+            while left and (block := file.read(min(left, _HASH_BLOCK_BYTES))):
+                digest.update(block)
+                left -= len(block)
+                beat()
+                if context.stop.is_set():
+                    raise StoppedError("stopped while reading a recording")
     except OSError as error:
         raise StorageError(f"reading a recording: {error.strerror}", code="read_failed") from None
     return digest.hexdigest()

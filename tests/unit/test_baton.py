@@ -1,0 +1,50 @@
+"""The baton: one thread at a time continues, and none is ever stopped by another that hangs."""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+from invox_watcher.baton import running, waiting
+
+LONG_SECONDS = 5.0
+
+
+def test_threads_continue_in_turn_and_wait_together() -> None:
+    at_work, alone, meet = 0, 0, threading.Barrier(3)
+
+    def steps() -> None:
+        nonlocal at_work, alone
+        for _ in range(20):
+            with running:
+                at_work += 1
+                time.sleep(0.001)  # a system call that is not worth a change of thread
+                alone += at_work == 1
+                at_work -= 1
+                with waiting, waiting:  # the inner one changes nothing
+                    meet.wait(LONG_SECONDS)  # none of them comes through alone
+
+    with ThreadPoolExecutor() as pool:
+        for done in [pool.submit(steps) for _ in range(3)]:
+            done.result()
+    assert alone > 30  # of 60; nearly all, unless the machine is busy
+
+
+def test_a_thread_that_hangs_with_the_baton_stops_no_other() -> None:
+    hangs, over = threading.Event(), threading.Event()
+
+    def hang() -> None:
+        with running:
+            hangs.set()
+            over.wait(LONG_SECONDS)
+
+    with ThreadPoolExecutor() as pool:
+        hanging = pool.submit(hang)
+        hangs.wait(LONG_SECONDS)
+        began = time.monotonic()
+        with running, waiting:
+            pass
+        assert time.monotonic() - began < LONG_SECONDS
+        assert not hanging.done()
+        over.set()
