@@ -55,6 +55,7 @@ from invox_watcher.processing import (
     Profiles,
     Rechecks,
     Single,
+    local_lanes,
     shipment_of,
 )
 from invox_watcher.retention import Ages, Retention
@@ -434,6 +435,7 @@ def engine_of(
     return Engine(
         pipeline=pipeline,
         journal=journal,
+        lanes=local_lanes(clock),
         upload_workers=config.upload.workers,
         max_in_flight=config.intake.max_in_flight,
         max_attempts=config.retry.max_attempts,

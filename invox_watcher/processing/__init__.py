@@ -7,7 +7,7 @@ from invox_watcher.processing.documents import delivery_of_single, shipment_of
 from invox_watcher.processing.engine import Engine
 from invox_watcher.processing.gates import Gate, JournalMonitor, reasons
 from invox_watcher.processing.intake import Intake
-from invox_watcher.processing.lanes import Clock
+from invox_watcher.processing.lanes import Clock, local_lanes
 from invox_watcher.processing.pipeline import Pipeline
 from invox_watcher.processing.polling import PollingPolicy
 from invox_watcher.processing.profiles import Conditions, Profile, Profiles
@@ -32,6 +32,7 @@ __all__ = [
     "Single",
     "SingleResult",
     "delivery_of_single",
+    "local_lanes",
     "poll_single",
     "reasons",
     "recover",

@@ -43,7 +43,7 @@ from invox_watcher.processing.faults import (
     rule_for,
 )
 from invox_watcher.processing.gates import Gate
-from invox_watcher.processing.lanes import Clock, Lane
+from invox_watcher.processing.lanes import Clock, Lane, Lanes
 from invox_watcher.processing.pipeline import Pipeline
 from invox_watcher.times import rfc3339, utc_now
 
@@ -82,6 +82,7 @@ class Engine:
         *,
         pipeline: Pipeline,
         journal: Journal,
+        lanes: Lanes,
         upload_workers: int,
         max_in_flight: int,
         max_attempts: int,
@@ -103,8 +104,7 @@ class Engine:
         self._unavailable = unavailable
         self._on_room = on_room
         self._on_crash = on_crash
-        self._clock = clock
-        self._upload_lane, self._poll_lane = Lane(clock, "uploads"), Lane(clock, "polls")
+        self._upload_lane, self._poll_lane = lanes
         # An outage must be seen as one before it has cost a single recording all its attempts.
         self._api = ApiHealth(Breaker(backoff, threshold=min(_BREAKER_FAULTS, max_attempts)), clock)
         self._lock = threading.Lock()  # guards what follows
