@@ -58,7 +58,7 @@ class Intake:
 
         For the inbox's thread.
         """
-        if self._stop.is_set() or self._contested():
+        if self._stop.is_set() or self._contested() or self._pipeline.is_taken(candidate.path):
             return False
         plan = self._profiles.plan_for(candidate.path, candidate.attributes)
         priority = Priority.ROUTINE if plan is None else plan.priority
