@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from invox_watcher.journal.audit import AuditLog
+from invox_watcher.journal.backend import Server
 from invox_watcher.journal.backup import write_backup
 from invox_watcher.journal.database import NameReservedError
 from invox_watcher.journal.deliveries import Deliveries, QueuedDelivery, Receipt, TargetBacklog
@@ -27,6 +28,7 @@ __all__ = [
     "NameReservedError",
     "QueuedDelivery",
     "Receipt",
+    "Server",
     "StoredNotice",
     "TargetBacklog",
     "releasing",
