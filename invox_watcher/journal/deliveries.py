@@ -46,6 +46,12 @@ _COUNT_OWED = f"""
     FROM deliveries WHERE {OWED} GROUP BY target"""
 _TARGETS_OWED = f"SELECT DISTINCT target FROM deliveries WHERE {OWED}"
 _COUNT_FAILED = "SELECT target, count(*) FROM deliveries WHERE state = 'failed' GROUP BY target"
+# The same for those who may see only some profiles.
+_OF_PROFILES = "EXISTS (SELECT 1 FROM jobs WHERE id = deliveries.job_id AND profile IN ({profiles}))"
+_COUNT_OWED_OF = _COUNT_OWED.replace("GROUP", f"AND {_OF_PROFILES} GROUP")
+_COUNT_FAILED_OF = _COUNT_FAILED.replace("GROUP", f"AND {_OF_PROFILES} GROUP")
+_FAILED_LATELY = f"{_SELECT} WHERE state = 'failed' ORDER BY +rowid DESC LIMIT ?"
+_FAILED_LATELY_OF = _FAILED_LATELY.replace("ORDER", f"AND {_OF_PROFILES} ORDER")
 _SETTLE = f"""
     UPDATE deliveries SET state = ?, attempts = ?, receipt = ?, fault = ?
     WHERE job_id = ? AND target = ? AND attempts = ? AND {OWED}"""
@@ -178,14 +184,25 @@ class Deliveries:
         """What will not arrive unless it is sent again, by target."""
         return self._deliveries(_FAILED, (limit,))
 
-    def backlogs(self) -> dict[str, TargetBacklog]:
-        """How much there is for each target for which there is anything."""
+    def failed_lately(self, profiles: Collection[str] | None, *, limit: int) -> list[QueuedDelivery]:
+        """What was refused for good, of recordings with these profiles, None for all; the newest first."""
+        if profiles is None:
+            return self._deliveries(_FAILED_LATELY, (limit,))
+        query = _FAILED_LATELY_OF.format(profiles=placeholders(profiles))
+        return self._deliveries(query, (*profiles, limit))
+
+    def backlogs(self, profiles: Collection[str] | None = None) -> dict[str, TargetBacklog]:
+        """How much there is for each target for which there is anything; of these profiles, None for all."""
+        owed, failed, values = _COUNT_OWED, _COUNT_FAILED, tuple(profiles or ())
+        if profiles is not None:
+            names = placeholders(profiles)
+            owed, failed = (text.format(profiles=names) for text in (_COUNT_OWED_OF, _COUNT_FAILED_OF))
         found = {
-            target: TargetBacklog(owed, uncertain, 0, datetime.fromisoformat(oldest) if oldest else None)
-            for target, owed, uncertain, oldest in self._database.read(_COUNT_OWED)
+            target: TargetBacklog(count, uncertain, 0, datetime.fromisoformat(oldest) if oldest else None)
+            for target, count, uncertain, oldest in self._database.read(owed, values)
         }
-        for target, failed in self._database.read(_COUNT_FAILED):
-            found[target] = dataclasses.replace(found.get(target, TargetBacklog()), failed=failed)
+        for target, count in self._database.read(failed, values):
+            found[target] = dataclasses.replace(found.get(target, TargetBacklog()), failed=count)
         return found
 
     def send_again(self, job_ids: Iterable[str], target: str, asked_at: datetime) -> int:

@@ -19,17 +19,21 @@ class FileBackend:
     conflicts: type[Exception] = sqlite3.IntegrityError
     tables = ()
 
-    def __init__(self, path: Path, *, create: bool) -> None:
-        """With `create`, a writer makes the file if it is missing."""
+    def __init__(self, path: Path, *, create: bool, busy_seconds: float | None = None) -> None:
+        """With `create`, a writer makes the file if it is missing.
+
+        `busy_seconds`: how long a reader waits while another program has the file locked; None for long.
+        """
         self._path = path
         self._create = create
+        self._busy_seconds = busy_seconds
         self.name = str(path)
 
     def open_writer(self) -> sqlite3.Connection:
         return sqlite.connect(self._path, create=self._create)
 
     def open_reader(self) -> sqlite3.Connection:
-        return sqlite.connect_reader(self._path)
+        return sqlite.connect_reader(self._path, busy_seconds=self._busy_seconds)
 
     def write_ahead(self, writer: sqlite3.Connection) -> bool:
         sqlite.empty_wal(writer)  # a daemon that was killed has left there what it had deleted
@@ -54,6 +58,11 @@ class FileBackend:
         sqlite.require_writable(self._path)
         with closing(sqlite.connect_reader(self._path)) as another:
             another.execute("PRAGMA schema_version").fetchall()
+
+    def changes(self, read: Read) -> tuple[int, int]:
+        ((data,),) = read("PRAGMA data_version", ())
+        ((schema,),) = read("PRAGMA user_version", ())
+        return data, schema
 
     def erase_deleted(self, writer: sqlite3.Connection) -> bool:
         return sqlite.empty_wal(writer)

@@ -30,6 +30,7 @@ from invox_watcher.journal.file import FileBackend
 from invox_watcher.journal.finished import UNCONFIRMED_CLOCK, Finished
 from invox_watcher.journal.migrations import Copies, migrate, require_current
 from invox_watcher.journal.notices import StoredNotice
+from invox_watcher.journal.search import Search
 from invox_watcher.journal.sqlite import FILENAME
 from invox_watcher.journal.tables import (
     ENDED,
@@ -110,13 +111,15 @@ class Journal:
         on_transition: TransitionListener | None = None,
         server: Server | None = None,
         before_commit: Callable[[], None] = lambda: None,
+        busy_seconds: float | None = None,
     ) -> None:
         """Open the journal in `directory`; with `create`, make it if it is missing, convert it if it is old.
 
         Without `create` it can only be read. With `server` it is in that database, which several hosts share,
         and `directory` has what is this host's alone. `targets_of` names the targets that a job which has
         ended is delivered to; see `deliveries`. `before_commit` is called after `on_transition`, once for all
-        that is committed together.
+        that is committed together. `busy_seconds`, if it is only read: how long each call waits while another
+        program has it locked; None for long.
 
         Raises:
             JournalError: it is missing, corrupt, locked, not writable, or of another version.
@@ -126,12 +129,13 @@ class Journal:
         self._targets_of = targets_of
         self._on_transition = on_transition
         self._ratios: dict[str, deque[float]] = {}
-        self._backend = _backend_of(directory, server, create=create)
+        self._backend = _backend_of(directory, server, create=create, busy_seconds=busy_seconds)
         if not create:
             self._backend.require_present()
         self._database = Database(self._backend, create=create, before_commit=before_commit)
         self.finished = Finished(self._database)
         self.deliveries = Deliveries(self._database)
+        self.search = Search(self._database)
         try:
             if create:
                 self._prepare()
@@ -206,7 +210,7 @@ class Journal:
     def _add(self, connection: Connection, job: Job, waited_seconds: float | None) -> None:
         row = row_of(job)
         predecessor = contents.predecessor_by_file(connection, job.id, job.identity)
-        row["predecessor_id"] = predecessor
+        row |= {"predecessor_id": predecessor, "profile": None if job.plan is None else job.plan.profile}
         connection.execute(_insert_job(tuple(row)), tuple(row.values()))
         contents.succeed(connection, predecessor, job.id)
         detail = {"size_bytes": job.size_bytes, "format": job.format, "waited_seconds": waited_seconds}
@@ -371,6 +375,10 @@ class Journal:
 
     # ---- reading -----------------------------------------------------------------------------------------
 
+    def changes(self) -> tuple[int, int]:
+        """Two numbers, of which one differs once another process has written to the journal. Cheap."""
+        return self._backend.changes(self._database.read)
+
     def get(self, job_id: str) -> Job | None:
         """The job with that id, or None."""
         return next(iter(self._jobs(_BY_ID, (job_id,))), None)
@@ -494,9 +502,11 @@ class Journal:
         return [job_of(row) for row in self._database.read(query, tuple(values))]
 
 
-def _backend_of(directory: Path, server: Server | None, *, create: bool) -> Backend:
+def _backend_of(
+    directory: Path, server: Server | None, *, create: bool, busy_seconds: float | None
+) -> Backend:
     if server is None:
-        return FileBackend(directory / FILENAME, create=create)
+        return FileBackend(directory / FILENAME, create=create, busy_seconds=busy_seconds)
     from invox_watcher.journal.postgresql import ServerBackend  # noqa: PLC0415 - a single host has no psycopg
 
     return ServerBackend(server, create=create)

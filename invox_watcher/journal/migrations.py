@@ -286,15 +286,26 @@ def _to_7(connection: Connection) -> None:
         connection.execute(statement)
 
 
+_TO_8 = (
+    "ALTER TABLE jobs ADD COLUMN profile VARCHAR",
+    "UPDATE jobs SET profile = json_extract(plan, '$.profile') WHERE plan IS NOT NULL",
+    "CREATE INDEX jobs_profile ON jobs (profile) WHERE profile IS NOT NULL",
+    "DROP INDEX jobs_suspect",
+    "CREATE INDEX jobs_suspect ON jobs (state) WHERE suspect <> '[]'",
+)
+
+
+def _to_8(connection: Connection) -> None:
+    """A recording's profile as a column, and suspects in their order, for the page."""
+    for statement in _TO_8:
+        connection.execute(statement)
+
+
 _TO_9 = (
     "ALTER TABLE jobs ADD COLUMN host VARCHAR",
     "ALTER TABLE releases ADD COLUMN min_reader INTEGER",
     "CREATE INDEX jobs_host ON jobs (host) WHERE host IS NOT NULL AND state <> 'done'",
 )
-
-
-def _to_8(connection: Connection) -> None:
-    """Nothing."""
 
 
 def _to_9(connection: Connection) -> None:

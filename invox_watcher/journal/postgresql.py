@@ -48,6 +48,11 @@ WRITING, IN_USE = 7_463_001, 7_463_002
 _BEGIN = "BEGIN"
 _BEGIN_LAZILY = "BEGIN; SET LOCAL synchronous_commit = off"
 _LOCK = f"SELECT pg_advisory_xact_lock({WRITING})"
+# Which transactions that write are under way: none of them, and they differ after each.
+_TRANSACTIONS = (
+    "SELECT pg_snapshot_xmin(seen)::text::bigint, pg_snapshot_xmax(seen)::text::bigint "
+    "FROM pg_current_snapshot() AS seen"
+)
 _HINTS: tuple[tuple[type[psycopg.Error], str], ...] = (
     (psycopg.errors.InvalidAuthorizationSpecification, "Check the user and the password of state.url."),
     (psycopg.errors.InvalidCatalogName, "Create that database, owned by the user of state.url."),
@@ -116,6 +121,10 @@ class ServerBackend:
     def probe(self) -> None:
         with closing(self._connector.connect()) as another:
             another.execute("SELECT 1")
+
+    def changes(self, read: Read) -> tuple[int, int]:
+        ((oldest, newest),) = read(_TRANSACTIONS, ())
+        return oldest, newest
 
     def erase_deleted(self, writer: Session) -> bool:  # noqa: ARG002 - the server does, when it vacuums
         return True

@@ -50,6 +50,7 @@ TABLES = (
     # `host`: which host of several wrote the row last; it has the job until another one takes it over.
     # `ages_from`: from when the age of an ended job counts; NULL while no clock has confirmed that.
     # `remembered_from`: the same for its entry here, which is needed as long as copies of the recording come.
+    # `profile`: the one that `plan` names, for those who may see only some profiles.
     """CREATE TABLE jobs (
         id VARCHAR NOT NULL, state VARCHAR NOT NULL, path BLOB NOT NULL, size_bytes BIGINT NOT NULL,
         device VARCHAR NOT NULL, inode VARCHAR NOT NULL, mtime_ns VARCHAR NOT NULL,
@@ -61,7 +62,7 @@ TABLES = (
         transcripts_deleted_at VARCHAR, polled_at VARCHAR, waited_seconds FLOAT DEFAULT 0 NOT NULL,
         denied_seconds FLOAT DEFAULT 0 NOT NULL, predecessor_id VARCHAR, payload TEXT, ages_from VARCHAR,
         remembered_from VARCHAR, suspect TEXT, successor_id VARCHAR, last_fault TEXT, plan TEXT,
-        reservation TEXT, host VARCHAR, PRIMARY KEY (id), UNIQUE (reserved))""",
+        reservation TEXT, profile VARCHAR, host VARCHAR, PRIMARY KEY (id), UNIQUE (reserved))""",
     "CREATE TABLE history (id INTEGER NOT NULL, job_id VARCHAR NOT NULL, at VARCHAR NOT NULL, "
     "state VARCHAR NOT NULL, detail TEXT NOT NULL, PRIMARY KEY (id))",
     # The files that were written for a job: its transcripts in outbox/, or its error file in failed/.
@@ -104,8 +105,9 @@ INDICES = (
     "CREATE INDEX jobs_request ON jobs (request_id) WHERE request_id IS NOT NULL",
     "CREATE INDEX jobs_path ON jobs (path)",
     "CREATE INDEX jobs_filed_as ON jobs (filed_as, ages_from) WHERE filed_as IS NOT NULL",
-    f"CREATE INDEX jobs_suspect ON jobs (id) WHERE {SUSPECT}",
+    f"CREATE INDEX jobs_suspect ON jobs (state) WHERE {SUSPECT}",
     "CREATE INDEX jobs_short_id ON jobs (substr(id, 17))",
+    "CREATE INDEX jobs_profile ON jobs (profile) WHERE profile IS NOT NULL",
     # what retention asks for
     "CREATE INDEX jobs_recording ON jobs (state, ages_from) "
     "WHERE recording_deleted_at IS NULL AND ages_from IS NOT NULL",
