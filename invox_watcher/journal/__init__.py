@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from invox_watcher.journal.audit import AuditLog
+from invox_watcher.journal.backend import Server
 from invox_watcher.journal.backup import write_backup
 from invox_watcher.journal.database import NameReservedError
 from invox_watcher.journal.deliveries import Deliveries, QueuedDelivery, Receipt, TargetBacklog
 from invox_watcher.journal.finished import UNCONFIRMED_CLOCK, Finished
 from invox_watcher.journal.journal import HistoryEntry, Journal
 from invox_watcher.journal.notices import StoredNotice
+from invox_watcher.journal.search import Found, Search, Wanted
 from invox_watcher.journal.spending import MinutesUsedUpError, releasing, reserving
 from invox_watcher.journal.sqlite import FILENAME, SQLITE_VERSION
 from invox_watcher.journal.tables import DeliveryState
@@ -21,14 +23,18 @@ __all__ = [
     "Deliveries",
     "DeliveryState",
     "Finished",
+    "Found",
     "HistoryEntry",
     "Journal",
     "MinutesUsedUpError",
     "NameReservedError",
     "QueuedDelivery",
     "Receipt",
+    "Search",
+    "Server",
     "StoredNotice",
     "TargetBacklog",
+    "Wanted",
     "releasing",
     "reserving",
     "write_backup",

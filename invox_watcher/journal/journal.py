@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import sqlite3
 import threading
 import unicodedata
 from collections import deque
@@ -23,13 +22,16 @@ from typing import Any, Protocol
 from invox_watcher.errors import StaleStateError
 from invox_watcher.events import Event, log
 from invox_watcher.job import ACTIVE, TRANSITIONS, Job, State
-from invox_watcher.journal import contents, integrity, notices, spending
+from invox_watcher.journal import contents, notices, spending
+from invox_watcher.journal.backend import Backend, Connection, Server, UncertainError
 from invox_watcher.journal.database import Database
 from invox_watcher.journal.deliveries import Deliveries
+from invox_watcher.journal.file import FileBackend
 from invox_watcher.journal.finished import UNCONFIRMED_CLOCK, Finished
 from invox_watcher.journal.migrations import Copies, migrate, require_current
 from invox_watcher.journal.notices import StoredNotice
-from invox_watcher.journal.sqlite import FILENAME, UncertainError, require_file
+from invox_watcher.journal.search import Search
+from invox_watcher.journal.sqlite import FILENAME
 from invox_watcher.journal.tables import (
     ENDED,
     FIELDS,
@@ -107,32 +109,38 @@ class Journal:
         create: bool = True,
         targets_of: Callable[[Job], Iterable[str]] = lambda _job: (),
         on_transition: TransitionListener | None = None,
+        server: Server | None = None,
         before_commit: Callable[[], None] = lambda: None,
+        busy_seconds: float | None = None,
     ) -> None:
         """Open the journal in `directory`; with `create`, make it if it is missing, convert it if it is old.
 
-        Without `create` it can only be read. `targets_of` names the targets that a job which has ended is
-        delivered to; see `deliveries`. `before_commit` is called after `on_transition`, once for all that is
-        committed together.
+        Without `create` it can only be read. With `server` it is in that database, which several hosts share,
+        and `directory` has what is this host's alone. `targets_of` names the targets that a job which has
+        ended is delivered to; see `deliveries`. `before_commit` is called after `on_transition`, once for all
+        that is committed together. `busy_seconds`, if it is only read: how long each call waits while another
+        program has it locked; None for long.
 
         Raises:
             JournalError: it is missing, corrupt, locked, not writable, or of another version.
             NotPermittedError: it exists, and may not be read.
         """
-        self.path = directory / FILENAME
+        self.path = directory / FILENAME  # of a single host's journal
         self._targets_of = targets_of
         self._on_transition = on_transition
         self._ratios: dict[str, deque[float]] = {}
+        self._backend = _backend_of(directory, server, create=create, busy_seconds=busy_seconds)
         if not create:
-            require_file(self.path)
-        self._database = Database(self.path, create=create, before_commit=before_commit)
+            self._backend.require_present()
+        self._database = Database(self._backend, create=create, before_commit=before_commit)
         self.finished = Finished(self._database)
         self.deliveries = Deliveries(self._database)
+        self.search = Search(self._database)
         try:
             if create:
                 self._prepare()
             else:
-                require_current(self._database.read, self.path)
+                require_current(self._database.read, self._backend)
         except BaseException:
             self.close()
             raise
@@ -140,11 +148,11 @@ class Journal:
 
     def _prepare(self) -> None:
         migration = self._database.prepare(
-            lambda connection: migrate(connection, self.path),
-            alone=lambda connection: integrity.check_small(connection, self.path),
+            lambda connection: migrate(connection, self._backend), alone=self._backend.check_at_start
         )
         if migration is not None:
-            log.info(Event.JOURNAL_MIGRATED, version=migration.version, copy=str(migration.copy))
+            copy = None if migration.copy is None else str(migration.copy)
+            log.info(Event.JOURNAL_MIGRATED, version=migration.version, copy=copy)
         for row in self._database.read(_LATEST_RATIOS, (_RATIO_JOBS,)):
             self._learn(*row)
 
@@ -166,7 +174,7 @@ class Journal:
         Raises:
             JournalError: it is damaged.
         """
-        integrity.require_ok(self._database.read(integrity.CHECK), self.path)
+        self._backend.verify(self._database.read)
 
     def verify_in_steps(self, stop: threading.Event) -> None:
         """Read every row of a journal that is too large to be checked at the start, slowly.
@@ -174,8 +182,7 @@ class Journal:
         Raises:
             JournalError: it is damaged.
         """
-        if not integrity.is_small(self.path):
-            integrity.check_in_steps(self._database.read, stop)
+        self._backend.verify_in_steps(self._database.read, stop)
 
     # ---- writing -----------------------------------------------------------------------------------------
 
@@ -190,7 +197,7 @@ class Journal:
     def add_all(self, jobs: Sequence[tuple[Job, float | None]]) -> None:
         """`add` each of them, with its waiting time if that is known, in one write."""
 
-        def write(connection: sqlite3.Connection) -> None:
+        def write(connection: Connection) -> None:
             for job, waited_seconds in jobs:
                 self._add(connection, job, waited_seconds)
 
@@ -200,10 +207,10 @@ class Journal:
             if any(self.get(job.id) is None for job, _waited_seconds in jobs):
                 raise
 
-    def _add(self, connection: sqlite3.Connection, job: Job, waited_seconds: float | None) -> None:
+    def _add(self, connection: Connection, job: Job, waited_seconds: float | None) -> None:
         row = row_of(job)
         predecessor = contents.predecessor_by_file(connection, job.id, job.identity)
-        row["predecessor_id"] = predecessor
+        row |= {"predecessor_id": predecessor, "profile": None if job.plan is None else job.plan.profile}
         connection.execute(_insert_job(tuple(row)), tuple(row.values()))
         contents.succeed(connection, predecessor, job.id)
         detail = {"size_bytes": job.size_bytes, "format": job.format, "waited_seconds": waited_seconds}
@@ -244,7 +251,7 @@ class Journal:
 
         confirmed = to.is_final and not UNCONFIRMED_CLOCK.items() <= told.items()
 
-        def write(connection: sqlite3.Connection) -> Job:
+        def write(connection: Connection) -> Job:
             now = utc_now()
             ages = dict.fromkeys(("ages_from", "remembered_from"), encode_time(now)) if confirmed else {}
             moved = _write(connection, job, now, state=to, reserved=_key(reserve), **ages, **changes)
@@ -269,9 +276,7 @@ class Journal:
             self._copies.discard_after(job)
         return moved
 
-    def _record_end(
-        self, connection: sqlite3.Connection, job: Job, now: datetime, *, confirmed: bool
-    ) -> None:
+    def _record_end(self, connection: Connection, job: Job, now: datetime, *, confirmed: bool) -> None:
         """What the end of a job brings with it; `confirmed`: this machine's clock is right."""
         priority = Priority.ROUTINE if job.plan is None else job.plan.priority
         owed = [(job.id, name, priority, encode_time(now), name) for name in self._targets_of(job)]
@@ -309,7 +314,7 @@ class Journal:
         A power cut may undo it: then the recording is hashed again.
         """
 
-        def write(connection: sqlite3.Connection) -> Job:
+        def write(connection: Connection) -> Job:
             now = utc_now()
             original = contents.original(connection, job.id, sha256, encode_time(now)) if follow else None
             request = contents.NO_REQUEST if original else contents.abandoned_request(connection, sha256)
@@ -337,7 +342,7 @@ class Journal:
             StaleStateError: the row is no longer in `job.state`.
         """
 
-        def write(connection: sqlite3.Connection) -> None:
+        def write(connection: Connection) -> None:
             moved = _write(connection, job, utc_now())
             contents.end_succession(connection, job.id, instead=original_id)
             connection.execute("DELETE FROM history WHERE job_id = ?", (job.id,))
@@ -351,7 +356,7 @@ class Journal:
         """The original failed: follow another job of the same content, or none and be uploaded itself."""
         sha256 = job.sha256 or ""
 
-        def write(connection: sqlite3.Connection) -> Job:
+        def write(connection: Connection) -> Job:
             now = utc_now()
             original = contents.original(connection, job.id, sha256, encode_time(now))
             request = contents.NO_REQUEST if original else contents.abandoned_request(connection, sha256)
@@ -369,6 +374,10 @@ class Journal:
         return self._database.write(lambda connection: notices.record(connection, notice))
 
     # ---- reading -----------------------------------------------------------------------------------------
+
+    def changes(self) -> tuple[int, int]:
+        """Two numbers, of which one differs once another process has written to the journal. Cheap."""
+        return self._backend.changes(self._database.read)
 
     def get(self, job_id: str) -> Job | None:
         """The job with that id, or None."""
@@ -493,6 +502,16 @@ class Journal:
         return [job_of(row) for row in self._database.read(query, tuple(values))]
 
 
+def _backend_of(
+    directory: Path, server: Server | None, *, create: bool, busy_seconds: float | None
+) -> Backend:
+    if server is None:
+        return FileBackend(directory / FILENAME, create=create, busy_seconds=busy_seconds)
+    from invox_watcher.journal.postgresql import ServerBackend  # noqa: PLC0415 - a single host has no psycopg
+
+    return ServerBackend(server, create=create)
+
+
 # ---- statements --------------------------------------------------------------------------------------------
 
 
@@ -506,7 +525,7 @@ def _update_job(columns: tuple[str, ...]) -> str:
     return f"UPDATE jobs SET {', '.join(f'{name} = ?' for name in columns)} WHERE id = ? AND state = ?"
 
 
-def _write(connection: sqlite3.Connection, job: Job, now: datetime, **changes: Any) -> Job:
+def _write(connection: Connection, job: Job, now: datetime, **changes: Any) -> Job:
     changes["updated_at"] = now
     columns = columns_of(changes)
     values = (*columns.values(), job.id, job.state)
@@ -516,7 +535,7 @@ def _write(connection: sqlite3.Connection, job: Job, now: datetime, **changes: A
 
 
 def _append_history(
-    connection: sqlite3.Connection, job_id: str, state: State, detail: Mapping[str, Any], at: datetime
+    connection: Connection, job_id: str, state: State, detail: Mapping[str, Any], at: datetime
 ) -> None:
     text = json.dumps({key: value for key, value in detail.items() if value is not None}, default=str)
     connection.execute(_ADD_HISTORY, (job_id, encode_time(at), state, text))

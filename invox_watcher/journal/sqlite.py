@@ -16,6 +16,7 @@ from pathlib import Path
 
 from invox_watcher.errors import JournalError, NotPermittedError
 from invox_watcher.files import fsync_folder
+from invox_watcher.journal.backend import UncertainError
 
 FILENAME = "journal.sqlite"
 SQLITE_VERSION = sqlite3.sqlite_version
@@ -33,10 +34,6 @@ HINTS = {
     sqlite3.SQLITE_NOTADB: DAMAGED,
     sqlite3.SQLITE_READONLY: _READ_ONLY,
 }
-
-
-class UncertainError(JournalError):
-    """A write failed, perhaps only in its very last fsync: then it is in the journal nevertheless."""
 
 
 def unusable(path: Path, error: sqlite3.Error) -> JournalError:
@@ -71,11 +68,15 @@ def require_writable(path: Path) -> None:
         raise JournalError(f"The journal {path} can't be used: it is read-only.", hint=_READ_ONLY)
 
 
-def connect(path: Path, *, create: bool) -> sqlite3.Connection:
-    """A connection whose transactions are left to the caller; with `create`, the file is made if missing."""
+def connect(path: Path, *, create: bool, busy_seconds: float | None = None) -> sqlite3.Connection:
+    """A connection whose transactions are left to the caller; with `create`, the file is made if missing.
+
+    `busy_seconds`: how long each statement waits while another program has the file locked; None for long.
+    """
     uri = f"{path.absolute().as_uri()}?mode={'rwc' if create else 'rw'}"
+    timeout = _BUSY_SECONDS if busy_seconds is None else busy_seconds
     connection = sqlite3.connect(
-        uri, uri=True, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
+        uri, uri=True, timeout=timeout, isolation_level=None, check_same_thread=False
     )
     # Without a WAL, EXTRA also syncs the folder after the rollback journal is deleted, so that a commit that
     # we have seen survives a power cut. With one it is the same as FULL: each commit is synced.
@@ -85,9 +86,9 @@ def connect(path: Path, *, create: bool) -> sqlite3.Connection:
     return connection
 
 
-def connect_reader(path: Path) -> sqlite3.Connection:
-    """A connection that never writes, and therefore makes no checkpoint."""
-    connection = connect(path, create=False)
+def connect_reader(path: Path, *, busy_seconds: float | None = None) -> sqlite3.Connection:
+    """A connection that never writes, and therefore makes no checkpoint; `busy_seconds` as for `connect`."""
+    connection = connect(path, create=False, busy_seconds=busy_seconds)
     connection.execute("PRAGMA query_only = ON")
     return connection
 
@@ -99,6 +100,12 @@ def write_ahead(connection: sqlite3.Connection) -> bool:
         ((mode,),) = connection.execute("PRAGMA journal_mode = WAL").fetchall()
     connection.execute(f"PRAGMA journal_size_limit = {_WAL_BYTES}").fetchall()
     return mode == "wal"
+
+
+def set_synchronous(connection: sqlite3.Connection, level: str) -> None:
+    """NORMAL: a power cut may undo the commits that follow; EXTRA: each is on disk."""
+    # A script, since it takes effect when it is compiled, and single statements are compiled only once.
+    connection.executescript(f"PRAGMA synchronous = {level}")
 
 
 def empty_wal(connection: sqlite3.Connection) -> bool:

@@ -1,8 +1,8 @@
 """The journal's tables and indices, and how our values become theirs.
 
-Plain SQL that SQLite and PostgreSQL both understand. `rowid` is the order in which recordings were taken; the
-times can't tell, because a clock may be set back. No index grows with the number of finished jobs unless a
-question about finished jobs needs it.
+Plain SQL that SQLite and PostgreSQL both understand, with the words that `dialect` exchanges. `rowid` is the
+order in which recordings were taken; the times can't tell, because a clock may be set back. No index grows
+with the number of finished jobs unless a question about finished jobs needs it.
 """
 
 from __future__ import annotations
@@ -47,8 +47,10 @@ OPEN_FAILURE = "state = 'failed' AND successor_id IS NULL AND recording_deleted_
 TABLES = (
     # `reserved`: a name that no two jobs under way may both intend to write; see `Journal.move`.
     # `recording_deleted_at`, `transcripts_deleted_at`: when retention did.
+    # `host`: which host of several wrote the row last; it has the job until another one takes it over.
     # `ages_from`: from when the age of an ended job counts; NULL while no clock has confirmed that.
     # `remembered_from`: the same for its entry here, which is needed as long as copies of the recording come.
+    # `profile`: the one that `plan` names, for those who may see only some profiles.
     """CREATE TABLE jobs (
         id VARCHAR NOT NULL, state VARCHAR NOT NULL, path BLOB NOT NULL, size_bytes BIGINT NOT NULL,
         device VARCHAR NOT NULL, inode VARCHAR NOT NULL, mtime_ns VARCHAR NOT NULL,
@@ -60,7 +62,7 @@ TABLES = (
         transcripts_deleted_at VARCHAR, polled_at VARCHAR, waited_seconds FLOAT DEFAULT 0 NOT NULL,
         denied_seconds FLOAT DEFAULT 0 NOT NULL, predecessor_id VARCHAR, payload TEXT, ages_from VARCHAR,
         remembered_from VARCHAR, suspect TEXT, successor_id VARCHAR, last_fault TEXT, plan TEXT,
-        reservation TEXT, PRIMARY KEY (id), UNIQUE (reserved))""",
+        reservation TEXT, profile VARCHAR, host VARCHAR, PRIMARY KEY (id), UNIQUE (reserved))""",
     "CREATE TABLE history (id INTEGER NOT NULL, job_id VARCHAR NOT NULL, at VARCHAR NOT NULL, "
     "state VARCHAR NOT NULL, detail TEXT NOT NULL, PRIMARY KEY (id))",
     # The files that were written for a job: its transcripts in outbox/, or its error file in failed/.
@@ -86,8 +88,10 @@ TABLES = (
     # The seconds of audio of each day that were reserved, of all (profile '') and by profile.
     "CREATE TABLE spending (day VARCHAR NOT NULL, profile VARCHAR NOT NULL, seconds FLOAT NOT NULL, "
     "PRIMARY KEY (day, profile))",
-    # Which release made a journal of which version, or converted it to that.
-    "CREATE TABLE releases (version INTEGER NOT NULL, release TEXT NOT NULL, PRIMARY KEY (version))",
+    # Which release made a journal of which version, or converted it to that. `min_reader`: the releases of
+    # which version can still use it; NULL: none but those of the same version, and later ones.
+    "CREATE TABLE releases (version INTEGER NOT NULL, release TEXT NOT NULL, min_reader INTEGER, "
+    "PRIMARY KEY (version))",
 )
 INDICES = (
     # jobs under way, and lists of those that failed
@@ -101,8 +105,9 @@ INDICES = (
     "CREATE INDEX jobs_request ON jobs (request_id) WHERE request_id IS NOT NULL",
     "CREATE INDEX jobs_path ON jobs (path)",
     "CREATE INDEX jobs_filed_as ON jobs (filed_as, ages_from) WHERE filed_as IS NOT NULL",
-    f"CREATE INDEX jobs_suspect ON jobs (id) WHERE {SUSPECT}",
+    f"CREATE INDEX jobs_suspect ON jobs (state) WHERE {SUSPECT}",
     "CREATE INDEX jobs_short_id ON jobs (substr(id, 17))",
+    "CREATE INDEX jobs_profile ON jobs (profile) WHERE profile IS NOT NULL",
     # what retention asks for
     "CREATE INDEX jobs_recording ON jobs (state, ages_from) "
     "WHERE recording_deleted_at IS NULL AND ages_from IS NOT NULL",
@@ -110,6 +115,8 @@ INDICES = (
     "WHERE transcripts_deleted_at IS NULL AND ages_from IS NOT NULL",
     "CREATE INDEX jobs_remembered ON jobs (remembered_from) WHERE remembered_from IS NOT NULL",
     f"CREATE INDEX jobs_in_doubt ON jobs (state) WHERE ages_from IS NULL AND {ENDED}",
+    # what a host that died has left
+    f"CREATE INDEX jobs_host ON jobs (host) WHERE host IS NOT NULL AND {UNFINISHED}",
     "CREATE INDEX signatures_at ON signatures (at)",
     # what belongs to a job
     "CREATE INDEX ix_history_job_id ON history (job_id)",

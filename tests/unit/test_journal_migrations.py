@@ -19,7 +19,7 @@ from invox_watcher import logs, version
 from invox_watcher.errors import JournalError
 from invox_watcher.events import log
 from invox_watcher.job import Job, State, new_job_id
-from invox_watcher.journal import Journal
+from invox_watcher.journal import Journal, Wanted
 from invox_watcher.journal import migrations as steps
 from invox_watcher.recording import FileIdentity
 from invox_watcher.suspicion import Doubt, Suspicion
@@ -204,6 +204,26 @@ def test_a_journal_of_version_4_learns_which_failures_were_retried(tmp_path: Pat
     assert (tmp_path / "journal.sqlite.v4").exists()
 
 
+def test_a_journal_of_version_7_learns_the_profiles_of_its_jobs(tmp_path: Path) -> None:
+    path = old_journal(tmp_path)
+    with contextlib.closing(sqlite3.connect(path)) as old:
+        for number in range(3, 8):
+            steps._STEPS[number](old)
+        plan = json.dumps({"profile": "ward 3", "formats": [], "targets": [], "priority": "routine"})
+        suspect = json.dumps([{"reason": "beyond_end", "start": 1.0, "end": 2.0}])
+        values = (plan, suspect)
+        old.execute("UPDATE jobs SET plan = ?, suspect = ? WHERE state = 'done'", values)
+        old.execute("PRAGMA user_version = 7")
+        old.commit()
+    (tmp_path / "new").mkdir()
+    Journal(tmp_path / "new").close()
+    with contextlib.closing(Journal(tmp_path)) as journal:
+        ward = Wanted(profiles=frozenset({"ward 3"}))
+        for wanted in (ward, Wanted(suspect=True)):
+            assert [job.state for job in journal.search.page(wanted, limit=9).jobs] == [State.DONE]
+    assert tables_of(path) == tables_of(tmp_path / "new" / "journal.sqlite")
+
+
 @pytest.mark.parametrize("restarted", [False, True])
 def test_the_copy_goes_once_a_newer_recording_is_done(tmp_path: Path, *, restarted: bool) -> None:
     old_journal(tmp_path)
@@ -295,7 +315,7 @@ def test_a_newer_journal_is_refused_by_its_release(tmp_path: Path, *, create: bo
     Journal(tmp_path).close()
     path, newer = tmp_path / "journal.sqlite", steps.VERSION + 1
     with contextlib.closing(sqlite3.connect(path)) as journal:
-        journal.execute(f"INSERT INTO releases VALUES ({newer}, '7.8.9')")
+        journal.execute(f"INSERT INTO releases VALUES ({newer}, '7.8.9', NULL)")
         journal.execute(f"PRAGMA user_version = {newer}")
         journal.commit()
     error = refusal(tmp_path, create=create)
@@ -335,4 +355,5 @@ def test_a_command_leaves_an_old_journal_to_the_daemon(tmp_path: Path) -> None:
 def test_a_journal_names_the_release_that_made_it(tmp_path: Path) -> None:
     Journal(tmp_path).close()
     with contextlib.closing(sqlite3.connect(tmp_path / "journal.sqlite")) as journal:
-        assert journal.execute("SELECT * FROM releases").fetchall() == [(steps.VERSION, version())]
+        row = (steps.VERSION, version(), steps.MIN_READER)
+        assert journal.execute("SELECT * FROM releases").fetchall() == [row]

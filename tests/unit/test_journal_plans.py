@@ -15,7 +15,7 @@ import pytest
 
 from invox_watcher.errors import Reason
 from invox_watcher.job import ACTIVE, Failure, Fault, Job, State, new_job_id
-from invox_watcher.journal import Journal, releasing, reserving
+from invox_watcher.journal import Journal, Wanted, releasing, reserving
 from invox_watcher.notice import WebhookNotice
 from invox_watcher.recording import FileIdentity
 from invox_watcher.spending import Limits, Reservation
@@ -66,6 +66,7 @@ def ask_everything(journal: Journal, done: Job, active: Job) -> None:
     journal.latest(path="a"), journal.latest([State.DONE], filed_as="a"), journal.original("5" * 64)
     journal.jobs([State.FAILED]), journal.jobs(ACTIVE, limit=5), journal.jobs(since=NOW)
     journal.jobs(until=NOW)
+    ask_for_the_page(journal)
     journal.history(done.id), journal.reply(done.id), journal.notice("r-1")
     journal.transcription_ratios("polling")
     journal.record_notice(WebhookNotice("r-1", {}, "signature", "content", covers_body=True))
@@ -89,6 +90,18 @@ def ask_everything(journal: Journal, done: Job, active: Job) -> None:
     finished.kept("transcripts", State.DONE, LATER)
     finished.mark_deleted(done, "transcripts"), finished.mark_deleted(done, "recording")
     finished.forget(finished.old(LATER)), finished.forget_signatures(LATER)
+
+
+def ask_for_the_page(journal: Journal) -> None:
+    ward, day = frozenset({"ward3", "ward4"}), {"since": NOW, "until": LATER}
+    for wanted in (
+        *(Wanted(), Wanted(text="smith"), Wanted(**day), Wanted(profiles=ward), Wanted(profiles=ward, **day)),
+        *(Wanted(states=frozenset({State.FAILED, State.FAILING})), Wanted(states=frozenset({State.DONE}))),
+        *(Wanted(suspect=True), Wanted(open_failure=True, profiles=ward)),
+    ):
+        journal.search.page(wanted, limit=5)
+    queue = journal.deliveries
+    queue.backlogs(ward), queue.failed_lately(ward, limit=5), queue.failed_lately(None, limit=5)
 
 
 @pytest.fixture

@@ -15,8 +15,9 @@ import pytest
 
 from invox_watcher.errors import JournalError
 from invox_watcher.journal import NameReservedError
+from invox_watcher.journal.backend import UncertainError
 from invox_watcher.journal.database import Database
-from invox_watcher.journal.sqlite import UncertainError
+from invox_watcher.journal.file import FileBackend
 
 Write = Callable[[sqlite3.Connection], Any]
 
@@ -32,7 +33,9 @@ class House:
         self.path = directory / "journal.sqlite"
         self.commits = 0
         self.refusal: Exception | None = None
-        self.database = Database(self.path, create=True, before_commit=self._before_commit)
+        self.database = Database(
+            FileBackend(self.path, create=True), create=True, before_commit=self._before_commit
+        )
         self.database.prepare(
             lambda connection: connection.execute("CREATE TABLE names (name TEXT UNIQUE)"),
             alone=lambda _connection: None,
@@ -179,7 +182,8 @@ def test_where_it_can_not_write_ahead_it_writes_all_the_same(
         other.execute("BEGIN")
         other.execute("SELECT * FROM others").fetchall()  # a program that reads it
         monkeypatch.setattr("invox_watcher.journal.sqlite._BUSY_SECONDS", 0.1)
-        database = Database(tmp_path / "journal.sqlite", create=True, before_commit=lambda: None)
+        backend = FileBackend(tmp_path / "journal.sqlite", create=True)
+        database = Database(backend, create=True, before_commit=lambda: None)
         other.execute("COMMIT")
         other.execute("BEGIN")
         with closing(database):
@@ -195,6 +199,6 @@ def test_where_it_can_not_write_ahead_it_writes_all_the_same(
 
 
 def test_a_database_that_is_only_read_refuses_to_be_written(house: House) -> None:
-    reader = Database(house.path, create=False, before_commit=lambda: None)
+    reader = Database(FileBackend(house.path, create=False), create=False, before_commit=lambda: None)
     with closing(reader), pytest.raises(JournalError, match="reading only"):
         reader.write(add("one"))

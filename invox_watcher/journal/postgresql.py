@@ -1,0 +1,328 @@
+"""The journal in a PostgreSQL database that several hosts share: the backend of a fleet.
+
+As with SQLite, one transaction writes at a time, of all hosts: it holds an advisory lock, so that what it
+reads stays true until its commit. It lasts a few milliseconds; that of a host which was stopped, or cut off,
+in the middle is ended by the server after `_IDLE_SECONDS`.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
+from typing import Any, LiteralString, TypeVar
+
+import psycopg
+from psycopg import conninfo, pq
+
+from invox_watcher.errors import JournalError, NotPermittedError
+from invox_watcher.journal.backend import Read, Server, UncertainError
+from invox_watcher.journal.dialect import translated
+
+T = TypeVar("T")
+
+_IDLE_SECONDS = 10
+_CONNECT_SECONDS = 5
+# How long a connection is not tried again after it was refused: at first, and at most.
+_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.1, 5.0
+# A cut network is noticed after 5 + 3 x 2 seconds, or if something was sent after 10.
+_CONNECTION = {
+    "connect_timeout": str(_CONNECT_SECONDS),
+    "keepalives_idle": "5",
+    "keepalives_interval": "2",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "10000",
+    "application_name": "invox-watcher",
+    # Of several addresses, the one that can be written: after a failover, another one.
+    "target_session_attrs": "read-write",
+}
+_SESSION = (
+    "SET synchronous_commit = on; SET statement_timeout = '30s'; SET lock_timeout = '20s'; "
+    f"SET idle_in_transaction_session_timeout = '{_IDLE_SECONDS}s'; SET client_min_messages = error; "
+    "SET default_transaction_isolation = 'read committed'"
+)
+# Advisory locks; the numbers mean nothing, and are this program's alone.
+WRITING, IN_USE = 7_463_001, 7_463_002
+_BEGIN = "BEGIN"
+_BEGIN_LAZILY = "BEGIN; SET LOCAL synchronous_commit = off"
+_LOCK = f"SELECT pg_advisory_xact_lock({WRITING})"
+# Which transactions that write are under way: none of them, and they differ after each.
+_TRANSACTIONS = (
+    "SELECT pg_snapshot_xmin(seen)::text::bigint, pg_snapshot_xmax(seen)::text::bigint "
+    "FROM pg_current_snapshot() AS seen"
+)
+_HINTS: tuple[tuple[type[psycopg.Error], str], ...] = (
+    (psycopg.errors.InvalidAuthorizationSpecification, "Check the user and the password of state.url."),
+    (psycopg.errors.InvalidCatalogName, "Create that database, owned by the user of state.url."),
+    (psycopg.errors.InsufficientPrivilege, "Let the user of state.url own the database, and its tables."),
+    (
+        psycopg.errors.LockNotAvailable,
+        "Another program holds a lock; processing resumes after that.",
+    ),
+    (psycopg.errors.QueryCanceled, "The server is slow, or locked; processing resumes after that."),
+    (
+        psycopg.errors.ReadOnlySqlTransaction,
+        "It is a standby: name the primary in state.url, or both.",
+    ),
+    (psycopg.errors.DiskFull, "Free up space on the database server; processing resumes automatically."),
+    (psycopg.errors.DataException, "A value does not fit: the database must be UTF-8."),
+)
+_UNREACHABLE = "Is the server running, and reachable from here? Processing resumes when it answers."
+_OPEN = frozenset({pq.TransactionStatus.INTRANS, pq.TransactionStatus.INERROR, pq.TransactionStatus.ACTIVE})
+_REPEATABLE = (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected)
+
+
+class _LostCommitError(psycopg.OperationalError):
+    """The connection ended before the answer to COMMIT came."""
+
+
+class ServerBackend:
+    """See `Backend`. Its connections connect again by themselves."""
+
+    errors: type[Exception] = psycopg.Error
+    conflicts: type[Exception] = psycopg.errors.UniqueViolation
+    tables = ()
+
+    def __init__(self, server: Server, *, create: bool) -> None:
+        """With `create`, this is a daemon: while it is connected, `in_use` tells so to others."""
+        self._server = server
+        self._create = create
+        self._connector = Connector(server)
+        self.name = server.name
+        self.fence = ""  # a query that finds a row as long as this host may write; see `fleet`
+        self.on_fenced: Callable[[], None] = lambda: None
+
+    def open_writer(self) -> Session:
+        return Session(self._connector.connect, on_connect=self._mark_in_use)
+
+    def open_reader(self) -> Session:
+        return Session(self._connector.connect)
+
+    def write_ahead(self, writer: Session) -> bool:  # noqa: ARG002 - SQLite's
+        return True
+
+    def begin(self, writer: Session, *, lazily: bool) -> None:
+        statements = (_BEGIN_LAZILY if lazily else _BEGIN, _LOCK, self.fence)
+        found = writer.run("; ".join(filter(None, statements)))
+        if self.fence and found is None:
+            self.on_fenced()
+
+    def ended(self, writer: Session, *, lazily: bool) -> None:  # noqa: ARG002 - that ended with it
+        writer.ended()
+
+    def may_repeat(self, error: BaseException) -> bool:
+        return isinstance(error, _REPEATABLE)
+
+    def unusable(self, error: Exception) -> JournalError:
+        return unusable(self.name, error)
+
+    def probe(self) -> None:
+        with closing(self._connector.connect()) as another:
+            another.execute("SELECT 1")
+
+    def changes(self, read: Read) -> tuple[int, int]:
+        ((oldest, newest),) = read(_TRANSACTIONS, ())
+        return oldest, newest
+
+    def erase_deleted(self, writer: Session) -> bool:  # noqa: ARG002 - the server does, when it vacuums
+        return True
+
+    # ---- at the start ------------------------------------------------------------------------------------
+
+    def require_present(self) -> None:
+        with closing(self._connector.connect()) as another:
+            if not another.execute("SELECT to_regclass('releases') IS NOT NULL").fetchall()[0][0]:
+                raise JournalError(
+                    f"There is no journal in {self.name}.",
+                    code="journal_missing",
+                    hint="Has a daemon run with this configuration? state.url is where the journal is kept.",
+                )
+
+    def version_of(self, read: Read) -> int:
+        if not read("SELECT to_regclass('releases') IS NOT NULL", ())[0][0]:
+            return 0
+        version: int = read("SELECT max(version) FROM releases", ())[0][0]
+        return version
+
+    def record_version(self, writer: Session, version: int) -> None:
+        """It is in the table of releases."""
+
+    def require_readers(self, read: Read, version: int) -> None:
+        pass
+
+    def keep_copy(self, version: int) -> None:
+        """The operator's backup, by pg_dump; see docs/fleet.md."""
+
+    def copy_of(self, version: int) -> None:
+        """None: see `keep_copy`."""
+
+    def check_at_start(self, writer: Session) -> None:
+        """The server checks the checksums of the pages that it reads."""
+
+    def verify(self, read: Read) -> None:
+        """See `check_at_start`."""
+
+    def verify_in_steps(self, read: Read, stop: threading.Event) -> None:
+        """See `check_at_start`."""
+
+    def _mark_in_use(self, connection: psycopg.Connection[Any]) -> None:
+        if self._create:
+            connection.execute(f"SELECT pg_advisory_lock_shared({IN_USE})".encode())
+
+
+class Connector:
+    """Connects, and waits a little longer before each attempt as long as that fails."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._lock = threading.Lock()  # guards what follows
+        self._refusal: psycopg.Error | None = None
+        self._pause_seconds = _FIRST_PAUSE_SECONDS
+        self._not_before = 0.0
+
+    def connect(self) -> psycopg.Connection[Any]:
+        """A connection. Raises psycopg.Error, at once if that was tried a moment ago."""
+        with self._lock:
+            if self._refusal is not None and time.monotonic() < self._not_before:
+                raise self._refusal
+            try:
+                made = psycopg.connect(self._parameters(), autocommit=True)
+                made.execute(_SESSION)
+            except psycopg.Error as error:
+                self._refusal = error.with_traceback(None)
+                self._not_before = time.monotonic() + self._pause_seconds * random.uniform(0.5, 1)  # noqa: S311
+                self._pause_seconds = min(2 * self._pause_seconds, _LONGEST_PAUSE_SECONDS)
+                raise
+            self._refusal, self._pause_seconds = None, _FIRST_PAUSE_SECONDS
+            return made
+
+    def _parameters(self) -> str:
+        given = conninfo.conninfo_to_dict(self._server.url)
+        parameters: dict[str, Any] = {**_CONNECTION, **given}
+        file = self._server.password_file
+        if file is not None:
+            try:
+                parameters["password"] = file.read_text().removesuffix("\n")
+            except OSError as error:
+                raise NotPermittedError(
+                    f"state.password_file: {file} can't be read: {error.strerror}",
+                    hint="Let the daemon's user read it.",
+                ) from None
+        return conninfo.make_conninfo(**parameters)
+
+
+class Session:
+    """A connection of the journal; connects again if it was lost, but not in the middle of a transaction."""
+
+    def __init__(
+        self,
+        connect: Callable[[], psycopg.Connection[Any]],
+        *,
+        on_connect: Callable[[psycopg.Connection[Any]], None] = lambda _connection: None,
+    ) -> None:
+        """Connects. `on_connect` is called with each connection that is made."""
+        self._connect, self._on_connect = connect, on_connect
+        self._live: psycopg.Connection[Any] | None = None
+        self._in_transaction = False  # whether one was begun, on a connection that may be lost by now
+        self._connected()
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether a transaction was begun, and its connection is not lost."""
+        live = self._live
+        return live is not None and live.info.transaction_status in _OPEN
+
+    def execute(self, statement: str, values: Sequence[Any] = (), /) -> psycopg.Cursor[Any]:
+        """Run one statement. Raises psycopg.Error."""
+        if statement == "COMMIT":
+            return self._commit()
+        if statement == "ROLLBACK":
+            return self._end(statement)
+        query = translated(statement)
+        return self._attempt(lambda connection: connection.execute(query, tuple(values)))
+
+    def executemany(self, statement: str, values: Iterable[Sequence[Any]], /) -> psycopg.Cursor[Any]:
+        """Run one statement for each of the values. Raises psycopg.Error."""
+        query, rows = translated(statement), list(values)
+
+        def run(connection: psycopg.Connection[Any]) -> psycopg.Cursor[Any]:
+            cursor = connection.cursor()
+            cursor.executemany(query, rows)
+            return cursor
+
+        return self._attempt(run)
+
+    def run(self, statements: str) -> Any:
+        """Run statements that begin a transaction; the first row of the last one, None if it has none."""
+
+        def run(connection: psycopg.Connection[Any]) -> Any:
+            cursor = connection.execute(statements)
+            while cursor.nextset():
+                pass
+            return cursor.fetchone() if cursor.description else None
+
+        found = self._attempt(run)
+        self._in_transaction = True
+        return found
+
+    def ended(self) -> None:
+        """The transaction is over, by whichever end."""
+        self._in_transaction = False
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self._live is not None:
+            self._live.close()
+        self._live = None
+
+    def _attempt(self, run: Callable[[psycopg.Connection[Any]], T]) -> T:
+        connection = self._connected()
+        try:
+            return run(connection)
+        except psycopg.OperationalError:
+            # What was not begun has done nothing; of what was, the connection's end has undone all.
+            if self._in_transaction or not connection.broken:
+                raise
+        return run(self._connected())
+
+    def _connected(self) -> psycopg.Connection[Any]:
+        if self._live is not None and not self._live.closed:
+            return self._live
+        if self._in_transaction:
+            raise psycopg.OperationalError("the connection was lost")
+        self._live = None
+        made = self._connect()
+        try:
+            self._on_connect(made)
+        except BaseException:
+            made.close()
+            raise
+        self._live = made
+        return made
+
+    def _commit(self) -> psycopg.Cursor[Any]:
+        try:
+            cursor = self._end("COMMIT")
+        except psycopg.OperationalError as error:
+            raise _LostCommitError(*error.args) from None
+        if cursor.statusmessage != "COMMIT":  # an error that was not undone
+            raise psycopg.InternalError("the transaction was rolled back")
+        return cursor
+
+    def _end(self, statement: LiteralString) -> psycopg.Cursor[Any]:
+        return self._connected().execute(statement)
+
+
+def unusable(name: str, error: Exception) -> JournalError:
+    """What PostgreSQL says, as our error, without the values that were to be written."""
+    kind = UncertainError if isinstance(error, _LostCommitError) else JournalError
+    diagnostics = error.diag.message_primary if isinstance(error, psycopg.Error) else None
+    # Without a diagnosis it is libpq that speaks: of addresses and of the network, in several lines.
+    said = diagnostics or " ".join(str(error).split()) or type(error).__name__
+    hint = next((hint for kinds, hint in _HINTS if isinstance(error, kinds)), None)
+    if hint is None:
+        lost = isinstance(error, psycopg.OperationalError)
+        hint = _UNREACHABLE if lost else "No recording is taken until this is fixed."
+    return kind(f"The journal {name} can't be used: {said}", hint=hint)
