@@ -91,10 +91,12 @@ class Engine:
         on_room: Callable[[], None],
         on_crash: Callable[[], None],
         clock: Clock,
+        elsewhere: Callable[[], int] = lambda: 0,
     ) -> None:
         """`unavailable` checks whether the folders are there, and returns what is wrong if they are not.
 
         `on_room` is called whenever there may be capacity for a new job, `on_crash` when a thread dies.
+        `elsewhere`: how many jobs are under way at other hosts, which count for `max_in_flight`, too.
         """
         self._pipeline = pipeline
         self._journal = journal
@@ -104,6 +106,7 @@ class Engine:
         self._unavailable = unavailable
         self._on_room = on_room
         self._on_crash = on_crash
+        self._elsewhere = elsewhere
         self._upload_lane, self._poll_lane = lanes
         # An outage must be seen as one before it has cost a single recording all its attempts.
         self._api = ApiHealth(Breaker(backoff, threshold=min(_BREAKER_FAULTS, max_attempts)), clock)
@@ -186,7 +189,12 @@ class Engine:
             refuses = bool(self._storage_faults) or len(self._filing_faults) > 1
             held_back = taken > 0 and (refused or refuses)
             extra = 0 if priority is Priority.ROUTINE else max(self._max_in_flight // _URGENT_SHARE, 1)
-            return taken < self._max_in_flight + extra and not held_back
+            return taken + self._elsewhere() < self._max_in_flight + extra and not held_back
+
+    @property
+    def uploads_waiting(self) -> int:
+        """How many jobs wait for a thread to read or send their recording."""
+        return sum(seconds == 0 for seconds in self._upload_lane.due().values())
 
     @property
     def in_flight(self) -> int:
