@@ -87,7 +87,8 @@ class Dispatcher:
         """`send` delivers a job and returns the receipt, or None if the event was set before.
 
         It raises a TargetError for what the target did not take, and any other InvoxError for what can't be
-        sent at all. `on_duty`: whether this host, of several, is the one that delivers. `clock` gives seconds, of which only differences have a meaning.
+        sent at all. `on_duty`: whether this host, of several, is the one that delivers. `clock` gives
+        seconds, of which only differences have a meaning.
         """
         self.name = name
         self._send = send
