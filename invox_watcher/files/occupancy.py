@@ -10,6 +10,7 @@ mirror that deletes what its source lacks also deletes them.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import secrets
 import time
@@ -137,7 +138,7 @@ class Occupancy:
         with suppress(OSError):
             recorded = instance_in(directory)
             if recorded is not None and not _was_copied(recorded, directory):
-                return Instance(recorded.id, directory, recorded.folders)
+                return dataclasses.replace(recorded, directory=directory)
         return Instance("", directory, frozenset())
 
     # ---- the start ---------------------------------------------------------------------------------------
@@ -192,7 +193,8 @@ class Occupancy:
     def _mark(self) -> None:
         before, paths = self._own(), self._paths()
         # The folders of last time stay recorded until `release_others` has removed their marks.
-        own = Instance(before.id or secrets.token_hex(16), before.directory, before.folders | paths)
+        identity = before.id or secrets.token_hex(16)
+        own = Instance(identity, before.directory, before.folders | paths, self._fleet or "")
         with durable.storage("writing to the state directory"):
             write_instance(self._directory, own)
         for key, folder in self._folders.items():
@@ -235,7 +237,7 @@ class Occupancy:
             probe.begin()
             probe.wait(time.monotonic() + _RELEASE_SECONDS)
         with durable.storage("writing to the state directory"):
-            write_instance(self._directory, Instance(own.id, own.directory, paths))
+            write_instance(self._directory, dataclasses.replace(own, folders=paths))
 
     # ---- while it runs -----------------------------------------------------------------------------------
 

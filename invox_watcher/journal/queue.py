@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 
 import procrastinate
 from procrastinate import jobs, retry, schema
@@ -50,6 +50,16 @@ class _Again(retry.BaseRetryStrategy):
         return retry.RetryDecision(retry_at=_LONG_AGO)
 
 
+# What `install` and `send_wake` are, for those who must not load this module.
+Install = Callable[["Connection[Any]"], None]
+
+
+class Send(Protocol):
+    """`send_wake`."""
+
+    def __call__(self, connection: Connection[Any], *, host: str, request_id: str) -> None: ...
+
+
 @dataclass(frozen=True)
 class Calls:
     """What the queue calls, from its own threads."""
@@ -83,7 +93,7 @@ def place(connection: Connection[Any], unowned: Iterable[tuple[str, Priority]]) 
         _manager.batch_defer_jobs(tasks, connection=connection)
 
 
-def send_wake(connection: Connection[Any], host: str, request_id: str) -> None:
+def send_wake(connection: Connection[Any], *, host: str, request_id: str) -> None:
     """Tell `host` that a webhook for that request came; in the transaction of the caller."""
     task = jobs.Job(
         queue=_queue_of(host),

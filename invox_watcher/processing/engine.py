@@ -100,6 +100,7 @@ class Engine:
         """
         self._pipeline = pipeline
         self._journal = journal
+        self._upload_workers = upload_workers
         self._max_in_flight = max_in_flight
         self._max_attempts = max_attempts
         self._backoff = backoff
@@ -192,9 +193,10 @@ class Engine:
             return taken + self._elsewhere() < self._max_in_flight + extra and not held_back
 
     @property
-    def uploads_waiting(self) -> int:
-        """How many jobs wait for a thread to read or send their recording."""
-        return sum(seconds == 0 for seconds in self._upload_lane.due().values())
+    def has_room_for_upload(self) -> bool:
+        """Whether fewer recordings wait for a thread that reads or sends them than there are such threads."""
+        waiting = sum(seconds == 0 for seconds in self._upload_lane.due().values())
+        return waiting < self._upload_workers
 
     @property
     def in_flight(self) -> int:

@@ -40,6 +40,10 @@ class Lease:
         """The database has heard of this host after `asked_at`."""
         self._until = asked_at + self._valid_seconds
 
+    def revoke(self) -> None:
+        """Another host has taken over what this one had."""
+        self._until = float("-inf")
+
     @property
     def is_valid(self) -> bool:
         """Whether no other host can have taken over what this one has."""
