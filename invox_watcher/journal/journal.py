@@ -14,10 +14,11 @@ import threading
 import unicodedata
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from invox_watcher.errors import StaleStateError
 from invox_watcher.events import Event, log
@@ -50,6 +51,9 @@ from invox_watcher.journal.tables import (
 from invox_watcher.notice import NoticeOutcome, WebhookNotice
 from invox_watcher.priority import Priority
 from invox_watcher.times import utc_now
+
+if TYPE_CHECKING:
+    from invox_watcher.journal.fleet import Fleet
 
 # How many ratios are kept, and among how many of the latest jobs they are looked for at the start.
 _RATIO_SAMPLES, _RATIO_JOBS = 20, 500
@@ -136,6 +140,7 @@ class Journal:
         self.finished = Finished(self._database)
         self.deliveries = Deliveries(self._database)
         self.search = Search(self._database)
+        self.fleet = _fleet_of(self._database, self._backend) if server else None
         try:
             if create:
                 self._prepare()
@@ -156,8 +161,15 @@ class Journal:
         for row in self._database.read(_LATEST_RATIOS, (_RATIO_JOBS,)):
             self._learn(*row)
 
+    @property
+    def host(self) -> str | None:
+        """The name of this host, if it has joined a fleet."""
+        return None if self.fleet is None else self.fleet.name
+
     def close(self) -> None:
         """Close every connection."""
+        if self.fleet is not None:
+            self.fleet.close()
         self._database.close()
 
     def check(self) -> None:
@@ -207,8 +219,49 @@ class Journal:
             if any(self.get(job.id) is None for job, _waited_seconds in jobs):
                 raise
 
-    def _add(self, connection: Connection, job: Job, waited_seconds: float | None) -> None:
-        row = row_of(job)
+    def reserve_all(self, jobs: Sequence[tuple[Job, float | None]]) -> set[str]:
+        """`add` each of them before its file is moved; return the ids of those that no other host has.
+
+        What is reserved is the name in the inbox, until the job's next move: hosts see other devices and
+        inodes, and no second file has the name before the first one was moved.
+        """
+
+        def write(connection: Connection) -> set[str]:
+            won = set()
+            for job, waited_seconds in jobs:
+                key = b"\0" + os.fsencode(job.path)  # unlike any name of an output
+                if not connection.execute("SELECT 1 FROM jobs WHERE reserved = ?", (key,)).fetchall():
+                    self._add(connection, job, waited_seconds, reserved=key)
+                    won.add(job.id)
+            return won
+
+        try:
+            return self._database.write(write)
+        except UncertainError:
+            stored = {job.id for job, _waited_seconds in jobs if self.get(job.id) is not None}
+            if not stored:
+                raise
+            return stored
+
+    def withdraw_all(self, jobs: Iterable[Job]) -> None:
+        """Delete the rows of these jobs, which are claimed and whose files were not moved."""
+
+        def write(connection: Connection) -> None:
+            for job in jobs:
+                with suppress(StaleStateError):
+                    moved = self._write(connection, job, utc_now())
+                    contents.end_succession(connection, job.id, instead=None)
+                    connection.execute("DELETE FROM history WHERE job_id = ?", (job.id,))
+                    connection.execute("DELETE FROM jobs WHERE id = ?", (job.id,))
+                    if self._on_transition:
+                        self._on_transition(job.state, moved, {"not_moved": True})
+
+        self._database.write(write)
+
+    def _add(
+        self, connection: Connection, job: Job, waited_seconds: float | None, reserved: bytes | None = None
+    ) -> None:
+        row = row_of(job) | {"host": self.host, "reserved": reserved}
         predecessor = contents.predecessor_by_file(connection, job.id, job.identity)
         row |= {"predecessor_id": predecessor, "profile": None if job.plan is None else job.plan.profile}
         connection.execute(_insert_job(tuple(row)), tuple(row.values()))
@@ -254,7 +307,7 @@ class Journal:
         def write(connection: Connection) -> Job:
             now = utc_now()
             ages = dict.fromkeys(("ages_from", "remembered_from"), encode_time(now)) if confirmed else {}
-            moved = _write(connection, job, now, state=to, reserved=_key(reserve), **ages, **changes)
+            moved = self._write(connection, job, now, state=to, reserved=_key(reserve), **ages, **changes)
             if also is not None:
                 also(connection)
             if text is not None:
@@ -294,7 +347,7 @@ class Journal:
         Unless `durable`, a power cut may undo it, if nothing else is written after it.
         """
         moved = self._database.write(
-            lambda connection: _write(connection, job, utc_now(), **changes), durable=durable
+            lambda connection: self._write(connection, job, utc_now(), **changes), durable=durable
         )
         self._learn_from(moved, changes)
         return moved
@@ -328,7 +381,7 @@ class Journal:
             changed = {**changes, **identified, **_times_of(request)}
             if job.last_fault is not None:
                 changed["last_fault"] = None
-            moved = _write(connection, job, now, state=State.IDENTIFIED, **changed)
+            moved = self._write(connection, job, now, state=State.IDENTIFIED, reserved=None, **changed)
             told = {"sha256": sha256, "original_id": original, **(detail or {})}
             _append_history(connection, job.id, moved.state, told, now)
             return moved
@@ -343,7 +396,7 @@ class Journal:
         """
 
         def write(connection: Connection) -> None:
-            moved = _write(connection, job, utc_now())
+            moved = self._write(connection, job, utc_now())
             contents.end_succession(connection, job.id, instead=original_id)
             connection.execute("DELETE FROM history WHERE job_id = ?", (job.id,))
             connection.execute("DELETE FROM jobs WHERE id = ?", (job.id,))
@@ -360,7 +413,7 @@ class Journal:
             now = utc_now()
             original = contents.original(connection, job.id, sha256, encode_time(now))
             request = contents.NO_REQUEST if original else contents.abandoned_request(connection, sha256)
-            return _write(connection, job, now, original_id=original, **_times_of(request))
+            return self._write(connection, job, now, original_id=original, **_times_of(request))
 
         return self._database.write(write)
 
@@ -498,6 +551,20 @@ class Journal:
             latest = self._ratios.setdefault(by, deque(maxlen=_RATIO_SAMPLES))
             latest.append(max(took.total_seconds(), 0.0) / duration)
 
+    def _write(self, connection: Connection, job: Job, now: datetime, **changes: Any) -> Job:
+        """Change fields of a row that is in the state of `job`, and in a fleet this host's."""
+        changes["updated_at"] = now
+        columns = columns_of(changes)
+        values = [*columns.values(), job.id, job.state]
+        query = _update_job(tuple(columns))
+        if (host := self.host) is not None:
+            query += " AND host = ?"
+            values.append(host)
+        if connection.execute(query, values).rowcount == 0:
+            owned = "" if host is None else f", or no longer of {host}"
+            raise StaleStateError(f"Job {job.id} is no longer {job.state}{owned}.")
+        return dataclasses.replace(job, **{name: changes[name] for name in changes if name in FIELDS})
+
     def _jobs(self, query: str, values: Iterable[Any]) -> list[Job]:
         return [job_of(row) for row in self._database.read(query, tuple(values))]
 
@@ -512,6 +579,14 @@ def _backend_of(
     return ServerBackend(server, create=create)
 
 
+def _fleet_of(database: Database, backend: Backend) -> Fleet:
+    from invox_watcher.journal.fleet import Fleet  # noqa: PLC0415 - as for its backend
+    from invox_watcher.journal.postgresql import ServerBackend  # noqa: PLC0415
+
+    assert isinstance(backend, ServerBackend)  # noqa: S101 - see `_backend_of`
+    return Fleet(database, backend)
+
+
 # ---- statements --------------------------------------------------------------------------------------------
 
 
@@ -523,15 +598,6 @@ def _insert_job(columns: tuple[str, ...]) -> str:
 @cache
 def _update_job(columns: tuple[str, ...]) -> str:
     return f"UPDATE jobs SET {', '.join(f'{name} = ?' for name in columns)} WHERE id = ? AND state = ?"
-
-
-def _write(connection: Connection, job: Job, now: datetime, **changes: Any) -> Job:
-    changes["updated_at"] = now
-    columns = columns_of(changes)
-    values = (*columns.values(), job.id, job.state)
-    if connection.execute(_update_job(tuple(columns)), values).rowcount == 0:
-        raise StaleStateError(f"Job {job.id} is no longer {job.state}.")
-    return dataclasses.replace(job, **{name: changes[name] for name in changes if name in FIELDS})
 
 
 def _append_history(

@@ -18,6 +18,7 @@ import psycopg
 from psycopg import conninfo, pq
 
 from invox_watcher.errors import JournalError, NotPermittedError
+from invox_watcher.journal import shared
 from invox_watcher.journal.backend import Read, Server, UncertainError
 from invox_watcher.journal.dialect import translated
 
@@ -53,6 +54,10 @@ _TRANSACTIONS = (
     "SELECT pg_snapshot_xmin(seen)::text::bigint, pg_snapshot_xmax(seen)::text::bigint "
     "FROM pg_current_snapshot() AS seen"
 )
+_OLDER_HOSTS = (
+    "SELECT name FROM hosts WHERE state = 'alive' AND journal_version < ? "
+    "AND beat_at > clock_timestamp() - interval '1 minute' ORDER BY name"
+)
 _HINTS: tuple[tuple[type[psycopg.Error], str], ...] = (
     (psycopg.errors.InvalidAuthorizationSpecification, "Check the user and the password of state.url."),
     (psycopg.errors.InvalidCatalogName, "Create that database, owned by the user of state.url."),
@@ -83,7 +88,7 @@ class ServerBackend:
 
     errors: type[Exception] = psycopg.Error
     conflicts: type[Exception] = psycopg.errors.UniqueViolation
-    tables = ()
+    tables = shared.TABLES
 
     def __init__(self, server: Server, *, create: bool) -> None:
         """With `create`, this is a daemon: while it is connected, `in_use` tells so to others."""
@@ -126,6 +131,18 @@ class ServerBackend:
         ((oldest, newest),) = read(_TRANSACTIONS, ())
         return oldest, newest
 
+    def side(self) -> Side:
+        """A connection besides the one that writes and the one that reads; it is made when it is needed."""
+        return Side(self)
+
+    def open_side(self) -> Session:
+        """For `Side`: what it writes may be undone by a power cut of the server."""
+        return Session(self._connector.connect, on_connect=_make_lazy)
+
+    def conninfo(self) -> str:
+        """How libpq connects, with the password."""
+        return self._connector.conninfo()
+
     def erase_deleted(self, writer: Session) -> bool:  # noqa: ARG002 - the server does, when it vacuums
         return True
 
@@ -150,7 +167,14 @@ class ServerBackend:
         """It is in the table of releases."""
 
     def require_readers(self, read: Read, version: int) -> None:
-        pass
+        found = read(_OLDER_HOSTS, (version,))
+        if found:
+            raise JournalError(
+                f"{self.name} can't be converted while hosts work with it whose release could not use it "
+                f"afterwards: {', '.join(name for (name,) in found)}.",
+                code="journal_in_use",
+                hint="Stop these hosts first; see docs/fleet.md, 'Upgrades'.",
+            )
 
     def keep_copy(self, version: int) -> None:
         """The operator's backup, by pg_dump; see docs/fleet.md."""
@@ -188,7 +212,7 @@ class Connector:
             if self._refusal is not None and time.monotonic() < self._not_before:
                 raise self._refusal
             try:
-                made = psycopg.connect(self._parameters(), autocommit=True)
+                made = psycopg.connect(self.conninfo(), autocommit=True)
                 made.execute(_SESSION)
             except psycopg.Error as error:
                 self._refusal = error.with_traceback(None)
@@ -198,7 +222,8 @@ class Connector:
             self._refusal, self._pause_seconds = None, _FIRST_PAUSE_SECONDS
             return made
 
-    def _parameters(self) -> str:
+    def conninfo(self) -> str:
+        """How libpq connects, with the password that is in its file now."""
         given = conninfo.conninfo_to_dict(self._server.url)
         parameters: dict[str, Any] = {**_CONNECTION, **given}
         file = self._server.password_file
@@ -233,6 +258,11 @@ class Session:
         """Whether a transaction was begun, and its connection is not lost."""
         live = self._live
         return live is not None and live.info.transaction_status in _OPEN
+
+    @property
+    def raw(self) -> psycopg.Connection[Any]:
+        """The connection of the transaction that was begun."""
+        return self._connected()
 
     def execute(self, statement: str, values: Sequence[Any] = (), /) -> psycopg.Cursor[Any]:
         """Run one statement. Raises psycopg.Error."""
@@ -313,6 +343,48 @@ class Session:
 
     def _end(self, statement: LiteralString) -> psycopg.Cursor[Any]:
         return self._connected().execute(statement)
+
+
+class Side:
+    """Single statements that wait for no other write. Safe for several threads; raises JournalError."""
+
+    def __init__(self, backend: ServerBackend) -> None:
+        self._backend = backend
+        self._lock = threading.Lock()  # guards what follows
+        self._session: Session | None = None
+
+    def read(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
+        """All rows of one query, or of a statement that returns some."""
+        with self._lock:
+            return self._executed(query, values).fetchall()
+
+    def write(self, statement: str, values: Sequence[Any]) -> int:
+        """How many rows it has changed."""
+        with self._lock:
+            return self._executed(statement, values).rowcount
+
+    def close(self) -> None:
+        """Close the connection, if it was made."""
+        with self._lock:
+            if self._session is not None:
+                self._session.close()
+
+    def _executed(self, statement: str, values: Sequence[Any]) -> psycopg.Cursor[Any]:
+        try:
+            if self._session is None:
+                self._session = self._backend.open_side()
+            return self._session.execute(statement, values)
+        except psycopg.Error as error:
+            raise self._backend.unusable(error) from None
+
+
+def _make_lazy(connection: psycopg.Connection[Any]) -> None:
+    connection.execute("SET synchronous_commit = off")
+
+
+def literal(text: str) -> str:
+    """A text as it is written in a statement."""
+    return "'" + text.replace("'", "''") + "'"
 
 
 def unusable(name: str, error: Exception) -> JournalError:

@@ -1,4 +1,4 @@
-"""A PostgreSQL server for the session, and a journal on it for each test."""
+"""A PostgreSQL server for all tests here, and a journal on it for each test."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.needs("initdb"))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def cluster() -> Iterator[Cluster]:
     made = Cluster()
     yield made
