@@ -26,7 +26,6 @@ from invox_watcher.files import (
     Occupancy,
     check_mounted,
     check_state_directory,
-    host_name,
     instance_of,
     left_behind,
     prepare_state,
@@ -41,7 +40,15 @@ from invox_watcher.inbox import Evidence, Inbox, Notes, Waits
 from invox_watcher.invox import ApiCall, ApiOptions, Credentials, InvoxApi, Receiver, TokenRequest
 from invox_watcher.job import Job, State
 from invox_watcher.journal import AuditLog, Journal, Receipt
-from invox_watcher.layout import database_of, fleet_of, folders_of, limits_of, named_folders, occupancy_of
+from invox_watcher.layout import (
+    database_of,
+    fleet_of,
+    folders_of,
+    host_of,
+    limits_of,
+    named_folders,
+    occupancy_of,
+)
 from invox_watcher.plan import DEFAULT, Plan
 from invox_watcher.priority import Priority
 from invox_watcher.processing import (
@@ -125,7 +132,7 @@ def assemble(
     """
     stop = threading.Event()
     with ExitStack() as opened:
-        audit = AuditLog(config.state.directory)
+        audit = AuditLog(config.state.directory, host=host_of(config))
         opened.callback(audit.close)
         journal = journal_of(config, audit)
         opened.callback(journal.close)
@@ -650,7 +657,7 @@ def member_of(config: Config, journal: Journal, folders: Folders, *, on_fenced: 
     assert journal.fleet is not None  # noqa: S101 - there is a database
     limit_seconds, address = config.state.takeover_seconds, config.http.address
     membership = Membership(
-        name=config.state.host or host_name(),
+        name=host_of(config) or "",
         instance=instance_of(config.state.directory),
         address="" if address is None else f"{address[0]}:{address[1]}",
         limit_seconds=limit_seconds,

@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 
 from invox_watcher.config import Config
-from invox_watcher.files import FLEET_PREFIX, Folders, Occupancy, recorded_fleet
+from invox_watcher.files import FLEET_PREFIX, Folders, Occupancy, host_name, recorded_fleet
 from invox_watcher.host import Locks
 from invox_watcher.journal import Server
 from invox_watcher.spending import Limits
@@ -55,6 +55,11 @@ def database_of(config: Config) -> Server | None:
     """The database with the journal of several hosts; None if it is a file of this host's."""
     url = config.state.url
     return None if url is None else Server(url, config.state.password_file)
+
+
+def host_of(config: Config) -> str | None:
+    """What this host, of several, is called; None if it is alone."""
+    return None if config.state.url is None else config.state.host or host_name()
 
 
 def limits_of(config: Config) -> Limits:

@@ -13,6 +13,7 @@ moves it. Times are those of the database's clock.
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -64,6 +65,11 @@ _OF_HOST = f"{_SELECT} WHERE host = ? AND {_UNDER_WAY} ORDER BY rowid"
 _TAKE_OVER = f"UPDATE jobs SET host = ? WHERE host = ? AND {_UNDER_WAY} RETURNING id"
 _TAKE = "UPDATE jobs SET host = ? WHERE id = ? AND host IS NULL"
 _GIVE = "UPDATE jobs SET host = NULL WHERE host = ? AND id IN ({ids}) RETURNING id"
+_OF_REQUEST = f"SELECT host FROM jobs WHERE request_id = ? AND {_UNDER_WAY} AND host IS NOT NULL LIMIT 1"
+_IDENTIFY = """
+    INSERT INTO known (name, value, host, at) VALUES ('journal', ?, '', clock_timestamp())
+    ON CONFLICT (name) DO NOTHING"""
+_IDENTITY = "SELECT value FROM known WHERE name = 'journal'"
 _FENCE = "SELECT 1 FROM hosts WHERE name = {name} AND incarnation = {incarnation} AND state = 'alive'"
 
 # Puts jobs that are nobody's into a queue, in the transaction that makes them so.
@@ -231,6 +237,30 @@ class Fleet:
 
         if jobs:
             self._database.write(write)
+
+    def host_of_request(self, request_id: str) -> str | None:
+        """The host whose job that request is, if it is under way; None if it is nobody's, or not known."""
+        rows = self._database.read(_OF_REQUEST, (request_id,))
+        return rows[0][0] if rows else None
+
+    def also(self, write: Callable[[psycopg.Connection[Any]], None]) -> None:
+        """Let a queue write on a connection of the journal, in a transaction."""
+
+        def write_raw(connection: Connection) -> None:
+            assert isinstance(connection, Session)  # noqa: S101 - of a `ServerBackend`
+            write(connection.raw)
+
+        self._database.write(write_raw)
+
+    def identity(self) -> str:
+        """What tells this journal from every other, also after it was restored elsewhere."""
+
+        def write(connection: Connection) -> str:
+            connection.execute(_IDENTIFY, (secrets.token_hex(16),))
+            found: str = connection.execute(_IDENTITY).fetchone()[0]
+            return found
+
+        return self._database.write(write)
 
     # ---- other hosts -------------------------------------------------------------------------------------
 

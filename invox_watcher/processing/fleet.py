@@ -227,7 +227,7 @@ class Member:
         self._refresh()
 
     def _holds(self, duty: str) -> bool:
-        return self._fleet.shared.hold(duty, self.name, self._fleet.incarnation)
+        return self._fleet.hold(duty)
 
     def _refresh(self) -> None:
         assert self._engine is not None and self._inbox is not None  # noqa: S101, PT018 - see `join`

@@ -1,17 +1,22 @@
 """Several hosts on one machine: a daemon in a network namespace of its own each, one tree, one database.
 
-The database and the stand-in API are on the bridge between them; `cut` takes a host off it, and leaves it the
-shared folders.
+The database is on the bridge between them; `cut` takes a host off it, and leaves it the shared folders and
+the API, which every host has on its own loopback: the worst case, for it could go on sending.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import ctypes
 import signal
+import socket
 import subprocess
 import sys
+import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +26,10 @@ from invox_watcher.sandbox.server import Sandbox
 from tests.kit.clinic import Clinic, free_port, sandbox
 from tests.kit.postgres import Cluster
 
-BRIDGE = "ivx0"
+BRIDGE = "ivx-bridge"
 ADDRESS = "10.77.0.1"  # of the machine, on the bridge
 LIMIT_SECONDS = 6.0
+_CLONE_NEWNET = 0x40000000
 
 
 def ip(*arguments: str, check: bool = True) -> None:
@@ -31,12 +37,63 @@ def ip(*arguments: str, check: bool = True) -> None:
     subprocess.run(["ip", *arguments], check=check, stderr=None if check else subprocess.DEVNULL)
 
 
+def _listener_in(namespace: str, port: int) -> socket.socket:
+    """A socket that listens on the loopback of that namespace; for a thread that is used for nothing else."""
+    with open(f"/run/netns/{namespace}") as entered:
+        assert ctypes.CDLL(None, use_errno=True).setns(entered.fileno(), _CLONE_NEWNET) == 0, (
+            ctypes.get_errno()
+        )
+    return socket.create_server(("127.0.0.1", port), backlog=512)
+
+
+class Relay:
+    """Passes on what comes to a port of a namespace's loopback, to the same port of ours."""
+
+    def __init__(self, namespace: str, port: int) -> None:
+        with ThreadPoolExecutor(1) as pool:
+            self._listener = pool.submit(_listener_in, namespace, port).result()
+        self._port = port
+        self._started = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True)
+        self._thread.start()
+        self._started.wait()
+
+    async def _serve(self) -> None:
+        self._loop, self._ended = asyncio.get_running_loop(), asyncio.Event()
+        server = await asyncio.start_server(self._pass_on, sock=self._listener)
+        self._started.set()
+        async with server:
+            await self._ended.wait()
+
+    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError, asyncio.CancelledError):
+            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._port)
+            try:
+                await asyncio.gather(_copied(reader, far_writer), _copied(far_reader, writer))
+            finally:
+                far_writer.close()
+        writer.close()
+
+    def close(self) -> None:
+        """No more connections."""
+        self._loop.call_soon_threadsafe(self._ended.set)
+        self._thread.join()
+
+
+async def _copied(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(OSError):
+        while block := await reader.read(65536):
+            writer.write(block)
+            await writer.drain()
+        writer.write_eof()
+
+
 class Host(Clinic):
     """One of them: a configuration, a state directory, a log; the folders are those of the fleet."""
 
     def __init__(self, fleet: Fleet, number: int, **changes: Any) -> None:
         self.name = f"host{chr(ord('a') + number)}"
-        self.namespace, self.link = f"ivx-{self.name}", f"ivx{number}"
+        self.namespace, self.link = f"ivx-{self.name}", f"ivx-{number}"
         state = {"url": fleet.url, "takeover_seconds": LIMIT_SECONDS}
         root = fleet.root / self.name
         sections: dict[str, Any] = {
@@ -54,6 +111,7 @@ class Host(Clinic):
         ip(*inside, "addr", "add", f"10.77.0.{number + 2}/24", "dev", "eth0")
         ip(*inside, "link", "set", "eth0", "up")
         ip(*inside, "link", "set", "lo", "up")
+        self._relay = Relay(self.namespace, int(fleet.api.base_url.rpartition(":")[2]))
 
     def command(self, *arguments: str) -> list[str]:
         named = (
@@ -96,6 +154,7 @@ class Host(Clinic):
         if self.process is not None:
             self.process.kill()
             self.process.wait()
+        self._relay.close()
         ip("netns", "delete", self.namespace, check=False)
         ip("link", "delete", self.link, check=False)
 
@@ -153,7 +212,7 @@ def fleet(root: Path, **settings: Any) -> Iterator[Fleet]:
     with network(), contextlib.ExitStack() as opened:
         cluster = Cluster(port=free_port(), address=ADDRESS)
         opened.callback(cluster.close)
-        api = opened.enter_context(sandbox(root / "api", host=ADDRESS, **settings))
+        api = opened.enter_context(sandbox(root / "api", **settings))
         made = Fleet(root, api, cluster)
         try:
             yield made
