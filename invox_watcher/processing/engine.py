@@ -331,13 +331,18 @@ class Engine:
         self._on_room()
 
     def _finish(self, job: Job) -> None:
+        with self._lock:
+            self._done += job.state is State.DONE
+            self._failed += job.state is not State.DONE
+        self._release(job)
+
+    def _release(self, job: Job) -> None:
+        """The job has ended, or is another host's."""
         self._record_storage_success(job)
         with self._lock:
             self._expedited.discard(job.request_id or "")
             self._in_flight.discard(job.id)
             self._template_faults.pop(job.id, None)
-            self._done += job.state is State.DONE
-            self._failed += job.state is not State.DONE
         self._api.forget(job.id)
         self._on_room()
 
@@ -377,7 +382,7 @@ class Engine:
     # ---- after an error ----------------------------------------------------------------------------------
 
     def _after_error(self, job: Job, error: Exception) -> Next | None:
-        """What follows for `job` after its step raised `error`. None: the daemon is stopping."""
+        """What follows for `job` after its step raised `error`. None: the daemon stops, or it is not ours."""
         rule = rule_for(error)
         if rule.action is Action.STOP:
             return None
@@ -387,6 +392,9 @@ class Engine:
             if rule.blames_api:
                 self._record_storage_success(current)  # the step got past its files
             if rule.action is Action.GO_ON:
+                if current.host != self._journal.host:
+                    self._release(job)
+                    return None
                 log.warning(Event.STEP_STALE, job=job.id, state=job.state, found=current.state)
             elif not isinstance(error, InvoxError) and verdict.action is not Action.HOLD:
                 log.error(Event.STEP_CRASHED, job=job.id, state=job.state, error=where(error))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import json
 import signal
 import socket
 import subprocess
@@ -157,6 +158,12 @@ class Host(Clinic):
         self._relay.close()
         ip("netns", "delete", self.namespace, check=False)
         ip("link", "delete", self.link, check=False)
+
+    def is_ready(self) -> bool:
+        """What `/readyz` says, as it is noted in the state directory."""
+        with contextlib.suppress(OSError, ValueError):
+            return bool(json.loads((self.root / "state" / "readiness.json").read_text())["ready"])
+        return False
 
     def ended(self, *names: str) -> int:
         """How many recordings it has brought to their end."""
