@@ -184,7 +184,7 @@ class Member:
             install=self._tasks.install,
         )
         self.lease.renew(asked_at)
-        log.info(Event.HOST_JOINED, host=self.name, incarnation=self._fleet.incarnation, jobs=len(jobs))
+        log.info(Event.HOST_JOINED, incarnation=self._fleet.incarnation, jobs=len(jobs))
         return [job for job in jobs if not self._was_not_claimed(job)]
 
     def leave(self, in_order: bool) -> None:
@@ -202,7 +202,7 @@ class Member:
                 self._beat()
             except FencedError as error:
                 self.lease.revoke()
-                log.error(Event.FENCED, host=self.name, error=error.message, hint=error.hint)
+                log.error(Event.FENCED, error=error.message, hint=error.hint)
                 self._on_fenced()
                 return
             except JournalError:
@@ -217,7 +217,7 @@ class Member:
         for host in self._fleet.silent(self._membership.limit_seconds):
             jobs = self._fleet.take_over(host)
             log.warning(
-                Event.HOST_TAKEN_OVER, host=self.name, lost=host.name, incarnation=host.incarnation,
+                Event.HOST_TAKEN_OVER, lost=host.name, incarnation=host.incarnation,
                 jobs=len(jobs),
             )  # fmt: skip
             self._fleet.give(jobs, self._tasks.place)
