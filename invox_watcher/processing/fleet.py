@@ -38,7 +38,8 @@ _BEATS_PER_LIMIT, _LONGEST_BEAT_SECONDS = 12, 1.0
 _DUTY_ROUNDS = 5  # so many beats from one attempt to get the duties of a host that is gone to the next
 
 
-RETENTION_DUTY = "retention"
+RETENTION_DUTY, SWEEP_DUTY = "retention", "sweep"
+_UPLOADS = "uploads"
 
 
 def target_duty(name: str) -> str:
@@ -91,9 +92,11 @@ class Member:
         self._folders = folders
         self.lease = lease
         self._tasks = tasks
-        self._duties = tuple(duties)
+        self._duties = (*duties, SWEEP_DUTY)
         self._on_fenced = on_fenced
         self._held: frozenset[str] = frozenset()  # of the duties
+        self._is_alone = False  # the only host that is running
+        self._unfreed: set[str] = set()  # slots that could not be given back
         self._elsewhere = 0
         self._rounds = 0
         self._engine: Engine | None = None
@@ -108,7 +111,8 @@ class Member:
 
     def lanes(self, lanes: Lanes) -> Lanes:
         """The lanes of the engine of this host: as these, as long as it may work."""
-        return Lanes(LeasedLane(lanes.uploads, self.lease), LeasedLane(lanes.polls, self.lease))
+        slots = _UploadSlots(self)
+        return Lanes(LeasedLane(lanes.uploads, self.lease, slots), LeasedLane(lanes.polls, self.lease))
 
     def elsewhere(self) -> int:
         """How many jobs were under way at other hosts, or in the queue, at the last beat."""
@@ -147,6 +151,22 @@ class Member:
                 self._fleet.also(partial(self._tasks.send_wake, host=host, request_id=request_id))
         if host == self.name:
             self.expedite(request_id)
+
+    def take_upload_slot(self, key: str) -> bool:
+        """Whether one more recording may be read or sent, of all hosts; `key` names what for."""
+        if self._is_alone:
+            return True
+        with suppress(JournalError):
+            return self._fleet.take_slot(_UPLOADS, key, self._membership.uploads)
+        return False
+
+    def free_upload_slot(self, key: str) -> None:
+        """That has ended."""
+        with suppress(JournalError):
+            for one in (key, *self._unfreed):
+                self._unfreed.add(one)
+                self._fleet.shared.free_slot(_UPLOADS, one)
+                self._unfreed.discard(one)
 
     # ---- for the queue -----------------------------------------------------------------------------------
 
@@ -214,6 +234,8 @@ class Member:
         asked_at = self.lease.now()
         self._fleet.beat()
         self.lease.renew(asked_at)
+        hosts = self._fleet.hosts()
+        self._is_alone = not any(host.state == "alive" and host.name != self.name for host in hosts)
         for host in self._fleet.silent(self._membership.limit_seconds):
             jobs = self._fleet.take_over(host)
             log.warning(
@@ -225,6 +247,26 @@ class Member:
             self._held = frozenset(filter(self._holds, self._duties))
         self._rounds += 1
         self._refresh()
+
+    def sweep(self, stop: threading.Event) -> None:
+        """Again and again, the body of a thread: return to the inbox what no job in processing/ owns.
+
+        A host that was paused in a claim may have moved a recording after its job was undone. What is found
+        twice in a row is nobody's.
+        """
+        before: set[str] = set()
+        while not stop.wait(self._membership.limit_seconds):
+            if not self.on_duty(SWEEP_DUTY):
+                continue
+            try:
+                found = set(self._folders.processing_ids())  # first: another one may be claimed meanwhile
+                found -= {job.id for job in self._journal.active()}
+                for job_id in sorted(found & before):
+                    for path in self._folders.unclaim(job_id):
+                        log.warning(Event.RETURNED, job=job_id, recording=path)
+                before = found
+            except (StorageError, JournalError):
+                before = set()  # others report it
 
     def _holds(self, duty: str) -> bool:
         return self._fleet.hold(duty)
@@ -254,3 +296,14 @@ class Member:
         self._journal.withdraw_all([job])
         log.warning(Event.RETURNED, job=job.id, recording=job.path)
         return True
+
+
+@dataclass(frozen=True)
+class _UploadSlots:
+    member: Member
+
+    def take(self, key: str) -> bool:
+        return self.member.take_upload_slot(key)
+
+    def free(self, key: str) -> None:
+        self.member.free_upload_slot(key)

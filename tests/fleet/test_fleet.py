@@ -137,3 +137,64 @@ def test_a_host_that_is_cut_off_stops_and_comes_back(three: Fleet) -> None:
     all_done(three, 100)
     assert cut.end() == 0
     assert_kept(three.tree, three.api, contents(100))
+
+
+def test_one_host_delivers_and_another_one_after_it(tmp_path: Path) -> None:
+    """The operator's command is a target like others: each recording once, at one host at a time."""
+    told = tmp_path / "told"
+    line = f'echo "$INVOX_JOB_ID $(hostname)" >> {told}'
+    with fleet(tmp_path / "fleet") as made:
+        first, second = made.add(2, hooks={"on_done": ["/bin/sh", "-c", line]})
+        first.up()
+        second.up()
+        bring(made, 40)
+        all_done(made, 40)
+        wait_for("all are told", lambda: len(told.read_text().splitlines()) >= 40, seconds=60)
+        by = {name for _job, name in map(str.split, told.read_text().splitlines())}
+        assert len(by) == 1
+        one, other = (first, second) if by == {first.name} else (second, first)
+        one.end(signal.SIGKILL)
+        bring(made, 10, begin=40)
+        all_done(made, 50)
+        wait_for("so are these", lambda: len(told.read_text().splitlines()) >= 50, seconds=60)
+        assert other.end() == 0
+        lines = told.read_text().splitlines()
+        assert len({line.split()[0] for line in lines}) == len(lines) == 50
+        assert {line.split()[1] for line in lines[40:]} == {other.name}
+
+
+def test_a_webhook_at_any_host_wakes_the_job_at_its_own(tmp_path: Path) -> None:
+    with fleet(tmp_path, result_delay_seconds=6) as made:
+        url = "http://10.77.0.3:9090/webhook"  # of the second host
+        secret = {"app_secret": made.api.settings.app_secret}
+        owner, receiver = made.add(
+            2,
+            credentials={"app_id": "sandbox-app", "api_key": "sandbox-key", **secret},
+            webhook={"enabled": True, "public_url": url},
+            http={"listen": "0.0.0.0:9090"},
+            polling={"first_seconds": 60, "max_seconds": 60},
+        )
+        owner.up()
+        bring(made, 1)
+        wait_for("it is uploaded", lambda: bool(owner.events("uploaded")))
+        receiver.up()
+        all_done(made, 1, seconds=30)
+        assert receiver.events("webhook_accepted")
+        assert [event["delivered_by"] for event in owner.events("delivered")] == ["webhook"]
+        assert owner.end() == receiver.end() == 0
+
+
+def test_a_host_that_stops_hands_over_at_once(three: Fleet) -> None:
+    """As for an upgrade, one by one: nobody waits for it, and nobody takes it for dead."""
+    for host in three.hosts:
+        host.up()
+    bring(three, 150)
+    for host in three.hosts:
+        wait_for("there is work", lambda host=host: host.ended() >= 5, seconds=60)  # type: ignore[misc]
+        assert host.end() == 0
+        host.up()
+    all_done(three, 150)
+    for host in three.hosts:
+        assert host.end() == 0
+        assert host.events("host_taken_over", "fenced") == []
+    assert_kept(three.tree, three.api, contents(150))
