@@ -10,6 +10,8 @@ import asyncio
 import contextlib
 import ctypes
 import json
+import os
+import re
 import signal
 import socket
 import subprocess
@@ -27,10 +29,18 @@ from invox_watcher.sandbox.server import Sandbox
 from tests.kit.clinic import Clinic, free_port, sandbox
 from tests.kit.postgres import Cluster
 
-BRIDGE = "ivx-bridge"
-ADDRESS = "10.77.0.1"  # of the machine, on the bridge
+# Of this process: another one may test at the same time.
+_PID = os.getpid()
+_NETWORK = f"10.{64 + _PID // 256 % 128}.{_PID % 256}"
+BRIDGE = f"ivx{_PID}"
+ADDRESS = f"{_NETWORK}.1"  # of the machine, on the bridge
 LIMIT_SECONDS = 6.0
 _CLONE_NEWNET = 0x40000000
+
+
+def address_of(number: int) -> str:
+    """Of a host, on the bridge."""
+    return f"{_NETWORK}.{number + 2}"
 
 
 def ip(*arguments: str, check: bool = True) -> None:
@@ -94,7 +104,8 @@ class Host(Clinic):
 
     def __init__(self, fleet: Fleet, number: int, **changes: Any) -> None:
         self.name = f"host{chr(ord('a') + number)}"
-        self.namespace, self.link = f"ivx-{self.name}", f"ivx-{number}"
+        self.namespace, self.link = f"{BRIDGE}-{self.name}", f"{BRIDGE}-{number}"
+        self.address = address_of(number)
         state = {"url": fleet.url, "takeover_seconds": LIMIT_SECONDS}
         root = fleet.root / self.name
         sections: dict[str, Any] = {
@@ -109,7 +120,7 @@ class Host(Clinic):
         ip("link", "add", self.link, "type", "veth", "peer", "name", "eth0", "netns", self.namespace)
         ip("link", "set", self.link, "master", BRIDGE, "up")
         inside = ("-n", self.namespace)
-        ip(*inside, "addr", "add", f"10.77.0.{number + 2}/24", "dev", "eth0")
+        ip(*inside, "addr", "add", f"{self.address}/24", "dev", "eth0")
         ip(*inside, "link", "set", "eth0", "up")
         ip(*inside, "link", "set", "lo", "up")
         self._relay = Relay(self.namespace, int(fleet.api.base_url.rpartition(":")[2]))
@@ -198,12 +209,11 @@ class Fleet:
 @contextlib.contextmanager
 def network() -> Iterator[None]:
     """A bridge with the machine on it. What a killed run has left is removed before."""
-    ip("link", "delete", BRIDGE, check=False)
-    for left in subprocess.run(
-        ["ip", "netns", "list"], check=True, capture_output=True, text=True
-    ).stdout.split():
-        if left.startswith("ivx-"):
-            ip("netns", "delete", left)
+    listed = subprocess.run(["ip", "netns", "list"], check=True, capture_output=True, text=True).stdout
+    for left in re.findall(r"^(ivx(\d+)-\w+)", listed, re.MULTILINE):
+        if not Path("/proc", left[1]).exists():
+            ip("netns", "delete", left[0], check=False)
+            ip("link", "delete", f"ivx{left[1]}", check=False)
     ip("link", "add", BRIDGE, "type", "bridge")
     try:
         ip("addr", "add", f"{ADDRESS}/24", "dev", BRIDGE)

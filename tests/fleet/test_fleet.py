@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.promises import assert_kept
-from tests.fleet.hosts import Fleet, fleet
+from tests.fleet.hosts import Fleet, address_of, fleet
 from tests.kit.clinic import wait_for
 from tests.kit.recordings import write_wav
 
@@ -142,7 +142,7 @@ def test_a_host_that_is_cut_off_stops_and_comes_back(three: Fleet) -> None:
 def test_one_host_delivers_and_another_one_after_it(tmp_path: Path) -> None:
     """The operator's command is a target like others: each recording once, at one host at a time."""
     told = tmp_path / "told"
-    line = f'echo "$INVOX_JOB_ID $(hostname)" >> {told}'
+    line = f'echo "$INVOX_WATCHER_JOB $(hostname)" >> {told}'
     with fleet(tmp_path / "fleet") as made:
         first, second = made.add(2, hooks={"on_done": ["/bin/sh", "-c", line]})
         first.up()
@@ -165,7 +165,7 @@ def test_one_host_delivers_and_another_one_after_it(tmp_path: Path) -> None:
 
 def test_a_webhook_at_any_host_wakes_the_job_at_its_own(tmp_path: Path) -> None:
     with fleet(tmp_path, result_delay_seconds=6) as made:
-        url = "http://10.77.0.3:9090/webhook"  # of the second host
+        url = f"http://{address_of(1)}:9090/webhook"
         secret = {"app_secret": made.api.settings.app_secret}
         owner, receiver = made.add(
             2,
