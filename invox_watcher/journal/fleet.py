@@ -64,6 +64,7 @@ _OF_HOST = f"{_SELECT} WHERE host = ? AND {_UNDER_WAY} ORDER BY rowid"
 _TAKE_OVER = f"UPDATE jobs SET host = ? WHERE host = ? AND {_UNDER_WAY} RETURNING id"
 _TAKE = "UPDATE jobs SET host = ? WHERE id = ? AND host IS NULL"
 _GIVE = "UPDATE jobs SET host = NULL WHERE host = ? AND id IN ({ids}) RETURNING id"
+_HOST_OF_REQUEST = f"SELECT host FROM jobs WHERE request_id = ? AND {_UNDER_WAY} ORDER BY rowid DESC LIMIT 1"
 _FENCE = "SELECT 1 FROM hosts WHERE name = {name} AND incarnation = {incarnation} AND state = 'alive'"
 
 # Puts jobs that are nobody's into a queue, in the transaction that makes them so.
@@ -131,6 +132,10 @@ class Fleet:
     def conninfo(self) -> str:
         """How libpq connects, with the password: for a queue's own connections. Never to be logged."""
         return self._backend.conninfo()
+
+    def identity(self) -> str:
+        """What identifies this fleet, made when it is asked for first: the same on all hosts, for good."""
+        return self.shared.identity()
 
     # ---- this host ---------------------------------------------------------------------------------------
 
@@ -231,6 +236,20 @@ class Fleet:
 
         if jobs:
             self._database.write(write)
+
+    def host_of_request(self, request_id: str) -> str | None:
+        """The host whose job that request is; None if there is no such job, or it is nobody's."""
+        rows = self._database.read(_HOST_OF_REQUEST, (request_id,))
+        return rows[0][0] if rows else None
+
+    def also(self, write: Callable[[psycopg.Connection[Any]], None]) -> None:
+        """Call `write` in a transaction, together with what others write."""
+
+        def apply(connection: Connection) -> None:
+            assert isinstance(connection, Session)  # noqa: S101 - of a `ServerBackend`
+            write(connection.raw)
+
+        self._database.write(apply)
 
     # ---- other hosts -------------------------------------------------------------------------------------
 
