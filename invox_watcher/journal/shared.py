@@ -55,8 +55,8 @@ _TELL = """
 _KNOWN = """
     SELECT value, host, at, extract(epoch FROM clock_timestamp() - at)::float8 FROM known WHERE name = ?"""
 _MAKE_IDENTITY = """
-    INSERT INTO known (name, value, host, at) VALUES ('identity', gen_random_uuid()::text, '', clock_timestamp())
-    ON CONFLICT DO NOTHING"""
+    INSERT INTO known (name, value, host, at)
+    VALUES ('identity', gen_random_uuid()::text, '', clock_timestamp()) ON CONFLICT DO NOTHING"""
 _IN_FLIGHT = "SELECT count(*) FROM jobs WHERE state <> 'done' AND state IN ('uploading', 'waiting')"
 
 
