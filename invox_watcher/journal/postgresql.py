@@ -59,8 +59,6 @@ _OLDER_HOSTS = (
     "AND beat_at > clock_timestamp() - interval '1 minute' ORDER BY name"
 )
 _HINTS: tuple[tuple[type[psycopg.Error], str], ...] = (
-    (psycopg.errors.InvalidAuthorizationSpecification, "Check the user and the password of state.url."),
-    (psycopg.errors.InvalidCatalogName, "Create that database, owned by the user of state.url."),
     (psycopg.errors.InsufficientPrivilege, "Let the user of state.url own the database, and its tables."),
     (
         psycopg.errors.LockNotAvailable,
@@ -73,6 +71,10 @@ _HINTS: tuple[tuple[type[psycopg.Error], str], ...] = (
     ),
     (psycopg.errors.DiskFull, "Free up space on the database server; processing resumes automatically."),
     (psycopg.errors.DataException, "A value does not fit: the database must be UTF-8."),
+)
+_REFUSED = (
+    "Check the user, the password and the database in state.url, and its pg_hba.conf. If the server is "
+    "only starting, processing resumes automatically."
 )
 _UNREACHABLE = "Is the server running, and reachable from here? Processing resumes when it answers."
 _OPEN = frozenset({pq.TransactionStatus.INTRANS, pq.TransactionStatus.INERROR, pq.TransactionStatus.ACTIVE})
@@ -342,7 +344,7 @@ class Session:
         return cursor
 
     def _end(self, statement: LiteralString) -> psycopg.Cursor[Any]:
-        return self._connected().execute(statement)
+        return self._connected().execute(statement, prepare=False)
 
 
 class Side:
@@ -397,4 +399,5 @@ def unusable(name: str, error: Exception) -> JournalError:
     if hint is None:
         lost = isinstance(error, psycopg.OperationalError)
         hint = _UNREACHABLE if lost else "No recording is taken until this is fixed."
+        hint = _REFUSED if lost and "FATAL:" in said else hint
     return kind(f"The journal {name} can't be used: {said}", hint=hint)
