@@ -97,6 +97,11 @@ class Event(StrEnum):
     STORAGE_ERROR = "storage_error"
     STORAGE_RECOVERED = "storage_recovered"
     TEMPLATE_ERROR = "template_error"
+    # several hosts
+    HOST_JOINED = "host_joined"
+    HOST_TAKEN_OVER = "host_taken_over"
+    FENCED = "fenced"
+    QUEUE_ERROR = "queue_error"
     # the server
     LISTENING = "listening"
     WEBHOOK_ACCEPTED = "webhook_accepted"

@@ -27,7 +27,7 @@ from invox_watcher.errors import ConfigurationError, ExitStatus, JournalError
 from invox_watcher.host import Holder, Probe
 from invox_watcher.job import Job, State
 from invox_watcher.journal import Journal, TargetBacklog
-from invox_watcher.layout import folders_of
+from invox_watcher.layout import database_of, folders_of
 from invox_watcher.times import rfc3339, seconds_since
 
 _INDENT = 15
@@ -74,7 +74,8 @@ def _recordings(directory: Path, config: Config | None, daemon: DaemonStatus) ->
     if config is not None and daemon.inbox is None:
         in_inbox = _asked("inbox", partial(count_files, config))
     try:
-        with closing(Journal(directory, create=False)) as journal:
+        server = None if config is None else database_of(config)
+        with closing(Journal(directory, create=False, server=server)) as journal:
             counts, active = journal.counts(), journal.active()
             backlogs = journal.deliveries.backlogs()
             held = "" if config is None else Holds(config, journal).summary()

@@ -148,8 +148,8 @@ def rename_new(folder: int, name: str, new_folder: int, new_name: str) -> None:
     code = ctypes.get_errno()
     if code not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
         raise OSError(code, os.strerror(code))
-    # A file system without RENAME_NOREPLACE (some FUSE and network ones). This is the only daemon on this
-    # tree, so the only race left is with other programs, between the check and the rename.
+    # A file system without RENAME_NOREPLACE (some FUSE and network ones). Other hosts on this tree reserve
+    # names in the journal, so the only race left is with other programs, between the check and the rename.
     with _one_at_a_time:
         # Like the system call: a missing file is reported before a new name in use.
         os.stat(name, dir_fd=folder, follow_symlinks=False)

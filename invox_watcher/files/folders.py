@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import itertools
 import os
@@ -172,6 +173,18 @@ class Folders:
                         break
             self._remove_job_folder(job_id)
         return returned
+
+    def is_unclaimed(self, job_id: str, path: str, expected: FileIdentity) -> bool:
+        """Whether the `expected` recording is in the inbox, and not in processing/.
+
+        As another host may have seen it, whose device numbers are different ones.
+        """
+        if self.has_recording(job_id, path):
+            return False
+        with durable.storage("reading inbox/"), suppress(FileNotFoundError):
+            found = FileIdentity.of(self._status(self.inbox, path))
+            return dataclasses.replace(found, device=expected.device) == expected
+        return False
 
     def processing_ids(self) -> list[str]:
         """The folders in processing/: one per job, including jobs unknown to the journal."""

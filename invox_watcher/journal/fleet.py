@@ -13,6 +13,7 @@ moves it. Times are those of the database's clock.
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -68,7 +69,11 @@ _ADOPT = f"""
     AND NOT EXISTS (SELECT 1 FROM hosts WHERE state = 'alive' AND name <> ?)"""
 _TAKE = "UPDATE jobs SET host = ? WHERE id = ? AND host IS NULL"
 _GIVE = "UPDATE jobs SET host = NULL WHERE host = ? AND id IN ({ids}) RETURNING id"
-_HOST_OF_REQUEST = f"SELECT host FROM jobs WHERE request_id = ? AND {_UNDER_WAY} ORDER BY rowid DESC LIMIT 1"
+_OF_REQUEST = f"SELECT host FROM jobs WHERE request_id = ? AND {_UNDER_WAY} AND host IS NOT NULL LIMIT 1"
+_IDENTIFY = """
+    INSERT INTO known (name, value, host, at) VALUES ('journal', ?, '', clock_timestamp())
+    ON CONFLICT (name) DO NOTHING"""
+_IDENTITY = "SELECT value FROM known WHERE name = 'journal'"
 _FENCE = "SELECT 1 FROM hosts WHERE name = {name} AND incarnation = {incarnation} AND state = 'alive'"
 
 # Puts jobs that are nobody's into a queue, in the transaction that makes them so.
@@ -136,10 +141,6 @@ class Fleet:
     def conninfo(self) -> str:
         """How libpq connects, with the password: for a queue's own connections. Never to be logged."""
         return self._backend.conninfo()
-
-    def identity(self) -> str:
-        """What identifies this fleet, made when it is asked for first: the same on all hosts, for good."""
-        return self.shared.identity()
 
     # ---- this host ---------------------------------------------------------------------------------------
 
@@ -245,18 +246,28 @@ class Fleet:
             self._database.write(write)
 
     def host_of_request(self, request_id: str) -> str | None:
-        """The host whose job that request is; None if there is no such job, or it is nobody's."""
-        rows = self._database.read(_HOST_OF_REQUEST, (request_id,))
+        """The host whose job that request is, if it is under way; None if it is nobody's, or not known."""
+        rows = self._database.read(_OF_REQUEST, (request_id,))
         return rows[0][0] if rows else None
 
     def also(self, write: Callable[[psycopg.Connection[Any]], None]) -> None:
-        """Call `write` in a transaction, together with what others write."""
+        """Let a queue write on a connection of the journal, in a transaction."""
 
-        def apply(connection: Connection) -> None:
+        def write_raw(connection: Connection) -> None:
             assert isinstance(connection, Session)  # noqa: S101 - of a `ServerBackend`
             write(connection.raw)
 
-        self._database.write(apply)
+        self._database.write(write_raw)
+
+    def identity(self) -> str:
+        """What tells this journal from every other, also after it was restored elsewhere."""
+
+        def write(connection: Connection) -> str:
+            connection.execute(_IDENTIFY, (secrets.token_hex(16),))
+            found: str = connection.execute(_IDENTITY).fetchone()[0]
+            return found
+
+        return self._database.write(write)
 
     # ---- other hosts -------------------------------------------------------------------------------------
 

@@ -54,9 +54,6 @@ _TELL = """
     DO UPDATE SET value = excluded.value, host = excluded.host, at = excluded.at"""
 _KNOWN = """
     SELECT value, host, at, extract(epoch FROM clock_timestamp() - at)::float8 FROM known WHERE name = ?"""
-_MAKE_IDENTITY = """
-    INSERT INTO known (name, value, host, at)
-    VALUES ('identity', gen_random_uuid()::text, '', clock_timestamp()) ON CONFLICT DO NOTHING"""
 _IN_FLIGHT = "SELECT count(*) FROM jobs WHERE state <> 'done' AND state IN ('uploading', 'waiting')"
 
 
@@ -75,11 +72,6 @@ class Shared:
 
     def __init__(self, side: Side) -> None:
         self._side = side
-
-    def identity(self) -> str:
-        """What identifies the fleet, for good."""
-        self._side.write(_MAKE_IDENTITY, ())
-        return str(self._side.read(_KNOWN, ("identity",))[0][0])
 
     def in_flight(self) -> int:
         """How many recordings of all hosts the API has, or is being sent."""

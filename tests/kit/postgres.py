@@ -22,10 +22,13 @@ USER = "watcher"
 class Cluster:
     """Started when it is made; `close` removes it."""
 
-    def __init__(self, *, port: int | None = None, options: str = "-c fsync=off") -> None:
-        """Listens on a Unix socket, and with `port` on that port of 127.0.0.1."""
+    def __init__(
+        self, *, port: int | None = None, address: str = "127.0.0.1", options: str = "-c fsync=off"
+    ) -> None:
+        """Listens on a Unix socket, and with `port` on that port of `address`, for all of its network."""
         self.folder = Path(tempfile.mkdtemp(prefix="pg-"))
-        self._options = f"-k {self.folder} {options} -c listen_addresses={'127.0.0.1' if port else ''}"
+        self.address = address
+        self._options = f"-k {self.folder} {options} -c listen_addresses={address if port else ''}"
         if port:
             self._options += f" -p {port}"
         self.port = port or 5432
@@ -35,13 +38,15 @@ class Cluster:
         self.data = self.folder / "data"
         encoding = ("-E", "UTF8", "--locale=C.UTF-8")
         self._run("initdb", "-D", str(self.data), "-U", USER, "-A", "trust", "-N", *encoding)
+        with (self.data / "pg_hba.conf").open("a") as rules:
+            rules.write("host all all samenet trust\n")
         self.start()
 
     def url(self, database: str = "postgres") -> str:
         """How a client connects."""
         if self.port == 5432:
             return f"postgresql://{USER}@/{database}?host={self.folder}"
-        return f"postgresql://{USER}@127.0.0.1:{self.port}/{database}"
+        return f"postgresql://{USER}@{self.address}:{self.port}/{database}"
 
     def create(self, database: str) -> str:
         """A new database, and how a client connects to it."""

@@ -1,0 +1,256 @@
+"""This host as one of several that share the inbox, the journal and the account.
+
+A job is one host's, which takes all its steps, by its own lanes; or nobody's, and then in a queue of the
+database, from which a host takes it that can begin with it at once. So what is handed over is never in the
+middle of a step, and what a host knows of a job, such as for how long it was polled, stays valid.
+
+Every host beats. One that is silent for too long is taken over by whoever notices first; what it had goes
+to the queue. By then it has stopped by itself: see `lease`. If it was only paused, its writes are refused,
+and it ends with an error, to be started again.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from invox_watcher.errors import FencedError, JournalError, StaleStateError, StorageError
+from invox_watcher.events import Event, log
+from invox_watcher.files import Folders
+from invox_watcher.heartbeat import beat
+from invox_watcher.inbox import Inbox
+from invox_watcher.job import ACTIVE, Job, State
+from invox_watcher.journal import Journal
+from invox_watcher.processing.engine import Engine
+from invox_watcher.processing.lanes import Lanes
+from invox_watcher.processing.lease import Lease, LeasedLane
+
+if TYPE_CHECKING:
+    from invox_watcher.journal.fleet import Fleet, Place
+    from invox_watcher.journal.queue import Install, Send
+
+# Twelve beats may be lost before a host is silent for too long; but once a second is often enough.
+_BEATS_PER_LIMIT, _LONGEST_BEAT_SECONDS = 12, 1.0
+_DUTY_ROUNDS = 5  # so many beats from one attempt to get the duties of a host that is gone to the next
+
+
+RETENTION_DUTY = "retention"
+
+
+def target_duty(name: str) -> str:
+    """The duty to deliver to the target of that name."""
+    return f"target {name}"
+
+
+@dataclass(frozen=True)
+class Tasks:
+    """What adds to the queue, on a connection with a transaction, and makes the queue if it is missing."""
+
+    install: Install
+    place: Place
+    send_wake: Send
+
+
+@dataclass(frozen=True)
+class Membership:
+    """What a host says about itself when it joins."""
+
+    name: str
+    instance: str  # of its state directory
+    address: str  # of its web server, for people
+    limit_seconds: float  # for so long a host may be silent
+    uploads: int  # of all hosts at once
+
+
+class Member:
+    """One host; `run` is the body of a thread. The rest may be called from any thread."""
+
+    def __init__(
+        self,
+        membership: Membership,
+        journal: Journal,
+        fleet: Fleet,
+        folders: Folders,
+        lease: Lease,
+        *,
+        tasks: Tasks,
+        duties: Iterable[str],
+        on_fenced: Callable[[], None],
+    ) -> None:
+        """`duties` are what one host alone does for all.
+
+        `on_fenced` is called once another host has taken over what this one had.
+        """
+        self._membership = membership
+        self._journal = journal
+        self._fleet = fleet
+        self._folders = folders
+        self.lease = lease
+        self._tasks = tasks
+        self._duties = tuple(duties)
+        self._on_fenced = on_fenced
+        self._held: frozenset[str] = frozenset()  # of the duties
+        self._elsewhere = 0
+        self._rounds = 0
+        self._engine: Engine | None = None
+        self._inbox: Inbox | None = None
+
+    # ---- for the other parts -----------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        """What this host is called."""
+        return self._membership.name
+
+    def lanes(self, lanes: Lanes) -> Lanes:
+        """The lanes of the engine of this host: as these, as long as it may work."""
+        return Lanes(LeasedLane(lanes.uploads, self.lease), LeasedLane(lanes.polls, self.lease))
+
+    def elsewhere(self) -> int:
+        """How many jobs were under way at other hosts, or in the queue, at the last beat."""
+        return self._elsewhere
+
+    def on_duty(self, name: str) -> bool:
+        """Whether this host is the one that does what has that name."""
+        return name in self._held and self.lease.is_valid
+
+    def has_room(self) -> bool:
+        """Whether this host can begin soon with one more job."""
+        engine = self._engine
+        return engine is not None and self.lease.is_valid and engine.has_room_for_upload
+
+    def accept(self, jobs: Sequence[Job]) -> None:
+        """Take care of jobs that this host has claimed; what it can't begin with soon, any host may."""
+        assert self._engine is not None  # noqa: S101 - see `attach`
+        surplus = []
+        for job in jobs:
+            if self._engine.has_room_for_upload:
+                self._engine.add(job)
+            else:
+                surplus.append(job)
+        try:
+            self._fleet.give(surplus, self._tasks.place)
+        except JournalError:  # then they are still this host's
+            for job in surplus:
+                self._engine.add(job)
+
+    def wake(self, request_id: str) -> None:
+        """A webhook for that request came here: poll for its job now, at whichever host that is."""
+        host: str | None = self.name
+        with suppress(JournalError):  # the next poll finds the webhook all the same
+            host = self._fleet.host_of_request(request_id) or self.name
+            if host != self.name:
+                self._fleet.also(partial(self._tasks.send_wake, host=host, request_id=request_id))
+        if host == self.name:
+            self.expedite(request_id)
+
+    # ---- for the queue -----------------------------------------------------------------------------------
+
+    def take(self, job_id: str) -> None:
+        """Take care of a job of the queue, if it still is nobody's.
+
+        Raises:
+            JournalError: the database does not answer.
+        """
+        job = self._fleet.take(job_id)
+        if job is not None and self._engine is not None and not self._was_not_claimed(job):
+            self._engine.add(job)
+
+    def expedite(self, request_id: str) -> None:
+        """A webhook for a request of this host came, here or elsewhere."""
+        if self._engine is not None:
+            self._engine.expedite(request_id)
+
+    # ---- start and stop ----------------------------------------------------------------------------------
+
+    def join(self, engine: Engine, inbox: Inbox) -> list[Job]:
+        """Be a host of the fleet from now on; return the jobs that it had before, to be resumed.
+
+        Raises:
+            JournalError: the database does not answer, or another host has the same name.
+            StorageError: the folders can't be used.
+        """
+        self._engine, self._inbox = engine, inbox
+        asked_at, member = self.lease.now(), self._membership
+        jobs = self._fleet.join(
+            member.name,
+            instance=member.instance,
+            address=member.address,
+            limit_seconds=member.limit_seconds,
+            install=self._tasks.install,
+        )
+        self.lease.renew(asked_at)
+        log.info(Event.HOST_JOINED, host=self.name, incarnation=self._fleet.incarnation, jobs=len(jobs))
+        return [job for job in jobs if not self._was_not_claimed(job)]
+
+    def leave(self, in_order: bool) -> None:
+        """This host stops. What it has is the others', if it stops `in_order`, with no step under way."""
+        with suppress(JournalError, StaleStateError):  # else the others find out
+            self._fleet.leave(self._tasks.place if in_order else None)
+
+    # ---- while it runs -----------------------------------------------------------------------------------
+
+    def run(self, stop: threading.Event) -> None:
+        """Beat, and watch the others, until `stop` is set, or this host was taken over."""
+        every_seconds = min(self._membership.limit_seconds / _BEATS_PER_LIMIT, _LONGEST_BEAT_SECONDS)
+        while not stop.is_set():
+            try:
+                self._beat()
+            except FencedError as error:
+                self.lease.revoke()
+                log.error(Event.FENCED, host=self.name, error=error.message, hint=error.hint)
+                self._on_fenced()
+                return
+            except JournalError:
+                pass  # its monitor reports it
+            beat()
+            stop.wait(every_seconds)
+
+    def _beat(self) -> None:
+        asked_at = self.lease.now()
+        self._fleet.beat()
+        self.lease.renew(asked_at)
+        for host in self._fleet.silent(self._membership.limit_seconds):
+            jobs = self._fleet.take_over(host)
+            log.warning(
+                Event.HOST_TAKEN_OVER, host=self.name, lost=host.name, incarnation=host.incarnation,
+                jobs=len(jobs),
+            )  # fmt: skip
+            self._fleet.give(jobs, self._tasks.place)
+        if self._rounds % _DUTY_ROUNDS == 0:
+            self._held = frozenset(filter(self._holds, self._duties))
+        self._rounds += 1
+        self._refresh()
+
+    def _holds(self, duty: str) -> bool:
+        return self._fleet.hold(duty)
+
+    def _refresh(self) -> None:
+        assert self._engine is not None and self._inbox is not None  # noqa: S101, PT018 - see `join`
+        counts = self._journal.counts()
+        under_way = sum(counts.get(state, 0) for state in ACTIVE)
+        self._elsewhere = max(under_way - self._engine.in_flight, 0)
+        if self._inbox.status.refused_now and self._engine.has_capacity():
+            self._inbox.has_room()
+
+    # ---- claims ------------------------------------------------------------------------------------------
+
+    def _was_not_claimed(self, job: Job) -> bool:
+        """Whether the host that had `job` ended before it could move the recording, which is in the inbox.
+
+        Then the job is undone: any host claims the recording again.
+        """
+        try:
+            if job.state is not State.CLAIMED or not self._folders.is_unclaimed(
+                job.id, job.path, job.identity
+            ):
+                return False
+        except StorageError:  # its step finds out
+            return False
+        self._journal.withdraw_all([job])
+        log.warning(Event.RETURNED, job=job.id, recording=job.path)
+        return True

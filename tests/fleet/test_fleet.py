@@ -1,0 +1,139 @@
+"""Three hosts, one inbox, one account: every recording once, whatever happens to one of them."""
+
+from __future__ import annotations
+
+import hashlib
+import signal
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.faults.promises import assert_kept
+from tests.fleet.hosts import Fleet, fleet
+from tests.kit.clinic import wait_for
+from tests.kit.recordings import write_wav
+
+pytestmark = [pytest.mark.needs("root", "ip", "initdb", "unshare"), pytest.mark.timeout(300)]
+
+
+def bring(fleet: Fleet, count: int, *, begin: int = 0) -> None:
+    """So many recordings, each with other content."""
+    for number in range(begin, begin + count):
+        part = write_wav(fleet.tree.root / f".{number}.wav", pitch=200.0 + number)
+        part.rename(fleet.tree.inbox / f"{number}.wav")
+
+
+def contents(count: int) -> set[str]:
+    """The SHA-256 of all that `bring` brings."""
+    with tempfile.TemporaryDirectory() as folder:
+        return {
+            hashlib.sha256(write_wav(Path(folder, "one.wav"), pitch=200.0 + number).read_bytes()).hexdigest()
+            for number in range(count)
+        }
+
+
+@pytest.fixture
+def three(tmp_path: Path) -> Iterator[Fleet]:
+    with fleet(tmp_path) as made:
+        made.add(3)
+        yield made
+
+
+def all_done(fleet: Fleet, count: int, *, seconds: float = 180) -> None:
+    wait_for("all are done", lambda: len(fleet.tree.files(fleet.tree.done)) >= count, seconds=seconds)
+    wait_for("nothing is under way", lambda: not fleet.tree.under_way())
+
+
+def test_work_is_spread_and_each_recording_done_once(three: Fleet) -> None:
+    for host in three.hosts:
+        host.up()
+    bring(three, 500)
+    began = time.monotonic()
+    all_done(three, 500)
+    print("seconds", time.monotonic() - began)
+    for host in three.hosts:
+        assert host.end() == 0
+    work = three.work()
+    print(work)
+    assert work.total() == 500
+    assert min(work.values()) >= 50
+    assert_kept(three.tree, three.api, contents(500))
+
+
+def test_a_dead_host_is_taken_over_and_nothing_is_paid_twice(three: Fleet) -> None:
+    first, *others = [host.up() for host in three.hosts]
+    bring(three, 200)
+    wait_for("it has work", lambda: first.ended() >= 10, seconds=60)
+    assert first.end(signal.SIGKILL) == -signal.SIGKILL
+    all_done(three, 200)
+    taken_over = [event for host in others for event in host.events("host_taken_over")]
+    assert [event["lost"] for event in taken_over] == [first.name]
+    for host in others:
+        assert host.end() == 0
+    assert_kept(three.tree, three.api, contents(200))
+
+
+def test_a_host_that_was_only_paused_is_fenced_and_ends(tmp_path: Path) -> None:
+    with fleet(tmp_path, upload_bytes_per_second=60_000) as slow:
+        paused, other = [host.up() for host in slow.add(2)]
+        paused_at = write_wav(slow.tree.root / ".long.wav", seconds=60)  # 16 s on that line
+        other.pause()
+        paused_at.rename(slow.tree.inbox / "long.wav")
+        wait_for("it is being sent", lambda: bool(paused.events("upload_started")), seconds=60)
+        paused.pause()
+        other.wake()
+        wait_for("the other has taken it over", lambda: bool(other.events("host_taken_over")), seconds=60)
+        wait_for("and sends it again", lambda: bool(other.events("upload_started")), seconds=60)
+        paused.wake()
+        assert paused.process is not None
+        assert paused.process.wait(20) != 0
+        assert paused.events("fenced")
+        assert not paused.events("uploaded", "delivered", "done")
+        all_done(slow, 1)
+        assert other.end() == 0
+        requests = slow.api.stats()["requests"]
+        assert sorted(request["uploads"] for request in requests) == [0, 1]
+
+
+def test_while_the_database_is_away_nothing_is_claimed_or_lost(three: Fleet) -> None:
+    for host in three.hosts:
+        host.up()
+    bring(three, 60)
+    wait_for("there is work", lambda: three.work().total() >= 20, seconds=60)
+    three.cluster.stop("immediate")
+    for host in three.hosts:
+        wait_for("it is not ready", lambda host=host: not host.is_ready())  # type: ignore[misc]
+    bring(three, 30, begin=60)
+    time.sleep(60)
+    waiting = three.tree.files(three.tree.inbox)
+    assert {f"{number}.wav" for number in range(60, 90)} <= set(waiting)
+    three.cluster.start()
+    all_done(three, 90)
+    for host in three.hosts:
+        wait_for("it is ready", host.is_ready)
+        assert host.events("host_taken_over", "fenced", "thread_died", "step_crashed") == []
+        assert host.end() == 0
+    assert_kept(three.tree, three.api, contents(90))
+
+
+def test_a_host_that_is_cut_off_stops_and_comes_back(three: Fleet) -> None:
+    cut, *others = [host.up() for host in three.hosts]
+    bring(three, 90)
+    wait_for("it has work", lambda: cut.ended() >= 5, seconds=60)
+    cut.cut()
+    all_done(three, 90)
+    assert not cut.is_ready()
+    cut.mend()
+    assert cut.process is not None
+    assert cut.process.wait(60) != 0
+    assert cut.events("fenced")
+    cut.up()  # as systemd does
+    others[0].end()
+    others[1].end()
+    bring(three, 10, begin=90)
+    all_done(three, 100)
+    assert cut.end() == 0
+    assert_kept(three.tree, three.api, contents(100))
