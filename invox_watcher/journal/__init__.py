@@ -5,6 +5,7 @@ from __future__ import annotations
 from invox_watcher.journal.audit import AuditLog
 from invox_watcher.journal.backend import Server
 from invox_watcher.journal.backup import write_backup
+from invox_watcher.journal.copying import Copied, copy_journal
 from invox_watcher.journal.database import NameReservedError
 from invox_watcher.journal.deliveries import Deliveries, QueuedDelivery, Receipt, TargetBacklog
 from invox_watcher.journal.finished import UNCONFIRMED_CLOCK, Finished
@@ -20,6 +21,7 @@ __all__ = [
     "SQLITE_VERSION",
     "UNCONFIRMED_CLOCK",
     "AuditLog",
+    "Copied",
     "Deliveries",
     "DeliveryState",
     "Finished",
@@ -35,6 +37,7 @@ __all__ = [
     "StoredNotice",
     "TargetBacklog",
     "Wanted",
+    "copy_journal",
     "releasing",
     "reserving",
     "write_backup",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -107,6 +108,20 @@ class Backend(Protocol):
 
     def erase_deleted(self, writer: Any) -> bool:
         """Let what was deleted leave the files; False if who reads them prevents that now."""
+
+    # ---- for a copy of all -------------------------------------------------------------------------------
+
+    def alone(self) -> AbstractContextManager[None]:
+        """Meanwhile no daemon can use it. Raises JournalError if one does."""
+
+    def begin_reading(self, reader: Any) -> None:
+        """Begin a transaction that sees one moment."""
+
+    def stream(self, connection: Any, query: str) -> Iterator[tuple[Any, ...]]:
+        """The rows of a query, in a transaction, not all of them in memory."""
+
+    def rows_added(self, writer: Any) -> None:
+        """Called after rows were added with their numbers: the next one gets a higher one."""
 
     # ---- at the start ------------------------------------------------------------------------------------
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 from invox_watcher.errors import JournalError
+from invox_watcher.files import LOCK_FILE
+from invox_watcher.host import Locks
 from invox_watcher.journal import integrity, sqlite
 from invox_watcher.journal.backend import Read
 
@@ -66,6 +70,29 @@ class FileBackend:
 
     def erase_deleted(self, writer: sqlite3.Connection) -> bool:
         return sqlite.empty_wal(writer)
+
+    # ---- for a copy of all -------------------------------------------------------------------------------
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        locks = Locks()
+        try:
+            locks.hold(self._path.with_name(LOCK_FILE))
+        except OSError as error:
+            raise JournalError(f"{self._path.parent} can't be used: {error.strerror}") from None
+        try:
+            yield
+        finally:
+            locks.close()
+
+    def begin_reading(self, reader: sqlite3.Connection) -> None:
+        reader.execute("BEGIN")
+
+    def stream(self, connection: sqlite3.Connection, query: str) -> Iterator[tuple[Any, ...]]:
+        yield from connection.execute(query)
+
+    def rows_added(self, writer: sqlite3.Connection) -> None:
+        """It takes the highest number that there is."""
 
     # ---- at the start ------------------------------------------------------------------------------------
 

@@ -63,6 +63,10 @@ _ACTIVE = ", ".join(literal(state) for state in sorted(ACTIVE))
 _UNDER_WAY = f"state <> 'done' AND state IN ({_ACTIVE})"
 _OF_HOST = f"{_SELECT} WHERE host = ? AND {_UNDER_WAY} ORDER BY rowid"
 _TAKE_OVER = f"UPDATE jobs SET host = ? WHERE host = ? AND {_UNDER_WAY} RETURNING id"
+# What is nobody's while no other host runs is in no queue that anybody reads: of a journal that was copied.
+_ADOPT = f"""
+    UPDATE jobs SET host = ? WHERE host IS NULL AND {_UNDER_WAY}
+    AND NOT EXISTS (SELECT 1 FROM hosts WHERE state = 'alive' AND name <> ?)"""
 _TAKE = "UPDATE jobs SET host = ? WHERE id = ? AND host IS NULL"
 _GIVE = "UPDATE jobs SET host = NULL WHERE host = ? AND id IN ({ids}) RETURNING id"
 _OF_REQUEST = f"SELECT host FROM jobs WHERE request_id = ? AND {_UNDER_WAY} AND host IS NOT NULL LIMIT 1"
@@ -151,6 +155,8 @@ class Fleet:
     ) -> list[Job]:
         """Be `name` from now on; return the jobs under way that an earlier incarnation of it had.
 
+        If no other host runs, those that are nobody's as well: nobody else would take them.
+
         `instance` identifies its state directory: another one under the same name is refused while it beats,
         and until `limit_seconds` later. `install` is called in the transaction, and may create tables.
 
@@ -167,6 +173,7 @@ class Fleet:
             if row is None:
                 return None
             self.shared.free_all(connection, name)
+            connection.execute(_ADOPT, (name, name))
             return int(row[0])
 
         incarnation = self._database.write(write)

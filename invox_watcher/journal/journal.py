@@ -8,6 +8,7 @@ on disk when the call returns, with those of other threads that write at the sam
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import json
 import os
 import threading
@@ -20,7 +21,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from invox_watcher.errors import StaleStateError
+from invox_watcher.errors import ConfigurationError, Problem, StaleStateError
 from invox_watcher.events import Event, log
 from invox_watcher.job import ACTIVE, TRANSITIONS, Job, State
 from invox_watcher.journal import contents, notices, spending
@@ -55,6 +56,9 @@ from invox_watcher.times import utc_now
 if TYPE_CHECKING:
     from invox_watcher.journal.fleet import Fleet
 
+_INSTALL_FLEET = (
+    "pip install 'PATH[fleet]', where PATH is the wheel or the clone that invox-watcher was installed from"
+)
 # How many ratios are kept, and among how many of the latest jobs they are looked for at the start.
 _RATIO_SAMPLES, _RATIO_JOBS = 20, 500
 # Where the outputs lie that are written with a move to these states.
@@ -128,6 +132,7 @@ class Journal:
         Raises:
             JournalError: it is missing, corrupt, locked, not writable, or of another version.
             NotPermittedError: it exists, and may not be read.
+            ConfigurationError: there is a `server`, and the extra for it is not installed.
         """
         self.path = directory / FILENAME  # of a single host's journal
         self._targets_of = targets_of
@@ -574,6 +579,10 @@ def _backend_of(
 ) -> Backend:
     if server is None:
         return FileBackend(directory / FILENAME, create=create, busy_seconds=busy_seconds)
+    if importlib.util.find_spec("psycopg") is None:
+        raise ConfigurationError(
+            "state.url", [Problem("", None, f"needs PostgreSQL's client: {_INSTALL_FLEET}")]
+        )
     from invox_watcher.journal.postgresql import ServerBackend  # noqa: PLC0415 - a single host has no psycopg
 
     return ServerBackend(server, create=create)

@@ -10,8 +10,8 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from typing import Any, LiteralString, TypeVar
 
 import psycopg
@@ -54,13 +54,16 @@ _TRANSACTIONS = (
     "SELECT pg_snapshot_xmin(seen)::text::bigint, pg_snapshot_xmax(seen)::text::bigint "
     "FROM pg_current_snapshot() AS seen"
 )
+_STREAMED_ROWS = 2000
+_NEXT_NUMBER = (
+    "SELECT setval(pg_get_serial_sequence('{table}', '{column}'), coalesce(max({column}), 0) + 1, FALSE) "
+    "FROM {table}"
+)
 _OLDER_HOSTS = (
     "SELECT name FROM hosts WHERE state = 'alive' AND journal_version < ? "
     "AND beat_at > clock_timestamp() - interval '1 minute' ORDER BY name"
 )
 _HINTS: tuple[tuple[type[psycopg.Error], str], ...] = (
-    (psycopg.errors.InvalidAuthorizationSpecification, "Check the user and the password of state.url."),
-    (psycopg.errors.InvalidCatalogName, "Create that database, owned by the user of state.url."),
     (psycopg.errors.InsufficientPrivilege, "Let the user of state.url own the database, and its tables."),
     (
         psycopg.errors.LockNotAvailable,
@@ -73,6 +76,10 @@ _HINTS: tuple[tuple[type[psycopg.Error], str], ...] = (
     ),
     (psycopg.errors.DiskFull, "Free up space on the database server; processing resumes automatically."),
     (psycopg.errors.DataException, "A value does not fit: the database must be UTF-8."),
+)
+_REFUSED = (
+    "Check the user, the password and the database in state.url, and its pg_hba.conf. If the server is "
+    "only starting, processing resumes automatically."
 )
 _UNREACHABLE = "Is the server running, and reachable from here? Processing resumes when it answers."
 _OPEN = frozenset({pq.TransactionStatus.INTRANS, pq.TransactionStatus.INERROR, pq.TransactionStatus.ACTIVE})
@@ -145,6 +152,36 @@ class ServerBackend:
 
     def erase_deleted(self, writer: Session) -> bool:  # noqa: ARG002 - the server does, when it vacuums
         return True
+
+    # ---- for a copy of all -------------------------------------------------------------------------------
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        with closing(self._connector.connect()) as connection:
+            if not connection.execute(f"SELECT pg_try_advisory_lock({IN_USE})".encode()).fetchall()[0][0]:
+                raise JournalError(
+                    f"A daemon is running with the journal in {self.name}.",
+                    code="already_running",
+                    hint="Stop it on every host first.",
+                )
+            yield
+
+    def begin_reading(self, reader: Session) -> None:
+        reader.run("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+
+    def stream(self, connection: Session, query: str) -> Iterator[tuple[Any, ...]]:
+        with connection.raw.cursor(name="stream") as cursor:
+            cursor.itersize = _STREAMED_ROWS
+            yield from cursor.execute(query.encode())
+
+    def rows_added(self, writer: Session) -> None:
+        for table, column in (
+            ("jobs", "rowid"),
+            ("deliveries", "rowid"),
+            ("history", "id"),
+            ("outputs", "id"),
+        ):
+            writer.execute(_NEXT_NUMBER.format(table=table, column=column))
 
     # ---- at the start ------------------------------------------------------------------------------------
 
@@ -271,7 +308,14 @@ class Session:
         if statement == "ROLLBACK":
             return self._end(statement)
         query = translated(statement)
-        return self._attempt(lambda connection: connection.execute(query, tuple(values)))
+        try:
+            return self._attempt(lambda connection: connection.execute(query, tuple(values)))
+        except (psycopg.DataError, UnicodeEncodeError):
+            sendable = tuple(map(_sendable, values))
+            if sendable == tuple(values):
+                raise
+        # Nothing was sent yet, and nothing in the journal is equal to such a text.
+        return self._attempt(lambda connection: connection.execute(query, sendable))
 
     def executemany(self, statement: str, values: Iterable[Sequence[Any]], /) -> psycopg.Cursor[Any]:
         """Run one statement for each of the values. Raises psycopg.Error."""
@@ -342,7 +386,7 @@ class Session:
         return cursor
 
     def _end(self, statement: LiteralString) -> psycopg.Cursor[Any]:
-        return self._connected().execute(statement)
+        return self._connected().execute(statement, prepare=False)
 
 
 class Side:
@@ -382,6 +426,13 @@ def _make_lazy(connection: psycopg.Connection[Any]) -> None:
     connection.execute("SET synchronous_commit = off")
 
 
+def _sendable(value: Any) -> Any:
+    """A text without what no text of PostgreSQL has: NUL, and halves of pairs."""
+    if not isinstance(value, str):
+        return value
+    return value.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+
+
 def literal(text: str) -> str:
     """A text as it is written in a statement."""
     return "'" + text.replace("'", "''") + "'"
@@ -397,4 +448,5 @@ def unusable(name: str, error: Exception) -> JournalError:
     if hint is None:
         lost = isinstance(error, psycopg.OperationalError)
         hint = _UNREACHABLE if lost else "No recording is taken until this is fixed."
+        hint = _REFUSED if lost and "FATAL:" in said else hint
     return kind(f"The journal {name} can't be used: {said}", hint=hint)

@@ -249,6 +249,13 @@ def job_of(row: Sequence[Any]) -> Job:
     return Job(**dict(zip(_NAMES, values, strict=False)), identity=identity)
 
 
+def columns_in(table: str) -> list[str]:
+    """The columns of a table, in their order, without SQLite's `rowid`."""
+    definition = next(one for one in TABLES if one.startswith(f"CREATE TABLE {table} ("))
+    names = [part.split()[0] for part in definition.partition("(")[2].split(",") if part.strip()]
+    return names[: names.index("PRIMARY")]
+
+
 def insertion(table: str, columns: Iterable[str]) -> str:
     """A statement that inserts these columns."""
     names = tuple(columns)

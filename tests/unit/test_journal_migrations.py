@@ -328,6 +328,19 @@ def test_a_newer_journal_is_refused_by_its_release(tmp_path: Path, *, create: bo
     assert str(copy) in refusal(tmp_path, create=create).hint
 
 
+def test_a_newer_journal_that_says_so_is_used(tmp_path: Path) -> None:
+    Journal(tmp_path).close()
+    path, newer = tmp_path / "journal.sqlite", steps.VERSION + 1
+    with contextlib.closing(sqlite3.connect(path)) as journal:
+        journal.execute(f"INSERT INTO releases VALUES ({newer}, '7.8.9', {steps.VERSION})")
+        journal.execute(f"PRAGMA user_version = {newer}")
+        journal.commit()
+    for create in (True, False):
+        Journal(tmp_path, create=create).close()
+    with contextlib.closing(sqlite3.connect(path)) as journal:
+        assert journal.execute("PRAGMA user_version").fetchall() == [(newer,)]
+
+
 def test_a_newer_journal_without_names_is_refused(tmp_path: Path) -> None:
     path = old_journal(tmp_path)
     with contextlib.closing(sqlite3.connect(path)) as journal:
