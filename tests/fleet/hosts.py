@@ -200,10 +200,11 @@ class Fleet:
         """How many recordings each host has brought to their end."""
         return Counter({host.name: host.ended() for host in self.hosts})
 
-    def query(self, statement: str) -> list[Any]:
-        """What the database answers."""
+    def owed(self) -> int:
+        """How many deliveries are not confirmed."""
         with psycopg.connect(self.url) as connection:
-            return connection.execute(statement.encode()).fetchall()
+            owed = connection.execute("SELECT count(*) FROM deliveries WHERE state IN ('due', 'uncertain')")
+            return int(owed.fetchall()[0][0])
 
 
 @contextlib.contextmanager

@@ -149,14 +149,14 @@ def test_one_host_delivers_and_another_one_after_it(tmp_path: Path) -> None:
         second.up()
         bring(made, 40)
         all_done(made, 40)
-        wait_for("all are told", lambda: len(told.read_text().splitlines()) >= 40, seconds=60)
+        wait_for("all are told", lambda: made.owed() == 0, seconds=60)
         by = {name for _job, name in map(str.split, told.read_text().splitlines())}
         assert len(by) == 1
         one, other = (first, second) if by == {first.name} else (second, first)
         one.end(signal.SIGKILL)
         bring(made, 10, begin=40)
         all_done(made, 50)
-        wait_for("so are these", lambda: len(told.read_text().splitlines()) >= 50, seconds=60)
+        wait_for("so are these", lambda: made.owed() == 0, seconds=60)
         assert other.end() == 0
         lines = told.read_text().splitlines()
         assert len({line.split()[0] for line in lines}) == len(lines) == 50
