@@ -235,7 +235,7 @@ class Member:
         self._fleet.beat()
         self.lease.renew(asked_at)
         hosts = self._fleet.hosts()
-        self._is_alone = not any(host.state == "alive" and host.name != self.name for host in hosts)
+        self._is_alone = not any(host.is_alive and host.name != self.name for host in hosts)
         for host in self._fleet.silent(self._membership.limit_seconds):
             jobs = self._fleet.take_over(host)
             log.warning(

@@ -170,6 +170,11 @@ class Host(Clinic):
         ip("netns", "delete", self.namespace, check=False)
         ip("link", "delete", self.link, check=False)
 
+    def status(self) -> str:
+        """What `status --json` prints there."""
+        command = self.command("status", "--json")
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout
+
     def is_ready(self) -> bool:
         """What `/readyz` says, as it is noted in the state directory."""
         with contextlib.suppress(OSError, ValueError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import signal
 import tempfile
 import time
@@ -51,13 +52,14 @@ def test_work_is_spread_and_each_recording_done_once(three: Fleet) -> None:
     for host in three.hosts:
         host.up()
     bring(three, 500)
-    began = time.monotonic()
     all_done(three, 500)
-    print("seconds", time.monotonic() - began)
+    reports = [json.loads(host.status()) for host in three.hosts]
+    assert [report["hosts"].keys() for report in reports] == [{host.name for host in three.hosts}] * 3
+    assert {one["state"] for report in reports for one in report["hosts"].values()} == {"alive"}
     for host in three.hosts:
         assert host.end() == 0
+        assert {event["host"] for event in host.events("claimed", "done")} == {host.name}
     work = three.work()
-    print(work)
     assert work.total() == 500
     assert min(work.values()) >= 50
     assert_kept(three.tree, three.api, contents(500))
