@@ -174,6 +174,11 @@ class Engine:
             with self._lock:
                 self._expedited.discard(request_id)
 
+    def cares_for(self, job_id: str) -> bool:
+        """Whether that job is under way here."""
+        with self._lock:
+            return job_id in self._in_flight
+
     # ---- for others to see -------------------------------------------------------------------------------
 
     def has_capacity(self, priority: Priority = Priority.ROUTINE, accepted: int = 0) -> bool:

@@ -96,6 +96,7 @@ class Member:
         self._on_fenced = on_fenced
         self._held: frozenset[str] = frozenset()  # of the duties
         self._is_alone = False  # the only host that is running
+        self._unplaced: list[Job] = []  # of hosts that were taken over
         self._unfreed: set[str] = set()  # slots that could not be given back
         self._elsewhere = 0
         self._rounds = 0
@@ -177,8 +178,10 @@ class Member:
             JournalError: the database does not answer.
         """
         job = self._fleet.take(job_id)
-        if job is not None and self._engine is not None and not self._was_not_claimed(job):
-            self._engine.add(job)
+        if job is None:  # another host was quicker, or an earlier attempt of this one, which was interrupted
+            job = self._journal.get(job_id)
+        if job is not None and job.host == self.name:
+            self._resume(job)
 
     def expedite(self, request_id: str) -> None:
         """A webhook for a request of this host came, here or elsewhere."""
@@ -208,9 +211,13 @@ class Member:
         return [job for job in jobs if not self._was_not_claimed(job)]
 
     def leave(self, in_order: bool) -> None:
-        """This host stops. What it has is the others', if it stops `in_order`, with no step under way."""
-        with suppress(JournalError, StaleStateError):  # else the others find out
-            self._fleet.leave(self._tasks.place if in_order else None)
+        """This host stops. What it has is the others', if it stops `in_order`, with no step under way.
+
+        Else they take it over, as of one that died; so too if the database does not answer.
+        """
+        with suppress(JournalError, StaleStateError):
+            if in_order:
+                self._fleet.leave(self._tasks.place)
 
     # ---- while it runs -----------------------------------------------------------------------------------
 
@@ -242,31 +249,45 @@ class Member:
                 Event.HOST_TAKEN_OVER, lost=host.name, incarnation=host.incarnation,
                 jobs=len(jobs),
             )  # fmt: skip
-            self._fleet.give(jobs, self._tasks.place)
+            self._unplaced += jobs
+        if self._unplaced:
+            self._fleet.give(self._unplaced, self._tasks.place)
+            self._unplaced = []
         if self._rounds % _DUTY_ROUNDS == 0:
             self._held = frozenset(filter(self._holds, self._duties))
         self._rounds += 1
         self._refresh()
 
     def sweep(self, stop: threading.Event) -> None:
-        """Again and again, the body of a thread: return to the inbox what no job in processing/ owns.
+        """Again and again, the body of a thread: find what nobody takes care of; twice in a row is certain.
 
-        A host that was paused in a claim may have moved a recording after its job was undone. What is found
-        twice in a row is nobody's.
+        A recording in processing/ without a job returns to the inbox: a host that was paused in its claim may
+        have moved it after the job was undone. A job of this host that it lost sight of, because the database
+        did not answer in the moment that it got it, is resumed.
         """
-        before: set[str] = set()
+        folders: set[str] = set()
+        jobs: set[str] = set()
         while not stop.wait(self._membership.limit_seconds):
-            if not self.on_duty(SWEEP_DUTY):
-                continue
             try:
-                found = set(self._folders.processing_ids())  # first: another one may be claimed meanwhile
-                found -= {job.id for job in self._journal.active()}
-                for job_id in sorted(found & before):
-                    for path in self._folders.unclaim(job_id):
-                        log.warning(Event.RETURNED, job=job_id, recording=path)
-                before = found
+                jobs = self._sweep_jobs(jobs)
+                folders = self._sweep_folders(folders) if self.on_duty(SWEEP_DUTY) else set()
             except (StorageError, JournalError):
-                before = set()  # others report it
+                folders, jobs = set(), set()  # others report it
+
+    def _sweep_folders(self, before: set[str]) -> set[str]:
+        found = set(self._folders.processing_ids())  # first: another one may be claimed meanwhile
+        found -= {job.id for job in self._journal.active()}
+        for job_id in sorted(found & before):
+            for path in self._folders.unclaim(job_id):
+                log.warning(Event.RETURNED, job=job_id, recording=path)
+        return found
+
+    def _sweep_jobs(self, before: set[str]) -> set[str]:
+        assert self._engine is not None  # noqa: S101 - see `join`
+        found = {job.id: job for job in self._fleet.jobs_of(self.name) if not self._engine.cares_for(job.id)}
+        for job_id in found.keys() & before:
+            self._resume(found[job_id])
+        return set(found)
 
     def _holds(self, duty: str) -> bool:
         return self._fleet.hold(duty)
@@ -278,6 +299,13 @@ class Member:
         self._elsewhere = max(under_way - self._engine.in_flight, 0)
         if self._inbox.status.refused_now and self._engine.has_capacity():
             self._inbox.has_room()
+
+    def _resume(self, job: Job) -> None:
+        """Take care of a job of this host, unless that is done already."""
+        if self._engine is None or job.state.is_final or self._engine.cares_for(job.id):
+            return
+        if not self._was_not_claimed(job):
+            self._engine.add(job)
 
     # ---- claims ------------------------------------------------------------------------------------------
 
