@@ -216,6 +216,8 @@ class Member:
         self.lease.renew(asked_at)
         for host in self._fleet.silent(self._membership.limit_seconds):
             jobs = self._fleet.take_over(host)
+            if jobs is None:
+                continue
             log.warning(
                 Event.HOST_TAKEN_OVER, host=self.name, lost=host.name, incarnation=host.incarnation,
                 jobs=len(jobs),
