@@ -285,21 +285,23 @@ class Fleet:
         others = [host for host in self.hosts() if host.state == "alive" and host.name != self.name]
         return self._observation.silent(others, limit_seconds)
 
-    def take_over(self, host: Host) -> list[Job]:
+    def take_over(self, host: Host) -> list[Job] | None:
         """Make what a silent host had this one's: its jobs, which are returned; free what it held.
 
-        Empty as well if it has beaten since, or another host has taken it over.
+        None if it has beaten since, or another host has taken it over.
         """
 
-        def write(connection: Connection) -> set[str]:
+        def write(connection: Connection) -> set[str] | None:
             found = connection.execute(_DECLARE_DEAD, (host.name, host.incarnation, host.beats))
             if found.rowcount == 0:
-                return set()
+                return None
             taken = connection.execute(_TAKE_OVER, (self.name, host.name)).fetchall()
             self.shared.free_all(connection, host.name)
             return {row[0] for row in taken}
 
         taken = self._database.write(write)
+        if taken is None:
+            return None
         return [job for job in self.jobs_of(self.name or "") if job.id in taken]
 
     def take_slot(self, name: str, job_id: str, limit: int) -> bool:

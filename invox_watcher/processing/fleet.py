@@ -245,6 +245,8 @@ class Member:
         self._is_alone = not any(host.is_alive and host.name != self.name for host in hosts)
         for host in self._fleet.silent(self._membership.limit_seconds):
             jobs = self._fleet.take_over(host)
+            if jobs is None:
+                continue
             log.warning(
                 Event.HOST_TAKEN_OVER, lost=host.name, incarnation=host.incarnation,
                 jobs=len(jobs),
