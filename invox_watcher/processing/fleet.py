@@ -11,14 +11,16 @@ and it ends with an error, to be started again.
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
-from invox_watcher.errors import FencedError, JournalError, StaleStateError, StorageError
+from invox_watcher.errors import ApiUnavailableError, FencedError, JournalError, StaleStateError, StorageError
 from invox_watcher.events import Event, log
 from invox_watcher.files import Folders
 from invox_watcher.heartbeat import beat
@@ -39,7 +41,7 @@ _DUTY_ROUNDS = 5  # so many beats from one attempt to get the duties of a host t
 
 
 RETENTION_DUTY, SWEEP_DUTY = "retention", "sweep"
-_UPLOADS = "uploads"
+_UPLOADS, _API = "uploads", "api"  # names that the hosts share
 
 
 def target_duty(name: str) -> str:
@@ -96,6 +98,8 @@ class Member:
         self._on_fenced = on_fenced
         self._held: frozenset[str] = frozenset()  # of the duties
         self._is_alone = False  # the only host that is running
+        self._told_outage = False
+        self._heard_at: datetime | None = None  # of the last news about the API
         self._unplaced: list[Job] = []  # of hosts that were taken over
         self._unfreed: set[str] = set()  # slots that could not be given back
         self._elsewhere = 0
@@ -124,16 +128,18 @@ class Member:
         return name in self._held and self.lease.is_valid
 
     def has_room(self) -> bool:
-        """Whether this host can begin soon with one more job."""
+        """Whether this host can begin soon with one more job: as a probe, if the API does not answer here."""
         engine = self._engine
-        return engine is not None and self.lease.is_valid and engine.has_room_for_upload
+        if engine is None or not self.lease.is_valid or not engine.has_room_for_upload:
+            return False
+        return engine.api_fault is None or engine.in_flight == 0
 
     def accept(self, jobs: Sequence[Job]) -> None:
         """Take care of jobs that this host has claimed; what it can't begin with soon, any host may."""
         assert self._engine is not None  # noqa: S101 - see `attach`
         surplus = []
         for job in jobs:
-            if self._engine.has_room_for_upload:
+            if self.has_room():
                 self._engine.add(job)
             else:
                 surplus.append(job)
@@ -207,6 +213,8 @@ class Member:
             install=self._tasks.install,
         )
         self.lease.renew(asked_at)
+        heard = self._fleet.shared.known(_API)
+        self._heard_at = None if heard is None else heard.at  # this host finds out by itself
         log.info(Event.HOST_JOINED, incarnation=self._fleet.incarnation, jobs=len(jobs))
         return [job for job in jobs if not self._was_not_claimed(job)]
 
@@ -258,6 +266,7 @@ class Member:
         if self._rounds % _DUTY_ROUNDS == 0:
             self._held = frozenset(filter(self._holds, self._duties))
         self._rounds += 1
+        self._share_health()
         self._refresh()
 
     def sweep(self, stop: threading.Event) -> None:
@@ -293,6 +302,30 @@ class Member:
 
     def _holds(self, duty: str) -> bool:
         return self._fleet.hold(duty)
+
+    def _share_health(self) -> None:
+        """Tell the others when the API stops or starts to answer here, and hear it of them.
+
+        What they say opens the breaker here for a moment, until a probe of this host's own; or it makes the
+        next probe due.
+        """
+        assert self._engine is not None  # noqa: S101 - see `join`
+        shared, fault = self._fleet.shared, self._engine.api_fault
+        is_out = isinstance(fault, ApiUnavailableError)
+        if is_out is not self._told_outage:
+            told = json.dumps(vars(fault.reason)) if fault is not None and is_out else ""
+            shared.tell(_API, told, self.name)
+            self._told_outage = is_out
+        heard = shared.known(_API)
+        if heard is None or heard.host == self.name or heard.at == self._heard_at:
+            return
+        self._heard_at = heard.at
+        if heard.value:
+            said = json.loads(heard.value)
+            message = f"At the host {heard.host}: {said['message']}"
+            self._engine.hear_outage(ApiUnavailableError(message, code=said["code"], hint=said["hint"]))
+        else:
+            self._engine.hear_recovery()
 
     def _refresh(self) -> None:
         assert self._engine is not None and self._inbox is not None  # noqa: S101, PT018 - see `join`

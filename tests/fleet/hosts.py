@@ -87,6 +87,8 @@ class Relay:
 
     def close(self) -> None:
         """No more connections."""
+        if not self._thread.is_alive():
+            return
         self._loop.call_soon_threadsafe(self._ended.set)
         self._thread.join()
 
@@ -123,7 +125,7 @@ class Host(Clinic):
         ip(*inside, "addr", "add", f"{self.address}/24", "dev", "eth0")
         ip(*inside, "link", "set", "eth0", "up")
         ip(*inside, "link", "set", "lo", "up")
-        self._relay = Relay(self.namespace, int(fleet.api.base_url.rpartition(":")[2]))
+        self.relay = Relay(self.namespace, int(fleet.api.base_url.rpartition(":")[2]))
 
     def command(self, *arguments: str) -> list[str]:
         named = (
@@ -166,7 +168,7 @@ class Host(Clinic):
         if self.process is not None:
             self.process.kill()
             self.process.wait()
-        self._relay.close()
+        self.relay.close()
         ip("netns", "delete", self.namespace, check=False)
         ip("link", "delete", self.link, check=False)
 

@@ -200,3 +200,19 @@ def test_a_host_that_stops_hands_over_at_once(three: Fleet) -> None:
         assert host.end() == 0
         assert host.events("host_taken_over", "fenced") == []
     assert_kept(three.tree, three.api, contents(150))
+
+
+def test_what_one_host_learns_of_the_api_all_know(tmp_path: Path) -> None:
+    with fleet(tmp_path) as made:
+        without_api, other = [host.up() for host in made.add(2)]
+        without_api.relay.close()
+        bring(made, 60)
+        wait_for("it notices", lambda: bool(without_api.events("breaker_opened")), seconds=60)
+        wait_for("and tells", lambda: bool(other.events("breaker_opened")), seconds=60)
+        assert other.events("breaker_opened")[0]["error"].startswith(f"At the host {without_api.name}: ")
+        wait_for("the other has found out that it can", lambda: bool(other.events("breaker_closed")))
+        wait_for("the other goes on", lambda: other.ended() >= 30, seconds=60)
+        without_api.end()  # what it had is the other's
+        all_done(made, 60)
+        assert other.end() == 0
+        assert_kept(made.tree, made.api, contents(60))
