@@ -108,6 +108,7 @@ class Parts:
     address: tuple[str, int] | None  # where to listen
     state: Path  # the state directory
     disks: Mapping[str, Path]  # the folders whose disks are measured, by name
+    unowned: Callable[[], int]  # how many jobs wait for any host of several
     resume: Callable[[], Sequence[Job]]  # make ready, and return the jobs that are under way
     leave: Callable[[bool], None]  # after the stop; whether no step is under way any more
     close: Callable[[], None]
@@ -191,6 +192,7 @@ def assemble(
             address=config.http.address,
             state=config.state.directory,
             disks=named_folders(folders) | {"state": config.state.directory},
+            unowned=(lambda: 0) if member is None else member.unowned,
             resume=partial(recover, journal, folders)
             if member is None
             else partial(member.join, engine, inbox),

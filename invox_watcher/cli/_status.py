@@ -177,8 +177,8 @@ def _print(daemon: DaemonStatus, found: _Recordings, file: Path) -> None:
     _line("failed", _failed(found))
     for name in _target_names(daemon, found):
         _line(f"to {name}", _target(name, daemon, found))
-    for host in found.hosts:
-        _line(f"host {host.name}", _host(host))
+    for number, host in enumerate(found.hosts):
+        _line("" if number else "hosts", f"{host.name}: {_host(host)}")
 
 
 def _host(host: Host) -> str:

@@ -32,7 +32,7 @@ from invox_watcher.processing.lanes import Lanes
 from invox_watcher.processing.lease import Lease, LeasedLane
 
 if TYPE_CHECKING:
-    from invox_watcher.journal.fleet import Fleet, Place
+    from invox_watcher.journal.fleet import Fleet, Host, Place
     from invox_watcher.journal.queue import Install, Send
 
 # Twelve beats may be lost before a host is silent for too long; but once a second is often enough.
@@ -102,7 +102,7 @@ class Member:
         self._heard_at: datetime | None = None  # of the last news about the API
         self._unplaced: list[Job] = []  # of hosts that were taken over
         self._unfreed: set[str] = set()  # slots that could not be given back
-        self._elsewhere = 0
+        self._elsewhere = self._unowned = 0
         self._rounds = 0
         self._engine: Engine | None = None
         self._inbox: Inbox | None = None
@@ -122,6 +122,10 @@ class Member:
     def elsewhere(self) -> int:
         """How many jobs were under way at other hosts, or in the queue, at the last beat."""
         return self._elsewhere
+
+    def unowned(self) -> int:
+        """How many jobs were in the queue at the last beat, with those that this host has added since."""
+        return self._unowned
 
     def on_duty(self, name: str) -> bool:
         """Whether this host is the one that does what has that name."""
@@ -144,6 +148,7 @@ class Member:
             else:
                 surplus.append(job)
         try:
+            self._unowned += len(surplus)
             self._fleet.give(surplus, self._tasks.place)
         except JournalError:  # then they are still this host's
             for job in surplus:
@@ -267,7 +272,7 @@ class Member:
             self._held = frozenset(filter(self._holds, self._duties))
         self._rounds += 1
         self._share_health()
-        self._refresh()
+        self._refresh(hosts)
 
     def sweep(self, stop: threading.Event) -> None:
         """Again and again, the body of a thread: find what nobody takes care of; twice in a row is certain.
@@ -327,11 +332,12 @@ class Member:
         else:
             self._engine.hear_recovery()
 
-    def _refresh(self) -> None:
+    def _refresh(self, hosts: Sequence[Host]) -> None:
         assert self._engine is not None and self._inbox is not None  # noqa: S101, PT018 - see `join`
         counts = self._journal.counts()
         under_way = sum(counts.get(state, 0) for state in ACTIVE)
         self._elsewhere = max(under_way - self._engine.in_flight, 0)
+        self._unowned = max(under_way - sum(host.jobs for host in hosts), 0)
         if self._inbox.status.refused_now and self._engine.has_capacity():
             self._inbox.has_room()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import signal
+import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
@@ -216,3 +217,11 @@ def test_what_one_host_learns_of_the_api_all_know(tmp_path: Path) -> None:
         all_done(made, 60)
         assert other.end() == 0
         assert_kept(made.tree, made.api, contents(60))
+
+
+def test_one_host_can_drain_the_inbox_and_exit(tmp_path: Path) -> None:
+    with fleet(tmp_path) as made:
+        (host,) = made.add(1)
+        bring(made, 50)
+        assert subprocess.run(host.command("run", "--once"), check=False, timeout=120).returncode == 0
+        assert_kept(made.tree, made.api, contents(50))
