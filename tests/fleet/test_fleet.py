@@ -9,12 +9,13 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from tests.faults.promises import assert_kept
-from tests.fleet.hosts import Fleet, address_of, fleet
+from tests.fleet.hosts import Fleet, Host, address_of, fleet
 from tests.kit.clinic import wait_for
 from tests.kit.recordings import write_wav
 
@@ -50,8 +51,8 @@ def all_done(fleet: Fleet, count: int, *, seconds: float = 180) -> None:
 
 
 def test_work_is_spread_and_each_recording_done_once(three: Fleet) -> None:
-    for host in three.hosts:
-        host.up()
+    with ThreadPoolExecutor(3) as pool:  # at the same moment, on folders that none has used
+        list(pool.map(Host.up, three.hosts))
     bring(three, 500)
     all_done(three, 500)
     reports = [json.loads(host.status()) for host in three.hosts]
