@@ -24,7 +24,8 @@ from invox_watcher import version as release
 from invox_watcher.errors import FencedError, JournalError
 from invox_watcher.job import ACTIVE, Job
 from invox_watcher.journal.database import Database
-from invox_watcher.journal.postgresql import ServerBackend, Session, literal
+from invox_watcher.journal.postgresql import ServerBackend, literal
+from invox_watcher.journal.session import Session
 from invox_watcher.journal.shared import Shared
 from invox_watcher.journal.tables import JOB_COLUMNS, job_of, placeholders
 from invox_watcher.priority import Priority
