@@ -203,11 +203,11 @@ class ServerBackend:
                 f"{self.name} can't be converted while hosts work with it whose release could not use it "
                 f"afterwards: {', '.join(name for (name,) in found)}.",
                 code="journal_in_use",
-                hint="Stop these hosts first; see docs/fleet.md, 'Upgrades'.",
+                hint="Stop these hosts first; see docs/database.md, 'Upgrading hosts one by one'.",
             )
 
     def keep_copy(self, version: int) -> None:
-        """The operator's backup, by pg_dump; see docs/fleet.md."""
+        """The operator's backup, by pg_dump; see docs/database.md."""
 
     def copy_of(self, version: int) -> None:
         """None: see `keep_copy`."""

@@ -216,6 +216,30 @@ def test_what_is_wrong_is_said_without_secrets(
     assert caught.value.__cause__ is None
 
 
+def test_over_the_network_it_takes_tls_and_the_password(tmp_path: Path) -> None:
+    cluster, file = Cluster(port=free_port()), tmp_path / "password"
+    try:
+        authority = cluster.require_tls_and_password("correct horse")
+        options = f"sslmode=verify-full&sslrootcert={authority}"
+        url = f"postgresql://watcher@localhost:{cluster.port}/postgres?hostaddr=127.0.0.1&{options}"
+        file.write_text("correct horse\n")
+        with closing(Journal(tmp_path, server=Server(url, file))) as journal:
+            added(journal)
+            assert journal._database.read("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()") == [
+                (True,)
+            ]
+        file.write_text("wrong\n")
+        with pytest.raises(JournalError, match="password authentication failed"):
+            Journal(tmp_path, server=Server(url, file))
+        file.write_text("correct horse\n")
+        with pytest.raises(JournalError, match="pg_hba"):
+            Journal(tmp_path, server=Server(url.replace("verify-full", "disable"), file))
+        with pytest.raises(JournalError, match="does not match host name"):  # the certificate
+            Journal(tmp_path, server=Server(url.replace("@localhost", "@127.0.0.1"), file))
+    finally:
+        cluster.close()
+
+
 def test_the_password_is_read_for_each_connection(cluster: Cluster, server: Server, tmp_path: Path) -> None:
     file = tmp_path / "password"
     file.write_text("wrong, but this server trusts everybody\n")
