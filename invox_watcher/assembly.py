@@ -108,6 +108,7 @@ class Parts:
     address: tuple[str, int] | None  # where to listen
     state: Path  # the state directory
     disks: Mapping[str, Path]  # the folders whose disks are measured, by name
+    unowned: Callable[[], int]  # how many jobs wait for any host of several
     resume: Callable[[], Sequence[Job]]  # make ready, and return the jobs that are under way
     leave: Callable[[bool], None]  # after the stop; whether no step is under way any more
     close: Callable[[], None]
@@ -191,6 +192,7 @@ def assemble(
             address=config.http.address,
             state=config.state.directory,
             disks=named_folders(folders) | {"state": config.state.directory},
+            unowned=(lambda: 0) if member is None else member.unowned,
             resume=partial(recover, journal, folders)
             if member is None
             else partial(member.join, engine, inbox),
@@ -685,7 +687,7 @@ def fleet_threads_of(
     assert journal.fleet is not None  # noqa: S101 - there is a database
     calls = Calls(member.has_room, member.take, member.expedite)
     queue = Queue(journal.fleet.conninfo, member.name, calls, limit_seconds=config.state.takeover_seconds)
-    return {"fleet": member.run, "fleet-queue": queue.run}
+    return {"fleet": member.run, "fleet-queue": queue.run, "fleet-sweep": member.sweep}
 
 
 def _duty_of(member: Member | None, name: str) -> Callable[[], bool]:

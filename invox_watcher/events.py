@@ -131,6 +131,7 @@ class Log:
         self._observer: Observer | None = None
         self._writer: Writer | None = None
         self._least = 0
+        self._always: Fields = {}
 
     def debug(self, event: Event, **fields: Any) -> None:
         """Log a detail that helps to find a fault."""
@@ -160,11 +161,15 @@ class Log:
         """From now on have `writer`, and no other, write each event of level `least` and above."""
         self._writer, self._least = writer, _LEVELS[least]
 
+    def name_host(self, host: str | None) -> None:
+        """From now on begin the fields of each line with this host's name, if it is one of several."""
+        self._always = {} if host is None else {"host": host}
+
     def _log(self, level: Level, event: Event, fields: Fields) -> None:
         if self._observer is not None:
             self._observer(event, fields)
         if self._writer is not None and _LEVELS[level] >= self._least:
-            self._writer(level, event, fields)
+            self._writer(level, event, {**self._always, **fields} if self._always else fields)
 
 
 log = Log()

@@ -132,7 +132,8 @@ class Daemon:
             return True
         settled = status.scans and not status.settling and not status.refused_now
         engine = self._parts.engine
-        return bool(settled) and engine.in_flight == engine.held + engine.waiting_for_template
+        waits = self._parts.unowned() > 0
+        return bool(settled) and not waits and engine.in_flight == engine.held + engine.waiting_for_template
 
     @property
     def exit_status(self) -> ExitStatus:

@@ -97,6 +97,11 @@ class Host:
     silent_seconds: float  # since its last beat, by the database's clock
     jobs: int  # under way
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether it is running, as far as the others know."""
+        return self.state == "alive"
+
 
 class Observation:
     """For how long each host has been watched without beating. Not for several threads."""

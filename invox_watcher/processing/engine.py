@@ -174,6 +174,22 @@ class Engine:
             with self._lock:
                 self._expedited.discard(request_id)
 
+    def cares_for(self, job_id: str) -> bool:
+        """Whether that job is under way here."""
+        with self._lock:
+            return job_id in self._in_flight
+
+    def hear_outage(self, error: ApiError) -> None:
+        """Another host gets no answer from the API."""
+        if self._api.hear_outage(error) is not None:
+            log.error(Event.BREAKER_OPENED, code=error.code, error=error.message, hint=error.hint)
+
+    def hear_recovery(self) -> None:
+        """Another host gets answers from the API again."""
+        if self._api.hear_recovery():
+            self._upload_lane.release()
+            self._poll_lane.release()
+
     # ---- for others to see -------------------------------------------------------------------------------
 
     def has_capacity(self, priority: Priority = Priority.ROUTINE, accepted: int = 0) -> bool:
@@ -236,6 +252,11 @@ class Engine:
     def api_is_unavailable(self) -> bool:
         """Whether the API refuses our calls or does not answer, so that only probes are sent for now."""
         return self._api.fault is not None
+
+    @property
+    def api_fault(self) -> ApiError | None:
+        """Why only probes are sent for now."""
+        return self._api.fault
 
     @property
     def api_has_answered(self) -> bool:

@@ -11,14 +11,16 @@ and it ends with an error, to be started again.
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
-from invox_watcher.errors import FencedError, JournalError, StaleStateError, StorageError
+from invox_watcher.errors import ApiUnavailableError, FencedError, JournalError, StaleStateError, StorageError
 from invox_watcher.events import Event, log
 from invox_watcher.files import Folders
 from invox_watcher.heartbeat import beat
@@ -30,7 +32,7 @@ from invox_watcher.processing.lanes import Lanes
 from invox_watcher.processing.lease import Lease, LeasedLane
 
 if TYPE_CHECKING:
-    from invox_watcher.journal.fleet import Fleet, Place
+    from invox_watcher.journal.fleet import Fleet, Host, Place
     from invox_watcher.journal.queue import Install, Send
 
 # Twelve beats may be lost before a host is silent for too long; but once a second is often enough.
@@ -38,7 +40,8 @@ _BEATS_PER_LIMIT, _LONGEST_BEAT_SECONDS = 12, 1.0
 _DUTY_ROUNDS = 5  # so many beats from one attempt to get the duties of a host that is gone to the next
 
 
-RETENTION_DUTY = "retention"
+RETENTION_DUTY, SWEEP_DUTY = "retention", "sweep"
+_UPLOADS, _API = "uploads", "api"  # names that the hosts share
 
 
 def target_duty(name: str) -> str:
@@ -91,10 +94,15 @@ class Member:
         self._folders = folders
         self.lease = lease
         self._tasks = tasks
-        self._duties = tuple(duties)
+        self._duties = (*duties, SWEEP_DUTY)
         self._on_fenced = on_fenced
         self._held: frozenset[str] = frozenset()  # of the duties
-        self._elsewhere = 0
+        self._is_alone = False  # the only host that is running
+        self._told_outage = False
+        self._heard_at: datetime | None = None  # of the last news about the API
+        self._unplaced: list[Job] = []  # of hosts that were taken over
+        self._unfreed: set[str] = set()  # slots that could not be given back
+        self._elsewhere = self._unowned = 0
         self._rounds = 0
         self._engine: Engine | None = None
         self._inbox: Inbox | None = None
@@ -108,31 +116,39 @@ class Member:
 
     def lanes(self, lanes: Lanes) -> Lanes:
         """The lanes of the engine of this host: as these, as long as it may work."""
-        return Lanes(LeasedLane(lanes.uploads, self.lease), LeasedLane(lanes.polls, self.lease))
+        slots = _UploadSlots(self)
+        return Lanes(LeasedLane(lanes.uploads, self.lease, slots), LeasedLane(lanes.polls, self.lease))
 
     def elsewhere(self) -> int:
         """How many jobs were under way at other hosts, or in the queue, at the last beat."""
         return self._elsewhere
+
+    def unowned(self) -> int:
+        """How many jobs were in the queue at the last beat, with those that this host has added since."""
+        return self._unowned
 
     def on_duty(self, name: str) -> bool:
         """Whether this host is the one that does what has that name."""
         return name in self._held and self.lease.is_valid
 
     def has_room(self) -> bool:
-        """Whether this host can begin soon with one more job."""
+        """Whether this host can begin soon with one more job: as a probe, if the API does not answer here."""
         engine = self._engine
-        return engine is not None and self.lease.is_valid and engine.has_room_for_upload
+        if engine is None or not self.lease.is_valid or not engine.has_room_for_upload:
+            return False
+        return engine.api_fault is None or engine.in_flight == 0
 
     def accept(self, jobs: Sequence[Job]) -> None:
         """Take care of jobs that this host has claimed; what it can't begin with soon, any host may."""
         assert self._engine is not None  # noqa: S101 - see `attach`
         surplus = []
         for job in jobs:
-            if self._engine.has_room_for_upload:
+            if self.has_room():
                 self._engine.add(job)
             else:
                 surplus.append(job)
         try:
+            self._unowned += len(surplus)
             self._fleet.give(surplus, self._tasks.place)
         except JournalError:  # then they are still this host's
             for job in surplus:
@@ -148,6 +164,22 @@ class Member:
         if host == self.name:
             self.expedite(request_id)
 
+    def take_upload_slot(self, key: str) -> bool:
+        """Whether one more recording may be read or sent, of all hosts; `key` names what for."""
+        if self._is_alone:
+            return True
+        with suppress(JournalError):
+            return self._fleet.take_slot(_UPLOADS, key, self._membership.uploads)
+        return False
+
+    def free_upload_slot(self, key: str) -> None:
+        """That has ended."""
+        with suppress(JournalError):
+            for one in (key, *self._unfreed):
+                self._unfreed.add(one)
+                self._fleet.shared.free_slot(_UPLOADS, one)
+                self._unfreed.discard(one)
+
     # ---- for the queue -----------------------------------------------------------------------------------
 
     def take(self, job_id: str) -> None:
@@ -157,8 +189,10 @@ class Member:
             JournalError: the database does not answer.
         """
         job = self._fleet.take(job_id)
-        if job is not None and self._engine is not None and not self._was_not_claimed(job):
-            self._engine.add(job)
+        if job is None:  # another host was quicker, or an earlier attempt of this one, which was interrupted
+            job = self._journal.get(job_id)
+        if job is not None and job.host == self.name:
+            self._resume(job)
 
     def expedite(self, request_id: str) -> None:
         """A webhook for a request of this host came, here or elsewhere."""
@@ -184,13 +218,19 @@ class Member:
             install=self._tasks.install,
         )
         self.lease.renew(asked_at)
-        log.info(Event.HOST_JOINED, host=self.name, incarnation=self._fleet.incarnation, jobs=len(jobs))
+        heard = self._fleet.shared.known(_API)
+        self._heard_at = None if heard is None else heard.at  # this host finds out by itself
+        log.info(Event.HOST_JOINED, incarnation=self._fleet.incarnation, jobs=len(jobs))
         return [job for job in jobs if not self._was_not_claimed(job)]
 
     def leave(self, in_order: bool) -> None:
-        """This host stops. What it has is the others', if it stops `in_order`, with no step under way."""
-        with suppress(JournalError, StaleStateError):  # else the others find out
-            self._fleet.leave(self._tasks.place if in_order else None)
+        """This host stops. What it has is the others', if it stops `in_order`, with no step under way.
+
+        Else they take it over, as of one that died; so too if the database does not answer.
+        """
+        with suppress(JournalError, StaleStateError):
+            if in_order:
+                self._fleet.leave(self._tasks.place)
 
     # ---- while it runs -----------------------------------------------------------------------------------
 
@@ -202,7 +242,7 @@ class Member:
                 self._beat()
             except FencedError as error:
                 self.lease.revoke()
-                log.error(Event.FENCED, host=self.name, error=error.message, hint=error.hint)
+                log.error(Event.FENCED, error=error.message, hint=error.hint)
                 self._on_fenced()
                 return
             except JournalError:
@@ -214,30 +254,99 @@ class Member:
         asked_at = self.lease.now()
         self._fleet.beat()
         self.lease.renew(asked_at)
+        hosts = self._fleet.hosts()
+        self._is_alone = not any(host.is_alive and host.name != self.name for host in hosts)
         for host in self._fleet.silent(self._membership.limit_seconds):
             jobs = self._fleet.take_over(host)
             if jobs is None:
                 continue
             log.warning(
-                Event.HOST_TAKEN_OVER, host=self.name, lost=host.name, incarnation=host.incarnation,
+                Event.HOST_TAKEN_OVER, lost=host.name, incarnation=host.incarnation,
                 jobs=len(jobs),
             )  # fmt: skip
-            self._fleet.give(jobs, self._tasks.place)
+            self._unplaced += jobs
+        if self._unplaced:
+            self._fleet.give(self._unplaced, self._tasks.place)
+            self._unplaced = []
         if self._rounds % _DUTY_ROUNDS == 0:
             self._held = frozenset(filter(self._holds, self._duties))
         self._rounds += 1
-        self._refresh()
+        self._share_health()
+        self._refresh(hosts)
+
+    def sweep(self, stop: threading.Event) -> None:
+        """Again and again, the body of a thread: find what nobody takes care of; twice in a row is certain.
+
+        A recording in processing/ without a job returns to the inbox: a host that was paused in its claim may
+        have moved it after the job was undone. A job of this host that it lost sight of, because the database
+        did not answer in the moment that it got it, is resumed.
+        """
+        folders: set[str] = set()
+        jobs: set[str] = set()
+        while not stop.wait(self._membership.limit_seconds):
+            try:
+                jobs = self._sweep_jobs(jobs)
+                folders = self._sweep_folders(folders) if self.on_duty(SWEEP_DUTY) else set()
+            except (StorageError, JournalError):
+                folders, jobs = set(), set()  # others report it
+
+    def _sweep_folders(self, before: set[str]) -> set[str]:
+        found = set(self._folders.processing_ids())  # first: another one may be claimed meanwhile
+        found -= {job.id for job in self._journal.active()}
+        for job_id in sorted(found & before):
+            for path in self._folders.unclaim(job_id):
+                log.warning(Event.RETURNED, job=job_id, recording=path)
+        return found
+
+    def _sweep_jobs(self, before: set[str]) -> set[str]:
+        assert self._engine is not None  # noqa: S101 - see `join`
+        found = {job.id: job for job in self._fleet.jobs_of(self.name) if not self._engine.cares_for(job.id)}
+        for job_id in found.keys() & before:
+            self._resume(found[job_id])
+        return set(found)
 
     def _holds(self, duty: str) -> bool:
         return self._fleet.hold(duty)
 
-    def _refresh(self) -> None:
+    def _share_health(self) -> None:
+        """Tell the others when the API stops or starts to answer here, and hear it of them.
+
+        What they say opens the breaker here for a moment, until a probe of this host's own; or it makes the
+        next probe due.
+        """
+        assert self._engine is not None  # noqa: S101 - see `join`
+        shared, fault = self._fleet.shared, self._engine.api_fault
+        is_out = isinstance(fault, ApiUnavailableError)
+        if is_out is not self._told_outage:
+            told = json.dumps(vars(fault.reason)) if fault is not None and is_out else ""
+            shared.tell(_API, told, self.name)
+            self._told_outage = is_out
+        heard = shared.known(_API)
+        if heard is None or heard.host == self.name or heard.at == self._heard_at:
+            return
+        self._heard_at = heard.at
+        if heard.value:
+            said = json.loads(heard.value)
+            message = f"At the host {heard.host}: {said['message']}"
+            self._engine.hear_outage(ApiUnavailableError(message, code=said["code"], hint=said["hint"]))
+        else:
+            self._engine.hear_recovery()
+
+    def _refresh(self, hosts: Sequence[Host]) -> None:
         assert self._engine is not None and self._inbox is not None  # noqa: S101, PT018 - see `join`
         counts = self._journal.counts()
         under_way = sum(counts.get(state, 0) for state in ACTIVE)
         self._elsewhere = max(under_way - self._engine.in_flight, 0)
+        self._unowned = max(under_way - sum(host.jobs for host in hosts), 0)
         if self._inbox.status.refused_now and self._engine.has_capacity():
             self._inbox.has_room()
+
+    def _resume(self, job: Job) -> None:
+        """Take care of a job of this host, unless that is done already."""
+        if self._engine is None or job.state.is_final or self._engine.cares_for(job.id):
+            return
+        if not self._was_not_claimed(job):
+            self._engine.add(job)
 
     # ---- claims ------------------------------------------------------------------------------------------
 
@@ -256,3 +365,14 @@ class Member:
         self._journal.withdraw_all([job])
         log.warning(Event.RETURNED, job=job.id, recording=job.path)
         return True
+
+
+@dataclass(frozen=True)
+class _UploadSlots:
+    member: Member
+
+    def take(self, key: str) -> bool:
+        return self.member.take_upload_slot(key)
+
+    def free(self, key: str) -> None:
+        self.member.free_upload_slot(key)

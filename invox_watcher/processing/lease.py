@@ -7,8 +7,10 @@ host that was only paused finds its lease expired before it does anything else.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
+from typing import Protocol
 
 from invox_watcher.errors import JournalError
 from invox_watcher.job import Job
@@ -16,7 +18,7 @@ from invox_watcher.processing.lanes import Lane
 
 # Of the limit: what is left is for clocks that run at different speeds, and for what is under way.
 _VALID_SHARE = 0.6
-_AGAIN_SECONDS = 0.5
+_AGAIN_SECONDS = 0.2
 
 
 def clock() -> float:
@@ -59,12 +61,31 @@ class Lease:
             )
 
 
-class LeasedLane:
-    """A lane from which no job is taken while the lease has expired."""
+class Slots(Protocol):
+    """So many at once, of all hosts."""
 
-    def __init__(self, lane: Lane, lease: Lease) -> None:
+    def take(self, key: str) -> bool:
+        """Take one for `key`; False if there is none now, or that is not known."""
+
+    def free(self, key: str) -> None:
+        """Give the one of `key` back."""
+
+
+class _Thread(threading.local):
+    job_id: str | None = None  # that it has taken last
+
+
+class LeasedLane:
+    """A lane from which no job is taken while the lease has expired, or others have all slots.
+
+    A job has its slot until its thread comes for the next one.
+    """
+
+    def __init__(self, lane: Lane, lease: Lease, slots: Slots | None = None) -> None:
         self._lane = lane
         self._lease = lease
+        self._slots = slots
+        self._thread = _Thread()
 
     @property
     def name(self) -> str:
@@ -82,9 +103,15 @@ class LeasedLane:
         self._lane.put(job, after_seconds, held_back=held_back)
 
     def take(self) -> Job | None:
-        while (job := self._lane.take()) is not None and not self._lease.is_valid:
+        if self._slots is not None and self._thread.job_id is not None:
+            self._slots.free(self._thread.job_id)
+            self._thread.job_id = None
+        while (job := self._lane.take()) is not None:
+            if self._lease.is_valid and (self._slots is None or self._slots.take(job.id)):
+                self._thread.job_id = job.id
+                return job
             self._lane.put(job, _AGAIN_SECONDS, held_back=False)
-        return job
+        return None
 
     def may_go_on(self, job: Job) -> bool:
         return self._lease.is_valid and self._lane.may_go_on(job)

@@ -10,6 +10,8 @@ import asyncio
 import contextlib
 import ctypes
 import json
+import os
+import re
 import signal
 import socket
 import subprocess
@@ -27,10 +29,18 @@ from invox_watcher.sandbox.server import Sandbox
 from tests.kit.clinic import Clinic, free_port, sandbox
 from tests.kit.postgres import Cluster
 
-BRIDGE = "ivx-bridge"
-ADDRESS = "10.77.0.1"  # of the machine, on the bridge
+# Of this process: another one may test at the same time.
+_PID = os.getpid()
+_NETWORK = f"10.{64 + _PID // 256 % 128}.{_PID % 256}"
+BRIDGE = f"ivx{_PID}"
+ADDRESS = f"{_NETWORK}.1"  # of the machine, on the bridge
 LIMIT_SECONDS = 6.0
 _CLONE_NEWNET = 0x40000000
+
+
+def address_of(number: int) -> str:
+    """Of a host, on the bridge."""
+    return f"{_NETWORK}.{number + 2}"
 
 
 def ip(*arguments: str, check: bool = True) -> None:
@@ -77,6 +87,8 @@ class Relay:
 
     def close(self) -> None:
         """No more connections."""
+        if not self._thread.is_alive():
+            return
         self._loop.call_soon_threadsafe(self._ended.set)
         self._thread.join()
 
@@ -94,7 +106,8 @@ class Host(Clinic):
 
     def __init__(self, fleet: Fleet, number: int, **changes: Any) -> None:
         self.name = f"host{chr(ord('a') + number)}"
-        self.namespace, self.link = f"ivx-{self.name}", f"ivx-{number}"
+        self.namespace, self.link = f"{BRIDGE}-{self.name}", f"{BRIDGE}-{number}"
+        self.address = address_of(number)
         state = {"url": fleet.url, "takeover_seconds": LIMIT_SECONDS}
         root = fleet.root / self.name
         sections: dict[str, Any] = {
@@ -109,10 +122,10 @@ class Host(Clinic):
         ip("link", "add", self.link, "type", "veth", "peer", "name", "eth0", "netns", self.namespace)
         ip("link", "set", self.link, "master", BRIDGE, "up")
         inside = ("-n", self.namespace)
-        ip(*inside, "addr", "add", f"10.77.0.{number + 2}/24", "dev", "eth0")
+        ip(*inside, "addr", "add", f"{self.address}/24", "dev", "eth0")
         ip(*inside, "link", "set", "eth0", "up")
         ip(*inside, "link", "set", "lo", "up")
-        self._relay = Relay(self.namespace, int(fleet.api.base_url.rpartition(":")[2]))
+        self.relay = Relay(self.namespace, int(fleet.api.base_url.rpartition(":")[2]))
 
     def command(self, *arguments: str) -> list[str]:
         named = (
@@ -155,9 +168,14 @@ class Host(Clinic):
         if self.process is not None:
             self.process.kill()
             self.process.wait()
-        self._relay.close()
+        self.relay.close()
         ip("netns", "delete", self.namespace, check=False)
         ip("link", "delete", self.link, check=False)
+
+    def status(self) -> str:
+        """What `status --json` prints there."""
+        command = self.command("status", "--json")
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout
 
     def is_ready(self) -> bool:
         """What `/readyz` says, as it is noted in the state directory."""
@@ -189,21 +207,21 @@ class Fleet:
         """How many recordings each host has brought to their end."""
         return Counter({host.name: host.ended() for host in self.hosts})
 
-    def query(self, statement: str) -> list[Any]:
-        """What the database answers."""
+    def owed(self) -> int:
+        """How many deliveries are not confirmed."""
         with psycopg.connect(self.url) as connection:
-            return connection.execute(statement.encode()).fetchall()
+            owed = connection.execute("SELECT count(*) FROM deliveries WHERE state IN ('due', 'uncertain')")
+            return int(owed.fetchall()[0][0])
 
 
 @contextlib.contextmanager
 def network() -> Iterator[None]:
     """A bridge with the machine on it. What a killed run has left is removed before."""
-    ip("link", "delete", BRIDGE, check=False)
-    for left in subprocess.run(
-        ["ip", "netns", "list"], check=True, capture_output=True, text=True
-    ).stdout.split():
-        if left.startswith("ivx-"):
-            ip("netns", "delete", left)
+    listed = subprocess.run(["ip", "netns", "list"], check=True, capture_output=True, text=True).stdout
+    for left in re.findall(r"^(ivx(\d+)-\w+)", listed, re.MULTILINE):
+        if not Path("/proc", left[1]).exists():
+            ip("netns", "delete", left[0], check=False)
+            ip("link", "delete", f"ivx{left[1]}", check=False)
     ip("link", "add", BRIDGE, "type", "bridge")
     try:
         ip("addr", "add", f"{ADDRESS}/24", "dev", BRIDGE)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import signal
+import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
@@ -12,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.promises import assert_kept
-from tests.fleet.hosts import Fleet, fleet
+from tests.fleet.hosts import Fleet, address_of, fleet
 from tests.kit.clinic import wait_for
 from tests.kit.recordings import write_wav
 
@@ -51,13 +53,14 @@ def test_work_is_spread_and_each_recording_done_once(three: Fleet) -> None:
     for host in three.hosts:
         host.up()
     bring(three, 500)
-    began = time.monotonic()
     all_done(three, 500)
-    print("seconds", time.monotonic() - began)
+    reports = [json.loads(host.status()) for host in three.hosts]
+    assert [report["hosts"].keys() for report in reports] == [{host.name for host in three.hosts}] * 3
+    assert {one["state"] for report in reports for one in report["hosts"].values()} == {"alive"}
     for host in three.hosts:
         assert host.end() == 0
+        assert {event["host"] for event in host.events("claimed", "done")} == {host.name}
     work = three.work()
-    print(work)
     assert work.total() == 500
     assert min(work.values()) >= 50
     assert_kept(three.tree, three.api, contents(500))
@@ -137,3 +140,88 @@ def test_a_host_that_is_cut_off_stops_and_comes_back(three: Fleet) -> None:
     all_done(three, 100)
     assert cut.end() == 0
     assert_kept(three.tree, three.api, contents(100))
+
+
+def test_one_host_delivers_and_another_one_after_it(tmp_path: Path) -> None:
+    """The operator's command is a target like others: each recording once, at one host at a time."""
+    told = tmp_path / "told"
+    line = f'echo "$INVOX_WATCHER_JOB $(hostname)" >> {told}'
+    with fleet(tmp_path / "fleet") as made:
+        first, second = made.add(2, hooks={"on_done": ["/bin/sh", "-c", line]})
+        first.up()
+        second.up()
+        bring(made, 40)
+        all_done(made, 40)
+        wait_for("all are told", lambda: made.owed() == 0, seconds=60)
+        by = {name for _job, name in map(str.split, told.read_text().splitlines())}
+        assert len(by) == 1
+        one, other = (first, second) if by == {first.name} else (second, first)
+        one.end(signal.SIGKILL)
+        bring(made, 10, begin=40)
+        all_done(made, 50)
+        wait_for("so are these", lambda: made.owed() == 0, seconds=60)
+        assert other.end() == 0
+        lines = told.read_text().splitlines()
+        assert len({line.split()[0] for line in lines}) == len(lines) == 50
+        assert {line.split()[1] for line in lines[40:]} == {other.name}
+
+
+def test_a_webhook_at_any_host_wakes_the_job_at_its_own(tmp_path: Path) -> None:
+    with fleet(tmp_path, result_delay_seconds=6) as made:
+        url = f"http://{address_of(1)}:9090/webhook"
+        secret = {"app_secret": made.api.settings.app_secret}
+        owner, receiver = made.add(
+            2,
+            credentials={"app_id": "sandbox-app", "api_key": "sandbox-key", **secret},
+            webhook={"enabled": True, "public_url": url},
+            http={"listen": "0.0.0.0:9090"},
+            polling={"first_seconds": 60, "max_seconds": 60},
+        )
+        owner.up()
+        bring(made, 1)
+        wait_for("it is uploaded", lambda: bool(owner.events("uploaded")))
+        receiver.up()
+        all_done(made, 1, seconds=30)
+        assert receiver.events("webhook_accepted")
+        assert [event["delivered_by"] for event in owner.events("delivered")] == ["webhook"]
+        assert owner.end() == receiver.end() == 0
+
+
+def test_a_host_that_stops_hands_over_at_once(three: Fleet) -> None:
+    """As for an upgrade, one by one: nobody waits for it, and nobody takes it for dead."""
+    for host in three.hosts:
+        host.up()
+    bring(three, 150)
+    for host in three.hosts:
+        wait_for("there is work", lambda host=host: host.ended() >= 5, seconds=60)  # type: ignore[misc]
+        assert host.end() == 0
+        host.up()
+    all_done(three, 150)
+    for host in three.hosts:
+        assert host.end() == 0
+        assert host.events("host_taken_over", "fenced") == []
+    assert_kept(three.tree, three.api, contents(150))
+
+
+def test_what_one_host_learns_of_the_api_all_know(tmp_path: Path) -> None:
+    with fleet(tmp_path) as made:
+        without_api, other = [host.up() for host in made.add(2)]
+        without_api.relay.close()
+        bring(made, 60)
+        wait_for("it notices", lambda: bool(without_api.events("breaker_opened")), seconds=60)
+        wait_for("and tells", lambda: bool(other.events("breaker_opened")), seconds=60)
+        assert other.events("breaker_opened")[0]["error"].startswith(f"At the host {without_api.name}: ")
+        wait_for("the other has found out that it can", lambda: bool(other.events("breaker_closed")))
+        wait_for("the other goes on", lambda: other.ended() >= 30, seconds=60)
+        without_api.end()  # what it had is the other's
+        all_done(made, 60)
+        assert other.end() == 0
+        assert_kept(made.tree, made.api, contents(60))
+
+
+def test_one_host_can_drain_the_inbox_and_exit(tmp_path: Path) -> None:
+    with fleet(tmp_path) as made:
+        (host,) = made.add(1)
+        bring(made, 50)
+        assert subprocess.run(host.command("run", "--once"), check=False, timeout=120).returncode == 0
+        assert_kept(made.tree, made.api, contents(50))
