@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -16,8 +17,8 @@ import pytest
 
 from invox_watcher.errors import JournalError
 from invox_watcher.job import State
-from invox_watcher.journal import Journal, Server
-from invox_watcher.journal.backend import UncertainError
+from invox_watcher.journal import Journal, Server, postgresql
+from invox_watcher.journal.backend import Connection, UncertainError
 from tests.kit.clinic import free_port
 from tests.kit.postgres import Cluster
 from tests.unit.test_journal import added, job, uploaded
@@ -85,6 +86,35 @@ def test_a_crash_in_the_middle_of_a_write_undoes_it(own: Cluster, tmp_path: Path
         own.start()
         until_it_works(lambda: added(journal))
         assert len(journal.jobs()) == 1
+
+
+def test_a_host_that_stops_in_a_write_keeps_no_other_waiting_for_long(
+    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = postgresql._SESSION.replace(f"'{postgresql._IDLE_SECONDS}s'", "'1s'")
+    assert session != postgresql._SESSION
+    monkeypatch.setattr(postgresql, "_SESSION", session)
+    begun, go_on = threading.Event(), threading.Event()
+
+    def stop(connection: Connection) -> None:
+        assert connection.execute("UPDATE totals SET jobs = 7").rowcount == 0
+        begun.set()
+        assert go_on.wait(PATIENCE_SECONDS)
+        connection.execute("UPDATE totals SET jobs = 7")
+
+    with (
+        closing(Journal(tmp_path, server=server)) as stopped,
+        closing(Journal(tmp_path, server=server)) as other,
+    ):
+        with ThreadPoolExecutor(1) as pool:
+            writing = pool.submit(stopped._database.write, stop)
+            assert begun.wait(PATIENCE_SECONDS)
+            added(other)
+            go_on.set()
+            with pytest.raises(JournalError):
+                writing.result()
+        added(stopped)
+        assert len(other.jobs()) == 2
 
 
 class Relay:
