@@ -7,7 +7,7 @@ grows, and the jobs change hands. From then on no write of the old incarnation i
 watched it, with the database answering all the while: no clock that is set, and no outage of the database,
 makes a host look dead.
 
-A job in the journal of a fleet is one host's (`jobs.host`), or nobody's and then in a queue. Only its host
+A job in the journal of a fleet is one host's (`jobs.host`), or unowned and then in a queue. Only its host
 moves it. Times are those of the database's clock.
 """
 
@@ -24,7 +24,8 @@ from invox_watcher import version as release
 from invox_watcher.errors import FencedError, JournalError
 from invox_watcher.job import ACTIVE, Job
 from invox_watcher.journal.database import Database
-from invox_watcher.journal.postgresql import ServerBackend, Session, literal
+from invox_watcher.journal.postgresql import ServerBackend, literal
+from invox_watcher.journal.session import Session
 from invox_watcher.journal.shared import Shared
 from invox_watcher.journal.tables import JOB_COLUMNS, job_of, placeholders
 from invox_watcher.priority import Priority
@@ -63,7 +64,7 @@ _ACTIVE = ", ".join(literal(state) for state in sorted(ACTIVE))
 _UNDER_WAY = f"state <> 'done' AND state IN ({_ACTIVE})"
 _OF_HOST = f"{_SELECT} WHERE host = ? AND {_UNDER_WAY} ORDER BY rowid"
 _TAKE_OVER = f"UPDATE jobs SET host = ? WHERE host = ? AND {_UNDER_WAY} RETURNING id"
-# What is nobody's while no other host runs is in no queue that anybody reads: of a journal that was copied.
+# What is unowned while no other host runs is in no queue that is read: of a journal that was copied.
 _ADOPT = f"""
     UPDATE jobs SET host = ? WHERE host IS NULL AND {_UNDER_WAY}
     AND NOT EXISTS (SELECT 1 FROM hosts WHERE state = 'alive' AND name <> ?)"""
@@ -76,7 +77,7 @@ _IDENTIFY = """
 _IDENTITY = "SELECT value FROM known WHERE name = 'journal'"
 _FENCE = "SELECT 1 FROM hosts WHERE name = {name} AND incarnation = {incarnation} AND state = 'alive'"
 
-# Puts jobs that are nobody's into a queue, in the transaction that makes them so.
+# Puts unowned jobs into a queue, in the transaction that makes them so.
 Place = Callable[["psycopg.Connection[Any]", Sequence[tuple[str, Priority]]], None]
 
 
@@ -113,7 +114,7 @@ class Observation:
     def silent(self, hosts: Iterable[Host], limit_seconds: float) -> list[Host]:
         """Those that have not beaten for so long, while this was called again and again.
 
-        After a pause of the caller, or of the database, the watch begins anew.
+        After a pause of the caller, or of the database, the watch starts again.
         """
         now = self._clock()
         if self._seen_at is None or now - self._seen_at > limit_seconds * _GAP_SHARE:
@@ -160,7 +161,7 @@ class Fleet:
     ) -> list[Job]:
         """Be `name` from now on; return the jobs under way that an earlier incarnation of it had.
 
-        If no other host runs, those that are nobody's as well: nobody else would take them.
+        If no other host runs, those that are unowned as well: no other would take them.
 
         `instance` identifies its state directory: another one under the same name is refused while it beats,
         and until `limit_seconds` later. `install` is called in the transaction, and may create tables.
@@ -205,7 +206,7 @@ class Fleet:
             self._fenced()
 
     def leave(self, place: Place | None = None) -> None:
-        """This host stops; with `place`, what it has under way is nobody's, and others may take it."""
+        """This host stops; with `place`, what it has under way is unowned, and others may take it."""
         if place is not None:
             self.give(self.jobs_of(self.name or ""), place)
         values = (self.name, self.incarnation)
@@ -225,7 +226,7 @@ class Fleet:
         return [job_of(row) for row in self._database.read(_OF_HOST, (host,))]
 
     def take(self, job_id: str) -> Job | None:
-        """Make a job that is nobody's this host's; None if another was quicker, or it is not known."""
+        """Make an unowned job this host's; None if another was quicker, or it is not known."""
 
         def write(connection: Connection) -> Job | None:
             if connection.execute(_TAKE, (self.name, job_id)).rowcount == 0:
@@ -235,7 +236,7 @@ class Fleet:
         return self._database.write(write)
 
     def give(self, jobs: Sequence[Job], place: Place) -> None:
-        """Make jobs of this host nobody's; `place` puts them into a queue, in the same commit.
+        """Make jobs of this host unowned; `place` puts them into a queue, in the same commit.
 
         To put jobs of a host that has died into the queue, take it over and give them.
         """
@@ -251,7 +252,7 @@ class Fleet:
             self._database.write(write)
 
     def host_of_request(self, request_id: str) -> str | None:
-        """The host whose job that request is, if it is under way; None if it is nobody's, or not known."""
+        """The host whose job that request is, if it is under way; None if it is unowned, or not known."""
         rows = self._database.read(_OF_REQUEST, (request_id,))
         return rows[0][0] if rows else None
 

@@ -10,19 +10,17 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from typing import Any, LiteralString, TypeVar
+from typing import Any
 
 import psycopg
-from psycopg import conninfo, pq
+from psycopg import conninfo
 
 from invox_watcher.errors import JournalError, NotPermittedError
 from invox_watcher.journal import shared
-from invox_watcher.journal.backend import Read, Server, UncertainError
-from invox_watcher.journal.dialect import translated
-
-T = TypeVar("T")
+from invox_watcher.journal.backend import Cursor, Read, Server, UncertainError
+from invox_watcher.journal.session import LostCommitError, Session
 
 _IDLE_SECONDS = 10
 _CONNECT_SECONDS = 5
@@ -82,12 +80,7 @@ _REFUSED = (
     "only starting, processing resumes automatically."
 )
 _UNREACHABLE = "Is the server running, and reachable from here? Processing resumes when it answers."
-_OPEN = frozenset({pq.TransactionStatus.INTRANS, pq.TransactionStatus.INERROR, pq.TransactionStatus.ACTIVE})
 _REPEATABLE = (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected)
-
-
-class _LostCommitError(psycopg.OperationalError):
-    """The connection ended before the answer to COMMIT came."""
 
 
 class ServerBackend:
@@ -210,11 +203,11 @@ class ServerBackend:
                 f"{self.name} can't be converted while hosts work with it whose release could not use it "
                 f"afterwards: {', '.join(name for (name,) in found)}.",
                 code="journal_in_use",
-                hint="Stop these hosts first; see docs/fleet.md, 'Upgrades'.",
+                hint="Stop these hosts first; see docs/database.md, 'Upgrading hosts one by one'.",
             )
 
     def keep_copy(self, version: int) -> None:
-        """The operator's backup, by pg_dump; see docs/fleet.md."""
+        """The operator's backup, by pg_dump; see docs/database.md."""
 
     def copy_of(self, version: int) -> None:
         """None: see `keep_copy`."""
@@ -275,120 +268,6 @@ class Connector:
         return conninfo.make_conninfo(**parameters)
 
 
-class Session:
-    """A connection of the journal; connects again if it was lost, but not in the middle of a transaction."""
-
-    def __init__(
-        self,
-        connect: Callable[[], psycopg.Connection[Any]],
-        *,
-        on_connect: Callable[[psycopg.Connection[Any]], None] = lambda _connection: None,
-    ) -> None:
-        """Connects. `on_connect` is called with each connection that is made."""
-        self._connect, self._on_connect = connect, on_connect
-        self._live: psycopg.Connection[Any] | None = None
-        self._in_transaction = False  # whether one was begun, on a connection that may be lost by now
-        self._connected()
-
-    @property
-    def in_transaction(self) -> bool:
-        """Whether a transaction was begun, and its connection is not lost."""
-        live = self._live
-        return live is not None and live.info.transaction_status in _OPEN
-
-    @property
-    def raw(self) -> psycopg.Connection[Any]:
-        """The connection of the transaction that was begun."""
-        return self._connected()
-
-    def execute(self, statement: str, values: Sequence[Any] = (), /) -> psycopg.Cursor[Any]:
-        """Run one statement. Raises psycopg.Error."""
-        if statement == "COMMIT":
-            return self._commit()
-        if statement == "ROLLBACK":
-            return self._end(statement)
-        query = translated(statement)
-        try:
-            return self._attempt(lambda connection: connection.execute(query, tuple(values)))
-        except (psycopg.DataError, UnicodeEncodeError):
-            sendable = tuple(map(_sendable, values))
-            if sendable == tuple(values):
-                raise
-        # Nothing was sent yet, and nothing in the journal is equal to such a text.
-        return self._attempt(lambda connection: connection.execute(query, sendable))
-
-    def executemany(self, statement: str, values: Iterable[Sequence[Any]], /) -> psycopg.Cursor[Any]:
-        """Run one statement for each of the values. Raises psycopg.Error."""
-        query, rows = translated(statement), list(values)
-
-        def run(connection: psycopg.Connection[Any]) -> psycopg.Cursor[Any]:
-            cursor = connection.cursor()
-            cursor.executemany(query, rows)
-            return cursor
-
-        return self._attempt(run)
-
-    def run(self, statements: str) -> Any:
-        """Run statements that begin a transaction; the first row of the last one, None if it has none."""
-
-        def run(connection: psycopg.Connection[Any]) -> Any:
-            cursor = connection.execute(statements)
-            while cursor.nextset():
-                pass
-            return cursor.fetchone() if cursor.description else None
-
-        found = self._attempt(run)
-        self._in_transaction = True
-        return found
-
-    def ended(self) -> None:
-        """The transaction is over, by whichever end."""
-        self._in_transaction = False
-
-    def close(self) -> None:
-        """Close the connection."""
-        if self._live is not None:
-            self._live.close()
-        self._live = None
-
-    def _attempt(self, run: Callable[[psycopg.Connection[Any]], T]) -> T:
-        connection = self._connected()
-        try:
-            return run(connection)
-        except psycopg.OperationalError:
-            # What was not begun has done nothing; of what was, the connection's end has undone all.
-            if self._in_transaction or not connection.broken:
-                raise
-        return run(self._connected())
-
-    def _connected(self) -> psycopg.Connection[Any]:
-        if self._live is not None and not self._live.closed:
-            return self._live
-        if self._in_transaction:
-            raise psycopg.OperationalError("the connection was lost")
-        self._live = None
-        made = self._connect()
-        try:
-            self._on_connect(made)
-        except BaseException:
-            made.close()
-            raise
-        self._live = made
-        return made
-
-    def _commit(self) -> psycopg.Cursor[Any]:
-        try:
-            cursor = self._end("COMMIT")
-        except psycopg.OperationalError as error:
-            raise _LostCommitError(*error.args) from None
-        if cursor.statusmessage != "COMMIT":  # an error that was not undone
-            raise psycopg.InternalError("the transaction was rolled back")
-        return cursor
-
-    def _end(self, statement: LiteralString) -> psycopg.Cursor[Any]:
-        return self._connected().execute(statement, prepare=False)
-
-
 class Side:
     """Single statements that wait for no other write. Safe for several threads; raises JournalError."""
 
@@ -413,7 +292,7 @@ class Side:
             if self._session is not None:
                 self._session.close()
 
-    def _executed(self, statement: str, values: Sequence[Any]) -> psycopg.Cursor[Any]:
+    def _executed(self, statement: str, values: Sequence[Any]) -> Cursor:
         try:
             if self._session is None:
                 self._session = self._backend.open_side()
@@ -426,13 +305,6 @@ def _make_lazy(connection: psycopg.Connection[Any]) -> None:
     connection.execute("SET synchronous_commit = off")
 
 
-def _sendable(value: Any) -> Any:
-    """A text without what no text of PostgreSQL has: NUL, and halves of pairs."""
-    if not isinstance(value, str):
-        return value
-    return value.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
-
-
 def literal(text: str) -> str:
     """A text as it is written in a statement."""
     return "'" + text.replace("'", "''") + "'"
@@ -440,7 +312,7 @@ def literal(text: str) -> str:
 
 def unusable(name: str, error: Exception) -> JournalError:
     """What PostgreSQL says, as our error, without the values that were to be written."""
-    kind = UncertainError if isinstance(error, _LostCommitError) else JournalError
+    kind = UncertainError if isinstance(error, LostCommitError) else JournalError
     diagnostics = error.diag.message_primary if isinstance(error, psycopg.Error) else None
     # Without a diagnosis it is libpq that speaks: of addresses and of the network, in several lines.
     said = diagnostics or " ".join(str(error).split()) or type(error).__name__

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -100,6 +101,21 @@ def test_a_journal_in_use_is_not_copied(tmp_path: Path, server: Server) -> None:
     copy_journal(tmp_path, server)
     with pytest.raises(JournalError, match="is in use already: nothing was copied"):
         copy_journal(tmp_path, server)
+
+
+def test_a_copy_that_differs_is_undone(tmp_path: Path) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    here.mkdir()
+    there.mkdir()
+    fill(here)
+    Journal(there).close()
+    meddle = "CREATE TRIGGER meddle AFTER INSERT ON targets BEGIN UPDATE targets SET tried_seconds = 9; END"
+    with closing(sqlite3.connect(there / "journal.sqlite")) as other:
+        other.execute(meddle)
+    with pytest.raises(JournalError, match="has other values in the table targets"):
+        copy_journal(here, there)
+    with closing(Journal(there)) as journal:
+        assert journal.jobs() == []
 
 
 def test_a_copy_that_fails_leaves_nothing(tmp_path: Path, server: Server) -> None:

@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -16,8 +17,8 @@ import pytest
 
 from invox_watcher.errors import JournalError
 from invox_watcher.job import State
-from invox_watcher.journal import Journal, Server
-from invox_watcher.journal.backend import UncertainError
+from invox_watcher.journal import Journal, Server, postgresql
+from invox_watcher.journal.backend import Connection, UncertainError
 from tests.kit.clinic import free_port
 from tests.kit.postgres import Cluster
 from tests.unit.test_journal import added, job, uploaded
@@ -85,6 +86,35 @@ def test_a_crash_in_the_middle_of_a_write_undoes_it(own: Cluster, tmp_path: Path
         own.start()
         until_it_works(lambda: added(journal))
         assert len(journal.jobs()) == 1
+
+
+def test_a_host_that_stops_in_a_write_keeps_no_other_waiting_for_long(
+    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = postgresql._SESSION.replace(f"'{postgresql._IDLE_SECONDS}s'", "'1s'")
+    assert session != postgresql._SESSION
+    monkeypatch.setattr(postgresql, "_SESSION", session)
+    begun, go_on = threading.Event(), threading.Event()
+
+    def stop(connection: Connection) -> None:
+        assert connection.execute("UPDATE totals SET jobs = 7").rowcount == 0
+        begun.set()
+        assert go_on.wait(PATIENCE_SECONDS)
+        connection.execute("UPDATE totals SET jobs = 7")
+
+    with (
+        closing(Journal(tmp_path, server=server)) as stopped,
+        closing(Journal(tmp_path, server=server)) as other,
+    ):
+        with ThreadPoolExecutor(1) as pool:
+            writing = pool.submit(stopped._database.write, stop)
+            assert begun.wait(PATIENCE_SECONDS)
+            added(other)
+            go_on.set()
+            with pytest.raises(JournalError):
+                writing.result()
+        added(stopped)
+        assert len(other.jobs()) == 2
 
 
 class Relay:
@@ -214,6 +244,30 @@ def test_what_is_wrong_is_said_without_secrets(
     assert said[1] in caught.value.hint
     assert "SECRET" not in f"{caught.value} {caught.value.hint} {Server(url)!r} {Server(url).name}"
     assert caught.value.__cause__ is None
+
+
+def test_over_the_network_it_takes_tls_and_the_password(tmp_path: Path) -> None:
+    cluster, file = Cluster(port=free_port()), tmp_path / "password"
+    try:
+        authority = cluster.require_tls_and_password("correct horse")
+        options = f"sslmode=verify-full&sslrootcert={authority}"
+        url = f"postgresql://watcher@localhost:{cluster.port}/postgres?hostaddr=127.0.0.1&{options}"
+        file.write_text("correct horse\n")
+        with closing(Journal(tmp_path, server=Server(url, file))) as journal:
+            added(journal)
+            assert journal._database.read("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()") == [
+                (True,)
+            ]
+        file.write_text("wrong\n")
+        with pytest.raises(JournalError, match="password authentication failed"):
+            Journal(tmp_path, server=Server(url, file))
+        file.write_text("correct horse\n")
+        with pytest.raises(JournalError, match="pg_hba"):
+            Journal(tmp_path, server=Server(url.replace("verify-full", "disable"), file))
+        with pytest.raises(JournalError, match="does not match host name"):  # the certificate
+            Journal(tmp_path, server=Server(url.replace("@localhost", "@127.0.0.1"), file))
+    finally:
+        cluster.close()
 
 
 def test_the_password_is_read_for_each_connection(cluster: Cluster, server: Server, tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ def test_a_deadlock_is_tried_again(house: House, server: Server) -> None:
             if len(attempts) > 1:
                 waiting[0].result()
                 other.rollback()
-            connection.execute("UPDATE names SET name = name WHERE name = 'one'")
+            assert connection.execute("UPDATE names SET name = name WHERE name = 'one'").rowcount == 1
             if len(attempts) == 1:
                 waiting.append(pool.submit(other.execute, "UPDATE names SET name = name WHERE name = 'one'"))
                 while not _is_blocked(server):

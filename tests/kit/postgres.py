@@ -42,6 +42,25 @@ class Cluster:
             rules.write("host all all samenet trust\n")
         self.start()
 
+    def require_tls_and_password(self, password: str) -> Path:
+        """Take nothing else over the network from now on; return the certificate, to check it by."""
+        key, certificate = self.data / "server.key", self.data / "server.crt"
+        self._run(
+            "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+            "-keyout", str(key), "-out", str(certificate), "-days", "3650", "-subj", "/CN=localhost",
+            "-addext", "subjectAltName=DNS:localhost",
+        )  # fmt: skip
+        key.chmod(0o600)
+        with psycopg.connect(f"postgresql://{USER}@/postgres?host={self.folder}&port={self.port}") as local:
+            local.execute(f"ALTER ROLE {USER} PASSWORD '{password}'".encode())
+        rules = f"local all {USER} trust\nhostssl all {USER} 127.0.0.1/32 scram-sha-256\n"
+        (self.data / "pg_hba.conf").write_text(rules)
+        with (self.data / "postgresql.conf").open("a") as settings:
+            settings.write("ssl = on\n")
+        self.stop()
+        self.start()
+        return certificate
+
     def url(self, database: str = "postgres") -> str:
         """How a client connects."""
         if self.port == 5432:
