@@ -127,6 +127,9 @@ def journal(config: Config) -> Iterator[Finding]:
     try:
         opened = Journal(config.state.directory, create=False, server=database_of(config))
     except JournalError as error:
+        if error.code == "journal_missing":
+            yield Finding("journal", seen="none yet: the first start creates it")
+            return
         if error.code != "journal_outdated":
             raise
         yield warning("journal", error.message, error.hint)
