@@ -172,12 +172,13 @@ def test_what_a_host_can_not_begin_with_another_one_takes(
 def test_what_no_host_takes_care_of_is_found(host: Callable[[str], Host], folders: Folders) -> None:
     one = host("one")
     lost = claimed(one, "lost.wav")  # as if the database had failed in the moment that it got it
-    orphan = folders.processing / new_job_id()
-    orphan.mkdir()
-    (orphan / "orphan.wav").write_bytes(b"sound")
     one.run(one.member.run, one.member.sweep)
     wait_for("the job is resumed", lambda: list(one.engine.jobs) == [lost.id])
-    wait_for("the file returns", (folders.inbox / "orphan.wav").exists)
+    for name in ("orphan.wav", "another.wav"):  # the second one after whole rounds with the first
+        orphan = folders.processing / new_job_id()
+        orphan.mkdir()
+        (orphan / name).write_bytes(b"sound")
+        wait_for("the file returns", (folders.inbox / name).exists)
     assert folders.has_recording(lost.id, lost.path)
 
 
