@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
-from invox_watcher.errors import JournalError, StorageError
+from invox_watcher.errors import FencedError, JournalError, StorageError
 from invox_watcher.files import Claim, Folders
 from invox_watcher.job import Job
 from invox_watcher.journal import Journal
@@ -79,10 +79,11 @@ class JournalFirst:
         try:
             self._withdraw()
             won = self._journal.reserve_all(wanted)
-        except JournalError as error:
+        except (JournalError, FencedError) as error:
             self._lost += [job for job, _waited in wanted]
             self._stop.wait(_JOURNAL_REFUSED_SECONDS)
-            return [error for _ in wanted]
+            refusal = JournalError(error.message, code=error.code, hint=error.hint)
+            return [refusal for _ in wanted]
         self._note_taken(job.path for job, _waited in wanted if job.id not in won)
         claims = [_claim_of(job) for job, _waited in wanted if job.id in won]
         found = dict(zip((claim.job_id for claim in claims), self._folders.claim_all(claims), strict=True))
@@ -90,7 +91,7 @@ class JournalFirst:
         self._lost = [job for job, _waited in wanted if found.get(job.id, True) is not True]
         try:
             self._withdraw()
-        except JournalError:  # before the next claim, or by the host that takes over
+        except (JournalError, FencedError):  # before the next claim, or by the host that takes over
             self._stop.wait(_JOURNAL_REFUSED_SECONDS)
         return outcomes
 

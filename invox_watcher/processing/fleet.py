@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from invox_watcher.heartbeat import beat
 from invox_watcher.inbox import Inbox
 from invox_watcher.job import ACTIVE, Job, State
 from invox_watcher.journal import Journal
+from invox_watcher.priority import Priority
 from invox_watcher.processing.engine import Engine
 from invox_watcher.processing.lanes import Lanes
 from invox_watcher.processing.lease import Lease, LeasedLane
@@ -101,7 +103,8 @@ class Member:
         self._told_outage = False
         self._heard_at: datetime | None = None  # of the last news about the API
         self._unplaced: list[Job] = []  # of hosts that were taken over
-        self._unfreed: set[str] = set()  # slots that could not be given back
+        self._slots: set[str] = set()  # that this host has
+        self._unfreed: deque[str] = deque()  # and those that are to be given back
         self._elsewhere = self._unowned = 0
         self._rounds = 0
         self._engine: Engine | None = None
@@ -139,11 +142,14 @@ class Member:
         return engine.api_fault is None or engine.in_flight == 0
 
     def accept(self, jobs: Sequence[Job]) -> None:
-        """Take care of jobs that this host has claimed; what it can't begin with soon, any host may."""
-        assert self._engine is not None  # noqa: S101 - see `attach`
+        """Take care of jobs that this host has claimed; what it can't begin with soon, any host may.
+
+        What is urgent stays: here it goes next.
+        """
+        assert self._engine is not None  # noqa: S101 - see `join`
         surplus = []
         for job in jobs:
-            if self.has_room():
+            if job.priority is not Priority.ROUTINE or self.has_room():
                 self._engine.add(job)
             else:
                 surplus.append(job)
@@ -169,16 +175,24 @@ class Member:
         if self._is_alone:
             return True
         with suppress(JournalError):
-            return self._fleet.take_slot(_UPLOADS, key, self._membership.uploads)
+            if self._fleet.take_slot(_UPLOADS, key, self._membership.uploads):
+                self._slots.add(key)
+                return True
         return False
 
     def free_upload_slot(self, key: str) -> None:
         """That has ended."""
-        with suppress(JournalError):
-            for one in (key, *self._unfreed):
-                self._unfreed.add(one)
-                self._fleet.shared.free_slot(_UPLOADS, one)
-                self._unfreed.discard(one)
+        if key in self._slots:
+            self._slots.discard(key)
+            self._unfreed.append(key)
+        with suppress(JournalError, IndexError):  # what can't be given back now is so with the next one
+            while True:
+                one = self._unfreed.popleft()
+                try:
+                    self._fleet.shared.free_slot(_UPLOADS, one)
+                except JournalError:
+                    self._unfreed.append(one)
+                    raise
 
     # ---- for the queue -----------------------------------------------------------------------------------
 

@@ -16,6 +16,8 @@ from invox_watcher.files import Folders
 from invox_watcher.inbox import InboxStatus
 from invox_watcher.job import Job, State, new_job_id
 from invox_watcher.journal import Journal, Server, queue
+from invox_watcher.plan import Plan
+from invox_watcher.priority import Priority
 from invox_watcher.processing.claiming import JournalFirst
 from invox_watcher.processing.fleet import Member, Membership, Tasks
 from invox_watcher.processing.lease import Lease
@@ -114,14 +116,14 @@ def host(tmp_path: Path, server: Server, folders: Folders) -> Iterator[Callable[
         one.journal.close()
 
 
-def recording(folders: Folders, name: str) -> Job:
+def recording(folders: Folders, name: str, plan: Plan | None = None) -> Job:
     path = folders.inbox / name
     path.write_bytes(b"sound")
-    return Job(new_job_id(), State.CLAIMED, name, FileIdentity.of(path.stat()), utc_now())
+    return Job(new_job_id(), State.CLAIMED, name, FileIdentity.of(path.stat()), utc_now(), plan=plan)
 
 
-def claimed(host: Host, name: str) -> Job:
-    job = recording(host.folders, name)
+def claimed(host: Host, name: str, plan: Plan | None = None) -> Job:
+    job = recording(host.folders, name, plan)
     claiming = JournalFirst(host.folders, host.journal, threading.Event())
     assert claiming.claim_all([(job, 0.0)]) == [True]
     return job
@@ -160,6 +162,9 @@ def test_what_a_host_can_not_begin_with_another_one_takes(
     busy.member.accept(jobs)
     assert list(busy.engine.jobs) == [jobs[0].id]
     assert busy.member.unowned() == 2
+    urgent = claimed(busy, "urgent.wav", Plan("stat", ("txt",), priority=Priority.STAT))
+    busy.member.accept([urgent])
+    assert list(busy.engine.jobs) == [jobs[0].id, urgent.id]
     busy.run(busy.member.run)
     idle.run(idle.member.run, idle.queue().run)
     wait_for("the other has them", lambda: set(idle.engine.jobs) == {job.id for job in jobs[1:]})
