@@ -42,9 +42,7 @@ def test_commands_work_with_a_journal_in_the_database(clinic: Clinic, tmp_path: 
         assert "It belongs to job" in run("explain", str(clinic.done / "smith.wav"))
         run("retry", "--code", "not_audio")
         assert "letter.wav" in said[-1]
-        wait_for(
-            "it has failed again", lambda: "letter.wav" in {name for name in clinic.files(clinic.failed)}
-        )
+        wait_for("it has failed again", lambda: "letter.wav" in clinic.files(clinic.failed))
     jobs = {job["path"]: job for job in json.loads(run("jobs", "--all", "--json"))}
     assert jobs["smith.wav"]["state"] == "done"
     assert jobs["smith.wav"]["host"]
