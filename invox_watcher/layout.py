@@ -23,6 +23,7 @@ def folders_of(config: Config) -> Folders:
         done=config.folders.done,
         failed=config.folders.failed,
         directory_mode=config.folders.directory_mode,
+        host=host_of(config),
     )
 
 

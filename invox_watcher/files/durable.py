@@ -95,7 +95,7 @@ def make_root(root: Path, mode: int) -> None:
     with everything that was fsynced in it.
     """
     if not root.exists():
-        root.mkdir(parents=True)
+        root.mkdir(parents=True, exist_ok=True)  # another host may make it at this moment
         root.chmod(mode)  # whatever the umask
     root = root.resolve()
     device = root.stat().st_dev
@@ -115,9 +115,12 @@ def replace_durably(path: Path, content: bytes, mode: int) -> None:
         os.close(folder)
 
 
-def replace_in(folder: int, name: str, content: bytes, mode: int) -> None:
-    """`replace_durably` for the file `name` in the folder with this descriptor."""
-    temporary = f".{name}.tmp"
+def replace_in(folder: int, name: str, content: bytes, mode: int, *, by: str = "") -> None:
+    """`replace_durably` for the file `name` in the folder with this descriptor.
+
+    `by` tells who does: two that do so at the same time need temporary files of their own.
+    """
+    temporary = f".{name}{by and '.'}{by}.tmp"
     try:
         write_durably(folder, temporary, content, mode)
         os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)

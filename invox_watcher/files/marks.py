@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import stat
@@ -86,9 +87,16 @@ def write_mark(folder: int, mark: Mark, mode: int) -> None:
     content = json.dumps({"note": _NOTE} | asdict(mark), indent=2) + "\n"
     readable = os.open(".", durable.FOLDER, dir_fd=folder)
     try:
-        durable.replace_in(readable, MARK_FILE, content.encode(), mode)
+        durable.replace_in(readable, MARK_FILE, content.encode(), mode, by=_writer_of(mark))
     finally:
         os.close(readable)
+
+
+def _writer_of(mark: Mark) -> str:
+    """What tells the hosts of a fleet apart, which may mark a folder at the same time."""
+    if not mark.is_of_fleet:
+        return ""
+    return hashlib.sha256(f"{mark.host}\n{mark.state_directory}".encode()).hexdigest()[:8]
 
 
 def remove_mark(folder: Path, instance: str) -> None:

@@ -9,12 +9,13 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from tests.faults.promises import assert_kept
-from tests.fleet.hosts import Fleet, address_of, fleet
+from tests.fleet.hosts import Fleet, Host, address_of, fleet
 from tests.kit.clinic import wait_for
 from tests.kit.recordings import write_wav
 
@@ -50,8 +51,8 @@ def all_done(fleet: Fleet, count: int, *, seconds: float = 180) -> None:
 
 
 def test_work_is_spread_and_each_recording_done_once(three: Fleet) -> None:
-    for host in three.hosts:
-        host.up()
+    with ThreadPoolExecutor(3) as pool:  # at the same moment, on folders that none has used
+        list(pool.map(Host.up, three.hosts))
     bring(three, 500)
     all_done(three, 500)
     reports = [json.loads(host.status()) for host in three.hosts]
@@ -225,3 +226,26 @@ def test_one_host_can_drain_the_inbox_and_exit(tmp_path: Path) -> None:
         bring(made, 50)
         assert subprocess.run(host.command("run", "--once"), check=False, timeout=120).returncode == 0
         assert_kept(made.tree, made.api, contents(50))
+
+
+@pytest.mark.needs("bindfs")
+def test_hosts_may_see_the_folders_through_other_file_systems(tmp_path: Path) -> None:
+    """Other device numbers, and polled, as over NFS. What the local host had, the other one finishes."""
+    mounted = tmp_path / "mounted"
+    mounted.mkdir()
+    with fleet(tmp_path / "fleet") as made:
+        subprocess.run(["bindfs", made.tree.root, mounted], check=True)
+        try:
+            (local,) = made.add(1)
+            (remote,) = made.add(1, folders={"root": str(mounted)}, watch={"polling_seconds": 0.5})
+            local.up()
+            remote.up()
+            bring(made, 80)
+            wait_for("both work", lambda: min(made.work().values()) >= 5, seconds=60)
+            local.end(signal.SIGKILL)
+            all_done(made, 80)
+            assert remote.end() == 0
+            assert remote.events("watching")[0]["filesystem"].startswith("fuse")
+            assert_kept(made.tree, made.api, contents(80))
+        finally:
+            subprocess.run(["umount", mounted], check=True)

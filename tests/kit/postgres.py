@@ -74,6 +74,11 @@ class Cluster:
             connection.execute(f'CREATE DATABASE "{database}"'.encode())
         return self.url(database)
 
+    @property
+    def pid(self) -> int:
+        """Of the server's first process."""
+        return int((self.data / "postmaster.pid").read_text().split()[0])
+
     def start(self) -> None:
         """Start it, and wait until it takes connections."""
         log = str(self.folder / "log")
@@ -85,7 +90,7 @@ class Cluster:
 
     def signal(self, number: signal.Signals) -> None:
         """To the server and all its processes: SIGSTOP makes it hang."""
-        leader = int((self.data / "postmaster.pid").read_text().split()[0])
+        leader = self.pid
         children = Path(f"/proc/{leader}/task/{leader}/children").read_text().split()
         for process in (leader, *map(int, children)):
             os.kill(process, number)
