@@ -186,7 +186,7 @@ def _host(host: Host) -> str:
     if host.is_alive:
         return f"running, {host.jobs} under way, version {host.release}"
     ago = duration(host.silent_seconds)
-    return f"stopped {ago} ago" if host.state == "left" else f"taken over; last heard of {ago} ago"
+    return f"stopped {ago} ago" if host.state == "left" else f"taken over; its last heartbeat was {ago} ago"
 
 
 def _target_names(daemon: DaemonStatus, found: _Recordings) -> list[str]:

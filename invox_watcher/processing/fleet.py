@@ -1,12 +1,12 @@
 """This host as one of several that share the inbox, the journal and the account.
 
-A job is one host's, which takes all its steps, by its own lanes; or nobody's, and then in a queue of the
-database, from which a host takes it that can begin with it at once. So what is handed over is never in the
+A job is one host's, which takes all its steps, by its own lanes; or no host's, and then in a queue of the
+database, from which a host takes it that can begin with it soon. So what is handed over is never in the
 middle of a step, and what a host knows of a job, such as for how long it was polled, stays valid.
 
-Every host beats. One that is silent for too long is taken over by whoever notices first; what it had goes
-to the queue. By then it has stopped by itself: see `lease`. If it was only paused, its writes are refused,
-and it ends with an error, to be started again.
+Every host beats. One that is silent for too long is taken over by the host that notices first; what it had
+goes to the queue. By then it has stopped by itself: see `lease`. If it was only paused, its writes are
+refused, and it ends with an error, to be started again.
 """
 
 from __future__ import annotations
@@ -183,7 +183,7 @@ class Member:
     # ---- for the queue -----------------------------------------------------------------------------------
 
     def take(self, job_id: str) -> None:
-        """Take care of a job of the queue, if it still is nobody's.
+        """Take care of a job of the queue, if no host has it yet.
 
         Raises:
             JournalError: the database does not answer.
@@ -275,7 +275,7 @@ class Member:
         self._refresh(hosts)
 
     def sweep(self, stop: threading.Event) -> None:
-        """Again and again, the body of a thread: find what nobody takes care of; twice in a row is certain.
+        """Again and again, the body of a thread: find what no host takes care of; twice in a row is certain.
 
         A recording in processing/ without a job returns to the inbox: a host that was paused in its claim may
         have moved it after the job was undone. A job of this host that it lost sight of, because the database

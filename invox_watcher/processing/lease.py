@@ -1,4 +1,4 @@
-"""For how long this host may act for the fleet after the database last heard of it.
+"""For how long this host may act for the fleet after its last heartbeat in the database.
 
 The other hosts take over what it has once its heartbeat is missing for `limit_seconds` by the clock of the
 database. Before that, by its own clock, it stops: it takes no step, and ends the upload that it is sending. A
@@ -22,7 +22,7 @@ _AGAIN_SECONDS = 0.2
 
 
 def clock() -> float:
-    """Seconds that go on while the process is stopped, or the machine suspended."""
+    """Seconds that also pass while the process is stopped, or the machine suspended."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
@@ -39,7 +39,7 @@ class Lease:
         return self._clock()
 
     def renew(self, asked_at: float) -> None:
-        """The database has heard of this host after `asked_at`."""
+        """A heartbeat reached the database after `asked_at`."""
         self._until = asked_at + self._valid_seconds
 
     def revoke(self) -> None:
@@ -55,9 +55,9 @@ class Lease:
         """Raise JournalError unless it is valid."""
         if not self.is_valid:
             raise JournalError(
-                "The database of the journal has not heard of this host for too long.",
+                "No heartbeat of this host has reached the database for too long.",
                 code="lease_expired",
-                hint="Other hosts may take over its recordings; it goes on by itself if none has.",
+                hint="Processing resumes automatically, unless other hosts have taken over its recordings.",
             )
 
 

@@ -68,7 +68,7 @@ def test_a_lease_ends_before_the_others_act(
     time.now = now
     assert lease.is_valid is valid
     if not valid:
-        with pytest.raises(JournalError, match="not heard of this host"):
+        with pytest.raises(JournalError, match="No heartbeat of this host"):
             lease.require()
 
 
