@@ -67,12 +67,12 @@ test-monitoring: $(VENV)/.test-installed | monitoring-packages ## a real Prometh
 test-targets: $(VENV)/.test-installed | target-packages ## deliveries to real servers: Exim, sshd, HL7, FHIR, webhooks
 	$(BIN)/pytest tests/acceptance/test_targets_*.py
 
-test-fleet: $(VENV)/.test-installed | packages fleet-packages ## several hosts, and their journal on a real PostgreSQL
+test-fleet: $(VENV)/.test-installed | packages fleet-packages ## as root: several hosts, with a real PostgreSQL
 	$(BIN)/pytest tests/fleet
 
 test-systemd: $(VENV)/.test-installed | systemd-packages monitoring-packages target-packages ## as root: the service on a real systemd, and other tests that need root
 	@[ "$$(id -u)" -eq 0 ] || { echo "This boots a Debian in a container: run it as root." >&2; exit 1; }
-	$(BIN)/pytest -m 'systemd or needs' --ignore tests/faults
+	$(BIN)/pytest -m 'systemd or needs' --ignore tests/faults --ignore tests/fleet
 
 bench: $(VENV)/.test-installed | bench-packages ## measure everything of docs/performance.md, and write that page; half an hour
 	$(BIN)/python -m bench; status=$$?; $(BIN)/python -m bench.page; exit $$status

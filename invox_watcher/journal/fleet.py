@@ -58,7 +58,7 @@ _HOSTS = """
     FROM hosts ORDER BY name"""
 _DECLARE_DEAD = """
     UPDATE hosts SET state = 'dead', incarnation = incarnation + 1
-    WHERE name = ? AND incarnation = ? AND beats = ? AND state = 'alive'"""
+    WHERE name = ? AND incarnation = ? AND beats = ? AND state <> 'dead'"""
 _LEAVE = "UPDATE hosts SET state = 'left' WHERE name = ? AND incarnation = ?"
 _ACTIVE = ", ".join(literal(state) for state in sorted(ACTIVE))
 _UNDER_WAY = f"state <> 'done' AND state IN ({_ACTIVE})"
@@ -206,16 +206,24 @@ class Fleet:
             self._fenced()
 
     def leave(self, place: Place | None = None) -> None:
-        """This host stops; with `place`, what it has under way is unowned, and others may take it."""
+        """This host stops, and writes nothing more.
+
+        With `place`, what it has under way is unowned, and others may take it. Without, it has it again when
+        it joins again, unless another host has taken it over because that took too long.
+        """
         if place is not None:
             self.give(self.jobs_of(self.name or ""), place)
-        values = (self.name, self.incarnation)
-        self._database.write(lambda connection: connection.execute(_LEAVE, values))
-        self._backend.fence, self.name = "", None
+
+        def write(connection: Connection) -> None:
+            connection.execute(_LEAVE, (self.name, self.incarnation))
+            self.shared.free_all(connection, self.name or "")
+
+        self._database.write(write)
 
     def _fenced(self) -> None:
         raise FencedError(
-            f"Another host has taken over the jobs of {self.name}, which had been silent for too long.",
+            f"{self.name} is no longer a host of the fleet: it was silent for too long, and another one has "
+            "taken over what it had; or it has left.",
             hint="It joins again when it is started again. Was it suspended, or cut off from the database?",
         )
 
@@ -283,7 +291,11 @@ class Fleet:
 
     def silent(self, limit_seconds: float) -> list[Host]:
         """The other hosts that are to be taken over: call this every few seconds; see `Observation`."""
-        others = [host for host in self.hosts() if host.state == "alive" and host.name != self.name]
+        others = [
+            host
+            for host in self.hosts()
+            if host.name != self.name and (host.state == "alive" or (host.state == "left" and host.jobs))
+        ]
         return self._observation.silent(others, limit_seconds)
 
     def take_over(self, host: Host) -> list[Job] | None:

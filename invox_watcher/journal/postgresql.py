@@ -57,6 +57,7 @@ _NEXT_NUMBER = (
     "SELECT setval(pg_get_serial_sequence('{table}', '{column}'), coalesce(max({column}), 0) + 1, FALSE) "
     "FROM {table}"
 )
+_IS_THERE = "SELECT to_regclass('releases') IS NOT NULL"
 _OLDER_HOSTS = (
     "SELECT name FROM hosts WHERE state = 'alive' AND journal_version < ? "
     "AND beat_at > clock_timestamp() - interval '1 minute' ORDER BY name"
@@ -179,16 +180,20 @@ class ServerBackend:
     # ---- at the start ------------------------------------------------------------------------------------
 
     def require_present(self) -> None:
-        with closing(self._connector.connect()) as another:
-            if not another.execute("SELECT to_regclass('releases') IS NOT NULL").fetchall()[0][0]:
-                raise JournalError(
-                    f"There is no journal in {self.name}.",
-                    code="journal_missing",
-                    hint="Has a daemon run with this configuration? state.url is where the journal is kept.",
-                )
+        try:
+            with closing(self._connector.connect()) as another:
+                ((is_there,),) = another.execute(_IS_THERE.encode()).fetchall()
+        except psycopg.Error as error:
+            raise self.unusable(error) from None
+        if not is_there:
+            raise JournalError(
+                f"There is no journal in {self.name}.",
+                code="journal_missing",
+                hint="Has a daemon run with this configuration? state.url is where the journal is kept.",
+            )
 
     def version_of(self, read: Read) -> int:
-        if not read("SELECT to_regclass('releases') IS NOT NULL", ())[0][0]:
+        if not read(_IS_THERE, ())[0][0]:
             return 0
         version: int = read("SELECT max(version) FROM releases", ())[0][0]
         return version

@@ -239,11 +239,12 @@ def test_of_two_addresses_the_one_that_can_be_written_counts(tmp_path: Path) -> 
 def test_what_is_wrong_is_said_without_secrets(
     cluster: Cluster, server: Server, tmp_path: Path, url: str, said: tuple[str, str]
 ) -> None:
-    with pytest.raises(JournalError, match=said[0]) as caught:
-        Journal(tmp_path, server=Server(url.format(folder=cluster.folder)))
-    assert said[1] in caught.value.hint
-    assert "SECRET" not in f"{caught.value} {caught.value.hint} {Server(url)!r} {Server(url).name}"
-    assert caught.value.__cause__ is None
+    for create in (True, False):
+        with pytest.raises(JournalError, match=said[0]) as caught:
+            Journal(tmp_path, create=create, server=Server(url.format(folder=cluster.folder)))
+        assert said[1] in caught.value.hint
+        assert "SECRET" not in f"{caught.value} {caught.value.hint} {Server(url)!r} {Server(url).name}"
+        assert caught.value.__cause__ is None
 
 
 def test_over_the_network_it_takes_tls_and_the_password(tmp_path: Path) -> None:

@@ -121,10 +121,25 @@ def test_a_dead_host_is_taken_over_once_and_writes_nothing(join: Join) -> None:
         fleet_of(dead).beat,
     ]
     for write in writes:
-        with pytest.raises(FencedError, match="Another host has taken over the jobs of dead"):
+        with pytest.raises(FencedError, match="dead is no longer a host of the fleet"):
             write()
     assert winner.move(waiting, State.TRANSCRIBED).state is State.TRANSCRIBED
     assert winner.counts() == {State.TRANSCRIBED: 1, State.DONE: 1}
+
+
+def test_a_host_that_left_its_jobs_is_taken_over_unless_it_comes_back(join: Join) -> None:
+    stopped, other = join("stopped"), join("other")
+    mine = added(stopped)
+    fleet_of(stopped).leave()
+    with pytest.raises(FencedError, match="or it has left"):
+        stopped.identify(mine, SHA, follow=True)
+    assert [host.name for host in fleet_of(other).silent(0.0)] == ["stopped"]
+    seen = as_seen(other, "stopped")
+    back = join("stopped")
+    assert fleet_of(other).take_over(seen) is None
+    assert back.identify(mine, SHA, follow=True).state is State.IDENTIFIED
+    fleet_of(back).leave(lambda _connection, _jobs: None)
+    assert fleet_of(other).silent(0.0) == []  # it has left nothing
 
 
 def test_a_host_that_beats_in_time_is_not_taken_over(join: Join) -> None:

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from invox_watcher.errors import JournalError
+from invox_watcher.errors import ConfigurationError, ExitStatus, JournalError
 from invox_watcher.job import State
-from invox_watcher.journal import Journal
+from invox_watcher.journal import Journal, Server
 from tests.unit.test_journal import SHA, added, uploaded
 
 
@@ -136,3 +136,11 @@ def test_reading_a_large_journal_ends_and_can_be_stopped(
         stopped.set()
         monkeypatch.setattr("invox_watcher.journal.integrity._PAUSE_SECONDS", 60)
         journal.verify_in_steps(stopped)
+
+
+def test_a_database_needs_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+    with pytest.raises(ConfigurationError, match=r"pip install 'PATH\[fleet\]'") as caught:
+        Journal(tmp_path, server=Server("postgresql://user:secret@host/journal"))
+    assert caught.value.exit_status == ExitStatus.CONFIGURATION
+    assert "secret" not in str(caught.value)

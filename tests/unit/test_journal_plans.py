@@ -104,6 +104,22 @@ def ask_for_the_page(journal: Journal) -> None:
     queue.backlogs(ward), queue.failed_lately(ward, limit=5), queue.failed_lately(None, limit=5)
 
 
+def use(journal: Journal) -> None:
+    """Do with it what a daemon does; its target is mail."""
+    fail(journal, "letter")
+    done = finish(journal, "a")
+    waiting = Job(new_job_id(), State.CLAIMED, "a", FileIdentity(1, 2, 3, 4), received_at=NOW)
+    journal.add(waiting)
+    active = journal.identify(waiting, "a" * 8, follow=True)
+    lost = Job(new_job_id(), State.CLAIMED, "letter", FileIdentity(1, 2, 3, 4), received_at=NOW)
+    journal.add(lost)
+    journal.move(lost, State.VANISHED)
+    copy = Job(new_job_id(), State.CLAIMED, "b", FileIdentity(1, 2, 3, 5), received_at=NOW)
+    journal.add(copy)
+    journal.discard(copy, done.id)
+    ask_everything(journal, done, active)
+
+
 @pytest.fixture
 def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Every statement that a journal in use has run."""
@@ -123,18 +139,7 @@ def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     connect = sqlite3.connect
     monkeypatch.setattr(sqlite3, "connect", partial(connect, factory=Recorded))
     with closing(Journal(tmp_path, targets_of=lambda _job: ["mail"])) as journal:
-        fail(journal, "letter")
-        done = finish(journal, "a")
-        waiting = Job(new_job_id(), State.CLAIMED, "a", FileIdentity(1, 2, 3, 4), received_at=NOW)
-        journal.add(waiting)
-        active = journal.identify(waiting, "a" * 8, follow=True)
-        lost = Job(new_job_id(), State.CLAIMED, "letter", FileIdentity(1, 2, 3, 4), received_at=NOW)
-        journal.add(lost)
-        journal.move(lost, State.VANISHED)
-        copy = Job(new_job_id(), State.CLAIMED, "b", FileIdentity(1, 2, 3, 5), received_at=NOW)
-        journal.add(copy)
-        journal.discard(copy, done.id)
-        ask_everything(journal, done, active)
+        use(journal)
     monkeypatch.undo()
     return statements
 
