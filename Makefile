@@ -19,7 +19,7 @@ MONITORING_PACKAGES := prometheus:prometheus prometheus-alertmanager:amtool curl
 # Servers to which transcripts are delivered.
 TARGET_PACKAGES := exim4-daemon-light:exim4 openssh-server:sshd openssh-client:sftp openssl:openssl
 # The journal that several hosts share.
-FLEET_PACKAGES := postgresql:/usr/lib/postgresql
+FLEET_PACKAGES := postgresql:/usr/lib/postgresql iproute2:ip bindfs:bindfs
 # These boot a Debian in a container, and freeze a thread in it.
 SYSTEMD_PACKAGES := debootstrap:debootstrap systemd-container:systemd-nspawn strace:strace bindfs:bindfs
 # More workers than a small machine has cores: most of the time a test waits for a process that it started.
@@ -68,6 +68,7 @@ test-targets: $(VENV)/.test-installed | target-packages ## deliveries to real se
 	$(BIN)/pytest tests/acceptance/test_targets_*.py
 
 test-fleet: $(VENV)/.test-installed | packages fleet-packages ## as root: several hosts, with a real PostgreSQL
+	@[ "$$(id -u)" -eq 0 ] || { echo "This makes network namespaces: run it as root." >&2; exit 1; }
 	$(BIN)/pytest tests/fleet
 
 test-systemd: $(VENV)/.test-installed | systemd-packages monitoring-packages target-packages ## as root: the service on a real systemd, and other tests that need root

@@ -377,6 +377,8 @@ class Member:
         except StorageError:  # its step finds out
             return False
         self._journal.withdraw_all([job])
+        with suppress(StorageError):
+            self._folders.unclaim(job.id)  # its folder may be there already
         log.warning(Event.RETURNED, job=job.id, recording=job.path)
         return True
 

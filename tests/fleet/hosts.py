@@ -34,7 +34,7 @@ _PID = os.getpid()
 _NETWORK = f"10.{64 + _PID // 256 % 128}.{_PID % 256}"
 BRIDGE = f"ivx{_PID}"
 ADDRESS = f"{_NETWORK}.1"  # of the machine, on the bridge
-LIMIT_SECONDS = 6.0
+LIMIT_SECONDS = 8.0
 _CLONE_NEWNET = 0x40000000
 
 

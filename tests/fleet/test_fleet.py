@@ -47,7 +47,7 @@ def three(tmp_path: Path) -> Iterator[Fleet]:
 
 def all_done(fleet: Fleet, count: int, *, seconds: float = 180) -> None:
     wait_for("all are done", lambda: len(fleet.tree.files(fleet.tree.done)) >= count, seconds=seconds)
-    wait_for("nothing is under way", lambda: not fleet.tree.under_way())
+    wait_for("nothing is under way", lambda: not fleet.tree.under_way(), seconds=60)
 
 
 def test_work_is_spread_and_each_recording_done_once(three: Fleet) -> None:

@@ -141,9 +141,11 @@ def test_what_a_dead_host_had_is_another_ones_and_its_claims_are_undone(
     moved = claimed(dead, "moved.wav")
     not_moved = recording(folders, "not moved.wav")
     dead.journal.reserve_all([(not_moved, 0.0)])
+    (folders.processing / not_moved.id).mkdir()
     heir.run(heir.member.run, heir.queue().run)
     wait_for("it takes over", lambda: list(heir.engine.jobs) == [moved.id])
     wait_for("the claim is undone", lambda: heir.journal.get(not_moved.id) is None)
+    wait_for("its folder is gone", lambda: folders.processing_ids() == [moved.id])
     assert (folders.inbox / not_moved.path).exists()
     assert [job.id for job in heir.journal.active()] == [moved.id]
     with pytest.raises(FencedError):
