@@ -18,6 +18,8 @@ FAULT_PACKAGES := faketime:faketime sshfs:sshfs openssh-server:sshd openssh-clie
 MONITORING_PACKAGES := prometheus:prometheus prometheus-alertmanager:amtool curl:curl jq:jq
 # Servers to which transcripts are delivered.
 TARGET_PACKAGES := exim4-daemon-light:exim4 openssh-server:sshd openssh-client:sftp openssl:openssl
+# The journal that several hosts share.
+FLEET_PACKAGES := postgresql:/usr/lib/postgresql iproute2:ip bindfs:bindfs
 # These boot a Debian in a container, and freeze a thread in it.
 SYSTEMD_PACKAGES := debootstrap:debootstrap systemd-container:systemd-nspawn strace:strace bindfs:bindfs
 # More workers than a small machine has cores: most of the time a test waits for a process that it started.
@@ -29,10 +31,10 @@ ANYWHERE := not needs and not systemd and not clients
 CRYPTO_JS := crypto-js@4.2.0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-unit test-quick test-clients test-faults test-long test-monitoring test-targets test-systemd
+.PHONY: help demo test test-unit test-quick test-clients test-faults test-long test-monitoring test-targets test-fleet test-systemd
 .PHONY: bench bench-quick bench-soak check clean deb
 .PHONY: packages bench-packages client-packages deb-packages fault-packages monitoring-packages target-packages
-.PHONY: systemd-packages
+.PHONY: fleet-packages systemd-packages
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 21
@@ -65,9 +67,13 @@ test-monitoring: $(VENV)/.test-installed | monitoring-packages ## a real Prometh
 test-targets: $(VENV)/.test-installed | target-packages ## deliveries to real servers: Exim, sshd, HL7, FHIR, webhooks
 	$(BIN)/pytest tests/acceptance/test_targets_*.py
 
+test-fleet: $(VENV)/.test-installed | packages fleet-packages ## as root: several hosts, with a real PostgreSQL
+	@[ "$$(id -u)" -eq 0 ] || { echo "This makes network namespaces: run it as root." >&2; exit 1; }
+	$(BIN)/pytest tests/fleet
+
 test-systemd: $(VENV)/.test-installed | systemd-packages monitoring-packages target-packages ## as root: the service on a real systemd, and other tests that need root
 	@[ "$$(id -u)" -eq 0 ] || { echo "This boots a Debian in a container: run it as root." >&2; exit 1; }
-	$(BIN)/pytest -m 'systemd or needs' --ignore tests/faults
+	$(BIN)/pytest -m 'systemd or needs' --ignore tests/faults --ignore tests/fleet
 
 bench: $(VENV)/.test-installed | bench-packages ## measure everything of docs/performance.md, and write that page; half an hour
 	$(BIN)/python -m bench; status=$$?; $(BIN)/python -m bench.page; exit $$status
@@ -117,7 +123,7 @@ define install_missing
 	{ $(call install_packages,$$missing); } || exit 1; \
 	[ -d /run/systemd/system ] || exit 0; \
 	for pair in nginx:nginx prometheus:prometheus prometheus-alertmanager:prometheus-alertmanager \
-		samba:smbd samba:nmbd openssh-server:ssh exim4-daemon-light:exim4; do \
+		samba:smbd samba:nmbd openssh-server:ssh exim4-daemon-light:exim4 postgresql:postgresql; do \
 		case "$$missing " in *" $${pair%%:*} "*) \
 			$$as_root systemctl disable --quiet --now "$${pair#*:}" ;; \
 		esac; \
@@ -145,6 +151,9 @@ target-packages:
 deb-packages:
 	@/usr/bin/python3.11 -c 'import ensurepip, venv' 2>/dev/null || { $(call install_packages,python3.11-venv); }
 
+fleet-packages:
+	@$(call install_missing,$(FLEET_PACKAGES))
+
 systemd-packages:
 	@$(call install_missing,$(SYSTEMD_PACKAGES))
 
@@ -164,7 +173,7 @@ $(VENV)/.demo-installed: $(VENV)/.made pyproject.toml
 	@touch $@
 
 $(VENV)/.test-installed: $(VENV)/.made pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[sandbox,formats,coverage,docx,page,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[sandbox,formats,coverage,docx,page,fleet,dev]'
 	@touch $@ $(VENV)/.demo-installed
 
 $(VENV)/.node-installed: $(VENV)/.made Makefile | client-packages

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -26,6 +26,7 @@ from invox_watcher.files import (
     Occupancy,
     check_mounted,
     check_state_directory,
+    instance_of,
     left_behind,
     prepare_state,
     read_unfinished,
@@ -39,15 +40,29 @@ from invox_watcher.inbox import Evidence, Inbox, Notes, Waits
 from invox_watcher.invox import ApiCall, ApiOptions, Credentials, InvoxApi, Receiver, TokenRequest
 from invox_watcher.job import Job, State
 from invox_watcher.journal import AuditLog, Journal, Receipt
-from invox_watcher.layout import folders_of, limits_of, named_folders, occupancy_of
+from invox_watcher.layout import (
+    database_of,
+    fleet_of,
+    folders_of,
+    host_of,
+    limits_of,
+    named_folders,
+    occupancy_of,
+)
 from invox_watcher.plan import DEFAULT, Plan
 from invox_watcher.priority import Priority
 from invox_watcher.processing import (
+    RETENTION_DUTY,
+    Claiming,
     Clock,
     Conditions,
     Engine,
     Intake,
+    JournalFirst,
     JournalMonitor,
+    Lease,
+    Member,
+    Membership,
     Pipeline,
     PollingPolicy,
     ProcessingOptions,
@@ -55,7 +70,11 @@ from invox_watcher.processing import (
     Profiles,
     Rechecks,
     Single,
+    Tasks,
+    local_lanes,
+    recover,
     shipment_of,
+    target_duty,
 )
 from invox_watcher.retention import Ages, Retention
 from invox_watcher.times import rfc3339, utc_now
@@ -89,6 +108,9 @@ class Parts:
     address: tuple[str, int] | None  # where to listen
     state: Path  # the state directory
     disks: Mapping[str, Path]  # the folders whose disks are measured, by name
+    unowned: Callable[[], int]  # how many jobs wait for any host of several
+    resume: Callable[[], Sequence[Job]]  # make ready, and return the jobs that are under way
+    leave: Callable[[bool], None]  # after the stop; whether no step is under way any more
     close: Callable[[], None]
 
 
@@ -111,7 +133,7 @@ def assemble(
     """
     stop = threading.Event()
     with ExitStack() as opened:
-        audit = AuditLog(config.state.directory)
+        audit = AuditLog(config.state.directory, host=host_of(config))
         opened.callback(audit.close)
         journal = journal_of(config, audit)
         opened.callback(journal.close)
@@ -120,15 +142,20 @@ def assemble(
         journal_monitor = JournalMonitor(journal, min(_JOURNAL_CHECK_SECONDS, patience_seconds / 4))
         client = client_of(config)
         opened.callback(client.close)
+        member = None if journal.fleet is None else member_of(config, journal, folders, on_fenced=on_crash)
         profiles = profiles_of(config)
         inbox = inbox_of(config, folders, occupancy, profiles)
         rechecks = Rechecks(folders, journal.finished, audit, waits_of(config))
-        api = api_of(config, client)
-        pipeline = pipeline_of(config, folders, journal, api, stop=stop, clock=clock, on_filed=rechecks.add)
-        engine = engine_of(
-            config, pipeline, journal, folder_monitor, on_room=inbox.has_room, on_crash=on_crash, clock=clock
+        api = api_of(config, client, before_block=None if member is None else member.lease.require)
+        claiming = None if member is None else JournalFirst(folders, journal, stop)
+        pipeline = pipeline_of(
+            config, folders, journal, api, stop=stop, clock=clock, on_filed=rechecks.add, claiming=claiming
         )
-        dispatchers = dispatchers_of(config, folders, journal)
+        engine = engine_of(
+            config, pipeline, journal, folder_monitor, member,
+            on_room=inbox.has_room, on_crash=on_crash, clock=clock,
+        )  # fmt: skip
+        dispatchers = dispatchers_of(config, folders, journal, member)
         return Parts(
             stop=stop,
             folders=folders,
@@ -144,6 +171,7 @@ def assemble(
                 gates=[folder_monitor],
                 journal=journal_monitor,
                 contested=folder_monitor.is_contested,
+                accept=None if member is None else member.accept,
                 stop=stop,
             ),
             engine=engine,
@@ -155,12 +183,20 @@ def assemble(
                 "rechecks": rechecks.run,
                 **orders_of(config, journal, dispatchers),
                 "journal-check": journal_monitor.verify,
-                **housekeeping_of(config, folders, journal, audit, folder_monitor=folder_monitor, api=api),
+                **housekeeping_of(
+                    config, folders, journal, audit, member, folder_monitor=folder_monitor, api=api
+                ),
+                **({} if member is None else fleet_threads_of(config, journal, member)),
             },
-            receiver=receiver_of(config, journal, engine),
+            receiver=receiver_of(config, journal, wake=engine.expedite if member is None else member.wake),
             address=config.http.address,
             state=config.state.directory,
             disks=named_folders(folders) | {"state": config.state.directory},
+            unowned=(lambda: 0) if member is None else member.unowned,
+            resume=partial(recover, journal, folders)
+            if member is None
+            else partial(member.join, engine, inbox),
+            leave=(lambda _in_order: None) if member is None else member.leave,
             close=opened.pop_all().close,
         )
 
@@ -181,7 +217,7 @@ def claim_folders(config: Config, locks: Locks) -> Folders:
         FolderError, JournalError, StorageError: one can't be used, or another instance uses it, or one inside
             or around it.
     """
-    folders, directory, occupancy = folders_of(config), config.state.directory, occupancy_of(config, locks)
+    folders, directory = folders_of(config), config.state.directory
     check_state_directory(directory, locks)
     prepare_state(directory, folders.inbox)
     try:
@@ -189,10 +225,25 @@ def claim_folders(config: Config, locks: Locks) -> Folders:
     except OSError as error:
         raise unusable(directory, error) from None
     check_mounted(directory, named_folders(folders).values())
+    occupancy = occupancy_of(config, locks, joined_fleet(config))
     occupancy.check()  # before anything is created in, or around, a folder of another instance
     folders.prepare()
     occupancy.claim()
     return folders
+
+
+def joined_fleet(config: Config) -> str | None:
+    """What identifies the fleet whose journal this host uses; None if it is alone.
+
+    Raises:
+        JournalError: its database does not answer.
+    """
+    database = database_of(config)
+    if database is None:
+        return None
+    with closing(Journal(config.state.directory, server=database)) as journal:
+        assert journal.fleet is not None  # noqa: S101 - there is a server
+        return fleet_of(config, journal.fleet.identity())
 
 
 def release_others(config: Config, locks: Locks) -> None:
@@ -240,6 +291,7 @@ def journal_of(config: Config, audit: AuditLog) -> Journal:
     """
     return Journal(
         config.state.directory,
+        server=database_of(config),
         targets_of=partial(targets_after, config),
         on_transition=audit.record_transition,
         before_commit=audit.sync,
@@ -283,9 +335,13 @@ def client_of(config: Config) -> HttpClient:
 
 
 def api_of(
-    config: Config, client: HttpClient, *, on_call: Callable[[ApiCall], None] | None = None
+    config: Config,
+    client: HttpClient,
+    *,
+    on_call: Callable[[ApiCall], None] | None = None,
+    before_block: Callable[[], None] | None = None,
 ) -> InvoxApi:
-    """The API client that the configuration describes; `on_call` is called after each of its calls."""
+    """The API client that the configuration describes; see `InvoxApi` for what is called."""
     token = config.api.token
     options = ApiOptions(
         base_url=config.api.base_url,
@@ -313,11 +369,12 @@ def api_of(
         app_id=config.credentials.app_id.get_secret_value(),
         api_key=config.credentials.api_key.get_secret_value(),
         on_call=on_call,
+        before_block=before_block,
     )
 
 
-def receiver_of(config: Config, journal: Journal, engine: Engine) -> Receiver | None:
-    """The receiver of webhooks; None if there are to be none."""
+def receiver_of(config: Config, journal: Journal, *, wake: Callable[[str], None]) -> Receiver | None:
+    """The receiver of webhooks; None if there are to be none. `wake` expedites the job of a request."""
     secret = config.credentials.app_secret
     if not config.webhook.enabled or secret is None:
         return None
@@ -326,7 +383,7 @@ def receiver_of(config: Config, journal: Journal, engine: Engine) -> Receiver | 
         api_key=config.credentials.api_key.get_secret_value(),
         app_secret=secret.get_secret_value(),
     )
-    return Receiver(credentials, record=journal.record_notice, wake=engine.expedite)
+    return Receiver(credentials, record=journal.record_notice, wake=wake)
 
 
 # ---- processing --------------------------------------------------------------------------------------------
@@ -341,6 +398,7 @@ def pipeline_of(
     stop: threading.Event,
     clock: Clock,
     on_filed: Callable[[Job, Evidence], None],
+    claiming: Claiming | None = None,
 ) -> Pipeline:
     """The steps of a recording, as the configuration wants them."""
     return Pipeline(
@@ -363,6 +421,7 @@ def pipeline_of(
         stop=stop,
         clock=clock,
         listener=Listener(folders.processing, _as_wav(decoder_of(config))),
+        claiming=claiming,
         on_filed=on_filed,
     )
 
@@ -425,15 +484,18 @@ def engine_of(
     pipeline: Pipeline,
     journal: Journal,
     folder_monitor: FolderMonitor,
+    member: Member | None,
     *,
     on_room: Callable[[], None],
     on_crash: Callable[[], None],
     clock: Clock,
 ) -> Engine:
-    """The engine, with its threads not yet started."""
+    """The engine, with its threads not yet started; `member`: this host, if it is one of several."""
+    lanes = local_lanes(clock)
     return Engine(
         pipeline=pipeline,
         journal=journal,
+        lanes=lanes if member is None else member.lanes(lanes),
         upload_workers=config.upload.workers,
         max_in_flight=config.intake.max_in_flight,
         max_attempts=config.retry.max_attempts,
@@ -442,6 +504,7 @@ def engine_of(
         on_room=on_room,
         on_crash=on_crash,
         clock=clock,
+        elsewhere=(lambda: 0) if member is None else member.elsewhere,
     )
 
 
@@ -495,19 +558,27 @@ def targets_after(config: Config, job: Job) -> list[str]:
     return [*commands, *(config.targets if job.plan is None else job.plan.targets)]
 
 
-def dispatchers_of(config: Config, folders: Folders, journal: Journal) -> list[Dispatcher]:
-    """What sends to each target."""
+def dispatchers_of(
+    config: Config, folders: Folders, journal: Journal, member: Member | None
+) -> list[Dispatcher]:
+    """What sends to each target; of several hosts, one alone."""
     # A command that is no longer configured is not owed to anybody.
     journal.deliveries.give_up_unless("hooks.", commands_of(config))
     pace = Pace(Backoff(config.retry.base_seconds, config.retry.max_seconds), _COMMAND_DEADLINE)
     commands = [
-        Dispatcher(name, command_of(config, command, folders, journal).run, journal, pace)
+        Dispatcher(
+            name,
+            command_of(config, command, folders, journal).run,
+            journal,
+            pace,
+            on_duty=_duty_of(member, target_duty(name)),
+        )
         for name, command in commands_of(config).items()
     ]
-    return [*commands, *(_dispatcher_of(config, name, journal) for name in config.targets)]
+    return [*commands, *(_dispatcher_of(config, name, journal, member) for name in config.targets)]
 
 
-def _dispatcher_of(config: Config, name: str, journal: Journal) -> Dispatcher:
+def _dispatcher_of(config: Config, name: str, journal: Journal, member: Member | None) -> Dispatcher:
     section = config.targets[name]
     target = target_of(section)
 
@@ -524,7 +595,8 @@ def _dispatcher_of(config: Config, name: str, journal: Journal) -> Dispatcher:
         ordered=section.ordered,
         min_interval_seconds=60 / section.max_per_minute if section.max_per_minute else 0.0,
     )
-    return Dispatcher(name, send, journal, pace, connection=target)
+    on_duty = _duty_of(member, target_duty(name))
+    return Dispatcher(name, send, journal, pace, connection=target, on_duty=on_duty)
 
 
 def orders_of(
@@ -556,6 +628,7 @@ def housekeeping_of(
     folders: Folders,
     journal: Journal,
     audit: AuditLog,
+    member: Member | None,
     *,
     folder_monitor: FolderMonitor,
     api: InvoxApi,
@@ -565,6 +638,57 @@ def housekeeping_of(
     if not ages:
         return {}
     retention = Retention(
-        ages, journal.finished, folders, audit, unavailable=folder_monitor.unavailable, witness=api
+        ages,
+        journal.finished,
+        folders,
+        audit,
+        unavailable=folder_monitor.unavailable,
+        witness=api,
+        on_duty=_duty_of(member, RETENTION_DUTY),
     )
     return {"retention": retention.run}
+
+
+# ---- several hosts -----------------------------------------------------------------------------------------
+
+
+def member_of(config: Config, journal: Journal, folders: Folders, *, on_fenced: Callable[[], None]) -> Member:
+    """This host as one of those that share the journal."""
+    from invox_watcher.journal import queue  # noqa: PLC0415 - one host alone has no such extra
+
+    assert journal.fleet is not None  # noqa: S101 - there is a database
+    limit_seconds, address = config.state.takeover_seconds, config.http.address
+    membership = Membership(
+        name=host_of(config) or "",
+        instance=instance_of(config.state.directory),
+        address="" if address is None else f"{address[0]}:{address[1]}",
+        limit_seconds=limit_seconds,
+        uploads=config.upload.workers,
+    )
+    names = [*commands_of(config), *config.targets]
+    return Member(
+        membership,
+        journal,
+        journal.fleet,
+        folders,
+        Lease(limit_seconds),
+        tasks=Tasks(queue.install, queue.place, queue.send_wake),
+        duties=[*map(target_duty, names), RETENTION_DUTY],
+        on_fenced=on_fenced,
+    )
+
+
+def fleet_threads_of(
+    config: Config, journal: Journal, member: Member
+) -> dict[str, Callable[[threading.Event], None]]:
+    """What a host of several does besides, by the name of the thread that does it."""
+    from invox_watcher.journal.queue import Calls, Queue  # noqa: PLC0415 - see above
+
+    assert journal.fleet is not None  # noqa: S101 - there is a database
+    calls = Calls(member.has_room, member.take, member.expedite)
+    queue = Queue(journal.fleet.conninfo, member.name, calls, limit_seconds=config.state.takeover_seconds)
+    return {"fleet": member.run, "fleet-queue": queue.run, "fleet-sweep": member.sweep}
+
+
+def _duty_of(member: Member | None, name: str) -> Callable[[], bool]:
+    return (lambda: True) if member is None else partial(member.on_duty, name)

@@ -59,6 +59,10 @@ class Breaker:
             self._next_at = now + self._spacing
         return 0.0
 
+    def hasten(self, now: float) -> None:
+        """There is reason to hope: the next probe, or call, may start now."""
+        self._next_at = min(self._next_at, now)
+
     def success(self, now: float) -> bool:
         """A call succeeded. True if this closed the breaker."""
         closed = self.is_open

@@ -11,6 +11,7 @@
     ├── TemplateError           a document can't be made with its template: the operator must act
     ├── JournalError            the journal is locked, corrupt, or another daemon holds it
     ├── StaleStateError         a guarded journal write found the job in another state
+    │   └── FencedError             this host was silent for too long, and another one has what it had
     ├── StoppedError            the daemon is stopping; the step was cancelled cleanly
     ├── DecoderError            a decoder's process was killed or could not be started: try again
     ├── RecordingChangingError  a process is still writing to the claimed recording
@@ -208,6 +209,13 @@ class StaleStateError(InvoxError):
     """A guarded write changed no row: another thread has advanced the job, so this attempt ends."""
 
     code = "stale_state"
+
+
+class FencedError(StaleStateError):
+    """This host was silent for too long, and another one has taken over what it had: it has to stop."""
+
+    code = "fenced"
+    exit_status = ExitStatus.TRY_LATER
 
 
 class StoppedError(InvoxError):

@@ -103,7 +103,11 @@ class Event(StrEnum):
     PAGE_ENDED = "page_ended"
     PAGE_SIGNED_IN = "page_signed_in"
     PAGE_SIGN_IN_REFUSED = "page_sign_in_refused"
-
+    # several hosts
+    HOST_JOINED = "host_joined"
+    HOST_TAKEN_OVER = "host_taken_over"
+    FENCED = "fenced"
+    QUEUE_ERROR = "queue_error"
     # the server
     LISTENING = "listening"
     WEBHOOK_ACCEPTED = "webhook_accepted"
@@ -133,6 +137,7 @@ class Log:
         self._observer: Observer | None = None
         self._writer: Writer | None = None
         self._least = 0
+        self._always: Fields = {}
 
     def debug(self, event: Event, **fields: Any) -> None:
         """Log a detail that helps to find a fault."""
@@ -162,11 +167,15 @@ class Log:
         """From now on have `writer`, and no other, write each event of level `least` and above."""
         self._writer, self._least = writer, _LEVELS[least]
 
+    def name_host(self, host: str | None) -> None:
+        """From now on begin the fields of each line with this host's name, if it is one of several."""
+        self._always = {} if host is None else {"host": host}
+
     def _log(self, level: Level, event: Event, fields: Fields) -> None:
         if self._observer is not None:
             self._observer(event, fields)
         if self._writer is not None and _LEVELS[level] >= self._least:
-            self._writer(level, event, fields)
+            self._writer(level, event, {**self._always, **fields} if self._always else fields)
 
 
 log = Log()

@@ -169,6 +169,7 @@ class Job:
     suspect: tuple[Suspicion, ...] | None = None  # what is odd about its transcript; None: nothing was heard
     filed_as: str | None = None  # the reserved path in outbox/, done/ or failed/, with any suffix
     failure: Failure | None = None
+    host: str | None = None  # whose it is, of the hosts of a fleet
     updated_at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     def changed(self, changes: Mapping[str, Any]) -> Job:

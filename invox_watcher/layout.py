@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 from invox_watcher.config import Config
-from invox_watcher.files import Folders, Occupancy
+from invox_watcher.files import FLEET_PREFIX, Folders, Occupancy, host_name, recorded_fleet
 from invox_watcher.host import Locks
+from invox_watcher.journal import Server
 from invox_watcher.spending import Limits
 
 _MARK_MODE = 0o644  # who may enter a folder may know which instance uses it
@@ -21,6 +23,7 @@ def folders_of(config: Config) -> Folders:
         done=config.folders.done,
         failed=config.folders.failed,
         directory_mode=config.folders.directory_mode,
+        host=host_of(config),
     )
 
 
@@ -29,14 +32,35 @@ def named_folders(folders: Folders) -> dict[str, Path]:
     return {name: getattr(folders, name) for name in ("inbox", "processing", "outbox", "done", "failed")}
 
 
-def occupancy_of(config: Config, locks: Locks | None = None) -> Occupancy:
+def occupancy_of(config: Config, locks: Locks | None = None, fleet: str | None = None) -> Occupancy:
     """The folders that the configuration names, as those that no other instance may use.
 
-    `locks` are those of this process, if it has any.
+    `locks` are those of this process, if it has any. `fleet` identifies the hosts that share the folders, if
+    several do; by default what this one was told when it was started last.
     """
+    if config.state.url is not None and fleet is None:
+        fleet = recorded_fleet(config.state.directory)
     folders = folders_of(config)
     named = {f"folders.{name}": folder for name, folder in named_folders(folders).items()}
-    return Occupancy(config.state.directory, named, mode=folders.file_mode & _MARK_MODE, locks=locks)
+    mode = folders.file_mode & _MARK_MODE
+    return Occupancy(config.state.directory, named, mode=mode, locks=locks, fleet=fleet)
+
+
+def fleet_of(config: Config, journal_id: str) -> str:
+    """What identifies the hosts that may share folders: one journal, which has that id, and one account."""
+    account = f"{journal_id}\n{config.credentials.app_id.get_secret_value()}"
+    return FLEET_PREFIX + hashlib.sha256(account.encode()).hexdigest()[:32]
+
+
+def database_of(config: Config) -> Server | None:
+    """The database with the journal of several hosts; None if it is a file of this host's."""
+    url = config.state.url
+    return None if url is None else Server(url, config.state.password_file)
+
+
+def host_of(config: Config) -> str | None:
+    """What this host, of several, is called; None if it is alone."""
+    return None if config.state.url is None else config.state.host or host_name()
 
 
 def limits_of(config: Config) -> Limits:

@@ -96,9 +96,11 @@ class Retention:
         *,
         unavailable: Callable[[], InvoxError | None],
         witness: ClockWitness,
+        on_duty: Callable[[], bool] = lambda: True,
     ) -> None:
         """`unavailable` checks the folders and returns why one of them can't be reached, if so. `witness` is
-        asked whether the clock is right before anything is deleted.
+        asked whether the clock is right before anything is deleted. `on_duty`: whether this host, of several,
+        is the one that deletes.
         """
         self._ages = ages
         self._finished = finished
@@ -106,13 +108,15 @@ class Retention:
         self._audit = audit
         self._unavailable = unavailable
         self._witness = witness
+        self._on_duty = on_duty
         self._paused: Reason | None = None
 
     def run(self, stop: threading.Event) -> None:
         """Delete what is due, now and every hour, until `stop` is set."""
         while not stop.is_set():
             try:
-                self._sweep(stop)
+                if self._on_duty():
+                    self._sweep(stop)
             except (StorageError, JournalError) as error:
                 log.error(Event.RETENTION_REFUSED, code=error.code, error=error.message, hint=error.hint)
             stop.wait(_EVERY_SECONDS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import shutil
 
@@ -16,7 +17,8 @@ hypothesis.settings.load_profile("tests")
 @pytest.fixture(autouse=True)
 def _needs(request: pytest.FixtureRequest) -> None:
     """Fail, and never skip, if a program or the right to mount is missing."""
-    path = os.environ.get("PATH", os.defpath) + os.pathsep + "/usr/sbin:/sbin"
+    servers = ":".join(glob.glob("/usr/lib/postgresql/*/bin"))  # which Debian puts on no PATH
+    path = os.environ.get("PATH", os.defpath) + os.pathsep + f"/usr/sbin:/sbin:{servers}"
     for marker in request.node.iter_markers("needs"):
         for name in marker.args:
             found = os.geteuid() == 0 if name == "root" else shutil.which(name, path=path)

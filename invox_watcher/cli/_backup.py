@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from invox_watcher.cli._common import config_of
 from invox_watcher.errors import ExitStatus, NotPermittedError, StorageError
 from invox_watcher.journal import write_backup
+from invox_watcher.layout import database_of
 from invox_watcher.logs import printable
 
 
 def backup(options: argparse.Namespace) -> ExitStatus:
     """Write the backup, and say what is in it."""
-    directory = config_of(options, credentials=False).state.directory
+    config = config_of(options, credentials=False)
+    directory, server = config.state.directory, database_of(config)
     file: Path = options.file.absolute()
     try:
-        names = write_backup(directory, file)
+        names = write_backup(directory, file, journal=server is None)
         size = file.stat().st_size
     except PermissionError as error:
         raise NotPermittedError(
@@ -29,4 +32,6 @@ def backup(options: argparse.Namespace) -> ExitStatus:
             hint="Name a file, in a folder with enough space.",
         ) from None
     print(f"{printable(file)}, {size} bytes: {', '.join(names)} of {printable(directory)}")
+    if server is not None:
+        print(f"The journal is not in it: back up {server.name} with pg_dump.", file=sys.stderr)
     return ExitStatus.OK

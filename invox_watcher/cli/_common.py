@@ -24,6 +24,7 @@ from invox_watcher.diagnostics.names import (
 from invox_watcher.errors import ConfigurationError, ExitStatus, InvoxError
 from invox_watcher.job import Job
 from invox_watcher.journal import Journal
+from invox_watcher.layout import database_of
 from invox_watcher.times import rfc3339
 
 _SHOWN_IDS = 5
@@ -78,7 +79,7 @@ def config_file(options: argparse.Namespace) -> Path:
 
 def journal_of(config: Config) -> Journal:
     """The existing journal. Raises JournalError if there is none."""
-    return Journal(config.state.directory, create=False)
+    return Journal(config.state.directory, create=False, server=database_of(config))
 
 
 def job_called(text: str, journal: Journal, config: Config) -> Job:

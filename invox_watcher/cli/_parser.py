@@ -366,10 +366,28 @@ def _add_backup(commands: _Commands) -> None:
     backup = commands.add(
         "backup", "write what the state directory holds to one file", call="_backup:backup",
         more="A tar archive that contains the journal as it is at one moment, checked, and the audit log. "
-        "The daemon may run meanwhile.\nAn existing FILE is replaced, once the new one is complete.",
+        "The daemon may run meanwhile.\nAn existing FILE is replaced, once the new one is complete. A "
+        "journal in a database is not in it.",
         examples=["backup /var/backups/invox-watcher.tar"],
     )  # fmt: skip
     _completed(backup.add_argument("file", type=_path, metavar="FILE", help="the archive"), _FILE)
+    journal = commands.add(
+        "journal", "copy the journal to a database, or back", call="_journal:journal",
+        more="Copies all of it in one transaction, and compares both afterwards. Each PLACE is a state "
+        "directory, the address of a PostgreSQL database, or the word state.directory or state.url for what "
+        "the configuration names. No daemon may run with either of them, and the target must be empty.",
+        examples=[
+            "journal copy --from state.directory --to state.url",
+            "journal copy --from state.url --to /var/lib/invox-watcher",
+        ],
+    )  # fmt: skip
+    journal.add_argument("what", choices=["copy"])
+    journal.add_argument(
+        "--from", dest="source", type=_text, required=True, metavar="PLACE", help="the journal that is read"
+    )
+    journal.add_argument(
+        "--to", dest="target", type=_text, required=True, metavar="PLACE", help="where it is written"
+    )
 
 
 def _add_page(commands: _Commands) -> None:

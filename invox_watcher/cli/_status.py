@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from invox_watcher import version
 from invox_watcher.cli._common import config_file, config_of, local, state_directory_of
@@ -27,8 +27,11 @@ from invox_watcher.errors import ConfigurationError, ExitStatus, JournalError
 from invox_watcher.host import Holder, Probe
 from invox_watcher.job import Job, State
 from invox_watcher.journal import Journal, TargetBacklog
-from invox_watcher.layout import folders_of
+from invox_watcher.layout import database_of, folders_of
 from invox_watcher.times import rfc3339, seconds_since
+
+if TYPE_CHECKING:
+    from invox_watcher.journal import Host
 
 _INDENT = 15
 _DISK_SECONDS = 2.0  # for a disk that may hang
@@ -45,6 +48,7 @@ class _Recordings:
     in_inbox: int | None  # files
     backlogs: Mapping[str, TargetBacklog]  # of targets
     held: str  # how many the daily minutes hold, and until when; empty if they hold none
+    hosts: Sequence[Host]  # of the fleet; empty if this host is alone
 
 
 def status(options: argparse.Namespace) -> ExitStatus:
@@ -71,19 +75,23 @@ def _recordings(directory: Path, config: Config | None, daemon: DaemonStatus) ->
     failed = in_inbox = None
     backlogs: Mapping[str, TargetBacklog] = {}
     held = ""
+    hosts: Sequence[Host] = ()
     if config is not None and daemon.inbox is None:
         in_inbox = _asked("inbox", partial(count_files, config))
     try:
-        with closing(Journal(directory, create=False)) as journal:
+        server = None if config is None else database_of(config)
+        with closing(Journal(directory, create=False, server=server)) as journal:
             counts, active = journal.counts(), journal.active()
             backlogs = journal.deliveries.backlogs()
+            hosts = () if journal.fleet is None else journal.fleet.hosts()
             held = "" if config is None else Holds(config, journal).summary()
             if config is not None:
                 failed = _asked("failed", lambda: count_open_failures(journal, folders_of(config)))
     except JournalError as error:  # there is none yet, or it can't be read now
         failed = 0 if error.code == "journal_missing" else None
     oldest = min((job.received_at for job in active), default=None)
-    return _Recordings(counts, Counter(job.state for job in active), oldest, failed, in_inbox, backlogs, held)
+    under_way = Counter(job.state for job in active)
+    return _Recordings(counts, under_way, oldest, failed, in_inbox, backlogs, held, hosts)
 
 
 def _asked(name: str, ask: Callable[[], int]) -> int | None:
@@ -114,6 +122,17 @@ def _as_json(daemon: DaemonStatus, found: _Recordings, file: Path) -> dict[str, 
         "under_way_oldest_since": _time(found.oldest_since),
         "failed_and_not_retried": found.failed,
         "targets": {name: _target_as_json(name, daemon, found) for name in _target_names(daemon, found)},
+        **({"hosts": {host.name: _host_as_json(host) for host in found.hosts}} if found.hosts else {}),
+    }
+
+
+def _host_as_json(host: Host) -> dict[str, Any]:
+    return {
+        "state": host.state,
+        "under_way": host.jobs,
+        "version": host.release,
+        "address": host.address or None,
+        "last_heard_seconds": round(host.silent_seconds, 1),
     }
 
 
@@ -160,6 +179,16 @@ def _print(daemon: DaemonStatus, found: _Recordings, file: Path) -> None:
     _line("failed", _failed(found))
     for name in _target_names(daemon, found):
         _line(f"to {name}", _target(name, daemon, found))
+    for number, host in enumerate(found.hosts):
+        _line("" if number else "hosts", f"{host.name}: {_host(host)}")
+
+
+def _host(host: Host) -> str:
+    """`running, 12 under way, version 1.2.3`, or since when it is not."""
+    if host.is_alive:
+        return f"running, {host.jobs} under way, version {host.release}"
+    ago = duration(host.silent_seconds)
+    return f"stopped {ago} ago" if host.state == "left" else f"taken over; its last heartbeat was {ago} ago"
 
 
 def _target_names(daemon: DaemonStatus, found: _Recordings) -> list[str]:

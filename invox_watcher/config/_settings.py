@@ -115,7 +115,7 @@ def _masked(value: Any, path: KeyPath, origins: Origins) -> Any:
         return {name: _masked_entry(name, entry, path, origins) for name, entry in value.items()}
     if isinstance(value, tuple):
         return list(value)
-    if path[-1] in ("proxy", "public_url") and value is not None:
+    if (path[-1] in ("proxy", "public_url") or path == ("state", "url")) and value is not None:
         return _masked_url(value)
     return str(value) if hasattr(value, "__fspath__") else value
 

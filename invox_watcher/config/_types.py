@@ -84,6 +84,12 @@ def _api_url(text: str) -> str:
     return text.rstrip("/")
 
 
+def _database_url(text: str) -> str:
+    if not text.startswith(("postgresql://", "postgres://")):
+        raise ValueError("must be the address of a PostgreSQL database: postgresql://USER@HOST/DATABASE")
+    return text
+
+
 def _token_url(text: str) -> str:
     return _url_path(text) if text.startswith("/") else _api_url(text)
 
@@ -157,6 +163,7 @@ UrlPath = Annotated[str, AfterValidator(_url_path)]
 MimeType = Annotated[str, AfterValidator(_mime_type)]
 ReadableFile = Annotated[AbsolutePath, AfterValidator(_readable)]
 ApiUrl = Annotated[str, AfterValidator(_api_url)]
+DatabaseUrl = Annotated[str, AfterValidator(_database_url)]
 TokenUrl = Annotated[str, AfterValidator(_token_url)]
 ProxyUrl = Annotated[str, AfterValidator(_proxy_url)]
 CallbackUrl = Annotated[str, AfterValidator(_callback_url)]

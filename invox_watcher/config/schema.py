@@ -24,6 +24,7 @@ from invox_watcher.config._types import (
     ApiUrl,
     CallbackUrl,
     Command,
+    DatabaseUrl,
     Days,
     Delay,
     Installed,
@@ -444,6 +445,30 @@ class StateSection(Section):
     directory: AbsolutePath = Field(
         Path("/var/lib/invox-watcher"),
         description="The folder of the journal. It must be on a local disk; a network share is refused.",
+    )
+    url: DatabaseUrl | None = Field(
+        None,
+        repr=False,  # may hold a password
+        description="The PostgreSQL database in which several hosts keep their common journal; see "
+        "docs/fleet.md. Without it, the journal is a file in the directory above, and this host is alone.",
+        examples=["postgresql://invox@db1.clinic.example,db2.clinic.example/invox?sslmode=verify-full"],
+    )
+    password_file: ReadableFile | None = Field(
+        None,
+        description="A file with the password of the user in `url`, which may change at any time.",
+        examples=["/etc/invox-watcher/database_password"],
+    )
+    host: Annotated[str, Field(pattern=r"^[\w.-]{1,64}$")] | None = Field(
+        None,
+        description="With `url`: the name of this host, which no other one has. By default the machine's.",
+        examples=["dictation1"],
+    )
+    takeover_seconds: float = Field(
+        30.0,
+        ge=5,
+        le=3600,
+        description="With `url`: for how long a host may be silent before the others take over what it has. "
+        "The same on every host.",
     )
 
 

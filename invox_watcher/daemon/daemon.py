@@ -21,7 +21,6 @@ from invox_watcher.events import Event, log
 from invox_watcher.files import APART_HINT
 from invox_watcher.heartbeat import Heartbeat, Monitored
 from invox_watcher.logs import where
-from invox_watcher.processing import recover
 
 if TYPE_CHECKING:
     from invox_watcher.web import Server
@@ -79,7 +78,7 @@ class Daemon:
         parts = self._parts
         if apart := parts.folders.apart():
             log.warning(Event.FOLDERS_APART, folders=apart, hint=APART_HINT)
-        jobs = recover(parts.journal, parts.folders)
+        jobs = parts.resume()
         parts.engine.start()
         for job in jobs:
             parts.engine.add(job)
@@ -133,7 +132,8 @@ class Daemon:
             return True
         settled = status.scans and not status.settling and not status.refused_now
         engine = self._parts.engine
-        return bool(settled) and engine.in_flight == engine.held + engine.waiting_for_template
+        waits = self._parts.unowned() > 0
+        return bool(settled) and not waits and engine.in_flight == engine.held + engine.waiting_for_template
 
     @property
     def exit_status(self) -> ExitStatus:
@@ -168,8 +168,10 @@ class Daemon:
         self._join(give_up)
         if self._server:
             self._server.stop()
+        ended = ended and not any(thread.is_alive() for thread in self._threads)
+        parts.leave(ended)
         parts.close()
-        return ended and not any(thread.is_alive() for thread in self._threads)
+        return ended
 
     def _join(self, give_up: float) -> None:
         """Wait for the threads to end, until that time."""

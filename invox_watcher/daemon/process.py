@@ -29,6 +29,7 @@ from invox_watcher.events import Event, log
 from invox_watcher.files import names_key
 from invox_watcher.heartbeat import PATIENCE_SECONDS
 from invox_watcher.host import Locks, Notifier, keep_memory_private, mount_of
+from invox_watcher.layout import host_of
 from invox_watcher.logs import where
 from invox_watcher.onsets import Problem
 from invox_watcher.processing import Clock
@@ -342,6 +343,7 @@ def configure_log(config: Config) -> None:
         )
     except OSError as error:
         raise log_file_refused(logging.file, error) from None
+    log.name_host(host_of(config))
 
 
 def _local_device_of(directory: Path) -> int | None:

@@ -24,12 +24,14 @@ def server_of(
         FolderError: the address can't be listened on.
     """
     counters.begin_targets(one.name for one in parts.dispatchers)
+    fleet = parts.journal.fleet
     gauges = Gauges(
         snapshot=readiness.snapshot,
         under_way=parts.journal.active,
         backlogs=parts.journal.deliveries.backlogs,
         failed=lambda: count_open_failures(parts.journal, parts.folders),
         folders=parts.disks,
+        hosts=(lambda: ()) if fleet is None else fleet.hosts,
     )
     app = create_app(
         problems=lambda: {one.reason.code: one.reason.message for one in readiness.problems()},

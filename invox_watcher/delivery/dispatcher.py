@@ -81,18 +81,21 @@ class Dispatcher:
         pace: Pace,
         *,
         connection: Connection | None = None,
+        on_duty: Callable[[], bool] = lambda: True,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`send` delivers a job and returns the receipt, or None if the event was set before.
 
         It raises a TargetError for what the target did not take, and any other InvoxError for what can't be
-        sent at all. `clock` gives seconds, of which only differences have a meaning.
+        sent at all. `on_duty`: whether this host, of several, is the one that delivers. `clock` gives
+        seconds, of which only differences have a meaning.
         """
         self.name = name
         self._send = send
         self._journal = journal
         self._pace = pace
         self._connection = connection
+        self._on_duty = on_duty
         self._clock = clock
         self._breaker = Breaker(pace.backoff, threshold=1)
         self._health = TargetHealth()
@@ -139,6 +142,9 @@ class Dispatcher:
         if self._unrecorded is not None:
             self._unrecorded()
             self._unrecorded = None
+        if not self._on_duty():
+            self._close_if_idle(self._clock())
+            return _POLL_SECONDS
         delivery = self._journal.deliveries.next(self.name, ordered=self._pace.ordered)
         now = self._clock()
         if delivery is None:

@@ -15,6 +15,7 @@ from invox_watcher.diagnostics.explain import Explanation, Verdict, explain
 from invox_watcher.errors import JournalError
 from invox_watcher.job import ACTIVE
 from invox_watcher.journal import Journal
+from invox_watcher.layout import database_of
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def preview(config: Config) -> Iterator[Preview]:
 def under_way(config: Config) -> int:
     """How many recordings a run would continue, which are in processing/ already."""
     try:
-        with closing(Journal(config.state.directory, create=False)) as journal:
+        with closing(Journal(config.state.directory, create=False, server=database_of(config))) as journal:
             counts = journal.counts()
     except JournalError as error:
         if error.code == "journal_missing":

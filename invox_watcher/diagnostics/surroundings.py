@@ -17,7 +17,7 @@ from invox_watcher.host import User, mount_of, open_for_writing
 from invox_watcher.inbox import Snapshot
 from invox_watcher.job import State
 from invox_watcher.journal import Journal
-from invox_watcher.layout import occupancy_of
+from invox_watcher.layout import database_of, occupancy_of
 
 # Limited because a person waits for it.
 LONGEST_WATCH_SECONDS = 10.0
@@ -97,7 +97,7 @@ def surroundings_of(config: Config, sleep: Callable[[float], None] = time.sleep)
         NotPermittedError: it may not be read.
     """
     try:
-        journal = Journal(config.state.directory, create=False)
+        journal = Journal(config.state.directory, create=False, server=database_of(config))
     except JournalError as error:
         if error.code != "journal_missing":
             raise

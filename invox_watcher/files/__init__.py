@@ -12,7 +12,7 @@ from invox_watcher.files.availability import FolderMonitor, check_mounted, left_
 from invox_watcher.files.claims import Claim
 from invox_watcher.files.durable import fsync_folder, replace_durably
 from invox_watcher.files.folders import APART_HINT, Deletion, Folders, NameTakenError
-from invox_watcher.files.marks import MARK_FILE, open_folder
+from invox_watcher.files.marks import FLEET_PREFIX, MARK_FILE, host_name, open_folder
 from invox_watcher.files.names import ERROR_SUFFIX, numbered_folders, output_path, unused
 from invox_watcher.files.occupancy import Occupancy, check_state_directory
 from invox_watcher.files.orders import complete_order, place_order, placed_orders
@@ -21,12 +21,14 @@ from invox_watcher.files.state_directory import (
     INSTANCE_FILE,
     LOCK_FILE,
     NAMES_KEY_FILE,
+    instance_of,
     names_key,
     object_from,
     prepare_state,
     read_names_key,
     read_readiness,
     read_unfinished,
+    recorded_fleet,
     unusable,
     write_readiness,
     write_unfinished,
@@ -35,6 +37,7 @@ from invox_watcher.files.state_directory import (
 __all__ = [
     "APART_HINT",
     "ERROR_SUFFIX",
+    "FLEET_PREFIX",
     "INSTANCE_FILE",
     "LOCK_FILE",
     "MARK_FILE",
@@ -49,6 +52,8 @@ __all__ = [
     "check_state_directory",
     "complete_order",
     "fsync_folder",
+    "host_name",
+    "instance_of",
     "left_behind",
     "names_key",
     "numbered_folders",
@@ -63,6 +68,7 @@ __all__ = [
     "read_readiness",
     "read_unchanged",
     "read_unfinished",
+    "recorded_fleet",
     "replace_durably",
     "unusable",
     "unused",

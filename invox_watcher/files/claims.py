@@ -2,12 +2,16 @@
 
 For each of them alone the order is: its folder in processing/ is made, and on disk; it is renamed; its new
 name is on disk; its old name is gone from the disk. A power cut leaves it in one of the two, or in both.
+
+On NFS a rename may have happened although it failed: if the server's answer was lost, the request is sent
+again, and then finds nothing. So after a failure a look decides: nothing but this claim moves a file there.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -53,16 +57,23 @@ class Move:
                 durable.rename_new(old, name, new, new_name)
             except OSError as error:
                 if error.errno != errno.EXDEV:
-                    raise
+                    if not _is_file(new, new_name):
+                        raise
+                    self._note(old, new, new_name)
+                    return
                 found = FileIdentity.of(os.stat(name, dir_fd=old, follow_symlinks=False))
                 if found == self.claim.expected:
                     crossing.cross(old, name, new, new_name)
                 self.found = found
                 return
-            self._descriptors = old, new
-            folder = os.fstat(old)
-            self.old_folder = folder.st_dev, folder.st_ino
-            self.found = FileIdentity.of(os.stat(new_name, dir_fd=new, follow_symlinks=False))
+            self._note(old, new, new_name)
+
+    def _note(self, old: int, new: int, new_name: str) -> None:
+        """It is in the folder `new`."""
+        self._descriptors = old, new
+        folder = os.fstat(old)
+        self.old_folder = folder.st_dev, folder.st_ino
+        self.found = FileIdentity.of(os.stat(new_name, dir_fd=new, follow_symlinks=False))
 
     def sync_new_name(self) -> None:
         """Let its new name be on disk."""
@@ -76,6 +87,12 @@ class Move:
     def close(self) -> None:
         """Close the folders."""
         self._opened.close()
+
+
+def _is_file(folder: int, name: str) -> bool:
+    with suppress(OSError):
+        return stat.S_ISREG(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
+    return False
 
 
 def move_all(claims: Sequence[Claim], inbox: Path, processing: Path, mode: int) -> list[Move]:

@@ -116,7 +116,7 @@ def make_root(root: Path, mode: int) -> None:
     with everything that was fsynced in it.
     """
     if not root.exists():
-        root.mkdir(parents=True)
+        root.mkdir(parents=True, exist_ok=True)  # another host may make it at this moment
         root.chmod(mode)  # whatever the umask
     root = root.resolve()
     device = root.stat().st_dev
@@ -136,9 +136,12 @@ def replace_durably(path: Path, content: bytes, mode: int) -> None:
         os.close(folder)
 
 
-def replace_in(folder: int, name: str, content: bytes, mode: int) -> None:
-    """`replace_durably` for the file `name` in the folder with this descriptor."""
-    temporary = f".{name}.tmp"
+def replace_in(folder: int, name: str, content: bytes, mode: int, *, by: str = "") -> None:
+    """`replace_durably` for the file `name` in the folder with this descriptor.
+
+    `by` tells who does: two that do so at the same time need temporary files of their own.
+    """
+    temporary = f".{name}{by and '.'}{by}.tmp"
     try:
         write_durably(folder, temporary, content, mode)
         os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
@@ -169,8 +172,8 @@ def rename_new(folder: int, name: str, new_folder: int, new_name: str) -> None:
     code = ctypes.get_errno()
     if code not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
         raise OSError(code, os.strerror(code))
-    # A file system without RENAME_NOREPLACE (some FUSE and network ones). This is the only daemon on this
-    # tree, so the only race left is with other programs, between the check and the rename.
+    # A file system without RENAME_NOREPLACE (some FUSE and network ones). Other hosts on this tree reserve
+    # names in the journal, so the only race left is with other programs, between the check and the rename.
     with _one_at_a_time:
         # Like the system call: a missing file is reported before a new name in use.
         os.stat(name, dir_fd=folder, follow_symlinks=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import itertools
 import os
@@ -28,8 +29,6 @@ APART_HINT = (
     "Recordings are copied there, verified and then removed, which is slower and needs space for both. To "
     "avoid it, put the folders on one file system and one mount (bind mounts count as separate)."
 )
-# Always the same name, so that the next start removes the probe of a killed one.
-_PROBE = ".invox-watcher.tmp"
 _NEW_PAYLOAD = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
 _PAYLOAD_PREFIX = f"{crossing.PART_PREFIX}prepared"
 _NEW_PROBE = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -57,6 +56,12 @@ class Folders:
     done: Path
     failed: Path
     directory_mode: int = 0o700
+    host: str | None = None  # of several that share them
+
+    @property
+    def _probe(self) -> str:
+        """Always the same name, so that the next start removes the probe of a killed one."""
+        return ".invox-watcher.tmp" if self.host is None else f".invox-watcher.{self.host}.tmp"
 
     @property
     def file_mode(self) -> int:
@@ -77,7 +82,7 @@ class Folders:
                 )
             try:
                 make_root(folder, self.directory_mode)
-                _probe_writable(folder)
+                _probe_writable(folder / self._probe)
             except OSError as error:
                 if (obstacle := _obstacle_of(folder)) is not None:
                     raise FolderError(
@@ -105,16 +110,16 @@ class Folders:
             if name in ("processing", "outbox"):  # outputs are written directly to the outbox
                 continue
             with durable.storage(f"testing {folder.name}/"):
-                probe = self.processing / _PROBE
+                probe = self.processing / self._probe
                 os.close(os.open(probe, _NEW_PROBE, 0o600))
                 try:
-                    os.rename(probe, folder / _PROBE)
+                    os.rename(probe, folder / self._probe)
                 except OSError as error:
                     if error.errno != errno.EXDEV:
                         raise
                     found.append(name)
                 finally:
-                    for left in (probe, folder / _PROBE):
+                    for left in (probe, folder / self._probe):
                         left.unlink(missing_ok=True)
         return found
 
@@ -176,6 +181,18 @@ class Folders:
                         break
             self._remove_job_folder(job_id)
         return returned
+
+    def is_unclaimed(self, job_id: str, path: str, expected: FileIdentity) -> bool:
+        """Whether the `expected` recording is in the inbox, and not in processing/.
+
+        As another host may have seen it, whose device numbers are different ones.
+        """
+        if self.has_recording(job_id, path):
+            return False
+        with durable.storage("reading inbox/"), suppress(FileNotFoundError):
+            found = FileIdentity.of(self._status(self.inbox, path))
+            return dataclasses.replace(found, device=expected.device) == expected
+        return False
 
     def processing_ids(self) -> list[str]:
         """The folders in processing/: one per job, including jobs unknown to the journal."""
@@ -531,6 +548,6 @@ def _obstacle_of(folder: Path) -> Path | None:
     return None if os.path.isdir(nearest) else nearest
 
 
-def _probe_writable(folder: Path) -> None:
-    os.close(os.open(folder / _PROBE, _NEW_PROBE, 0o600))
-    (folder / _PROBE).unlink(missing_ok=True)
+def _probe_writable(probe: Path) -> None:
+    os.close(os.open(probe, _NEW_PROBE, 0o600))
+    probe.unlink(missing_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import stat
@@ -18,6 +19,8 @@ from invox_watcher.files import durable
 from invox_watcher.files.state_directory import Instance, instance_in, object_from
 from invox_watcher.host import mount_of, other_paths
 
+# What the identity of a fleet, several hosts that share the folders, begins with.
+FLEET_PREFIX = "fleet-"
 # On the inbox's ignore list because of its dot; without a suffix that a program might wait for in the outbox.
 MARK_FILE = ".invox-watcher.mark"
 
@@ -41,6 +44,11 @@ class Mark:
     state_directory: str
     state_mount: str  # the mount point that the state directory is on
     host: str
+
+    @property
+    def is_of_fleet(self) -> bool:
+        """Whether several hosts use the folder together, of which the mark names one."""
+        return self.instance.startswith(FLEET_PREFIX)
 
 
 UNREADABLE = Mark("", "", "", None, "", "", "")
@@ -79,9 +87,16 @@ def write_mark(folder: int, mark: Mark, mode: int) -> None:
     content = json.dumps({"note": _NOTE} | asdict(mark), indent=2) + "\n"
     readable = os.open(".", durable.FOLDER, dir_fd=folder)
     try:
-        durable.replace_in(readable, MARK_FILE, content.encode(), mode)
+        durable.replace_in(readable, MARK_FILE, content.encode(), mode, by=_writer_of(mark))
     finally:
         os.close(readable)
+
+
+def _writer_of(mark: Mark) -> str:
+    """What tells the hosts of a fleet apart, which may mark a folder at the same time."""
+    if not mark.is_of_fleet:
+        return ""
+    return hashlib.sha256(f"{mark.host}\n{mark.state_directory}".encode()).hexdigest()[:8]
 
 
 def remove_mark(folder: Path, instance: str) -> None:
@@ -108,13 +123,13 @@ def stands(mark: Mark, folder: int, own: Instance) -> bool:
     """Whether `mark`, found in the folder with this descriptor, is of another instance that uses that folder.
 
     False only if that is certain: for a copy of a marked folder, and for an instance that was removed or no
-    longer uses the folder. Nothing is certain about other hosts.
+    longer uses the folder. Nothing is certain about other hosts, and a fleet has some.
     """
     if not mark.instance:
         return True
     if mark.instance == own.id or _was_copied(mark, folder):
         return False
-    if mark.host != host_name():
+    if mark.host != host_name() or mark.is_of_fleet:
         return True
     # With the same state directory it is the instance that was here before the directory was deleted.
     return mark.state_directory != own.directory and not _is_given_up(mark)

@@ -1,5 +1,8 @@
 """Which folders this instance uses, and that no other instance uses one of them, or one inside or around it.
 
+The hosts of one fleet are one instance as far as the five folders are concerned: their marks name the fleet,
+and they share the locks. The state directory is always one host's own.
+
 Marks stay when an instance ends, and are seen from other hosts. Locks hold while it runs, whatever the marks
 say, and decide between two that start at once. While it runs, it checks that its marks are still there: a
 mirror that deletes what its source lacks also deletes them.
@@ -7,6 +10,7 @@ mirror that deletes what its source lacks also deletes them.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import secrets
 import time
@@ -43,16 +47,24 @@ class Occupancy:
     """The folders of one instance, by their keys in the configuration, and the marks in them."""
 
     def __init__(
-        self, directory: Path, folders: Mapping[str, Path], *, mode: int = 0o600, locks: Locks | None = None
+        self,
+        directory: Path,
+        folders: Mapping[str, Path],
+        *,
+        mode: int = 0o600,
+        locks: Locks | None = None,
+        fleet: str | None = None,
     ) -> None:
         """`directory` is the state directory; marks get the permissions `mode`.
 
         `locks` are those of this process: it may have used the folders with another state directory before.
+        `fleet` identifies the hosts that share the folders; None for an instance that has them to itself.
         """
         self._directory = directory
         self._folders = {STATE_KEY: directory, **folders}
         self._mode = mode
         self._locks = locks or Locks()
+        self._fleet = fleet
         self._standing: dict[str, _Standing] = {}
 
     # ---- before the start --------------------------------------------------------------------------------
@@ -109,6 +121,8 @@ class Occupancy:
         here = mark.host == marks.host_name()
         if here and self._locks.holds(Path(mark.state_directory, LOCK_FILE)):
             return False  # of this very process, with another state directory
+        if mark.instance == self._fleet:
+            return False
         return marks.stands(mark, folder, own)
 
     def _identities(self) -> dict[str, _Identity]:
@@ -124,7 +138,7 @@ class Occupancy:
         with suppress(OSError):
             recorded = instance_in(directory)
             if recorded is not None and not _was_copied(recorded, directory):
-                return Instance(recorded.id, directory, recorded.folders)
+                return dataclasses.replace(recorded, directory=directory)
         return Instance("", directory, frozenset())
 
     # ---- the start ---------------------------------------------------------------------------------------
@@ -148,7 +162,7 @@ class Occupancy:
                 # An open folder would keep a share from being unmounted.
                 if not mount_of(os.path.realpath(folder)).remote:
                     with self._naming(key, folder):
-                        self._locks.hold(folder)
+                        self._locks.hold(folder, shared=self._is_shared(key))
             for key, folder in self._folders.items():
                 with self._naming(key, folder):
                     above = [place for place, _descriptor in marks.around(folder)][1:]
@@ -179,7 +193,8 @@ class Occupancy:
     def _mark(self) -> None:
         before, paths = self._own(), self._paths()
         # The folders of last time stay recorded until `release_others` has removed their marks.
-        own = Instance(before.id or secrets.token_hex(16), before.directory, before.folders | paths)
+        identity = before.id or secrets.token_hex(16)
+        own = Instance(identity, before.directory, before.folders | paths, self._fleet or "")
         with durable.storage("writing to the state directory"):
             write_instance(self._directory, own)
         for key, folder in self._folders.items():
@@ -190,7 +205,7 @@ class Occupancy:
 
     def _mark_for(self, key: str, own: Instance, descriptor: int) -> Mark:
         return Mark(
-            instance=own.id,
+            instance=self._fleet if self._fleet is not None and self._is_shared(key) else own.id,
             role=key,
             path=os.path.realpath(self._folders[key]),
             inode=marks.inode_of(descriptor),
@@ -198,6 +213,10 @@ class Occupancy:
             state_mount=mount_of(own.directory).point,
             host=marks.host_name(),
         )
+
+    def _is_shared(self, key: str) -> bool:
+        """Whether the other hosts of the fleet use the folder with that key, too."""
+        return self._fleet is not None and key != STATE_KEY
 
     def _paths(self) -> frozenset[str]:
         return frozenset(map(os.path.realpath, self._folders.values()))
@@ -218,7 +237,7 @@ class Occupancy:
             probe.begin()
             probe.wait(time.monotonic() + _RELEASE_SECONDS)
         with durable.storage("writing to the state directory"):
-            write_instance(self._directory, Instance(own.id, own.directory, paths))
+            write_instance(self._directory, dataclasses.replace(own, folders=paths))
 
     # ---- while it runs -----------------------------------------------------------------------------------
 
@@ -235,7 +254,7 @@ class Occupancy:
         if before is not None and before == _Standing(identity, marks.version_of(descriptor)):
             return None
         own, mark = self._own(), marks.mark_of(descriptor)
-        if mark is None or mark.instance != own.id:
+        if mark is None or mark.instance != self._mark_for(key, own, descriptor).instance:
             if before is not None and before.folder != identity:
                 return None  # perhaps the empty mount point of a share
             if mark is not None and self._stands(mark, descriptor, own):
@@ -304,6 +323,8 @@ def _who(mark: Mark) -> tuple[str, bool]:
     """The instance of `mark`, for a person, and whether it is known to run."""
     if not mark.instance:
         return "an invox-watcher instance whose mark can't be read", False
+    if mark.is_of_fleet:
+        return f"a fleet of invox-watcher hosts, one of them {mark.host}", False
     who = f"the invox-watcher instance with state directory {mark.state_directory}"
     if mark.host != marks.host_name():
         return f"{who} on host {mark.host}", False

@@ -30,6 +30,7 @@ class Instance:
     id: str
     directory: str  # the state directory, to notice that it was copied
     folders: Set[str]
+    fleet: str = ""  # with whose hosts it shares the folders; empty if it is alone
 
 
 def prepare_state(directory: Path, inbox: Path) -> None:
@@ -99,7 +100,8 @@ def instance_in(directory: Path | str) -> Instance | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     with suppress(KeyError, TypeError):
-        return Instance(str(fields["id"]), str(fields["directory"]), frozenset(fields["folders"]))
+        folders, fleet = frozenset(fields["folders"]), str(fields.get("fleet") or "")
+        return Instance(str(fields["id"]), str(fields["directory"]), folders, fleet)
     return None
 
 
@@ -114,9 +116,26 @@ def write_instance(directory: Path, instance: Instance) -> None:
             "id": instance.id,
             "directory": instance.directory,
             "folders": sorted(instance.folders),
+            **({"fleet": instance.fleet} if instance.fleet else {}),
         }
         content = json.dumps(fields, indent=2) + "\n"
         replace_durably(directory / INSTANCE_FILE, content.encode(), 0o600)
+
+
+def instance_of(directory: Path) -> str:
+    """The identity of the instance that has claimed this state directory."""
+    with suppress(OSError):
+        instance = instance_in(directory)
+        return "" if instance is None else instance.id
+    return ""
+
+
+def recorded_fleet(directory: Path) -> str | None:
+    """The fleet that the instance of this state directory belonged to at its last start; None if none."""
+    with suppress(OSError):
+        instance = instance_in(directory)
+        return None if instance is None else instance.fleet or None
+    return None
 
 
 def read_unfinished(directory: Path) -> bytes:

@@ -46,8 +46,10 @@ class Locks:
         self._held: dict[_Identity, int] = {}  # the descriptors
         self._known: dict[Path, _Identity] = {}
 
-    def hold(self, path: Path) -> None:
+    def hold(self, path: Path, *, shared: bool = False) -> None:
         """Lock `path`, a folder or a file, for this process alone. A file then says which process that is.
+
+        With `shared`, other processes may hold it too, if they share it as well.
 
         Raises:
             LockedFolderError: another process holds it.
@@ -59,7 +61,7 @@ class Locks:
             stat = os.fstat(descriptor)
             identity = self._known[path] = (stat.st_dev, stat.st_ino)
             if identity not in self._held:
-                _take(descriptor, path, fcntl.LOCK_EX)
+                _take(descriptor, path, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
                 if not path.is_dir():
                     os.ftruncate(descriptor, 0)
                     os.pwrite(descriptor, _this_process().encode(), 0)

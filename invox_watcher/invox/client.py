@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, cast
 from urllib.parse import quote
 
 from invox_watcher.errors import (
@@ -98,9 +98,14 @@ class InvoxApi:
         app_id: str,
         api_key: str,
         on_call: Callable[[ApiCall], None] | None = None,
+        before_block: Callable[[], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`on_call` gets every call, with all that was sent and received."""
+        """`on_call` gets every call, with all that was sent and received.
+
+        `before_block` is called before each block of an upload is read; if it raises, that and no further one
+        is sent.
+        """
         self._client = client
         self._options = options
         self._base_url = options.base_url.rstrip("/")
@@ -108,6 +113,7 @@ class InvoxApi:
         self._secrets = (api_key, self._credentials["base64"])
         self._headers = filled(dict(options.headers), self._credentials)
         self._on_call = on_call
+        self._before_block = before_block
         self._clock = clock
         # What has worked since the start: a refusal of the first try is the set-up's fault.
         self._accepted_types: set[str] = set()  # for which a URL has been given
@@ -183,7 +189,7 @@ class InvoxApi:
             ApiRequest("upload", "PUT", presigned.url, headers, None),
             lambda: self._client.upload(
                 presigned.url,
-                file,
+                file if self._before_block is None else cast(BinaryIO, _Guarded(file, self._before_block)),
                 size_bytes=size_bytes,
                 headers=headers,
                 deadline_seconds=_SHORTEST_DEADLINE_SECONDS + size_bytes / _SLOWEST_BYTES_PER_SECOND,
@@ -343,6 +349,18 @@ class InvoxApi:
         downgraded = parts.scheme == "http" and self._base_url.lower().startswith("https:")
         if downgraded and not is_loopback(parts.hostname or ""):
             raise _protocol_error(reply, "has an unencrypted presignedUrl (http), which is not used")
+
+
+class _Guarded:
+    """A file that may be read as long as `before_block` raises nothing."""
+
+    def __init__(self, file: BinaryIO, before_block: Callable[[], None]) -> None:
+        self._file = file
+        self._before_block = before_block
+
+    def read(self, size: int = -1, /) -> bytes:
+        self._before_block()
+        return self._file.read(size)
 
 
 def _blamed(error: ApiError, *, on_set_up: bool) -> ApiError:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from invox_watcher.journal.audit import FILENAME as AUDIT_FILENAME
 from invox_watcher.journal.audit import AuditLog
+from invox_watcher.journal.backend import Server
 from invox_watcher.journal.backup import write_backup
+from invox_watcher.journal.copying import Copied, copy_journal
 from invox_watcher.journal.database import NameReservedError
 from invox_watcher.journal.deliveries import Deliveries, QueuedDelivery, Receipt, TargetBacklog
 from invox_watcher.journal.finished import UNCONFIRMED_CLOCK, Finished
+from invox_watcher.journal.fleet import Fleet, Host, Place
 from invox_watcher.journal.journal import HistoryEntry, Journal
 from invox_watcher.journal.notices import StoredNotice
 from invox_watcher.journal.processing_times import MOST_TIMES, ProcessingTime
@@ -23,21 +26,27 @@ __all__ = [
     "SQLITE_VERSION",
     "UNCONFIRMED_CLOCK",
     "AuditLog",
+    "Copied",
     "Deliveries",
     "DeliveryState",
     "Finished",
+    "Fleet",
     "Found",
     "HistoryEntry",
+    "Host",
     "Journal",
     "MinutesUsedUpError",
     "NameReservedError",
+    "Place",
     "ProcessingTime",
     "QueuedDelivery",
     "Receipt",
     "Search",
+    "Server",
     "StoredNotice",
     "TargetBacklog",
     "Wanted",
+    "copy_journal",
     "releasing",
     "reserving",
     "write_backup",

@@ -30,8 +30,13 @@ class AuditLog:
     A step that was killed may be logged twice; none is missing.
     """
 
-    def __init__(self, directory: Path) -> None:
-        """Raises JournalError if the file can't be written."""
+    def __init__(self, directory: Path, *, host: str | None = None) -> None:
+        """With `host`, the name of one of several hosts, each line has it.
+
+        Raises:
+            JournalError: the file can't be written.
+        """
+        self._host = {} if host is None else {"host": host}
         self._path = directory / FILENAME
         self._lock = threading.Lock()  # guards what follows
         self._unsynced = False
@@ -69,7 +74,7 @@ class AuditLog:
         Raises:
             JournalError: it can't be written; the step must then not be recorded in the journal either.
         """
-        entry = {"at": rfc3339(utc_now()), "what": what, "job": job_id} | facts
+        entry = {"at": rfc3339(utc_now()), "what": what, "job": job_id} | self._host | facts
         line = json.dumps(entry, ensure_ascii=True).encode() + b"\n"  # lone surrogates are escaped as well
         with self._lock:
             try:
@@ -92,6 +97,8 @@ class AuditLog:
         if was is None:
             self.append("received", job.id, name=job.path, bytes=job.size_bytes, format=job.format)
             self.append("claimed", job.id, name=job.path, folder="processing")
+        elif "not_moved" in detail:
+            self.append("unclaimed", job.id, name=job.path, folder="inbox")
         elif "duplicate_of" in detail:
             self.append("skipped", job.id, name=job.path, sha256=job.sha256, same_as=detail["duplicate_of"])
         elif was is State.UPLOADING and job.state in (State.WAITING, State.TRANSCRIBED):

@@ -18,8 +18,10 @@ _BESIDE = (audit.FILENAME, NAMES_KEY_FILE, INSTANCE_FILE)
 _BLOCK_BYTES = 1 << 16
 
 
-def write_backup(directory: Path, file: Path) -> tuple[str, ...]:
+def write_backup(directory: Path, file: Path, *, journal: bool = True) -> tuple[str, ...]:
     """Replace `file` by a tar archive of what a restore needs of the state `directory`; the names in it.
+
+    Without `journal`, that is not there, but in a database.
 
     The journal in it is as it was at one moment, and checked. The audit log is copied after it, and has at
     least every step of that journal. Only the owner may read the archive: it holds what was dictated.
@@ -28,19 +30,21 @@ def write_backup(directory: Path, file: Path) -> tuple[str, ...]:
         JournalError: there is no journal, it can't be read, or it is damaged. `file` is as before.
         OSError: the archive can't be written. `file` is as before.
     """
-    journal = directory / sqlite.FILENAME
-    sqlite.require_file(journal)
+    if journal:
+        sqlite.require_file(directory / sqlite.FILENAME)
     workshop = file.with_name(f".{file.name}.unfinished")
     if workshop.is_dir():  # of a backup that was killed
         shutil.rmtree(workshop)
     workshop.mkdir(0o700)
     try:
-        copy, archive = workshop / sqlite.FILENAME, workshop / "archive"
-        _copy_journal(journal, copy)
+        copies, archive = [], workshop / "archive"
+        if journal:
+            copies.append(workshop / sqlite.FILENAME)
+            _copy_journal(directory / sqlite.FILENAME, copies[0])
         with open(archive, "xb", opener=_only_for_the_owner) as target:
             with tarfile.open(fileobj=target, mode="w") as tar:
                 names = [name for name in _BESIDE if (directory / name).is_file()]
-                for path in (copy, *(directory / name for name in names)):
+                for path in (*copies, *(directory / name for name in names)):
                     _add(tar, path)
             target.flush()
             os.fsync(target.fileno())
@@ -48,7 +52,7 @@ def write_backup(directory: Path, file: Path) -> tuple[str, ...]:
         fsync_folder(file.parent)
     finally:
         shutil.rmtree(workshop)
-    return (sqlite.FILENAME, *names)
+    return (*(copy.name for copy in copies), *names)
 
 
 def _copy_journal(journal: Path, copy: Path) -> None:

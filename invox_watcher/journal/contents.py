@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import sqlite3
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from invox_watcher.journal.backend import Connection
 from invox_watcher.journal.tables import (
     ABANDONED,
     FAILED_WITH_WORDS,
@@ -34,7 +34,7 @@ ORIGINAL = f"""
         UNION ALL
         SELECT * FROM (SELECT id, rowid AS number FROM jobs WHERE sha256 = ? AND id <> ?
             AND {FAILED_WITH_WORDS} AND {_HAS_REPLY} ORDER BY rowid LIMIT 1) AS failed
-    ) AS both ORDER BY number LIMIT 1"""
+    ) AS found ORDER BY number LIMIT 1"""
 _ABANDONED = f"""
     SELECT request_id, uploaded_at, failure FROM jobs
     WHERE sha256 = ? AND {ABANDONED} ORDER BY rowid DESC LIMIT 1"""
@@ -63,7 +63,7 @@ SAME_UNDER_WAY = (
 )
 
 
-def original(connection: sqlite3.Connection, job_id: str, sha256: str, now: str) -> str | None:
+def original(connection: Connection, job_id: str, sha256: str, now: str) -> str | None:
     """The job whose transcript `job_id`, which has that content, gets; its entry is needed now."""
     row = connection.execute(ORIGINAL, (sha256, job_id) * 2).fetchone()
     if row is None:
@@ -73,7 +73,7 @@ def original(connection: sqlite3.Connection, job_id: str, sha256: str, now: str)
     return found
 
 
-def abandoned_request(connection: sqlite3.Connection, sha256: str) -> dict[str, Any]:
+def abandoned_request(connection: Connection, sha256: str) -> dict[str, Any]:
     """Columns: the request under which the API may have this content, and when storage acknowledged it."""
     row = connection.execute(_ABANDONED, (sha256,)).fetchone()
     if row is None or (row[2] is not None and f'"code": "{_ANSWERED_WITH_ERROR}"' in row[2]):
@@ -81,13 +81,13 @@ def abandoned_request(connection: sqlite3.Connection, sha256: str) -> dict[str, 
     return {"request_id": row[0], "uploaded_at": row[1]}
 
 
-def predecessor_by_content(connection: sqlite3.Connection, job_id: str, sha256: str) -> str | None:
+def predecessor_by_content(connection: Connection, job_id: str, sha256: str) -> str | None:
     """The latest job of this content that ended without a transcript, and had no successor yet."""
     row = connection.execute(_OF_CONTENT, (sha256, job_id)).fetchone()
     return None if row is None else row[0]
 
 
-def predecessor_by_file(connection: sqlite3.Connection, job_id: str, file: FileIdentity) -> str | None:
+def predecessor_by_file(connection: Connection, job_id: str, file: FileIdentity) -> str | None:
     """The same, of the very same file: a rename changes none of this."""
     same = columns_of({"identity": file})
     values = (same["inode"], same["mtime_ns"], same["device"], same["size_bytes"], job_id)
@@ -95,13 +95,13 @@ def predecessor_by_file(connection: sqlite3.Connection, job_id: str, file: FileI
     return None if row is None else row[0]
 
 
-def succeed(connection: sqlite3.Connection, predecessor_id: str | None, job_id: str) -> None:
+def succeed(connection: Connection, predecessor_id: str | None, job_id: str) -> None:
     """The failed job `predecessor_id`, if there is one, has `job_id` as its retry."""
     if predecessor_id is not None:
         connection.execute(_SUCCEEDED, (job_id, predecessor_id, predecessor_id))
 
 
-def end_succession(connection: sqlite3.Connection, job_id: str, *, instead: str | None) -> None:
+def end_succession(connection: Connection, job_id: str, *, instead: str | None) -> None:
     """`job_id` is no longer the retry of its predecessor: `instead` is, or none."""
     connection.execute(_SUCCESSION_ENDS, (instead, job_id, job_id))
 

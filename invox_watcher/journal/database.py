@@ -6,21 +6,20 @@ each in a savepoint of its own, and one sync makes all of it durable.
 
 from __future__ import annotations
 
-import sqlite3
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import closing, suppress
-from pathlib import Path
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from invox_watcher.baton import waiting
 from invox_watcher.errors import JournalError
-from invox_watcher.journal import sqlite
+from invox_watcher.journal.backend import Backend, Connection
 
 T = TypeVar("T")
-Write = Callable[[sqlite3.Connection], Any]
+Write = Callable[[Connection], Any]
 
 _CLOSE_SECONDS = 2.0
+_ATTEMPTS = 5  # of a group that other programs' locks have undone
 
 
 class NameReservedError(Exception):
@@ -41,22 +40,14 @@ class _Entry:
 
 
 class Database:
-    """Safe for several threads. SQLite's errors become ours."""
+    """Safe for several threads. The backend's errors become ours."""
 
-    def __init__(
-        self,
-        path: Path,
-        *,
-        create: bool,
-        before_commit: Callable[[], None],
-        busy_seconds: float | None = None,
-    ) -> None:
+    def __init__(self, backend: Backend, *, create: bool, before_commit: Callable[[], None]) -> None:
         """`before_commit` is called once for all that is committed together; if it raises, none of it is.
 
-        With `create`, the file is made if it is missing; without, nothing can be written, and each call waits
-        for `busy_seconds` while another program has the file locked; None for long.
+        With `create`, the database is made if it is missing; without, nothing can be written.
         """
-        self._path = path
+        self._backend = backend
         self._before_commit = before_commit
         self._mutex = threading.Lock()  # guards the next two
         self._waiting: list[_Entry] = []
@@ -65,24 +56,21 @@ class Database:
         self._reading = threading.Lock()
         self._writes_ahead = False
         try:
-            self._writer = sqlite.connect(path, create=create) if create else None
-            self._reader: sqlite3.Connection | None = (
-                None if create else sqlite.connect_reader(path, busy_seconds=busy_seconds)
-            )
-        except sqlite3.Error as error:
-            raise sqlite.unusable(path, error) from None
+            self._writer = backend.open_writer() if create else None
+            self._reader: Connection | None = None if create else backend.open_reader()
+        except backend.errors as error:
+            raise backend.unusable(error) from None
 
-    def prepare(self, write: Callable[[sqlite3.Connection], T], *, alone: Write) -> T:
+    def prepare(self, write: Callable[[Connection], T], *, alone: Write) -> T:
         """The first write, by `write`; `alone` is called before it, outside of a transaction."""
         assert self._writer is not None  # noqa: S101 - only for one that was opened to be written
         try:
             alone(self._writer)
             result = self.write(write)
-            sqlite.empty_wal(self._writer)  # a daemon that was killed has left there what it had deleted
-            self._writes_ahead = sqlite.write_ahead(self._writer)
-            self._reader = sqlite.connect_reader(self._path)
-        except sqlite3.Error as error:
-            raise sqlite.unusable(self._path, error) from None
+            self._writes_ahead = self._backend.write_ahead(self._writer)
+            self._reader = self._backend.open_reader()
+        except self._backend.errors as error:
+            raise self._backend.unusable(error) from None
         return result
 
     # ---- reading -----------------------------------------------------------------------------------------
@@ -93,23 +81,21 @@ class Database:
             with self._reading:
                 assert self._reader is not None  # noqa: S101 - see `prepare`
                 return self._reader.execute(query, values).fetchall()
-        except sqlite3.Error as error:
-            raise sqlite.unusable(self._path, error) from None
+        except self._backend.errors as error:
+            raise self._backend.unusable(error) from None
 
     def probe(self) -> None:
-        """Raise JournalError if the file could not be opened, or written, now."""
+        """Raise JournalError if the database could not be opened, or written, now."""
         # What is open already may be written all the same.
-        sqlite.require_writable(self._path)
         try:
-            with closing(sqlite.connect_reader(self._path)) as another:
-                another.execute("PRAGMA schema_version").fetchall()
-        except sqlite3.Error as error:
-            raise sqlite.unusable(self._path, error) from None
+            self._backend.probe()
+        except self._backend.errors as error:
+            raise self._backend.unusable(error) from None
         self.write(lambda _connection: None)
 
     # ---- writing -----------------------------------------------------------------------------------------
 
-    def write(self, write: Callable[[sqlite3.Connection], T], *, durable: bool = True) -> T:
+    def write(self, write: Callable[[Connection], T], *, durable: bool = True) -> T:
         """Call `write` in a transaction, and return what it returned once that is on disk.
 
         It is called in the thread of any of those who write at this moment. If it raises, nothing of it is
@@ -130,10 +116,10 @@ class Database:
         if entry.leads:
             self._lead(entry)
         error = entry.error
-        if isinstance(error, sqlite3.IntegrityError):
+        if isinstance(error, self._backend.conflicts):
             raise NameReservedError from None
-        if isinstance(error, sqlite3.Error):
-            raise sqlite.unusable(self._path, error) from None
+        if isinstance(error, self._backend.errors):
+            raise self._backend.unusable(error) from None
         if error is not None:
             raise error
         result: T = entry.result
@@ -145,7 +131,10 @@ class Database:
             group, self._waiting = self._waiting, []
         try:
             with self._turn:
-                self._commit(group)
+                for _attempt in range(_ATTEMPTS):
+                    self._commit(group)
+                    if not any(map(self._may_repeat, group)):
+                        break
         finally:
             with self._mutex:
                 following = self._waiting[0] if self._waiting else None
@@ -160,57 +149,53 @@ class Database:
     def _commit(self, group: Sequence[_Entry]) -> None:
         connection = self._writer
         if connection is None:
-            _fail(group, JournalError(f"The journal {self._path} is open for reading only."))
+            _fail(group, JournalError(f"The journal {self._backend.name} is open for reading only."))
             return
         lazily = self._writes_ahead and not any(entry.durable for entry in group)
         try:
-            if lazily:
-                _synchronous(connection, "NORMAL")
-            connection.execute("BEGIN IMMEDIATE")
+            self._backend.begin(connection, lazily=lazily)
             for entry in group:
                 _apply(entry, connection, alone=len(group) == 1)
-            if all(entry.error for entry in group):
+            if all(entry.error for entry in group) or any(map(self._may_repeat, group)):
                 connection.execute("ROLLBACK")
             else:
                 with waiting:
                     self._before_commit()
                     connection.execute("COMMIT")
         except BaseException as error:  # noqa: BLE001 - each of them must know
-            with suppress(sqlite3.Error):
+            with suppress(self._backend.errors):
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
             _fail(group, error)
         finally:
-            if lazily:
-                with suppress(sqlite3.Error):
-                    _synchronous(connection, "EXTRA")
+            with suppress(self._backend.errors):
+                self._backend.ended(connection, lazily=lazily)
+
+    def _may_repeat(self, entry: _Entry) -> bool:
+        return entry.error is not None and self._backend.may_repeat(entry.error)
 
     def erase_deleted(self) -> bool:
         """Let what was deleted leave the files; False if a program that reads them prevents that now."""
         try:
             with self._turn:
-                return self._writer is None or sqlite.empty_wal(self._writer)
-        except sqlite3.Error as error:
-            raise sqlite.unusable(self._path, error) from None
+                return self._writer is None or self._backend.erase_deleted(self._writer)
+        except self._backend.errors as error:
+            raise self._backend.unusable(error) from None
 
     def close(self) -> None:
         """Close both connections; the writing one last, so that it empties the WAL."""
         for lock, connection in ((self._reading, self._reader), (self._turn, self._writer)):
             if connection is not None and lock.acquire(timeout=_CLOSE_SECONDS):
                 try:
-                    with suppress(sqlite3.Error):
+                    with suppress(self._backend.errors):
                         connection.close()
                 finally:
                     lock.release()
 
 
-def _synchronous(connection: sqlite3.Connection, level: str) -> None:
-    # A script, since it takes effect when it is compiled, and single statements are compiled only once.
-    connection.executescript(f"PRAGMA synchronous = {level}")
-
-
-def _apply(entry: _Entry, connection: sqlite3.Connection, *, alone: bool) -> None:
-    """Call what `entry` wants written. What that raises undoes it alone, unless SQLite has undone all."""
+def _apply(entry: _Entry, connection: Connection, *, alone: bool) -> None:
+    """Call what `entry` wants written. What that raises undoes it alone, unless all has been undone."""
+    entry.error = None
     if not alone:
         connection.execute("SAVEPOINT entry")
     try:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import sqlite3
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from invox_watcher.job import Fault
+from invox_watcher.journal.backend import Connection
 from invox_watcher.journal.database import Database
 from invox_watcher.journal.tables import (
     ENDED,
@@ -42,8 +42,9 @@ _OVERDUE = f"""
     {_SELECT} WHERE target = ? AND {OWED} AND attempts > 0 AND {TRIED_SECONDS} - tried_from > ?
     ORDER BY rowid LIMIT 100"""
 _COUNT_OWED = f"""
-    SELECT target, count(*), sum(state = 'uncertain'), min(queued_at) FROM deliveries WHERE {OWED}
-    GROUP BY target"""
+    SELECT target, count(*), sum(CASE WHEN state = 'uncertain' THEN 1 ELSE 0 END), min(queued_at)
+    FROM deliveries WHERE {OWED} GROUP BY target"""
+_TARGETS_OWED = f"SELECT DISTINCT target FROM deliveries WHERE {OWED}"
 _COUNT_FAILED = "SELECT target, count(*) FROM deliveries WHERE state = 'failed' GROUP BY target"
 # The same for those who may see only some profiles.
 _OF_PROFILES = "EXISTS (SELECT 1 FROM jobs WHERE id = deliveries.job_id AND profile IN ({profiles}))"
@@ -61,7 +62,7 @@ _ADD = f"""
     ON CONFLICT (job_id, target) DO UPDATE SET state = 'due', attempts = 0, queued_at = excluded.queued_at,
     tried_from = excluded.tried_from, fault = NULL
     WHERE deliveries.state IN ('failed', 'cancelled', 'sent')
-    AND deliveries.queued_at IS NOT excluded.queued_at"""
+    AND (deliveries.queued_at IS NULL OR deliveries.queued_at <> excluded.queued_at)"""
 _TRY_LONGER = """
     INSERT INTO targets VALUES (?, ?)
     ON CONFLICT (name) DO UPDATE SET tried_seconds = targets.tried_seconds + excluded.tried_seconds"""
@@ -162,7 +163,7 @@ class Deliveries:
             delivery.attempts,
         )
 
-        def write(connection: sqlite3.Connection) -> int:
+        def write(connection: Connection) -> int:
             if tried_seconds:
                 connection.execute(_TRY_LONGER, (delivery.target, tried_seconds))
             return connection.execute(_SETTLE, values).rowcount
@@ -219,10 +220,10 @@ class Deliveries:
 
     def give_up_unless(self, prefix: str, wanted: Collection[str]) -> None:
         """The same for every target whose name begins with `prefix`, unless it is one of `wanted`."""
-        query = f"{_SELECT} WHERE {OWED} AND target NOT IN ({placeholders(wanted)}) GROUP BY target"
-        for delivery in self._deliveries(query, tuple(wanted)):
-            if delivery.target.startswith(prefix):
-                self.give_up(delivery.target)
+        query = f"{_TARGETS_OWED} AND target NOT IN ({placeholders(wanted)})"
+        for (target,) in self._database.read(query, tuple(wanted)):
+            if target.startswith(prefix):
+                self.give_up(target)
 
     def _deliveries(self, query: str, values: tuple[Any, ...]) -> list[QueuedDelivery]:
         return [_delivery(row) for row in self._database.read(query, values)]

@@ -4,12 +4,12 @@ what may be deleted."""
 from __future__ import annotations
 
 import os
-import sqlite3
 from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any, Literal
 
 from invox_watcher.job import Job, State
+from invox_watcher.journal.backend import Connection
 from invox_watcher.journal.contents import SAME_IN_DONE, SAME_UNDER_WAY
 from invox_watcher.journal.database import Database
 from invox_watcher.journal.tables import JOB_COLUMNS, OWED, encode_time, job_of
@@ -108,7 +108,7 @@ class Finished:
     def mark_deleted(self, job: Job, kind: Kind) -> None:
         """The files of `job` are deleted; with its transcripts, also its words in the journal."""
 
-        def write(connection: sqlite3.Connection) -> None:
+        def write(connection: Connection) -> None:
             if kind == "transcripts":
                 connection.execute("DELETE FROM replies WHERE job_id = ?", (job.id,))
                 connection.execute("DELETE FROM notices WHERE request_id = ?", (job.request_id,))
@@ -129,7 +129,7 @@ class Finished:
     def forget(self, jobs: Sequence[Job]) -> None:
         """Delete everything that the journal holds of these jobs."""
 
-        def write(connection: sqlite3.Connection) -> None:
+        def write(connection: Connection) -> None:
             connection.executemany(
                 "DELETE FROM notices WHERE request_id = ?", [(job.request_id,) for job in jobs]
             )

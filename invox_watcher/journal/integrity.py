@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from invox_watcher.errors import JournalError
+from invox_watcher.journal.backend import Connection, Read
 from invox_watcher.journal.sqlite import DAMAGED
 
 CHECK = "PRAGMA quick_check(1)"
@@ -18,7 +18,6 @@ _SMALL_BYTES = 16 << 20
 _STEP_ROWS = 500
 # Between two steps, which take a few milliseconds each.
 _PAUSE_SECONDS = 0.05
-Read = Callable[[str, Sequence[Any]], list[Any]]
 
 
 def is_small(path: Path) -> bool:
@@ -32,7 +31,7 @@ def require_ok(rows: Sequence[Sequence[Any]], path: Path) -> None:
         raise JournalError(f"The journal {path} can't be used.", hint=DAMAGED)
 
 
-def check_small(connection: sqlite3.Connection, path: Path) -> None:
+def check_small(connection: Connection, path: Path) -> None:
     """Read every page of a small journal: damage is better found before a recording is taken than later.
 
     Raises:

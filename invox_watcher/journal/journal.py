@@ -8,30 +8,33 @@ on disk when the call returns, with those of other threads that write at the sam
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import itertools
 import json
 import os
-import sqlite3
 import threading
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from invox_watcher.errors import StaleStateError
+from invox_watcher.errors import ConfigurationError, Problem, StaleStateError
 from invox_watcher.events import Event, log
 from invox_watcher.job import ACTIVE, TRANSITIONS, Job, State
-from invox_watcher.journal import contents, integrity, notices, spending
+from invox_watcher.journal import contents, notices, spending
+from invox_watcher.journal.backend import Backend, Connection, Server, UncertainError
 from invox_watcher.journal.database import Database
 from invox_watcher.journal.deliveries import Deliveries
+from invox_watcher.journal.file import FileBackend
 from invox_watcher.journal.finished import UNCONFIRMED_CLOCK, Finished
 from invox_watcher.journal.migrations import Copies, migrate, require_current
 from invox_watcher.journal.notices import StoredNotice
 from invox_watcher.journal.processing_times import ProcessingTime, processing_times
 from invox_watcher.journal.search import Search
-from invox_watcher.journal.sqlite import FILENAME, UncertainError, require_file
+from invox_watcher.journal.sqlite import FILENAME
 from invox_watcher.journal.tables import (
     ENDED,
     FIELDS,
@@ -51,6 +54,12 @@ from invox_watcher.notice import NoticeOutcome, WebhookNotice
 from invox_watcher.priority import Priority
 from invox_watcher.times import utc_now
 
+if TYPE_CHECKING:
+    from invox_watcher.journal.fleet import Fleet
+
+_INSTALL_FLEET = (
+    "pip install 'PATH[fleet]', where PATH is the wheel or the clone that invox-watcher was installed from"
+)
 # Where the outputs lie that are written with a move to these states.
 _OUTPUT_FOLDERS = {State.DELIVERED: "outbox", State.FAILED: "failed"}
 # An id is made, by the same clock, just before the recording counts as received.
@@ -113,36 +122,39 @@ class Journal:
         create: bool = True,
         targets_of: Callable[[Job], Iterable[str]] = lambda _job: (),
         on_transition: TransitionListener | None = None,
+        server: Server | None = None,
         before_commit: Callable[[], None] = lambda: None,
         busy_seconds: float | None = None,
     ) -> None:
         """Open the journal in `directory`; with `create`, make it if it is missing, convert it if it is old.
 
-        Without `create` it can only be read. `targets_of` names the targets that a job which has ended is
-        delivered to; see `deliveries`. `before_commit` is called after `on_transition`, once for all that is
-        committed together. `busy_seconds`, if it is only read: how long each call waits while
-        another program has it locked; None for long.
+        Without `create` it can only be read. With `server` it is in that database, which several hosts share,
+        and `directory` has what is this host's alone. `targets_of` names the targets that a job which has
+        ended is delivered to; see `deliveries`. `before_commit` is called after `on_transition`, once for all
+        that is committed together. `busy_seconds`, if it is only read: how long each call waits while another
+        program has it locked; None for long.
 
         Raises:
             JournalError: it is missing, corrupt, locked, not writable, or of another version.
             NotPermittedError: it exists, and may not be read.
+            ConfigurationError: there is a `server`, and the extra for it is not installed.
         """
-        self.path = directory / FILENAME
+        self.path = directory / FILENAME  # of a single host's journal
         self._targets_of = targets_of
         self._on_transition = on_transition
+        self._backend = _backend_of(directory, server, create=create, busy_seconds=busy_seconds)
         if not create:
-            require_file(self.path)
-        self._database = Database(
-            self.path, create=create, before_commit=before_commit, busy_seconds=busy_seconds
-        )
+            self._backend.require_present()
+        self._database = Database(self._backend, create=create, before_commit=before_commit)
         self.finished = Finished(self._database)
         self.deliveries = Deliveries(self._database)
         self.search = Search(self._database)
+        self.fleet = _fleet_of(self._database, self._backend) if server else None
         try:
             if create:
                 self._prepare()
             else:
-                require_current(self._database.read, self.path)
+                require_current(self._database.read, self._backend)
         except BaseException:
             self.close()
             raise
@@ -150,14 +162,21 @@ class Journal:
 
     def _prepare(self) -> None:
         migration = self._database.prepare(
-            lambda connection: migrate(connection, self.path),
-            alone=lambda connection: integrity.check_small(connection, self.path),
+            lambda connection: migrate(connection, self._backend), alone=self._backend.check_at_start
         )
         if migration is not None:
-            log.info(Event.JOURNAL_MIGRATED, version=migration.version, copy=str(migration.copy))
+            copy = None if migration.copy is None else str(migration.copy)
+            log.info(Event.JOURNAL_MIGRATED, version=migration.version, copy=copy)
+
+    @property
+    def host(self) -> str | None:
+        """The name of this host, if it has joined a fleet."""
+        return None if self.fleet is None else self.fleet.name
 
     def close(self) -> None:
         """Close every connection."""
+        if self.fleet is not None:
+            self.fleet.close()
         self._database.close()
 
     def check(self) -> None:
@@ -174,7 +193,7 @@ class Journal:
         Raises:
             JournalError: it is damaged.
         """
-        integrity.require_ok(self._database.read(integrity.CHECK), self.path)
+        self._backend.verify(self._database.read)
 
     def verify_in_steps(self, stop: threading.Event) -> None:
         """Read every row of a journal that is too large to be checked at the start, slowly.
@@ -182,8 +201,7 @@ class Journal:
         Raises:
             JournalError: it is damaged.
         """
-        if not integrity.is_small(self.path):
-            integrity.check_in_steps(self._database.read, stop)
+        self._backend.verify_in_steps(self._database.read, stop)
 
     # ---- writing -----------------------------------------------------------------------------------------
 
@@ -198,7 +216,7 @@ class Journal:
     def add_all(self, jobs: Sequence[tuple[Job, float | None]]) -> None:
         """`add` each of them, with its waiting time if that is known, in one write."""
 
-        def write(connection: sqlite3.Connection) -> None:
+        def write(connection: Connection) -> None:
             for job, waited_seconds in jobs:
                 self._add(connection, job, waited_seconds)
 
@@ -208,8 +226,49 @@ class Journal:
             if any(self.get(job.id) is None for job, _waited_seconds in jobs):
                 raise
 
-    def _add(self, connection: sqlite3.Connection, job: Job, waited_seconds: float | None) -> None:
-        row = row_of(job)
+    def reserve_all(self, jobs: Sequence[tuple[Job, float | None]]) -> set[str]:
+        """`add` each of them before its file is moved; return the ids of those that no other host has.
+
+        What is reserved is the name in the inbox, until the job's next move: hosts see other devices and
+        inodes, and no second file has the name before the first one was moved.
+        """
+
+        def write(connection: Connection) -> set[str]:
+            won = set()
+            for job, waited_seconds in jobs:
+                key = b"\0" + os.fsencode(job.path)  # unlike any name of an output
+                if not connection.execute("SELECT 1 FROM jobs WHERE reserved = ?", (key,)).fetchall():
+                    self._add(connection, job, waited_seconds, reserved=key)
+                    won.add(job.id)
+            return won
+
+        try:
+            return self._database.write(write)
+        except UncertainError:
+            stored = {job.id for job, _waited_seconds in jobs if self.get(job.id) is not None}
+            if not stored:
+                raise
+            return stored
+
+    def withdraw_all(self, jobs: Iterable[Job]) -> None:
+        """Delete the rows of these jobs, which are claimed and whose files were not moved."""
+
+        def write(connection: Connection) -> None:
+            for job in jobs:
+                with suppress(StaleStateError):
+                    moved = self._write(connection, job, utc_now())
+                    contents.end_succession(connection, job.id, instead=None)
+                    connection.execute("DELETE FROM history WHERE job_id = ?", (job.id,))
+                    connection.execute("DELETE FROM jobs WHERE id = ?", (job.id,))
+                    if self._on_transition:
+                        self._on_transition(job.state, moved, {"not_moved": True})
+
+        self._database.write(write)
+
+    def _add(
+        self, connection: Connection, job: Job, waited_seconds: float | None, reserved: bytes | None = None
+    ) -> None:
+        row = row_of(job) | {"host": self.host, "reserved": reserved}
         predecessor = contents.predecessor_by_file(connection, job.id, job.identity)
         row |= {"predecessor_id": predecessor, "profile": None if job.plan is None else job.plan.profile}
         connection.execute(_insert_job(tuple(row)), tuple(row.values()))
@@ -256,10 +315,10 @@ class Journal:
 
         confirmed = to.is_final and not UNCONFIRMED_CLOCK.items() <= told.items()
 
-        def write(connection: sqlite3.Connection) -> Job:
+        def write(connection: Connection) -> Job:
             now = utc_now()
             ages = dict.fromkeys(("ages_from", "remembered_from"), encode_time(now)) if confirmed else {}
-            moved = _write(connection, job, now, state=to, reserved=_key(reserve), **ages, **changes)
+            moved = self._write(connection, job, now, state=to, reserved=_key(reserve), **ages, **changes)
             if also is not None:
                 also(connection)
             if text is not None:
@@ -283,15 +342,13 @@ class Journal:
         return moved
 
     def _record_passage(
-        self, connection: sqlite3.Connection, was: State, job: Job, told: Mapping[str, Any], now: datetime
+        self, connection: Connection, was: State, job: Job, told: Mapping[str, Any], now: datetime
     ) -> None:
         _append_history(connection, job.id, job.state, told, now)
         if self._on_transition:
             self._on_transition(was, job, told)
 
-    def _record_end(
-        self, connection: sqlite3.Connection, job: Job, now: datetime, *, confirmed: bool
-    ) -> None:
+    def _record_end(self, connection: Connection, job: Job, now: datetime, *, confirmed: bool) -> None:
         """What the end of a job brings with it; `confirmed`: this machine's clock is right."""
         priority = Priority.ROUTINE if job.plan is None else job.plan.priority
         owed = [(job.id, name, priority, encode_time(now), name) for name in self._targets_of(job)]
@@ -309,7 +366,7 @@ class Journal:
         Unless `durable`, a power cut may undo it, if nothing else is written after it.
         """
         return self._database.write(
-            lambda connection: _write(connection, job, utc_now(), **changes), durable=durable
+            lambda connection: self._write(connection, job, utc_now(), **changes), durable=durable
         )
 
     def identify(
@@ -327,7 +384,7 @@ class Journal:
         A power cut may undo it: then the recording is hashed again.
         """
 
-        def write(connection: sqlite3.Connection) -> Job:
+        def write(connection: Connection) -> Job:
             now = utc_now()
             original = contents.original(connection, job.id, sha256, encode_time(now)) if follow else None
             request = contents.NO_REQUEST if original else contents.abandoned_request(connection, sha256)
@@ -341,7 +398,7 @@ class Journal:
             changed = {**changes, **identified, **_times_of(request)}
             if job.last_fault is not None:
                 changed["last_fault"] = None
-            moved = _write(connection, job, now, state=State.IDENTIFIED, **changed)
+            moved = self._write(connection, job, now, state=State.IDENTIFIED, reserved=None, **changed)
             told = {"sha256": sha256, "original_id": original, **(detail or {})}
             _append_history(connection, job.id, moved.state, told, now)
             return moved
@@ -355,8 +412,8 @@ class Journal:
             StaleStateError: the row is no longer in `job.state`.
         """
 
-        def write(connection: sqlite3.Connection) -> None:
-            moved = _write(connection, job, utc_now())
+        def write(connection: Connection) -> None:
+            moved = self._write(connection, job, utc_now())
             contents.end_succession(connection, job.id, instead=original_id)
             connection.execute("DELETE FROM history WHERE job_id = ?", (job.id,))
             connection.execute("DELETE FROM jobs WHERE id = ?", (job.id,))
@@ -369,11 +426,11 @@ class Journal:
         """The original failed: follow another job of the same content, or none and be uploaded itself."""
         sha256 = job.sha256 or ""
 
-        def write(connection: sqlite3.Connection) -> Job:
+        def write(connection: Connection) -> Job:
             now = utc_now()
             original = contents.original(connection, job.id, sha256, encode_time(now))
             request = contents.NO_REQUEST if original else contents.abandoned_request(connection, sha256)
-            return _write(connection, job, now, original_id=original, **_times_of(request))
+            return self._write(connection, job, now, original_id=original, **_times_of(request))
 
         return self._database.write(write)
 
@@ -390,9 +447,7 @@ class Journal:
 
     def changes(self) -> tuple[int, int]:
         """Two numbers, of which one differs once another process has written to the journal. Cheap."""
-        ((data,),) = self._database.read("PRAGMA data_version")
-        ((schema,),) = self._database.read("PRAGMA user_version")
-        return data, schema
+        return self._backend.changes(self._database.read)
 
     def get(self, job_id: str) -> Job | None:
         """The job with that id, or None."""
@@ -502,8 +557,44 @@ class Journal:
         """How long the API took for the latest recordings whose result came that way."""
         return processing_times(self._database.read, delivered_by)
 
+    def _write(self, connection: Connection, job: Job, now: datetime, **changes: Any) -> Job:
+        """Change fields of a row that is in the state of `job`, and in a fleet this host's."""
+        changes["updated_at"] = now
+        columns = columns_of(changes)
+        values = [*columns.values(), job.id, job.state]
+        query = _update_job(tuple(columns))
+        if (host := self.host) is not None:
+            query += " AND host = ?"
+            values.append(host)
+        if connection.execute(query, values).rowcount == 0:
+            owned = "" if host is None else f", or no longer of {host}"
+            raise StaleStateError(f"Job {job.id} is no longer {job.state}{owned}.")
+        return job.changed({name: changes[name] for name in changes if name in FIELDS})
+
     def _jobs(self, query: str, values: Iterable[Any]) -> list[Job]:
         return [job_of(row) for row in self._database.read(query, tuple(values))]
+
+
+def _backend_of(
+    directory: Path, server: Server | None, *, create: bool, busy_seconds: float | None
+) -> Backend:
+    if server is None:
+        return FileBackend(directory / FILENAME, create=create, busy_seconds=busy_seconds)
+    if importlib.util.find_spec("psycopg") is None:
+        raise ConfigurationError(
+            "state.url", [Problem("", None, f"needs PostgreSQL's client: {_INSTALL_FLEET}")]
+        )
+    from invox_watcher.journal.postgresql import ServerBackend  # noqa: PLC0415 - a single host has no psycopg
+
+    return ServerBackend(server, create=create)
+
+
+def _fleet_of(database: Database, backend: Backend) -> Fleet:
+    from invox_watcher.journal.fleet import Fleet  # noqa: PLC0415 - as for its backend
+    from invox_watcher.journal.postgresql import ServerBackend  # noqa: PLC0415
+
+    assert isinstance(backend, ServerBackend)  # noqa: S101 - see `_backend_of`
+    return Fleet(database, backend)
 
 
 # ---- statements --------------------------------------------------------------------------------------------
@@ -519,17 +610,8 @@ def _update_job(columns: tuple[str, ...]) -> str:
     return f"UPDATE jobs SET {', '.join(f'{name} = ?' for name in columns)} WHERE id = ? AND state = ?"
 
 
-def _write(connection: sqlite3.Connection, job: Job, now: datetime, **changes: Any) -> Job:
-    changes["updated_at"] = now
-    columns = columns_of(changes)
-    values = (*columns.values(), job.id, job.state)
-    if connection.execute(_update_job(tuple(columns)), values).rowcount == 0:
-        raise StaleStateError(f"Job {job.id} is no longer {job.state}.")
-    return job.changed({name: changes[name] for name in changes if name in FIELDS})
-
-
 def _append_history(
-    connection: sqlite3.Connection, job_id: str, state: State, detail: Mapping[str, Any], at: datetime
+    connection: Connection, job_id: str, state: State, detail: Mapping[str, Any], at: datetime
 ) -> None:
     text = _JSON.encode({key: value for key, value in detail.items() if value is not None})
     connection.execute(_ADD_HISTORY, (job_id, encode_time(at), state, text))

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,61 +18,67 @@ from typing import Any
 from invox_watcher import version as release
 from invox_watcher.errors import JournalError
 from invox_watcher.job import Job
-from invox_watcher.journal.sqlite import FILENAME, copy_durably
+from invox_watcher.journal.backend import Backend, Connection, Read
+from invox_watcher.journal.sqlite import FILENAME
 from invox_watcher.journal.tables import INDICES, TABLES
 
-VERSION = 9
+VERSION = 10
+# The earliest version whose releases can work with a journal of this one, beside this release. It stays as it
+# is as long as steps only change indices, and add tables, and columns that an INSERT may leave out.
+MIN_READER = 9
+_RECORD = "INSERT INTO releases (version, release, min_reader) VALUES (?, ?, ?)"
 
 
 @dataclass(frozen=True)
 class Migration:
-    """The version that was converted, and the path of the copy made before."""
+    """The version that was converted, and the path of the copy made before, if one was made."""
 
     version: int
-    copy: Path
+    copy: Path | None
 
 
-Read = Callable[[str, Sequence[Any]], Sequence[Any]]
-
-
-def require_current(read: Read, path: Path) -> None:
+def require_current(read: Read, backend: Backend) -> None:
     """Raise JournalError if this release can't read the journal as it is; `read` answers a query."""
-    version = _version(read)
+    version = backend.version_of(read)
     if 0 < version < VERSION:
-        _require_step(version, path)
+        _require_step(version, backend)
         raise JournalError(
-            f"{path} was written by an earlier release (journal version {version}).",
+            f"{backend.name} was written by an earlier release (journal version {version}).",
             code="journal_outdated",
             hint="The daemon of this release converts it when it starts: restart the daemon first.",
         )
-    _require_known(read, version, path)
+    _require_known(read, version, backend)
 
 
-def migrate(connection: sqlite3.Connection, path: Path) -> Migration | None:
+def migrate(connection: Connection, backend: Backend) -> Migration | None:
     """Create the tables in an empty journal, or convert an earlier release's; None if nothing was converted.
 
+    A newer journal is left as it is if the release that converted it says that this one can still use it.
+
     Raises:
-        JournalError: a newer release wrote it, or there is no space for its copy. The journal is unchanged.
+        JournalError: a newer release wrote it, there is no space for its copy, or a release that could not
+            use it afterwards works with it now. The journal is unchanged.
     """
 
     def read(query: str, values: Sequence[Any]) -> Sequence[Any]:
         return connection.execute(query, values).fetchall()
 
-    version = _version(read)
-    _require_known(read, version, path)
+    version = backend.version_of(read)
+    _require_known(read, version, backend)
     migration = None
     if version == 0:
-        for statement in (*TABLES, *INDICES):
+        for statement in (*TABLES, *INDICES, *backend.tables):
             connection.execute(statement)
     elif version < VERSION:
-        _require_step(version, path)
-        migration = Migration(version, _copied(path, version))
+        _require_step(version, backend)
+        backend.require_readers(read, MIN_READER)
+        migration = Migration(version, backend.keep_copy(version))
         for number in range(version + 1, VERSION + 1):
             _STEPS[number](connection)
     if version < VERSION:
-        connection.execute("INSERT INTO releases VALUES (?, ?)", (VERSION, release()))
+        connection.execute(_RECORD, (VERSION, release(), MIN_READER))
     # At every start: a journal that may not be written is found here, and not by the first recording.
-    connection.execute(f"PRAGMA user_version = {VERSION}")
+    backend.record_version(connection, max(version, VERSION))
     return migration
 
 
@@ -93,47 +98,32 @@ class Copies:
                 self._files.remove(copy)
 
 
-def _version(read: Read) -> int:
-    version: int = read("PRAGMA user_version", ())[0][0]
-    return version
-
-
-def _require_known(read: Read, version: int, path: Path) -> None:
+def _require_known(read: Read, version: int, backend: Backend) -> None:
     if version <= VERSION:
         return
     newer = "a newer release"
-    with suppress(sqlite3.Error, JournalError, ValueError):  # the newer release may have dropped the table
-        ((name,),) = read("SELECT release FROM releases WHERE version = ?", (version,))
+    with suppress(backend.errors, JournalError, ValueError):  # that release may have dropped the table
+        ((name, min_reader),) = read("SELECT release, min_reader FROM releases WHERE version = ?", (version,))
+        if min_reader is not None and min_reader <= VERSION:
+            return
         newer = f"invox-watcher {name}"
-    copy = path.with_name(f"{path.name}.v{VERSION}")
-    restore = f", or stop the daemon and put {copy} in its place" if copy.exists() else ""
+    copy = backend.copy_of(VERSION)
+    restore = f", or stop the daemon and put {copy} in its place" if copy else ""
     raise JournalError(
-        f"{path} was written by {newer} (journal version {version}); "
+        f"{backend.name} was written by {newer} (journal version {version}); "
         f"invox-watcher {release()} reads versions up to {VERSION}.",
         code="journal_newer",
         hint=f"Install that release again{restore}.",
     )
 
 
-def _require_step(version: int, path: Path) -> None:
+def _require_step(version: int, backend: Backend) -> None:
     if version + 1 not in _STEPS:
         raise JournalError(
-            f"{path} has journal version {version}; invox-watcher {release()} converts versions from "
+            f"{backend.name} has journal version {version}; invox-watcher {release()} converts versions from "
             f"{min(_STEPS) - 1} on.",
             hint="Let the release that wrote it finish all recordings under way, then move the file away.",
         )
-
-
-def _copied(path: Path, version: int) -> Path:
-    copy = path.with_name(f"{path.name}.v{version}")
-    try:
-        copy_durably(path, copy)
-    except OSError as error:
-        raise JournalError(
-            f"The journal {path} can't be copied before it is converted: {error.strerror}",
-            hint=f"Is there space for {copy}, and may the daemon's user write it?",
-        ) from None
-    return copy
 
 
 # ---- the steps ---------------------------------------------------------------------------------------------
@@ -163,7 +153,7 @@ _TO_3 = (
 )
 
 
-def _to_3(connection: sqlite3.Connection) -> None:
+def _to_3(connection: Connection) -> None:
     """Outputs and deliveries as rows, waiting as columns, plainer names."""
     for statement in _TO_3:
         connection.execute(statement)
@@ -225,7 +215,7 @@ _TO_4 = (
 _ENDED_IN_DOUBT = """%"clock": "unconfirmed"%"""
 
 
-def _to_4(connection: sqlite3.Connection) -> None:
+def _to_4(connection: Connection) -> None:
     """An index for every question, ages of what has ended, and what is odd about a transcript."""
     for statement in _TO_4:
         connection.execute(statement)
@@ -254,7 +244,7 @@ _TO_5 = (
 )
 
 
-def _to_5(connection: sqlite3.Connection) -> None:
+def _to_5(connection: Connection) -> None:
     """A failed job knows its retry, and a job why its last attempt did not work."""
     for statement in _TO_5:
         connection.execute(statement)
@@ -276,7 +266,7 @@ _TO_6 = (
 )
 
 
-def _to_6(connection: sqlite3.Connection) -> None:
+def _to_6(connection: Connection) -> None:
     """Deliveries to several targets, each with its own faults; commands are two of them."""
     for statement in _TO_6:
         connection.execute(statement)
@@ -290,7 +280,7 @@ _TO_7 = (
 )
 
 
-def _to_7(connection: sqlite3.Connection) -> None:
+def _to_7(connection: Connection) -> None:
     """What a recording's profile says, and audio minutes per day."""
     for statement in _TO_7:
         connection.execute(statement)
@@ -305,13 +295,26 @@ _TO_8 = (
 )
 
 
-def _to_8(connection: sqlite3.Connection) -> None:
+def _to_8(connection: Connection) -> None:
     """A recording's profile as a column, and suspects in their order, for the page."""
     for statement in _TO_8:
         connection.execute(statement)
 
 
 _TO_9 = (
+    "ALTER TABLE jobs ADD COLUMN host VARCHAR",
+    "ALTER TABLE releases ADD COLUMN min_reader INTEGER",
+    "CREATE INDEX jobs_host ON jobs (host) WHERE host IS NOT NULL AND state <> 'done'",
+)
+
+
+def _to_9(connection: Connection) -> None:
+    """Several hosts: which of them has a job, and which releases can share the journal."""
+    for statement in _TO_9:
+        connection.execute(statement)
+
+
+_TO_10 = (
     "DROP INDEX jobs_file",
     "DROP INDEX jobs_given_up",
     "DROP INDEX jobs_content",
@@ -330,12 +333,12 @@ _TO_9 = (
 )
 
 
-def _to_9(connection: sqlite3.Connection) -> None:
+def _to_10(connection: Connection) -> None:
     """Indices that leave out the copies of a recording that have no words."""
-    for statement in _TO_9:
+    for statement in _TO_10:
         connection.execute(statement)
 
 
-_STEPS: dict[int, Callable[[sqlite3.Connection], None]] = {
-    3: _to_3, 4: _to_4, 5: _to_5, 6: _to_6, 7: _to_7, 8: _to_8, 9: _to_9,
+_STEPS: dict[int, Callable[[Connection], None]] = {
+    3: _to_3, 4: _to_4, 5: _to_5, 6: _to_6, 7: _to_7, 8: _to_8, 9: _to_9, 10: _to_10,
 }  # fmt: skip

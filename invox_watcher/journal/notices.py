@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import sqlite3
 from datetime import datetime
 
 from invox_watcher.job import ACTIVE
+from invox_watcher.journal.backend import Connection
 from invox_watcher.journal.tables import encode_time
 from invox_watcher.notice import NoticeOutcome, WebhookNotice
 from invox_watcher.times import utc_now
@@ -26,7 +26,7 @@ class StoredNotice:
     covers_body: bool  # whether its signature covered the body
 
 
-def record(connection: sqlite3.Connection, notice: WebhookNotice) -> NoticeOutcome:
+def record(connection: Connection, notice: WebhookNotice) -> NoticeOutcome:
     """Store a webhook, once, and return how it relates to what is known."""
     if _claims_other_content(connection, notice):
         return NoticeOutcome.CONTRADICTS
@@ -48,7 +48,7 @@ def record(connection: sqlite3.Connection, notice: WebhookNotice) -> NoticeOutco
     return NoticeOutcome.NEW if states & ACTIVE else NoticeOutcome.REPEATED
 
 
-def _claims_other_content(connection: sqlite3.Connection, notice: WebhookNotice) -> bool:
+def _claims_other_content(connection: Connection, notice: WebhookNotice) -> bool:
     row = connection.execute(_CONTENT, (notice.signature_sha256,)).fetchone()
     if row is not None:
         return bool(row[0] != notice.content_sha256)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable
 
+from invox_watcher.journal.backend import Connection
 from invox_watcher.spending import OVERALL, Limits, Reservation, exceeded
 
 SPENT = "SELECT profile, seconds FROM spending WHERE day = ?"
@@ -17,7 +17,7 @@ _SUBTRACT = (
     "WHERE day = ? AND profile IN (?, ?)"
 )
 
-Change = Callable[[sqlite3.Connection], None]  # written together with a job
+Change = Callable[[Connection], None]  # written together with a job
 
 
 class MinutesUsedUpError(Exception):
@@ -30,7 +30,7 @@ def reserving(wanted: Reservation, limits: Limits) -> Change:
     Raises MinutesUsedUpError, when it is written, if it exceeds one of the limits.
     """
 
-    def write(connection: sqlite3.Connection) -> None:
+    def write(connection: Connection) -> None:
         spent = dict(connection.execute(SPENT, (wanted.day,)).fetchall())
         if exceeded(wanted, limits, spent):
             raise MinutesUsedUpError
@@ -45,7 +45,7 @@ def releasing(reservation: Reservation) -> Change:
     seconds = reservation.seconds
     values = (seconds, seconds, reservation.day, OVERALL, reservation.profile)
 
-    def write(connection: sqlite3.Connection) -> None:
+    def write(connection: Connection) -> None:
         connection.execute(_SUBTRACT, values)
 
     return write

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from invox_watcher.errors import JournalError, NotPermittedError
 from invox_watcher.files import fsync_folder
+from invox_watcher.journal.backend import UncertainError
 
 FILENAME = "journal.sqlite"
 SQLITE_VERSION = sqlite3.sqlite_version
@@ -33,10 +34,6 @@ HINTS = {
     sqlite3.SQLITE_NOTADB: DAMAGED,
     sqlite3.SQLITE_READONLY: _READ_ONLY,
 }
-
-
-class UncertainError(JournalError):
-    """A write failed, perhaps only in its very last fsync: then it is in the journal nevertheless."""
 
 
 def unusable(path: Path, error: sqlite3.Error) -> JournalError:
@@ -103,6 +100,12 @@ def write_ahead(connection: sqlite3.Connection) -> bool:
         ((mode,),) = connection.execute("PRAGMA journal_mode = WAL").fetchall()
     connection.execute(f"PRAGMA journal_size_limit = {_WAL_BYTES}").fetchall()
     return mode == "wal"
+
+
+def set_synchronous(connection: sqlite3.Connection, level: str) -> None:
+    """NORMAL: a power cut may undo the commits that follow; EXTRA: each is on disk."""
+    # A script, since it takes effect when it is compiled, and single statements are compiled only once.
+    connection.executescript(f"PRAGMA synchronous = {level}")
 
 
 def empty_wal(connection: sqlite3.Connection) -> bool:

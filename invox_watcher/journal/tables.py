@@ -1,8 +1,8 @@
 """The journal's tables and indices, and how our values become theirs.
 
-Plain SQL that SQLite and PostgreSQL both understand. `rowid` is the order in which recordings were taken; the
-times can't tell, because a clock may be set back. No index grows with the number of finished jobs unless a
-question about finished jobs needs it.
+Plain SQL that SQLite and PostgreSQL both understand, with the words that `dialect` exchanges. `rowid` is the
+order in which recordings were taken; the times can't tell, because a clock may be set back. No index grows
+with the number of finished jobs unless a question about finished jobs needs it.
 """
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ OPEN_FAILURE = "state = 'failed' AND successor_id IS NULL AND recording_deleted_
 TABLES = (
     # `reserved`: a name that no two jobs under way may both intend to write; see `Journal.move`.
     # `recording_deleted_at`, `transcripts_deleted_at`: when retention did.
+    # `host`: which host of several wrote the row last; it has the job until another one takes it over.
     # `ages_from`: from when the age of an ended job counts; NULL while no clock has confirmed that.
     # `remembered_from`: the same for its entry here, which is needed as long as copies of the recording come.
     # `profile`: the one that `plan` names, for those who may see only some profiles.
@@ -66,7 +67,7 @@ TABLES = (
         transcripts_deleted_at VARCHAR, polled_at VARCHAR, waited_seconds FLOAT DEFAULT 0 NOT NULL,
         denied_seconds FLOAT DEFAULT 0 NOT NULL, predecessor_id VARCHAR, payload TEXT, ages_from VARCHAR,
         remembered_from VARCHAR, suspect TEXT, successor_id VARCHAR, last_fault TEXT, plan TEXT,
-        reservation TEXT, profile VARCHAR, PRIMARY KEY (id), UNIQUE (reserved))""",
+        reservation TEXT, profile VARCHAR, host VARCHAR, PRIMARY KEY (id), UNIQUE (reserved))""",
     "CREATE TABLE history (id INTEGER NOT NULL, job_id VARCHAR NOT NULL, at VARCHAR NOT NULL, "
     "state VARCHAR NOT NULL, detail TEXT NOT NULL, PRIMARY KEY (id))",
     # The files that were written for a job: its transcripts in outbox/, or its error file in failed/.
@@ -92,8 +93,10 @@ TABLES = (
     # The seconds of audio of each day that were reserved, of all (profile '') and by profile.
     "CREATE TABLE spending (day VARCHAR NOT NULL, profile VARCHAR NOT NULL, seconds FLOAT NOT NULL, "
     "PRIMARY KEY (day, profile))",
-    # Which release made a journal of which version, or converted it to that.
-    "CREATE TABLE releases (version INTEGER NOT NULL, release TEXT NOT NULL, PRIMARY KEY (version))",
+    # Which release made a journal of which version, or converted it to that. `min_reader`: the releases of
+    # which version can still use it; NULL: none but those of the same version, and later ones.
+    "CREATE TABLE releases (version INTEGER NOT NULL, release TEXT NOT NULL, min_reader INTEGER, "
+    "PRIMARY KEY (version))",
 )
 INDICES = (
     # jobs under way, and lists of those that failed
@@ -119,6 +122,8 @@ INDICES = (
     "WHERE transcripts_deleted_at IS NULL AND ages_from IS NOT NULL",
     "CREATE INDEX jobs_remembered ON jobs (remembered_from) WHERE remembered_from IS NOT NULL",
     f"CREATE INDEX jobs_in_doubt ON jobs (state) WHERE ages_from IS NULL AND {ENDED}",
+    # what a host that died has left
+    f"CREATE INDEX jobs_host ON jobs (host) WHERE host IS NOT NULL AND {UNFINISHED}",
     "CREATE INDEX signatures_at ON signatures (at)",
     # what belongs to a job
     "CREATE INDEX ix_history_job_id ON history (job_id)",
@@ -249,6 +254,13 @@ def job_of(row: Sequence[Any]) -> Job:
             values[number] = decode(values[number])
     identity = FileIdentity(*values[_FIRST_OF_IDENTITY:])
     return Job(**dict(zip(_NAMES, values, strict=False)), identity=identity)
+
+
+def columns_in(table: str) -> list[str]:
+    """The columns of a table, in their order, without SQLite's `rowid`."""
+    definition = next(one for one in TABLES if one.startswith(f"CREATE TABLE {table} ("))
+    names = [part.split()[0] for part in definition.partition("(")[2].split(",") if part.strip()]
+    return names[: names.index("PRIMARY")]
 
 
 def insertion(table: str, columns: Iterable[str]) -> str:

@@ -131,6 +131,23 @@ class ApiHealth:
             ended, self._outage = self._outage, None
             return ended.so_far(now) if ended else None
 
+    def hear_outage(self, error: ApiError) -> Outage | None:
+        """Another host gets no answer: the next call is a probe. The outage, if that was not known here."""
+        with self._lock:
+            if self._breaker.is_open:
+                return None
+            now = self._clock()
+            self._breaker.fault(now, at_once=True)
+            self._fault, self._outage = error, _Reports(now)
+            return self._outage.after_fault(error.code, now)
+
+    def hear_recovery(self) -> bool:
+        """Another host gets answers again: probe now. Whether calls are being held back here."""
+        with self._lock:
+            if self._breaker.is_open:
+                self._breaker.hasten(self._clock())
+            return self._breaker.is_open
+
     def blames(self, job_id: str) -> bool:
         """Whether the recording of this job, and not the API, is to blame for its last failure."""
         with self._lock:

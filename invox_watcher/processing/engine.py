@@ -44,7 +44,7 @@ from invox_watcher.processing.faults import (
     rule_for,
 )
 from invox_watcher.processing.gates import Gate
-from invox_watcher.processing.lanes import Clock, Lane
+from invox_watcher.processing.lanes import Clock, Lane, Lanes
 from invox_watcher.processing.pipeline import Pipeline
 from invox_watcher.times import rfc3339, utc_now
 
@@ -83,6 +83,7 @@ class Engine:
         *,
         pipeline: Pipeline,
         journal: Journal,
+        lanes: Lanes,
         upload_workers: int,
         max_in_flight: int,
         max_attempts: int,
@@ -91,21 +92,24 @@ class Engine:
         on_room: Callable[[], None],
         on_crash: Callable[[], None],
         clock: Clock,
+        elsewhere: Callable[[], int] = lambda: 0,
     ) -> None:
         """`unavailable` checks whether the folders are there, and returns what is wrong if they are not.
 
         `on_room` is called whenever there may be capacity for a new job, `on_crash` when a thread dies.
+        `elsewhere`: how many jobs are under way at other hosts, which count for `max_in_flight`, too.
         """
         self._pipeline = pipeline
         self._journal = journal
+        self._upload_workers = upload_workers
         self._max_in_flight = max_in_flight
         self._max_attempts = max_attempts
         self._backoff = backoff
         self._unavailable = unavailable
         self._on_room = on_room
         self._on_crash = on_crash
-        self._clock = clock
-        self._upload_lane, self._poll_lane = Lane(clock, "uploads"), Lane(clock, "polls")
+        self._elsewhere = elsewhere
+        self._upload_lane, self._poll_lane = lanes
         # An outage must be seen as one before it has cost a single recording all its attempts.
         self._api = ApiHealth(Breaker(backoff, threshold=min(_BREAKER_FAULTS, max_attempts)), clock)
         self._lock = threading.Lock()  # guards what follows
@@ -171,6 +175,22 @@ class Engine:
             with self._lock:
                 self._expedited.discard(request_id)
 
+    def cares_for(self, job_id: str) -> bool:
+        """Whether that job is under way here."""
+        with self._lock:
+            return job_id in self._in_flight
+
+    def hear_outage(self, error: ApiError) -> None:
+        """Another host gets no answer from the API."""
+        if self._api.hear_outage(error) is not None:
+            log.error(Event.BREAKER_OPENED, code=error.code, error=error.message, hint=error.hint)
+
+    def hear_recovery(self) -> None:
+        """Another host gets answers from the API again."""
+        if self._api.hear_recovery():
+            self._upload_lane.release()
+            self._poll_lane.release()
+
     # ---- for others to see -------------------------------------------------------------------------------
 
     def has_capacity(self, priority: Priority = Priority.ROUTINE, accepted: int = 0) -> bool:
@@ -187,7 +207,13 @@ class Engine:
             refuses = bool(self._storage_faults) or len(self._filing_faults) > 1
             held_back = taken > 0 and (refused or refuses)
             extra = 0 if priority is Priority.ROUTINE else max(self._max_in_flight // _URGENT_SHARE, 1)
-            return taken < self._max_in_flight + extra and not held_back
+            return taken + self._elsewhere() < self._max_in_flight + extra and not held_back
+
+    @property
+    def has_room_for_upload(self) -> bool:
+        """Whether fewer recordings wait for a thread that reads or sends them than there are such threads."""
+        waiting = sum(seconds == 0 for seconds in self._upload_lane.due().values())
+        return waiting < self._upload_workers
 
     @property
     def in_flight(self) -> int:
@@ -227,6 +253,11 @@ class Engine:
     def api_is_unavailable(self) -> bool:
         """Whether the API refuses our calls or does not answer, so that only probes are sent for now."""
         return self._api.fault is not None
+
+    @property
+    def api_fault(self) -> ApiError | None:
+        """Why only probes are sent for now."""
+        return self._api.fault
 
     @property
     def api_has_answered(self) -> bool:
@@ -322,13 +353,18 @@ class Engine:
         self._on_room()
 
     def _finish(self, job: Job) -> None:
+        with self._lock:
+            self._done += job.state is State.DONE
+            self._failed += job.state is not State.DONE
+        self._release(job)
+
+    def _release(self, job: Job) -> None:
+        """The job has ended, or is another host's."""
         self._record_storage_success(job)
         with self._lock:
             self._expedited.discard(job.request_id or "")
             self._in_flight.discard(job.id)
             self._template_faults.pop(job.id, None)
-            self._done += job.state is State.DONE
-            self._failed += job.state is not State.DONE
         self._api.forget(job.id)
         self._on_room()
 
@@ -368,7 +404,7 @@ class Engine:
     # ---- after an error ----------------------------------------------------------------------------------
 
     def _after_error(self, job: Job, error: Exception) -> Next | None:
-        """What follows for `job` after its step raised `error`. None: the daemon is stopping."""
+        """What follows for `job` after its step raised `error`. None: the daemon stops, or it is not ours."""
         rule = rule_for(error)
         if rule.action is Action.STOP:
             return None
@@ -378,6 +414,9 @@ class Engine:
             if rule.blames_api:
                 self._record_storage_success(current)  # the step got past its files
             if rule.action is Action.GO_ON:
+                if current.host != self._journal.host:
+                    self._release(job)
+                    return None
                 log.warning(Event.STEP_STALE, job=job.id, state=job.state, found=current.state)
             elif not isinstance(error, InvoxError) and verdict.action is not Action.HOLD:
                 log.error(Event.STEP_CRASHED, job=job.id, state=job.state, error=where(error))

@@ -13,6 +13,7 @@ from invox_watcher.errors import (
     ConfigurationError,
     DecoderError,
     DiskFullError,
+    FencedError,
     FolderBlockedError,
     FolderError,
     FoldersGoneError,
@@ -59,6 +60,7 @@ class Rule:
 # The row of the nearest class in an error's method resolution order counts.
 RULES: dict[type[Exception], Rule] = {
     StoppedError: Rule(Action.STOP),
+    FencedError: Rule(Action.STOP),
     StaleStateError: Rule(Action.GO_ON),
     # the disk
     DiskFullError: Rule(Action.HOLD),

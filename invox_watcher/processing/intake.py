@@ -34,11 +34,13 @@ class Intake:
         gates: Sequence[Gate],
         journal: Gate,
         contested: Callable[[], bool] = lambda: False,
+        accept: Callable[[Sequence[Job]], None] | None = None,
         stop: threading.Event,
     ) -> None:
         """`gates`: what else keeps recordings in the inbox. `journal` does so even if a claim would succeed.
 
-        `contested`: whether another instance has begun to use one of the folders.
+        `contested`: whether another instance has begun to use one of the folders. `accept` gets what was
+        claimed, by default for the engine.
         """
         self._folders = folders
         self._pipeline = pipeline
@@ -48,6 +50,7 @@ class Intake:
         self._gates = (inbox, *gates, journal)
         self._journal = journal
         self._contested = contested
+        self._accept = accept or self._add_all
         self._stop = stop
         self._taken: list[tuple[Candidate, Plan | None]] = []
         self._refused: InvoxError | None = None  # why the last claim was refused
@@ -58,7 +61,7 @@ class Intake:
 
         For the inbox's thread.
         """
-        if self._stop.is_set() or self._contested():
+        if self._stop.is_set() or self._contested() or self._pipeline.is_taken(candidate.path):
             return False
         plan = self._profiles.plan_for(candidate.path, candidate.attributes)
         priority = Priority.ROUTINE if plan is None else plan.priority
@@ -88,6 +91,7 @@ class Intake:
         if outcomes.count(True) < len(outcomes):
             self._inbox.has_room()  # for what was refused because of them
         refused: dict[str, InvoxError] = {}
+        claimed: list[Job] = []
         for job, outcome in zip(jobs, outcomes, strict=True):
             if isinstance(outcome, InvoxError):
                 refused[job.path] = outcome
@@ -95,8 +99,13 @@ class Intake:
                     self._stranded.add(job.id)
             elif outcome:
                 self._refused = None
-                self._engine.add(job)
+                claimed.append(job)
+        self._accept(claimed)
         return self._refuse(refused)
+
+    def _add_all(self, jobs: Sequence[Job]) -> None:
+        for job in jobs:
+            self._engine.add(job)
 
     def _refuse(self, refused: dict[str, InvoxError]) -> dict[str, InvoxError]:
         for error in refused.values():

@@ -1,4 +1,8 @@
-"""Queues of jobs by priority and due time, each for a group of threads, and the clock that they go by."""
+"""Queues of jobs by priority and due time, each for a group of threads, and the clock that they go by.
+
+The engine knows of a lane what the protocol `Lane` says. `LocalLane` is a heap in this process: due times
+need not outlive it, since recovery makes every job due at once.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ import heapq
 import itertools
 import threading
 import time
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from invox_watcher.job import Job
 from invox_watcher.priority import Priority, Turns, earliest
@@ -27,6 +31,50 @@ class Clock:
         changed.wait(seconds)
 
 
+class Lane(Protocol):
+    """Jobs for one group of threads, and when the next step of each is due. Safe for several threads."""
+
+    @property
+    def name(self) -> str:
+        """What the log calls it."""
+
+    @property
+    def place(self) -> str | None:
+        """Where in the program it is; None: a lane runs no code of its own."""
+
+    @property
+    def silent_seconds(self) -> float:
+        """How long a job has been due although a thread is free to take it."""
+
+    def put(self, job: Job, after_seconds: float, *, held_back: bool) -> None:
+        """Add a job that is due in `after_seconds`. `held_back`: it waits only for the breaker."""
+
+    def take(self) -> Job | None:
+        """Wait for a job that is due; None once the lane is closed."""
+
+    def may_go_on(self, job: Job) -> bool:
+        """Whether the thread of `job`, which is due again, may stay with it: nothing more urgent is due."""
+
+    def due(self) -> dict[str, float]:
+        """In how many seconds each job here is due, by its id."""
+
+    def expedite(self, request_id: str) -> bool:
+        """Make the job with that request id due now; False if it is not here."""
+
+    def release(self) -> None:
+        """Make all due now that are held back."""
+
+    def close(self) -> None:
+        """Let every thread that waits in `take` go."""
+
+
+class Lanes(NamedTuple):
+    """The two lanes of an engine: for steps that read or send a whole recording, and for all others."""
+
+    uploads: Lane
+    polls: Lane
+
+
 class _Entry(NamedTuple):
     """A job in a lane. `held_back`: it waits only for the breaker, or for the ramp after it."""
 
@@ -35,17 +83,16 @@ class _Entry(NamedTuple):
     held_back: bool
 
 
-class Lane:
-    """Jobs for one group of threads: of those that are due the most urgent first, then the longest due.
+class LocalLane:
+    """A `Lane` in memory: of those that are due the most urgent first, then the longest due.
 
     One of the threads waits until the first job is due, the others until that one has gone with it: a job
     that comes wakes one thread if it is due before all others, and none otherwise.
     """
 
-    place = None
-
     def __init__(self, clock: Clock, name: str) -> None:
         self.name = name
+        self.place: str | None = None
         self._clock = clock
         self._idle = 0  # threads in `take`
         self._entries: dict[int, _Entry] = {}
@@ -160,3 +207,8 @@ class Lane:
     def _wake_one(self) -> None:
         self._leader = None
         self._changed.notify()
+
+
+def local_lanes(clock: Clock) -> Lanes:
+    """The lanes of an engine whose jobs are all in this process."""
+    return Lanes(LocalLane(clock, "uploads"), LocalLane(clock, "polls"))

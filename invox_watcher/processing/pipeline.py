@@ -33,16 +33,16 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from invox_watcher.baton import waiting
 from invox_watcher.coverage import Listener
-from invox_watcher.errors import InvoxError, JournalError, StorageError
+from invox_watcher.errors import InvoxError
 from invox_watcher.events import Event, log
-from invox_watcher.files import Claim, Folders
+from invox_watcher.files import Folders
 from invox_watcher.formats.decoder import Decoder
 from invox_watcher.inbox import Evidence
 from invox_watcher.invox import InvoxApi
 from invox_watcher.job import Job, State
 from invox_watcher.journal import Journal
+from invox_watcher.processing.claiming import Claiming, FileFirst, Outcome
 from invox_watcher.processing.context import Context, Next, ProcessingOptions, Step
 from invox_watcher.processing.polling import ResultPoller
 from invox_watcher.processing.reservations import Reservations
@@ -58,9 +58,6 @@ from invox_watcher.processing.steps.reconcile import reconcile
 from invox_watcher.processing.steps.reuse import reuse
 from invox_watcher.processing.steps.upload import upload
 from invox_watcher.processing.steps.vanish import vanish
-
-# The inbox sees at once what is returned to it: while the journal refuses writes, don't spin.
-_JOURNAL_REFUSED_SECONDS = 2.0
 
 
 def _upload_or_reuse(context: Context, job: Job) -> Next:
@@ -100,13 +97,15 @@ class Pipeline:
         stop: threading.Event,
         clock: Callable[[], float] = time.monotonic,
         listener: Listener | None = None,
+        claiming: Claiming | None = None,
         on_filed: Callable[[Job, Evidence], None] = lambda _job, _evidence: None,
     ) -> None:
-        """`listener` hears what a transcript may have left out.
+        """`listener` hears what a transcript may have left out. `claiming` is how one host claims by default.
 
         `on_filed` gets each job whose recording is in done/, and what had shown that that was complete.
         """
         self._on_filed = on_filed
+        self._claiming = claiming or FileFirst(folders, journal, stop)
         self._evidence: dict[str, Evidence] = {}  # of jobs under way that this process has claimed
         self._context = Context(
             folders=folders,
@@ -134,37 +133,23 @@ class Pipeline:
             raise outcome
         return outcome
 
-    def claim_all(
-        self, wanted: Sequence[tuple[Job, float, Evidence]]
-    ) -> list[bool | StorageError | JournalError]:
+    def claim_all(self, wanted: Sequence[tuple[Job, float, Evidence]]) -> list[Outcome]:
         """`claim` each of them, which is cheaper together: for each what that would return, or raise."""
-        folders = self._context.folders
-        found = folders.claim_all(
-            [Claim(job.id, job.path, job.identity) for job, _waited, _evidence in wanted]
-        )
-        claimed = [
-            (job, round(waited_seconds, 3), evidence)
-            for (job, waited_seconds, evidence), outcome in zip(wanted, found, strict=True)
-            if outcome is True
-        ]
-        try:
-            if claimed:
-                self._context.journal.add_all([(job, waited) for job, waited, _evidence in claimed])
-        except BaseException as error:
-            for job, _waited, _evidence in claimed:
-                folders.unclaim(job.id)  # no row would ever lead to it
-            with waiting:
-                self._context.stop.wait(_JOURNAL_REFUSED_SECONDS)
-            if not isinstance(error, JournalError):
-                raise
-            return [error if outcome is True else outcome for outcome in found]
-        for job, waited_seconds, evidence in claimed:
+        outcomes = self._claiming.claim_all([(job, round(waited, 3)) for job, waited, _evidence in wanted])
+        for (job, waited_seconds, evidence), outcome in zip(wanted, outcomes, strict=True):
+            if outcome is not True:
+                continue
             self._evidence[job.id] = evidence
             log.info(
                 Event.CLAIMED, job=job.id, recording=job.path, bytes=job.size_bytes, format=job.format,
-                duration_seconds=job.duration_seconds, waited_seconds=waited_seconds, evidence=evidence,
+                duration_seconds=job.duration_seconds, waited_seconds=round(waited_seconds, 3),
+                evidence=evidence,
             )  # fmt: skip
-        return [*found]
+        return outcomes
+
+    def is_taken(self, path: str) -> bool:
+        """Whether another host claims that recording at this moment."""
+        return self._claiming.is_taken(path)
 
     def advance(self, job: Job) -> Next:
         """Take `job` one step further.

@@ -19,9 +19,10 @@ def recover(journal: Journal, folders: Folders) -> list[Job]:
     Raises:
         StorageError, JournalError: the folders or the journal can't be used; nothing is lost by that.
     """
+    found = folders.processing_ids()  # first: another host may claim a recording meanwhile
     jobs = journal.active()
     owned = {job.id for job in jobs}
-    for job_id in folders.processing_ids():
+    for job_id in found:
         if job_id not in owned:
             try:
                 for path in folders.unclaim(job_id):

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import prometheus_client
 from prometheus_client import CollectorRegistry
@@ -25,6 +25,9 @@ from invox_watcher.job import ACTIVE, Job, State
 from invox_watcher.journal import TargetBacklog
 from invox_watcher.times import seconds_since
 from invox_watcher.web.metrics import Counters
+
+if TYPE_CHECKING:
+    from invox_watcher.journal import Host
 
 # Less than the ten seconds that Prometheus allows for a scrape.
 _PROBE_SECONDS = 1.0
@@ -53,21 +56,23 @@ class Gauges:
         backlogs: Callable[[], Mapping[str, TargetBacklog]],
         failed: Callable[[], int],
         folders: Mapping[str, Path],
+        hosts: Callable[[], Sequence[Host]] = lambda: (),
     ) -> None:
         """`under_way` and `backlogs` ask the journal; `failed` counts what is in failed/ and was not retried.
 
-        `folders` are those whose disks are measured, by name.
+        `folders` are those whose disks are measured, by name. `hosts` are those of a fleet.
         """
         self._snapshot = snapshot
         self._backlogs = Probe("backlogs", backlogs)
         self._journal = Probe("journal", under_way)
         self._failed = Probe("failures", failed)
+        self._hosts = Probe("hosts", hosts)
         self._disks = {name: Probe(name, partial(os.statvfs, path)) for name, path in folders.items()}
 
     def collect(self) -> Iterator[Metric]:
         """The metrics of this moment; what did not answer in time is left out."""
         measured: list[Probe[Any]] = [self._journal, *self._disks.values()]
-        probes = [*measured, self._backlogs, self._failed]
+        probes = [*measured, self._backlogs, self._failed, self._hosts]
         for probe in probes:
             probe.begin()
         snapshot = self._snapshot()
@@ -85,6 +90,8 @@ class Gauges:
                 "Recordings in the failed folder that were not retried.",
                 self._failed.answer,
             )
+        if self._hosts.answer:
+            yield from _of_hosts(self._hosts.answer)
         yield from _of_disks({name: disk.answer for name, disk in self._disks.items()})
         answered = {probe.name: probe.answer is not None for probe in measured}
         yield _gauges(
@@ -167,6 +174,13 @@ def _of_targets(
         "deliveries_oldest_seconds", "For how long the oldest of them has been owed; 0 if there is none.",
         "target", oldest,
     )  # fmt: skip
+
+
+def _of_hosts(hosts: Sequence[Host]) -> Iterator[Metric]:
+    up = {host.name: host.is_alive for host in hosts}
+    yield _gauges("host_up", "Whether a host of the fleet is running, as the others see it.", "host", up)
+    jobs = {host.name: host.jobs for host in hosts}
+    yield _gauges("host_jobs", "Recordings under way at a host of the fleet.", "host", jobs)
 
 
 def _of_disks(disks: Mapping[str, os.statvfs_result | None]) -> Iterator[Metric]:

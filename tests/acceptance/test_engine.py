@@ -21,7 +21,7 @@ from invox_watcher.priority import Priority
 from invox_watcher.processing.context import Next
 from invox_watcher.processing.engine import Engine
 from invox_watcher.processing.gates import reasons
-from invox_watcher.processing.lanes import Clock
+from invox_watcher.processing.lanes import Clock, local_lanes
 from invox_watcher.recording import FileIdentity
 from tests.kit.clinic import wait_for
 
@@ -58,9 +58,11 @@ def _fill(engine: Engine, journal: Journal, pipeline: _Steps, count: int) -> Non
 
 @contextmanager
 def _running(journal: Journal, pipeline: _Steps, upload_workers: int = 1) -> Iterator[Engine]:
+    clock = Clock()
     engine = Engine(
         pipeline=pipeline,  # type: ignore[arg-type]
         journal=journal,
+        lanes=local_lanes(clock),
         upload_workers=upload_workers,
         max_in_flight=5,
         max_attempts=8,
@@ -68,7 +70,7 @@ def _running(journal: Journal, pipeline: _Steps, upload_workers: int = 1) -> Ite
         unavailable=lambda: None,
         on_room=lambda: None,
         on_crash=lambda: None,
-        clock=Clock(),
+        clock=clock,
     )
     engine.start()
     try:

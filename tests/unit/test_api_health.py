@@ -132,3 +132,30 @@ def test_another_cause_of_an_outage_is_reported_once() -> None:
         outage = api.failed("a", error)
         reported.append(outage is not None and outage.is_news)
     assert reported == [True, True, False, False]
+
+
+# ---- what other hosts say ----------------------------------------------------------------------------------
+
+
+def test_an_outage_elsewhere_leaves_one_probe() -> None:
+    now = 0.0
+    api = ApiHealth(Breaker(Backoff(1, 8), threshold=5), clock=lambda: now)
+    assert api.hear_outage(down()) is not None
+    assert api.hear_outage(down()) is None  # it is known
+    assert api.fault is not None
+    assert 0 < api.delay() <= 1
+    now = 1.0
+    assert api.delay() == 0
+    assert api.delay() > 0
+    assert api.succeeded("a") is not None
+    assert api.fault is None
+
+
+def test_a_recovery_elsewhere_makes_the_probe_due() -> None:
+    api = health(threshold=1)
+    assert not api.hear_recovery()
+    api.failed("a", down())
+    assert api.delay() > 0
+    assert api.hear_recovery()
+    assert api.delay() == 0
+    assert api.fault is not None  # until that has succeeded

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from invox_watcher.errors import FolderBlockedError, FolderError, RecordingVanishedError, StorageError
+from invox_watcher.files import durable
 from invox_watcher.files.folders import Deletion, Folders, NameTakenError
 from invox_watcher.recording import FileIdentity
 
@@ -88,6 +91,23 @@ def test_a_recording_that_changed_since_it_was_seen_goes_back(folders: Folders) 
     assert not folders.claim(JOB, "smith.wav", seen)
     assert (folders.inbox / "smith.wav").read_bytes() == b"sound and more"
     assert folders.processing_ids() == []
+
+
+@pytest.mark.parametrize("code", [errno.ENOENT, errno.EEXIST, errno.EIO], ids=errno.errorcode.get)
+def test_a_rename_may_have_happened_although_it_failed(
+    folders: Folders, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    """As on NFS, if the server's answer is lost: the request is sent again, and finds nothing."""
+    rename = durable.rename_new
+
+    def answer_lost(*arguments: Any) -> None:
+        rename(*arguments)
+        raise OSError(code, os.strerror(code))
+
+    seen = put(folders, "ward3/smith.wav")
+    monkeypatch.setattr(durable, "rename_new", answer_lost)
+    assert folders.claim(JOB, "ward3/smith.wav", seen)
+    assert tree(folders.processing) == [f"{JOB}/ward3/smith.wav"]
 
 
 def test_a_returned_recording_never_overwrites(folders: Folders) -> None:

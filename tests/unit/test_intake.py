@@ -75,6 +75,9 @@ class FakePipeline:
     outcome: bool | InvoxError = True
     claimed: list[tuple[str, str, float]] = field(default_factory=list)
 
+    def is_taken(self, path: str) -> bool:
+        return False
+
     def claim_all(self, wanted: Sequence[tuple[Job, float, Evidence]]) -> list[bool | InvoxError]:
         for job, waited_seconds, evidence in wanted:
             assert evidence is CANDIDATE.evidence

@@ -1,16 +1,13 @@
-"""The journal: guarded moves, reserved names, what is followed, what is asked about; and its own faults."""
+"""The journal: guarded moves, reserved names, what is followed, what is asked about."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
-import sqlite3
-import stat
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +17,8 @@ from invox_watcher.job import TRANSITIONS, Failure, Fault, Job, Payload, State, 
 from invox_watcher.journal import Journal, NameReservedError, ProcessingTime, Receipt
 from invox_watcher.notice import NoticeOutcome, WebhookNotice
 from invox_watcher.recording import FileIdentity
+
+OpenJournal = Callable[..., Journal]
 
 FAULT = Fault(Reason("down", "It does not answer.", "Start it."), datetime(2026, 11, 23, tzinfo=UTC))
 BEGAN = datetime(2026, 11, 23, 18, 0, 0, 123456, tzinfo=UTC)
@@ -56,17 +55,17 @@ def uploaded(journal: Journal, request_id: str = "r-1", *, later: int = 0) -> Jo
 # ---- rows --------------------------------------------------------------------------------------------------
 
 
-def test_what_is_written_is_read_back_after_a_restart(tmp_path: Path) -> None:
+def test_what_is_written_is_read_back_after_a_restart(open_journal: OpenJournal) -> None:
     refusal = Failure(State.CLAIMED, Reason("not_audio", "It is text.", "Look."), retry_can_help=False)
     written = job(
         path="ward/na\udcffïve\n.wav", format="WAV (PCM)", mime_type="audio/wav", duration_seconds=0.5,
         refusal=refusal, polled_at=BEGAN, waited_seconds=1.5, denied_seconds=2.5,
         payload=Payload("na\udcffïve.flac", size_bytes=7, sha256=SHA, mime_type="audio/flac"),
     )  # fmt: skip
-    journal = Journal(tmp_path)
+    journal = open_journal()
     journal.add(written)
     journal.close()
-    journal = Journal(tmp_path)
+    journal = open_journal()
     assert journal.get(written.id) == written
     assert journal.active() == [written]
     assert journal.get("another") is None
@@ -80,37 +79,6 @@ def test_of_one_name_the_job_filed_last_counts(journal: Journal) -> None:
     jobs = [journal.move(one, State.DONE, filed_as="smith.wav") for one in jobs]
     assert journal.finished.recent(BEGAN - timedelta(days=400)) == jobs[2:]
     assert [journal.finished.has_its_name(one) for one in jobs] == [False, False, True]
-
-
-def test_the_journal_is_private(tmp_path: Path) -> None:
-    before = os.umask(0o077)
-    try:
-        Journal(tmp_path).close()
-    finally:
-        os.umask(before)
-    assert stat.S_IMODE((tmp_path / "journal.sqlite").stat().st_mode) == 0o600
-
-
-def test_deleted_words_leave_the_file_with_any_sqlite(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    connect = sqlite3.connect
-
-    def built_otherwise(*arguments: Any, **options: Any) -> sqlite3.Connection:
-        connection = connect(*arguments, **options)
-        connection.execute("PRAGMA secure_delete = OFF")
-        return connection
-
-    monkeypatch.setattr(sqlite3, "connect", built_otherwise)
-    journal = Journal(tmp_path)
-    words = "She complains of a pain in her left knee. " * 200  # over several pages
-    transcribed = journal.move(uploaded(journal), State.TRANSCRIBED, reply={"text": words})
-    files = [journal.path, journal.path.with_name(f"{journal.path.name}-wal")]
-    assert any(b"in her left knee" in file.read_bytes() for file in files)
-    journal.finished.mark_deleted(transcribed, "transcripts")
-    assert journal.finished.erase_deleted()
-    assert not any(b"in her left knee" in file.read_bytes() for file in files)
-    journal.close()
 
 
 def test_lists_are_oldest_first_and_a_limit_keeps_the_newest(journal: Journal) -> None:
@@ -435,13 +403,13 @@ def test_an_error_file_is_no_transcript(journal: Journal) -> None:
     assert journal.finished.writer_of("a.wav.error.json") is None
 
 
-def test_outputs_of_a_move_that_is_undone_are_undone(tmp_path: Path) -> None:
+def test_outputs_of_a_move_that_is_undone_are_undone(open_journal: OpenJournal) -> None:
     def refuses(was: State | None, job: Job, detail: Any) -> None:
         if job.state is State.DELIVERED:
             assert detail == {"outputs": {"a.json": "1"}}
             raise JournalError("the audit log is full")
 
-    journal = Journal(tmp_path, on_transition=refuses)
+    journal = open_journal(on_transition=refuses)
     moved = journal.move(uploaded(journal), State.TRANSCRIBED)
     with pytest.raises(JournalError, match="full"):
         journal.move(moved, State.DELIVERED, outputs={"a.json": "1"})
@@ -451,19 +419,17 @@ def test_outputs_of_a_move_that_is_undone_are_undone(tmp_path: Path) -> None:
 
 
 def deliveries(journal: Journal) -> list[tuple[Any, ...]]:
-    with contextlib.closing(sqlite3.connect(journal.path)) as connection:
-        query = (
-            "SELECT job_id, target, state, attempts, queued_at IS NULL, receipt FROM deliveries ORDER BY 1"
-        )
-        return connection.execute(query).fetchall()
+    return journal._database.read(
+        "SELECT job_id, target, state, attempts, queued_at IS NULL, receipt FROM deliveries ORDER BY 1"
+    )
 
 
 def after_done(job: Job) -> list[str]:
     return ["mail"] if job.state is State.DONE else []
 
 
-def test_a_delivery_is_owed_until_it_was_sent(tmp_path: Path) -> None:
-    journal = Journal(tmp_path, targets_of=after_done)
+def test_a_delivery_is_owed_until_it_was_sent(open_journal: OpenJournal) -> None:
+    journal = open_journal(targets_of=after_done)
     job = done(journal, {})
     journal.move(uploaded(journal, "r-2"), State.VANISHED)
     owed = journal.deliveries.next("mail", ordered=False)
@@ -486,8 +452,8 @@ def test_a_delivery_is_owed_until_it_was_sent(tmp_path: Path) -> None:
     journal.close()
 
 
-def test_what_the_configuration_no_longer_wants_is_given_up(tmp_path: Path) -> None:
-    journal = Journal(tmp_path, targets_of=lambda _job: ["hooks.on_done", "hooks.on_failed", "mail"])
+def test_what_the_configuration_no_longer_wants_is_given_up(open_journal: OpenJournal) -> None:
+    journal = open_journal(targets_of=lambda _job: ["hooks.on_done", "hooks.on_failed", "mail"])
     done(journal, {})
     journal.deliveries.give_up_unless("hooks.", ["hooks.on_done"])
     assert set(journal.deliveries.backlogs()) == {"hooks.on_done", "mail"}
@@ -498,8 +464,8 @@ def test_what_the_configuration_no_longer_wants_is_given_up(tmp_path: Path) -> N
     journal.close()
 
 
-def test_backlogs_count_what_is_owed_uncertain_and_failed(tmp_path: Path) -> None:
-    journal = Journal(tmp_path, targets_of=after_done)
+def test_backlogs_count_what_is_owed_uncertain_and_failed(open_journal: OpenJournal) -> None:
+    journal = open_journal(targets_of=after_done)
     queue = journal.deliveries
     jobs = [done(journal, {}) for _ in range(4)]
     owed = [queue.of(job.id)[0] for job in jobs]
@@ -518,112 +484,21 @@ def test_backlogs_count_what_is_owed_uncertain_and_failed(tmp_path: Path) -> Non
     journal.close()
 
 
-def test_nothing_is_left_of_a_job_that_is_forgotten(tmp_path: Path) -> None:
-    journal = Journal(tmp_path, targets_of=after_done)
+def test_nothing_is_left_of_a_job_that_is_forgotten(open_journal: OpenJournal) -> None:
+    journal = open_journal(targets_of=after_done)
     moved = journal.move(uploaded(journal), State.TRANSCRIBED, reply={"text": "words"})
     job = journal.move(journal.move(moved, State.DELIVERED, outputs={"a.json": "1"}), State.DONE)
     journal.finished.forget([job])
-    with contextlib.closing(sqlite3.connect(journal.path)) as connection:
-        assert not [line for line in connection.iterdump() if job.id in line]
+    for table in ("jobs", "history", "outputs", "deliveries", "replies", "notices"):
+        assert journal._database.read(f"SELECT * FROM {table}") == []
     journal.close()
-
-
-# ---- a journal that can't be used --------------------------------------------------------------------------
-
-
-def test_a_missing_journal_is_only_created_on_request(tmp_path: Path) -> None:
-    with pytest.raises(JournalError, match="There is no journal at"):
-        Journal(tmp_path, create=False)
-    assert list(tmp_path.iterdir()) == []
-    with pytest.raises(JournalError, match="unable to open"):
-        Journal(tmp_path / "nowhere")
-
-
-def test_a_file_that_is_no_journal_is_left_alone(tmp_path: Path) -> None:
-    (tmp_path / "journal.sqlite").write_bytes(b"something else entirely\n" * 100)
-    with pytest.raises(JournalError, match="not a database") as caught:
-        Journal(tmp_path)
-    assert "damaged" in caught.value.hint
-    assert (tmp_path / "journal.sqlite").read_bytes() == b"something else entirely\n" * 100
-
-
-def test_a_damaged_journal_says_so_without_values(journal: Journal) -> None:
-    secret = added(journal, path="Maria Gonzalez.wav")
-    connection = sqlite3.connect(journal.path)
-    connection.execute("DROP TABLE history")
-    connection.commit()
-    connection.close()
-    with pytest.raises(JournalError) as caught:
-        journal.identify(secret, SHA, follow=True)
-    assert "no such table" in caught.value.message
-    assert "Gonzalez" not in caught.value.message
-    assert SHA not in caught.value.message
-    assert caught.value.__cause__ is None
-    with contextlib.closing(sqlite3.connect(journal.path)) as connection:
-        states = connection.execute("SELECT state FROM jobs").fetchall()
-    assert states == [("claimed",)]  # both or neither: the row went back with it
-
-
-def damaged(directory: Path) -> Path:
-    """A journal of some pages, closed, of which one with a reply is overwritten."""
-    with contextlib.closing(Journal(directory)) as journal:
-        for number in range(60):
-            waiting = uploaded(journal, f"r-{number}", later=number)
-            journal.move(waiting, State.TRANSCRIBED, reply={"text": "words " * 2000})
-        path = journal.path
-    content = path.read_bytes()
-    pages = [at for at in range(0, len(content), 4096) if b"words words" in content[at : at + 4096]]
-    with path.open("r+b") as file:
-        file.seek(pages[len(pages) // 2])
-        file.write(os.urandom(4096))
-    return path
-
-
-def test_a_small_journal_that_is_damaged_is_found_at_once(tmp_path: Path) -> None:
-    before = damaged(tmp_path).read_bytes()
-    with pytest.raises(JournalError, match="can't be used") as caught:
-        Journal(tmp_path)
-    assert "damaged" in caught.value.hint
-    assert (tmp_path / "journal.sqlite").read_bytes() == before
-
-
-def test_a_large_journal_that_is_damaged_is_found_later(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    damaged(tmp_path)
-    monkeypatch.setattr("invox_watcher.journal.integrity._SMALL_BYTES", 0)
-    monkeypatch.setattr("invox_watcher.journal.integrity._PAUSE_SECONDS", 0)
-    with contextlib.closing(Journal(tmp_path)) as journal:
-        with pytest.raises(JournalError) as caught:
-            journal.verify_in_steps(threading.Event())
-        assert "damaged" in caught.value.hint
-        with pytest.raises(JournalError):
-            journal.verify()
-
-
-def test_reading_a_large_journal_ends_and_can_be_stopped(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("invox_watcher.journal.integrity._SMALL_BYTES", 0)
-    monkeypatch.setattr("invox_watcher.journal.integrity._PAUSE_SECONDS", 0)
-    monkeypatch.setattr("invox_watcher.journal.integrity._STEP_ROWS", 7)
-    with contextlib.closing(Journal(tmp_path)) as journal:
-        for number in range(30):
-            uploaded(journal, f"r-{number}", later=number)
-        journal.verify_in_steps(threading.Event())
-        stopped = threading.Event()
-        stopped.set()
-        monkeypatch.setattr("invox_watcher.journal.integrity._PAUSE_SECONDS", 60)
-        journal.verify_in_steps(stopped)
 
 
 # ---- what is remembered ------------------------------------------------------------------------------------
 
 
 def remembered_from(journal: Journal, job: Job) -> str:
-    with contextlib.closing(sqlite3.connect(journal.path)) as connection:
-        query = "SELECT remembered_from FROM jobs WHERE id = ?"
-        return str(connection.execute(query, (job.id,)).fetchone()[0])
+    return str(journal._database.read("SELECT remembered_from FROM jobs WHERE id = ?", (job.id,))[0][0])
 
 
 @pytest.mark.parametrize("skipped", [True, False])
@@ -657,13 +532,13 @@ def test_signatures_are_forgotten_after_a_time(journal: Journal) -> None:
     assert not journal.finished.forget_signatures(datetime.now(UTC))
 
 
-def test_processing_times_are_known_again_after_a_restart(tmp_path: Path) -> None:
-    with contextlib.closing(Journal(tmp_path)) as journal:
+def test_processing_times_are_known_again_after_a_restart(open_journal: OpenJournal) -> None:
+    with contextlib.closing(open_journal()) as journal:
         for seconds in (10, 20):
             changes = {"duration_seconds": 40.0, "delivered_by": "polling"}
             completed_at = BEGAN + timedelta(seconds=seconds)
             journal.update(uploaded(journal, later=seconds), completed_at=completed_at, **changes)
-    with contextlib.closing(Journal(tmp_path)) as journal:
+    with contextlib.closing(open_journal()) as journal:
         assert journal.processing_times("polling") == [ProcessingTime(40, 0, 10), ProcessingTime(40, 0, 20)]
 
 

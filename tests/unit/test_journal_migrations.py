@@ -315,7 +315,7 @@ def test_a_newer_journal_is_refused_by_its_release(tmp_path: Path, *, create: bo
     Journal(tmp_path).close()
     path, newer = tmp_path / "journal.sqlite", steps.VERSION + 1
     with contextlib.closing(sqlite3.connect(path)) as journal:
-        journal.execute(f"INSERT INTO releases VALUES ({newer}, '7.8.9')")
+        journal.execute(f"INSERT INTO releases VALUES ({newer}, '7.8.9', NULL)")
         journal.execute(f"PRAGMA user_version = {newer}")
         journal.commit()
     error = refusal(tmp_path, create=create)
@@ -326,6 +326,19 @@ def test_a_newer_journal_is_refused_by_its_release(tmp_path: Path, *, create: bo
     copy = tmp_path / f"journal.sqlite.v{steps.VERSION}"
     copy.touch()
     assert str(copy) in refusal(tmp_path, create=create).hint
+
+
+def test_a_newer_journal_that_says_so_is_used(tmp_path: Path) -> None:
+    Journal(tmp_path).close()
+    path, newer = tmp_path / "journal.sqlite", steps.VERSION + 1
+    with contextlib.closing(sqlite3.connect(path)) as journal:
+        journal.execute(f"INSERT INTO releases VALUES ({newer}, '7.8.9', {steps.VERSION})")
+        journal.execute(f"PRAGMA user_version = {newer}")
+        journal.commit()
+    for create in (True, False):
+        Journal(tmp_path, create=create).close()
+    with contextlib.closing(sqlite3.connect(path)) as journal:
+        assert journal.execute("PRAGMA user_version").fetchall() == [(newer,)]
 
 
 def test_a_newer_journal_without_names_is_refused(tmp_path: Path) -> None:
@@ -355,4 +368,5 @@ def test_a_command_leaves_an_old_journal_to_the_daemon(tmp_path: Path) -> None:
 def test_a_journal_names_the_release_that_made_it(tmp_path: Path) -> None:
     Journal(tmp_path).close()
     with contextlib.closing(sqlite3.connect(tmp_path / "journal.sqlite")) as journal:
-        assert journal.execute("SELECT * FROM releases").fetchall() == [(steps.VERSION, version())]
+        row = (steps.VERSION, version(), steps.MIN_READER)
+        assert journal.execute("SELECT * FROM releases").fetchall() == [row]

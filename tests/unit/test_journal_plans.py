@@ -30,7 +30,7 @@ _BOUNDED = (
     r"FROM \(SELECT \* FROM jobs ORDER BY rowid DESC LIMIT \?\)",  # the latest processing times, at the start
     r"SELECT state, jobs FROM totals",
     r"LIMIT 200\s+\) AS filed JOIN jobs",
-    r"\) AS both ORDER BY number LIMIT 1",  # of two rows
+    r"\) AS found ORDER BY number LIMIT 1",  # of two rows
     r"\) AS whole\s+UNION",
 )
 # What takes longer with a history of failures, or of recordings of one name or content, and by how little.
@@ -118,6 +118,25 @@ def ask_for_the_page(journal: Journal) -> None:
     queue.backlogs(ward), queue.failed_lately(ward, limit=5), queue.failed_lately(None, limit=5)
 
 
+def use(journal: Journal) -> None:
+    """Do with it what a daemon does; its target is mail."""
+    fail(journal, "letter")
+    done = finish(journal, "a")
+    waiting = Job(new_job_id(), State.CLAIMED, "a", FileIdentity(1, 2, 3, 4), received_at=NOW)
+    journal.add(waiting)
+    active = journal.identify(waiting, "a" * 8, follow=True)
+    lost = Job(new_job_id(), State.CLAIMED, "letter", FileIdentity(1, 2, 3, 4), received_at=NOW)
+    journal.add(lost)
+    journal.move(lost, State.VANISHED)
+    copy = Job(new_job_id(), State.CLAIMED, "b", FileIdentity(1, 2, 3, 5), received_at=NOW)
+    journal.add(copy)
+    journal.discard(copy, done.id)
+    again = Job(new_job_id(), State.CLAIMED, "a", FileIdentity(1, 2, 3, 6), received_at=NOW)
+    journal.add(again)
+    journal.finished.same_recordings(journal.identify(again, "5" * 64, follow=True))
+    ask_everything(journal, done, active)
+
+
 class Recorded(sqlite3.Connection):
     """Knows how much work each statement was: in tens of instructions of SQLite's machine, at most."""
 
@@ -168,7 +187,8 @@ def asked(directory: Path, *, history: int = 0) -> dict[str, int]:
         for name in ("_LEAST_STRETCH", "_LARGEST_STRETCH"):
             patch.setattr(f"invox_watcher.journal.search.{name}", 10)
         patch.setattr(sqlite3, "connect", partial(sqlite3.connect, factory=Recorded))
-        _use(directory)
+        with closing(Journal(directory, targets_of=lambda _job: ["mail"])) as journal:
+            use(journal)
         return Recorded.statements
 
 
@@ -203,25 +223,6 @@ def remember(path: Path, times: int) -> None:
                 "INSERT INTO history (job_id, at, state, detail) VALUES (?, ?, ?, '{}')",
                 (row["id"], long_ago, row["state"]),
             )
-
-
-def _use(directory: Path) -> None:
-    with closing(Journal(directory, targets_of=lambda _job: ["mail"])) as journal:
-        fail(journal, "letter")
-        done = finish(journal, "a")
-        waiting = Job(new_job_id(), State.CLAIMED, "a", FileIdentity(1, 2, 3, 4), received_at=NOW)
-        journal.add(waiting)
-        active = journal.identify(waiting, "a" * 8, follow=True)
-        lost = Job(new_job_id(), State.CLAIMED, "letter", FileIdentity(1, 2, 3, 4), received_at=NOW)
-        journal.add(lost)
-        journal.move(lost, State.VANISHED)
-        copy = Job(new_job_id(), State.CLAIMED, "b", FileIdentity(1, 2, 3, 5), received_at=NOW)
-        journal.add(copy)
-        journal.discard(copy, done.id)
-        again = Job(new_job_id(), State.CLAIMED, "a", FileIdentity(1, 2, 3, 6), received_at=NOW)
-        journal.add(again)
-        journal.finished.same_recordings(journal.identify(again, "5" * 64, follow=True))
-        ask_everything(journal, done, active)
 
 
 def test_no_question_reads_all_finished_jobs(tmp_path: Path) -> None:

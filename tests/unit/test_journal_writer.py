@@ -15,10 +15,11 @@ import pytest
 
 from invox_watcher.errors import JournalError
 from invox_watcher.journal import NameReservedError
+from invox_watcher.journal.backend import Backend, Connection, UncertainError
 from invox_watcher.journal.database import Database
-from invox_watcher.journal.sqlite import UncertainError
+from invox_watcher.journal.file import FileBackend
 
-Write = Callable[[sqlite3.Connection], Any]
+Write = Callable[[Connection], Any]
 
 
 class Refused(Exception):
@@ -28,11 +29,11 @@ class Refused(Exception):
 class House:
     """A database with one table of unique names, and what happened to it."""
 
-    def __init__(self, directory: Path) -> None:
-        self.path = directory / "journal.sqlite"
+    def __init__(self, backend: Backend) -> None:
+        self.backend = backend
         self.commits = 0
         self.refusal: Exception | None = None
-        self.database = Database(self.path, create=True, before_commit=self._before_commit)
+        self.database = Database(backend, create=True, before_commit=self._before_commit)
         self.database.prepare(
             lambda connection: connection.execute("CREATE TABLE names (name TEXT UNIQUE)"),
             alone=lambda _connection: None,
@@ -49,7 +50,7 @@ class House:
         """Write these at once: they gather while another write is under way."""
         begun, release = threading.Event(), threading.Event()
 
-        def hold(_connection: sqlite3.Connection) -> None:
+        def hold(_connection: Connection) -> None:
             begun.set()
             assert release.wait(5)
 
@@ -67,13 +68,13 @@ class House:
     @property
     def names(self) -> list[str]:
         """What is committed, as any other program sees it."""
-        with closing(sqlite3.connect(self.path)) as connection:
+        with closing(self.backend.open_reader()) as connection:
             return [row[0] for row in connection.execute("SELECT name FROM names ORDER BY name")]
 
 
 @pytest.fixture
 def house(tmp_path: Path) -> Iterator[House]:
-    made = House(tmp_path)
+    made = House(FileBackend(tmp_path / "journal.sqlite", create=True))
     yield made
     made.database.close()
 
@@ -82,7 +83,7 @@ def add(name: str) -> Write:
     return lambda connection: connection.execute("INSERT INTO names VALUES (?)", (name,)).rowcount
 
 
-def refused(connection: sqlite3.Connection) -> None:
+def refused(connection: Connection) -> None:
     connection.execute("INSERT INTO names VALUES ('refused')")
     raise Refused
 
@@ -144,7 +145,7 @@ def test_a_write_returns_when_it_can_be_read(house: House) -> None:
 def test_only_durable_writes_are_synced(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     levels: list[int] = []
 
-    def write(name: str, connection: sqlite3.Connection) -> None:
+    def write(name: str, connection: Connection) -> None:
         levels.extend(connection.execute("PRAGMA synchronous").fetchone())
         add(name)(connection)
 
@@ -157,7 +158,7 @@ def test_only_durable_writes_are_synced(house: House, monkeypatch: pytest.Monkey
 def test_readers_are_not_kept_waiting_by_a_writer(house: House) -> None:
     begun, release = threading.Event(), threading.Event()
 
-    def slow(connection: sqlite3.Connection) -> None:
+    def slow(connection: Connection) -> None:
         add("one")(connection)
         begun.set()
         assert release.wait(5)
@@ -179,7 +180,8 @@ def test_where_it_can_not_write_ahead_it_writes_all_the_same(
         other.execute("BEGIN")
         other.execute("SELECT * FROM others").fetchall()  # a program that reads it
         monkeypatch.setattr("invox_watcher.journal.sqlite._BUSY_SECONDS", 0.1)
-        database = Database(tmp_path / "journal.sqlite", create=True, before_commit=lambda: None)
+        backend = FileBackend(tmp_path / "journal.sqlite", create=True)
+        database = Database(backend, create=True, before_commit=lambda: None)
         other.execute("COMMIT")
         other.execute("BEGIN")
         with closing(database):
@@ -195,6 +197,6 @@ def test_where_it_can_not_write_ahead_it_writes_all_the_same(
 
 
 def test_a_database_that_is_only_read_refuses_to_be_written(house: House) -> None:
-    reader = Database(house.path, create=False, before_commit=lambda: None)
+    reader = Database(house.backend, create=False, before_commit=lambda: None)
     with closing(reader), pytest.raises(JournalError, match="reading only"):
         reader.write(add("one"))

@@ -36,7 +36,9 @@ def mine(folder: Path) -> Mark:
 class Site:
     """An instance with all its folders, and locks of its own, as if it were another process."""
 
-    def __init__(self, root: Path, locks: Locks | None = None, **changes: Path) -> None:
+    def __init__(
+        self, root: Path, locks: Locks | None = None, fleet: str | None = None, **changes: Path
+    ) -> None:
         self.locks = locks or Locks()
         self.folders = {key: root / key.partition(".")[2] for key in KEYS} | {
             key.replace("_", "."): folder for key, folder in changes.items()
@@ -46,6 +48,7 @@ class Site:
             self.state,
             {key: folder for key, folder in self.folders.items() if key != "state.directory"},
             locks=self.locks,
+            fleet=fleet,
         )
 
     def start(self) -> Site:
@@ -425,3 +428,43 @@ def test_a_shared_folder_is_not_locked_and_a_locked_one_not_shared(tmp_path: Pat
     with pytest.raises(LockedFolderError), two.share([tmp_path]):
         pass
     assert (one.holds(tmp_path), two.holds(tmp_path), one.holds(tmp_path / "x")) == (True, False, False)
+
+
+# ---- several hosts -----------------------------------------------------------------------------------------
+
+
+def test_hosts_of_a_fleet_share_folders_and_no_stranger_does(tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    own = [{"state_directory": tmp_path / name} for name in ("a", "b", "stranger", "other fleet")]
+    first = Site(shared, fleet="fleet-1", **own[0]).start()
+    second = Site(shared, fleet="fleet-1", **own[1]).start()
+    assert first.occupancy.contested() is None
+    assert first.mark()["instance"] == second.mark()["instance"] == "fleet-1"
+    assert first.mark("state.directory") != second.mark("state.directory")
+    for stop in ([], [first, second]):
+        for site in stop:
+            site.stop()
+        for fleet, state in ((None, own[2]), ("fleet-2", own[3])):
+            with pytest.raises(
+                FolderError, match=r"is used as folders\..* by a fleet of invox-watcher hosts"
+            ):
+                Site(shared, fleet=fleet, **state).start()
+    with open_folder(shared / "inbox") as inbox:
+        assert second.occupancy.user_of(inbox) is None
+
+
+def test_an_instance_that_joins_a_fleet_keeps_its_folders(tmp_path: Path) -> None:
+    alone = Site(tmp_path).start()
+    alone.stop()
+    host = Site(tmp_path, fleet="fleet-1").start()
+    assert host.mark()["instance"] == "fleet-1"
+    host.stop()
+    with pytest.raises(FolderError) as refused:  # another host of it may be running
+        Site(tmp_path).start()
+    assert f"delete {tmp_path}/inbox/{MARK_FILE}" in (refused.value.hint or "")
+
+
+def test_two_hosts_of_a_fleet_need_a_state_directory_each(tmp_path: Path) -> None:
+    first = Site(tmp_path / "shared", fleet="fleet-1", state_directory=tmp_path / "state").start()
+    with pytest.raises((FolderError, LockedFolderError)):
+        Site(tmp_path / "shared", fleet="fleet-1", state_directory=first.state).start()

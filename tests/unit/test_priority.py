@@ -15,7 +15,7 @@ from invox_watcher.inbox.stability import Tracker
 from invox_watcher.job import Job, State
 from invox_watcher.plan import Plan
 from invox_watcher.priority import Priority, Turns
-from invox_watcher.processing.lanes import Clock, Lane
+from invox_watcher.processing.lanes import Clock, LocalLane
 from invox_watcher.recording import FileIdentity
 
 
@@ -62,13 +62,13 @@ def job(name: str, priority: Priority | None = None) -> Job:
     )  # fmt: skip
 
 
-def taken(lane: Lane, count: int) -> str:
+def taken(lane: LocalLane, count: int) -> str:
     return " ".join(found.id for _ in range(count) if (found := lane.take()))
 
 
 def test_behind_500_routine_jobs_an_urgent_one_is_next() -> None:
     clock = Time()
-    lane = Lane(clock, "uploads")
+    lane = LocalLane(clock, "uploads")
     for number in range(500):
         lane.put(job(f"r{number}"), number / 100, held_back=False)
     clock.now = 7200.0
@@ -80,7 +80,7 @@ def test_behind_500_routine_jobs_an_urgent_one_is_next() -> None:
 
 def test_a_flood_of_urgent_jobs_starves_no_routine_one() -> None:
     clock = Time()
-    lane = Lane(clock, "uploads")
+    lane = LocalLane(clock, "uploads")
     for number in range(3):
         lane.put(job(f"r{number}"), 0, held_back=False)
     order = []
@@ -93,7 +93,7 @@ def test_a_flood_of_urgent_jobs_starves_no_routine_one() -> None:
 
 def test_what_is_not_due_yet_overtakes_nothing() -> None:
     clock = Time()
-    lane = Lane(clock, "uploads")
+    lane = LocalLane(clock, "uploads")
     lane.put(job("stat", Priority.STAT), 10, held_back=False)
     lane.put(job("held", Priority.STAT), 20, held_back=True)
     lane.put(job("routine"), 0, held_back=False)
@@ -107,7 +107,7 @@ def test_what_is_not_due_yet_overtakes_nothing() -> None:
 
 def test_a_thread_stays_with_its_job_unless_a_more_urgent_one_is_due() -> None:
     clock = Time()
-    lane = Lane(clock, "uploads")
+    lane = LocalLane(clock, "uploads")
     lane.put(job("urgent", Priority.URGENT), 10, held_back=False)
     lane.put(job("routine"), 0, held_back=False)
     assert lane.may_go_on(job("another"))
@@ -119,7 +119,7 @@ def test_a_thread_stays_with_its_job_unless_a_more_urgent_one_is_due() -> None:
 
 
 def test_while_one_thread_works_another_waits_for_the_next_job() -> None:
-    lane = Lane(Clock(), "polls")
+    lane = LocalLane(Clock(), "polls")
     seen: queue.SimpleQueue[str] = queue.SimpleQueue()
     over = threading.Event()
 
@@ -142,7 +142,7 @@ def test_while_one_thread_works_another_waits_for_the_next_job() -> None:
 
 
 def test_each_job_is_taken_once_by_many_threads() -> None:
-    lane = Lane(Clock(), "polls")
+    lane = LocalLane(Clock(), "polls")
     seen: queue.SimpleQueue[str] = queue.SimpleQueue()
 
     def work() -> None:

@@ -21,6 +21,7 @@ from invox_watcher.host import User, is_loopback, owner_of
 from invox_watcher.invox import usable_layouts
 from invox_watcher.job import ACTIVE, State
 from invox_watcher.journal import FILENAME, Journal
+from invox_watcher.layout import database_of
 
 
 def configuration(source: Path | None) -> Iterator[Finding]:
@@ -120,12 +121,15 @@ def _require_ours(path: Path, directory: Path) -> None:
 
 def journal(config: Config) -> Iterator[Finding]:
     """Can the journal be opened, and is it intact?"""
-    if not (config.state.directory / FILENAME).exists():
+    if config.state.url is None and not (config.state.directory / FILENAME).exists():
         yield Finding("journal", seen="none yet: the first start creates it")
         return
     try:
-        opened = Journal(config.state.directory, create=False)
+        opened = Journal(config.state.directory, create=False, server=database_of(config))
     except JournalError as error:
+        if error.code == "journal_missing":
+            yield Finding("journal", seen="none yet: the first start creates it")
+            return
         if error.code != "journal_outdated":
             raise
         yield warning("journal", error.message, error.hint)

@@ -1,0 +1,181 @@
+"""Copies a whole journal between the state directory's file and a PostgreSQL database, in either direction.
+
+One transaction, checked before its commit by reading back: after a kill, or an error, the target is as empty
+as before. No daemon can use either of them meanwhile.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, suppress
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from invox_watcher.errors import JournalError
+from invox_watcher.journal.backend import Backend, Connection, Server
+from invox_watcher.journal.file import FileBackend
+from invox_watcher.journal.migrations import migrate, require_current
+from invox_watcher.journal.sqlite import FILENAME
+from invox_watcher.journal.tables import columns_in, insertion
+
+# Each table with the columns that tell its rows apart and give their order. Not the releases: this one makes
+# the target. Nor what only a fleet has: it says which hosts run.
+_TABLES: dict[str, Sequence[str]] = {
+    "jobs": ("rowid",),
+    "history": ("id",),
+    "outputs": ("id",),
+    "deliveries": ("rowid",),
+    "targets": ("name",),
+    "replies": ("job_id",),
+    "notices": ("request_id",),
+    "signatures": ("sha256",),
+    "totals": ("state",),
+    "spending": ("day", "profile"),
+}
+_BOOLEANS = frozenset({"covers_body"})  # numbers in SQLite
+_ROWS_AT_ONCE = 1000
+
+Progress = Callable[[str, int], None]
+Place = Path | Server
+_Row = tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Copied:
+    """What is in one table of both journals."""
+
+    table: str
+    rows: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class _End:
+    """The journal that is read, or the one that is written."""
+
+    backend: Backend
+    connection: Connection
+
+    def rows(self, table: str) -> Iterator[_Row]:
+        """The rows of a table in their order, with booleans as such."""
+        columns = _columns(table)
+        booleans = {number for number, name in enumerate(columns) if name in _BOOLEANS}
+        query = f"SELECT {', '.join(columns)} FROM {table} ORDER BY {', '.join(_TABLES[table])}"
+        for row in self.backend.stream(self.connection, query):
+            yield tuple(bool(value) if at in booleans else value for at, value in enumerate(row))
+
+
+class _Digest:
+    """How many rows there were, and a hash of all of them."""
+
+    def __init__(self) -> None:
+        self._rows, self._hash = 0, hashlib.sha256()
+
+    def add(self, row: _Row) -> None:
+        self._rows += 1
+        self._hash.update(repr(row).encode() + b"\n")
+
+    def of(self, table: str) -> Copied:
+        return Copied(table, self._rows, self._hash.hexdigest())
+
+
+def copy_journal(
+    source: Place, target: Place, progress: Progress = lambda _table, _rows: None
+) -> list[Copied]:
+    """Copy the journal in `source`, a state directory or a database, to `target`, which has no recordings.
+
+    `progress` is called with each table, and how many of its rows are written, now and then.
+
+    Raises:
+        JournalError: a daemon uses one of them, the source is missing or of another release, the target is
+            not empty, or they differ afterwards. The target is as it was before.
+        NotPermittedError: the source may not be read.
+    """
+    reading, writing = _backend_of(source, create=False), _backend_of(target, create=True)
+    with ExitStack() as opened:
+        try:
+            reading.require_present()
+            for backend in (reading, writing):
+                opened.enter_context(backend.alone())
+            reader = opened.enter_context(closing(reading.open_reader()))
+            writer = opened.enter_context(closing(writing.open_writer()))
+            return _copy(_End(reading, reader), _End(writing, writer), progress)
+        except reading.errors as error:
+            raise reading.unusable(error) from None
+        except writing.errors as error:
+            raise writing.unusable(error) from None
+
+
+def _copy(source: _End, target: _End, progress: Progress) -> list[Copied]:
+    reader, writer = source.connection, target.connection
+    require_current(lambda query, values: reader.execute(query, values).fetchall(), source.backend)
+    source.backend.begin_reading(reader)
+    target.backend.begin(writer, lazily=False)
+    try:
+        migrate(writer, target.backend)
+        _require_empty(target)
+        copied = [_copy_table(table, source, target, progress) for table in _TABLES]
+        target.backend.rows_added(writer)
+        for one in copied:
+            _require_same(one, target)
+        writer.execute("COMMIT")
+    except BaseException:
+        with suppress(target.backend.errors):
+            if writer.in_transaction:
+                writer.execute("ROLLBACK")
+        raise
+    return copied
+
+
+def _copy_table(table: str, source: _End, target: _End, progress: Progress) -> Copied:
+    statement, digest, count = insertion(table, _columns(table)), _Digest(), 0
+    rows = source.rows(table)
+    while few := list(islice(rows, _ROWS_AT_ONCE)):
+        for row in few:
+            digest.add(row)
+        target.connection.executemany(statement, few)
+        count += len(few)
+        progress(table, count)
+    return digest.of(table)
+
+
+def _require_empty(target: _End) -> None:
+    for table in _TABLES:
+        if target.connection.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchall():
+            raise JournalError(
+                f"{target.backend.name} is in use already: nothing was copied.",
+                code="journal_not_empty",
+                hint="Copy to a state directory, or a database, without a journal.",
+            )
+
+
+def _require_same(expected: Copied, target: _End) -> None:
+    digest = _Digest()
+    for row in target.rows(expected.table):
+        digest.add(row)
+    if digest.of(expected.table) != expected:
+        raise JournalError(
+            f"{target.backend.name} has other values in the table {expected.table} after the copy. "
+            "Nothing was copied.",
+            hint="Does another program write to it? Otherwise please report this.",
+        )
+
+
+def _columns(table: str) -> list[str]:
+    columns = columns_in(table)
+    return ["rowid", *columns] if "rowid" in _TABLES[table] else columns
+
+
+def _backend_of(place: Place, *, create: bool) -> Backend:
+    if isinstance(place, Path):
+        file = place / FILENAME
+        if create and place.is_dir() and not file.exists():
+            os.close(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        return FileBackend(file, create=create)
+    from invox_watcher.journal.postgresql import ServerBackend  # noqa: PLC0415 - a single host has no psycopg
+
+    return ServerBackend(place, create=False)
