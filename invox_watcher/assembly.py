@@ -687,7 +687,12 @@ def fleet_threads_of(
     assert journal.fleet is not None  # noqa: S101 - there is a database
     calls = Calls(member.has_room, member.take, member.expedite)
     queue = Queue(journal.fleet.conninfo, member.name, calls, limit_seconds=config.state.takeover_seconds)
-    return {"fleet": member.run, "fleet-queue": queue.run, "fleet-sweep": member.sweep}
+    return {
+        "fleet": member.run,
+        "fleet-watch": member.watch,
+        "fleet-queue": queue.run,
+        "fleet-sweep": member.sweep,
+    }
 
 
 def _duty_of(member: Member | None, name: str) -> Callable[[], bool]:

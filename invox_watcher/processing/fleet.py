@@ -72,7 +72,7 @@ class Membership:
 
 
 class Member:
-    """One host; `run` is the body of a thread. The rest may be called from any thread."""
+    """One host; `run`, `watch` and `sweep` are bodies of threads. The rest may be called from any thread."""
 
     def __init__(
         self,
@@ -249,11 +249,12 @@ class Member:
     # ---- while it runs -----------------------------------------------------------------------------------
 
     def run(self, stop: threading.Event) -> None:
-        """Beat, and watch the others, until `stop` is set, or this host was taken over."""
-        every_seconds = min(self._membership.limit_seconds / _BEATS_PER_LIMIT, _LONGEST_BEAT_SECONDS)
+        """Beat, and nothing else that may take long, until `stop` is set, or this host was taken over."""
         while not stop.is_set():
+            asked_at = self.lease.now()
             try:
-                self._beat()
+                self._fleet.beat()
+                self.lease.renew(asked_at)
             except FencedError as error:
                 self.lease.revoke()
                 log.error(Event.FENCED, error=error.message, hint=error.hint)
@@ -262,12 +263,22 @@ class Member:
             except JournalError:
                 pass  # its monitor reports it
             beat()
-            stop.wait(every_seconds)
+            stop.wait(self._every_seconds)
 
-    def _beat(self) -> None:
-        asked_at = self.lease.now()
-        self._fleet.beat()
-        self.lease.renew(asked_at)
+    def watch(self, stop: threading.Event) -> None:
+        """Watch the others, and take over those that are silent; get duties, and share what is learned."""
+        while not stop.is_set():
+            with suppress(JournalError, FencedError):  # `run` finds out
+                if self.lease.is_valid:
+                    self._look_around()
+            beat()
+            stop.wait(self._every_seconds)
+
+    @property
+    def _every_seconds(self) -> float:
+        return min(self._membership.limit_seconds / _BEATS_PER_LIMIT, _LONGEST_BEAT_SECONDS)
+
+    def _look_around(self) -> None:
         hosts = self._fleet.hosts()
         self._is_alone = not any(host.is_alive and host.name != self.name for host in hosts)
         for host in self._fleet.silent(self._membership.limit_seconds):

@@ -142,7 +142,7 @@ def test_what_a_dead_host_had_is_another_ones_and_its_claims_are_undone(
     not_moved = recording(folders, "not moved.wav")
     dead.journal.reserve_all([(not_moved, 0.0)])
     (folders.processing / not_moved.id).mkdir()
-    heir.run(heir.member.run, heir.queue().run)
+    heir.run(heir.member.run, heir.member.watch, heir.queue().run)
     wait_for("it takes over", lambda: list(heir.engine.jobs) == [moved.id])
     wait_for("the claim is undone", lambda: heir.journal.get(not_moved.id) is None)
     wait_for("its folder is gone", lambda: folders.processing_ids() == [moved.id])
@@ -150,7 +150,7 @@ def test_what_a_dead_host_had_is_another_ones_and_its_claims_are_undone(
     assert [job.id for job in heir.journal.active()] == [moved.id]
     with pytest.raises(FencedError):
         dead.journal.move(moved, State.VANISHED)
-    dead.run(dead.member.run)
+    dead.run(dead.member.run, dead.member.watch)
     wait_for("the dead one ends", dead.fenced.is_set)
     assert not dead.member.lease.is_valid
 
@@ -167,8 +167,8 @@ def test_what_a_host_can_not_begin_with_another_one_takes(
     urgent = claimed(busy, "urgent.wav", Plan("stat", ("txt",), priority=Priority.STAT))
     busy.member.accept([urgent])
     assert list(busy.engine.jobs) == [jobs[0].id, urgent.id]
-    busy.run(busy.member.run)
-    idle.run(idle.member.run, idle.queue().run)
+    busy.run(busy.member.run, busy.member.watch)
+    idle.run(idle.member.run, idle.member.watch, idle.queue().run)
     wait_for("the other has them", lambda: set(idle.engine.jobs) == {job.id for job in jobs[1:]})
     wait_for("the queue is empty", lambda: tasks(server) == [])
     idle.member.take(jobs[1].id)  # an interrupted attempt is made again
@@ -179,7 +179,7 @@ def test_what_a_host_can_not_begin_with_another_one_takes(
 def test_what_no_host_takes_care_of_is_found(host: Callable[[str], Host], folders: Folders) -> None:
     one = host("one")
     lost = claimed(one, "lost.wav")  # as if the database had failed in the moment that it got it
-    one.run(one.member.run, one.member.sweep)
+    one.run(one.member.run, one.member.watch, one.member.sweep)
     wait_for("the job is resumed", lambda: list(one.engine.jobs) == [lost.id])
     for name in ("orphan.wav", "another.wav"):  # the second one after whole rounds with the first
         orphan = folders.processing / new_job_id()
@@ -196,15 +196,15 @@ def test_a_webhook_goes_to_the_host_of_its_job(host: Callable[[str], Host], serv
     receiver.member.wake("r-1")
     receiver.member.wake("unknown")
     assert receiver.engine.expedited == ["unknown"]
-    owner.run(owner.member.run, owner.queue().run)
+    owner.run(owner.member.run, owner.member.watch, owner.queue().run)
     wait_for("the owner hears of it", lambda: owner.engine.expedited == ["r-1"])
 
 
 def test_a_duty_is_one_hosts_until_it_dies(host: Callable[[str], Host]) -> None:
     first, second = host("first"), host("second")
-    first.run(first.member.run)
+    first.run(first.member.run, first.member.watch)
     wait_for("one has it", lambda: first.member.on_duty("target mail"))
-    second.run(second.member.run)
+    second.run(second.member.run, second.member.watch)
     assert not second.member.on_duty("target mail")
     first.end()
     wait_for("the other has it", lambda: second.member.on_duty("target mail"))
