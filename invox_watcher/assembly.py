@@ -149,8 +149,9 @@ def assemble(
         api = api_of(config, client, before_block=None if member is None else member.lease.require)
         claiming = None if member is None else JournalFirst(folders, journal, stop)
         pipeline = pipeline_of(
-            config, folders, journal, api, stop=stop, clock=clock, on_filed=rechecks.add, claiming=claiming
-        )
+            config, folders, journal, api, member,
+            stop=stop, clock=clock, on_filed=rechecks.add, claiming=claiming,
+        )  # fmt: skip
         engine = engine_of(
             config, pipeline, journal, folder_monitor, member,
             on_room=inbox.has_room, on_crash=on_crash, clock=clock,
@@ -394,6 +395,7 @@ def pipeline_of(
     folders: Folders,
     journal: Journal,
     api: InvoxApi,
+    member: Member | None,
     *,
     stop: threading.Event,
     clock: Clock,
@@ -422,6 +424,7 @@ def pipeline_of(
         clock=clock,
         listener=Listener(folders.processing, _as_wav(decoder_of(config))),
         claiming=claiming,
+        may_file_first=lambda: member is None or member.lease.is_valid,
         on_filed=on_filed,
     )
 

@@ -79,6 +79,10 @@ class Backend(Protocol):
         """Of these: another row has the same unique value."""
 
     @property
+    def is_remote(self) -> bool:
+        """Whether each statement waits for a network."""
+
+    @property
     def tables(self) -> Sequence[str]:
         """Statements that create what only this kind of database has."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import Any, TypeVar
 
 from invox_watcher.baton import waiting
@@ -49,6 +49,8 @@ class Database:
         """
         self._backend = backend
         self._before_commit = before_commit
+        # Around a transaction, not within it: while it waits for the baton, it would keep all hosts out.
+        self._statements = waiting if backend.is_remote else nullcontext()
         self._mutex = threading.Lock()  # guards the next two
         self._waiting: list[_Entry] = []
         self._busy = False
@@ -78,7 +80,7 @@ class Database:
     def read(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
         """All rows of one query."""
         try:
-            with self._reading:
+            with self._statements, self._reading:
                 assert self._reader is not None  # noqa: S101 - see `prepare`
                 return self._reader.execute(query, values).fetchall()
         except self._backend.errors as error:
@@ -130,7 +132,7 @@ class Database:
         with self._mutex:
             group, self._waiting = self._waiting, []
         try:
-            with self._turn:
+            with self._statements, self._turn:
                 for _attempt in range(_ATTEMPTS):
                     self._commit(group)
                     if not any(map(self._may_repeat, group)):

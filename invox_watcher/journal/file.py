@@ -21,6 +21,7 @@ class FileBackend:
 
     errors: type[Exception] = sqlite3.Error
     conflicts: type[Exception] = sqlite3.IntegrityError
+    is_remote = False
     tables = ()
 
     def __init__(self, path: Path, *, create: bool, busy_seconds: float | None = None) -> None:

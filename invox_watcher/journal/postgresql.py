@@ -89,6 +89,7 @@ class ServerBackend:
 
     errors: type[Exception] = psycopg.Error
     conflicts: type[Exception] = psycopg.errors.UniqueViolation
+    is_remote = True
     tables = shared.TABLES
 
     def __init__(self, server: Server, *, create: bool) -> None:

@@ -233,6 +233,7 @@ class Recording:
     has_sound: bool  # whether its recording still exists
     retried_as: str | None = None  # the job that a retry has made of it
     retry_of: str | None = None
+    host: str | None = None  # which of several has it, or had it last
 
 
 @dataclass(frozen=True)

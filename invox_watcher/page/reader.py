@@ -1,4 +1,4 @@
-"""The journal, read while the daemon writes: opened again after it was replaced, converted, or locked."""
+"""The journal, read while the daemon writes: a file is opened again after it was replaced, or converted."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from invox_watcher.errors import InvoxError, JournalError
-from invox_watcher.journal import FILENAME, Journal
+from invox_watcher.journal import Journal
 
 # Of a program that has it locked. The daemon's own writes delay no reader.
 BUSY_SECONDS = 1.0
@@ -19,11 +19,11 @@ _AGAIN_SECONDS = 1.0
 
 
 class JournalReader:
-    """The journal of one daemon. Safe for several threads."""
+    """The journal of one daemon, or of a fleet. Safe for several threads."""
 
-    def __init__(self, directory: Path, open_journal: Callable[[], Journal]) -> None:
-        """`directory` is the state directory; `open_journal` opens the journal to be read."""
-        self._file = directory / FILENAME
+    def __init__(self, file: Path | None, open_journal: Callable[[], Journal]) -> None:
+        """`file` is the journal, None if it is in a database; `open_journal` opens it to be read."""
+        self._file = file
         self._open_journal = open_journal
         self._lock = threading.Lock()  # guards what follows
         self._journal: Journal | None = None
@@ -88,6 +88,8 @@ class JournalReader:
 
     def _identity(self, journal: Journal) -> object:
         """Which file has its name by now, if any, and the version of its tables."""
+        if self._file is None:  # its connections connect again by themselves
+            return None
         file = None
         with suppress(OSError):
             status = os.stat(self._file)

@@ -68,6 +68,7 @@ class Recordings:
             has_sound=has_sound,
             retried_as=job.successor_id if job.successor_id in related else None,
             retry_of=job.predecessor_id if job.predecessor_id in related else None,
+            host=None if journal.fleet is None else job.host,
         )
 
     def words(self, sight: Sight, job_id: str) -> Sequence[Line] | None:

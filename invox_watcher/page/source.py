@@ -15,8 +15,8 @@ from invox_watcher.diagnostics.inbox_list import Entry, list_inbox
 from invox_watcher.errors import InvoxError
 from invox_watcher.formats.decoder import Decoder, is_installed
 from invox_watcher.job import Job
-from invox_watcher.journal import Journal
-from invox_watcher.layout import folders_of
+from invox_watcher.journal import FILENAME, Journal
+from invox_watcher.layout import database_of, folders_of
 from invox_watcher.page.actions import Actions
 from invox_watcher.page.lists import Lists
 from invox_watcher.page.looked_at import LookedAt
@@ -50,7 +50,11 @@ class DaemonSource:
     def __init__(self, config: Config) -> None:
         state, folders = config.state.directory, folders_of(config)
         patience, listing = Patience(), Patience(_LISTING_SECONDS)
-        self._reader = JournalReader(state, partial(Journal, state, create=False, busy_seconds=BUSY_SECONDS))
+        server = database_of(config)
+        self._reader = JournalReader(
+            state / FILENAME if server is None else None,
+            partial(Journal, state, create=False, server=server, busy_seconds=BUSY_SECONDS),
+        )
         self._status = Shared(partial(query_daemon, state), seconds=_STATUS_SECONDS)
         profiles = profiles_of(config)
         resources = Resources(

@@ -50,6 +50,8 @@ class Context:
     stop: threading.Event
     clock: Callable[[], float]  # monotonic
     listener: Listener | None = None  # None: transcripts are judged without the recording
+    # Whether this host may move a recording before the journal has agreed to it: no other can have it by now.
+    may_file_first: Callable[[], bool] = lambda: True
     accepted: dict[str, TranscriptionReply] = field(default_factory=dict)  # some of those in the journal
     open_reported: set[str] = field(default_factory=set)  # jobs whose recording is open for writing
 

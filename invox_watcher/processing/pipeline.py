@@ -98,9 +98,11 @@ class Pipeline:
         clock: Callable[[], float] = time.monotonic,
         listener: Listener | None = None,
         claiming: Claiming | None = None,
+        may_file_first: Callable[[], bool] = lambda: True,
         on_filed: Callable[[Job, Evidence], None] = lambda _job, _evidence: None,
     ) -> None:
         """`listener` hears what a transcript may have left out. `claiming` is how one host claims by default.
+        `may_file_first`: see `Context`.
 
         `on_filed` gets each job whose recording is in done/, and what had shown that that was complete.
         """
@@ -118,6 +120,7 @@ class Pipeline:
             stop=stop,
             clock=clock,
             listener=listener,
+            may_file_first=may_file_first,
         )
 
     def claim(self, job: Job, waited_seconds: float = 0.0, evidence: Evidence = Evidence.UNPROVEN) -> bool:

@@ -203,6 +203,7 @@ class SampleSource:
             has_sound=row.state is not State.VANISHED,
             retried_as=RETRY.id if row.id == RETRIED.id else None,
             retry_of=RETRIED.id if row.id == RETRY.id else None,
+            host="north" if done else None,
         )  # fmt: skip
 
     def words(self, sight: Sight, job_id: str) -> Sequence[Line] | None:

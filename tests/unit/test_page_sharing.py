@@ -14,7 +14,7 @@ import pytest
 
 from invox_watcher.coverage import read_pcm
 from invox_watcher.errors import InvoxError, JournalError, Reason, StorageError
-from invox_watcher.journal import Journal
+from invox_watcher.journal import FILENAME, Journal
 from invox_watcher.page import looked_at
 from invox_watcher.page.looked_at import LookedAt
 from invox_watcher.page.loudness import PARTS, curve_of
@@ -92,7 +92,7 @@ def test_no_one_waits_twice_for_what_takes_long(monkeypatch: pytest.MonkeyPatch)
 
 def test_a_journal_that_failed_is_opened_again(tmp_path: Path) -> None:
     Journal(tmp_path).close()
-    reader = JournalReader(tmp_path, lambda: Journal(tmp_path, create=False))
+    reader = JournalReader(tmp_path / FILENAME, lambda: Journal(tmp_path, create=False))
 
     def ask() -> object:
         return reader.journal().get("x")

@@ -40,6 +40,8 @@ def filed_at_once(context: Context, job: Job) -> str | None:
 
     None if anything is not as it should be, or it would have to be copied: then the job is delivered first.
     """
+    if not context.may_file_first():
+        return None
     try:
         with context.folders.open_recording(job.id, job.path) as file:
             descriptor = file.fileno()
