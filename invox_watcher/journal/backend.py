@@ -108,7 +108,7 @@ class Backend(Protocol):
         """Raise JournalError, or one of `errors`, if another connection could not be opened now."""
 
     def changes(self, read: Read) -> tuple[int, int]:
-        """Two numbers, of which one differs once another process has written to the journal. Cheap."""
+        """Two numbers, of which one differs soon after another process has written to the journal. Cheap."""
 
     def erase_deleted(self, writer: Any) -> bool:
         """Let what was deleted leave the files; False if who reads them prevents that now."""

@@ -446,7 +446,7 @@ class Journal:
     # ---- reading -----------------------------------------------------------------------------------------
 
     def changes(self) -> tuple[int, int]:
-        """Two numbers, of which one differs once another process has written to the journal. Cheap."""
+        """Two numbers, of which one differs soon after another process has written to the journal. Cheap."""
         return self._backend.changes(self._database.read)
 
     def get(self, job_id: str) -> Job | None:

@@ -47,11 +47,12 @@ WRITING, IN_USE = 7_463_001, 7_463_002
 _BEGIN = "BEGIN"
 _BEGIN_LAZILY = "BEGIN; SET LOCAL synchronous_commit = off"
 _LOCK = f"SELECT pg_advisory_xact_lock({WRITING})"
-# Which transactions that write are under way: none of them, and they differ after each.
-_TRANSACTIONS = (
-    "SELECT pg_snapshot_xmin(seen)::text::bigint, pg_snapshot_xmax(seen)::text::bigint "
-    "FROM pg_current_snapshot() AS seen"
-)
+# The latest step of any recording, and how often recordings and deliveries were written, which the server
+# counts some seconds later. Heartbeats are none of this.
+_CHANGES = """
+    SELECT (SELECT coalesce(max(id), 0) FROM history), sum(pg_stat_get_tuples_inserted(changed)
+        + pg_stat_get_tuples_updated(changed) + pg_stat_get_tuples_deleted(changed))::bigint
+    FROM unnest(ARRAY['jobs', 'deliveries']::regclass[]) AS changed"""
 _STREAMED_ROWS = 2000
 _NEXT_NUMBER = (
     "SELECT setval(pg_get_serial_sequence('{table}', '{column}'), coalesce(max({column}), 0) + 1, FALSE) "
@@ -130,8 +131,8 @@ class ServerBackend:
             another.execute("SELECT 1")
 
     def changes(self, read: Read) -> tuple[int, int]:
-        ((oldest, newest),) = read(_TRANSACTIONS, ())
-        return oldest, newest
+        ((latest, written),) = read(_CHANGES, ())
+        return latest, written
 
     def side(self) -> Side:
         """A connection besides the one that writes and the one that reads; it is made when it is needed."""

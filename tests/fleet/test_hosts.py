@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -140,6 +140,26 @@ def test_a_host_that_left_its_jobs_is_taken_over_unless_it_comes_back(join: Join
     assert back.identify(mine, SHA, follow=True).state is State.IDENTIFIED
     fleet_of(back).leave(lambda _connection, _jobs: None)
     assert fleet_of(other).silent(0.0) == []  # it has left nothing
+
+
+def test_what_a_dead_host_delivered_counts_once(tmp_path: Path, server: Server, join: Join) -> None:
+    """It was paused before it wrote, in one transaction, that transcript and recording are in place."""
+    outputs, audit = {"smith.json": SHA}, AuditLog(tmp_path, host="dead")
+    logged = {"on_transition": audit.record_transition, "before_commit": audit.sync}
+    with closing(audit), closing(Journal(tmp_path, server=server, **logged)) as dead:  # type: ignore[arg-type]
+        fleet_of(dead).join("dead", instance="dead", limit_seconds=LIMIT_SECONDS)
+        transcribed = dead.move(uploaded(dead), State.TRANSCRIBED, reserve="smith")
+        other = join("other")
+        taken = fleet_of(other).take_over(as_seen(other, "dead"))
+        assert taken is not None
+        with pytest.raises(FencedError):
+            dead.move(transcribed, State.DONE, via=State.DELIVERED, outputs=outputs)
+        assert '"delivered"' not in (tmp_path / "audit.jsonl").read_text()
+        done = other.move(taken[0], State.DONE, via=State.DELIVERED, outputs=outputs)
+        states = [entry.state for entry in other.history(done.id)]
+        assert states[-3:] == [State.TRANSCRIBED, State.DELIVERED, State.DONE]
+        assert other.counts()[State.DONE] == 1
+        assert other.finished.outputs(done.id) == outputs
 
 
 def test_a_host_that_beats_in_time_is_not_taken_over(join: Join) -> None:

@@ -13,7 +13,7 @@ from invox_watcher.page.model import Query, Sight
 from invox_watcher.page.source import DaemonSource
 from invox_watcher.recording import FileIdentity
 from invox_watcher.times import utc_now
-from tests.kit.clinic import Clinic
+from tests.kit.clinic import Clinic, wait_for
 
 
 def test_the_page_shows_the_recordings_of_all_hosts(
@@ -24,7 +24,8 @@ def test_the_page_shows_the_recordings_of_all_hosts(
         jobs = {}
         for host, journal in journals.items():
             assert journal.fleet is not None
-            journal.fleet.join(host, instance=host, limit_seconds=30)
+            fleet = journal.fleet
+            fleet.join(host, instance=host, limit_seconds=30)
             file = FileIdentity(1, len(jobs), 3, 4)
             jobs[host] = Job(new_job_id(), State.CLAIMED, f"{host}.wav", file, received_at=utc_now())
             journal.add(jobs[host])
@@ -36,7 +37,14 @@ def test_the_page_shows_the_recordings_of_all_hosts(
         shown = {host: source.recording(Sight(), job.id) for host, job in jobs.items()}
         assert {host: one.host for host, one in shown.items() if one} == {"north": "north", "south": "south"}
         assert source.health().unknown_because == ""
-        reader, before = source._reader.journal(), source.changes()
+        reader = source._reader.journal()
+        wait_for("the server has counted both", lambda: reader.changes()[1] == len(jobs))
+        before = source.changes()
+        fleet.beat()
+        assert source.changes() == before  # every second: nothing that is shown
+        journals["south"].update(jobs["south"], attempts=2)
+        wait_for("the page knows of the write", lambda: source.changes() > before)
+        before = source.changes()
         journals["south"].move(jobs["south"], State.VANISHED)
         assert source.changes() > before
         assert source._reader.journal() is reader  # what others write is no reason to connect again

@@ -377,7 +377,19 @@ def test_no_file_is_written_while_a_template_is_broken(documents: Clinic, tmp_pa
     assert len(documents.api.sent) == 1
 
 
-def test_killed_after_filing_it_ends_as_if_it_had_not_been(clinic: Clinic) -> None:
+def test_a_host_that_may_be_taken_over_files_nothing_first(clinic: Clinic) -> None:
+    """The journal refuses what it has lost; until then the recording stays where the other host looks."""
+    clinic.api.answer = HELLO
+    job = clinic.until(State.TRANSCRIBED)
+    clinic.pipeline._context = dataclasses.replace(clinic.pipeline._context, may_file_first=lambda: False)
+    job = clinic.pipeline.advance(job).job
+    assert job.state is State.DELIVERED
+    assert clinic.folders.has_recording(job.id, job.path)
+    assert clinic.pipeline.advance(job).job.state is State.DONE
+
+
+@pytest.mark.parametrize("on_another_host", [False, True])
+def test_killed_after_filing_it_ends_as_if_it_had_not_been(clinic: Clinic, on_another_host: bool) -> None:
     """Transcript and recording are where they belong, and the journal knows of neither."""
     clinic.api.answer = HELLO
     job, move = clinic.until(State.TRANSCRIBED), Journal.move
@@ -390,6 +402,9 @@ def test_killed_after_filing_it_ends_as_if_it_had_not_been(clinic: Clinic) -> No
     with mock.patch.object(Journal, "move", killed), pytest.raises(KeyboardInterrupt):
         clinic.pipeline.advance(job)
     assert (clinic.folders.done / "smith.wav").exists()
+    if on_another_host:  # which sees the share under numbers of its own
+        seen = dataclasses.replace(job.identity, device=job.identity.device + 1, inode=1)
+        job = clinic.journal.update(job, identity=seen)
     while not job.state.is_final:
         job = clinic.pipeline.advance(job).job
     assert (job.state, job.filed_as) == (State.DONE, "smith.wav")
