@@ -31,7 +31,7 @@ from invox_watcher.layout import database_of, folders_of
 from invox_watcher.times import rfc3339, seconds_since
 
 if TYPE_CHECKING:
-    from invox_watcher.journal.fleet import Host
+    from invox_watcher.journal import Host
 
 _INDENT = 15
 _DISK_SECONDS = 2.0  # for a disk that may hang

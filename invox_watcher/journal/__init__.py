@@ -9,6 +9,7 @@ from invox_watcher.journal.copying import Copied, copy_journal
 from invox_watcher.journal.database import NameReservedError
 from invox_watcher.journal.deliveries import Deliveries, QueuedDelivery, Receipt, TargetBacklog
 from invox_watcher.journal.finished import UNCONFIRMED_CLOCK, Finished
+from invox_watcher.journal.fleet import Fleet, Host, Place
 from invox_watcher.journal.journal import HistoryEntry, Journal
 from invox_watcher.journal.notices import StoredNotice
 from invox_watcher.journal.search import Found, Search, Wanted
@@ -25,11 +26,14 @@ __all__ = [
     "Deliveries",
     "DeliveryState",
     "Finished",
+    "Fleet",
     "Found",
     "HistoryEntry",
+    "Host",
     "Journal",
     "MinutesUsedUpError",
     "NameReservedError",
+    "Place",
     "QueuedDelivery",
     "Receipt",
     "Search",

@@ -41,3 +41,8 @@ def _translated_words(text: str) -> str:
     for pattern, words in _WORDS:
         text = pattern.sub(words, text)
     return text.replace("?", "%s")
+
+
+def literal(text: str) -> str:
+    """A text as it is written in a statement."""
+    return "'" + text.replace("'", "''") + "'"

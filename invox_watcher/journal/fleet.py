@@ -18,14 +18,13 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from invox_watcher import version as release
 from invox_watcher.errors import FencedError, JournalError
 from invox_watcher.job import ACTIVE, Job
 from invox_watcher.journal.database import Database
-from invox_watcher.journal.postgresql import ServerBackend, literal
-from invox_watcher.journal.session import Session
+from invox_watcher.journal.dialect import literal
 from invox_watcher.journal.shared import Shared
 from invox_watcher.journal.tables import JOB_COLUMNS, job_of, placeholders
 from invox_watcher.priority import Priority
@@ -34,6 +33,8 @@ if TYPE_CHECKING:
     import psycopg
 
     from invox_watcher.journal.backend import Connection
+    from invox_watcher.journal.postgresql import ServerBackend
+    from invox_watcher.journal.session import Session
 
 # A beat that is this late was not late because of the host that is watched.
 _GAP_SHARE = 0.5
@@ -172,8 +173,7 @@ class Fleet:
         from invox_watcher.journal.migrations import VERSION  # noqa: PLC0415 - which builds on this module
 
         def write(connection: Connection) -> int | None:
-            assert isinstance(connection, Session)  # noqa: S101 - of a `ServerBackend`
-            install(connection.raw)
+            install(_raw(connection))
             values = (name, instance, address, release(), VERSION, limit_seconds)
             row = connection.execute(_JOIN, values).fetchone()
             if row is None:
@@ -250,11 +250,10 @@ class Fleet:
         """
 
         def write(connection: Connection) -> None:
-            assert isinstance(connection, Session)  # noqa: S101 - of a `ServerBackend`
             ids = [job.id for job in jobs]
             query = _GIVE.format(ids=placeholders(ids))
             given = {row[0] for row in connection.execute(query, (self.name, *ids)).fetchall()}
-            place(connection.raw, [(job.id, job.priority) for job in jobs if job.id in given])
+            place(_raw(connection), [(job.id, job.priority) for job in jobs if job.id in given])
 
         if jobs:
             self._database.write(write)
@@ -268,8 +267,7 @@ class Fleet:
         """Let a queue write on a connection of the journal, in a transaction."""
 
         def write_raw(connection: Connection) -> None:
-            assert isinstance(connection, Session)  # noqa: S101 - of a `ServerBackend`
-            write(connection.raw)
+            write(_raw(connection))
 
         self._database.write(write_raw)
 
@@ -328,3 +326,8 @@ class Fleet:
     def close(self) -> None:
         """Close the connection for beats and counters."""
         self._side.close()
+
+
+def _raw(connection: Connection) -> psycopg.Connection[Any]:
+    """What a queue writes with: the connection of a `ServerBackend` is a `Session`."""
+    return cast("Session", connection).raw

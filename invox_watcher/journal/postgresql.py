@@ -310,11 +310,6 @@ def _make_lazy(connection: psycopg.Connection[Any]) -> None:
     connection.execute("SET synchronous_commit = off")
 
 
-def literal(text: str) -> str:
-    """A text as it is written in a statement."""
-    return "'" + text.replace("'", "''") + "'"
-
-
 def unusable(name: str, error: Exception) -> JournalError:
     """What PostgreSQL says, as our error, without the values that were to be written."""
     kind = UncertainError if isinstance(error, LostCommitError) else JournalError

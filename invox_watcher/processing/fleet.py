@@ -34,7 +34,7 @@ from invox_watcher.processing.lanes import Lanes
 from invox_watcher.processing.lease import Lease, LeasedLane
 
 if TYPE_CHECKING:
-    from invox_watcher.journal.fleet import Fleet, Host, Place
+    from invox_watcher.journal import Fleet, Host, Place
     from invox_watcher.journal.queue import Install, Send
 
 # Twelve beats may be lost before a host is silent for too long; but once a second is often enough.

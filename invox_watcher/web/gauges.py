@@ -27,7 +27,7 @@ from invox_watcher.times import seconds_since
 from invox_watcher.web.metrics import Counters
 
 if TYPE_CHECKING:
-    from invox_watcher.journal.fleet import Host
+    from invox_watcher.journal import Host
 
 # Less than the ten seconds that Prometheus allows for a scrape.
 _PROBE_SECONDS = 1.0

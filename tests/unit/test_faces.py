@@ -12,6 +12,8 @@ PACKAGE = Path(invox_watcher.__file__).parent
 # They export nothing: cli and daemon start quickly, diagnostics are tools, the sandbox is another program, as
 # is half of formats.
 WITHOUT_FACE = {"cli", "daemon", "diagnostics", "formats", "sandbox"}
+# Its libraries are an extra's, so no face has it, and whoever needs it imports it late.
+OF_AN_EXTRA = {"invox_watcher.journal.queue"}
 FACES = {path.parent.name for path in PACKAGE.glob("*/__init__.py")} - WITHOUT_FACE
 
 
@@ -43,7 +45,7 @@ def test_no_module_behind_a_face_is_imported() -> None:
         for name in behind_faces(path.read_text(), path.relative_to(PACKAGE).parts[0])
     }
     assert len(FACES) > 10
-    assert found == set()
+    assert {one for one in found if one.partition(": ")[2] not in OF_AN_EXTRA} == set()
 
 
 def test_an_import_behind_a_face_is_found() -> None:

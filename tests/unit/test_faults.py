@@ -41,6 +41,7 @@ STOP, GO_ON, HOLD, RETRY, FAIL = Action.STOP, Action.GO_ON, Action.HOLD, Action.
 TABLE = [
     (errors.StoppedError("x"), STOP),
     (errors.StaleStateError("x"), GO_ON),
+    (errors.FencedError("x"), STOP),
     (errors.DiskFullError("x"), HOLD),
     (errors.JournalError("x"), HOLD),
     (errors.StorageError("x"), RETRY),
