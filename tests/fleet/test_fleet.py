@@ -129,7 +129,7 @@ def test_a_host_that_is_cut_off_stops_and_comes_back(three: Fleet) -> None:
     wait_for("it has work", lambda: cut.ended() >= 5, seconds=60)
     cut.cut()
     all_done(three, 90)
-    assert not cut.is_ready()
+    wait_for("it is not ready", lambda: not cut.is_ready())
     cut.mend()
     assert cut.process is not None
     assert cut.process.wait(60) != 0
@@ -184,6 +184,7 @@ def test_a_webhook_at_any_host_wakes_the_job_at_its_own(tmp_path: Path) -> None:
         receiver.up()
         all_done(made, 1, seconds=30)
         assert receiver.events("webhook_accepted")
+        wait_for("its host has logged it", lambda: bool(owner.events("delivered")))
         assert [event["delivered_by"] for event in owner.events("delivered")] == ["webhook"]
         assert owner.end() == receiver.end() == 0
 
