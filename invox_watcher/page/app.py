@@ -88,6 +88,10 @@ class Site:
         """Who looks."""
         return self._identity(request).viewer
 
+    def address(self, request: Request) -> str:
+        """From where the viewer looks: the browser's IP address, or `unix`."""
+        return self._identity(request).address
+
     def is_signed_in(self, request: Request) -> bool:
         """Whether it is known who looks; on the sign-in page and on some errors it is not."""
         return getattr(request.state, "identity", None) is not None

@@ -19,7 +19,7 @@ _MOST_BYTES = 32 << 20
 
 
 class LookedAt:
-    """The ids of the jobs whose words were shown. Each time it reads what is new. Safe for several threads."""
+    """The ids of the jobs whose words were shown; reads what is new. Safe for several threads."""
 
     def __init__(self, directory: Path) -> None:
         """`directory` is the state directory."""

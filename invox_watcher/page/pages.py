@@ -90,7 +90,7 @@ class _Views:
     def __init__(self, site: Site) -> None:
         self._site = site
         self._source = site.source
-        self._listened: dict[tuple[str, str], float] = {}  # when last, by viewer and recording
+        self._listened: dict[tuple[str, str, str], float] = {}  # when last, by viewer and recording
 
     # ---- pages -----------------------------------------------------------------------------------------
 
@@ -158,7 +158,7 @@ class _Views:
 
         lines = await self._site.in_thread(ask)
         await self._site.audit(request, "words_seen", job_id)
-        if request.query_params.get("part") == "1":
+        if request.query_params.get("part") == "lines":
             return rendering.page(request, "lines.html", lines=lines, id=job_id)
         return await self._show(request, viewer, "words.html", "", dict, lines=lines, id=job_id)
 
@@ -177,17 +177,18 @@ class _Views:
         headers["Content-Length"] = str(end - start)
         if request.method == "HEAD":
             return Response(status_code=200, headers=headers)
-        heard = self._listened.get((viewer.name, job_id), -math.inf)
+        listener = viewer.name, self._site.address(request), job_id
+        heard = self._listened.get(listener, -math.inf)
         if time.monotonic() - heard > _LISTENING_SECONDS:  # browsers read it in many pieces
             await self._site.audit(request, "sound_played", job_id)
-        self._listens(viewer.name, job_id)
+        self._listens(listener)
         return StreamingResponse(sound.read(start, end), 206 if is_part else 200, headers)
 
-    def _listens(self, viewer: str, job_id: str) -> None:
-        self._listened.pop((viewer, job_id), None)
+    def _listens(self, listener: tuple[str, str, str]) -> None:
+        self._listened.pop(listener, None)
         while len(self._listened) >= _MOST_LISTENERS:  # the first is the one that was heard longest ago
             del self._listened[next(iter(self._listened))]
-        self._listened[viewer, job_id] = time.monotonic()
+        self._listened[listener] = time.monotonic()
 
     async def loudness(self, request: Request) -> Response:
         viewer, job_id = self._site.require(request, Role.LISTEN), request.path_params["id"]

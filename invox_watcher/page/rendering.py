@@ -140,19 +140,16 @@ def length(seconds: float | None) -> str:
 
 
 def took(seconds: float) -> str:
-    """A duration in units that all languages share: `0.4 s`, `12 s`, `3 min`, `2 h 5 min`, `3 d 4 h`."""
-    if seconds < 10:
-        return f"{seconds:.1f} s".replace(".0 ", " ")
-    for unit, size, below, below_size in (
-        ("d", 86400, "h", 3600),
-        ("h", 3600, "min", 60),
-        ("min", 60, "s", 1),
-    ):
-        if seconds >= size:
-            large, rest = divmod(int(seconds), size)
-            small = rest // below_size
-            return f"{large} {unit} {small} {below}" if small and large < 10 else f"{large} {unit}"
-    return f"{int(seconds)} s"
+    """A duration in units that all languages share: `< 1 s`, `12 s`, `3 min 5 s`, `2 h 5 min`, `3 d 4 h`."""
+    if seconds < 1:
+        return "<\N{NO-BREAK SPACE}1\N{NO-BREAK SPACE}s"
+    parts = []
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
+        count, seconds = divmod(int(seconds), size)
+        parts.append((count, unit))
+    first = next(place for place, (count, _) in enumerate(parts) if count)
+    shown = parts[first : first + 2] if parts[first][0] < 10 else parts[first : first + 1]
+    return " ".join(f"{count}\N{NO-BREAK SPACE}{unit}" for count, unit in shown if count)
 
 
 def segment(name: str) -> str:

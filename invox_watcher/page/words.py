@@ -37,7 +37,7 @@ EVENTS: Mapping[State, str] = {
     State.UPLOADING: "Sending started",
     State.WAITING: "Sent",
     State.TRANSCRIBED: "Transcribed",
-    State.DELIVERED: "Transcript delivered",
+    State.DELIVERED: "Transcript written",
     State.DONE: "Filed",
     State.FAILING: "Given up",
     State.FAILED: "Filed as failed",

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import itertools
 import os
 import pty
 import re
 import select
 import shutil
+import signal
 import subprocess
 import sys
 import termios
@@ -27,6 +29,7 @@ from invox_watcher.job import Job, State
 from invox_watcher.recording import FileIdentity
 from invox_watcher.times import utc_now
 from tests.kit import demo_picture
+from tests.kit.browser import Browser
 
 DEMO = (sys.executable, "-m", "invox_watcher", "demo")
 CONSULTATION_MB = 4.3
@@ -68,13 +71,30 @@ def test_it_succeeds(finished: Finished) -> None:
     assert (finished.status, finished.errors) == (0, "")
     assert len(re.findall(r"^ok  ", finished.printed, re.MULTILINE)) == 5
     assert "\x1b" not in finished.printed
+    assert finished.printed.count("Watch it at http://127.0.0.1:") == 1
 
 
 @pytest.mark.slow
-def test_with_webhooks_it_succeeds_too(tmp_path: Path) -> None:
-    done = run([*DEMO, "--webhook"], tmp_path, timeout=110)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "ok  every result came by webhook, and was confirmed by one poll" in done.stdout
+def test_with_webhooks_it_succeeds_and_its_page_stays(tmp_path: Path) -> None:
+    """And until Ctrl-C the page shows what happened."""
+    errors = tmp_path / "errors"
+    with (
+        errors.open("wb") as stderr,
+        subprocess.Popen(
+            [*DEMO, "--webhook", "--page"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=stderr, text=True
+        ) as demo,
+    ):
+        assert demo.stdout is not None
+        printed = list(itertools.takewhile(lambda line: not line.startswith("The page stays"), demo.stdout))
+        invited = re.fullmatch(r"Watch it at http://(.+):(\d+)/ too: name (.+), password (.+)\n", printed[-1])
+        assert invited is not None, printed
+        browser = Browser((invited[1], int(invited[2])))
+        assert browser.sign_in(invited[3], invited[4]).status == 303
+        assert "phone call.ogg" in browser.get("/find").text
+        demo.send_signal(signal.SIGINT)
+        rest = demo.stdout.read()
+    assert (demo.returncode, errors.read_text()) == (0, "")
+    assert "ok  every result came by webhook, and was confirmed by one poll" in rest
 
 
 @pytest.mark.slow

@@ -284,7 +284,8 @@ def test_roles_and_sight_are_respected(ward: Ward) -> None:
 
 
 def test_looks_at_words_are_in_the_audit_log(ward: Ward) -> None:
-    nora = ward.browser("nora")
+    nora = Browser(ward.at, source="127.0.0.7")
+    nora.sign_in("nora", PASSWORD)
     seen = len(ward.audit())
     for path in routes(ward.ward3, "smith.json"):
         nora.get(path)
@@ -292,7 +293,7 @@ def test_looks_at_words_are_in_the_audit_log(ward: Ward) -> None:
     nora.get(f"/recordings/{ward.ward4}/words")
     entries = ward.audit()[seen:]
     assert {(one["viewer"], one["address"], one["job"]) for one in entries} == {
-        ("nora", "127.0.0.1", ward.ward3)
+        ("nora", "127.0.0.7", ward.ward3)
     }
     assert {one["what"] for one in entries} == {"words_seen", "sound_played", "document_downloaded"}
     assert [one["what"] for one in entries].count("sound_played") == 1

@@ -126,7 +126,7 @@ def test_the_page_shows_what_it_can_and_recovers(tmp_path: Path, api: Sandbox) -
         write_wav(clinic.inbox / "smith.wav")
         with running(clinic):
             wait_for("it shows the recording", lambda: "smith.wav" in anna.get("/find").text)
-            assert anna.get("/").status == 200
+            wait_for("and what it does", lambda: anna.get("/").status == 200)
         assert anna.get("/find").status == 200
         for _ in range(2):
             away = state.rename(tmp_path / "away")

@@ -71,7 +71,11 @@ class Browser:
             connection = http.client.HTTPConnection("page.example", timeout=SECONDS)
             connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             connection.sock.settimeout(SECONDS)
-            connection.sock.connect(str(self.at))
+            try:
+                connection.sock.connect(str(self.at))
+            except OSError:
+                connection.close()
+                raise
             return connection
         return http.client.HTTPConnection(*self.at, timeout=SECONDS, source_address=(self.source, 0))
 

@@ -126,3 +126,28 @@ IN_WARD, SMITHS = Conditions(folder="ward3"), Conditions(author=["Smith", "Jones
 def test_a_profile_that_no_recording_can_get(earlier: Conditions, later: Conditions, covered: bool) -> None:
     found = profiles(first=earlier, second=later)
     assert list(found.never_used()) == ([("second", "first")] if covered else [])
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("ward3/a.wav", "ward3"),
+        ("ward4/a.wav", None),  # Smith's is another profile's
+        ("ward4/S1.wav", None),
+        ("S1.wav", "by_name"),
+        ("a.wav", None),  # the device decides
+        ("x" * 40 + "!", None),  # comparing it takes too long, this time
+    ],
+)
+def test_a_path_tells_the_profile_unless_a_header_decides(path: str, name: str | None) -> None:
+    found = profiles(
+        ward3=Conditions(folder="ward3"),
+        smith4=Conditions(folder="ward4", author=["Smith"]),
+        ward4=Conditions(folder="ward4"),
+        slow=Conditions(name="(x+x+)+y"),
+        by_name=Conditions(name=r"S\d\.wav"),
+        device=Conditions(device=["DS-9500"]),
+    )
+    assert found.name_by_path(path) == name
+    assert profiles(ward3=Conditions(folder="ward3")).name_by_path("a.wav") == DEFAULT
+    assert profiles().name_by_path(path) is None

@@ -44,15 +44,23 @@ function morph(old, fresh) {
     if (name !== "hidden" && old.getAttribute(name) !== value) old.setAttribute(name, value);
   }
   const known = new Map([...old.children].filter((one) => one.id).map((one) => [one.id, one]));
+  const needed = new Set([...fresh.children].map((one) => one.id).filter(Boolean));
+  const stays = (one) => one.id && needed.has(one.id);
+  const next = (one, name) => {
+    while (one && !stays(one) && (one.id || one.nodeName !== name)) one = one.nextSibling;
+    return one && !stays(one) ? one : null;
+  };
   let place = old.firstChild;
+  const drop = () => { const gone = place; place = place.nextSibling; gone.remove(); };
   for (const wanted of [...fresh.childNodes]) {
-    const same = wanted.id ? known.get(wanted.id) : place && !place.id && place;
+    const same = wanted.id ? known.get(wanted.id) : next(place, wanted.nodeName);
     if (!same) { old.insertBefore(wanted, place); continue; }
+    while (place && place !== same && !stays(place)) drop(); // a node that were moved would lose its focus
     if (same === place) place = place.nextSibling;
     else old.insertBefore(same, place);
     morph(same, wanted);
   }
-  while (place) { const next = place.nextSibling; place.remove(); place = next; }
+  while (place) drop();
 }
 let busy = false, again = false, delay = 0, timer, events;
 function tell(text) {
@@ -71,7 +79,7 @@ function exchange(html) {
   showTimes(fresh);
   if (notice) find("main", fresh).prepend(notice.cloneNode(true));
   morph(find("#page"), find("#page", fresh));
-  if (!focus.isConnected) find("main").focus({ preventScroll: true });
+  if (document.activeElement !== focus) (focus.isConnected ? focus : find("main")).focus({ preventScroll: true });
   ready();
 }
 async function refresh() {
@@ -85,7 +93,7 @@ async function refresh() {
     if (answer.status === 401) location.reload();
     const isIll = answer.status >= 500 || answer.status === 429;
     if (answer.ok) exchange(await answer.text());
-    tell(isIll ? said.unavailable : "");
+    tell(isIll && !find(".problem") ? said.unavailable : "");
     if (isIll) later(refresh);
     else if (events?.readyState === EventSource.OPEN) delay = 0;
   } catch {
@@ -117,6 +125,7 @@ setInterval(() => showTimes(document), 10000);
 // ---- the player and the transcript that follows it --------------------------------------------------------------
 const sound = () => find("#sound");
 let lines = [], scrolled = 0;
+const calm = matchMedia("(prefers-reduced-motion: reduce)");
 function jump(seconds) {
   const it = sound();
   if (it) { it.currentTime = seconds; it.play(); }
@@ -124,14 +133,14 @@ function jump(seconds) {
 function following() {
   const at = sound().currentTime, length = sound().duration || Number(find("#bar").dataset.length);
   find("#played").setAttribute("width", `${length ? (100 * at) / length : 0}%`);
-  const now = lines.findLast((line) => Number(line.dataset.start) <= at && at < Number(line.dataset.end));
+  const now = lines.findLast((line) => Number(line.dataset.start) <= at && at < Number(line.dataset.end) + 2);
   const before = find(".lines [aria-current]");
   if (now === before) return;
   before?.removeAttribute("aria-current");
   now?.setAttribute("aria-current", "true");
   if (now && !sound().paused && Date.now() - scrolled > 4000) {
     const box = now.getBoundingClientRect(), top = find("#player").getBoundingClientRect().bottom;
-    if (box.top < top || box.bottom > innerHeight) scrollBy({ top: box.top - top - innerHeight / 5 });
+    if (box.top < top || box.bottom > innerHeight) scrollBy({ top: box.top - top - innerHeight / 5, behavior: calm.matches ? "auto" : "smooth" });
   }
 }
 async function draw(bar) {
@@ -153,7 +162,7 @@ async function ready() {
   }
   if (place && !place.dataset.asked) {
     place.dataset.asked = "yes";
-    const answer = await fetch(`${place.dataset.words}?part=1`);
+    const answer = await fetch(`${place.dataset.words}?part=lines`);
     if (answer.ok) place.innerHTML = await answer.text();
     lines = all("li[data-start]", place);
   }
