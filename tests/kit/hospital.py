@@ -96,7 +96,11 @@ class Hospital:
         return "http://{}:{}".format(*self.at)
 
     def dictate(
-        self, name: str, *, seconds: float = SPEECH_SECONDS, said: Sequence[Segment] | None = None,
+        self,
+        name: str,
+        *,
+        seconds: float = SPEECH_SECONDS,
+        said: Sequence[Segment] | None = None,
         is_understood: bool = True,
     ) -> None:
         """Put a recording of real speech into the inbox; no two are the same."""  # fmt: skip
@@ -160,11 +164,14 @@ class Hospital:
 
 
 def people() -> Mapping[str, User]:
-    """nora: a nurse of ward 3; hanna: the help desk; anna: an administrator; wilma: a nurse of ward 4."""
+    """nora: a nurse of ward 3; olga and wilma: everything of ward 3, of ward 4; hanna: the help desk;
+    sam: sees ward 3; anna: an administrator.
+    """
     ward = {number: frozenset({f"ward{number}"}) for number in (3, 4)}
     listen, act = frozenset({Role.SEE, Role.LISTEN}), frozenset({Role.SEE, Role.ACT})
     found = [
         User("nora", HASH, listen, ward[3]),
+        User("olga", HASH, frozenset(Role), ward[3]),
         User("wilma", HASH, frozenset(Role), ward[4]),
         User("hanna", HASH, act, None),
         User("sam", HASH, frozenset({Role.SEE}), ward[3]),
@@ -193,9 +200,9 @@ def hospital(root: Path, **changes: Mapping[str, Any]) -> Iterator[Hospital]:
             {"name": "ward3", "match": {"folder": "ward3"}, "set": {"targets": []}},
             {"name": "ward4", "match": {"folder": "ward4"}, "set": {"targets": ["letters"]}},
         ]
-        keys["outputs"] = {"speaker_names": {"Speaker_00": "Dr. Okafor", "Speaker_01": "Ms. Lindqvist"}} | dict(
-            changes.get("outputs", {})
-        )
+        keys["outputs"] = {
+            "speaker_names": {"Speaker_00": "Dr. Okafor", "Speaker_01": "Ms. Lindqvist"}
+        } | dict(changes.get("outputs", {}))
         clinic.config.write_text(yaml.safe_dump(keys))
         place = at_of(at)
         assert isinstance(place, tuple)
