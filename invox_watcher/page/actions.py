@@ -46,7 +46,8 @@ class Actions:
 
     def retry(self, sight: Sight, job_id: str) -> str:
         """Move the failed recording to the inbox; what was done, as a sentence."""
-        with self._lock, self.shop.reader.journal() as journal:
+        with self._lock:
+            journal = self.shop.reader.journal()
             job = self._known(journal, sight, job_id)
             if job.state is not State.FAILED:
                 raise NotPossibleError(f"The recording is {job.state}, not failed.")
@@ -73,7 +74,8 @@ class Actions:
 
     def send_again(self, sight: Sight, job_id: str, target: str) -> str:
         """Have a delivery made again; what was done, as a sentence."""
-        with self._lock, self.shop.reader.journal() as journal:
+        with self._lock:
+            journal = self.shop.reader.journal()
             job = self._known(journal, sight, job_id)
             found = [one for one in journal.deliveries.of(job.id) if one.target == target]
             if not found or target not in self.receivers:

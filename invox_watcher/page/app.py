@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar
 from urllib.parse import parse_qsl, quote
 
-import anyio.to_thread
 from starlette.applications import Starlette
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
@@ -82,7 +82,8 @@ class Site:
     def __init__(self, source: Source, access: Access, record: Record) -> None:
         self.source = source
         self._access, self._record = access, record
-        self._threads: anyio.CapacityLimiter | None = None
+        # One that a hanging disk keeps does not come back, so there is an end to how many there are.
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="page")
 
     def viewer(self, request: Request) -> Viewer:
         """Who looks."""
@@ -146,11 +147,9 @@ class Site:
         Raises:
             InvoxError: it took too long (code `page_busy`); or whatever `call` raises.
         """
-        if self._threads is None:  # it belongs to the running loop
-            self._threads = anyio.CapacityLimiter(_THREADS)
         try:
             async with asyncio.timeout(_CALL_SECONDS):
-                return await anyio.to_thread.run_sync(call, limiter=self._threads, abandon_on_cancel=True)
+                return await asyncio.get_running_loop().run_in_executor(self._threads, call)
         except TimeoutError:
             raise InvoxError(BUSY.message, code=BUSY.code, hint=BUSY.hint) from None
 

@@ -113,8 +113,8 @@ class Lists:
         return ahead
 
     def _find_active(self) -> _Active:
-        with self.shop.reader.journal() as journal:
-            return _Active(journal.active(), self.shop.holds_now(journal))
+        journal = self.shop.reader.journal()
+        return _Active(journal.active(), self.shop.holds_now(journal))
 
     def _may_see_file(self, sight: Sight, path: str) -> bool:
         """A file in the inbox has no profile yet: only if its path alone decides which it gets."""
@@ -135,8 +135,8 @@ class Lists:
 
     def _find_owed(self, sight: Sight) -> Sequence[Owed]:
         faults = self.shop.status.get().targets or {}
-        with self.shop.reader.journal() as journal:
-            backlogs = journal.deliveries.backlogs(sight.profiles)
+        journal = self.shop.reader.journal()
+        backlogs = journal.deliveries.backlogs(sight.profiles)
         names = self.shop.targets_of(sight) | backlogs.keys()
         found = []
         for name in sorted(names):
@@ -159,19 +159,17 @@ class Lists:
         return self._of(sight).needs.get()
 
     def _find_needs(self, sight: Sight) -> Needs:
-        with self.shop.reader.journal() as journal:
-            failures = self.shop.patience.ask(lambda: self._open_failures(journal, sight))
-            now = utc_now()
-            recent = Wanted(
-                sight.profiles, since=now - _SUSPECT_FOR, until=now + timedelta(days=1), suspect=True
-            )
-            doubtful = journal.search.page(recent, limit=_MOST_COUNTED).jobs
-            refused = journal.deliveries.failed_lately(sight.profiles, limit=_MOST_COUNTED)
-            undelivered = [
-                _undelivered(one, job, sight)
-                for one in refused[:_MOST_SHOWN]
-                if (job := journal.get(one.job_id)) is not None
-            ]
+        journal = self.shop.reader.journal()
+        failures = self.shop.patience.ask(lambda: self._open_failures(journal, sight))
+        now = utc_now()
+        recent = Wanted(sight.profiles, since=now - _SUSPECT_FOR, until=now + timedelta(days=1), suspect=True)
+        doubtful = journal.search.page(recent, limit=_MOST_COUNTED).jobs
+        refused = journal.deliveries.failed_lately(sight.profiles, limit=_MOST_COUNTED)
+        undelivered = [
+            _undelivered(one, job, sight)
+            for one in refused[:_MOST_SHOWN]
+            if (job := journal.get(one.job_id)) is not None
+        ]
         failed = [need for job in failures if (need := failure_of(job, sight)) is not None]
         suspect = [doubt_about(job, sight) for job in doubtful if not self.shop.was_looked_at(job.id)]
         more = sum(max(len(found) - _MOST_SHOWN, 0) for found in (failed, suspect, refused))
@@ -200,8 +198,8 @@ class Lists:
             text=query.text.strip(),
         )
         before = int(after) if _CURSOR.fullmatch(after) else None
-        with self.shop.reader.journal() as journal:
-            found = journal.search.page(wanted, before=before, limit=min(max(limit, 1), MOST_ROWS))
+        journal = self.shop.reader.journal()
+        found = journal.search.page(wanted, before=before, limit=min(max(limit, 1), MOST_ROWS))
         rows = [row_of(job, sight) for job in found.jobs]
         return Rows(rows, "" if found.following is None else str(found.following))
 

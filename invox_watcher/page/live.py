@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -45,6 +44,7 @@ HealthLine = Callable[[Request, Health], str]
 class _Listener:
     """One open page."""
 
+    identity: Identity
     woken: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -53,7 +53,7 @@ class Live:
 
     def __init__(self, source: Source, access: Access) -> None:
         self._source, self._access = source, access
-        self._listeners: dict[_Listener, str] = {}  # with the viewer's name
+        self._listeners: set[_Listener] = set()
         self._poller: asyncio.Task[None] | None = None
         self._changes = 0
         self._health: Health | None = None
@@ -64,7 +64,7 @@ class Live:
 
         async def live(request: Request) -> Response:
             name = site.viewer(request).name
-            of_viewer = Counter(self._listeners.values())[name]
+            of_viewer = sum(one.identity.viewer.name == name for one in self._listeners)
             if self._closed or len(self._listeners) >= _MAX_STREAMS or of_viewer >= _MAX_OF_VIEWER:
                 raise HTTPException(503)
             return StreamingResponse(
@@ -81,16 +81,15 @@ class Live:
         self._wake()
 
     async def _stream(self, request: Request, site: Site, health_line: HealthLine) -> AsyncIterator[str]:
-        identity: Identity = request.state.identity
-        listener = _Listener()
-        self._listeners[listener] = identity.viewer.name
+        listener = _Listener(request.state.identity)
+        self._listeners.add(listener)
         if self._poller is None or self._poller.done():
             self._poller = asyncio.create_task(self._poll(site))
         seen, shown = self._changes, None
         try:
             yield "retry: 3000\n\n"
             while not self._closed:
-                if not self._is_current(identity):
+                if not self._is_current(listener):
                     yield _event("signed-out", {})
                     return
                 if self._health is not None and self._health != shown:
@@ -104,11 +103,11 @@ class Live:
                 if not await _is_set(listener.woken, _HEARTBEAT_SECONDS):
                     yield ": still here\n\n"
         finally:
-            del self._listeners[listener]
+            self._listeners.discard(listener)
 
-    def _is_current(self, identity: Identity) -> bool:
+    def _is_current(self, listener: _Listener) -> bool:
         try:
-            return self._access.is_current(identity)
+            return self._access.is_current(listener.identity)
         except InvoxError:  # the users file can't be read: no one is known
             return False
 
@@ -117,6 +116,8 @@ class Live:
         last: int | None = None
         health_due = 0.0
         began = True
+        # The first event comes after the first count: between that and what a page shows, nothing is missed.
+        self._health = None
         while self._listeners and not self._closed:
             now = await self._changes_of(site)
             is_news = now != last and not began
@@ -131,6 +132,9 @@ class Live:
                 self._changes += 1
             if is_news or is_news_of_health:
                 self._wake()
+            for listener in self._listeners:
+                if not self._is_current(listener):
+                    listener.woken.set()
             await asyncio.sleep(_POLL_SECONDS)
 
     async def _changes_of(self, site: Site) -> int | None:

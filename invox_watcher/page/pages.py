@@ -100,7 +100,9 @@ class _Views:
         def ask() -> dict[str, Any]:
             needs = self._source.needs(viewer.sight)
             needing = len(needs.failed) + len(needs.suspect) + len(needs.undelivered) + needs.more
-            return {"now": self._source.now(viewer.sight), "needing": needing}
+            now = self._source.now(viewer.sight)
+            owes = any(one.owed or one.failed or one.trouble for one in now.owed)
+            return {"now": now, "owes": owes, "needing": needing}
 
         return await self._show(request, viewer, "now.html", "/", ask)
 
@@ -210,8 +212,7 @@ class _Views:
 
     async def retry(self, request: Request) -> Response:
         viewer, job_id = self._site.require(request, Role.ACT), request.path_params["id"]
-        form = await self._site.form(request)
-        back = "/needs" if form.get("back") == "needs" else f"/recordings/{quote(job_id, safe='')}"
+        back = _back(await self._site.form(request), job_id)
         return await self._act(
             request, viewer, "retried", back, lambda: self._source.retry(viewer.sight, job_id)
         )
@@ -219,8 +220,7 @@ class _Views:
     async def send_again(self, request: Request) -> Response:
         viewer, job_id = self._site.require(request, Role.ACT), request.path_params["id"]
         target = _last_segments(request, "/targets/").removesuffix("/send")
-        await self._site.form(request)
-        back = f"/recordings/{quote(job_id, safe='')}"
+        back = _back(await self._site.form(request), job_id)
         return await self._act(
             request, viewer, "sent_again", back,
             lambda: self._source.send_again(viewer.sight, job_id, target), target=target,
@@ -363,6 +363,11 @@ def _known(value: _T | None) -> _T:
     if value is None:
         raise HTTPException(404)
     return value
+
+
+def _back(form: Mapping[str, str], job_id: str) -> str:
+    """The page with the form."""
+    return "/needs" if form.get("back") == "needs" else f"/recordings/{quote(job_id, safe='')}"
 
 
 def _number(text: str, otherwise: int, lowest: int, highest: int) -> int:

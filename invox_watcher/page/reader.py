@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
 from pathlib import Path
 
 from invox_watcher.errors import InvoxError, JournalError
@@ -13,6 +12,8 @@ from invox_watcher.journal import FILENAME, Journal
 
 # Of a program that has it locked. The daemon's own writes delay no reader.
 _BUSY_SECONDS = 1.0
+# Not everyone waits for that, one after the other.
+_AGAIN_SECONDS = 1.0
 
 
 class JournalReader:
@@ -24,37 +25,39 @@ class JournalReader:
         self._journal: Journal | None = None
         self._opened: tuple[int, int, int] | None = None  # its device, inode, and version
         self._times_opened = 0
+        self._error: InvoxError | None = None
+        self._closed_until = 0.0
 
-    @contextmanager
-    def journal(self) -> Iterator[Journal]:
-        """The journal; after an error it is opened again the next time.
+    def journal(self) -> Journal:
+        """The journal, opened again if that is needed.
 
         Raises:
             JournalError, NotPermittedError: it can't be read now.
         """
         with self._lock:
-            journal = self._current()
-        try:
-            yield journal
-        except JournalError:
-            with self._lock:
-                if self._journal is journal:
-                    self._discard()
-            raise
+            if self._error is not None and time.monotonic() < self._closed_until:
+                raise self._error.with_traceback(None)
+            try:
+                journal = self._current()
+            except InvoxError as error:
+                self._error, self._closed_until = error, time.monotonic() + _AGAIN_SECONDS
+                raise
+            self._error = None
+            return journal
 
     def changes(self) -> tuple[object, ...]:
         """What is other once something was written to the journal."""
         try:
-            with self.journal() as journal:
-                return self._times_opened, *journal.changes()
+            journal = self.journal()
+            return self._times_opened, *journal.changes()
         except InvoxError as error:
             return (error.code,)
 
     def unreadable_because(self) -> str:
         """Why the journal can't be read now, as a sentence; empty if it can."""
         try:
-            with self.journal() as journal:
-                journal.changes()
+            journal = self.journal()
+            journal.changes()
         except InvoxError as error:
             return error.message
         return ""

@@ -43,15 +43,15 @@ class Recordings:
 
     def recording(self, sight: Sight, job_id: str) -> Recording | None:
         """Everything but its words."""
-        with self.shop.reader.journal() as journal:
-            job = self.job(journal, sight, job_id)
-            if job is None:
-                return None
-            history = journal.history(job.id)
-            deliveries = journal.deliveries.of(job.id)
-            outputs = _transcripts(job, journal)
-            has_words = journal.reply(job.id) is not None
-            related = visible((job.predecessor_id, job.successor_id, job.original_id), sight, journal.get)
+        journal = self.shop.reader.journal()
+        job = self.job(journal, sight, job_id)
+        if job is None:
+            return None
+        history = journal.history(job.id)
+        deliveries = journal.deliveries.of(job.id)
+        outputs = _transcripts(job, journal)
+        has_words = journal.reply(job.id) is not None
+        related = visible((job.predecessor_id, job.successor_id, job.original_id), sight, journal.get)
         documents, has_sound = self.shop.patience.ask(lambda: (self._present(outputs), self._has_sound(job)))
         return Recording(
             row=row_of(job, sight),
@@ -69,9 +69,9 @@ class Recordings:
 
     def words(self, sight: Sight, job_id: str) -> Sequence[Line] | None:
         """The lines of its transcript, as they are in its documents."""
-        with self.shop.reader.journal() as journal:
-            job = self.job(journal, sight, job_id)
-            reply = None if job is None else journal.reply(job.id)
+        journal = self.shop.reader.journal()
+        job = self.job(journal, sight, job_id)
+        reply = None if job is None else journal.reply(job.id)
         if job is None or reply is None:
             return None
         names = self.speaker_names if job.plan is None else job.plan.speaker_names
@@ -82,9 +82,9 @@ class Recordings:
 
     def document(self, sight: Sight, job_id: str, name: str) -> Document | None:
         """One of its documents, if it is as it was delivered."""
-        with self.shop.reader.journal() as journal:
-            job = self.job(journal, sight, job_id)
-            outputs = {} if job is None else _transcripts(job, journal)
+        journal = self.shop.reader.journal()
+        job = self.job(journal, sight, job_id)
+        outputs = {} if job is None else _transcripts(job, journal)
         for path, sha256 in outputs.items():
             if PurePosixPath(path).name == name:
                 content = self.shop.patience.ask(partial(self._content, path, sha256))

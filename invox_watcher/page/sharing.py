@@ -17,6 +17,7 @@ _MOST_LATE = 4
 # What took long to find out is found out less often.
 _TIMES_AS_LONG = 10
 _LONGEST_SECONDS = 60.0
+_SLOW_SECONDS = 1.0
 
 
 class Patience:
@@ -66,7 +67,10 @@ def _silence() -> StorageError:
 
 
 class Shared(Generic[_T]):
-    """An answer that is found out again only after a while, by one thread; errors are shared like answers."""
+    """An answer that is found out again only after a while, by one thread; errors are shared like answers.
+
+    If finding it out takes long, no one waits for that again: the last answer is given until the next.
+    """
 
     def __init__(self, question: Callable[[], _T], *, seconds: float = 1.0) -> None:
         """`seconds`: how old an answer may be; if finding it out takes long, older."""
@@ -77,10 +81,16 @@ class Shared(Generic[_T]):
         self._error: InvoxError | None = None
         self._good_until = 0.0
         self._forgotten = 0
+        self._is_slow = False
 
     def get(self) -> _T:
         """The answer. Raises InvoxError, as the question does."""
-        if time.monotonic() >= self._good_until:
+        if time.monotonic() < self._good_until:
+            pass
+        elif self._is_slow:
+            if self._asking.acquire(blocking=False):
+                threading.Thread(target=self._ask_meanwhile, name="page-question", daemon=True).start()
+        else:
             with self._asking:
                 if time.monotonic() >= self._good_until:
                     self._ask()
@@ -92,6 +102,13 @@ class Shared(Generic[_T]):
         """Something was changed: find it out again."""
         self._forgotten += 1
         self._good_until = 0.0
+        self._is_slow = False
+
+    def _ask_meanwhile(self) -> None:
+        try:
+            self._ask()
+        finally:
+            self._asking.release()
 
     def _ask(self) -> None:
         forgotten, began = self._forgotten, time.monotonic()
@@ -105,3 +122,4 @@ class Shared(Generic[_T]):
         if self._forgotten == forgotten:
             good = max(self._seconds, min(took * _TIMES_AS_LONG, _LONGEST_SECONDS))
             self._good_until = time.monotonic() + good
+            self._is_slow = took > _SLOW_SECONDS and error is None

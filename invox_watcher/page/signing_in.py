@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-import anyio
-import anyio.to_thread
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
@@ -46,7 +46,7 @@ def sign_in_routes(access: Access, render: Render, read_form: ReadForm) -> list[
 class _SigningIn:
     def __init__(self, access: Access, render: Render, read_form: ReadForm) -> None:
         self._access, self._render, self._read_form = access, render, read_form
-        self._checks: anyio.CapacityLimiter | None = None
+        self._checks = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="password")
 
     async def ask(self, request: Request) -> Response:
         """The form."""
@@ -96,12 +96,9 @@ class _SigningIn:
         return response
 
     async def _check(self, name: str, password: str) -> str | None:
-        if self._checks is None:
-            self._checks = anyio.CapacityLimiter(_AT_ONCE)
+        call = partial(self._access.sign_in, name, password)
         async with asyncio.timeout(_QUEUE_SECONDS):
-            return await anyio.to_thread.run_sync(
-                self._access.sign_in, name, password, limiter=self._checks, abandon_on_cancel=True
-            )
+            return await asyncio.get_running_loop().run_in_executor(self._checks, call)
 
     def _form(
         self,

@@ -38,6 +38,7 @@ from invox_watcher.page.sharing import Patience, Shared
 from invox_watcher.page.sound import Sounds
 
 _STATUS_SECONDS, _INBOX_SECONDS = 1.0, 2.0
+_LISTING_SECONDS = 20.0  # of an inbox with half a million files
 _PATHS_KEPT = 20_000
 
 
@@ -45,14 +46,15 @@ class DaemonSource:
     """The `Source` of the daemon that a configuration describes. Nothing is asked before it is needed."""
 
     def __init__(self, config: Config) -> None:
-        state, folders, patience = config.state.directory, folders_of(config), Patience()
+        state, folders = config.state.directory, folders_of(config)
+        patience, listing = Patience(), Patience(_LISTING_SECONDS)
         self._reader = JournalReader(state)
         self._status = Shared(partial(query_daemon, state), seconds=_STATUS_SECONDS)
         profiles = profiles_of(config)
         shop = Shop(
             reader=self._reader,
             status=self._status,
-            inbox=Shared(lambda: patience.ask(partial(_inbox_of, config)), seconds=_INBOX_SECONDS),
+            inbox=Shared(lambda: listing.ask(partial(_inbox_of, config)), seconds=_INBOX_SECONDS),
             patience=patience,
             folders=folders,
             max_attempts=config.retry.max_attempts,
@@ -140,8 +142,8 @@ class DaemonSource:
         return self._actions.send_again(sight, job_id, target)
 
     def _job(self, sight: Sight, job_id: str) -> Job | None:
-        with self._reader.journal() as journal:
-            return self._recordings.job(journal, sight, job_id)
+        journal = self._reader.journal()
+        return self._recordings.job(journal, sight, job_id)
 
 
 class _Changes:

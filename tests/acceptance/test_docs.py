@@ -19,6 +19,7 @@ from invox_watcher.errors import ExitStatus
 from invox_watcher.events import Event
 from invox_watcher.invox.webhook import MAX_BODY_BYTES
 from invox_watcher.journal import audit
+from invox_watcher.page import pages
 from invox_watcher.sandbox.server import Sandbox
 from tests.kit.clinic import Clinic, running, wait_for
 
@@ -158,6 +159,20 @@ def test_hook_variables_and_audit_steps_are_explained(audit_page: str, tmp_path:
     assert set(re.findall(r"^(INVOX_WATCHER_\w+)=", environment, re.MULTILINE)) <= set(explained)
     table = audit_page.partition("|---|")[2].partition("\n\n")[0]
     assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == _written()
+
+
+def test_looks_at_the_page_are_explained(audit_page: str) -> None:
+    table = audit_page.partition("users of [the page]")[2].partition("|---|")[2].partition("\n\n")[0]
+    calls = [
+        node for node in ast.walk(ast.parse(Path(pages.__file__).read_text())) if isinstance(node, ast.Call)
+    ]
+    arguments = [
+        call.args[{"audit": 1, "_act": 2}[call.func.attr]]
+        for call in calls
+        if isinstance(call.func, ast.Attribute) and call.func.attr in ("audit", "_act")
+    ]
+    recorded = {str(one.value) for one in arguments if isinstance(one, ast.Constant)}
+    assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == recorded
 
 
 def _written() -> set[str]:

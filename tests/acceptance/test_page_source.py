@@ -397,6 +397,7 @@ def test_what_browsers_do_not_play_is_decoded_once(there: Hospital) -> None:
     # It is read to its end even if it is discarded meanwhile.
     again = there.sound("ward3/alaw.wav")
     assert again is not None
+    assert again.read.args == sound.read.args  # type: ignore[attr-defined] # the same file
     there.source.close()
     assert heard(again) == wave
 
@@ -462,9 +463,9 @@ def test_the_journal_is_read_again_after_whatever_happened(there: Hospital) -> N
         source.find(ALL, Query(), after="", limit=1)
     assert "There is no journal" in source.health().unknown_because
     shutil.copy(aside, path)  # another file, as from a backup
+    wait_for("it is read", lambda: not source.health().unknown_because)
     assert source.changes() > seen
     assert len(source.find(ALL, Query(), after="", limit=100).rows) == len(there.ids)
-    assert source.health().unknown_because == ""
     source.close()
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA journal_mode = DELETE")
@@ -472,11 +473,13 @@ def test_the_journal_is_read_again_after_whatever_happened(there: Hospital) -> N
         with pytest.raises(JournalError, match="locked"):
             source.find(ALL, Query(), after="", limit=1)
         connection.rollback()
+        wait_for("it is read", lambda: not source.health().unknown_because)
         assert source.find(ALL, Query(), after="", limit=1).rows
         connection.execute("PRAGMA user_version = 99")
         with pytest.raises(JournalError, match="newer release"):
             source.find(ALL, Query(), after="", limit=1)
         connection.execute("PRAGMA user_version = 7")
+        wait_for("it is older", lambda: "earlier release" in source.health().unknown_because)
         assert refused(lambda: source.words(ALL, there.ids["ward3/ok.wav"])) == "journal_outdated"
 
 

@@ -22,9 +22,10 @@ RUN = "runuser -u invox -- /opt/invox-watcher/bin/invox-watcher run"
 MAKE_USER = "useradd --system --user-group --no-create-home --shell /usr/sbin/nologin invox"
 # What the reader pastes where a terminal asks.
 ASKED = {"'APP Id:'": "sandbox-app", "'API Key:'": "sandbox-key"}
-# Run by other means: `make demo` and the demo's own test do the same; this test is part of `make test`. The
+# Run by other means: `make demo` and the demo's own tests do the same; this test is part of `make test`. The
 # user is left to the reader.
-ELSEWHERE = {"make demo", "make test", ".venv/bin/invox-watcher demo --webhook", MAKE_USER}
+DEMOS = {f".venv/bin/invox-watcher demo --{option}" for option in ("webhook", "page")}
+ELSEWHERE = {"make demo", "make test", *DEMOS, MAKE_USER}
 
 
 def commands() -> list[str]:

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import os
-import shutil
-import socket
 import ssl
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,52 +13,12 @@ import pytest
 
 from invox_watcher.sandbox.server import Sandbox
 from tests.kit.clinic import Clinic, free_port, running, sandbox, wait_for
+from tests.kit.nginx import make_certificates, nginx
 from tests.kit.recordings import write_wav
 
 EXAMPLE = Path(__file__).parent.parent.parent / "docs/nginx.conf"
 pytestmark = pytest.mark.clients
 REFUSED = (403, b'{"status":"refused"}')
-
-# What nginx.conf has around a site. One process, so that it needs no user of its own where root runs it.
-AROUND = """
-daemon off;
-master_process off;
-pid nginx.pid;
-events {}
-http {
-    access_log off;
-    client_body_temp_path body;
-    proxy_temp_path proxy;
-    fastcgi_temp_path fastcgi;
-    uwsgi_temp_path uwsgi;
-    scgi_temp_path scgi;
-    include site.conf;
-}
-"""
-
-# A CA, and a server's certificate by it. Python's strict checks want the key usage to be named.
-CERTIFICATES = """
-[req]
-distinguished_name = name
-[name]
-[ca]
-basicConstraints = critical, CA:TRUE
-keyUsage = critical, keyCertSign
-subjectKeyIdentifier = hash
-[server]
-basicConstraints = critical, CA:FALSE
-keyUsage = critical, digitalSignature
-extendedKeyUsage = serverAuth
-subjectAltName = IP:127.0.0.1, DNS:localhost
-authorityKeyIdentifier = keyid
-"""
-NEW_KEY = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes"
-SIGN = [
-    f"req -x509 -config tls.cnf -extensions ca {NEW_KEY} -keyout ca.key -out ca.pem -subj /CN=CA -days 2",
-    f"req -config tls.cnf {NEW_KEY} -keyout server.key -out server.csr -subj /CN=localhost",
-    "x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -extfile tls.cnf -extensions server"
-    " -out server.pem -days 2",
-]
 
 
 @dataclass(frozen=True)
@@ -94,13 +50,6 @@ def answer(
     return response.status, response.read()
 
 
-def make_certificates(folder: Path) -> None:
-    """ca.pem, server.pem and server.key."""
-    (folder / "tls.cnf").write_text(CERTIFICATES)
-    for command in SIGN:
-        subprocess.run(["openssl", *command.split()], cwd=folder, check=True, capture_output=True)
-
-
 def site(folder: Path, *, port: int, daemon_port: int) -> str:
     """docs/nginx.conf, changed where an administrator would change it."""
     letsencrypt = "/etc/letsencrypt/live/dictation.example.com"
@@ -119,32 +68,6 @@ def site(folder: Path, *, port: int, daemon_port: int) -> str:
     return text
 
 
-@contextlib.contextmanager
-def nginx(folder: Path, *, port: int, daemon_port: int) -> Iterator[None]:
-    """nginx, for as long as the block lasts."""
-    program = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
-    if program is None:
-        pytest.fail("nginx is missing. As root, run: apt-get install nginx")
-    (folder / "nginx.conf").write_text(AROUND)
-    (folder / "site.conf").write_text(site(folder, port=port, daemon_port=daemon_port))
-    log = folder / "error.log"
-    command = [program, "-p", str(folder), "-e", str(log), "-c", "nginx.conf"]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-    try:
-        wait_for("nginx listens", lambda: process.poll() is not None or accepts(port))
-        assert process.poll() is None, log.read_text()
-        yield
-    finally:
-        process.terminate()
-        process.wait(10)
-
-
-def accepts(port: int) -> bool:
-    with contextlib.suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port)):
-        return True
-    return False
-
-
 @pytest.fixture
 def front(tmp_path: Path) -> Iterator[Front]:
     tls = tmp_path / "nginx"
@@ -160,7 +83,7 @@ def front(tmp_path: Path) -> Iterator[Front]:
             http={"listen": f"127.0.0.1:{daemon_port}"},
             polling={"first_seconds": 0.1, "max_seconds": 60},  # without its webhook a result comes too late
         )
-        with nginx(tls, port=port, daemon_port=daemon_port), running(clinic):
+        with nginx(tls, site(tls, port=port, daemon_port=daemon_port), port), running(clinic):
             yield Front(api, clinic, daemon_port, port, ssl.create_default_context(cafile=tls / "ca.pem"))
 
 

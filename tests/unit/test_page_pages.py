@@ -172,6 +172,24 @@ def test_a_part_is_what_the_script_exchanges(asker: Asker) -> None:
     assert re.sub(r"\s", "", part) in re.sub(r"\s", "", whole)
 
 
+def test_an_unreadable_inbox_is_not_shown_as_an_empty_one(asker: Asker, source: SampleSource) -> None:
+    source.inbox_unknown_because = "The share does not answer."
+    text = asker("/").text
+    assert "The share does not answer." in text
+    assert "No file waits" not in text
+
+
+def test_nothing_to_show_is_said_in_words(asker: Asker, source: SampleSource) -> None:
+    source.is_empty = True
+    text = asker("/").text
+    assert "Nothing is under way." in text
+    assert "No file waits in the inbox." in text
+    assert "Every transcript is delivered." in text
+    assert "needs you" not in text
+    assert "Nothing needs you." in asker("/needs").text
+    assert "No recording found." in asker("/find?text=nobody").text
+
+
 # ---- what each role sees -----------------------------------------------------------------------------------
 
 
@@ -197,7 +215,7 @@ def test_a_look_at_words_is_recorded_and_one_at_a_life_is_not(asker: Asker, tmp_
     lines = asker(f"{ONE}/words?part=lines")
     assert lines.text.lstrip().startswith('<ol class="lines">')
     asker(f"{ONE}/documents/smith.json")
-    for part in ("bytes=1-", "bytes=0-", "bytes=2-"):
+    for part in ("bytes=1-", "bytes=2-", "bytes=9-"):
         asker(f"{ONE}/sound", headers={"Range": part})
     recorded = "".join(file.read_text() for file in tmp_path.glob("audit*"))
     assert [recorded.count(what) for what in ("words_seen", "document_downloaded", "sound_played")] == [
@@ -230,6 +248,25 @@ def test_a_delivery_is_sent_again_by_the_name_of_its_target(asker: Asker, source
     assert source.asked == [f"send {samples.SUSPECT.id} a/b\udcff"]
 
 
+def test_what_was_retried_says_why_it_had_failed_and_is_not_retried_twice(asker: Asker) -> None:
+    failed, retried = (asker(f"/recordings/{row.id}").text for row in (samples.FAILED, samples.RETRIED))
+    for text in (failed, retried):
+        assert "Copy it again from the recorder." in text
+    assert "/retry" in failed
+    assert "/retry" not in retried
+    assert f'href="/recordings/{samples.RETRY.id}"' in retried
+    assert f'href="/recordings/{samples.RETRIED.id}"' in asker(f"/recordings/{samples.RETRY.id}").text
+
+
+def test_what_was_not_delivered_can_be_sent_from_the_list(asker: Asker, source: SampleSource) -> None:
+    text = asker("/needs").text
+    action = f"/recordings/{samples.UNDELIVERED.id}/targets/letters/send"
+    assert f'action="{action}"' in text
+    answer = asker(action, form={"token": token_of(asker("/needs")), "back": "needs"})
+    assert answer.headers["location"] == "/needs?did=sent_again"
+    assert source.asked == [f"send {samples.UNDELIVERED.id} letters"]
+
+
 def test_a_refused_action_gives_its_reason(asker: Asker, source: SampleSource) -> None:
     def refuse(*_args: object) -> str:
         raise InvoxError("Its file is gone.", code="gone", hint="Copy it to the inbox.")
@@ -241,6 +278,15 @@ def test_a_refused_action_gives_its_reason(asker: Asker, source: SampleSource) -
     assert "Its file is gone." in answer.text
     assert "Copy it to the inbox." in answer.text
     assert f'href="/recordings/{samples.FAILED.id}"' in answer.text
+
+
+def test_an_action_without_the_journal_is_to_be_tried_again(asker: Asker, source: SampleSource) -> None:
+    def refuse(*_args: object) -> str:
+        raise JournalError("The journal is locked.")
+
+    form = {"token": token_of(asker("/needs"))}
+    source.retry = refuse  # type: ignore[method-assign]
+    assert asker(f"/recordings/{samples.FAILED.id}/retry", form=form).status == 503
 
 
 @pytest.mark.parametrize("form", [{}, {"token": ""}, {"token": "0" * 64}])

@@ -13,11 +13,13 @@ from pathlib import Path
 import pytest
 
 from invox_watcher.coverage import read_pcm
-from invox_watcher.errors import InvoxError, Reason, StorageError
+from invox_watcher.errors import InvoxError, JournalError, Reason, StorageError
+from invox_watcher.journal import Journal
 from invox_watcher.page import looked_at
 from invox_watcher.page.looked_at import LookedAt
 from invox_watcher.page.loudness import PARTS, curve_of
 from invox_watcher.page.model import Sight
+from invox_watcher.page.reader import JournalReader
 from invox_watcher.page.rows import discreet
 from invox_watcher.page.sharing import Patience, Shared
 
@@ -64,6 +66,47 @@ def test_an_answer_is_old_after_a_while_and_later_if_it_took_long() -> None:
     while shared.get() < 2:
         time.sleep(0.005)
     assert asked[1] - asked[0] >= 0.2  # ten times as long as it took
+
+
+def test_no_one_waits_twice_for_what_takes_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("invox_watcher.page.sharing._SLOW_SECONDS", 0.0)
+    monkeypatch.setattr("invox_watcher.page.sharing._TIMES_AS_LONG", 0)
+    asked, go_on = [], threading.Event()
+
+    def question() -> int:
+        asked.append(1)
+        if len(asked) == 2:
+            go_on.wait(30)
+        return len(asked)
+
+    shared = Shared(question, seconds=0)
+    assert [shared.get() for _ in range(20)] == [1] * 20
+    assert len(asked) <= 2
+    shared.forget()  # now it has to be found out
+    with ThreadPoolExecutor(1) as pool:
+        waits = pool.submit(shared.get)
+        assert not waits.done()
+        go_on.set()
+        assert waits.result(30) >= 2
+
+
+def test_a_journal_that_failed_is_opened_again(tmp_path: Path) -> None:
+    Journal(tmp_path).close()
+    reader = JournalReader(tmp_path)
+
+    def ask() -> object:
+        return reader.journal().get("x")
+
+    assert ask() is None
+    reader.journal().close()
+    with pytest.raises(JournalError) as first:
+        ask()
+    with pytest.raises(JournalError) as second:  # at once, for all who ask
+        ask()
+    assert first.value is second.value
+    time.sleep(1)
+    assert ask() is None
+    reader.close()
 
 
 def test_what_was_changed_meanwhile_is_found_out_again() -> None:

@@ -22,8 +22,8 @@ function age(then) {
   }
   return Math.abs(seconds) < 5 ? said.now : ago.format(Math.trunc(seconds), "second");
 }
-function showTimes(within) {
-  for (const time of all("time", within)) {
+function showTimes(within, which = "time") {
+  for (const time of all(which, within)) {
     const then = new Date(time.dateTime);
     const text = time.dataset.as === "age" ? age(then) : formats[time.dataset.as].format(then);
     if (time.textContent !== text) time.textContent = text;
@@ -86,6 +86,7 @@ async function refresh() {
   again = busy;
   if (busy) return;
   busy = true;
+  const began = performance.now();
   try {
     const address = new URL(location.href);
     address.searchParams.set("part", "1");
@@ -100,8 +101,8 @@ async function refresh() {
     tell(said.lost);
     later(follow);
   }
-  busy = false;
-  if (again) refresh();
+  const pause = 5 * (performance.now() - began); // a large page, or a busy server, is asked less often
+  setTimeout(() => { busy = false; if (again) refresh(); }, pause);
 }
 function follow() {
   if (document.hidden) return;
@@ -120,15 +121,17 @@ if (document.body.dataset.live) {
   addEventListener("pagehide", () => events?.close());
   addEventListener("pageshow", (event) => event.persisted && follow());
 }
-setInterval(() => showTimes(document), 10000);
+setInterval(() => showTimes(document, "time[data-as=age]"), 10000);
 
 // ---- the player and the transcript that follows it --------------------------------------------------------------
 const sound = () => find("#sound");
 let lines = [], scrolled = 0;
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
+const play = () => sound().play().catch(() => {}); // `onerror` shows why not
 function jump(seconds) {
-  const it = sound();
-  if (it) { it.currentTime = seconds; it.play(); }
+  if (!sound()) return;
+  sound().currentTime = seconds;
+  play();
 }
 function following() {
   const at = sound().currentTime, length = sound().duration || Number(find("#bar").dataset.length);
@@ -190,7 +193,7 @@ function speed(by) {
 const keys = {
   j: () => step(1), k: () => step(-1), s: () => speed(-1), f: () => speed(1),
   "/": () => find("#text") ? (find("#text").focus(), find("#text").select()) : location.assign("/find"),
-  " ": () => sound().paused ? sound().play() : sound().pause(),
+  " ": () => sound().paused ? play() : sound().pause(),
   ArrowLeft: () => { sound().currentTime -= 5; }, ArrowRight: () => { sound().currentTime += 5; },
 };
 const wanted = find("#use-keys");
