@@ -5,15 +5,20 @@ from __future__ import annotations
 import argparse
 import getpass
 import os
+import stat
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from invox_watcher.cli._common import UsageError, config_of, loader_of
 from invox_watcher.cli._identity import for_its_owner
 from invox_watcher.config import Config
 from invox_watcher.errors import ExitStatus, InvoxError
 from invox_watcher.logs import printable
+
+if TYPE_CHECKING:
+    from invox_watcher.page.users import User
 
 
 class _NoExtraError(InvoxError):
@@ -47,37 +52,39 @@ def _user(options: argparse.Namespace) -> int:
         )
     try:
         from invox_watcher.page import users as known  # noqa: PLC0415 - an extra
-        from invox_watcher.page.model import Role  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise _NoExtraError(
             f"This needs the extra `page`: {error.name} is not installed.",
             hint="pip install 'PATH[page]', where PATH is the wheel or the clone",
         ) from None
-    if not known.is_user_name(options.name):
-        raise UsageError("A user's name is printable text of at most 100 characters.")
+    name = known.user_name(options.name)
     users = known.read_users(path) if path.exists() else {}
-    before = users.pop(options.name, None)
-    if options.remove:
-        if before is None:
-            raise UsageError(f"{path} has no user {printable(options.name)}.")
-        said = f"{printable(options.name)} is removed, and signed out."
+    before = users.pop(name, None)
+    if not options.remove:
+        user = users[name] = _changed(options, before, name)
+        _warn_of_profiles(config, user.profiles)
+        said = f"{printable(name)} may {', '.join(user.role_names)}{_of(user.profiles)}."
+    elif before is None:
+        raise UsageError(f"{path} has no user {printable(name)}.")
     else:
-        roles = frozenset(map(Role, options.role)) | {Role.SEE} if options.role else None
-        password = before.password if before is not None else None
-        if options.no_password:
-            password = None
-        elif before is None or not (options.role or options.profile):
-            password = known.hash_of(_asked(options.name))
-        changed = known.changed(
-            before, options.name, password=password, roles=roles, profiles=options.profile or None
-        )
-        users[changed.name] = changed
-        _warn_of_profiles(config, changed.profiles)
-        said = f"{printable(changed.name)} may {', '.join(changed.role_names)}{_of(changed.profiles)}."
+        said = f"{printable(name)} is removed, and signed out."
     known.write_users(path, users)
     _give_to_daemon(path, config)
     print(f"{said} Written to {path}.")
     return ExitStatus.OK
+
+
+def _changed(options: argparse.Namespace, before: User | None, name: str) -> User:
+    from invox_watcher.page import users as known  # noqa: PLC0415 - as above
+    from invox_watcher.page.model import Role  # noqa: PLC0415
+
+    password = before.password if before is not None else None
+    if options.no_password:
+        password = None
+    elif before is None or not (options.role or options.profile):
+        password = known.hash_of(_asked(name))
+    roles = frozenset(map(Role, options.role)) | {Role.SEE} if options.role else None
+    return known.changed(before, name, password=password, roles=roles, profiles=options.profile or None)
 
 
 def _asked(name: str) -> str:
@@ -105,8 +112,15 @@ def _of(profiles: frozenset[str] | None) -> str:
 
 
 def _give_to_daemon(path: Path, config: Config) -> None:
-    """What root writes must be readable by the daemon's user."""
-    if os.geteuid() == 0:
-        with suppress(FileNotFoundError):
-            owner = os.stat(config.state.directory)
-            os.chown(path, owner.st_uid, owner.st_gid)
+    """What root writes must be readable by the daemon's user, who may be able to put another file there."""
+    if os.geteuid() != 0:
+        return
+    with suppress(OSError):
+        owner = os.stat(config.state.directory)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            found = os.fstat(descriptor)
+            if found.st_uid == 0 and found.st_nlink == 1 and stat.S_ISREG(found.st_mode):
+                os.fchown(descriptor, owner.st_uid, owner.st_gid)
+        finally:
+            os.close(descriptor)

@@ -73,17 +73,24 @@ class PageProcess:
             with self._lock:
                 if self._stop.is_set():
                     return None
-                child = self._child = _started(self.config.source)
+                child = self._child = _started(self.config.source, self.config.logging.file)
         except OSError:
             return None
         return child.wait()
 
 
-def _started(source: Path) -> subprocess.Popen[bytes]:
+def _started(source: Path, log_file: Path | None) -> subprocess.Popen[bytes]:
     environment = {name: value for name, value in os.environ.items() if name not in _NOT_INHERITED}
     environment["PYTHONPATH"] = str(Path(invox_watcher.__file__).parent.parent)
     return subprocess.Popen(  # noqa: S603 - our own module
-        [sys.executable, "-P", "-m", "invox_watcher.page", str(source)],
+        [
+            sys.executable,
+            "-P",
+            "-m",
+            "invox_watcher.page",
+            str(source),
+            *([str(log_file)] if log_file else []),
+        ],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         env=environment,

@@ -68,7 +68,7 @@ class _Stream:
     values: tuple[Any, ...] = ()
 
 
-_ALL = _Stream("1")
+_ALL = _Stream("TRUE")
 
 
 class Search:
@@ -168,7 +168,8 @@ def _filters(wanted: Wanted) -> tuple[list[str], list[Any]]:
     values: list[Any] = []
     for column, chosen in (("state", wanted.states), ("profile", wanted.profiles or ())):
         if chosen:
-            conditions.append(f"+{column} IN ({placeholders(chosen)})")
+            # Not by an index: the stream has one.
+            conditions.append(f"coalesce({column}, '') IN ({placeholders(chosen)})")
             values += sorted(chosen)
     for operator, moment in ((">=", wanted.since), ("<", wanted.until)):
         if moment is not None:

@@ -16,9 +16,9 @@ from invox_watcher.errors import InvoxError, NotPermittedError, RecordingVanishe
 from invox_watcher.files import check_mounted, placed_orders
 from invox_watcher.job import Job, State
 from invox_watcher.journal import DeliveryState, Journal
-from invox_watcher.page.lists import Shop
 from invox_watcher.page.model import Sight
 from invox_watcher.page.recording import Recordings
+from invox_watcher.page.resources import Resources
 
 _OWED = (DeliveryState.DUE, DeliveryState.UNCERTAIN)
 _SAME_CLICK_SECONDS = 30.0
@@ -36,7 +36,7 @@ class NotPossibleError(InvoxError):
 class Actions:
     """Actions on single recordings. Safe for several threads: one at a time."""
 
-    shop: Shop
+    resources: Resources
     recordings: Recordings
     state: Path  # the state directory
     receivers: frozenset[str]  # the names of all targets, commands included
@@ -47,17 +47,17 @@ class Actions:
     def retry(self, sight: Sight, job_id: str) -> str:
         """Move the failed recording to the inbox; what was done, as a sentence."""
         with self._lock:
-            journal = self.shop.reader.journal()
+            journal = self.resources.reader.journal()
             job = self._known(journal, sight, job_id)
             if job.state is not State.FAILED:
                 raise NotPossibleError(f"The recording is {job.state}, not failed.")
             outputs = journal.finished.outputs(job.id)
-            said = self.shop.patience.ask(lambda: self._moved_back(job, outputs, journal))
+            said = self.resources.patience.ask(lambda: self._moved_back(job, outputs, journal))
             self.on_change()
             return said
 
     def _moved_back(self, job: Job, outputs: dict[str, str], journal: Journal) -> str:
-        folders = self.shop.folders
+        folders = self.resources.folders
         check_mounted(self.state, (folders.failed, folders.inbox))
         try:
             if not is_open_failure(job, journal, folders):
@@ -75,7 +75,7 @@ class Actions:
     def send_again(self, sight: Sight, job_id: str, target: str) -> str:
         """Have a delivery made again; what was done, as a sentence."""
         with self._lock:
-            journal = self.shop.reader.journal()
+            journal = self.resources.reader.journal()
             job = self._known(journal, sight, job_id)
             found = [one for one in journal.deliveries.of(job.id) if one.target == target]
             if not found or target not in self.receivers:
@@ -107,6 +107,6 @@ class Actions:
         )
 
     def _reminder(self) -> str:
-        if self.shop.status.get().daemon is None:
+        if self.resources.status.get().daemon is None:
             return " The daemon is not running: nothing more happens until it is started."
         return ""

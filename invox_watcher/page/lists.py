@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import MAXYEAR, datetime, time, timedelta, timezone
 
 from invox_watcher.diagnostics.attention import is_open_failure
-from invox_watcher.diagnostics.daemon_status import DaemonStatus
 from invox_watcher.diagnostics.holds import Holds
 from invox_watcher.diagnostics.inbox_list import Entry
 from invox_watcher.errors import InvoxError, JournalError, NotPermittedError, Reason
-from invox_watcher.files import Folders
 from invox_watcher.job import Job
 from invox_watcher.journal import Journal, QueuedDelivery, Wanted
 from invox_watcher.page.model import InInbox, Need, Needs, Now, Owed, Query, Rows, Sight, UnderWay
-from invox_watcher.page.reader import JournalReader
+from invox_watcher.page.resources import Resources
 from invox_watcher.page.rows import doubt_about, failure_of, may_see, row_of, under_way
-from invox_watcher.page.sharing import Patience, Shared
+from invox_watcher.page.sharing import Shared
 from invox_watcher.times import utc_now
 
 MOST_ROWS = 1000
@@ -29,23 +27,8 @@ _NEEDS_SECONDS = 3.0
 _SUSPECT_FOR = timedelta(days=14)
 _CURSOR = re.compile(r"[1-9]\d{0,17}")
 _FARTHEST_ZONE = 14 * 60
+_LONGEST_TEXT = 200
 _NO_REASON = Reason("delivery_failed", "The target does not take it.", "See `invox-watcher jobs --owed`.")
-
-
-@dataclass(frozen=True)
-class Shop:
-    """What the lists are made from."""
-
-    reader: JournalReader
-    status: Shared[DaemonStatus]
-    inbox: Shared[Sequence[Entry]]
-    patience: Patience
-    folders: Folders
-    max_attempts: int
-    holds_now: Callable[[Journal], Holds]
-    profile_by_path: Callable[[str], str | None]  # None if the path alone does not tell
-    targets_of: Callable[[Sight], frozenset[str]]  # those that recordings in that sight go to
-    was_looked_at: Callable[[str], bool]  # whether anyone has read the transcript of that job
 
 
 @dataclass(frozen=True)
@@ -68,7 +51,7 @@ class _ForSight:
 class Lists:
     """Answers for viewers of every sight; what many ask at the same time is found out once."""
 
-    shop: Shop
+    resources: Resources
     _active: Shared[_Active] = field(init=False)
     _for_sight: dict[Sight, _ForSight] = field(init=False, default_factory=dict)
 
@@ -78,7 +61,7 @@ class Lists:
     def forget(self) -> None:
         """A viewer has changed something, and wants to see it."""
         self._active.forget()
-        self.shop.inbox.forget()
+        self.resources.inbox.forget()
         for one in list(self._for_sight.values()):
             one.needs.forget()
             one.owed.forget()
@@ -91,7 +74,9 @@ class Lists:
         unknown = ""
         waiting: list[InInbox] = []
         try:
-            waiting = [_in_inbox(one) for one in self.shop.inbox.get() if self._may_see_file(sight, one.path)]
+            waiting = [
+                _in_inbox(one) for one in self.resources.inbox.get() if self._may_see_file(sight, one.path)
+            ]
         except JournalError:
             raise
         except InvoxError as error:
@@ -108,13 +93,15 @@ class Lists:
     def under_way(self, job: Job, sight: Sight) -> UnderWay:
         """What is ahead of a job that has not ended."""
         held = self._active.get().holds.of(job)
-        ahead = under_way(job, self.shop.status.get(), held, sight, max_attempts=self.shop.max_attempts)
+        ahead = under_way(
+            job, self.resources.status.get(), held, sight, max_attempts=self.resources.max_attempts
+        )
         assert ahead is not None  # noqa: S101 - it has not ended
         return ahead
 
     def _find_active(self) -> _Active:
-        journal = self.shop.reader.journal()
-        return _Active(journal.active(), self.shop.holds_now(journal))
+        journal = self.resources.reader.journal()
+        return _Active(journal.active(), self.resources.holds_now(journal))
 
     def _may_see_file(self, sight: Sight, path: str) -> bool:
         """A file in the inbox has no profile yet: only if its path alone decides which it gets."""
@@ -122,7 +109,7 @@ class Lists:
             return True
         if path.endswith("/"):
             return False
-        profile = self.shop.profile_by_path(path)
+        profile = self.resources.profile_by_path(path)
         return profile is not None and sight.covers(profile)
 
     def _of(self, sight: Sight) -> _ForSight:
@@ -134,10 +121,10 @@ class Lists:
         return found
 
     def _find_owed(self, sight: Sight) -> Sequence[Owed]:
-        faults = self.shop.status.get().targets or {}
-        journal = self.shop.reader.journal()
+        faults = self.resources.status.get().targets or {}
+        journal = self.resources.reader.journal()
         backlogs = journal.deliveries.backlogs(sight.profiles)
-        names = self.shop.targets_of(sight) | backlogs.keys()
+        names = self.resources.targets_of(sight) | backlogs.keys()
         found = []
         for name in sorted(names):
             backlog, fault = backlogs.get(name), faults.get(name)
@@ -159,8 +146,8 @@ class Lists:
         return self._of(sight).needs.get()
 
     def _find_needs(self, sight: Sight) -> Needs:
-        journal = self.shop.reader.journal()
-        failures = self.shop.patience.ask(lambda: self._open_failures(journal, sight))
+        journal = self.resources.reader.journal()
+        failures = self.resources.patience.ask(lambda: self._open_failures(journal, sight))
         now = utc_now()
         recent = Wanted(sight.profiles, since=now - _SUSPECT_FOR, until=now + timedelta(days=1), suspect=True)
         doubtful = journal.search.page(recent, limit=_MOST_COUNTED).jobs
@@ -171,7 +158,7 @@ class Lists:
             if (job := journal.get(one.job_id)) is not None
         ]
         failed = [need for job in failures if (need := failure_of(job, sight)) is not None]
-        suspect = [doubt_about(job, sight) for job in doubtful if not self.shop.was_looked_at(job.id)]
+        suspect = [doubt_about(job, sight) for job in doubtful if not self.resources.was_looked_at(job.id)]
         more = sum(max(len(found) - _MOST_SHOWN, 0) for found in (failed, suspect, refused))
         return Needs(failed[:_MOST_SHOWN], suspect[:_MOST_SHOWN], undelivered, more)
 
@@ -180,9 +167,11 @@ class Lists:
         wanted = Wanted(sight.profiles, open_failure=True)
         jobs = journal.search.page(wanted, limit=_MOST_COUNTED).jobs
         try:
-            return [job for job in jobs if is_open_failure(job, journal, self.shop.folders)]
+            return [job for job in jobs if is_open_failure(job, journal, self.resources.folders)]
         except PermissionError as error:
-            raise NotPermittedError(f"{self.shop.folders.failed} can't be read: {error.strerror}") from None
+            raise NotPermittedError(
+                f"{self.resources.folders.failed} can't be read: {error.strerror}"
+            ) from None
 
     # ---- find --------------------------------------------------------------------------------------------
 
@@ -195,10 +184,10 @@ class Lists:
             since=since,
             until=until,
             suspect=query.suspect,
-            text=query.text.strip(),
+            text=query.text.strip()[:_LONGEST_TEXT],
         )
         before = int(after) if _CURSOR.fullmatch(after) else None
-        journal = self.shop.reader.journal()
+        journal = self.resources.reader.journal()
         found = journal.search.page(wanted, before=before, limit=min(max(limit, 1), MOST_ROWS))
         rows = [row_of(job, sight) for job in found.jobs]
         return Rows(rows, "" if found.following is None else str(found.following))

@@ -5,25 +5,29 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from invox_watcher.errors import InvoxError, JournalError
 from invox_watcher.journal import FILENAME, Journal
 
 # Of a program that has it locked. The daemon's own writes delay no reader.
-_BUSY_SECONDS = 1.0
+BUSY_SECONDS = 1.0
 # Not everyone waits for that, one after the other.
 _AGAIN_SECONDS = 1.0
 
 
 class JournalReader:
-    """The journal in a state directory. Safe for several threads."""
+    """The journal of one daemon. Safe for several threads."""
 
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
+    def __init__(self, directory: Path, open_journal: Callable[[], Journal]) -> None:
+        """`directory` is the state directory; `open_journal` opens the journal to be read."""
+        self._file = directory / FILENAME
+        self._open_journal = open_journal
         self._lock = threading.Lock()  # guards what follows
         self._journal: Journal | None = None
-        self._opened: tuple[int, int, int] | None = None  # its device, inode, and version
+        self._opened: object = None  # what `_identity` said when it was opened
         self._times_opened = 0
         self._error: InvoxError | None = None
         self._closed_until = 0.0
@@ -77,18 +81,18 @@ class JournalReader:
             if not is_same:
                 self._discard()
         if self._journal is None:
-            self._journal = Journal(self._directory, create=False, busy_seconds=_BUSY_SECONDS)
+            self._journal = self._open_journal()
             self._times_opened += 1
             self._opened = self._identity(self._journal)
         return self._journal
 
-    def _identity(self, journal: Journal) -> tuple[int, int, int] | None:
-        """Which file it is by now under that name, and the version of its tables."""
-        try:
-            status = os.stat(self._directory / FILENAME)
-        except OSError:
-            return None
-        return status.st_dev, status.st_ino, journal.changes()[1]
+    def _identity(self, journal: Journal) -> object:
+        """Which file has its name by now, if any, and the version of its tables."""
+        file = None
+        with suppress(OSError):
+            status = os.stat(self._file)
+            file = (status.st_dev, status.st_ino)
+        return file, journal.changes()[1]
 
     def _discard(self) -> None:
         journal, self._journal, self._opened = self._journal, None, None

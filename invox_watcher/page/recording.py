@@ -15,8 +15,9 @@ from invox_watcher.files import open_unchanged, read_unchanged
 from invox_watcher.job import Job, State
 from invox_watcher.journal import HistoryEntry, Journal, QueuedDelivery
 from invox_watcher.outputs import MEDIA_TYPES, spoken
-from invox_watcher.page.lists import Lists, Shop
+from invox_watcher.page.lists import Lists
 from invox_watcher.page.model import Delivery, Document, Line, Moment, Recording, Sight, Stretch
+from invox_watcher.page.resources import Resources
 from invox_watcher.page.rows import failure_of, may_see, row_of, visible
 from invox_watcher.processing import transcript_of
 
@@ -30,7 +31,7 @@ _JOB_ID_BYTES = 64
 class Recordings:
     """Answers about single recordings."""
 
-    shop: Shop
+    resources: Resources
     lists: Lists
     speaker_names: Mapping[str, str]  # for recordings without a plan
 
@@ -43,7 +44,7 @@ class Recordings:
 
     def recording(self, sight: Sight, job_id: str) -> Recording | None:
         """Everything but its words."""
-        journal = self.shop.reader.journal()
+        journal = self.resources.reader.journal()
         job = self.job(journal, sight, job_id)
         if job is None:
             return None
@@ -52,7 +53,9 @@ class Recordings:
         outputs = _transcripts(job, journal)
         has_words = journal.reply(job.id) is not None
         related = visible((job.predecessor_id, job.successor_id, job.original_id), sight, journal.get)
-        documents, has_sound = self.shop.patience.ask(lambda: (self._present(outputs), self._has_sound(job)))
+        documents, has_sound = self.resources.patience.ask(
+            lambda: (self._present(outputs), self._has_sound(job))
+        )
         return Recording(
             row=row_of(job, sight),
             life=[_moment(entry, related) for entry in history],
@@ -69,7 +72,7 @@ class Recordings:
 
     def words(self, sight: Sight, job_id: str) -> Sequence[Line] | None:
         """The lines of its transcript, as they are in its documents."""
-        journal = self.shop.reader.journal()
+        journal = self.resources.reader.journal()
         job = self.job(journal, sight, job_id)
         reply = None if job is None else journal.reply(job.id)
         if job is None or reply is None:
@@ -82,12 +85,12 @@ class Recordings:
 
     def document(self, sight: Sight, job_id: str, name: str) -> Document | None:
         """One of its documents, if it is as it was delivered."""
-        journal = self.shop.reader.journal()
+        journal = self.resources.reader.journal()
         job = self.job(journal, sight, job_id)
         outputs = {} if job is None else _transcripts(job, journal)
         for path, sha256 in outputs.items():
             if PurePosixPath(path).name == name:
-                content = self.shop.patience.ask(partial(self._content, path, sha256))
+                content = self.resources.patience.ask(partial(self._content, path, sha256))
                 return None if content is None else Document(name, _mime_type(name), content)
         return None
 
@@ -100,10 +103,10 @@ class Recordings:
         ]
 
     def _content(self, path: str, sha256: str) -> bytes | None:
-        return read_unchanged(self.shop.folders.outbox, path, sha256, most_bytes=_MOST_DOCUMENT_BYTES)
+        return read_unchanged(self.resources.folders.outbox, path, sha256, most_bytes=_MOST_DOCUMENT_BYTES)
 
     def _has_sound(self, job: Job) -> bool:
-        place = place_of(job, self.shop.folders)
+        place = place_of(job, self.resources.folders)
         if place is None:
             return False
         try:

@@ -15,9 +15,10 @@ from invox_watcher.diagnostics.inbox_list import Entry, list_inbox
 from invox_watcher.errors import InvoxError
 from invox_watcher.formats.decoder import Decoder, is_installed
 from invox_watcher.job import Job
+from invox_watcher.journal import Journal
 from invox_watcher.layout import folders_of
 from invox_watcher.page.actions import Actions
-from invox_watcher.page.lists import Lists, Shop
+from invox_watcher.page.lists import Lists
 from invox_watcher.page.looked_at import LookedAt
 from invox_watcher.page.model import (
     Document,
@@ -32,8 +33,9 @@ from invox_watcher.page.model import (
     Sound,
     Trouble,
 )
-from invox_watcher.page.reader import JournalReader
+from invox_watcher.page.reader import BUSY_SECONDS, JournalReader
 from invox_watcher.page.recording import Recordings
+from invox_watcher.page.resources import Resources
 from invox_watcher.page.sharing import Patience, Shared
 from invox_watcher.page.sound import Sounds
 
@@ -48,10 +50,10 @@ class DaemonSource:
     def __init__(self, config: Config) -> None:
         state, folders = config.state.directory, folders_of(config)
         patience, listing = Patience(), Patience(_LISTING_SECONDS)
-        self._reader = JournalReader(state)
+        self._reader = JournalReader(state, partial(Journal, state, create=False, busy_seconds=BUSY_SECONDS))
         self._status = Shared(partial(query_daemon, state), seconds=_STATUS_SECONDS)
         profiles = profiles_of(config)
-        shop = Shop(
+        resources = Resources(
             reader=self._reader,
             status=self._status,
             inbox=Shared(lambda: listing.ask(partial(_inbox_of, config)), seconds=_INBOX_SECONDS),
@@ -63,10 +65,10 @@ class DaemonSource:
             targets_of=partial(_targets_of, config),
             was_looked_at=LookedAt(state),
         )
-        self._lists = Lists(shop)
-        self._recordings = Recordings(shop, self._lists, config.outputs.speaker_names)
+        self._lists = Lists(resources)
+        self._recordings = Recordings(resources, self._lists, config.outputs.speaker_names)
         self._actions = Actions(
-            shop,
+            resources,
             self._recordings,
             state,
             target_names_of(config) | commands_of(config).keys(),

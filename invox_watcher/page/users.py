@@ -216,13 +216,27 @@ def changed(
     profiles: Collection[str] | None,
 ) -> User:
     """A user with this password, or none; what is None stays as it was, else it is `see` and all profiles."""
-    before = before or User(unicodedata.normalize("NFC", name), None, frozenset({Role.SEE}), None)
+    before = before or User(name, None, frozenset({Role.SEE}), None)
     return replace(
         before,
         password=password,
         roles=before.roles if roles is None else roles,
         profiles=before.profiles if profiles is None else frozenset(profiles),
     )
+
+
+def user_name(text: str) -> str:
+    """`text` as the name of a user.
+
+    Raises:
+        UsersFileError: no user may be called so.
+    """
+    name = unicodedata.normalize("NFC", text)
+    if not is_user_name(name):
+        raise UsersFileError(
+            f"A user's name is printable text of at most {MAX_NAME_CHARACTERS} characters.", code="user_name"
+        )
+    return name
 
 
 def is_user_name(name: str) -> bool:

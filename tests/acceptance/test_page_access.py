@@ -252,7 +252,8 @@ def test_a_proxys_header_counts_from_its_address_only(ward: Ward) -> None:
     assert paul.get("/").status == 200
     assert "paul" in paul.get("/").text
     assert paul.get(f"/recordings/{ward.ward3}").status == 404
-    assert Browser(ward.at, {"X-Remote-User": "stranger"}, source=PROXY).get("/").status == 403
+    stranger = Browser(ward.at, {"X-Remote-User": "stranger"}, source=PROXY)
+    assert [stranger.get(path).status for path in ("/", "/live")] == [403, 403]
     assert Browser(ward.at, {}, source=PROXY).get("/").status == 303
     # Not even the proxy's address helps who has no header: and no password is one.
     assert Browser(ward.at, source=next(ELSEWHERE)).sign_in("paul", "").status == 403

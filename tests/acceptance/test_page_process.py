@@ -206,7 +206,7 @@ def test_users_are_added_changed_and_removed(office: Clinic) -> None:
         (["kim"], "too short", 78, "12 characters"),
         (["kim"], "x" * 73, 78, "72 bytes"),
         (["kim", "--remove"], "", 64, "no user kim"),
-        (["k" * 101], PASSWORD, 64, "at most 100"),
+        (["k" * 101], PASSWORD, 78, "at most 100"),
         ([], PASSWORD, 64, "Which user?"),
     ],
 )

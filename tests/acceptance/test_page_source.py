@@ -19,18 +19,20 @@ from typing import Any
 import pytest
 import yaml
 
+from invox_watcher.audio import identify
 from invox_watcher.config import load
 from invox_watcher.errors import InvoxError, JournalError
 from invox_watcher.files import placed_orders
 from invox_watcher.job import Job, State, new_job_id
 from invox_watcher.journal import Journal
 from invox_watcher.page.model import Query, Recording, Sight, Sound
+from invox_watcher.page.sound import _played_as
 from invox_watcher.page.source import DaemonSource
 from invox_watcher.plan import Plan
 from invox_watcher.recording import FileIdentity
 from invox_watcher.times import utc_now
 from tests.kit.clinic import Clinic, free_port, running, sandbox, wait_for
-from tests.kit.recordings import write_wav
+from tests.kit.recordings import make, write_wav
 
 ALL, NONE = Sight(), Sight(frozenset())
 WARD3, WARD4 = Sight(frozenset({"ward3"})), Sight(frozenset({"ward4"}))
@@ -350,6 +352,11 @@ def test_the_recording_is_played_wherever_it_is(there: Hospital) -> None:
     assert (sound.mime_type, sound.size_bytes) == ("audio/wav", len(content))
     assert heard(sound) == content
     assert b"".join(sound.read(100, 300)) == content[100:300]
+    os.rename(there.clinic.done / "ward3/ok.wav", there.clinic.done / "ward3/moved.wav")
+    there.change(
+        "UPDATE jobs SET filed_as = CAST('ward3/moved.wav' AS BLOB) WHERE id = ?", there.ids["ward3/ok.wav"]
+    )
+    assert heard(sound) == content
     curve = there.source.loudness(ALL, there.ids["ward3/ok.wav"])
     assert curve is not None
     assert len(curve) == 400
@@ -509,3 +516,21 @@ def test_the_daemon_is_asked_what_comes_next(tmp_path: Path) -> None:
         [ahead] = source.now(ALL).under_way
         assert ahead.due_seconds is None
         source.close()
+
+
+def test_which_formats_browsers_get_as_they_are(tmp_path: Path) -> None:
+    names: dict[str | None, str] = {
+        "audio/wav": "pcm.wav float.wav bwf.wav odd.wav",
+        "audio/mpeg": "cbr.mp3 tagged.mp3",
+        "audio/mp4": "aac.m4a",
+        "audio/flac": "s16.flac",
+        "audio/ogg": "opus.ogg vorbis.ogg",
+        "audio/webm": "opus.webm live.webm",
+        None: "alaw.wav mulaw.wav gsm.wav adpcm.wav rf64.wav alac.m4a speex.ogg voice.3gp sound.aiff",
+    }
+    played = {name: mime_type for mime_type, some in names.items() for name in some.split()}
+    found = {}
+    for name, path in make(played, tmp_path).items():
+        with path.open("rb", buffering=0) as file:
+            found[name] = _played_as(identify(file, path.stat().st_size))
+    assert found == played

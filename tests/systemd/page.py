@@ -17,6 +17,7 @@ _REPLACED = {"https://api.example.com": f"http://127.0.0.1:{API_PORT}"}
 _TYPED = {
     "smbpasswd -s -a": "device password\n" * 2,
     "smbclient //localhost": "device password\n",
+    "page user anna": "violet anchor seven tables\n",
 }
 # Asked for on a terminal, in this order.
 _ASKS, _ANSWERS = "systemd-ask-password", "sandbox-app\nsandbox-key\n"
@@ -31,7 +32,7 @@ class Block:
     """One block of commands.
 
     `kind` is `sh`; or `sh clone` for what is done in a clone of the repository, `sh old` and `sh new` on the
-    two servers of a move.
+    two servers of a move, `sh page` for what only some want.
     """
 
     section: str

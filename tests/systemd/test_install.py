@@ -70,6 +70,23 @@ def _upgraded(machine: Container, package: Path, tmp_path: Path, follow: Callabl
     assert machine.out("cat /etc/invox-watcher/config.yaml") == configuration
 
 
+def test_the_page_for_those_who_wait(machine: Container) -> None:
+    """By the commands of its section: at an address, then by a socket that only nginx's user may use."""
+    print(page.follow(machine, "The page", "sh page"))
+    machine.wait_for("test -S /run/invox-watcher/page.sock")
+    ask = "curl --silent --show-error --unix-socket /run/invox-watcher/page.sock http://page"
+    form = "--data name=anna --data-urlencode 'password=violet anchor seven tables'"
+    machine.run(f"runuser -u www-data -- {ask}/sign-in {form} --cookie-jar /tmp/jar --fail")
+    machine.run(f"runuser -u www-data -- {ask}/find --cookie /tmp/jar | grep smith.wav")
+    assert "Couldn't connect" in machine.out(f"runuser -u nobody -- {ask}/ 2>&1 || true")
+    assert machine.out("stat -c '%A %U %G' /run/invox-watcher/page.sock").strip() == "srw-rw---- invox invox"
+    assert machine.out("stat -c '%a %U' /etc/invox-watcher/users.yaml").strip() == "600 invox"
+    machine.run("pkill -KILL --full invox_watcher.page")
+    machine.wait_for(f"{ask}/sign-in --fail")
+    machine.run("systemctl stop invox-watcher")
+    assert machine.out("pgrep --full invox_watcher.page || true") == ""
+
+
 def test_the_rest_of_the_page(machine: Container, package: Path, tmp_path: Path) -> None:
     followed = list(FIRST_SECTIONS)
 

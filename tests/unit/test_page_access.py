@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import BaseRoute, Route
 
 from invox_watcher.page.access import Access, AccessRules
+from invox_watcher.page.app import Site, create_app
 from invox_watcher.page.limits import Attempts, network_of
-from invox_watcher.page.model import Role, Sight
+from invox_watcher.page.live import Live
+from invox_watcher.page.model import Health, Role, Sight, Source
 from invox_watcher.page.peers import Peer, peer_of
+from invox_watcher.page.record import Record
 from invox_watcher.page.sessions import Sessions
 from invox_watcher.page.signing_in import path_within
 from invox_watcher.page.users import (
@@ -25,6 +32,7 @@ from invox_watcher.page.users import (
     read_users,
     write_users,
 )
+from tests.kit.asgi import ask
 
 PROXIES = [ip_network("127.0.0.1"), ip_network("10.0.5.0/24"), ip_network("fd00::/8")]
 ANNA = User("anna", None, frozenset({Role.SEE}), None)
@@ -91,6 +99,33 @@ def test_what_only_a_proxy_may_say_goes_no_further() -> None:
     assert found.headers == [(b"host", b"h")]
 
 
+class Echo:
+    """Views whose only page shows the headers that it got."""
+
+    def routes(self, site: Site) -> Sequence[BaseRoute]:
+        async def echo(request: Request) -> Response:
+            return PlainTextResponse(" ".join(request.headers))
+
+        return [Route("/", echo)]
+
+    def render(
+        self, request: Request, name: str, /, *, status_code: int = 200, **context: object
+    ) -> Response:
+        return PlainTextResponse(f"{name} {context}", status_code)
+
+    def health_line(self, request: Request, health: Health) -> str:
+        return ""
+
+
+def test_a_route_gets_no_header_of_a_proxy(tmp_path: Path) -> None:
+    access = Access(None, AccessRules(PROXIES, "X-Remote-User", [Role.SEE]))
+    source = cast(Source, None)
+    app = create_app(Site(source, access, Record(tmp_path)), access, Live(source, access), Echo())
+    sent = {"Host": "h", "X-Remote-User": "a", "X-Forwarded-For": "192.0.2.7", "X-Forwarded-Proto": "https"}
+    assert ask(app, "/", headers=sent).text == "host"
+    assert ask(app, "/", headers=sent, client="192.0.2.7").status == 401
+
+
 def test_without_a_header_nobody_is_named() -> None:
     assert peer_of(scope("127.0.0.1", ("X-Remote-User", "anna")), PROXIES, None).named is None
 
@@ -126,6 +161,19 @@ def test_a_password_is_right_whatever_its_normal_form() -> None:
     assert not is_password_of(ANNA, "")
     composed, decomposed = "gr\u00fcn blau rot gelb", "gru\u0308n blau rot gelb"
     assert is_password_of(User("a", hash_of(composed), frozenset(), None), decomposed)
+
+
+def test_an_unknown_name_costs_as_much_as_a_known_one() -> None:
+    """By the time of the processor, whatever else the machine does."""
+
+    def cost(user: User | None) -> float:
+        began = time.thread_time()
+        assert not is_password_of(user, "not the password")
+        return time.thread_time() - began
+
+    known = cost(User("anna", HASH, frozenset({Role.SEE}), None))
+    assert known / 2 < cost(None) < known * 2
+    assert known / 2 < cost(ANNA) < known * 2  # who comes by a proxy's header
 
 
 @pytest.mark.parametrize("password", ["short", "x" * 73, "ä" * 37, "with a\0nul byte"])

@@ -92,7 +92,7 @@ def test_no_one_waits_twice_for_what_takes_long(monkeypatch: pytest.MonkeyPatch)
 
 def test_a_journal_that_failed_is_opened_again(tmp_path: Path) -> None:
     Journal(tmp_path).close()
-    reader = JournalReader(tmp_path)
+    reader = JournalReader(tmp_path, lambda: Journal(tmp_path, create=False))
 
     def ask() -> object:
         return reader.journal().get("x")
