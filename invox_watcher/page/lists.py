@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import MAXYEAR, datetime, time, timedelta, timezone
@@ -25,6 +26,7 @@ _MOST_SHOWN = 200
 _MOST_COUNTED = 1000
 _NEEDS_SECONDS = 3.0
 _SUSPECT_FOR = timedelta(days=14)
+_SEARCH_SECONDS = 1.0  # as long as nothing has been found
 _CURSOR = re.compile(r"[1-9]\d{0,17}")
 _FARTHEST_ZONE = 14 * 60
 _LONGEST_TEXT = 200
@@ -188,7 +190,10 @@ class Lists:
         )
         before = int(after) if _CURSOR.fullmatch(after) else None
         journal = self.resources.reader.journal()
-        found = journal.search.page(wanted, before=before, limit=min(max(limit, 1), MOST_ROWS))
+        limit, give_up = min(max(limit, 1), MOST_ROWS), time.monotonic() + _SEARCH_SECONDS
+        found = journal.search.page(wanted, before=before, limit=limit)
+        while not found.jobs and found.following is not None and time.monotonic() < give_up:
+            found = journal.search.page(wanted, before=found.following, limit=limit)
         rows = [row_of(job, sight) for job in found.jobs]
         return Rows(rows, "" if found.following is None else str(found.following))
 
