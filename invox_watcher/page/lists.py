@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import MAXYEAR, datetime, time, timedelta, timezone
+from time import monotonic
 
 from invox_watcher.diagnostics.attention import is_open_failure
 from invox_watcher.diagnostics.holds import Holds
@@ -190,9 +190,9 @@ class Lists:
         )
         before = int(after) if _CURSOR.fullmatch(after) else None
         journal = self.resources.reader.journal()
-        limit, give_up = min(max(limit, 1), MOST_ROWS), time.monotonic() + _SEARCH_SECONDS
+        limit, give_up = min(max(limit, 1), MOST_ROWS), monotonic() + _SEARCH_SECONDS
         found = journal.search.page(wanted, before=before, limit=limit)
-        while not found.jobs and found.following is not None and time.monotonic() < give_up:
+        while not found.jobs and found.following is not None and monotonic() < give_up:
             found = journal.search.page(wanted, before=found.following, limit=limit)
         rows = [row_of(job, sight) for job in found.jobs]
         return Rows(rows, "" if found.following is None else str(found.following))
