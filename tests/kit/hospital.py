@@ -12,6 +12,7 @@ import wave
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import yaml
@@ -102,9 +103,10 @@ class Hospital:
         seconds: float = SPEECH_SECONDS,
         said: Sequence[Segment] | None = None,
         is_understood: bool = True,
+        author: str = "",
     ) -> None:
         """Put a recording of real speech into the inbox; no two are the same."""  # fmt: skip
-        content = speech(seconds, os.urandom(8))
+        content = speech(seconds, os.urandom(8), author)
         sha256 = hashlib.sha256(content).hexdigest()
         if said is not None:
             self.recognizer.said[sha256] = tuple(said)
@@ -181,14 +183,16 @@ def people() -> Mapping[str, User]:
 
 
 @contextlib.contextmanager
-def hospital(root: Path, **changes: Mapping[str, Any]) -> Iterator[Hospital]:
+def hospital(
+    root: Path, sandbox_settings: Mapping[str, Any] = MappingProxyType({}), **changes: Mapping[str, Any]
+) -> Iterator[Hospital]:
     """Its daemon is not started; it is killed at the end if it runs."""
     recognizer, letters = Recognizer(), Receiver()
     root.mkdir(parents=True, exist_ok=True)
     users_file = root / "users.yaml"
     write_users(users_file, people())
     at = f"127.0.0.1:{free_port()}"
-    with sandbox(root / "api", recognizer) as api, serve(letters) as letter_box:
+    with sandbox(root / "api", recognizer, **sandbox_settings) as api, serve(letters) as letter_box:
         sections: dict[str, Any] = {
             "page": {"listen": at, "users_file": str(users_file)},
             "targets": {"letters": _target(root, letter_box)},
@@ -213,7 +217,7 @@ def hospital(root: Path, **changes: Mapping[str, Any]) -> Iterator[Hospital]:
             found.kill()
 
 
-def speech(seconds: float, mark: bytes = b"") -> bytes:
+def speech(seconds: float, mark: bytes = b"", author: str = "") -> bytes:
     """A WAV of real speech; another `mark` makes another recording of it."""
     [cities, _] = speech_samples()
     with wave.open(str(cities)) as source:
@@ -221,14 +225,14 @@ def speech(seconds: float, mark: bytes = b"") -> bytes:
         samples = memoryview(source.readframes(int(seconds * source.getframerate()))).cast("h")[::step]
         rate = source.getframerate() // step
     data = samples.tobytes()
-    mark += b"\0" * (len(mark) % 2)
-    info = b"INFOISFT" + len(mark).to_bytes(4, "little") + mark
+    info = b"INFO" + _chunk(b"ISFT", mark) + (_chunk(b"IART", author.encode()) if author else b"")
     form = b"\1\0\1\0" + rate.to_bytes(4, "little") + (2 * rate).to_bytes(4, "little") + b"\2\0\x10\0"
-    chunks = b"".join(
-        name + len(body).to_bytes(4, "little") + body
-        for name, body in ((b"fmt ", form), (b"LIST", info), (b"data", data))
-    )
+    chunks = _chunk(b"fmt ", form) + _chunk(b"LIST", info) + _chunk(b"data", data)
     return b"RIFF" + (len(chunks) + 4).to_bytes(4, "little") + b"WAVE" + chunks
+
+
+def _chunk(name: bytes, body: bytes) -> bytes:
+    return name + len(body).to_bytes(4, "little") + body + b"\0" * (len(body) % 2)
 
 
 def put(folder: Path, name: str, content: bytes) -> None:

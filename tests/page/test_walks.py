@@ -57,7 +57,7 @@ def seen_by_nobody(browser: Chromium, clinic: Hospital, job: str) -> None:
 def test_a_nurse_finds_reads_and_hears_her_dictation(clinic: Hospital, browser: Chromium) -> None:
     job = clinic.jobs()[DICTATION]["id"]
     browser.sign_in("nora", PASSWORD)
-    browser.shows("Recordings are being processed.")
+    browser.shows("Recordings are being processed")
     browser.keys("/")
     browser.wait("the form that finds", lambda: browser.path() == "/find")
     browser.find("#text").send_keys("okafor\n")
