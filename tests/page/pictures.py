@@ -41,12 +41,15 @@ def fill(clinic: Hospital) -> None:
     clinic.dictate("ward3/lindqvist-0398.wav", said=GAP, author="Dr. Lindqvist")
     clinic.dictate("ward3/benali-0011.wav", seconds=5, is_understood=False, author="Dr. Benali")
     clinic.dictate("ward4/jones-0077.wav", seconds=21, said=segments(CITIES[:8]), author="Dr. Jones")
+    clinic.wait_until("ward4/jones-0077.wav", "done")
+    wait_for("it was refused", lambda: bool(clinic.clinic.events("delivery_failed")), seconds=60)
+    clinic.letters.refuse = None
     for number in range(5):
         clinic.dictate(
             f"ward4/jones-00{70 + number}.wav", seconds=9, said=segments(CITIES[:3]), author="Dr. Jones"
         )
     (clinic.clinic.inbox / "ward3" / "rossi-0002.wav").write_bytes(speech(9)[:100_001])
-    for name in ("ward3/okafor-0412.wav", "ward3/lindqvist-0398.wav", "ward4/jones-0077.wav"):
+    for name in ("ward3/okafor-0412.wav", "ward3/lindqvist-0398.wav", "ward4/jones-0074.wav"):
         clinic.wait_until(name, "done")
     clinic.wait_until("ward3/benali-0011.wav", "failed")
 
