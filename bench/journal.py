@@ -3,8 +3,8 @@
 Run it with `python -m bench.journal [--finished N] [--recordings N] [--folder PATH]`. In one run, in turns:
 the journal as it is; and its peer, the same statements with a rollback journal and one transaction for each
 write, as it was until version 3. Both with none and with a million finished recordings (`--finished`), by 1,
-4 and 16 threads. Then how long it takes to open, what the commands take, and how long a write waits while
-retention deletes 100,000.
+4 and 16 threads. Then how long it takes to open, what the page's searches and the commands take, and how long
+a write waits while retention deletes 100,000.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from typing import Any
 
 from invox_watcher.files import Folders
 from invox_watcher.job import Job, State, new_job_id
-from invox_watcher.journal import AuditLog, Journal
+from invox_watcher.journal import AuditLog, Journal, Wanted
 from invox_watcher.journal.sqlite import connect
 from invox_watcher.recording import FileIdentity
 from invox_watcher.retention import Ages, Retention
@@ -152,6 +152,7 @@ def seed(directory: Path, count: int) -> None:
         "id": "('seed-' || n)",
         "job_id": "('seed-' || n)", "request_id": "lower(hex(randomblob(16)))",
         "sha256": "lower(hex(randomblob(32)))", "path": "CAST('old/' || n || '.wav' AS BLOB)",
+        "profile": f"CASE WHEN n IN (7, {count // 2}) THEN 'rare' ELSE 'ward' || (n % 20) END",
         "inode": "CAST(n AS TEXT)", "filed_as": "CAST('old/' || n || '.wav' AS BLOB)",
         **dict.fromkeys(("received_at", "updated_at", "ages_from", "remembered_from", "at"), exact),
     }  # fmt: skip
@@ -233,6 +234,26 @@ def commands(directory: Path) -> None:
         print(
             f"{' '.join(words[:1] + [w for w in words[1:] if '/' not in w])}: {statistics.median(took):.3f} s"
         )
+
+
+def searches(directory: Path) -> None:
+    """What the page takes to find recordings, and how many questions until nothing is left to search."""
+    ward, rare = frozenset({"ward7"}), frozenset({"rare"})
+    with contextlib.closing(Journal(directory, create=False)) as journal:
+        for name, wanted, limit in (
+            ("50 newest", Wanted(), 50), ("1,000 newest", Wanted(), 1000),
+            ("1,000 newest of one profile of 20", Wanted(profiles=ward), 1000),
+            ("a profile with two recordings", Wanted(profiles=rare), 1000),
+            ("a name that is not there", Wanted(text="zebra"), 50),
+        ):  # fmt: skip
+            took: list[float] = []
+            before, questions, found = None, 0, 0
+            while questions == 0 or (before is not None and found < limit):
+                began = time.perf_counter()
+                page = journal.search.page(wanted, before=before, limit=limit)
+                took.append(time.perf_counter() - began)
+                before, questions, found = page.following, questions + 1, found + len(page.jobs)
+            print(f"{name}: {took[0] * 1000:.1f} ms; {found} found by {questions} in {sum(took):.3f} s")
 
 
 class RightClock:
@@ -325,6 +346,7 @@ def main() -> None:
             print()
             opening(new)
             if finished:
+                searches(new)
                 commands(new)
                 sweep = retention(new, finished)
                 print(f"longest write of a recording: {of(sweep.waits_before)}")

@@ -6,6 +6,7 @@ What a page shows is drawn by `Views`, which is the module `pages`; nothing here
 from __future__ import annotations
 
 import asyncio
+import html
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar
@@ -15,7 +16,7 @@ from starlette.applications import Starlette
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -26,7 +27,7 @@ from invox_watcher.page.access import Access, Identity
 from invox_watcher.page.live import Live
 from invox_watcher.page.model import Health, Role, Source, Viewer
 from invox_watcher.page.record import Record
-from invox_watcher.page.signing_in import sign_in_routes
+from invox_watcher.page.signing_in import path_within, sign_in_routes
 from invox_watcher.page.users import UsersFileError
 
 _T = TypeVar("_T")
@@ -42,6 +43,10 @@ _HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), display-capture=(), geolocation=(), microphone=(), payment=(), usb=()",
 }
+_ASKED_AGAIN = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><title>…</title><meta http-equiv="refresh" content="0;url={0}">
+<a href="{0}">…</a></html>
+"""
 _STATIC = "/static/"
 _PUBLIC = ("/sign-in", _STATIC)  # shown to anyone
 _FORM_TYPE = "application/x-www-form-urlencoded"
@@ -248,6 +253,8 @@ class _Guard:
         try:
             answer = self._stopped(scope, request) or self._app
             await answer(scope, receive, with_headers)
+        except ClientDisconnect:
+            return
         except Exception as error:  # noqa: BLE001 - its text may quote a name or words
             if began:  # too late for another answer: the connection is cut, and the reader sees that
                 log.error(Event.INTERNAL_ERROR, thread="page", error=where(error))
@@ -286,6 +293,9 @@ class _Guard:
         wanted = request.scope["raw_path"].decode("ascii", "replace")
         if query := request.scope["query_string"].decode("ascii", "replace"):
             wanted += f"?{query}"
+        if request.headers.get("sec-fetch-site") in ("cross-site", "same-site"):
+            # By a link elsewhere: browsers keep the cookie back (SameSite=Strict) until our own page asks.
+            return HTMLResponse(_ASKED_AGAIN.format(html.escape(path_within(wanted))))
         return RedirectResponse(f"/sign-in?next={quote(wanted, safe='')}", status_code=303)
 
 

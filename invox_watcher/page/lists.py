@@ -160,7 +160,8 @@ class Lists:
             if (job := journal.get(one.job_id)) is not None
         ]
         failed = [need for job in failures if (need := failure_of(job, sight)) is not None]
-        suspect = [doubt_about(job, sight) for job in doubtful if not self.resources.was_looked_at(job.id)]
+        seen = self.resources.looked_at([job.id for job in doubtful])
+        suspect = [doubt_about(job, sight) for job in doubtful if job.id not in seen]
         more = sum(max(len(found) - _MOST_SHOWN, 0) for found in (failed, suspect, refused))
         return Needs(failed[:_MOST_SHOWN], suspect[:_MOST_SHOWN], undelivered, more)
 

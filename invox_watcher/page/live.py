@@ -35,7 +35,7 @@ _POLL_SECONDS = 1.0
 _HEALTH_SECONDS = 4.0
 _HEARTBEAT_SECONDS = 15.0
 _MAX_STREAMS = 400
-_MAX_OF_VIEWER = 40
+_MAX_OF_VIEWER = 200
 
 HealthLine = Callable[[Request, Health], str]
 
@@ -67,6 +67,8 @@ class Live:
             of_viewer = sum(one.identity.viewer.name == name for one in self._listeners)
             if self._closed or len(self._listeners) >= _MAX_STREAMS or of_viewer >= _MAX_OF_VIEWER:
                 raise HTTPException(503)
+            if request.method == "HEAD":
+                return Response(media_type="text/event-stream")
             return StreamingResponse(
                 self._stream(request, site, health_line),
                 media_type="text/event-stream",

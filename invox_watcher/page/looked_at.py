@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import threading
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -29,12 +30,12 @@ class LookedAt:
         self._file: tuple[int, int] | None = None
         self._read = 0
 
-    def __call__(self, job_id: str) -> bool:
-        """Whether someone has read that transcript; False if the log can't be read."""
+    def __call__(self, job_ids: Iterable[str]) -> set[str]:
+        """Those of the jobs whose transcripts someone has read; as far as known, if the log can't be read."""
         with self._lock:
             with suppress(OSError):
                 self._read_on()
-            return job_id in self._ids
+            return self._ids.intersection(job_ids)
 
     def _read_on(self) -> None:
         with self._path.open("rb") as log:

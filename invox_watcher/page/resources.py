@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import dataclass
 
 from invox_watcher.diagnostics.daemon_status import DaemonStatus
@@ -28,4 +28,4 @@ class Resources:
     holds_now: Callable[[Journal], Holds]
     profile_by_path: Callable[[str], str | None]  # None if the path alone does not tell
     targets_of: Callable[[Sight], frozenset[str]]  # those that recordings in that sight go to
-    was_looked_at: Callable[[str], bool]  # whether anyone has read the transcript of that job
+    looked_at: Callable[[Iterable[str]], Set[str]]  # those of the jobs whose transcripts someone has read

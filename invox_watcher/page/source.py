@@ -63,7 +63,7 @@ class DaemonSource:
             holds_now=partial(Holds, config),
             profile_by_path=lru_cache(_PATHS_KEPT)(profiles.name_by_path),
             targets_of=partial(_targets_of, config),
-            was_looked_at=LookedAt(state),
+            looked_at=LookedAt(state),
         )
         self._lists = Lists(resources)
         self._recordings = Recordings(resources, self._lists, config.outputs.speaker_names)

@@ -120,6 +120,10 @@ def test_every_answer_has_its_headers_and_is_not_kept(ward: Ward) -> None:
             assert answer.headers["Cache-Control"] == "no-store", path
             assert answer.status in (200, 303, 401, 404, 405), path
         assert path not in shown or anna.get(path).status == 200, path
+    for path in (*shown, "/live"):
+        answer = anna.request("HEAD", path)
+        hides(answer)
+        assert (answer.status, answer.body) == (200, b""), path
     for answer in (
         anna.post(f"/recordings/{ward.ward3}/retry", {}),
         nobody.post("/sign-in", {"x": "y" * 20_000}),
@@ -160,6 +164,21 @@ def test_after_signing_in_one_is_where_one_wanted_to_be(ward: Ward) -> None:
     assert browser.get("/sign-in?next=/needs").headers["Location"] == "/needs"
     for elsewhere in ("https://example.com/", "//example.com", "/\\example.com"):
         assert ward.browser().sign_in("anna", PASSWORD, next=elsewhere).headers["Location"] == "/"
+
+
+def test_a_link_elsewhere_leads_to_where_it_points(ward: Ward) -> None:
+    """Browsers keep a SameSite=Strict cookie back until the page itself asks for the address again."""
+    browser = ward.browser(**{"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"})
+    answer = browser.get('/find?text="><script>')
+    assert answer.status == 200
+    assert 'content="0;url=/find?text=&quot;&gt;&lt;script&gt;">' in answer.text
+    answer = browser.get("/find?text=a&state=done")
+    assert 'content="0;url=/find?text=a&amp;state=done"' in answer.text
+    assert "smith" not in answer.text
+    hides(answer)
+    assert 'content="0;url=/">' in browser.get("//example.com/").text
+    browser.headers = {"Sec-Fetch-Site": "same-origin"}
+    assert browser.get("/find?text=a").status == 303
 
 
 def test_the_cookie_is_for_this_page_alone(ward: Ward) -> None:

@@ -25,8 +25,9 @@ from invox_watcher.errors import InvoxError, JournalError
 from invox_watcher.files import placed_orders
 from invox_watcher.job import Job, State, new_job_id
 from invox_watcher.journal import Journal
+from invox_watcher.layout import folders_of
 from invox_watcher.page.model import Query, Recording, Sight, Sound
-from invox_watcher.page.sound import _played_as
+from invox_watcher.page.sound import Sounds, _played_as
 from invox_watcher.page.source import DaemonSource
 from invox_watcher.plan import Plan
 from invox_watcher.recording import FileIdentity
@@ -305,7 +306,9 @@ def test_words_that_retention_deleted_are_gone(there: Hospital) -> None:
     with closing(Journal(there.state)) as journal:
         job = journal.get(job_id)
         assert job is not None
+        assert there.source.words(ALL, job_id)
         journal.finished.mark_deleted(job, "transcripts")
+        assert journal.finished.erase_deleted()  # a page that reads the journal does not prevent that
     assert there.source.words(ALL, job_id) is None
     assert not there.get("ward3/ok.wav").has_words
 
@@ -407,6 +410,21 @@ def test_what_browsers_do_not_play_is_decoded_once(there: Hospital) -> None:
     assert again.read.args == sound.read.args  # type: ignore[attr-defined] # the same file
     there.source.close()
     assert heard(again) == wave
+
+
+def test_what_is_made_for_players_is_limited(there: Hospital, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("invox_watcher.page.sound._KEPT_SECONDS", 0.05)
+    assert there.sound("ward3/alaw.wav") is not None
+    wait_for("it is deleted", lambda: not there.source._sounds._made)
+    monkeypatch.setattr("invox_watcher.page.sound._MOST_MADE_BYTES", 1000)
+    assert there.sound("ward3/alaw.wav") is None
+    without_extra = Sounds(folders_of(load(there.clinic.config, credentials=False)), there.state, None)
+    with closing(Journal(there.state, create=False)) as journal:
+        for name, played in (("ward3/alaw.wav", False), ("ward3/ok.wav", True)):
+            job_id = there.ids[name]
+            assert (without_extra.sound(lambda job_id=job_id: journal.get(job_id)) is not None) == played  # type: ignore[misc]
+            assert (without_extra.loudness(lambda job_id=job_id: journal.get(job_id)) is not None) == played  # type: ignore[misc]
+    assert there.get("ward3/alaw.wav").has_sound
 
 
 # ---- actions -----------------------------------------------------------------------------------------------

@@ -81,10 +81,10 @@ def test_the_page_for_those_who_wait(machine: Container) -> None:
     assert "Couldn't connect" in machine.out(f"runuser -u nobody -- {ask}/ 2>&1 || true")
     assert machine.out("stat -c '%A %U %G' /run/invox-watcher/page.sock").strip() == "srw-rw---- invox invox"
     assert machine.out("stat -c '%a %U' /etc/invox-watcher/users.yaml").strip() == "600 invox"
-    machine.run("pkill -KILL --full invox_watcher.page")
+    machine.run("pkill -KILL --full '[i]nvox_watcher.page'")
     machine.wait_for(f"{ask}/sign-in --fail")
     machine.run("systemctl stop invox-watcher")
-    assert machine.out("pgrep --full invox_watcher.page || true") == ""
+    assert machine.out("pgrep --full '[i]nvox_watcher.page' || true") == ""
 
 
 def test_the_rest_of_the_page(machine: Container, package: Path, tmp_path: Path) -> None:
