@@ -20,7 +20,7 @@ import statistics
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,7 @@ class Browsers:
     host: str
     port: int
     count: int
+    names: Sequence[str] = tuple(f"user{number}" for number in range(USERS))
     fetches: list[float] = field(default_factory=list)
     bytes_read: int = 0
     failures: int = 0
@@ -69,7 +70,7 @@ class Browsers:
             loop.close()
 
     async def _all(self) -> None:
-        cookies = [await self._sign_in(f"user{number}") for number in range(min(USERS, self.count))]
+        cookies = [await self._sign_in(name) for name in self.names[: self.count]]
         tasks = [
             asyncio.create_task(self._one(cookies[number % len(cookies)], _PAGES[number % len(_PAGES)]))
             for number in range(self.count)
@@ -95,35 +96,35 @@ class Browsers:
             self.failures += 1  # the stream has ended
         finally:
             fetching.cancel()
-            writer.close()
+            await asyncio.gather(fetching, return_exceptions=True)
+            await _close(writer)
             self.open -= 1
 
     async def _follow(self, cookie: str, page: str, news: asyncio.Event) -> None:
-        """Fetch the page's part after news, on one connection."""
-        reader = writer = None
+        """Fetch the page's part after news, on one connection as long as it lasts."""
         while True:
-            await news.wait()
-            news.clear()
-            began = time.perf_counter()
+            reader, writer = await asyncio.open_connection(self.host, self.port)
             try:
-                if writer is None or reader is None:
-                    reader, writer = await asyncio.open_connection(self.host, self.port)
-                writer.write(self._head("GET", f"{page}?part=1", cookie))
-                status, _headers, body = await _answer(reader)
+                while True:
+                    await news.wait()
+                    news.clear()
+                    began = time.perf_counter()
+                    writer.write(self._head("GET", f"{page}?part=1", cookie))
+                    status, _headers, body = await _answer(reader)
+                    self.failures += status != 200
+                    self.bytes_read += len(body)
+                    self.fetches.append(time.perf_counter() - began)
             except (OSError, asyncio.IncompleteReadError):
                 self.failures += 1
-                writer = None
-                continue
-            self.failures += status != 200
-            self.bytes_read += len(body)
-            self.fetches.append(time.perf_counter() - began)
+            finally:
+                await _close(writer)
 
     async def _sign_in(self, name: str) -> str:
         reader, writer = await asyncio.open_connection(self.host, self.port)
         form = urlencode({"name": name, "password": PASSWORD}).encode()
         writer.write(self._head("POST", "/sign-in", "", len(form)) + form)
         status, headers, _body = await _answer(reader)
-        writer.close()
+        await _close(writer)
         if status != 303:
             raise RuntimeError(f"Signing in was answered with {status}.")
         return headers["set-cookie"].partition(";")[0]
@@ -136,6 +137,12 @@ class Browsers:
         )
         head = f"{method} {path} HTTP/1.1\r\nHost: {self.host}:{self.port}\r\nCookie: {cookie}\r\n{form}\r\n"
         return head.encode()
+
+
+async def _close(writer: asyncio.StreamWriter) -> None:
+    writer.close()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
 
 
 async def _answer(reader: asyncio.StreamReader) -> tuple[int, dict[str, str], bytes]:

@@ -59,10 +59,11 @@ class Recognizer:
 
     said: dict[str, tuple[Segment, ...]] = field(default_factory=dict)  # by the content's SHA-256
     not_understood: set[str] = field(default_factory=set)
+    complaint: str = "The audio has too little speech to be transcribed."
 
     def __call__(self, _path: Path, sha256: str) -> tuple[Segment, ...]:
         if sha256 in self.not_understood:
-            raise UndecodableError("The audio has too little speech to be transcribed.")
+            raise UndecodableError(self.complaint)
         return self.said.get(sha256, segments(CITIES))
 
 

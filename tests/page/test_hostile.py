@@ -71,6 +71,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hospital]:
     }
     with hospital(tmp_path_factory.mktemp("hostile"), outputs={"speaker_names": speakers}) as clinic:
         clinic.letters.refuse = 422
+        clinic.recognizer.complaint = f"{TEXTS[0]} {TEXTS[1]} {TEXTS[2]} {TEXTS[9]}"
         words = [Segment(0.2 * n, 0.2 * n + 0.2, text, n % 4) for n, text in enumerate(TEXTS)]
         for number, name in enumerate(NAMES):
             folder = ("ward3", "ward4", f"<b onclick={RUN}>folder")[number % 3]
@@ -139,6 +140,9 @@ def test_nothing_hostile_runs_on_any_page(hostile: Hospital) -> None:
         "{{7*7}}.wav",
     ):
         assert odd in shown, odd
+    [complaint] = {job["failure"]["message"] for job in jobs.values() if TEXTS[0] in str(job["failure"])}
+    assert TEXTS[1] in complaint
+    assert f"{TEXTS[0]} {TEXTS[1]}" in shown
     assert "\u202e" not in shown
     assert "49.wav" not in shown
 

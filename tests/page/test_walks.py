@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from bench.page_load import Browsers
 from tests.kit.chromium import Chromium, chromium
 from tests.kit.hospital import CITIES, PASSWORD, SPEECH_SECONDS, Hospital, put, segments, speech
 
@@ -223,3 +224,16 @@ def test_two_people_in_one_browser_do_not_mix(clinic: Hospital) -> None:
         browser.driver.switch_to.window(first)
         browser.wait("the other tab as well", lambda: browser.path().startswith("/sign-in"))
         assert SAID not in browser.driver.page_source
+
+
+def test_a_hundred_others_do_not_keep_the_page_from_being_live(clinic: Hospital, browser: Chromium) -> None:
+    crowd = Browsers(*clinic.at, count=100, names=("anna", "hanna", "nora", "olga", "sam", "wilma"))
+    browser.sign_in("nora", PASSWORD)
+    browser.go("/find")
+    with crowd.watching():
+        for number in range(5):
+            clinic.dictate(f"ward3/busy-{number}.wav", seconds=3, said=segments([(0.2, 2.8, "Busy.")]))
+            browser.shows(f"busy-{number}.wav")
+        browser.wait("everybody was told", lambda: len(crowd.fetches) > 300)
+    assert crowd.failures == 0
+    assert browser.look_for_complaints() == []
