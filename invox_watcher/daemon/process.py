@@ -124,7 +124,7 @@ class Process:
         signal.signal(signal.SIGINT, self._on_stop)
         signal.signal(signal.SIGHUP, signal.SIG_IGN if once else self._on_hangup)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-        threading.excepthook = _log_internal_error
+        threading.excepthook = log_internal_error
         log.info(Event.STARTED, version=version(), pid=os.getpid(), once=once)
         try:
             self._daemon.start()
@@ -348,8 +348,8 @@ def log_file_refused(file: Path | None, error: OSError) -> FolderError:
     )
 
 
-def _log_internal_error(raised: threading.ExceptHookArgs) -> None:
-    """Also for a thread of a library, whose exception Python would print with its text."""
+def log_internal_error(raised: threading.ExceptHookArgs) -> None:
+    """What ended a thread, also one of a library: Python would print the exception with its text."""
     if raised.exc_value is not None and raised.thread is not None:
         log.error(Event.INTERNAL_ERROR, thread=raised.thread.name, error=where(raised.exc_value))
 

@@ -22,7 +22,7 @@ from starlette.types import ASGIApp
 
 from invox_watcher import logs
 from invox_watcher.config import Config
-from invox_watcher.daemon.process import configure_log
+from invox_watcher.daemon.process import configure_log, log_internal_error
 from invox_watcher.errors import ConfigurationError, ExitStatus, InvoxError, Problem
 from invox_watcher.events import Event, log
 from invox_watcher.files import read_names_key
@@ -53,6 +53,7 @@ def serve(load: Callable[[], Config], *, ends_with_input: bool = False) -> ExitS
     """
     os.umask(0o077)
     keep_memory_private()
+    threading.excepthook = log_internal_error
     config = load()
     if config.page.listen is None:
         problem = Problem("page.listen", None, "is not set: no page is wanted")

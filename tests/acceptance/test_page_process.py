@@ -17,6 +17,7 @@ from invox_watcher.sandbox.server import Sandbox
 from tests.kit import event_page
 from tests.kit.browser import Browser
 from tests.kit.clinic import Clinic, free_port, running, stop, wait_for
+from tests.kit.commands import terminal
 from tests.kit.page_clinic import PASSWORD, answers, at_of, page_of, page_section
 from tests.kit.recordings import write_wav
 
@@ -198,6 +199,21 @@ def test_users_are_added_changed_and_removed(office: Clinic) -> None:
     assert entries(office)["berta"] == {"roles": ["see"]}
     assert user(office, "anna", "--remove").returncode == 0
     assert list(entries(office)) == ["berta"]
+
+
+def test_a_typed_password_is_not_shown(office: Clinic) -> None:
+    for again, status, says in (
+        (PASSWORD, 0, "theo may see. Written to"),
+        ("another one", 64, "not the same"),
+    ):
+        with terminal(office.command("page", "user", "theo")) as screen:
+            wait_for("it asks", lambda: "Password for theo: " in screen.raw)
+            screen.types(f"{PASSWORD}\n")
+            wait_for("it asks again", lambda: "The same again: " in screen.raw)
+            screen.types(f"{again}\n")
+            assert screen.ended() == status
+            assert says in screen.raw
+            assert PASSWORD not in screen.raw
 
 
 @pytest.mark.parametrize(
