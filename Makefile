@@ -66,7 +66,7 @@ test-monitoring: $(VENV)/.test-installed | monitoring-packages ## a real Prometh
 	$(BIN)/pytest -m needs tests/acceptance/test_prometheus.py tests/acceptance/test_events_page.py
 
 test-page: $(VENV)/.test-installed $(VENV)/.axe-installed | page-packages ## the page in a real Chromium: walks, hostile values, faults, axe-core
-	$(BIN)/pytest tests/page tests/acceptance/test_page_*.py
+	$(BIN)/pytest tests/page
 
 test-targets: $(VENV)/.test-installed | target-packages ## deliveries to real servers: Exim, sshd, HL7, FHIR, webhooks
 	$(BIN)/pytest tests/acceptance/test_targets_*.py
