@@ -137,7 +137,7 @@ def test_an_administrator_checks_gaps_and_sends_again(clinic: Hospital, browser:
     browser.sign_in("anna", PASSWORD)
     browser.link("Needs you").click()
     browser.shows("lindqvist-0398.wav", f"#suspect-{job}")
-    browser.shows("jones-0077.wav", f"#undelivered-{refused}")
+    browser.shows("jones-0077.wav", f"#undelivered-{refused}-letters")
     browser.go(f"/recordings/{job}")
     browser.shows("Listen to these places")
     gap = browser.find(".places .jump")
@@ -165,7 +165,7 @@ def test_an_administrator_checks_gaps_and_sends_again(clinic: Hospital, browser:
     browser.shows("Delivered", "#deliveries-title ~ table")  # without a reload
     assert clinic.letters.taken >= 1
     browser.link("Needs you").click()
-    browser.wait("no longer needed", lambda: not browser.all(f"#undelivered-{refused}"))
+    browser.wait("no longer needed", lambda: not browser.all(f"#undelivered-{refused}-letters"))
     what = {one["what"] for one in clinic.audit() if one["viewer"] == "anna"}
     assert what == {"words_seen", "sound_played", "document_downloaded", "sent_again"}
     assert browser.look_for_complaints() == []
