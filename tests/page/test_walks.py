@@ -162,7 +162,7 @@ def test_an_administrator_checks_gaps_and_sends_again(clinic: Hospital, browser:
     browser.shows("422")
     browser.link("Send again").click()
     browser.shows("It is sent again.")
-    browser.shows("Delivered", "#deliveries-title ~ table")  # without a reload
+    browser.shows("Delivered", "[aria-labelledby=deliveries-title]")  # without a reload
     assert clinic.letters.taken >= 1
     browser.link("Needs you").click()
     browser.wait("no longer needed", lambda: not browser.all(f"#undelivered-{refused}-letters"))
