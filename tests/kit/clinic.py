@@ -19,6 +19,7 @@ from typing import Any
 import yaml
 
 from invox_watcher.files import MARK_FILE
+from invox_watcher.sandbox.recognition import Recognize
 from invox_watcher.sandbox.server import Sandbox
 from invox_watcher.sandbox.settings import SandboxSettings
 from tests.kit import event_page
@@ -34,11 +35,11 @@ def free_port() -> int:
             return port
 
 
-def sandbox(directory: Path, **settings: Any) -> Sandbox:
-    """A stand-in API that answers at once with text made from the content's hash."""
+def sandbox(directory: Path, recognize: Recognize | None = None, **settings: Any) -> Sandbox:
+    """A stand-in API that answers at once with text made from the content's hash, or by `recognize`."""
     chosen: dict[str, Any] = {"recognizer": "none", "result_delay_seconds": 0.05} | settings
     directory.mkdir(parents=True, exist_ok=True)
-    return Sandbox(SandboxSettings(data_directory=directory, **chosen))
+    return Sandbox(SandboxSettings(data_directory=directory, **chosen), recognize)
 
 
 def wait_for(what: str, condition: Callable[[], bool], *, seconds: float = 20) -> None:
