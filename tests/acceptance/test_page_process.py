@@ -53,6 +53,7 @@ def test_the_page_lives_and_ends_with_its_daemon(tmp_path: Path, api: Sandbox) -
     try:
         wait_for("the page answers", lambda: answers(browser))
         [first] = pages_of(daemon)
+        assert os.getpriority(os.PRIO_PROCESS, first) > os.getpriority(os.PRIO_PROCESS, daemon.pid)
         os.kill(first, signal.SIGKILL)
         wait_for("it answers again", lambda: pages_of(daemon) not in ([], [first]) and answers(browser))
         assert clinic.events("page_ended")[0]["exit_status"] == -9
