@@ -6,7 +6,6 @@ import json
 import os
 import re
 import signal
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -20,7 +19,7 @@ import yaml
 from invox_watcher.files import MARK_FILE
 from tests.faults.mounts import bind, tmpfs
 from tests.faults.witness import everything_in
-from tests.kit.clinic import Clinic, running, wait_for
+from tests.kit.clinic import Clinic, Process, running, wait_for
 from tests.kit.commands import NOBODY, as_nobody, give, public_folder
 from tests.kit.recordings import write_wav
 
@@ -199,7 +198,7 @@ def checked(clinic: Clinic) -> tuple[int, str]:
     return (rows[0]["status"] if rows else 0), "\n".join(f"{row['problem']} {row['hint']}" for row in rows)
 
 
-def reload(clinic: Clinic, daemon: subprocess.Popen[bytes]) -> dict[str, Any]:
+def reload(clinic: Clinic, daemon: Process) -> dict[str, Any]:
     before = len(clinic.events(*OUTCOMES))
     daemon.send_signal(signal.SIGHUP)
     wait_for("the reload ends", lambda: len(clinic.events(*OUTCOMES)) > before)
