@@ -16,6 +16,7 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -171,7 +172,27 @@ def _serve() -> None:
 
 
 def _be_the_command(request: Mapping[str, Any]) -> NoReturn:
-    """It ends as every interpreter does, its threads and what is called at exit included."""
+    """It ends as every interpreter does, by joining threads and calling what is registered.
+
+    Only memory is not freed, which takes longer than most commands.
+    """
+    status: object = 1
+    try:
+        _become(request)
+        status = sys.modules["invox_watcher.cli"].main(request["arguments"])
+    except SystemExit as ended:
+        status = ended.code
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        threading._shutdown()  # type: ignore[attr-defined] # as multiprocessing does
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status if isinstance(status, int) else 1)
+
+
+def _become(request: Mapping[str, Any]) -> None:
     appended = os.O_WRONLY | os.O_CREAT | os.O_APPEND
     for number, file, flags in (
         (0, os.devnull, os.O_RDONLY),
@@ -187,7 +208,6 @@ def _be_the_command(request: Mapping[str, Any]) -> NoReturn:
     time.tzset()
     if request["seconds"] is not None:
         faulthandler.dump_traceback_later(request["seconds"], exit=True)
-    sys.exit(sys.modules["invox_watcher.cli"].main(request["arguments"]))
 
 
 if __name__ == "__main__":
