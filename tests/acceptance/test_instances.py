@@ -179,11 +179,7 @@ OVER_MOUNTS: dict[str, Callable[[Two], str]] = {
     "a bind mount around": bound_around,
     "a disk in the inbox": own_disk_inside,
 }
-CASES = [
-    *(pytest.param(lay, id=name) for name, lay in OVERLAPS.items()),
-    *(pytest.param(lay, id=name, marks=pytest.mark.needs("root")) for name, lay in OVER_MOUNTS.items()),
-]
-# One of each kind; what is not about the kind of overlap is tried with the others only if there is time.
+# One of each kind; tests/unit/test_occupancy.py has the table, and `make test-systemd` runs all of these.
 KINDS = (
     "the same inbox",
     "its inbox is the other's outbox",
@@ -192,12 +188,12 @@ KINDS = (
     "its state is inside the other's inbox",
     "a linked parent",
 )
-FEW_CASES = [
+CASES = [
     *(
         pytest.param(lay, id=name, marks=() if name in KINDS else pytest.mark.needs)  # minutes, together
         for name, lay in OVERLAPS.items()
     ),
-    *CASES[len(OVERLAPS) :],
+    *(pytest.param(lay, id=name, marks=pytest.mark.needs("root")) for name, lay in OVER_MOUNTS.items()),
 ]
 
 
@@ -221,8 +217,8 @@ def reload(clinic: Clinic, daemon: Process) -> dict[str, Any]:
     return clinic.events(*OUTCOMES)[before]
 
 
-def refused_by_command(two: Two, lay: Callable[[Two], str], *commands: tuple[str, ...]) -> None:
-    """Each says it, as `check` does, and touches nothing."""
+@pytest.mark.parametrize("lay", CASES)
+def test_an_overlap_is_refused_by_every_command(two: Two, lay: Callable[[Two], str]) -> None:
     assert two.first.once() == 0  # it was here once; it need not run
     problem = expected(two, lay(two))
     for place in (two.first.inbox, two.second.inbox):
@@ -231,7 +227,7 @@ def refused_by_command(two: Two, lay: Callable[[Two], str], *commands: tuple[str
     status, said = checked(two.second)
     assert status == 78
     assert problem.search(said), said
-    for command in commands:
+    for command in (("run", "--once"), ("run",), ("start",)):
         refused = two.second.run(*command)
         assert refused.returncode == 78
         assert problem.search(refused.stderr), refused.stderr
@@ -241,16 +237,6 @@ def refused_by_command(two: Two, lay: Callable[[Two], str], *commands: tuple[str
 
 
 @pytest.mark.parametrize("lay", CASES)
-def test_an_overlap_is_refused_by_check_and_once(two: Two, lay: Callable[[Two], str]) -> None:
-    refused_by_command(two, lay, ("run", "--once"))
-
-
-@pytest.mark.parametrize("lay", FEW_CASES)
-def test_an_overlap_is_refused_by_run_and_start(two: Two, lay: Callable[[Two], str]) -> None:
-    refused_by_command(two, lay, ("run",), ("start",))
-
-
-@pytest.mark.parametrize("lay", FEW_CASES)
 def test_an_overlap_is_refused_by_a_reload(two: Two, lay: Callable[[Two], str]) -> None:
     first, second = two.first.start(), two.second.start()
     try:
@@ -266,7 +252,7 @@ def test_an_overlap_is_refused_by_a_reload(two: Two, lay: Callable[[Two], str]) 
             daemon.wait()
 
 
-@pytest.mark.parametrize("lay", FEW_CASES[: len(OVERLAPS)])
+@pytest.mark.parametrize("lay", CASES[: len(OVERLAPS)])
 def test_a_folder_in_use_is_named_with_its_process(two: Two, lay: Callable[[Two], str]) -> None:
     with running(two.first):
         pid = int((two.first.root / "state" / "lock").read_text().split()[0])
