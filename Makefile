@@ -30,7 +30,7 @@ CRYPTO_JS := crypto-js@4.2.0
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-unit test-quick test-clients test-faults test-long test-monitoring test-targets test-systemd
-.PHONY: bench bench-quick bench-soak check clean deb
+.PHONY: bench bench-quick bench-soak check clean compiled-tests deb
 .PHONY: packages bench-packages client-packages deb-packages fault-packages monitoring-packages target-packages
 .PHONY: systemd-packages
 
@@ -40,7 +40,8 @@ help: ## list the targets
 demo: $(VENV)/.demo-installed ## see real speech become transcripts; under a minute
 	@$(BIN)/invox-watcher demo
 
-test: check | packages ## all checks, and every test that any user can run; under ten minutes
+test: $(VENV)/.test-installed | packages ## all checks, and every test that any user can run; under ten minutes
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target check compiled-tests
 	$(BIN)/pytest $(AT_ONCE) -m '$(ANYWHERE)'
 
 test-unit: $(VENV)/.test-installed ## the unit tests: no process, no server; under a minute
@@ -83,6 +84,10 @@ check: $(VENV)/.test-installed ## style, types, and the import contracts
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# In a fresh clone, each of the workers would compile all tests for itself. What fails here is reported by them.
+compiled-tests: $(VENV)/.test-installed
+	@$(BIN)/pytest --collect-only -qq > /dev/null || true
 
 deb: | deb-packages ## build dist/invox-watcher_*.deb, on Debian 12 for Debian 12
 	packaging/build-deb
