@@ -33,7 +33,7 @@ AXE := axe-core@4.14.1
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-unit test-quick test-clients test-faults test-long test-monitoring test-page test-targets test-systemd
-.PHONY: bench bench-quick bench-soak check clean deb page-pictures
+.PHONY: bench bench-quick bench-soak check clean compiled-tests deb page-pictures
 .PHONY: packages bench-packages client-packages deb-packages fault-packages monitoring-packages page-packages
 .PHONY: systemd-packages target-packages
 
@@ -43,7 +43,8 @@ help: ## list the targets
 demo: $(VENV)/.demo-installed ## see real speech become transcripts; under a minute
 	@$(BIN)/invox-watcher demo
 
-test: check | packages ## all checks, and every test that any user can run; under ten minutes
+test: $(VENV)/.test-installed | packages ## all checks, and every test that any user can run; under ten minutes
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target check compiled-tests
 	$(BIN)/pytest $(AT_ONCE) -m '$(ANYWHERE)'
 
 test-unit: $(VENV)/.test-installed ## the unit tests: no process, no server; under a minute
@@ -92,6 +93,10 @@ check: $(VENV)/.test-installed ## style, types, and the import contracts
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# In a fresh clone, each of the workers would compile all tests for itself. What fails here is reported by them.
+compiled-tests: $(VENV)/.test-installed
+	@$(BIN)/pytest --collect-only -qq > /dev/null || true
 
 deb: | deb-packages ## build dist/invox-watcher_*.deb, on Debian 12 for Debian 12
 	packaging/build-deb
