@@ -62,11 +62,12 @@ FORMS = {
 @pytest.mark.parametrize(("raw", "keeps"), FORMS.values(), ids=FORMS)
 def test_a_reply_of_any_form(client: HttpClient, raw: bytes, keeps: bool | None) -> None:
     """Of each form the first reply is read whole, and so is the next one; None: it is no reply."""
+    client_closes = keeps is False and (b"close" in raw or raw.startswith(b"HTTP/1.0"))
 
     def handler(peer: Peer) -> None:
         while peer.request():
             peer.sock.sendall(raw)
-            if not keeps:
+            if not keeps and not client_closes:
                 return
 
     with serve(handler) as server:
