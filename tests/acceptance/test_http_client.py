@@ -118,6 +118,14 @@ class TestPost:
             post(client, server.url, **{"user-agent": "clinic"})
         assert server.requests[0].headers["user-agent"] == "clinic"  # and once only, as `serve` checks
 
+    def test_a_request_that_can_not_be_sent_leaves_nothing(self, client: HttpClient) -> None:
+        with serve(one_reply()) as server:
+            assert failure_of(lambda: post(client, server.url, Own="1", Price="€")).code == "bad_request"
+            assert post(client, server.url).ok
+            (request,) = server.requests
+        assert request.line == "POST / HTTP/1.1"
+        assert "own" not in request.headers
+
     def test_a_host_is_found_again_after_many_others(self, client: HttpClient) -> None:
         with serve(one_reply()) as server:
             assert post(client, server.url).ok
