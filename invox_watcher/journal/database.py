@@ -73,13 +73,19 @@ class Database:
             raise sqlite.unusable(path, error) from None
 
     def prepare(self, write: Callable[[sqlite3.Connection], T], *, alone: Write) -> T:
-        """The first write, by `write`; `alone` is called before it, outside of a transaction."""
+        """The first write, by `write`; `alone` is called before it, outside of a transaction.
+
+        All that is written from now on is open after it.
+        """
         assert self._writer is not None  # noqa: S101 - only for one that was opened to be written
         try:
             alone(self._writer)
             result = self.write(write)
             sqlite.empty_wal(self._writer)  # a daemon that was killed has left there what it had deleted
             self._writes_ahead = sqlite.write_ahead(self._writer)
+            # Opens the WAL: SQLite opens for reading only, and for good, what it can't open for writing now,
+            # as while the disk is full.
+            self.write(lambda _connection: None)
             self._reader = sqlite.connect_reader(self._path)
         except sqlite3.Error as error:
             raise sqlite.unusable(self._path, error) from None
