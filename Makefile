@@ -20,6 +20,8 @@ MONITORING_PACKAGES := prometheus:prometheus prometheus-alertmanager:amtool curl
 TARGET_PACKAGES := exim4-daemon-light:exim4 openssh-server:sshd openssh-client:sftp openssl:openssl
 # The journal that several hosts share.
 FLEET_PACKAGES := postgresql:/usr/lib/postgresql iproute2:ip bindfs:bindfs
+# The page in a browser that is driven by selenium; axe-core, from npm, looks for what keeps people from using it.
+PAGE_PACKAGES := chromium:chromium chromium-driver:chromedriver nodejs:node npm:npm
 # These boot a Debian in a container, and freeze a thread in it.
 SYSTEMD_PACKAGES := debootstrap:debootstrap systemd-container:systemd-nspawn strace:strace bindfs:bindfs
 # More workers than a small machine has cores: most of the time a test waits for a process that it started.
@@ -29,12 +31,13 @@ AT_ONCE := -n 4 --dist loadfile --no-loadscope-reorder
 ANYWHERE := not needs and not systemd and not clients
 # The library of the guide's TypeScript example, which opens the stand-in API's signatures.
 CRYPTO_JS := crypto-js@4.2.0
+AXE := axe-core@4.14.1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-unit test-quick test-clients test-faults test-long test-monitoring test-targets test-fleet test-systemd
-.PHONY: bench bench-quick bench-soak check clean deb
-.PHONY: packages bench-packages client-packages deb-packages fault-packages monitoring-packages target-packages
-.PHONY: fleet-packages systemd-packages
+.PHONY: help demo test test-unit test-quick test-clients test-faults test-fleet test-long test-monitoring test-page test-targets test-systemd
+.PHONY: bench bench-quick bench-soak check clean compiled-tests deb page-pictures
+.PHONY: packages bench-packages client-packages deb-packages fault-packages fleet-packages monitoring-packages page-packages
+.PHONY: systemd-packages target-packages
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 21
@@ -42,7 +45,8 @@ help: ## list the targets
 demo: $(VENV)/.demo-installed ## see real speech become transcripts; under a minute
 	@$(BIN)/invox-watcher demo
 
-test: check | packages ## all checks, and every test that any user can run; under ten minutes
+test: $(VENV)/.test-installed | packages ## all checks, and every test that any user can run; under ten minutes
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target check compiled-tests
 	$(BIN)/pytest $(AT_ONCE) -m '$(ANYWHERE)'
 
 test-unit: $(VENV)/.test-installed ## the unit tests: no process, no server; under a minute
@@ -64,6 +68,9 @@ test-long: $(VENV)/.test-installed ## random faults in random order, 50,000 step
 test-monitoring: $(VENV)/.test-installed | monitoring-packages ## a real Prometheus scrapes the daemon and fires its alerts
 	$(BIN)/pytest -m needs tests/acceptance/test_prometheus.py tests/acceptance/test_events_page.py
 
+test-page: $(VENV)/.test-installed $(VENV)/.axe-installed | page-packages ## the page in a real Chromium: walks, hostile values, faults, axe-core
+	$(BIN)/pytest tests/page
+
 test-targets: $(VENV)/.test-installed | target-packages ## deliveries to real servers: Exim, sshd, HL7, FHIR, webhooks
 	$(BIN)/pytest tests/acceptance/test_targets_*.py
 
@@ -73,7 +80,7 @@ test-fleet: $(VENV)/.test-installed | packages fleet-packages ## as root: severa
 
 test-systemd: $(VENV)/.test-installed | systemd-packages monitoring-packages target-packages ## as root: the service on a real systemd, and other tests that need root
 	@[ "$$(id -u)" -eq 0 ] || { echo "This boots a Debian in a container: run it as root." >&2; exit 1; }
-	$(BIN)/pytest -m 'systemd or needs' --ignore tests/faults --ignore tests/fleet
+	$(BIN)/pytest -m 'systemd or needs' --ignore tests/faults --ignore tests/fleet --ignore tests/page
 
 bench: $(VENV)/.test-installed | bench-packages ## measure everything of docs/performance.md, and write that page; half an hour
 	$(BIN)/python -m bench; status=$$?; $(BIN)/python -m bench.page; exit $$status
@@ -84,11 +91,18 @@ bench-quick: $(VENV)/.test-installed | bench-packages ## measure what depends on
 bench-soak: $(VENV)/.test-installed | bench-packages ## a week of fast days, for docs/performance.md; an hour
 	$(BIN)/python -m bench soak; status=$$?; $(BIN)/python -m bench.page; exit $$status
 
+page-pictures: $(VENV)/.test-installed | page-packages ## take the pictures of docs/page.md again
+	$(BIN)/python -m tests.page.pictures
+
 check: $(VENV)/.test-installed ## style, types, and the import contracts
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# In a fresh clone, each of the workers would compile all tests for itself. What fails here is reported by them.
+compiled-tests: $(VENV)/.test-installed
+	@$(BIN)/pytest --collect-only -qq > /dev/null || true
 
 deb: | deb-packages ## build dist/invox-watcher_*.deb, on Debian 12 for Debian 12
 	packaging/build-deb
@@ -145,6 +159,9 @@ fault-packages:
 monitoring-packages:
 	@$(call install_missing,$(MONITORING_PACKAGES))
 
+page-packages:
+	@$(call install_missing,$(PAGE_PACKAGES))
+
 target-packages:
 	@$(call install_missing,$(TARGET_PACKAGES))
 
@@ -178,4 +195,8 @@ $(VENV)/.test-installed: $(VENV)/.made pyproject.toml
 
 $(VENV)/.node-installed: $(VENV)/.made Makefile | client-packages
 	npm install --prefix $(VENV)/node --no-save --no-package-lock --ignore-scripts --no-audit --no-fund $(CRYPTO_JS)
+	@touch $@
+
+$(VENV)/.axe-installed: $(VENV)/.made Makefile | page-packages
+	npm install --prefix $(VENV)/axe --no-save --no-package-lock --ignore-scripts --no-audit --no-fund $(AXE)
 	@touch $@

@@ -21,6 +21,7 @@ SCENARIOS: Mapping[str, tuple[bool, bool]] = {
     "waiting": (True, False),
     "million": (True, False),
     "polls": (True, False),
+    "page_load": (False, False),
     "soak": (False, False),
 }
 

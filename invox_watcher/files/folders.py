@@ -370,6 +370,17 @@ class Folders:
                     return candidate
         return None
 
+    def take_back(self, job_id: str, path: str, filed_as: str, expected: FileIdentity) -> None:
+        """Undo a `file_away` to done/`filed_as` that the journal does not know of, if there was one."""
+        if self.has_recording(job_id, path):
+            return
+        with durable.storage("returning to processing/"):
+            settled = self._filed_as(self.done, filed_as, expected)
+            if settled is not None:
+                with durable.parent(self.processing, job_id) as (folder, name):
+                    durable.make_folder(folder, name, self.directory_mode)
+                self._move(self.done, settled, self.processing / job_id, path)
+
     def move_back(self, job_id: str, filed_as: str, error_file_sha256: str | None) -> str:
         """Delete the error file of failed/`filed_as`, move the recording to the inbox; return its new name.
 

@@ -64,12 +64,18 @@ class Database:
             raise backend.unusable(error) from None
 
     def prepare(self, write: Callable[[Connection], T], *, alone: Write) -> T:
-        """The first write, by `write`; `alone` is called before it, outside of a transaction."""
+        """The first write, by `write`; `alone` is called before it, outside of a transaction.
+
+        All that is written from now on is open after it.
+        """
         assert self._writer is not None  # noqa: S101 - only for one that was opened to be written
         try:
             alone(self._writer)
             result = self.write(write)
             self._writes_ahead = self._backend.write_ahead(self._writer)
+            # Opens the WAL: SQLite opens for reading only, and for good, what it can't open for writing now,
+            # as while the disk is full.
+            self.write(lambda _connection: None)
             self._reader = self._backend.open_reader()
         except self._backend.errors as error:
             raise self._backend.unusable(error) from None

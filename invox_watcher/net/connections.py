@@ -417,7 +417,7 @@ class _PlainPool(HTTPConnectionPool):
             response = connection.exchange(method, exchange, headers, body)
         except BaseException:
             connection.close()
-            self._put_conn(connection)
+            self._put_conn(None)  # another one: this one may hold a part of a request that was never sent
             raise
         return _Kept(self, connection, response)
 

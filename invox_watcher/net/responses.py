@@ -64,7 +64,7 @@ def _header_of(file: BinaryIO) -> http.client.HTTPMessage:
         field = FIELD.fullmatch(line)
         if field is None:
             return http.client.parse_headers(io.BytesIO(b"".join(lines)))
-        fields.set_raw(field[1].decode("ascii"), field[2].decode("iso-8859-1"))
+        fields.set_raw(field[1].decode("ascii"), field[2].rstrip(b" \t").decode("iso-8859-1"))
     return fields
 
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import MAXYEAR, datetime, time, timedelta, timezone
+from time import monotonic
 
 from invox_watcher.diagnostics.attention import is_open_failure
 from invox_watcher.diagnostics.holds import Holds
@@ -25,6 +26,7 @@ _MOST_SHOWN = 200
 _MOST_COUNTED = 1000
 _NEEDS_SECONDS = 3.0
 _SUSPECT_FOR = timedelta(days=14)
+_SEARCH_SECONDS = 1.0  # as long as nothing has been found
 _CURSOR = re.compile(r"[1-9]\d{0,17}")
 _FARTHEST_ZONE = 14 * 60
 _LONGEST_TEXT = 200
@@ -189,7 +191,10 @@ class Lists:
         )
         before = int(after) if _CURSOR.fullmatch(after) else None
         journal = self.resources.reader.journal()
-        found = journal.search.page(wanted, before=before, limit=min(max(limit, 1), MOST_ROWS))
+        limit, give_up = min(max(limit, 1), MOST_ROWS), monotonic() + _SEARCH_SECONDS
+        found = journal.search.page(wanted, before=before, limit=limit)
+        while not found.jobs and found.following is not None and monotonic() < give_up:
+            found = journal.search.page(wanted, before=found.following, limit=limit)
         rows = [row_of(job, sight) for job in found.jobs]
         return Rows(rows, "" if found.following is None else str(found.following))
 

@@ -194,8 +194,14 @@ class _Views:
 
     async def loudness(self, request: Request) -> Response:
         viewer, job_id = self._site.require(request, Role.LISTEN), request.path_params["id"]
-        found = await self._site.in_thread(lambda: self._source.loudness(viewer.sight, job_id))
-        return JSONResponse([round(value, 3) for value in _known(found)])
+
+        def ask() -> Sequence[float]:
+            found = self._source.loudness(viewer.sight, job_id)
+            if found is None:  # there is no such recording, or nothing can be heard in it
+                _known(self._source.recording(viewer.sight, job_id))
+            return found or ()
+
+        return JSONResponse([round(value, 3) for value in await self._site.in_thread(ask)])
 
     async def document(self, request: Request) -> Response:
         viewer, job_id = self._site.require(request, Role.LISTEN), request.path_params["id"]

@@ -39,6 +39,7 @@ from invox_watcher.page.users import Users
 from invox_watcher.web import MAX_CONNECTIONS, BoundedH11Protocol, listen_on
 
 _STOP_SECONDS = 2
+_NICENESS = 5  # of 19: recordings go first, however many look
 _LEAVE_SECONDS = 6.0
 _QUEUE = 128
 
@@ -46,7 +47,7 @@ _QUEUE = 128
 def serve(load: Callable[[], Config], *, ends_with_input: bool = False) -> ExitStatus:
     """Show the page until SIGTERM or SIGINT; with `ends_with_input`, also until standard input ends.
 
-    SIGHUP reopens the log.
+    SIGHUP reopens the log. With `ends_with_input` it is the daemon's, and lets that have the processor first.
 
     Raises:
         InvoxError: the configuration is wrong, or names something that can't be used.
@@ -55,6 +56,8 @@ def serve(load: Callable[[], Config], *, ends_with_input: bool = False) -> ExitS
     keep_memory_private()
     threading.excepthook = log_internal_error
     config = load()
+    if ends_with_input:
+        os.nice(_NICENESS)
     if config.page.listen is None:
         problem = Problem("page.listen", None, "is not set: no page is wanted")
         raise ConfigurationError(str(config.source), [problem])

@@ -23,7 +23,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from invox_watcher import events
 from invox_watcher.sandbox.app import OnAnswer, create_app
 from invox_watcher.sandbox.ledger import Ledger
-from invox_watcher.sandbox.recognition import Recognition
+from invox_watcher.sandbox.recognition import Recognition, Recognize
 from invox_watcher.sandbox.settings import SandboxSettings
 from invox_watcher.sandbox.speech import recognizer, refuse
 
@@ -49,11 +49,13 @@ class Sandbox:
     `base_url` is where its own paths are, `api_url` what a client is to have as its base URL, `token_url`
     the whole address of the token endpoint.
 
+    `recognize` takes the place of the recognizer that the settings name.
+
     Raises OSError if the port is taken, ModuleNotFoundError as `recognizer` does.
     """
 
-    def __init__(self, settings: SandboxSettings) -> None:
-        self.settings = settings
+    def __init__(self, settings: SandboxSettings, recognize: Recognize | None = None) -> None:
+        self.settings, self._recognize = settings, recognize
         self.base_url = ""
         self.token_url = ""
         self._stack = contextlib.ExitStack()
@@ -61,7 +63,9 @@ class Sandbox:
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack:
             listeners = stack.enter_context(_listening(self.settings))
-            app = stack.enter_context(_running(self.settings, listeners, lambda _operation, _status: None))
+            app = stack.enter_context(
+                _running(self.settings, listeners, lambda _operation, _status: None, self._recognize)
+            )
             started = threading.Event()
             server = _Server(app, started.set)
             thread = threading.Thread(
@@ -183,11 +187,15 @@ class _Server(uvicorn.Server):
 
 @contextlib.contextmanager
 def _running(
-    settings: SandboxSettings, listeners: list[socket.socket], on_answer: OnAnswer
+    settings: SandboxSettings,
+    listeners: list[socket.socket],
+    on_answer: OnAnswer,
+    recognize: Recognize | None = None,
 ) -> Iterator[ASGIApp]:
     ledger = Ledger()
-    recognize = refuse if settings.reading.always_fails else recognizer(settings.recognizer)
-    recognition = Recognition(recognize, ledger)
+    if settings.reading.always_fails:
+        recognize = refuse
+    recognition = Recognition(recognize or recognizer(settings.recognizer), ledger)
     token_port = listeners[-1].getsockname()[1] if settings.reading.token_port == "own" else None
     with contextlib.closing(recognition):
         yield create_app(settings, recognition, ledger, on_answer, token_port=token_port)

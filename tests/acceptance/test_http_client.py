@@ -27,6 +27,58 @@ from tests.kit.loopback import Peer, Server, never_answer, one_reply, serve, slo
 __all__ = ["certificate", "client"]  # fixtures
 
 
+OK = b"HTTP/1.1 200 OK\r\n"
+LENGTH = b"Content-Length: 4\r\n"
+CHUNKED = b"Transfer-Encoding: chunked\r\n"
+FORMS = {
+    "no reason": (b"HTTP/1.1 200\r\n" + LENGTH + b"\r\nwell", True),
+    "bare line feeds": (b"HTTP/1.1 200 OK\nContent-Length: 4\n\nwell", True),
+    "a folded field": (OK + b"Kind: a\r\n b\r\n" + LENGTH + b"\r\nwell", True),
+    "a folded length": (OK + b"Content-Length:\r\n 4\r\n\r\nwell", True),
+    "spaces after a length": (OK + b"Content-Length: 4 \t\r\n\r\nwell", True),
+    "a length twice": (OK + LENGTH + LENGTH + b"\r\nwell", True),
+    "two lengths": (OK + b"Content-Length: 4, 4\r\n\r\nwell", False),
+    "a negative length": (OK + b"Content-Length: -1\r\n\r\nwell", False),
+    "no length": (OK + b"\r\nwell", False),
+    "a line that is no field": (OK + b"nonsense\r\n" + LENGTH + b"\r\nwell", False),
+    "bytes that are no text": (OK + b"Kind: \xff\0\r\n" + LENGTH + b"\r\nwell", True),
+    "a long field": (OK + b"Kind: " + b"a" * 60_000 + b"\r\n" + LENGTH + b"\r\nwell", True),
+    "too long a field": (OK + b"Kind: " + b"a" * 70_000 + b"\r\n" + LENGTH + b"\r\nwell", None),
+    "too many fields": (OK + b"Kind: a\r\n" * 101 + LENGTH + b"\r\nwell", None),
+    "the last one": (OK + b"Connection: close\r\n" + LENGTH + b"\r\nwell", False),
+    "HTTP/1.0": (b"HTTP/1.0 200 OK\r\n" + LENGTH + b"\r\nwell", False),
+    "HTTP/1.0, kept": (b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\n" + LENGTH + b"\r\nwell", True),
+    "HTTP/2": (b"HTTP/2.0 200 OK\r\n" + LENGTH + b"\r\nwell", None),
+    "chunks": (OK + CHUNKED + b"\r\n1;a=b\r\nw\r\n3\r\nell\r\n0\r\nTrailer: a\r\n\r\n", True),
+    "chunks after a space": (OK + b"Transfer-Encoding: chunked \r\n\r\n4\r\nwell\r\n0\r\n\r\n", True),
+    "chunks with a length": (OK + CHUNKED + b"Content-Length: 3\r\n\r\n4\r\nwell\r\n0\r\n\r\n", True),
+    "no last chunk": (OK + CHUNKED + b"\r\n4\r\nwell\r\n", None),
+    "a chunk without a size": (OK + CHUNKED + b"\r\nzz\r\nwell\r\n0\r\n\r\n", None),
+    "more than its length": (OK + LENGTH + b"\r\nwell" + OK + b"Content-Length: 3\r\n\r\nill", False),
+    "less than its length": (OK + b"Content-Length: 5\r\n\r\nwell", None),
+}
+
+
+@pytest.mark.parametrize(("raw", "keeps"), FORMS.values(), ids=FORMS)
+def test_a_reply_of_any_form(client: HttpClient, raw: bytes, keeps: bool | None) -> None:
+    """Of each form the first reply is read whole, and so is the next one; None: it is no reply."""
+    client_closes = keeps is False and (b"close" in raw or raw.startswith(b"HTTP/1.0"))
+
+    def handler(peer: Peer) -> None:
+        while peer.request():
+            peer.sock.sendall(raw)
+            if not keeps and not client_closes:
+                return
+
+    with serve(handler) as server:
+        for _ in range(2):
+            if keeps is None:
+                assert failure_of(lambda: post(client, server.url)).code == "api_protocol"
+            else:
+                assert post(client, server.url).body == b"well"
+        assert (len(server.requests), server.connections) == (2, 1 if keeps else 2)
+
+
 class TestPost:
     def test_the_reply_is_returned_with_any_status(self, client: HttpClient) -> None:
         with serve(one_reply(418, b"teapot", Kind="short")) as server:
@@ -65,6 +117,14 @@ class TestPost:
         with serve(one_reply()) as server:
             post(client, server.url, **{"user-agent": "clinic"})
         assert server.requests[0].headers["user-agent"] == "clinic"  # and once only, as `serve` checks
+
+    def test_a_request_that_can_not_be_sent_leaves_nothing(self, client: HttpClient) -> None:
+        with serve(one_reply()) as server:
+            assert failure_of(lambda: post(client, server.url, Own="1", Price="€")).code == "bad_request"
+            assert post(client, server.url).ok
+            (request,) = server.requests
+        assert request.line == "POST / HTTP/1.1"
+        assert "own" not in request.headers
 
     def test_a_host_is_found_again_after_many_others(self, client: HttpClient) -> None:
         with serve(one_reply()) as server:

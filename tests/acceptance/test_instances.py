@@ -6,7 +6,6 @@ import json
 import os
 import re
 import signal
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -20,7 +19,7 @@ import yaml
 from invox_watcher.files import MARK_FILE
 from tests.faults.mounts import bind, tmpfs
 from tests.faults.witness import everything_in
-from tests.kit.clinic import Clinic, running, wait_for
+from tests.kit.clinic import Clinic, Process, running, wait_for
 from tests.kit.commands import NOBODY, as_nobody, give, public_folder
 from tests.kit.recordings import write_wav
 
@@ -180,8 +179,20 @@ OVER_MOUNTS: dict[str, Callable[[Two], str]] = {
     "a bind mount around": bound_around,
     "a disk in the inbox": own_disk_inside,
 }
+# One of each kind; tests/unit/test_occupancy.py has the table, and `make test-systemd` runs all of these.
+KINDS = (
+    "the same inbox",
+    "its inbox is the other's outbox",
+    "its root is inside the other's done",
+    "its outbox is around the other's root",
+    "its state is inside the other's inbox",
+    "a linked parent",
+)
 CASES = [
-    *(pytest.param(lay, id=name) for name, lay in OVERLAPS.items()),
+    *(
+        pytest.param(lay, id=name, marks=() if name in KINDS else pytest.mark.needs)  # minutes, together
+        for name, lay in OVERLAPS.items()
+    ),
     *(pytest.param(lay, id=name, marks=pytest.mark.needs("root")) for name, lay in OVER_MOUNTS.items()),
 ]
 
@@ -199,7 +210,7 @@ def checked(clinic: Clinic) -> tuple[int, str]:
     return (rows[0]["status"] if rows else 0), "\n".join(f"{row['problem']} {row['hint']}" for row in rows)
 
 
-def reload(clinic: Clinic, daemon: subprocess.Popen[bytes]) -> dict[str, Any]:
+def reload(clinic: Clinic, daemon: Process) -> dict[str, Any]:
     before = len(clinic.events(*OUTCOMES))
     daemon.send_signal(signal.SIGHUP)
     wait_for("the reload ends", lambda: len(clinic.events(*OUTCOMES)) > before)
@@ -241,7 +252,7 @@ def test_an_overlap_is_refused_by_a_reload(two: Two, lay: Callable[[Two], str]) 
             daemon.wait()
 
 
-@pytest.mark.parametrize("lay", [pytest.param(lay, id=name) for name, lay in OVERLAPS.items()])
+@pytest.mark.parametrize("lay", CASES[: len(OVERLAPS)])
 def test_a_folder_in_use_is_named_with_its_process(two: Two, lay: Callable[[Two], str]) -> None:
     with running(two.first):
         pid = int((two.first.root / "state" / "lock").read_text().split()[0])

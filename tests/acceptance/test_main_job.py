@@ -148,7 +148,9 @@ def test_files_and_folders_are_private(clinic: Clinic) -> None:
 @pytest.mark.needs  # minutes
 @pytest.mark.slow
 def test_a_gigabyte_costs_no_memory(clinic: Clinic, api: Sandbox) -> None:
-    daemon = clinic.start()
+    daemon = clinic.start(
+        clinic.command("run")
+    )  # an interpreter of its own, whose memory is the daemon's alone
     write_wav(clinic.inbox / "warm up.wav")  # what the first job loads is not what a large one costs
     wait_for("the warm-up is done", lambda: clinic.files(clinic.done) == ["warm up.wav"])
     idle = peak_kib(daemon.pid)

@@ -10,7 +10,6 @@ import os
 import re
 import signal
 import sqlite3
-import subprocess
 import threading
 import time
 import urllib.error
@@ -170,8 +169,7 @@ def test_a_recording_that_vanishes_is_counted_once(clinic: Clinic, api: Sandbox)
 def test_events_below_the_logs_level_are_counted_too(tmp_path: Path, api: Sandbox) -> None:
     listen = {"listen": f"127.0.0.1:{free_port()}"}
     clinic = Clinic(tmp_path, api.base_url, watch=QUICK, http=listen, logging={"level": "error"})
-    with clinic.log.open("ab") as log:
-        daemon = subprocess.Popen(clinic.command("run"), stderr=log)
+    daemon = clinic.launch("run")
     try:
         wait_for("it answers", lambda: answers(clinic))
         write_wav(clinic.inbox / "smith.wav")

@@ -16,7 +16,7 @@ import yaml
 from invox_watcher.sandbox.server import Sandbox
 from tests.kit import event_page
 from tests.kit.browser import Browser
-from tests.kit.clinic import Clinic, free_port, running, stop, wait_for
+from tests.kit.clinic import Clinic, Process, free_port, running, stop, wait_for
 from tests.kit.commands import terminal
 from tests.kit.page_clinic import PASSWORD, answers, at_of, page_of, page_section
 from tests.kit.recordings import write_wav
@@ -28,7 +28,7 @@ def with_page(tmp_path: Path, api: Sandbox | str) -> tuple[Clinic, str]:
     return Clinic(tmp_path / "clinic", base_url, page=section), section["listen"]
 
 
-def pages_of(daemon: subprocess.Popen[bytes]) -> list[int]:
+def pages_of(daemon: Process) -> list[int]:
     """The processes of the page that the daemon has started."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
@@ -53,6 +53,7 @@ def test_the_page_lives_and_ends_with_its_daemon(tmp_path: Path, api: Sandbox) -
     try:
         wait_for("the page answers", lambda: answers(browser))
         [first] = pages_of(daemon)
+        assert os.getpriority(os.PRIO_PROCESS, first) > os.getpriority(os.PRIO_PROCESS, daemon.pid)
         os.kill(first, signal.SIGKILL)
         wait_for("it answers again", lambda: pages_of(daemon) not in ([], [first]) and answers(browser))
         assert clinic.events("page_ended")[0]["exit_status"] == -9

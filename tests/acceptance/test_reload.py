@@ -23,7 +23,7 @@ import yaml
 
 from invox_watcher.host.locks import holder_of
 from invox_watcher.sandbox.server import Sandbox
-from tests.kit.clinic import Clinic, free_port, sandbox, stop, wait_for
+from tests.kit.clinic import Clinic, Process, free_port, sandbox, stop, wait_for
 from tests.kit.manager import managed, manager
 from tests.kit.recordings import write_sparse_wav, write_wav
 
@@ -37,7 +37,7 @@ def change(clinic: Clinic, section: str, **keys: Any) -> None:
     clinic.config.write_text(yaml.safe_dump(content))
 
 
-def reload(clinic: Clinic, daemon: subprocess.Popen[bytes]) -> dict[str, Any]:
+def reload(clinic: Clinic, daemon: Process) -> dict[str, Any]:
     """SIGHUP, and the event that says how it ended."""
     before = len(clinic.events(*OUTCOMES))
     daemon.send_signal(signal.SIGHUP)
@@ -46,7 +46,7 @@ def reload(clinic: Clinic, daemon: subprocess.Popen[bytes]) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def started(clinic: Clinic) -> Iterator[subprocess.Popen[bytes]]:
+def started(clinic: Clinic) -> Iterator[Process]:
     """The daemon, which has to live until the end and then to end well."""
     daemon = clinic.start()
     try:
@@ -358,8 +358,7 @@ def test_once_is_not_disturbed(tmp_path: Path) -> None:
     with sandbox(tmp_path / "api", upload_bytes_per_second=300_000) as api:
         clinic = Clinic(tmp_path / "clinic", api.base_url)
         write_sparse_wav(clinic.inbox / "smith.wav", 600_000)
-        with clinic.log.open("ab") as log:
-            daemon = subprocess.Popen(clinic.command("run", "--once"), stderr=log)
+        daemon = clinic.launch("run", "--once")
         try:
             wait_for("the upload begins", lambda: bool(clinic.events("upload_started")))
             daemon.send_signal(signal.SIGHUP)
@@ -394,8 +393,7 @@ def test_the_log_goes_to_its_private_file(tmp_path: Path, api: Sandbox) -> None:
 def test_a_rotated_log_is_reopened(tmp_path: Path, api: Sandbox, *, broken: bool) -> None:
     clinic = with_log_file(tmp_path / "clinic", api, tmp_path / "daemon.log")
     log, rotated = clinic.log, tmp_path / "daemon.log.1"
-    with (tmp_path / "stderr").open("wb") as stderr:
-        daemon = subprocess.Popen(clinic.command("run"), stderr=stderr)
+    daemon = clinic.launch("run", stderr=tmp_path / "stderr")
     try:
         wait_for("it watches", lambda: bool(clinic.events("watching")))
         log.rename(rotated)
@@ -417,7 +415,7 @@ def test_a_rotated_log_is_reopened(tmp_path: Path, api: Sandbox, *, broken: bool
         daemon.wait()
 
 
-def _open_files(daemon: subprocess.Popen[bytes]) -> set[str]:
+def _open_files(daemon: Process) -> set[str]:
     """None where they may not be seen: the daemon keeps its memory, and so these, from its own user."""
     found = set()
     with contextlib.suppress(PermissionError):

@@ -102,8 +102,7 @@ def test_48_a_second_daemon_on_the_same_folders_is_refused(tmp_path: Path, api: 
 
 def test_48_of_many_that_start_at_once_one_runs(clinic: Clinic, api: Sandbox) -> None:
     write_wav(clinic.inbox / "smith.wav")
-    with clinic.log.open("ab") as log:
-        daemons = [subprocess.Popen(clinic.command("run"), stderr=log) for _ in range(4)]
+    daemons = [clinic.launch("run") for _ in range(4)]
     try:
         wait_for("all but one end", lambda: sum(daemon.poll() is None for daemon in daemons) == 1)
         wait_for("it is done", lambda: clinic.files(clinic.done) == ["smith.wav"])

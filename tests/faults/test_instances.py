@@ -107,8 +107,7 @@ def test_51_of_two_that_start_at_once_one_runs(tmp_path: Path, api: Sandbox, nes
     second = an_instance(tmp_path, "second", api, inbox=inbox)
     processes = []
     for clinic in (first, second) if race % 2 else (second, first):
-        with clinic.log.open("ab") as log:
-            processes.append(subprocess.Popen(clinic.command("run"), stderr=log))
+        processes.append(clinic.launch("run"))
     try:
         wait_for("one ends", lambda: any(process.poll() is not None for process in processes))
         wait_for("one watches", lambda: first.events("watching") + second.events("watching") != [])

@@ -63,8 +63,8 @@ def assert_refused(clinic: Clinic, api: Sandbox, *said: str, status: int) -> Non
 
 
 def test_31_a_journal_locked_for_a_moment_is_waited_for(stopped: Clinic) -> None:
-    with stopped.log.open("ab") as log, locked(stopped):
-        daemon = subprocess.Popen(stopped.command("run", "--once"), stderr=log)
+    with locked(stopped):
+        daemon = stopped.launch("run", "--once")
         with pytest.raises(subprocess.TimeoutExpired):
             daemon.wait(2.5)
         assert stopped.files(stopped.inbox) == ["smith.wav"]

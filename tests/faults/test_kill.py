@@ -216,6 +216,23 @@ def test_29_a_kill_between_every_two_steps_breaks_no_promise(
     assert kills > at_least
 
 
+def test_29_a_name_taken_after_a_kill_at_the_filing_is_not_used(tmp_path: Path, api: Sandbox) -> None:
+    """The recording is in done/, of which the journal knows nothing; an output is not what it was."""
+    with contextlib.closing(Zygote()) as zygote:
+        clinic = Clinic(tmp_path / "clinic", api.base_url, **SWEEP)
+        assert zygote.once(clinic) == 0  # the first start alone syncs marks
+        write_wav(clinic.inbox / "smith.wav")
+        contents = hashes(clinic)
+        assert zygote.traced(clinic, Fault(1, calls={"fsync"}, under=str(clinic.done))).hit is not None
+        assert clinic.files(clinic.done) == ["smith.wav"]
+        (clinic.outbox / "smith.json").write_text("a reader's own")
+        assert zygote.once(clinic) == 0, clinic.log.read_text()
+    assert (clinic.outbox / "smith.json").read_text() == "a reader's own"
+    (clinic.outbox / "smith.json").unlink()
+    assert clinic.files(clinic.done) == ["smith-2.wav"]
+    assert_kept(clinic, api, contents)
+
+
 @pytest.mark.needs  # minutes
 @pytest.mark.slow
 @pytest.mark.timeout(300)

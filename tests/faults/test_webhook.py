@@ -202,7 +202,7 @@ def _cpu_seconds(pid: int) -> float:
 @pytest.mark.slow
 def test_45_huge_and_slow_bodies_cost_no_memory(tmp_path: Path, api: Sandbox) -> None:
     clinic = webhook_clinic(tmp_path / "clinic", api)
-    daemon = clinic.start()
+    daemon = clinic.start(clinic.command("run"))  # memory of its own
     host, _, port = address(clinic).rpartition(":")
     assert send(clinic, b'{"requestId": "x"}') == REFUSED
     before = peak_kib(daemon.pid)
@@ -238,7 +238,7 @@ def answers_to_dripping(connections: list[socket.socket]) -> list[bytes]:
 @pytest.mark.slow
 def test_45_a_flood_of_forged_webhooks_delays_no_other_for_long(tmp_path: Path, api: Sandbox) -> None:
     clinic = webhook_clinic(tmp_path / "clinic", api)
-    daemon = clinic.start()
+    daemon = clinic.start(clinic.command("run"))  # memory of its own
     before = peak_kib(daemon.pid)
     forged = json.dumps(
         {"requestId": "1", "status": "COMPLETED", "transcription": [], "signature": "QUFB" * 24}

@@ -10,19 +10,21 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import yaml
 
 from invox_watcher.files import MARK_FILE
+from invox_watcher.sandbox.recognition import Recognize
 from invox_watcher.sandbox.server import Sandbox
 from invox_watcher.sandbox.settings import SandboxSettings
 from tests.kit import event_page
-from tests.kit.forks import forks
+from tests.kit.forks import Fork, forks
+
+Process: TypeAlias = subprocess.Popen[bytes] | Fork
 
 
 def free_port() -> int:
@@ -34,11 +36,11 @@ def free_port() -> int:
             return port
 
 
-def sandbox(directory: Path, **settings: Any) -> Sandbox:
-    """A stand-in API that answers at once with text made from the content's hash."""
+def sandbox(directory: Path, recognize: Recognize | None = None, **settings: Any) -> Sandbox:
+    """A stand-in API that answers at once with text made from the content's hash, or by `recognize`."""
     chosen: dict[str, Any] = {"recognizer": "none", "result_delay_seconds": 0.05} | settings
     directory.mkdir(parents=True, exist_ok=True)
-    return Sandbox(SandboxSettings(data_directory=directory, **chosen))
+    return Sandbox(SandboxSettings(data_directory=directory, **chosen), recognize)
 
 
 def wait_for(what: str, condition: Callable[[], bool], *, seconds: float = 20) -> None:
@@ -86,26 +88,34 @@ class Clinic:
 
     def run(self, *arguments: str, seconds: float = 60) -> subprocess.CompletedProcess[str]:
         """Run one command to its end."""
-        with tempfile.TemporaryDirectory() as folder:
-            stdout, stderr = Path(folder, "stdout"), Path(folder, "stderr")
-            command = [*arguments, "--config", str(self.config)]
-            status = forks().run(command, stdout=stdout, stderr=stderr, seconds=seconds)
-            return subprocess.CompletedProcess(command, status, stdout.read_text(), stderr.read_text())
+        return forks().complete([*arguments, "--config", str(self.config)], seconds=seconds)
 
     def once(self, *, seconds: float = 60) -> int:
         """`run --once`, its log appended to `self.log`; the exit status."""
         command = ["run", "--once", "--config", str(self.config)]
         return forks().run(command, stdout=Path(os.devnull), stderr=self.log, seconds=seconds)
 
+    def launch(self, *arguments: str, stderr: Path | None = None) -> Fork:
+        """Begin one command and wait for nothing; by default its log is appended to `self.log`."""
+        command = [*arguments, "--config", str(self.config)]
+        return forks().start(command, stdout=Path(os.devnull), stderr=stderr or self.log)
+
     def start(
         self, command: Sequence[str] | None = None, environ: Mapping[str, str] | None = None
-    ) -> subprocess.Popen[bytes]:
-        """Start the daemon, by default as `run`, with these variables too, and wait until it watches."""
+    ) -> Process:
+        """Start the daemon, by default as `run`, with these variables too, and wait until it watches.
+
+        `run` with nothing else is a fork of a process that has everything imported.
+        """
         seen = self.events("watching")
-        with self.log.open("ab") as log:
-            process = subprocess.Popen(
-                command or self.command("run"), stderr=log, env={**os.environ, **(environ or {})}
-            )
+        process: Process
+        if command is None and environ is None:
+            process = self.launch("run")
+        else:
+            with self.log.open("ab") as log:
+                process = subprocess.Popen(
+                    command or self.command("run"), stderr=log, env={**os.environ, **(environ or {})}
+                )
         wait_for(
             "the daemon watches",
             lambda: len(self.events("watching")) > len(seen) or process.poll() is not None,
@@ -156,7 +166,7 @@ def running(clinic: Clinic, environ: Mapping[str, str] | None = None) -> Iterato
         process.wait()
 
 
-def stop(process: subprocess.Popen[bytes], *, seconds: float = 10) -> int:
+def stop(process: Process, *, seconds: float = 10) -> int:
     """SIGTERM, and the exit status."""
     process.send_signal(signal.SIGTERM)
     return process.wait(seconds)

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.kit.clinic import Clinic, sandbox
-from tests.kit.forks import PRELOADED
+from tests.kit.forks import PRELOADED, forks
 from tests.kit.recordings import write_wav
 
 NOBODY = 65534
@@ -33,15 +33,7 @@ def run(
 ) -> subprocess.CompletedProcess[str]:
     """One command without any configuration given."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("INVOX_")}
-    return subprocess.run(
-        [sys.executable, "-m", "invox_watcher", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        env=inherited | {"PYTHONPATH": os.getcwd()} | (environ or {}),
-        cwd=cwd,
-    )
+    return forks().complete(arguments, environment=inherited | (environ or {}), folder=cwd)
 
 
 def as_nobody(clinic: Clinic, *arguments: str) -> subprocess.CompletedProcess[str]:

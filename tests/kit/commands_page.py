@@ -20,12 +20,15 @@ from pathlib import Path
 from invox_watcher.host.users import User
 from tests.kit.clinic import Clinic, free_port, sandbox
 from tests.kit.commands import ids
+from tests.kit.forks import forks
 from tests.kit.recordings import write_wav
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
 PAGE, TROUBLESHOOTING = DOCS / "commands.md", DOCS / "troubleshooting.md"
 _BLOCK = re.compile(r"^(?:<!-- before: ([^\n]*) -->\n\n?)?```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _ID = r"\d{8}t\d{6}-[0-9a-f]{12}"
+# A command without anything that a shell would understand otherwise.
+_ALONE = re.compile(r"invox-watcher [\w ./:=@-]+")
 # What differs from run to run and from machine to machine, and what it may look like.
 _VARIES = (
     (_ID, "ID"),
@@ -83,15 +86,30 @@ class Session:
         script = self.of_this_run(command)
         for real, shown in self._names():
             script = script.replace(shown, real)
-        done = subprocess.run(
-            ["sh", "-c", script], cwd=self._home, env=self._environment, timeout=60, check=False,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        )  # fmt: skip
-        printed = done.stdout
+        printed = self._printed(script)
         for real, shown in self._names():
             printed = printed.replace(real, shown)
         printed = re.sub(r"\(\w+:\w+ (?=[rwx-]{9}\))", "(invox:invox ", printed)
         return re.sub(rf"\b{User.current().name}\b", "invox", printed)
+
+    def _printed(self, script: str) -> str:
+        """What goes to standard output and standard error. Alone, a command of ours needs no shell."""
+        if _ALONE.fullmatch(script):
+            output = self._home.parent / f"{self._home.name}.output"
+            output.unlink(missing_ok=True)
+            forks().start(
+                script.split()[1:],
+                stdout=output,
+                stderr=output,
+                seconds=60,
+                environment=self._environment,
+                folder=self._home,
+            ).wait()
+            return output.read_text()
+        return subprocess.run(
+            ["sh", "-c", script], cwd=self._home, env=self._environment, timeout=60, check=False,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        ).stdout  # fmt: skip
 
     def of_this_run(self, command: str) -> str:
         """The command with the ids that this run gave to the recordings that the page means."""

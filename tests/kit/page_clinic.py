@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import subprocess
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -48,18 +45,14 @@ def page_section(root: Path, **changes: Any) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def page_of(clinic: Clinic, listen: str, environ: Mapping[str, str] | None = None) -> Iterator[Browser]:
+def page_of(clinic: Clinic, listen: str) -> Iterator[Browser]:
     """The page of `clinic` as `invox-watcher page`, and a browser that nobody has signed in with."""
-    with (clinic.root / "page.log").open("ab") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "invox_watcher", "page", "--config", str(clinic.config)],
-            stderr=log,
-            env=os.environ | dict(environ or {}),
-        )
+    log = clinic.root / "page.log"
+    process = clinic.launch("page", stderr=log)
     browser = Browser(at_of(listen))
     try:
         wait_for("the page answers", lambda: answers(browser) or process.poll() is not None)
-        assert process.poll() is None, (clinic.root / "page.log").read_text()
+        assert process.poll() is None, log.read_text()
         yield browser
         assert stop(process) == 0
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
@@ -153,6 +154,17 @@ def test_only_durable_writes_are_synced(house: House, monkeypatch: pytest.Monkey
     house.database.write(partial(write, "b"))
     house.database.write(partial(write, "c"), durable=False)
     assert levels == [1, 3, 1]  # NORMAL, EXTRA
+
+
+def test_what_is_written_is_opened_at_the_start(house: House) -> None:
+    """What SQLite opens while the disk is full it opens for reading only, until the daemon ends."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))  # no other file can be opened
+    try:
+        house.database.write(add("smith"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert house.names == ["smith"]
 
 
 def test_readers_are_not_kept_waiting_by_a_writer(house: House) -> None:

@@ -310,6 +310,14 @@ def test_find_keeps_what_was_asked_on_its_next_page(asker: Asker, source: Sample
     assert last.count('<tr role="row" id="f-job') == 50
 
 
+def test_a_search_that_goes_on_does_not_say_that_nothing_is_there(asker: Asker, source: SampleSource) -> None:
+    source.searched_up_to = 700
+    text = asker("/find?text=nobody").text
+    assert "No recording found." not in text
+    assert "There are older recordings that have not been searched yet." in text
+    assert re.findall(r'rel="next" href="([^"]*)"', text) == ["/find?text=nobody&amp;after=700"]
+
+
 @pytest.mark.parametrize(
     "query", ["day=2026-99-01", "zone=x", "rows=1e9", "state=lost", "rows=-5", "text=%00%FF"]
 )

@@ -52,6 +52,14 @@ def filed_at_once(context: Context, job: Job) -> str | None:
         return None
 
 
+def take_back(context: Context, job: Job) -> None:
+    """Undo what an attempt has filed that the journal does not know of: the recording gets another name."""
+    for path in itertools.islice(numbered_folders(job.filed_as or job.path), FOLDER_TRIES):
+        with contextlib.suppress(FolderBlockedError):
+            context.folders.take_back(job.id, job.path, path, job.identity)
+            return
+
+
 def close_as_done(context: Context, job: Job, filed_as: str, **changes: Any) -> Next:
     """The recording is in done/ as `filed_as`, or is gone: nothing more happens to it.
 

@@ -16,7 +16,12 @@ from invox_watcher.outputs import Delivery
 from invox_watcher.processing.context import Context, Next
 from invox_watcher.processing.documents import delivery_of, transcript_of
 from invox_watcher.processing.steps.examine import examine
-from invox_watcher.processing.steps.file_as_done import close_as_done, filed_at_once, log_delivered
+from invox_watcher.processing.steps.file_as_done import (
+    close_as_done,
+    filed_at_once,
+    log_delivered,
+    take_back,
+)
 from invox_watcher.processing.steps.verify import hold_while_open, retract_earlier, verify
 
 _BUSY_SECONDS = 1.0
@@ -58,6 +63,7 @@ def _write_outputs(context: Context, job: Job, delivery: Delivery) -> Next:
     except NameTakenError:  # another program put a file there since the name was reserved
         for path, content in contents.items():
             folders.retract(folders.outbox, path, content)
+        take_back(context, job)
         return Next(context.reservations.reserve_outputs(job, formats))
     outputs = {path: hashlib.sha256(content).hexdigest() for path, content in contents.items()}
     if (filed := filed_at_once(context, job)) is not None:
