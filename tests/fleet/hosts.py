@@ -26,7 +26,7 @@ from typing import Any
 import psycopg
 
 from invox_watcher.sandbox.server import Sandbox
-from tests.kit.clinic import Clinic, free_port, sandbox
+from tests.kit.clinic import Clinic, Process, free_port, sandbox
 from tests.kit.postgres import Cluster
 
 # Of this process: another one may test at the same time.
@@ -117,7 +117,7 @@ class Host(Clinic):
         for section, values in changes.items():
             sections[section] = sections.get(section, {}) | dict(values)
         super().__init__(root, fleet.api.base_url, **sections)
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: Process | None = None
         ip("netns", "add", self.namespace)
         ip("link", "add", self.link, "type", "veth", "peer", "name", "eth0", "netns", self.namespace)
         ip("link", "set", self.link, "master", BRIDGE, "up")
@@ -136,7 +136,7 @@ class Host(Clinic):
 
     def up(self) -> Host:
         """Start its daemon, and wait until it watches."""
-        self.process = self.start()
+        self.process = self.start(self.command("run"))  # not forked: in its namespace
         return self
 
     def end(self, number: signal.Signals = signal.SIGTERM, *, seconds: float = 20) -> int:
