@@ -86,6 +86,7 @@ class AnyOrder(RuleBasedStateMachine):
         self.tally = tally
         self.daemons = daemons
         self.daemon: Process | None = None
+        self.may_end_by: set[int] = set()
         self.cleanup = contextlib.ExitStack()
         self.is_whole = True
         self.steps = 0

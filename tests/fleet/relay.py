@@ -55,6 +55,7 @@ class Relay:
                     server.connect(str(self._cluster.folder / f".s.PGSQL.{self._cluster.port}"))
                 except OSError:  # it is stopped
                     client.close()
+                    server.close()
                     continue
                 self._pairs.append((client, server))
                 if self._is_cut:

@@ -8,7 +8,6 @@ stopped and started. For a long run:
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 import time
 from collections.abc import Iterator
@@ -18,7 +17,7 @@ from typing import Any
 import psycopg
 import pytest
 from hypothesis import strategies as st
-from hypothesis.stateful import initialize, precondition, rule
+from hypothesis.stateful import precondition, rule
 
 from invox_watcher.errors import ExitStatus
 from invox_watcher.journal import Server
@@ -48,7 +47,6 @@ class TwoHosts(AnyOrder):
         self.cluster = cluster
         self.other_daemon: Process | None = None
         self.other_may_end_by: set[int] = set()
-        self.both_finish = True
 
     def make_hosts(self, changes: dict[str, dict[str, Any]]) -> list[Clinic]:
         """Each has its own way to the database, and its own address for webhooks, which come to the first."""
@@ -71,11 +69,6 @@ class TwoHosts(AnyOrder):
             made.append(Clinic(root, self.api.base_url, **(changes | own)))
         return made
 
-    @initialize(both=st.booleans())
-    def choose_who_finishes(self, both: bool) -> None:
-        """Whether the other host runs at the end; if not, it is dead, or was stopped."""
-        self.both_finish = both
-
     # ---- what happens ------------------------------------------------------------------------------------
 
     @rule()
@@ -89,44 +82,40 @@ class TwoHosts(AnyOrder):
 
     @rule()
     def both_run(self) -> None:
-        for _host in self.hosts:
+        """What has ended, of which it may have died, is started again."""
+        for _host in NAMES:
             if self.daemon is not None and self.daemon.has_ended(within_seconds=0):
                 self.the_daemon_works(0, signal.SIGTERM)
             if self.daemon is None:
                 self.the_daemon_starts(Fate())
+            wait_for("it watches, or has ended", self.is_watching_or_has_ended, seconds=60)
             self.the_other_host_is_meant()
 
-    @precondition(lambda self: self.daemon is not None and self.other_daemon is not None)
     @rule(arrivals=mishaps.arrivals, moment=st.floats(0, 0.3))
     def one_is_killed_and_taken_over(self, arrivals: list[tuple[str, bytes, How]], moment: float) -> None:
+        self.both_run()
         self.recordings_come(arrivals)
         self.the_daemon_works(moment, signal.SIGKILL)
         wait_for("it is taken over", self.is_taken_over, seconds=PATIENCE_SECONDS)
 
-    @precondition(lambda self: self.daemon is not None)
-    @rule(arrivals=mishaps.arrivals, moment=st.floats(0, 0.3), long=st.booleans())
-    def one_is_paused(self, arrivals: list[tuple[str, bytes, How]], moment: float, long: bool) -> None:
+    @rule(arrivals=mishaps.arrivals, moment=st.floats(0, 0.3))
+    def one_is_paused(self, arrivals: list[tuple[str, bytes, How]], moment: float) -> None:
         """And wakes up. If the other one has what it had, it sends no byte more, and writes no row."""
+        self.both_run()
         assert self.daemon is not None
+        assert self.other_daemon is not None
         self.recordings_come(arrivals)
         time.sleep(moment)
-        before = self.takeovers()
-        with self.daemon.frozen():
-            if not long:
-                time.sleep(0.3)
-                return
-            self.may_end_by |= FENCED
-            if self.other_daemon is None:
-                time.sleep(LIMIT_SECONDS + 1)
-                return
-            wait_for("it is taken over", self.is_taken_over, seconds=PATIENCE_SECONDS)
+        self.may_end_by |= FENCED
+        with contextlib.ExitStack() as other_stands:
+            with self.daemon.frozen():
+                wait_for("it is taken over", self.is_taken_over, seconds=PATIENCE_SECONDS)
+                time.sleep(1)
+                other_stands.enter_context(self.other_daemon.frozen())
+                time.sleep(0.5)  # what it has sent arrives
+                seen, stored, state = self.look().jobs, self.stored(), self.state()
             time.sleep(1)
-        with self.other_daemon.frozen():
-            seen, stored = self.look().jobs, self.stored()
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self.daemon.pid, signal.SIGCONT)
-            time.sleep(1)
-            if self.takeovers() > before:
+            if state == "dead":
                 assert self.look().jobs == seen
                 # One: it may have been between its last look at its lease and the last block of a file.
                 assert self.stored() <= stored + 1
@@ -169,16 +158,22 @@ class TwoHosts(AnyOrder):
 
     # ---- what must be true -------------------------------------------------------------------------------
 
-    def takeovers(self) -> int:
-        return len(self.hosts[1].events("host_taken_over"))
+    def is_watching_or_has_ended(self) -> bool:
+        assert self.daemon is not None
+        said = [event["event"] for event in self.host.events("started", "watching")]
+        return said[-1:] == ["watching"] or self.daemon.has_ended(within_seconds=0)
+
+    def state(self) -> str | None:
+        """What the journal says of the host that is meant."""
+        with psycopg.connect(self.server.url) as connection:
+            query = "SELECT state FROM hosts WHERE name = %s"
+            found = connection.execute(query, (self.host.root.name,)).fetchone()
+        return None if found is None else found[0]
 
     def is_taken_over(self) -> bool:
-        """Or it had not joined, or the other host has ended meanwhile."""
+        """Or the other host has ended meanwhile."""
         assert self.other_daemon is not None
-        with psycopg.connect(self.server.url) as connection:
-            found = connection.execute("SELECT state FROM hosts WHERE name = %s", (self.host.root.name,))
-            state = found.fetchone()
-        return state != ("alive",) or self.other_daemon.has_ended(within_seconds=0)
+        return self.state() != "alive" or self.other_daemon.has_ended(within_seconds=0)
 
     def stored(self) -> int:
         return sum(request["uploads"] for request in self.api.stats()["requests"])
@@ -190,11 +185,11 @@ class TwoHosts(AnyOrder):
         return [daemon for daemon in (self.daemon, self.other_daemon) if daemon is not None]
 
     def restart_all(self) -> None:
-        for index, _host in enumerate(NAMES):
-            if index == 0 or self.both_finish:
-                super().restart_all()
-            elif self.daemon is not None:
-                self.the_daemon_works(0, signal.SIGKILL)
+        """If the other one does not run now, it never does again."""
+        super().restart_all()
+        self.the_other_host_is_meant()
+        if self.daemon is not None:
+            super().restart_all()
             self.the_other_host_is_meant()
 
     def stop_all(self) -> None:
@@ -218,4 +213,4 @@ def test_any_faults_of_two_hosts_in_any_order(
 ) -> None:
     telling = (*TELLING, "host_joined", "host_taken_over", "fenced", "returned")
     tally = Tally(telling=telling)
-    run_machine(request, 17, 2, tally, lambda daemons, tally: TwoHosts(tmp_path, daemons, tally, own))
+    run_machine(request, 17, 4, tally, lambda daemons, tally: TwoHosts(tmp_path, daemons, tally, own))
