@@ -413,19 +413,23 @@ def partition(requests: list[dict[str, Any]], neighbour: Neighbour | None) -> tu
 @pytest.mark.slow
 @pytest.mark.timeout(0)  # a long run takes hours; every command ends by itself
 def test_77_any_faults_in_any_order(tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    run_machine(request, 77, 6, Tally(), lambda daemons, tally: AnyOrder(tmp_path, daemons, tally))
+    run_machine(
+        lambda daemons, tally: AnyOrder(tmp_path, daemons, tally), request, seed=77, examples=6, long=1600
+    )
 
 
 def run_machine(
+    make: Callable[[Daemons, Tally], AnyOrder],
     request: pytest.FixtureRequest,
+    *,
     seed: int,
     examples: int,
-    tally: Tally,
-    make: Callable[[Daemons, Tally], AnyOrder],
+    long: int,
+    telling: tuple[str, ...] = TELLING,
 ) -> None:
-    """So many examples; with the long profile, 1600. The command line may give another seed."""
+    """So many examples, or with the long profile `long` ones. The command line may give another seed."""
     seed = int(request.config.getoption("--hypothesis-seed") or seed)
-    daemons, began = Daemons(), time.monotonic()
+    tally, daemons, began = Tally(telling=telling), Daemons(), time.monotonic()
 
     @hypothesis.seed(seed)
     def machine() -> AnyOrder:
@@ -433,9 +437,9 @@ def run_machine(
             print(f"seed {seed}: {tally.summary(time.monotonic() - began)}", flush=True)
         return make(daemons, tally)
 
-    long = hypothesis.settings.get_current_profile_name() == "long"
+    is_long = hypothesis.settings.get_current_profile_name() == "long"
     settings = hypothesis.settings(
-        max_examples=1600 if long else examples,
+        max_examples=long if is_long else examples,
         stateful_step_count=STEPS + 1,  # the first opens the clinic
         deadline=None,
         database=None,

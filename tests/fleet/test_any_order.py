@@ -211,6 +211,11 @@ def own() -> Iterator[Cluster]:
 def test_any_faults_of_two_hosts_in_any_order(
     tmp_path: Path, own: Cluster, request: pytest.FixtureRequest
 ) -> None:
-    telling = (*TELLING, "host_joined", "host_taken_over", "fenced", "returned")
-    tally = Tally(telling=telling)
-    run_machine(request, 17, 4, tally, lambda daemons, tally: TwoHosts(tmp_path, daemons, tally, own))
+    run_machine(
+        lambda daemons, tally: TwoHosts(tmp_path, daemons, tally, own),
+        request,
+        seed=17,
+        examples=4,
+        long=200,
+        telling=(*TELLING, "host_joined", "host_taken_over", "fenced", "returned"),
+    )
