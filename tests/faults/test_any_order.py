@@ -87,6 +87,7 @@ class AnyOrder(RuleBasedStateMachine):
         self.daemons = daemons
         self.daemon: Process | None = None
         self.may_end_by: set[int] = set()
+        self.watched_before: dict[Path, int] = {}  # how often each host had, when it was started
         self.cleanup = contextlib.ExitStack()
         self.is_whole = True
         self.steps = 0
@@ -267,6 +268,7 @@ class AnyOrder(RuleBasedStateMachine):
     @rule(fate=mishaps.fates)
     def the_daemon_starts(self, fate: Fate) -> None:
         self.heed(fate)
+        self.watched_before[self.host.root] = len(self.host.events("watching"))
         self.daemon = self.daemons.start(self.host, "run", fate=fate)
         # A signal that comes before the daemon has set itself up to be told ends it.
         self.may_end_by = {0, *({-signal.SIGKILL} if fate.death else ())}
@@ -353,9 +355,12 @@ class AnyOrder(RuleBasedStateMachine):
         """Every host runs, and watches."""
         if self.daemon is not None:
             self.the_daemon_works(0, signal.SIGTERM)
-        before = len(self.host.events("watching"))
         self.the_daemon_starts(Fate())
-        wait_for("the daemon watches", lambda: len(self.host.events("watching")) > before)
+        wait_for("the daemon watches", self.is_watching)
+
+    def is_watching(self) -> bool:
+        """Since the daemon was started last."""
+        return len(self.host.events("watching")) > self.watched_before[self.host.root]
 
     def stop_all(self) -> None:
         """They end in good order."""

@@ -160,8 +160,7 @@ class TwoHosts(AnyOrder):
 
     def is_watching_or_has_ended(self) -> bool:
         assert self.daemon is not None
-        said = [event["event"] for event in self.host.events("started", "watching")]
-        return said[-1:] == ["watching"] or self.daemon.has_ended(within_seconds=0)
+        return self.is_watching() or self.daemon.has_ended(within_seconds=0)
 
     def state(self) -> str | None:
         """What the journal says of the host that is meant."""

@@ -96,7 +96,7 @@ def test_a_host_that_was_only_paused_is_fenced_and_ends(tmp_path: Path) -> None:
         assert paused.process is not None
         assert paused.process.wait(20) != 0
         assert paused.events("fenced")
-        assert not paused.events("uploaded", "delivered", "done")
+        assert not paused.events("uploaded", "delivered", "done", "thread_died")
         all_done(slow, 1)
         assert other.end() == 0
         requests = slow.api.stats()["requests"]
@@ -161,6 +161,7 @@ def test_a_host_that_is_cut_off_stops_and_comes_back(three: Fleet) -> None:
     assert cut.process is not None
     assert cut.process.wait(60) != 0
     assert cut.events("fenced")
+    assert not cut.events("thread_died")
     cut.up()  # as systemd does
     others[0].end()
     others[1].end()
