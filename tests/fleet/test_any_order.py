@@ -130,11 +130,13 @@ class TwoHosts(AnyOrder):
         self, mode: str, seconds: float, meanwhile: str | None, arrivals: list[tuple[str, bytes, How]]
     ) -> None:
         self.recordings_come(arrivals)
+        for statuses in (self.may_end_by, self.other_may_end_by):
+            statuses.add(ExitStatus.TRY_LATER)  # of one that just starts, for want of a journal
         self.cluster.stop(mode)
         try:
             if meanwhile == "start" and self.daemon is None:
                 self.the_daemon_starts(Fate())
-                self.may_end_by.add(ExitStatus.TRY_LATER)  # for want of a journal
+                self.may_end_by.add(ExitStatus.TRY_LATER)
             elif meanwhile in ("kill", "stop") and self.daemon is not None:
                 self.the_daemon_works(0.1, signal.SIGKILL if meanwhile == "kill" else signal.SIGTERM)
             time.sleep(seconds)
