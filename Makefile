@@ -34,7 +34,7 @@ CRYPTO_JS := crypto-js@4.2.0
 AXE := axe-core@4.14.1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-unit test-quick test-clients test-faults test-fleet test-long test-monitoring test-page test-targets test-systemd
+.PHONY: help demo test test-unit test-quick test-clients test-faults test-fleet test-fleet-long test-long test-monitoring test-page test-targets test-systemd
 .PHONY: bench bench-quick bench-soak check clean compiled-tests deb page-pictures
 .PHONY: packages bench-packages client-packages deb-packages fault-packages fleet-packages monitoring-packages page-packages
 .PHONY: systemd-packages target-packages
@@ -77,6 +77,9 @@ test-targets: $(VENV)/.test-installed | target-packages ## deliveries to real se
 test-fleet: $(VENV)/.test-installed | packages fleet-packages ## as root: several hosts, with a real PostgreSQL
 	@[ "$$(id -u)" -eq 0 ] || { echo "This makes network namespaces: run it as root." >&2; exit 1; }
 	$(BIN)/pytest tests/fleet
+
+test-fleet-long: $(VENV)/.test-installed | packages fleet-packages ## faults of two hosts in any order, some 8,000 steps; hours
+	$(BIN)/pytest -s tests/fleet/test_any_order.py --hypothesis-profile=long --timeout=0
 
 test-systemd: $(VENV)/.test-installed | systemd-packages monitoring-packages target-packages ## as root: the service on a real systemd, and other tests that need root
 	@[ "$$(id -u)" -eq 0 ] || { echo "This boots a Debian in a container: run it as root." >&2; exit 1; }

@@ -425,6 +425,7 @@ def pipeline_of(
         listener=Listener(folders.processing, _as_wav(decoder_of(config))),
         claiming=claiming,
         may_file_first=lambda: member is None or member.lease.is_valid,
+        waiting=(lambda: 0) if member is None else member.waiting,
         on_filed=on_filed,
     )
 

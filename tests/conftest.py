@@ -11,6 +11,8 @@ import pytest
 
 # On a busy machine any example may take long.
 hypothesis.settings.register_profile("tests", deadline=None)
+# `--hypothesis-profile=long`: what the tests of faults in any order then do a hundred times and more.
+hypothesis.settings.register_profile("long", deadline=None)
 hypothesis.settings.load_profile("tests")
 
 

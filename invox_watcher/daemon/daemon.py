@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from invox_watcher.assembly import Parts
 from invox_watcher.daemon.readiness import Readiness
-from invox_watcher.errors import ExitStatus, InvoxError
+from invox_watcher.errors import ExitStatus, FencedError, InvoxError
 from invox_watcher.events import Event, log
 from invox_watcher.files import APART_HINT
 from invox_watcher.heartbeat import Heartbeat, Monitored
@@ -91,6 +91,9 @@ class Daemon:
         try:
             with heartbeat.beating():
                 run()
+        except FencedError as error:  # no error of ours, whichever thread's write it is that finds out
+            log.error(Event.FENCED, error=error.message, hint=error.hint)
+            self._crash()
         except Exception as error:  # noqa: BLE001 - whatever it was, a dead thread ends the daemon
             place = f"{type(error).__name__}: {error}" if isinstance(error, InvoxError) else where(error)
             log.error(Event.THREAD_DIED, thread=threading.current_thread().name, error=place)

@@ -105,7 +105,7 @@ class Member:
         self._unplaced: list[Job] = []  # of hosts that were taken over
         self._slots: set[str] = set()  # that this host has
         self._unfreed: deque[str] = deque()  # and those that are to be given back
-        self._elsewhere = self._unowned = 0
+        self._elsewhere = self._unowned = self._waiting = 0
         self._rounds = 0
         self._engine: Engine | None = None
         self._inbox: Inbox | None = None
@@ -129,6 +129,10 @@ class Member:
     def unowned(self) -> int:
         """How many jobs were in the queue at the last beat, with those that this host has added since."""
         return self._unowned
+
+    def waiting(self) -> int:
+        """How many jobs of all hosts waited for a result at the last beat."""
+        return self._waiting
 
     def on_duty(self, name: str) -> bool:
         """Whether this host is the one that does what has that name."""
@@ -360,6 +364,7 @@ class Member:
     def _refresh(self, hosts: Sequence[Host]) -> None:
         assert self._engine is not None and self._inbox is not None  # noqa: S101, PT018 - see `join`
         counts = self._journal.counts()
+        self._waiting = counts.get(State.WAITING, 0)
         under_way = sum(counts.get(state, 0) for state in ACTIVE)
         self._elsewhere = max(under_way - self._engine.in_flight, 0)
         self._unowned = max(under_way - sum(host.jobs for host in hosts), 0)

@@ -99,10 +99,11 @@ class Pipeline:
         listener: Listener | None = None,
         claiming: Claiming | None = None,
         may_file_first: Callable[[], bool] = lambda: True,
+        waiting: Callable[[], int] = lambda: 0,
         on_filed: Callable[[Job, Evidence], None] = lambda _job, _evidence: None,
     ) -> None:
         """`listener` hears what a transcript may have left out. `claiming` is how one host claims by default.
-        `may_file_first`: see `Context`.
+        `may_file_first`: see `Context`. `waiting`: see `ResultPoller`.
 
         `on_filed` gets each job whose recording is in done/, and what had shown that that was complete.
         """
@@ -114,7 +115,7 @@ class Pipeline:
             journal=journal,
             api=api,
             options=options,
-            poller=ResultPoller(journal, api, options.polling, clock=clock),
+            poller=ResultPoller(journal, api, options.polling, clock=clock, waiting=waiting),
             reservations=Reservations(folders, journal),
             decoder=decoder,
             stop=stop,

@@ -153,7 +153,10 @@ class ResultPoller:
         policy: PollingPolicy,
         *,
         clock: Callable[[], float] = time.monotonic,
+        waiting: Callable[[], int] = lambda: 0,
     ) -> None:
+        """`waiting`: how many jobs of all hosts wait for a result."""
+        self._waiting = waiting
         self._journal = journal
         self._api = api
         self._policy = policy
@@ -287,7 +290,7 @@ class ResultPoller:
             times,
             first_seconds=self._policy.first_seconds,
             max_seconds=self._policy.max_seconds,
-            jobs=self._times.jobs,
+            jobs=max(self._times.jobs, self._waiting()),
         )
 
     def patience_seconds(self, job: Job) -> float:

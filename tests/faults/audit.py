@@ -10,7 +10,7 @@ import json
 import re
 import shutil
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any
 
 from invox_watcher.errors import JournalError
 from invox_watcher.job import FINAL, Job, State
+from invox_watcher.journal import Server
 from invox_watcher.journal.audit import FILENAME as AUDIT_LOG
 from invox_watcher.journal.journal import HistoryEntry, Journal
 from invox_watcher.journal.sqlite import FILENAME
@@ -51,12 +52,25 @@ OF_THE_RECORDING = {"not_audio", "truncated", "empty", "changing", "transcriptio
 class Audit:
     """One look at everything, taken while nothing moves."""
 
-    def __init__(self, clinic: Clinic, person: Person, *, oddly: bool = False) -> None:
-        """`oddly` if any reply of the API may have had its words in an odd form."""
+    def __init__(
+        self,
+        clinic: Clinic,
+        person: Person,
+        *,
+        oddly: bool = False,
+        hosts: Sequence[Clinic] = (),
+        server: Server | None = None,
+    ) -> None:
+        """`oddly` if any reply of the API may have had its words in an odd form.
+
+        Of a fleet: the configurations of its `hosts`, and the `server` with their journal.
+        """
         self._clinic = clinic
         self._person = person
         self._oddly = oddly
-        self.jobs = _jobs(clinic)
+        self._hosts = hosts or [clinic]
+        self._server = server
+        self.jobs = self._read_jobs()
         self._transcripts = self._read_transcripts()
 
     # ---- at every moment ---------------------------------------------------------------------------------
@@ -186,17 +200,46 @@ class Audit:
 
     @cached_property
     def _withdrawn(self) -> set[str]:
-        """The jobs whose transcript was withdrawn after the filing, or is just now: by the audit log."""
-        path = self._clinic.root / "state" / AUDIT_LOG
-        lines = path.read_bytes().splitlines() if path.exists() else []
-        entries = [json.loads(line) for line in lines if line.endswith(b"}")]
-        last = {entry["job"]: entry["what"] for entry in entries if entry["what"] in ("filed", "withdrawn")}
-        return {job_id for job_id, what in last.items() if what == "withdrawn"}
+        """The jobs whose transcript was withdrawn after the filing, or is just now: by the audit logs."""
+        return {job_id for host in self._hosts for job_id in _withdrawn_by(host)}
 
     @cached_property
     def _histories(self) -> dict[str, list[HistoryEntry]]:
-        with _journal(self._clinic) as journal:
+        with self._journal() as journal:
             return {job.id: journal.history(job.id) for job in self.jobs} if journal else {}
+
+    def _read_jobs(self) -> list[Job]:
+        with self._journal() as journal:
+            try:
+                return journal.jobs() if journal else []
+            except JournalError as error:
+                assert "no such table" in error.message  # noqa: PT017 - killed before it had any
+                return []
+
+    @contextlib.contextmanager
+    def _journal(self) -> Iterator[Journal | None]:
+        """The journal, a file's in a copy: what a killed daemon left to be rolled back is left to the next.
+
+        None if there is none yet.
+        """
+        copy = self._clinic.root / "desk" / "state"
+        shutil.rmtree(copy, ignore_errors=True)
+        copy.mkdir()
+        for name in (FILENAME, f"{FILENAME}-journal", f"{FILENAME}-wal"):
+            if (found := self._clinic.root / "state" / name).exists():
+                shutil.copy(found, copy / name)
+        if self._server is None and not (copy / FILENAME).exists():
+            yield None
+            return
+        try:
+            journal = Journal(copy, create=False, server=self._server)
+        except JournalError as error:
+            if self._server is None or error.code != "journal_missing":
+                raise
+            yield None
+            return
+        with contextlib.closing(journal):
+            yield journal
 
     def _may_be_withdrawn(self, job: Job) -> bool:
         """Whether its recording has changed. Before the filing, the withdrawal is written down last."""
@@ -274,29 +317,9 @@ def _words_of(captions: str) -> str:
     return " ".join(re.sub(r"^Speaker_\d+: ", "", " ".join(cue.split("\n"))) for cue in cues)
 
 
-@contextlib.contextmanager
-def _journal(clinic: Clinic) -> Iterator[Journal | None]:
-    """The journal, read in a copy: what a killed daemon left to be rolled back is left to the next one."""
-    state, copy = clinic.root / "state", clinic.root / "desk" / "state"
-    shutil.rmtree(copy, ignore_errors=True)
-    copy.mkdir()
-    for name in (FILENAME, f"{FILENAME}-journal", f"{FILENAME}-wal"):
-        if (state / name).exists():
-            shutil.copy(state / name, copy / name)
-    if not (copy / FILENAME).exists():
-        yield None
-        return
-    journal = Journal(copy, create=False)
-    try:
-        yield journal
-    finally:
-        journal.close()
-
-
-def _jobs(clinic: Clinic) -> list[Job]:
-    with _journal(clinic) as journal:
-        try:
-            return journal.jobs() if journal else []
-        except JournalError as error:
-            assert "no such table" in error.message  # noqa: PT017 - killed before it had any
-            return []
+def _withdrawn_by(host: Clinic) -> set[str]:
+    path = host.root / "state" / AUDIT_LOG
+    lines = path.read_bytes().splitlines() if path.exists() else []
+    entries = [json.loads(line) for line in lines if line.endswith(b"}")]
+    last = {entry["job"]: entry["what"] for entry in entries if entry["what"] in ("filed", "withdrawn")}
+    return {job_id for job_id, what in last.items() if what == "withdrawn"}

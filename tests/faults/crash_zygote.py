@@ -24,6 +24,7 @@ from invox_watcher.daemon import process
 from invox_watcher.files import durable
 from invox_watcher.formats.decoder import Decoder
 from invox_watcher.invox.client import InvoxApi
+from invox_watcher.journal.fleet import Fleet
 from invox_watcher.journal.journal import Journal
 from tests.faults.tracing import Call, Fault, Trace, follow
 from tests.kit.clinic import Clinic
@@ -46,6 +47,12 @@ STEPS: list[tuple[Any, str]] = [
     (Journal, "move"),
     (Journal, "identify"),
     (Journal, "discard"),
+    # Of several hosts only:
+    (Journal, "reserve_all"),
+    (Journal, "withdraw_all"),
+    (Fleet, "give"),
+    (Fleet, "take"),
+    (Fleet, "take_over"),
     (InvoxApi, "presign"),
     (InvoxApi, "upload"),
     (InvoxApi, "result"),

@@ -15,7 +15,7 @@ import sys
 import time
 import traceback
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -60,11 +60,12 @@ class Tally:
     whole_examples: int = 0
     steps: int = 0
     breaches: int = 0
+    telling: tuple[str, ...] = TELLING
     events: Counter[str] = field(default_factory=Counter)
 
     def summary(self, seconds: float) -> str:
         """In one line for people."""
-        met = ", ".join(f"{self.events[name]} {name}" for name in TELLING)
+        met = ", ".join(f"{self.events[name]} {name}" for name in self.telling)
         return (
             f"{self.examples} examples, {self.whole_examples} of them with {STEPS} steps, {self.steps} steps"
             f" in all, {self.breaches} breaches, {seconds:.0f} seconds; {met}"
@@ -72,7 +73,11 @@ class Tally:
 
 
 class AnyOrder(RuleBasedStateMachine):
-    """One clinic with its stand-in API."""
+    """One clinic with its stand-in API, and one host; `tests.fleet.test_any_order` has two.
+
+    `clinic` has the folders; each of `hosts` is a configuration, with a state directory and a log. What is
+    done to a host is done to `host`, and to `daemon` if it runs.
+    """
 
     def __init__(self, root: Path, daemons: Daemons, tally: Tally) -> None:
         super().__init__()
@@ -81,6 +86,8 @@ class AnyOrder(RuleBasedStateMachine):
         self.tally = tally
         self.daemons = daemons
         self.daemon: Process | None = None
+        self.may_end_by: set[int] = set()
+        self.watched_before: dict[Path, int] = {}  # how often each host had, when it was started
         self.cleanup = contextlib.ExitStack()
         self.is_whole = True
         self.steps = 0
@@ -93,7 +100,6 @@ class AnyOrder(RuleBasedStateMachine):
         self.api = self.cleanup.enter_context(
             sandbox(self.root / "api", token_lifetime_seconds=1, webhook_retries=1, result_delay_seconds=0.03)
         )
-        listen = f"127.0.0.1:{free_port()}"
         changes: dict[str, dict[str, Any]] = {
             "api": {"base_url": self.api.base_url, "read_timeout_seconds": 2},
             "watch": {
@@ -110,6 +116,7 @@ class AnyOrder(RuleBasedStateMachine):
             "retention": THIRTY_DAYS,
         }
         if webhooks:
+            listen = f"127.0.0.1:{free_port()}"
             changes |= {
                 # Not `auto`, which believes the API's denial of a job only after ten minutes.
                 "webhook": {
@@ -121,10 +128,16 @@ class AnyOrder(RuleBasedStateMachine):
                 "credentials": {"app_id": "sandbox-app", "api_key": "sandbox-key", "app_secret": SECRET},
             }
         self.clinic = Clinic(self.root / "clinic", self.api.base_url, **changes)
+        self.hosts = self.make_hosts(changes)
+        self.host = self.hosts[0]
         for folder in (self.clinic.outbox, self.clinic.done, self.clinic.failed, self.clinic.processing):
             folder.mkdir(mode=0o700)
         self.person = Person(self.clinic)
         self.cleanup.callback(self.person.leave)
+
+    def make_hosts(self, changes: dict[str, dict[str, Any]]) -> list[Clinic]:
+        """The configurations of the hosts, of which `changes` are part."""
+        return [self.clinic]
 
     # ---- what happens ------------------------------------------------------------------------------------
 
@@ -167,12 +180,12 @@ class AnyOrder(RuleBasedStateMachine):
             self.person.back_from_failed |= {job.filed_as for job in failed}
             # By their ids, since --all leaves those that would only fail again. 1: one is no longer there.
             # 75, try later: a file that waits in the inbox has the name of a folder that is needed there.
-            assert self.daemons.run(self.clinic, "retry", *(job.id for job in failed)) in (0, 1, 75)
+            assert self.daemons.run(self.host, "retry", *(job.id for job in failed)) in (0, 1, 75)
         elif failed and index is not None:
             job = failed[index % len(failed)]
             self.person.back_from_failed.add(job.filed_as)
             # Its file may be gone from failed/, and another one lie there under its name.
-            assert self.daemons.run(self.clinic, "retry", job.id) in (0, 1)
+            assert self.daemons.run(self.host, "retry", job.id) in (0, 1)
 
     @rule(fault=mishaps.faults)
     def the_api_falls_ill(self, fault: dict[str, Any]) -> None:
@@ -241,7 +254,7 @@ class AnyOrder(RuleBasedStateMachine):
     @rule(fate=mishaps.fates)
     def it_runs_once(self, fate: Fate) -> None:
         self.heed(fate)
-        run = self.daemons.start(self.clinic, "run", "--once", fate=fate)
+        run = self.daemons.start(self.host, "run", "--once", fate=fate)
         ended_by = {-signal.SIGKILL} if fate.death else set()
         if any(writing.held for writing in self.person.slow) and not run.has_ended(within_seconds=1):
             # It waits for a recording that turned out to be open after it was claimed.
@@ -255,7 +268,8 @@ class AnyOrder(RuleBasedStateMachine):
     @rule(fate=mishaps.fates)
     def the_daemon_starts(self, fate: Fate) -> None:
         self.heed(fate)
-        self.daemon = self.daemons.start(self.clinic, "run", fate=fate)
+        self.watched_before[self.host.root] = len(self.host.events("watching"))
+        self.daemon = self.daemons.start(self.host, "run", fate=fate)
         # A signal that comes before the daemon has set itself up to be told ends it.
         self.may_end_by = {0, *({-signal.SIGKILL} if fate.death else ())}
 
@@ -292,7 +306,8 @@ class AnyOrder(RuleBasedStateMachine):
     def teardown(self) -> None:
         self.tally.steps += self.steps
         self.tally.whole_examples += self.steps > STEPS
-        self.tally.events.update(event["event"] for event in self.clinic.events())
+        for host in self.hosts:
+            self.tally.events.update(event["event"] for event in host.events())
         error = sys.exc_info()[1]  # of a rule that failed, or with which Hypothesis ends an example
         try:
             with self.noting_a_breach():
@@ -302,8 +317,8 @@ class AnyOrder(RuleBasedStateMachine):
         except StopTest:
             pass
         finally:
-            if self.daemon is not None:
-                self.daemon.end(signal.SIGKILL)
+            for daemon in self.running():
+                daemon.end(signal.SIGKILL)
             self.cleanup.close()
             if self.is_whole:
                 shutil.rmtree(self.root, ignore_errors=True)
@@ -327,20 +342,31 @@ class AnyOrder(RuleBasedStateMachine):
         with self.frozen():
             while self.person.slow:
                 self.person.finish_writing(0)
-        if self.daemon is not None:
-            self.the_daemon_works(0, signal.SIGTERM)
-        before = len(self.clinic.events("watching"))
-        self.the_daemon_starts(Fate())
-        wait_for("the daemon watches", lambda: len(self.clinic.events("watching")) > before)
+        self.restart_all()
         wait_for("all is done", self.is_all_done, seconds=60)
-        assert self.daemon is not None
-        daemon, self.daemon = self.daemon, None
-        assert daemon.end(signal.SIGTERM) == 0
+        self.stop_all()
         self.audit().assert_all_done()
         if self.neighbour is not None:
             self.neighbour.bring_to_rest(oddly=self.oddly)
-        said = self.clinic.log.read_text()
+        said = "".join(host.log.read_text() for host in self.hosts if host.log.exists())
         assert not [word for word in ("internal_error", "thread_died", "Traceback") if word in said]
+
+    def restart_all(self) -> None:
+        """Every host runs, and watches."""
+        if self.daemon is not None:
+            self.the_daemon_works(0, signal.SIGTERM)
+        self.the_daemon_starts(Fate())
+        wait_for("the daemon watches", self.is_watching)
+
+    def is_watching(self) -> bool:
+        """Since the daemon was started last."""
+        return len(self.host.events("watching")) > self.watched_before[self.host.root]
+
+    def stop_all(self) -> None:
+        """They end in good order."""
+        assert self.daemon is not None
+        daemon, self.daemon = self.daemon, None
+        assert daemon.end(signal.SIGTERM) == 0
 
     def is_all_done(self) -> bool:
         with self.frozen():
@@ -351,12 +377,22 @@ class AnyOrder(RuleBasedStateMachine):
         return audit.is_at_rest
 
     def change_the_configuration(self, what: str, to: str) -> None:
-        changed = self.clinic.root / "changed.yaml"
-        changed.write_text(self.clinic.config.read_text().replace(what, to))
-        changed.replace(self.clinic.config)  # a daemon may be reading it just now
+        for host in self.hosts:
+            changed = host.root / "changed.yaml"
+            changed.write_text(host.config.read_text().replace(what, to))
+            changed.replace(host.config)  # a daemon may be reading it just now
 
-    def frozen(self) -> contextlib.AbstractContextManager[None]:
-        return contextlib.nullcontext() if self.daemon is None else self.daemon.frozen()
+    def running(self) -> list[Process]:
+        """Every daemon that was started and not yet waited for."""
+        return [self.daemon] if self.daemon is not None else []
+
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Nothing moves."""
+        with contextlib.ExitStack() as frozen:
+            for daemon in self.running():
+                frozen.enter_context(daemon.frozen())
+            yield
 
     @contextlib.contextmanager
     def noting_a_breach(self) -> Iterator[None]:
@@ -382,18 +418,33 @@ def partition(requests: list[dict[str, Any]], neighbour: Neighbour | None) -> tu
 @pytest.mark.slow
 @pytest.mark.timeout(0)  # a long run takes hours; every command ends by itself
 def test_77_any_faults_in_any_order(tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    given = request.config.getoption("--hypothesis-seed")
-    seed, tally, daemons, began = int(given or 77), Tally(), Daemons(), time.monotonic()
+    run_machine(
+        lambda daemons, tally: AnyOrder(tmp_path, daemons, tally), request, seed=77, examples=6, long=1600
+    )
+
+
+def run_machine(
+    make: Callable[[Daemons, Tally], AnyOrder],
+    request: pytest.FixtureRequest,
+    *,
+    seed: int,
+    examples: int,
+    long: int,
+    telling: tuple[str, ...] = TELLING,
+) -> None:
+    """So many examples, or with the long profile `long` ones. The command line may give another seed."""
+    seed = int(request.config.getoption("--hypothesis-seed") or seed)
+    tally, daemons, began = Tally(telling=telling), Daemons(), time.monotonic()
 
     @hypothesis.seed(seed)
     def machine() -> AnyOrder:
         if tally.examples % 50 == 49:
             print(f"seed {seed}: {tally.summary(time.monotonic() - began)}", flush=True)
-        return AnyOrder(tmp_path, daemons, tally)
+        return make(daemons, tally)
 
-    long = hypothesis.settings.get_current_profile_name() == "long"
+    is_long = hypothesis.settings.get_current_profile_name() == "long"
     settings = hypothesis.settings(
-        max_examples=1600 if long else 6,
+        max_examples=long if is_long else examples,
         stateful_step_count=STEPS + 1,  # the first opens the clinic
         deadline=None,
         database=None,

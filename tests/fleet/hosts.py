@@ -34,13 +34,14 @@ _PID = os.getpid()
 _NETWORK = f"10.{64 + _PID // 256 % 128}.{_PID % 256}"
 BRIDGE = f"ivx{_PID}"
 ADDRESS = f"{_NETWORK}.1"  # of the machine, on the bridge
+SECOND_ADDRESS = f"{_NETWORK}.2"  # and another one, as of a second machine
 LIMIT_SECONDS = 8.0
 _CLONE_NEWNET = 0x40000000
 
 
 def address_of(number: int) -> str:
     """Of a host, on the bridge."""
-    return f"{_NETWORK}.{number + 2}"
+    return f"{_NETWORK}.{number + 11}"
 
 
 def ip(*arguments: str, check: bool = True) -> None:
@@ -224,7 +225,8 @@ def network() -> Iterator[None]:
             ip("link", "delete", f"ivx{left[1]}", check=False)
     ip("link", "add", BRIDGE, "type", "bridge")
     try:
-        ip("addr", "add", f"{ADDRESS}/24", "dev", BRIDGE)
+        for address in (ADDRESS, SECOND_ADDRESS):
+            ip("addr", "add", f"{address}/24", "dev", BRIDGE)
         ip("link", "set", BRIDGE, "up")
         yield
     finally:

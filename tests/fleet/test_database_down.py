@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import select
 import signal
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +17,7 @@ from invox_watcher.errors import JournalError
 from invox_watcher.job import State
 from invox_watcher.journal import Journal, Server, postgresql
 from invox_watcher.journal.backend import Connection, UncertainError
+from tests.fleet.relay import Relay
 from tests.kit.clinic import free_port
 from tests.kit.postgres import Cluster
 from tests.unit.test_journal import added, job, uploaded
@@ -115,45 +114,6 @@ def test_a_host_that_stops_in_a_write_keeps_no_other_waiting_for_long(
                 writing.result()
         added(stopped)
         assert len(other.jobs()) == 2
-
-
-class Relay:
-    """Between a client and the server, on loopback; it can be cut in ways a network is."""
-
-    def __init__(self, cluster: Cluster) -> None:
-        self._cluster = cluster
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listener.getsockname()[1]
-        self.on_data: Callable[[bytes], bool] = lambda _data: True  # of the client; False: cut after sending
-        self._pairs: list[tuple[socket.socket, socket.socket]] = []
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self) -> None:
-        with suppress(OSError):
-            while True:
-                client, _address = self._listener.accept()
-                server = socket.socket(socket.AF_UNIX)
-                server.connect(str(self._cluster.folder / f".s.PGSQL.{self._cluster.port}"))
-                self._pairs.append((client, server))
-                threading.Thread(target=self._carry, args=(client, server), daemon=True).start()
-
-    def _carry(self, client: socket.socket, server: socket.socket) -> None:
-        with suppress(OSError, ValueError), client, server:
-            while True:
-                for ready in select.select([client, server], [], [])[0]:
-                    if not (data := ready.recv(65536)):
-                        return
-                    (server if ready is client else client).sendall(data)
-                    if ready is client and not self.on_data(data):
-                        time.sleep(0.5)  # the server has done it
-                        return
-
-    def close(self) -> None:
-        self._listener.close()
-        for pair in self._pairs:
-            for one in pair:
-                with suppress(OSError):
-                    one.shutdown(socket.SHUT_RDWR)
 
 
 @pytest.fixture

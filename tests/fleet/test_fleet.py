@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 
 from tests.faults.promises import assert_kept
-from tests.fleet.hosts import Fleet, Host, address_of, fleet
-from tests.kit.clinic import wait_for
+from tests.fleet.hosts import SECOND_ADDRESS, Fleet, Host, address_of, fleet
+from tests.kit.clinic import free_port, wait_for
+from tests.kit.postgres import USER, Cluster
 from tests.kit.recordings import write_wav
 
 pytestmark = [pytest.mark.needs("root", "ip", "initdb", "unshare"), pytest.mark.timeout(300)]
@@ -95,7 +96,7 @@ def test_a_host_that_was_only_paused_is_fenced_and_ends(tmp_path: Path) -> None:
         assert paused.process is not None
         assert paused.process.wait(20) != 0
         assert paused.events("fenced")
-        assert not paused.events("uploaded", "delivered", "done")
+        assert not paused.events("uploaded", "delivered", "done", "thread_died")
         all_done(slow, 1)
         assert other.end() == 0
         requests = slow.api.stats()["requests"]
@@ -123,6 +124,32 @@ def test_while_the_database_is_away_nothing_is_claimed_or_lost(three: Fleet) -> 
     assert_kept(three.tree, three.api, contents(90))
 
 
+def test_after_a_failover_to_another_address_all_go_on(tmp_path: Path) -> None:
+    """The primary dies, a standby that has every commit is promoted; daemons and queue find it themselves."""
+    with fleet(tmp_path) as made:
+        standby = Cluster(port=free_port(), address=SECOND_ADDRESS, primary=made.cluster)
+        try:
+            addresses = ",".join(f"{server.address}:{server.port}" for server in (made.cluster, standby))
+            made.url = f"postgresql://{USER}@{addresses}/postgres"
+            hosts = [host.up() for host in made.add(2)]
+            bring(made, 60)
+            wait_for("there is work", lambda: made.work().total() >= 20, seconds=60)
+            made.cluster.stop("immediate")
+            for host in hosts:
+                wait_for("it is not ready", lambda host=host: not host.is_ready())  # type: ignore[misc]
+            bring(made, 30, begin=60)
+            standby.promote()
+            all_done(made, 90)
+            for host in hosts:
+                wait_for("it is ready", host.is_ready)
+                assert host.events("host_taken_over", "fenced", "thread_died", "step_crashed") == []
+                assert host.end() == 0
+            assert min(made.work().values()) >= 5
+            assert_kept(made.tree, made.api, contents(90))
+        finally:
+            standby.close()
+
+
 def test_a_host_that_is_cut_off_stops_and_comes_back(three: Fleet) -> None:
     cut, *others = [host.up() for host in three.hosts]
     bring(three, 90)
@@ -134,6 +161,7 @@ def test_a_host_that_is_cut_off_stops_and_comes_back(three: Fleet) -> None:
     assert cut.process is not None
     assert cut.process.wait(60) != 0
     assert cut.events("fenced")
+    assert not cut.events("thread_died")
     cut.up()  # as systemd does
     others[0].end()
     others[1].end()

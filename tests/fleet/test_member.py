@@ -200,6 +200,16 @@ def test_a_webhook_goes_to_the_host_of_its_job(host: Callable[[str], Host], serv
     wait_for("the owner hears of it", lambda: owner.engine.expedited == ["r-1"])
 
 
+def test_each_host_knows_for_how_many_results_all_wait(host: Callable[[str], Host]) -> None:
+    owner, other = host("owner"), host("other")
+    for name in ("a.wav", "b.wav"):
+        job = owner.journal.identify(claimed(owner, name), name[0] * 64, follow=True)
+        job = owner.journal.move(job, State.UPLOADING, request_id=name)
+        owner.journal.move(job, State.WAITING)
+    other.run(other.member.run, other.member.watch)
+    wait_for("the other knows of both", lambda: other.member.waiting() == 2)
+
+
 def test_a_duty_is_one_hosts_until_it_dies(host: Callable[[str], Host]) -> None:
     first, second = host("first"), host("second")
     first.run(first.member.run, first.member.watch)

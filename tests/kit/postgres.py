@@ -23,9 +23,17 @@ class Cluster:
     """Started when it is made; `close` removes it."""
 
     def __init__(
-        self, *, port: int | None = None, address: str = "127.0.0.1", options: str = "-c fsync=off"
+        self,
+        *,
+        port: int | None = None,
+        address: str = "127.0.0.1",
+        options: str = "-c fsync=off",
+        primary: Cluster | None = None,
     ) -> None:
-        """Listens on a Unix socket, and with `port` on that port of `address`, for all of its network."""
+        """Listens on a Unix socket, and with `port` on that port of `address`, for all of its network.
+
+        With `primary`, it is that one's standby: no commit there is confirmed before it is here.
+        """
         self.folder = Path(tempfile.mkdtemp(prefix="pg-"))
         self.address = address
         self._options = f"-k {self.folder} {options} -c listen_addresses={address if port else ''}"
@@ -36,11 +44,19 @@ class Cluster:
         if self._account:
             os.chown(self.folder, self._account.pw_uid, self._account.pw_gid)
         self.data = self.folder / "data"
-        encoding = ("-E", "UTF8", "--locale=C.UTF-8")
-        self._run("initdb", "-D", str(self.data), "-U", USER, "-A", "trust", "-N", *encoding)
-        with (self.data / "pg_hba.conf").open("a") as rules:
-            rules.write("host all all samenet trust\n")
+        if primary is None:
+            encoding = ("-E", "UTF8", "--locale=C.UTF-8")
+            self._run("initdb", "-D", str(self.data), "-U", USER, "-A", "trust", "-N", *encoding)
+            with (self.data / "pg_hba.conf").open("a") as rules:
+                rules.write("host all all samenet trust\n")
+        else:
+            source = ("-d", f"host={primary.folder} port={primary.port} user={USER}")
+            self._run("pg_basebackup", *source, "-D", str(self.data), "-R", "-c", "fast", "-N")
         self.start()
+        if primary is not None:
+            with psycopg.connect(primary.url(), autocommit=True) as connection:
+                connection.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")
+                connection.execute("SELECT pg_reload_conf()")
 
     def require_tls_and_password(self, password: str) -> Path:
         """Take nothing else over the network from now on; return the certificate, to check it by."""
@@ -87,6 +103,10 @@ class Cluster:
     def stop(self, mode: str = "fast") -> None:
         """Stop it: fast, or immediate as by a crash."""
         self._run("pg_ctl", "stop", "-w", "-D", str(self.data), "-m", mode)
+
+    def promote(self) -> None:
+        """Be a primary from now on, and wait for nobody; for a standby."""
+        self._run("pg_ctl", "promote", "-w", "-D", str(self.data))
 
     def signal(self, number: signal.Signals) -> None:
         """To the server and all its processes: SIGSTOP makes it hang."""

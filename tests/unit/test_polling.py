@@ -291,6 +291,20 @@ def test_a_denial_is_believed_after_a_while(clocks: Clocks) -> None:
     assert found(polls.poll(waiting_job())) == "polling"
 
 
+def test_polls_are_spread_by_what_waits_at_all_hosts(clocks: Clocks) -> None:
+    vendor = Vendor()
+    for waiting, delay in ((1, 5), (10_500, 400)):
+        polls = ResultPoller(
+            vendor,  # type: ignore[arg-type]
+            vendor,  # type: ignore[arg-type]
+            PollingPolicy(),
+            clock=clocks,
+            waiting=lambda waiting=waiting: waiting,  # type: ignore[misc]
+        )
+        outcome = dataclasses.replace(polls.poll(waiting_job()).waiting, waited_seconds=20)
+        assert polls.next_delay(waiting_job(), outcome) == delay
+
+
 def test_never_does_not_ask_when_the_webhook_came(clocks: Clocks) -> None:
     vendor = Vendor()
     vendor.webhook = HELLO
