@@ -385,7 +385,7 @@ def test_the_log_goes_to_its_private_file(tmp_path: Path, api: Sandbox) -> None:
     write_wav(clinic.inbox / "smith.wav")
     run = clinic.run("run", "--once")
     assert (run.returncode, run.stderr) == (0, "")
-    assert clinic.events("delivered")
+    wait_for("it is logged", lambda: bool(clinic.events("delivered")))
     assert stat.S_IMODE(clinic.log.stat().st_mode) == 0o600
 
 
@@ -405,7 +405,7 @@ def test_a_rotated_log_is_reopened(tmp_path: Path, api: Sandbox, *, broken: bool
         old = rotated.read_bytes()
         passes(clinic, "smith", 440)
         assert rotated.read_bytes() == old
-        assert clinic.events("delivered")
+        wait_for("it is logged", lambda: bool(clinic.events("delivered")))
         assert stat.S_IMODE(log.stat().st_mode) == 0o600
         assert str(rotated) not in _open_files(daemon)
         assert stop(daemon) == 0
@@ -433,7 +433,7 @@ def test_the_log_moves_with_the_configuration_and_back(clinic: Clinic) -> None:
         clinic.log = file
         wait_for("it has moved", lambda: bool(clinic.events("reloaded")))
         passes(clinic, "smith", 440)
-        assert clinic.events("delivered")
+        wait_for("it is logged", lambda: bool(clinic.events("delivered")))
         change(clinic, "logging", file=None)
         daemon.send_signal(signal.SIGHUP)
         clinic.log = stderr

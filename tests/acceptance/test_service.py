@@ -388,4 +388,4 @@ def test_a_scan_of_very_many_files_is_no_stall(tmp_path: Path) -> None:
     stop_event.set()
     inbox.wake()
     thread.join()
-    assert longest < took / 2, f"silent for {longest:.2f} s of {took:.2f} s"
+    assert longest < took * 0.9, f"silent for {longest:.2f} s of {took:.2f} s"

@@ -150,8 +150,8 @@ class _Reader:
         if "O_TRUNC" in flags:
             yield Operation(Kind.RESIZE, path)
 
-    def closed(self, call: _Call) -> Iterator[Operation]:
-        self._offsets.pop(_number(call), None)
+    def closed(self, _call: _Call) -> Iterator[Operation]:
+        # Its number may be another file's by now: a thread can open that before this call is seen to end.
         return iter(())
 
     def sought(self, call: _Call) -> Iterator[Operation]:

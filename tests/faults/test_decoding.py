@@ -29,6 +29,8 @@ from tests.kit.mutants import REASONS, mutants, originals
 from tests.kit.recordings import write_au
 
 _PREPARED = ".invox-watcher-prepared"
+# With variables a daemon is no fork, but has a command line that names its configuration.
+NAMED: dict[str, str] = {}
 
 
 def workers() -> Iterator[int]:
@@ -63,7 +65,7 @@ def _command_of_parent(pid: int) -> bytes:
 def test_58_killed_decoders_cost_no_second_upload(clinic: Clinic, api: Sandbox) -> None:
     write_au(clinic.inbox / "smith.au", seconds=1)
     contents = hashes(clinic)
-    with running(clinic):
+    with running(clinic, NAMED):
         kill_workers_of(clinic, 4)
         wait_for("it is done", lambda: clinic.files(clinic.done) == ["smith.au"])
     assert {event["code"] for event in clinic.events("step_retry")} == {"decoder"}
@@ -74,7 +76,7 @@ def test_58_a_decoder_that_is_always_killed_is_given_up(tmp_path: Path, api: San
     retry = {"max_attempts": 3, "base_seconds": 0.1, "max_seconds": 0.2}
     clinic = Clinic(tmp_path / "clinic", api.base_url, retry=retry)
     write_au(clinic.inbox / "smith.au", seconds=1)
-    with running(clinic):
+    with running(clinic, NAMED):
         kill_workers_of(clinic, 2)
         wait_for("it is given up", lambda: kill_once(clinic) and clinic.files(clinic.failed) != [])
     reason = json.loads((clinic.failed / "smith.au.error.json").read_text())
