@@ -211,9 +211,11 @@ class Engine:
 
     @property
     def has_room_for_upload(self) -> bool:
-        """Whether fewer recordings wait for a thread that reads or sends them than there are such threads."""
-        waiting = sum(seconds == 0 for seconds in self._upload_lane.due().values())
-        return waiting < self._upload_workers
+        """Whether fewer recordings wait to be read or sent, the first time or again, than threads can do that.
+
+        Those that are held for another day wait for no thread.
+        """
+        return len(self._upload_lane.due()) - self.held < self._upload_workers
 
     @property
     def in_flight(self) -> int:
