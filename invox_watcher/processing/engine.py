@@ -211,7 +211,7 @@ class Engine:
 
     @property
     def has_room_for_upload(self) -> bool:
-        """Whether fewer recordings wait to be read or sent, the first time or again, than threads can do that.
+        """Whether fewer recordings wait to be read or sent, first or again, than threads can do that.
 
         Those that are held for another day wait for no thread.
         """
