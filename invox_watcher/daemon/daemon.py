@@ -158,6 +158,7 @@ class Daemon:
         False if a thread has not ended within about `timeout_seconds`: it may still do something.
         """
         parts = self._parts
+        self.readiness.save()  # what has closed a gate since the last time, for what is started next
         parts.stop.set()
         parts.inbox.wake()
         parts.client.abort_all()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -57,15 +58,18 @@ class Readiness:
             "inbox": parts.inbox,
         }
         self._onsets = Onsets(_noted(parts.state))
+        self._asking = threading.Lock()  # an answer of before a gate closed must not count after that
         self._written: tuple[Mapping[str, datetime], list[Problem], list[Problem]] | None = None
         self._write_at = 0.0
         self._oldest: tuple[float, datetime | None] = (0.0, None)  # until when it is good enough
 
     def problems(self) -> list[Problem]:
         """What keeps a recording from going through right now, one for each code; empty if nothing does."""
-        closed = {name: reason for name, gate in self._gates.items() if (reason := gate.closed()) is not None}
-        proven = ("api",) if self._parts.engine.api_has_answered else ()
-        return self._onsets.update(closed, proven=proven)
+        with self._asking:
+            asked = ((name, gate.closed()) for name, gate in self._gates.items())
+            closed = {name: reason for name, reason in asked if reason is not None}
+            proven = ("api",) if self._parts.engine.api_has_answered else ()
+            return self._onsets.update(closed, proven=proven)
 
     def warnings(self) -> list[Problem]:
         """What needs a person although recordings go through."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 import subprocess
 import urllib.request
 from pathlib import Path
@@ -90,6 +92,28 @@ def test_an_outage_is_reported_with_its_beginning_over_restarts(tmp_path: Path, 
         api.clear_faults()
         wait_for("it is ready again", lambda: status(silent)["exit"] == 0)
         assert status(silent)["ready_since"] > problem["since"]
+
+
+def test_an_outage_began_when_it_did_after_a_stop_at_once(tmp_path: Path, api: Sandbox) -> None:
+    api.fault({"on": "presign", "do": "status", "status": 503, "times": 1000})
+    clinic = Clinic(
+        tmp_path / "clinic", api.base_url, http=listening(), retry={"base_seconds": 0.02, "max_seconds": 0.2}
+    )
+
+    def since() -> list[str]:
+        return [one["since"] for one in json.loads(served(clinic, "/status"))["problems"]]
+
+    with running(clinic):
+        write_wav(clinic.inbox / "a.wav")
+        wait_for("the outage is noticed", lambda: bool(since()))
+        first = since()
+        os.kill(clinic.events("started")[0]["pid"], signal.SIGHUP)
+        wait_for("it is reloaded", lambda: bool(clinic.events("reloaded")))
+        wait_for("it is noticed after the reload", lambda: bool(since()))
+        assert since() == first
+    with running(clinic):
+        wait_for("it is noticed after the restart", lambda: bool(since()))
+        assert since() == first
 
 
 def test_the_inbox_is_listed_with_and_without_a_daemon(tmp_path: Path) -> None:
