@@ -34,7 +34,8 @@ from invox_watcher.errors import (
     UploadUncertainError,
 )
 from invox_watcher.heartbeat import beat
-from invox_watcher.net.connections import Adapter, Exchange, Watchdog
+from invox_watcher.net.connections import Adapter
+from invox_watcher.net.exchanges import Exchange, Watchdog
 from invox_watcher.net.failures import LIBRARY_ERRORS, proxy_refused, redirected, translated
 from invox_watcher.net.reply import HttpReply
 from invox_watcher.net.responses import Reading

@@ -1,26 +1,15 @@
-"""requests' transport with one deadline over a whole exchange, and a way to abort it from another thread.
-
-With a timeout per read alone, a peer that sends one byte a second never times out: a watchdog shuts down the
-socket. An upload has a long deadline: it continues as long as bytes move, however slow the line is.
-"""
+"""requests' transport over connections that belong to their thread's exchange."""
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import fcntl
 import http.client
 import math
 import os
-import select
 import socket
 import ssl
-import struct
-import termios
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from enum import Enum
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any, cast
 
@@ -32,11 +21,9 @@ from urllib3.util import Timeout
 from urllib3.util.request import SKIP_HEADER
 
 from invox_watcher.baton import waiting
-from invox_watcher.errors import ApiUnavailableError, StoppedError
 from invox_watcher.heartbeat import beat
-from invox_watcher.net.failures import stopped
+from invox_watcher.net.exchanges import MOST_ORIGINS, Exchange, exchange_of_this_thread, parted
 from invox_watcher.net.responses import FIELD, Reading, Response
-from invox_watcher.net.urls import host_of
 
 # urllib3's default is 16 KiB; larger blocks cost memory per upload and save system calls.
 _BLOCK_BYTES = 256 * 1024
@@ -46,224 +33,10 @@ _BLOCK_BYTES = 256 * 1024
 _PIECE_BYTES, _LARGE_PIECE_BYTES = 16 * 1024, 256 * 1024
 _FAST_BYTES, _FAST_PIECE_SECONDS = 1 << 20, 0.02
 _UNSENT_BYTES = 32 * 1024
-_LONGEST_PAUSE_SECONDS = 0.05
 _ANY_TARGET = "/"  # each exchange has its own
-_MOST_ORIGINS = 64
 
 
-class _End(Enum):
-    DEADLINE = "deadline"
-    STOP = "stop"
-
-
-class Exchange:
-    """One exchange in progress: how long it may take, its socket, and what ended it early."""
-
-    def __init__(
-        self,
-        url: str,
-        deadline_seconds: float,
-        silence_seconds: float,
-        *,
-        most_idle_seconds: float = math.inf,
-    ) -> None:
-        """A connection that was unused for more than `most_idle_seconds` is opened again."""
-        self.origin, self.target = _parted(url)
-        self.where = _host_of(self.origin)
-        self.deadline = time.monotonic() + deadline_seconds
-        self.silence_seconds = min(silence_seconds, deadline_seconds)
-        self.most_idle_seconds = most_idle_seconds
-        self.on_kept_connection = False
-        self.leaves_clean_connection = True  # the connection may be kept for the next exchange
-        self.answered = False
-        self.ended_by: _End | None = None
-        self.on_new_deadline: Callable[[], None] = lambda: None
-        self._deadline_seconds = deadline_seconds
-        self._lock = threading.Lock()
-        self._handle: socket.socket | None = None
-
-    @contextlib.contextmanager
-    def in_this_thread(self) -> Iterator[None]:
-        """Have connections used by this thread register their sockets with this exchange."""
-        _running.exchange = self
-        try:
-            yield
-        finally:
-            _running.exchange = None
-
-    def watch(self, fileno: int, *, kept: bool) -> None:
-        """Register the socket that the exchange uses from now on.
-
-        A duplicate of the descriptor is kept, because a shutdown ends the connection under all of its
-        descriptors: the TLS layer detaches the socket that it wraps, and http.client closes its own early.
-        And SSLSocket.shutdown drops the TLS layer first: a block that another thread is sending at that
-        moment would be sent unencrypted.
-        """
-        with self._lock:
-            if kept and self._handle is not None:
-                return  # opened by this exchange
-            self._close_handle()
-            self._handle = socket.socket(fileno=os.dup(fileno))
-            self.on_kept_connection = kept
-            if self.ended_by is not None:
-                self._shut_down()
-
-    def all_handed_over(self) -> None:
-        """The kernel has the whole upload: wait until it is sent. Then the response has `silence_seconds`."""
-        if self.silence_seconds >= self._deadline_seconds:
-            return
-        pause, moved_at, before = 0.001, time.monotonic(), -1
-        awaited = select.POLLIN  # an answer at once, as on a quick line, must not have to wait for the pause
-        while (unsent := self._unsent_bytes()) and time.monotonic() - moved_at < self.silence_seconds:
-            if unsent != before:
-                before, moved_at = unsent, time.monotonic()
-                beat(self.silence_seconds)
-            found = self._found_within(pause, awaited)
-            if found & ~select.POLLIN:  # it was reset or shut down: what is unsent never leaves
-                break
-            if found:  # or it belongs to TLS
-                awaited = 0
-            pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
-        if (deadline := time.monotonic() + self.silence_seconds) < self.deadline:
-            self.deadline, self._deadline_seconds = deadline, self.silence_seconds
-            self.on_new_deadline()
-
-    def _found_within(self, seconds: float, awaited: int) -> int:
-        """Wait for that long, or until the connection is reset or shut down, or an event `awaited`."""
-        with self._lock:
-            if self._handle is None:
-                return select.POLLNVAL
-            poller = select.poll()
-            poller.register(self._handle, awaited)  # errors and hang-ups are always reported: poll(2)
-        return next((events for _descriptor, events in poller.poll(seconds * 1000)), 0)
-
-    def _unsent_bytes(self) -> int:
-        """How many bytes the peer has not acknowledged (tcp(7), SIOCOUTQ); 0 after `end`."""
-        with self._lock:
-            if self._handle is None or self.ended_by is not None:
-                return 0
-            try:
-                return int(struct.unpack("i", fcntl.ioctl(self._handle, termios.TIOCOUTQ, bytes(4)))[0])
-            except OSError:
-                return 0
-
-    def end(self, why: _End) -> None:
-        """Shut down the connection and any that the exchange opens later."""
-        with self._lock:
-            if self.ended_by is None:
-                self.ended_by = why
-                self._shut_down()
-
-    def finish(self) -> None:
-        """Close the socket; the connection itself may live on for the next exchange."""
-        with self._lock:
-            self._close_handle()
-
-    def ending(self) -> StoppedError | ApiUnavailableError | None:
-        """The error to raise if `end` was called."""
-        if self.ended_by is _End.STOP:
-            return stopped()
-        if self.ended_by is _End.DEADLINE:
-            return ApiUnavailableError(
-                f"The request to {self.where} took longer than {self._deadline_seconds:g} s.",
-                code="timeout",
-                hint="Check the network. If the API is known to be slow, raise api.read_timeout_seconds.",
-            )
-        return None
-
-    def _shut_down(self) -> None:
-        if self._handle is not None:
-            with contextlib.suppress(OSError):  # already closed by the peer
-                self._handle.shutdown(socket.SHUT_RDWR)
-
-    def _close_handle(self) -> None:
-        if self._handle is not None:
-            self._handle.close()
-            self._handle = None
-
-
-def _parted(url: str) -> tuple[str, str]:
-    """Scheme with host, and path with query, both exactly as they stand in the URL."""
-    scheme, separator, rest = url.partition("#")[0].partition("://")
-    at = min((rest.find(mark) for mark in "/?" if mark in rest), default=len(rest))
-    target = rest[at:]
-    return scheme + separator + rest[:at], target if target.startswith("/") else f"/{target}"
-
-
-_host_of = lru_cache(_MOST_ORIGINS)(host_of)
-
-
-class _Running(threading.local):
-    exchange: Exchange | None = None
-
-
-_running = _Running()
-
-
-class Watchdog:
-    """Ends each exchange at its deadline, or all of them at once, on one thread."""
-
-    def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._under_way: set[Exchange] = set()
-        self._stopped = False
-        self._closed = False
-        self._wakes_at = math.inf
-        self._thread = threading.Thread(target=self._run, name="http-deadlines", daemon=True)
-        self._thread.start()
-
-    @contextlib.contextmanager
-    def over(self, exchange: Exchange) -> Iterator[Exchange]:
-        """Watch `exchange` for the duration of the block. Raises StoppedError after `end_all`."""
-        exchange.on_new_deadline = lambda: self._notify(exchange)
-        with self._changed:
-            if self._stopped:
-                raise stopped()
-            self._under_way.add(exchange)
-            self._wake_before(exchange.deadline)
-        try:
-            yield exchange
-        finally:
-            with self._changed:
-                self._under_way.discard(exchange)
-            exchange.finish()
-
-    def _notify(self, exchange: Exchange) -> None:
-        with self._changed:
-            self._wake_before(exchange.deadline)
-
-    def _wake_before(self, deadline: float) -> None:
-        if (
-            deadline < self._wakes_at
-        ):  # nearly never: to wake a thread for each exchange costs more than the rest
-            self._changed.notify()
-
-    def end_all(self) -> None:
-        with self._changed:
-            self._stopped = True
-            for exchange in self._under_way:
-                exchange.end(_End.STOP)
-
-    def close(self) -> None:
-        with self._changed:
-            self._closed = True
-            self._changed.notify()
-        self._thread.join()
-
-    def _run(self) -> None:
-        with self._changed:
-            while not self._closed:
-                now = time.monotonic()
-                self._wakes_at = math.inf
-                for exchange in self._under_way:
-                    if exchange.deadline <= now:
-                        exchange.end(_End.DEADLINE)
-                    else:
-                        self._wakes_at = min(self._wakes_at, exchange.deadline)
-                self._changed.wait(None if self._wakes_at == math.inf else self._wakes_at - now)
-
-
-@lru_cache(_MOST_ORIGINS)
+@lru_cache(MOST_ORIGINS)
 def _beginning_of_field(name: str) -> bytes:
     """What a field's line begins with. Raises ValueError if that can't be its name."""
     encoded = name.encode("ascii")
@@ -295,13 +68,13 @@ class _PlainConnection(HTTPConnection):
 
     def _new_conn(self) -> socket.socket:
         sock = super()._new_conn()
-        if (exchange := _running.exchange) is not None:
+        if (exchange := exchange_of_this_thread()) is not None:
             exchange.watch(sock.fileno(), kept=False)
         return sock
 
     def connect(self) -> None:
         super().connect()
-        if (exchange := _running.exchange) is not None:
+        if (exchange := exchange_of_this_thread()) is not None:
             # urllib3 would apply the connect timeout to every block that is sent.
             self.timeout = exchange.silence_seconds
             self.sock.settimeout(self.timeout)
@@ -309,7 +82,7 @@ class _PlainConnection(HTTPConnection):
             self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
 
     def request(self, method: str, url: str, *args: Any, **kwargs: Any) -> None:
-        exchange = _running.exchange
+        exchange = exchange_of_this_thread()
         if exchange is not None:
             if self.sock is not None:
                 exchange.watch(self.sock.fileno(), kept=True)
@@ -355,7 +128,7 @@ class _PlainConnection(HTTPConnection):
         if not isinstance(data, bytes) or len(data) <= _PIECE_BYTES:
             super().send(data)
             return
-        at, exchange = 0, _running.exchange
+        at, exchange = 0, exchange_of_this_thread()
         while at < len(data):
             size = _PIECE_BYTES if self._taken_at_once < _FAST_BYTES else _LARGE_PIECE_BYTES
             began = time.monotonic()
@@ -367,7 +140,7 @@ class _PlainConnection(HTTPConnection):
                 beat(exchange.silence_seconds)
 
     def getresponse(self) -> Any:
-        if (exchange := _running.exchange) is not None:
+        if (exchange := exchange_of_this_thread()) is not None:
             exchange.all_handed_over()
         return super().getresponse()
 
@@ -391,13 +164,13 @@ class _PlainPool(HTTPConnectionPool):
 
     def _get_conn(self, timeout: float | None = None) -> Any:
         connection: Any = super()._get_conn(timeout)
-        exchange = _running.exchange
+        exchange = exchange_of_this_thread()
         if exchange is not None and connection.idle_seconds > exchange.most_idle_seconds:
             connection.close()
         return connection
 
     def _put_conn(self, conn: Any) -> None:
-        exchange = _running.exchange
+        exchange = exchange_of_this_thread()
         if conn is not None and exchange is not None:
             if not exchange.leaves_clean_connection:
                 conn.close()
@@ -504,7 +277,7 @@ class Adapter(HTTPAdapter):
 
     def connect(self, url: str, *, connect_seconds: float) -> None:
         """Open a connection to the host of `url`, TLS included, and close it; nothing is requested."""
-        pool = self._pool_of(_parted(url)[0])
+        pool = self._pool_of(parted(url)[0])
         connection = pool._get_conn(connect_seconds)
         try:
             if pool.proxy is not None and pool.scheme == "https":
@@ -524,7 +297,7 @@ class Adapter(HTTPAdapter):
             request = requests.Request("GET", origin).prepare()
             pool = self.get_connection_with_tls_context(request, self._verify, proxies=self._proxies)
             self.cert_verify(pool, origin, self._verify, None)  # type: ignore[no-untyped-call]
-            if len(self._by_origin) >= _MOST_ORIGINS:
+            if len(self._by_origin) >= MOST_ORIGINS:
                 self._by_origin.clear()
             self._by_origin[origin] = pool
         return pool

@@ -32,6 +32,7 @@ _BAD_URL = (
     requests.exceptions.MissingSchema,
     requests.exceptions.URLRequired,
     urllib3.exceptions.LocationValueError,
+    http.client.InvalidURL,  # a space or a control character in it: nothing was sent
 )
 # Raised if the peer closes the connection; http.client.RemoteDisconnected is a ConnectionError as well.
 _HUNG_UP = (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)

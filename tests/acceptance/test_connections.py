@@ -80,6 +80,7 @@ def test_every_exception_of_urllib3_becomes_ours(kind: type[Exception]) -> None:
     ("raised", "code"),
     [
         (http.client.BadStatusLine(SECRET), "api_protocol"),
+        (http.client.InvalidURL(SECRET), "bad_url"),
         (http.client.RemoteDisconnected(SECRET), "network"),
         (ssl.SSLCertVerificationError(1, SECRET), "tls"),
         (ssl.SSLEOFError(8, SECRET), "network"),

@@ -626,5 +626,15 @@ class TestWhatErrorsGiveAway:
         assert SECRET not in "".join(traceback.format_exception(error))
         assert server.requests == []
 
+    @pytest.mark.parametrize("path", ["/a b", "/a\tb", "/a\r\nb", "/a?b=\x7f"])
+    def test_an_address_that_cannot_be_sent_is_called_invalid(self, client: HttpClient, path: str) -> None:
+        with serve(one_reply()) as server:
+            for error in (
+                failure_of(lambda: post(client, server.url + path)),
+                failure_of(lambda: upload(client, server.url + path, io.BytesIO(b"x"), 1)),
+            ):
+                assert (type(error), error.code) == (ApiRefusedError, "bad_url")
+        assert server.requests == []
+
     def test_a_reply_hides_its_words_from_repr(self) -> None:
         assert SECRET not in repr(HttpReply(200, "host", {"X": SECRET}, SECRET.encode()))
