@@ -320,7 +320,7 @@ class Fleet:
         return self.shared.take_slot(name, job_id, self.name or "", limit)
 
     def hold(self, name: str) -> bool:
-        """Whether this host alone has the lease of that name, until it drops it or is taken over."""
+        """Whether this host alone has the lease of that name, until it leaves or is taken over."""
         return self.shared.hold(name, self.name or "", self.incarnation)
 
     def close(self) -> None:

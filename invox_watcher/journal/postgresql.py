@@ -290,7 +290,7 @@ class Side:
         self._session: Session | None = None
 
     def read(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
-        """All rows of one query, or of a statement that returns some."""
+        """All rows of one query."""
         with self._lock:
             return self._executed(query, values).fetchall()
 
