@@ -17,7 +17,6 @@ import secrets
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, cast
 
 from invox_watcher import version as release
@@ -53,7 +52,7 @@ _BEAT = """
     UPDATE hosts SET beats = beats + 1, beat_at = clock_timestamp()
     WHERE name = ? AND incarnation = ? AND state = 'alive'"""
 _HOSTS = """
-    SELECT name, incarnation, address, release, journal_version, state, beats, beat_at, joined_at,
+    SELECT name, incarnation, address, release, state, beats,
     extract(epoch FROM clock_timestamp() - beat_at)::float8,
     (SELECT count(*) FROM jobs WHERE host = name AND {under_way})
     FROM hosts ORDER BY name"""
@@ -90,11 +89,8 @@ class Host:
     incarnation: int
     address: str  # where its web server is, for people
     release: str
-    journal_version: int
     state: str  # alive, left (it was stopped), dead (another one has taken over what it had)
     beats: int
-    beat_at: datetime
-    joined_at: datetime
     silent_seconds: float  # since its last beat, by the database's clock
     jobs: int  # under way
 
