@@ -24,6 +24,7 @@ from invox_watcher.errors import FencedError, JournalError
 from invox_watcher.job import ACTIVE, Job
 from invox_watcher.journal.database import Database
 from invox_watcher.journal.dialect import literal
+from invox_watcher.journal.migrations import VERSION
 from invox_watcher.journal.shared import Shared
 from invox_watcher.journal.tables import JOB_COLUMNS, job_of, placeholders
 from invox_watcher.priority import Priority
@@ -166,7 +167,6 @@ class Fleet:
         Raises:
             JournalError: another host has that name.
         """
-        from invox_watcher.journal.migrations import VERSION  # noqa: PLC0415 - which builds on this module
 
         def write(connection: Connection) -> int | None:
             install(_raw(connection))
