@@ -8,7 +8,7 @@ from pathlib import Path
 
 from invox_watcher.cli._common import UsageError, config_of
 from invox_watcher.cli._identity import act_as_owner
-from invox_watcher.config import Config
+from invox_watcher.config import Config, database_url, is_database_url
 from invox_watcher.errors import ExitStatus
 from invox_watcher.journal import Server, copy_journal
 from invox_watcher.layout import database_of
@@ -16,7 +16,6 @@ from invox_watcher.logs import printable
 
 # What stands for what the configuration names.
 _DIRECTORY, _DATABASE = "state.directory", "state.url"
-_SCHEMES = ("postgresql://", "postgres://")
 
 
 def journal(options: argparse.Namespace) -> ExitStatus:
@@ -50,7 +49,12 @@ def _place(text: str, config: Config) -> Path | Server:
         if server is None:
             raise UsageError("The configuration has no state.url.", hint="Give the address instead.")
         return server
-    return Server(text) if text.startswith(_SCHEMES) else Path(text).absolute()
+    if not is_database_url(text):
+        return Path(text).absolute()
+    try:
+        return Server(database_url(text))
+    except ValueError as error:
+        raise UsageError(f"The address of the database {error}.") from None
 
 
 def _name(place: Path | Server) -> str:

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import fnmatch
 import platform
-import re
 import sys
 import textwrap
 from collections.abc import Iterable, Sequence
-from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any, NoReturn, get_args
 
 from invox_watcher import version
+from invox_watcher.cli._arguments import glob, path, port, positive, since, text, until
 from invox_watcher.errors import ExitStatus
 from invox_watcher.job import State
 from invox_watcher.logs import printable
@@ -28,7 +26,6 @@ _DEMO_FOLDER, _SANDBOX_FOLDER = Path("invox-demo"), Path("invox-sandbox")
 # _FILE and _DIRECTORY: every command would have to wait for its import.
 _FILE = {"bash": "_shtab_compgen_files", "zsh": "_files", "tcsh": "f"}
 _DIRECTORY = {"bash": "_shtab_compgen_dirs", "zsh": "_files -/", "tcsh": "d"}
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _STATUSES = """\
 exit status: 0 success; 1 a recording failed, would not be processed, or is unknown; 3 not running and
 4 running, but not ready (status); 64 usage; 69 API unavailable; 70 internal error; 75 try later;
@@ -152,7 +149,7 @@ class _Commands:
             _completed(
                 parser.add_argument(
                     "--config",
-                    type=_path,
+                    type=path,
                     metavar="FILE",
                     help=f"the configuration file (default: ${CONFIG_VARIABLE}, else {DEFAULT_CONFIG})",
                 ),
@@ -182,6 +179,7 @@ def build() -> argparse.ArgumentParser:
     _add_questions(commands)
     _add_repair(commands)
     _add_backup(commands)
+    _add_journal(commands)
     _add_page(commands)
     _add_extras(commands)
     return parser
@@ -217,7 +215,7 @@ def _add_daemon(commands: _Commands) -> None:
     )  # fmt: skip
     _completed(
         check.add_argument(
-            "--try", dest="trial", type=_path, metavar="FILE",
+            "--try", dest="trial", type=path, metavar="FILE",
             help="transcribe this recording, which is charged, and print each request and reply without any "
             "value, to be shown to the vendor",
         ),
@@ -228,13 +226,13 @@ def _add_daemon(commands: _Commands) -> None:
         more="Needs api and credentials of the configuration, and uses no folders and no journal.",
         examples=["transcribe smith.wav", "transcribe smith.wav --format srt > smith.srt"],
     )  # fmt: skip
-    _completed(transcribe.add_argument("file", type=_path, metavar="FILE", help="a recording"), _FILE)
+    _completed(transcribe.add_argument("file", type=path, metavar="FILE", help="a recording"), _FILE)
     transcribe.add_argument(
         "--format", choices=get_args(OutputFormat), default="txt",
         help="the format of the transcript (default: %(default)s)",
     )  # fmt: skip
     transcribe.add_argument(
-        "--request-id", type=_text, metavar="ID",
+        "--request-id", type=text, metavar="ID",
         help="get the result of an earlier run that was interrupted, without another upload",
     )  # fmt: skip
 
@@ -272,21 +270,21 @@ def _add_jobs(commands: _Commands) -> None:
         help="what has not arrived at its target yet, or was refused: one line for each target",
     )  # fmt: skip
     jobs.add_argument(
-        "--since", type=_since, metavar="WHEN",
+        "--since", type=since, metavar="WHEN",
         help="only recordings received since then: 90m, 2h, 3d or 1w ago, today, yesterday, 2026-11-23, or "
         "2026-11-23T18:00Z",
     )  # fmt: skip
     jobs.add_argument(
-        "--until", type=_until, metavar="WHEN",
+        "--until", type=until, metavar="WHEN",
         help="only recordings received before then; if a day is given, until its end",
     )  # fmt: skip
     jobs.add_argument(
         "--name",
-        type=_glob,
+        type=glob,
         metavar="GLOB",
         help="only recordings whose path in the inbox, or file name, matches",
     )
-    jobs.add_argument("--limit", type=_positive, metavar="N", help="only the newest N")
+    jobs.add_argument("--limit", type=positive, metavar="N", help="only the newest N")
     jobs.add_argument(
         "--wide", action="store_true", help="print whole names on a terminal, however long the lines get"
     )
@@ -300,7 +298,7 @@ def _add_questions(commands: _Commands) -> None:
             "show 20261123t185056-9f2c41d07ab3", "show 9f2c", "show 9f2c --json", "show name:0b8e2f4d91ac",
         ],
     )  # fmt: skip
-    show.add_argument("id", type=_text, metavar="ID", help=f"{_ID_HELP}; or a name from the log, `name:...`")
+    show.add_argument("id", type=text, metavar="ID", help=f"{_ID_HELP}; or a name from the log, `name:...`")
     commands.add(
         "inbox", "list what is in the inbox and was not taken", call="_inbox:inbox", as_json=True,
         more="Each file with its stage, the reason, since when, and what to do. Works with and without a "
@@ -318,7 +316,7 @@ def _add_questions(commands: _Commands) -> None:
     )  # fmt: skip
     _completed(
         explain.add_argument(
-            "file", nargs="+", type=_path, metavar="FILE",
+            "file", nargs="+", type=path, metavar="FILE",
             help="a file in the inbox or elsewhere, a folder with all that is in it, or a name from the log",
         ),
         _FILE,
@@ -334,7 +332,7 @@ def _add_repair(commands: _Commands) -> None:
             "retry 9f2c --target ris", "retry --all --target ris",
         ],
     )  # fmt: skip
-    retry.add_argument("id", nargs="*", type=_text, metavar="ID", help=_ID_HELP)
+    retry.add_argument("id", nargs="*", type=text, metavar="ID", help=_ID_HELP)
     retry.add_argument(
         "--all", action="store_true", help="every recording in the failed folder for which a retry can help"
     )
@@ -351,7 +349,7 @@ def _add_repair(commands: _Commands) -> None:
         "Transcripts in the outbox stay.",
         examples=["forget old-ris"],
     )  # fmt: skip
-    forget.add_argument("target", type=_text, metavar="NAME")
+    forget.add_argument("target", type=text, metavar="NAME")
     hooks = commands.add(
         "hooks", "run the configured commands with an example recording", call="_hooks:hooks",
         more="Prints what each command gets, what it prints, and how it ended. Its files are in a temporary "
@@ -370,7 +368,10 @@ def _add_backup(commands: _Commands) -> None:
         "journal in a database is not in it.",
         examples=["backup /var/backups/invox-watcher.tar"],
     )  # fmt: skip
-    _completed(backup.add_argument("file", type=_path, metavar="FILE", help="the archive"), _FILE)
+    _completed(backup.add_argument("file", type=path, metavar="FILE", help="the archive"), _FILE)
+
+
+def _add_journal(commands: _Commands) -> None:
     journal = commands.add(
         "journal", "copy the journal to a database, or back", call="_journal:journal",
         more="Copies all of it in one transaction, and compares both afterwards. Each PLACE is a state "
@@ -383,10 +384,10 @@ def _add_backup(commands: _Commands) -> None:
     )  # fmt: skip
     journal.add_argument("what", choices=["copy"])
     journal.add_argument(
-        "--from", dest="source", type=_text, required=True, metavar="PLACE", help="the journal that is read"
+        "--from", dest="source", type=text, required=True, metavar="PLACE", help="the journal that is read"
     )
     journal.add_argument(
-        "--to", dest="target", type=_text, required=True, metavar="PLACE", help="where it is written"
+        "--to", dest="target", type=text, required=True, metavar="PLACE", help="where it is written"
     )
 
 
@@ -401,14 +402,14 @@ def _add_page(commands: _Commands) -> None:
         ],
     )  # fmt: skip
     page.add_argument("what", nargs="?", choices=["user"], help="change a user instead")
-    page.add_argument("name", nargs="?", type=_text, metavar="NAME", help="the user's name")
+    page.add_argument("name", nargs="?", type=text, metavar="NAME", help="the user's name")
     page.add_argument(
         "--role", action="append", choices=["see", "listen", "act"], default=[],
         help="see: names and states; listen: transcripts and recordings, too; act: retry, send again "
         "(repeatable)",
     )  # fmt: skip
     page.add_argument(
-        "--profile", action="append", type=_text, default=[], metavar="NAME",
+        "--profile", action="append", type=text, default=[], metavar="NAME",
         help="only recordings of this profile (repeatable)",
     )  # fmt: skip
     page.add_argument(
@@ -449,7 +450,7 @@ def _add_extras(commands: _Commands) -> None:
     )  # fmt: skip
     _add_folder(sandbox, _SANDBOX_FOLDER)
     sandbox.add_argument(
-        "--port", type=_port, default=8788, help="the port to listen on (default: %(default)s)"
+        "--port", type=port, default=8788, help="the port to listen on (default: %(default)s)"
     )
     _add_webhook(sandbox)
     sandbox.add_argument(
@@ -479,7 +480,7 @@ _ID_HELP = "a job's id as shown by `jobs`, or the beginning of it or of its seco
 
 def _add_folder(parser: argparse.ArgumentParser, default: Path) -> None:
     folder = parser.add_argument(
-        "--folder", type=_path, default=default, help="the folder to use (default: ./%(default)s)"
+        "--folder", type=path, default=default, help="the folder to use (default: ./%(default)s)"
     )
     _completed(folder, _DIRECTORY)
 
@@ -494,67 +495,3 @@ def _add_webhook(parser: argparse.ArgumentParser) -> None:
 
 def _completed(argument: argparse.Action, how: Any) -> None:
     argument.complete = how  # type: ignore[attr-defined] # read by shtab
-
-
-def _text(text: str) -> str:
-    if not text:
-        raise argparse.ArgumentTypeError("must not be empty")
-    return text
-
-
-def _path(text: str) -> Path:
-    return Path(_text(text))
-
-
-def _positive(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and int(text) > 0):
-        raise argparse.ArgumentTypeError("must be a whole number above 0")
-    return int(text)
-
-
-def _since(text: str) -> datetime:
-    """`2h` ago, a day, from its beginning, or a time as in RFC 3339; without a zone it is local."""
-    day = _day(text)
-    return _moment(text) if day is None else _begin_of(day)
-
-
-def _until(text: str) -> datetime:
-    """The same, but of a day its end."""
-    day = _day(text)
-    return _moment(text) if day is None else _begin_of(day + timedelta(days=1))
-
-
-def _day(text: str) -> date | None:
-    """The local day that is meant; None if it is a time."""
-    today = datetime.now().astimezone().date()
-    if text in ("today", "yesterday"):
-        return today if text == "today" else today - timedelta(days=1)
-    try:
-        return date.fromisoformat(text)
-    except ValueError:
-        return None
-
-
-def _begin_of(day: date) -> datetime:
-    return datetime.combine(day, time.min).astimezone(UTC)
-
-
-def _port(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and int(text) < 65536):
-        raise argparse.ArgumentTypeError("must be a number from 0 (any free port) to 65535")
-    return int(text)
-
-
-def _moment(text: str) -> datetime:
-    try:
-        if match := re.fullmatch(r"(\d+)([smhdw])", text, re.ASCII):
-            return datetime.now(UTC) - timedelta(**{_UNITS[match[2]]: int(match[1])})
-        return datetime.fromisoformat(text).astimezone(UTC)
-    except (ValueError, OverflowError):
-        raise argparse.ArgumentTypeError(
-            "must look like 90m, 2h, 3d, today, yesterday, 2026-11-23 or 2026-11-23T18:00Z"
-        ) from None
-
-
-def _glob(text: str) -> re.Pattern[str]:
-    return re.compile(fnmatch.translate(text))

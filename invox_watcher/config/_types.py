@@ -17,6 +17,14 @@ from invox_watcher.host import is_loopback
 from invox_watcher.outputs import INSTALL_DOCX, docx_is_installed
 
 _LISTEN = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+):(\d{1,5})")
+_DATABASE_SCHEMES = ("postgresql://", "postgres://")
+_DATABASE_HOST = r"(?:\[[0-9A-Fa-f:.]+\]|[^\s@/?#:,\[\]]*)(?::\d*)?"
+# Stricter than libpq, which finds the end of a password elsewhere than others do if that has such characters.
+_DATABASE_URL = re.compile(
+    r"postgres(?:ql)?://(?:[^\s@/?#\[\]]*@)?"
+    rf"{_DATABASE_HOST}(?:,{_DATABASE_HOST})*(?:/[^\s@/?#\[\]]*)?(?:\?[^\s@#]*)?"
+)
+_BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})|%00")
 
 
 def _absolute(path: Path) -> Path:
@@ -84,9 +92,21 @@ def _api_url(text: str) -> str:
     return text.rstrip("/")
 
 
-def _database_url(text: str) -> str:
-    if not text.startswith(("postgresql://", "postgres://")):
+def is_database_url(text: str) -> bool:
+    """Whether that is meant to be the address of a database."""
+    return text.startswith(_DATABASE_SCHEMES)
+
+
+def database_url(text: str) -> str:
+    """The same text. Raises ValueError, which does not show it, if it is not the address of a database."""
+    if not is_database_url(text):
         raise ValueError("must be the address of a PostgreSQL database: postgresql://USER@HOST/DATABASE")
+    if not _DATABASE_URL.fullmatch(text) or _BAD_ESCAPE.search(text):
+        raise ValueError(
+            "must be an address like postgresql://USER@HOST/DATABASE?sslmode=verify-full. In a user name or "
+            "a password, write / ? # @ % [ ] and spaces as %2F %3F %23 %40 %25 %5B %5D %20, or keep the "
+            "password in state.password_file"
+        )
     return text
 
 
@@ -163,7 +183,7 @@ UrlPath = Annotated[str, AfterValidator(_url_path)]
 MimeType = Annotated[str, AfterValidator(_mime_type)]
 ReadableFile = Annotated[AbsolutePath, AfterValidator(_readable)]
 ApiUrl = Annotated[str, AfterValidator(_api_url)]
-DatabaseUrl = Annotated[str, AfterValidator(_database_url)]
+DatabaseUrl = Annotated[str, AfterValidator(database_url)]
 TokenUrl = Annotated[str, AfterValidator(_token_url)]
 ProxyUrl = Annotated[str, AfterValidator(_proxy_url)]
 CallbackUrl = Annotated[str, AfterValidator(_callback_url)]

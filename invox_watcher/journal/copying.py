@@ -19,6 +19,7 @@ from invox_watcher.errors import JournalError
 from invox_watcher.journal.backend import Backend, Connection, Server
 from invox_watcher.journal.file import FileBackend
 from invox_watcher.journal.migrations import migrate, require_current
+from invox_watcher.journal.opening import server_backend
 from invox_watcher.journal.sqlite import FILENAME
 from invox_watcher.journal.tables import columns_in, insertion
 
@@ -93,6 +94,7 @@ def copy_journal(
     Raises:
         JournalError: a daemon uses one of them, the source is missing or of another release, the target is
             not empty, or they differ afterwards. The target is as it was before.
+        ConfigurationError: one is a database, and the extra for it is not installed.
         NotPermittedError: the source may not be read.
     """
     reading, writing = _backend_of(source, create=False), _backend_of(target, create=True)
@@ -176,6 +178,4 @@ def _backend_of(place: Place, *, create: bool) -> Backend:
         if create and place.is_dir() and not file.exists():
             os.close(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         return FileBackend(file, create=create)
-    from invox_watcher.journal.postgresql import ServerBackend  # noqa: PLC0415 - a single host has no psycopg
-
-    return ServerBackend(place, create=False)
+    return server_backend(place, create=False)

@@ -17,7 +17,6 @@ import secrets
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, cast
 
 from invox_watcher import version as release
@@ -25,6 +24,7 @@ from invox_watcher.errors import FencedError, JournalError
 from invox_watcher.job import ACTIVE, Job
 from invox_watcher.journal.database import Database
 from invox_watcher.journal.dialect import literal
+from invox_watcher.journal.migrations import VERSION
 from invox_watcher.journal.shared import Shared
 from invox_watcher.journal.tables import JOB_COLUMNS, job_of, placeholders
 from invox_watcher.priority import Priority
@@ -53,7 +53,7 @@ _BEAT = """
     UPDATE hosts SET beats = beats + 1, beat_at = clock_timestamp()
     WHERE name = ? AND incarnation = ? AND state = 'alive'"""
 _HOSTS = """
-    SELECT name, incarnation, address, release, journal_version, state, beats, beat_at, joined_at,
+    SELECT name, incarnation, address, release, state, beats,
     extract(epoch FROM clock_timestamp() - beat_at)::float8,
     (SELECT count(*) FROM jobs WHERE host = name AND {under_way})
     FROM hosts ORDER BY name"""
@@ -90,11 +90,8 @@ class Host:
     incarnation: int
     address: str  # where its web server is, for people
     release: str
-    journal_version: int
     state: str  # alive, left (it was stopped), dead (another one has taken over what it had)
     beats: int
-    beat_at: datetime
-    joined_at: datetime
     silent_seconds: float  # since its last beat, by the database's clock
     jobs: int  # under way
 
@@ -170,7 +167,6 @@ class Fleet:
         Raises:
             JournalError: another host has that name.
         """
-        from invox_watcher.journal.migrations import VERSION  # noqa: PLC0415 - which builds on this module
 
         def write(connection: Connection) -> int | None:
             install(_raw(connection))
@@ -320,7 +316,7 @@ class Fleet:
         return self.shared.take_slot(name, job_id, self.name or "", limit)
 
     def hold(self, name: str) -> bool:
-        """Whether this host alone has the lease of that name, until it drops it or is taken over."""
+        """Whether this host alone has the lease of that name, until it leaves or is taken over."""
         return self.shared.hold(name, self.name or "", self.incarnation)
 
     def close(self) -> None:

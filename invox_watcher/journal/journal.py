@@ -8,7 +8,6 @@ on disk when the call returns, with those of other threads that write at the sam
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import itertools
 import json
 import os
@@ -19,9 +18,9 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
-from invox_watcher.errors import ConfigurationError, Problem, StaleStateError
+from invox_watcher.errors import StaleStateError
 from invox_watcher.events import Event, log
 from invox_watcher.job import ACTIVE, TRANSITIONS, Job, State
 from invox_watcher.journal import contents, notices, spending
@@ -30,8 +29,10 @@ from invox_watcher.journal.database import Database
 from invox_watcher.journal.deliveries import Deliveries
 from invox_watcher.journal.file import FileBackend
 from invox_watcher.journal.finished import UNCONFIRMED_CLOCK, Finished
+from invox_watcher.journal.fleet import Fleet
 from invox_watcher.journal.migrations import Copies, migrate, require_current
 from invox_watcher.journal.notices import StoredNotice
+from invox_watcher.journal.opening import server_backend
 from invox_watcher.journal.processing_times import ProcessingTime, processing_times
 from invox_watcher.journal.search import Search
 from invox_watcher.journal.sqlite import FILENAME
@@ -54,12 +55,6 @@ from invox_watcher.notice import NoticeOutcome, WebhookNotice
 from invox_watcher.priority import Priority
 from invox_watcher.times import utc_now
 
-if TYPE_CHECKING:
-    from invox_watcher.journal.fleet import Fleet
-
-_INSTALL_FLEET = (
-    "pip install 'PATH[fleet]', where PATH is the wheel or the clone that invox-watcher was installed from"
-)
 # Where the outputs lie that are written with a move to these states.
 _OUTPUT_FOLDERS = {State.DELIVERED: "outbox", State.FAILED: "failed"}
 # An id is made, by the same clock, just before the recording counts as received.
@@ -142,14 +137,15 @@ class Journal:
         self.path = directory / FILENAME  # of a single host's journal
         self._targets_of = targets_of
         self._on_transition = on_transition
-        self._backend = _backend_of(directory, server, create=create, busy_seconds=busy_seconds)
+        common = None if server is None else server_backend(server, create=create)
+        self._backend: Backend = common or FileBackend(self.path, create=create, busy_seconds=busy_seconds)
         if not create:
             self._backend.require_present()
         self._database = Database(self._backend, create=create, before_commit=before_commit)
         self.finished = Finished(self._database)
         self.deliveries = Deliveries(self._database)
         self.search = Search(self._database)
-        self.fleet = _fleet_of(self._database, self._backend) if server else None
+        self.fleet = None if common is None else Fleet(self._database, common)
         try:
             if create:
                 self._prepare()
@@ -573,28 +569,6 @@ class Journal:
 
     def _jobs(self, query: str, values: Iterable[Any]) -> list[Job]:
         return [job_of(row) for row in self._database.read(query, tuple(values))]
-
-
-def _backend_of(
-    directory: Path, server: Server | None, *, create: bool, busy_seconds: float | None
-) -> Backend:
-    if server is None:
-        return FileBackend(directory / FILENAME, create=create, busy_seconds=busy_seconds)
-    if importlib.util.find_spec("psycopg") is None:
-        raise ConfigurationError(
-            "state.url", [Problem("", None, f"needs PostgreSQL's client: {_INSTALL_FLEET}")]
-        )
-    from invox_watcher.journal.postgresql import ServerBackend  # noqa: PLC0415 - a single host has no psycopg
-
-    return ServerBackend(server, create=create)
-
-
-def _fleet_of(database: Database, backend: Backend) -> Fleet:
-    from invox_watcher.journal.fleet import Fleet  # noqa: PLC0415 - as for its backend
-    from invox_watcher.journal.postgresql import ServerBackend  # noqa: PLC0415
-
-    assert isinstance(backend, ServerBackend)  # noqa: S101 - see `_backend_of`
-    return Fleet(database, backend)
 
 
 # ---- statements --------------------------------------------------------------------------------------------

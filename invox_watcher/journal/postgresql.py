@@ -261,7 +261,13 @@ class Connector:
 
     def conninfo(self) -> str:
         """How libpq connects, with the password that is in its file now."""
-        given = conninfo.conninfo_to_dict(self._server.url)
+        try:
+            given = conninfo.conninfo_to_dict(self._server.url)
+        except psycopg.ProgrammingError:  # which shows parts of it
+            raise JournalError(
+                f"The journal {self._server.name} can't be used: its address can't be read.",
+                hint="Is state.url written as PostgreSQL's documentation has it, in 'Connection URIs'?",
+            ) from None
         parameters: dict[str, Any] = {**_CONNECTION, **given}
         file = self._server.password_file
         if file is not None:
@@ -284,7 +290,7 @@ class Side:
         self._session: Session | None = None
 
     def read(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
-        """All rows of one query, or of a statement that returns some."""
+        """All rows of one query."""
         with self._lock:
             return self._executed(query, values).fetchall()
 

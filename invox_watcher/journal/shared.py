@@ -23,8 +23,6 @@ TABLES = (
     "joined_at TIMESTAMPTZ DEFAULT clock_timestamp() NOT NULL, PRIMARY KEY (name))",
     # `used`: for what (a job's id) → by which host.
     "CREATE TABLE slots (name VARCHAR NOT NULL, used JSONB DEFAULT '{}' NOT NULL, PRIMARY KEY (name))",
-    # `next_at`: when the next call may be made, in seconds since 1970.
-    "CREATE TABLE rates (name VARCHAR NOT NULL, next_at FLOAT NOT NULL, PRIMARY KEY (name))",
     "CREATE TABLE leases (name VARCHAR NOT NULL, host VARCHAR NOT NULL, PRIMARY KEY (name))",
     "CREATE TABLE known (name VARCHAR NOT NULL, value TEXT NOT NULL, host VARCHAR NOT NULL, "
     "at TIMESTAMPTZ NOT NULL, PRIMARY KEY (name))",
@@ -37,24 +35,16 @@ _FREE_SLOT = "UPDATE slots SET used = used - ?::text WHERE name = ?"
 _FREE_ALL_SLOTS = """
     UPDATE slots SET used = (SELECT coalesce(jsonb_object_agg(key, value), '{}') FROM jsonb_each(used)
     WHERE value <> to_jsonb(?::text))"""
-_NOW = "extract(epoch FROM clock_timestamp())::float8"
-_NEXT_CALL = f"""
-    INSERT INTO rates (name, next_at) VALUES (?, {_NOW} + ?::float8) ON CONFLICT (name) DO UPDATE
-    SET next_at = greatest(rates.next_at, {_NOW}) + ?::float8
-    RETURNING next_at - {_NOW} - ?::float8"""
 _HOLD = """
     INSERT INTO leases (name, host) SELECT ?, name FROM hosts
     WHERE name = ? AND incarnation = ? AND state = 'alive'
     ON CONFLICT (name) DO UPDATE SET host = excluded.host WHERE leases.host = excluded.host
     OR NOT EXISTS (SELECT 1 FROM hosts WHERE hosts.name = leases.host AND hosts.state = 'alive')"""
-_DROP = "DELETE FROM leases WHERE name = ? AND host = ?"
 _DROP_ALL = "DELETE FROM leases WHERE host = ?"
 _TELL = """
     INSERT INTO known (name, value, host, at) VALUES (?, ?, ?, clock_timestamp()) ON CONFLICT (name)
     DO UPDATE SET value = excluded.value, host = excluded.host, at = excluded.at"""
-_KNOWN = """
-    SELECT value, host, at, extract(epoch FROM clock_timestamp() - at)::float8 FROM known WHERE name = ?"""
-_IN_FLIGHT = "SELECT count(*) FROM jobs WHERE state <> 'done' AND state IN ('uploading', 'waiting')"
+_KNOWN = "SELECT value, host, at FROM known WHERE name = ?"
 
 
 @dataclass(frozen=True)
@@ -64,7 +54,6 @@ class Known:
     value: str
     host: str
     at: datetime  # by the database's clock
-    age_seconds: float
 
 
 class Shared:
@@ -72,10 +61,6 @@ class Shared:
 
     def __init__(self, side: Side) -> None:
         self._side = side
-
-    def in_flight(self) -> int:
-        """How many recordings of all hosts the API has, or is being sent."""
-        return int(self._side.read(_IN_FLIGHT)[0][0])
 
     # ---- so many at once ---------------------------------------------------------------------------------
 
@@ -90,23 +75,11 @@ class Shared:
         """Give the one of `key` back."""
         self._side.write(_FREE_SLOT, (key, name))
 
-    # ---- so many per second ------------------------------------------------------------------------------
-
-    def next_call(self, name: str, per_second: float, calls: int = 1) -> float:
-        """Reserve the next `calls` of that name; return the seconds to wait before the first of them."""
-        length = calls / per_second
-        ((seconds,),) = self._side.read(_NEXT_CALL, (name, length, length, length))
-        return max(float(seconds), 0.0)
-
     # ---- one at a time -----------------------------------------------------------------------------------
 
     def hold(self, name: str, host: str, incarnation: int) -> bool:
-        """Whether this host alone has that lease, now and until it drops it or is taken over."""
+        """Whether this host alone has that lease, now and until it leaves or is taken over."""
         return self._side.write(_HOLD, (name, host, incarnation)) == 1
-
-    def drop(self, name: str, host: str) -> None:
-        """Give a lease back."""
-        self._side.write(_DROP, (name, host))
 
     # ---- what one has learned ----------------------------------------------------------------------------
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
 from invox_watcher.backoff import Backoff, Breaker
@@ -22,7 +21,6 @@ from invox_watcher.errors import (
     ApiRefusedError,
     InvoxError,
     JournalError,
-    Reason,
     StorageError,
     TemplateError,
 )
@@ -43,8 +41,9 @@ from invox_watcher.processing.faults import (
     judge,
     rule_for,
 )
-from invox_watcher.processing.gates import Gate
+from invox_watcher.processing.gates import FaultGate, Gate
 from invox_watcher.processing.lanes import Clock, Lane, Lanes
+from invox_watcher.processing.local_faults import LocalFaults
 from invox_watcher.processing.pipeline import Pipeline
 from invox_watcher.times import rfc3339, utc_now
 
@@ -62,17 +61,6 @@ _FILING_ATTEMPTS = 3
 def poll_workers_for(upload_workers: int) -> int:
     """How many threads an engine with that many for uploads has for all other steps."""
     return min(max(upload_workers, _FEWEST_POLL_WORKERS), _MOST_POLL_WORKERS)
-
-
-@dataclass(frozen=True)
-class _FaultGate:
-    """Closed while `fault` returns an error."""
-
-    fault: Callable[[], InvoxError | None]
-
-    def closed(self) -> Reason | None:
-        error = self.fault()
-        return None if error is None else error.reason
 
 
 class Engine:
@@ -112,16 +100,17 @@ class Engine:
         self._upload_lane, self._poll_lane = lanes
         # An outage must be seen as one before it has cost a single recording all its attempts.
         self._api = ApiHealth(Breaker(backoff, threshold=min(_BREAKER_FAULTS, max_attempts)), clock)
+        self._faults = LocalFaults()
         self._lock = threading.Lock()  # guards what follows
         self._in_flight: set[str] = set()
         self._held: dict[str, Held] = {}  # jobs that wait for another day; not counted as under way
         self._held_until: dict[str, datetime] = {}  # what was logged of them
         self._missing: set[str] = set()  # jobs whose recording was missing at the last step
         self._expedited: set[str] = set()  # requests whose webhook came in the middle of a step
-        self._storage_faults: dict[str, InvoxError] = {}  # by job
-        self._filing_faults: dict[str, InvoxError] = {}  # by job, of those that are never given up
-        self._template_faults: dict[str, InvoxError] = {}  # by job
         self._done = self._failed = 0
+        self.api_gate: Gate = FaultGate(lambda: self._api.fault)
+        self.storage_gate: Gate = FaultGate(lambda: self._faults.storage)
+        self.template_gate: Gate = FaultGate(lambda: self._faults.template)
         workers = [
             (lane, Heartbeat(f"{name}-{number}"))
             for lane, name, count in (
@@ -130,14 +119,7 @@ class Engine:
             )
             for number in range(1, count + 1)
         ]
-        self.parts: Sequence[Monitored] = [
-            self._upload_lane,
-            self._poll_lane,
-            *(heartbeat for _lane, heartbeat in workers),
-        ]
-        self.api_gate: Gate = _FaultGate(lambda: self._api.fault)
-        self.storage_gate: Gate = _FaultGate(self._storage_fault)
-        self.template_gate: Gate = _FaultGate(self._template_fault)
+        self.parts: Sequence[Monitored] = [*lanes, *(heartbeat for _lane, heartbeat in workers)]
         self._threads = [
             threading.Thread(target=self._work, args=(lane, heartbeat), name=heartbeat.name, daemon=True)
             for lane, heartbeat in workers
@@ -203,9 +185,7 @@ class Engine:
         with self._lock:
             taken = len(self._in_flight) - len(self._held) + accepted
             # With nothing under way the next recording is the probe, of the API and of the disk.
-            # One that can't be filed may have a name that the disk refuses; two have the same disk.
-            refuses = bool(self._storage_faults) or len(self._filing_faults) > 1
-            held_back = taken > 0 and (refused or refuses)
+            held_back = taken > 0 and (refused or self._faults.refuse_new)
             extra = 0 if priority is Priority.ROUTINE else max(self._max_in_flight // _URGENT_SHARE, 1)
             return taken + self._elsewhere() < self._max_in_flight + extra and not held_back
 
@@ -232,8 +212,7 @@ class Engine:
     @property
     def waiting_for_template(self) -> int:
         """How many of them have their transcript, and wait until their document can be made."""
-        with self._lock:
-            return len(self._template_faults)
+        return self._faults.waiting_for_template
 
     @property
     def done(self) -> int:
@@ -269,15 +248,7 @@ class Engine:
     @property
     def blocking_fault(self) -> InvoxError | None:
         """The error that keeps a gate closed, the API's first; None if both are open."""
-        return self._api.fault or self._storage_fault()
-
-    def _storage_fault(self) -> InvoxError | None:
-        with self._lock:
-            return next(iter((*self._storage_faults.values(), *self._filing_faults.values())), None)
-
-    def _template_fault(self) -> InvoxError | None:
-        with self._lock:
-            return next(iter(self._template_faults.values()), None)
+        return self._api.fault or self._faults.storage
 
     # ---- the threads -------------------------------------------------------------------------------------
 
@@ -322,10 +293,10 @@ class Engine:
         if job.asks_api and following.asked_api:
             self._record_api_success(job)
         self._record_storage_success(job)
-        if self._missing or self._template_faults:
+        self._faults.end_template(job)
+        if self._missing:
             with self._lock:
                 self._missing.discard(job.id)
-                self._template_faults.pop(job.id, None)
         return following
 
     def _lane_of(self, job: Job) -> Lane:
@@ -363,10 +334,10 @@ class Engine:
     def _release(self, job: Job) -> None:
         """The job has ended, or is another host's."""
         self._record_storage_success(job)
+        self._faults.end_template(job)
         with self._lock:
             self._expedited.discard(job.request_id or "")
             self._in_flight.discard(job.id)
-            self._template_faults.pop(job.id, None)
         self._api.forget(job.id)
         self._on_room()
 
@@ -464,9 +435,9 @@ class Engine:
         is_news = not known
         if isinstance(error, TemplateError):  # one problem of a template comes after the other
             is_news = before is None or before.reason != error.reason
-            self._note_template(job, error)
+            self._faults.note_template(job, error)
         elif isinstance(error, StorageError) and is_kept(job) and verdict.attempts >= _FILING_ATTEMPTS:
-            self._note_filing_fault(job, error)
+            self._faults.note_filing(job, error)
         if verdict.attempts != job.attempts or is_news:
             since = before.since if before is not None and known else utc_now()
             fault = Fault(error.reason, since)
@@ -480,35 +451,10 @@ class Engine:
         )  # fmt: skip
         return Next(job, delay)
 
-    def _note_template(self, job: Job, error: TemplateError) -> None:
-        with self._lock:
-            first = not self._template_faults
-            self._template_faults[job.id] = error
-        if first:
-            log.error(Event.TEMPLATE_ERROR, job=job.id, code=error.code, error=error.message, hint=error.hint)
-
     def _hold(self, job: Job, error: InvoxError) -> Next:
-        with self._lock:
-            first = not self._storage_faults
-            self._storage_faults[job.id] = error
-        if first:
-            log.error(Event.STORAGE_ERROR, job=job.id, code=error.code, error=error.message, hint=error.hint)
+        self._faults.note_storage(job, error)
         return Next(job, self._backoff.delay_seconds(_HELD_LIKE_ATTEMPT))
 
-    def _note_filing_fault(self, job: Job, error: InvoxError) -> None:
-        """It was tried several times, and is never given up: then people should know."""
-        with self._lock:
-            known = self._filing_faults or self._storage_faults
-            self._filing_faults[job.id] = error
-        if not known:
-            log.error(Event.STORAGE_ERROR, job=job.id, code=error.code, error=error.message, hint=error.hint)
-
     def _record_storage_success(self, job: Job) -> None:
-        if not (self._storage_faults or self._filing_faults):
-            return
-        with self._lock:
-            found = (self._storage_faults.pop(job.id, None), self._filing_faults.pop(job.id, None))
-            if not any(found) or self._storage_faults or self._filing_faults:
-                return
-        log.info(Event.STORAGE_RECOVERED)
-        self._on_room()
+        if self._faults.end_storage(job):
+            self._on_room()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Protocol
 
-from invox_watcher.errors import JournalError, Reason
+from invox_watcher.errors import InvoxError, JournalError, Reason
 from invox_watcher.events import Event, log
 from invox_watcher.heartbeat import beat
 from invox_watcher.journal import Journal
@@ -17,6 +18,18 @@ class Gate(Protocol):
 
     def closed(self) -> Reason | None:
         """Why nothing may pass now; None while it is open. From any thread, without waiting."""
+
+
+@dataclass(frozen=True)
+class FaultGate:
+    """Closed while `fault` returns an error."""
+
+    fault: Callable[[], InvoxError | None]
+
+    def closed(self) -> Reason | None:
+        """Its reason."""
+        error = self.fault()
+        return None if error is None else error.reason
 
 
 def reasons(gates: Iterable[Gate]) -> list[Reason]:

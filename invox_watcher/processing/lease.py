@@ -86,6 +86,7 @@ class LeasedLane:
         self._lease = lease
         self._slots = slots
         self._thread = _Thread()
+        self._closed = threading.Event()
 
     @property
     def name(self) -> str:
@@ -111,6 +112,7 @@ class LeasedLane:
                 self._thread.job_id = job.id
                 return job
             self._lane.put(job, _AGAIN_SECONDS, held_back=False)
+            self._closed.wait(_AGAIN_SECONDS)  # no other job here could be taken either
         return None
 
     def may_go_on(self, job: Job) -> bool:
@@ -127,3 +129,4 @@ class LeasedLane:
 
     def close(self) -> None:
         self._lane.close()
+        self._closed.set()

@@ -192,6 +192,22 @@ def test_what_is_held_takes_no_room(tmp_path: Path) -> None:
         assert engine.has_capacity()
 
 
+def test_what_waits_to_be_sent_again_takes_the_place_of_another(tmp_path: Path) -> None:
+    """A host of several that can't reach the API claims no more than it can begin with."""
+    held = Held(datetime.now(UTC), ("intake.daily_minutes",))
+
+    def step(number: int, job: Job) -> Any:
+        return Next(job, 3600, held=held if number == 1 else None)
+
+    journal, pipeline, rooms = Journal(tmp_path), _Steps(step), []
+    with _running(journal, pipeline, upload_workers=2) as engine:
+        for count in range(1, 4):
+            engine.add(_identified(journal))
+            wait_for("it waits", lambda count=count: pipeline.taken == len(engine.due()) == count)  # type: ignore[misc]
+            rooms.append(engine.has_room_for_upload)
+    assert rooms == [True, True, False]  # the first is held for another day, and waits for no thread
+
+
 def test_one_error_that_several_jobs_report_is_one_fault(tmp_path: Path) -> None:
     """As a failed purchase of a token is, for which all of them waited."""
     shared, others = ApiUnavailableError("no token"), threading.Event()

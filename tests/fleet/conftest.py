@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from invox_watcher.files import Folders
 from invox_watcher.journal import Journal, Server
 from tests.kit.captured_log import own_log
+from tests.kit.parts import folders, journal
 from tests.kit.postgres import Cluster
 
 __all__ = ["cluster", "folders", "journal", "open_journal", "own_log", "server"]
@@ -40,17 +40,3 @@ def server(cluster: Cluster) -> Server:
 def open_journal(tmp_path: Path, server: Server) -> Callable[..., Journal]:
     """Opens the same journal each time; the caller closes it."""
     return partial(Journal, tmp_path, server=server)
-
-
-@pytest.fixture
-def journal(open_journal: Callable[..., Journal]) -> Iterator[Journal]:
-    opened = open_journal()
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
-def folders(tmp_path: Path) -> Folders:
-    made = Folders(*(tmp_path / name for name in ("inbox", "processing", "outbox", "done", "failed")))
-    made.prepare()
-    return made

@@ -63,5 +63,7 @@ def test_commands_work_with_a_journal_in_the_database(clinic: Clinic, tmp_path: 
     )
     run("journal", "copy", "--from", "state.url", "--to", str(tmp_path / "copy"))
     assert "is in use already" in said[-1]
+    run("journal", "copy", "--from", "state.url", "--to", f"postgresql://me:x#{SECRET}@db/other")
+    assert "must be an address like" in said[-1]
     assert SECRET not in run("config", "show")
     assert SECRET not in "".join(said) + clinic.log.read_text()

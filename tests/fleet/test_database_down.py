@@ -194,6 +194,7 @@ def test_of_two_addresses_the_one_that_can_be_written_counts(tmp_path: Path) -> 
         ("postgresql://nobody:SECRET@/journal?host={folder}", ("does not exist", "Check the user")),
         ("postgresql://watcher:SECRET@127.0.0.1:1/journal", ("refused", "Is the server running")),
         ("postgresql://watcher:SECRET@no.such.host.invalid/a", ("no.such.host", "Is the server running")),
+        ("postgresql://db.example/a?password=b&SECRET", ("its address can't be read", "'Connection URIs'")),
     ],
 )
 def test_what_is_wrong_is_said_without_secrets(

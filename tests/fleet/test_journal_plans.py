@@ -43,7 +43,6 @@ def asked(open_journal: Callable[..., Journal], monkeypatch: pytest.MonkeyPatch)
         use(journal)
         journal.fleet.jobs_of("two")
         journal.fleet.host_of_request("r")
-        journal.fleet.shared.in_flight()
         monkeypatch.undo()
         finish(journal, "kept")
     return statements

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from invox_watcher.files import Folders
 from invox_watcher.journal import Journal
 from tests.kit.captured_log import own_log
+from tests.kit.parts import folders, journal
 
 __all__ = ["attempts", "folders", "journal", "open_journal", "own_log"]
 
@@ -60,17 +60,3 @@ def attempts() -> Iterator[list[str]]:
 def open_journal(tmp_path: Path) -> Callable[..., Journal]:
     """Opens the same journal each time; the caller closes it."""
     return partial(Journal, tmp_path)
-
-
-@pytest.fixture
-def journal(open_journal: Callable[..., Journal]) -> Iterator[Journal]:
-    opened = open_journal()
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
-def folders(tmp_path: Path) -> Folders:
-    made = Folders(*(tmp_path / name for name in ("inbox", "processing", "outbox", "done", "failed")))
-    made.prepare()
-    return made

@@ -185,6 +185,36 @@ class TestWhatIsAccepted:
         assert "s3cr3t" not in repr(config) + str(config)
         assert "pr0xy" not in repr(config) + str(config)
 
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "postgresql://invox@db1.clinic.example,db2.clinic.example:5433/invox?sslmode=verify-full",
+            "postgres://invox:%23%2F%40%25@[2001:db8::1]:5432/invox",
+            "postgresql:///invox?host=/run/postgresql",
+            "postgresql://%2Frun%2Fpostgresql/invox",
+        ],
+    )
+    def test_addresses_of_a_database(self, write: Write, url: str) -> None:
+        assert load(write(with_section(f"state:\n  url: {url}")), ENVIRON).state.url == url
+
+    @pytest.mark.parametrize(
+        "url",
+        [
+            *(f"postgresql://me:x{sign}hunter2@db/invox" for sign in "#?/@[] %"),
+            "postgresql://me:hunter2@db:port/invox",
+            "postgresql://me:hunter2@[::1/invox",
+            "postgresql://db/invox?password=hunter%2",
+            "postgresql://db/invox?password=hunter2%00",
+            "postgresql://db/invox?user=me@x&password=hunter2",
+            "mysql://me:hunter2@db/invox",
+        ],
+    )
+    def test_a_database_whose_password_would_be_shown_is_refused(self, write: Write, url: str) -> None:
+        """What follows such a sign is no longer the password, for who shows the address without that."""
+        with pytest.raises(ConfigurationError, match=r"state\.url: must be ") as caught:
+            load(write(with_section(f"state:\n  url: '{url}'")), ENVIRON)
+        assert "hunter2" not in str(caught.value)
+
 
 class TestVariables:
     def test_a_variable_inside_a_text_and_an_escaped_one(self, write: Write) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from invox_watcher.errors import ConfigurationError, ExitStatus, JournalError
 from invox_watcher.job import State
-from invox_watcher.journal import Journal, Server
+from invox_watcher.journal import Journal, Server, copy_journal
 from tests.unit.test_journal import SHA, added, uploaded
 
 
@@ -140,7 +140,9 @@ def test_reading_a_large_journal_ends_and_can_be_stopped(
 
 def test_a_database_needs_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
-    with pytest.raises(ConfigurationError, match=r"pip install 'PATH\[fleet\]'") as caught:
-        Journal(tmp_path, server=Server("postgresql://user:secret@host/journal"))
-    assert caught.value.exit_status == ExitStatus.CONFIGURATION
-    assert "secret" not in str(caught.value)
+    server = Server("postgresql://user:secret@host/journal")
+    for use in (lambda: Journal(tmp_path, server=server), lambda: copy_journal(tmp_path, server)):
+        with pytest.raises(ConfigurationError, match=r"pip install 'PATH\[fleet\]'") as caught:
+            use()
+        assert caught.value.exit_status == ExitStatus.CONFIGURATION
+        assert "secret" not in str(caught.value)

@@ -30,8 +30,10 @@ class FewSlots:
 
     limit: int
     taken: set[str] = field(default_factory=set)
+    asked: int = 0
 
     def take(self, key: str) -> bool:
+        self.asked += 1
         if key not in self.taken and len(self.taken) >= self.limit:
             return False
         self.taken.add(key)
@@ -116,6 +118,23 @@ def test_a_slot_is_had_until_the_thread_comes_for_the_next_job() -> None:
     taken = second.take()
     assert taken is not None
     assert slots.taken == {taken.id} == {"b"}
+
+
+def test_while_others_have_all_slots_they_are_asked_for_now_and_then() -> None:
+    """However many jobs wait for one: each question is a write in the database."""
+    lease, slots = Lease(10), FewSlots(0)
+    lease.renew(lease.now())
+    lane = LeasedLane(LocalLane(Clock(), "uploads"), lease, slots)
+    for number in range(100):
+        lane.put(job(f"{number}"), 0, held_back=False)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(lane.take)
+        with pytest.raises(TimeoutError):
+            waiting.result(1)
+        lane.close()
+        assert waiting.result(5) is None
+    assert 2 <= slots.asked <= 6
+    assert len(lane.due()) == 100
 
 
 def test_what_is_sent_ends_with_the_lease() -> None:
