@@ -273,7 +273,7 @@ class _Guard:
         if path.startswith(_STATIC):
             return None
         try:
-            identity = self._access.identify(peer, is_activity="part" not in request.query_params)
+            identity = self._access.identify(peer, is_activity=not _is_by_itself(request))
         except UsersFileError as error:
             return self._failed(request, 503, error.reason)
         scope["state"]["identity"] = identity
@@ -286,8 +286,7 @@ class _Guard:
         return None
 
     def _not_signed_in(self, request: Request) -> Response:
-        is_part = request.scope["path"] == "/live" or "part" in request.query_params
-        if is_part or request.method != "GET" or not self._access.has_passwords:
+        if _is_by_itself(request) or request.method != "GET" or not self._access.has_passwords:
             return self._failed(request, 401)
         # Not `request.url`, which believes the Host header.
         wanted = request.scope["raw_path"].decode("ascii", "replace")
@@ -297,6 +296,11 @@ class _Guard:
             # By a link elsewhere: browsers keep the cookie back (SameSite=Strict) until our own page asks.
             return HTMLResponse(_ASKED_AGAIN.format(html.escape(path_within(wanted))))
         return RedirectResponse(f"/sign-in?next={quote(wanted, safe='')}", status_code=303)
+
+
+def _is_by_itself(request: Request) -> bool:
+    """Whether an open page asks, to update itself, and not a person."""
+    return request.scope["path"] == "/live" or "part" in request.query_params
 
 
 def _add_headers(scope: Scope, message: Message) -> None:

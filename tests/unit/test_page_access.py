@@ -126,6 +126,21 @@ def test_a_route_gets_no_header_of_a_proxy(tmp_path: Path) -> None:
     assert ask(app, "/", headers=sent, client="192.0.2.7").status == 401
 
 
+def test_a_page_that_updates_itself_keeps_no_session_open(tmp_path: Path) -> None:
+    clock, source = Clock(), cast(Source, None)
+    write_users(tmp_path / "users.yaml", {"anna": User("anna", HASH, frozenset({Role.SEE}), None)})
+    access = Access(Users(tmp_path / "users.yaml"), AccessRules(idle_seconds=600), clock)
+    app = create_app(Site(source, access, Record(tmp_path)), access, Live(source, access), Echo())
+    cookie = {"Cookie": f"invox-watcher={access.sign_in('anna', 'correct horse battery')}"}
+    clock.now += 500
+    assert ask(app, "/", headers=cookie).status == 200  # a click
+    clock.now += 500
+    assert ask(app, "/?part=1", headers=cookie).status == 200
+    assert ask(app, "/live", method="HEAD", headers=cookie).status == 200  # the connection was lost
+    clock.now += 200
+    assert ask(app, "/", headers=cookie).status == 303
+
+
 def test_without_a_header_nobody_is_named() -> None:
     assert peer_of(scope("127.0.0.1", ("X-Remote-User", "anna")), PROXIES, None).named is None
 
