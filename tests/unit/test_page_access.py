@@ -333,6 +333,18 @@ def test_attempts_are_limited_and_possible_again() -> None:
     assert attempts.begin("anna", "192.0.2.7") == 0
 
 
+@pytest.mark.parametrize(
+    "names", [["j\u00fcrgen", "ju\u0308rgen", " j\u00fcrgen "], ["x" * 101, "y" * 9000, "\0", ""]]
+)
+def test_a_name_written_otherwise_is_no_further_attempt(tmp_path: Path, names: list[str]) -> None:
+    source = cast(Source, None)
+    write_users(tmp_path / "users.yaml", {})
+    access = Access(Users(tmp_path / "users.yaml"), AccessRules(), Clock())
+    app = create_app(Site(source, access, Record(tmp_path)), access, Live(source, access), Echo())
+    tried = [{"name": names[n % len(names)], "password": "x"} for n in range(6)]
+    assert [ask(app, "/sign-in", form=one).status for one in tried] == [403] * 5 + [429]
+
+
 def test_one_address_can_not_try_many_names() -> None:
     attempts = Attempts(Clock())
     assert [attempts.begin(f"user{n}", "192.0.2.7") for n in range(31)].count(0) == 30
