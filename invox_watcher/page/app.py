@@ -25,7 +25,7 @@ from invox_watcher.events import Event, log
 from invox_watcher.logs import where
 from invox_watcher.page.access import Access, Identity
 from invox_watcher.page.live import Live
-from invox_watcher.page.model import Health, Role, Source, Viewer
+from invox_watcher.page.model import Role, Source, Viewer
 from invox_watcher.page.record import Record
 from invox_watcher.page.signing_in import path_within, sign_in_routes
 from invox_watcher.page.users import UsersFileError
@@ -76,9 +76,6 @@ class Views(Protocol):
         (name or password) or `slow` (too many attempts; `wait_seconds` says how long).
         Its form is posted to /sign-in with the fields `name`, `password` and `next`.
         """
-
-    def health_line(self, request: Request, health: Health) -> str:
-        """The health in one line, as text in the language of the request."""
 
 
 class Site:
@@ -132,19 +129,15 @@ class Site:
         return self._access.form_token(self._identity(request)) if self.is_signed_in(request) else ""
 
     async def form(self, request: Request) -> Mapping[str, str]:
-        """The fields of a form, checked by `check_form`.
+        """The fields of a form that this viewer got from here.
 
         Raises:
             HTTPException: 400 not a form; 403 not one of ours.
         """
         fields = await read_form(request)
-        self.check_form(request, fields)
-        return fields
-
-    def check_form(self, request: Request, form: Mapping[str, str]) -> None:
-        """Raise HTTPException, 403, unless the form was sent by a page that this viewer got from here."""
-        if not self._access.is_own_form(self._identity(request), form.get("token", "")):
+        if not self._access.is_own_form(self._identity(request), fields.get("token", "")):
             raise HTTPException(403, "form")
+        return fields
 
     async def in_thread(self, call: Callable[[], _T]) -> _T:
         """What `call` returns, called in a thread.
@@ -212,7 +205,7 @@ def create_app(site: Site, access: Access, live: Live, views: Views) -> ASGIApp:
 
     routes = [
         *sign_in_routes(access, views.render, read_form),
-        Route("/live", live.route(site, views.health_line)),
+        Route("/live", live.route(site)),
         *views.routes(site),
     ]
     app = Starlette(

@@ -21,7 +21,7 @@ from starlette.routing import BaseRoute, Route
 from invox_watcher.errors import InvoxError, JournalError
 from invox_watcher.job import ACTIVE, State
 from invox_watcher.page import rendering
-from invox_watcher.page.model import Done, Health, Line, Moment, Query, Role, Stretch, Viewer
+from invox_watcher.page.model import Done, Line, Moment, Query, Role, Stretch, Viewer
 from invox_watcher.page.rendering import visible
 from invox_watcher.page.words import NOTICES, Words
 
@@ -72,12 +72,6 @@ def render(request: Request, template: str, /, *, status_code: int = 200, **cont
         context["title"], context["advice"] = _explained(t, context["status"])
         context["reason_given"] = context.pop("reason", None)
     return rendering.page(request, template, status_code=status_code, **context)
-
-
-def health_line(request: Request, health: Health) -> str:
-    """The health in one line, as text in the language of the request."""
-    html = rendering.text("health-line.html", rendering.words_for(request), health=health)
-    return " ".join(Markup(html).striptags().split())  # noqa: S704 - our own template
 
 
 async def _static(request: Request) -> Response:

@@ -18,7 +18,7 @@ from invox_watcher.page.access import Access, AccessRules
 from invox_watcher.page.app import Site, create_app
 from invox_watcher.page.limits import Attempts, network_of
 from invox_watcher.page.live import Live
-from invox_watcher.page.model import Health, Role, Sight, Source
+from invox_watcher.page.model import Role, Sight, Source
 from invox_watcher.page.peers import Peer, peer_of
 from invox_watcher.page.record import Record
 from invox_watcher.page.sessions import Sessions
@@ -112,9 +112,6 @@ class Echo:
         self, request: Request, name: str, /, *, status_code: int = 200, **context: object
     ) -> Response:
         return PlainTextResponse(f"{name} {context}", status_code)
-
-    def health_line(self, request: Request, health: Health) -> str:
-        return ""
 
 
 def test_a_route_gets_no_header_of_a_proxy(tmp_path: Path) -> None:
