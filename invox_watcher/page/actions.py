@@ -11,18 +11,17 @@ from pathlib import Path
 from invox_watcher.delivery import SEND_AGAIN
 from invox_watcher.diagnostics.attention import is_open_failure
 from invox_watcher.diagnostics.names import UnknownNameError
-from invox_watcher.diagnostics.retrying import can_help, move_back, order_again, why_not_sendable
+from invox_watcher.diagnostics.retrying import move_back, order_again, why_not_sendable
 from invox_watcher.errors import InvoxError, NotPermittedError, RecordingVanishedError
 from invox_watcher.files import check_mounted, placed_orders
 from invox_watcher.job import Job, State
 from invox_watcher.journal import DeliveryState, Journal
-from invox_watcher.page.model import Sight
+from invox_watcher.page.model import Done, Sight
 from invox_watcher.page.recording import Recordings
 from invox_watcher.page.resources import Resources
 
 _OWED = (DeliveryState.DUE, DeliveryState.UNCERTAIN)
 _SAME_CLICK_SECONDS = 30.0
-_RETRIED_BEFORE = "It was retried before: it is no longer in the failed folder."
 
 
 class NotPossibleError(InvoxError):
@@ -44,36 +43,33 @@ class Actions:
     _lock: threading.Lock = field(init=False, default_factory=threading.Lock)
     _ordered: dict[tuple[str, str], float] = field(init=False, default_factory=dict)
 
-    def retry(self, sight: Sight, job_id: str) -> str:
-        """Move the failed recording to the inbox; what was done, as a sentence."""
+    def retry(self, sight: Sight, job_id: str) -> Done:
+        """Move the failed recording to the inbox."""
         with self._lock:
             journal = self.resources.reader.journal()
             job = self._known(journal, sight, job_id)
             if job.state is not State.FAILED:
                 raise NotPossibleError(f"The recording is {job.state}, not failed.")
             outputs = journal.finished.outputs(job.id)
-            said = self.resources.patience.ask(lambda: self._moved_back(job, outputs, journal))
+            done = self.resources.patience.ask(lambda: self._moved_back(job, outputs, journal))
             self.on_change()
-            return said
+            return done
 
-    def _moved_back(self, job: Job, outputs: dict[str, str], journal: Journal) -> str:
+    def _moved_back(self, job: Job, outputs: dict[str, str], journal: Journal) -> Done:
         folders = self.resources.folders
         check_mounted(self.state, (folders.failed, folders.inbox))
         try:
             if not is_open_failure(job, journal, folders):
-                return _RETRIED_BEFORE
-            name = move_back(job, outputs, folders)
+                return Done.RETRIED_BEFORE
+            move_back(job, outputs, folders)
         except RecordingVanishedError:
-            return _RETRIED_BEFORE
+            return Done.RETRIED_BEFORE
         except PermissionError as error:
             raise NotPermittedError(f"{folders.failed} can't be read: {error.strerror}") from None
-        says = f"It is in the inbox again, as {name}."
-        if job.failure is not None and not can_help(job):
-            says += " It will fail again unless it is fixed."
-        return says + self._reminder()
+        return Done.RETRIED
 
-    def send_again(self, sight: Sight, job_id: str, target: str) -> str:
-        """Have a delivery made again; what was done, as a sentence."""
+    def send_again(self, sight: Sight, job_id: str, target: str) -> Done:
+        """Have a delivery made again."""
         with self._lock:
             journal = self.resources.reader.journal()
             job = self._known(journal, sight, job_id)
@@ -82,14 +78,12 @@ class Actions:
                 raise UnknownNameError("Nothing of this recording goes to a target of that name.", hint="")
             if (why := why_not_sendable(job, target)) is not None:
                 raise NotPossibleError(why)
-            if found[0].state in _OWED:
-                return f"It is owed to {target} already, and sent as soon as possible."
-            if self._is_ordered(job.id, target):
-                return f"It is being sent to {target}."
+            if found[0].state in _OWED or self._is_ordered(job.id, target):
+                return Done.OWED_ALREADY
             order_again(self.state, [job.id], target)
             self._ordered[job.id, target] = time.monotonic()
             self.on_change()
-            return f"It is sent to {target} again.{self._reminder()}"
+            return Done.SENT_AGAIN
 
     def _known(self, journal: Journal, sight: Sight, job_id: str) -> Job:
         job = self.recordings.job(journal, sight, job_id)
@@ -105,8 +99,3 @@ class Actions:
             order.get("do") == SEND_AGAIN and order.get("target") == target and order.get("jobs") == [job_id]
             for _name, order in placed_orders(self.state)
         )
-
-    def _reminder(self) -> str:
-        if self.resources.status.get().daemon is None:
-            return " The daemon is not running: nothing more happens until it is started."
-        return ""

@@ -25,7 +25,7 @@ from invox_watcher.events import Event, log
 from invox_watcher.logs import where
 from invox_watcher.page.access import Access, Identity
 from invox_watcher.page.live import Live
-from invox_watcher.page.model import Health, Role, Source, Viewer
+from invox_watcher.page.model import Role, Source, Viewer
 from invox_watcher.page.record import Record
 from invox_watcher.page.signing_in import path_within, sign_in_routes
 from invox_watcher.page.users import UsersFileError
@@ -76,9 +76,6 @@ class Views(Protocol):
         (name or password) or `slow` (too many attempts; `wait_seconds` says how long).
         Its form is posted to /sign-in with the fields `name`, `password` and `next`.
         """
-
-    def health_line(self, request: Request, health: Health) -> str:
-        """The health in one line, as text in the language of the request."""
 
 
 class Site:
@@ -132,19 +129,15 @@ class Site:
         return self._access.form_token(self._identity(request)) if self.is_signed_in(request) else ""
 
     async def form(self, request: Request) -> Mapping[str, str]:
-        """The fields of a form, checked by `check_form`.
+        """The fields of a form that this viewer got from here.
 
         Raises:
             HTTPException: 400 not a form; 403 not one of ours.
         """
         fields = await read_form(request)
-        self.check_form(request, fields)
-        return fields
-
-    def check_form(self, request: Request, form: Mapping[str, str]) -> None:
-        """Raise HTTPException, 403, unless the form was sent by a page that this viewer got from here."""
-        if not self._access.is_own_form(self._identity(request), form.get("token", "")):
+        if not self._access.is_own_form(self._identity(request), fields.get("token", "")):
             raise HTTPException(403, "form")
+        return fields
 
     async def in_thread(self, call: Callable[[], _T]) -> _T:
         """What `call` returns, called in a thread.
@@ -212,7 +205,7 @@ def create_app(site: Site, access: Access, live: Live, views: Views) -> ASGIApp:
 
     routes = [
         *sign_in_routes(access, views.render, read_form),
-        Route("/live", live.route(site, views.health_line)),
+        Route("/live", live.route(site)),
         *views.routes(site),
     ]
     app = Starlette(
@@ -273,7 +266,7 @@ class _Guard:
         if path.startswith(_STATIC):
             return None
         try:
-            identity = self._access.identify(peer, is_activity="part" not in request.query_params)
+            identity = self._access.identify(peer, is_activity=not _is_by_itself(request))
         except UsersFileError as error:
             return self._failed(request, 503, error.reason)
         scope["state"]["identity"] = identity
@@ -286,8 +279,7 @@ class _Guard:
         return None
 
     def _not_signed_in(self, request: Request) -> Response:
-        is_part = request.scope["path"] == "/live" or "part" in request.query_params
-        if is_part or request.method != "GET" or not self._access.has_passwords:
+        if _is_by_itself(request) or request.method != "GET" or not self._access.has_passwords:
             return self._failed(request, 401)
         # Not `request.url`, which believes the Host header.
         wanted = request.scope["raw_path"].decode("ascii", "replace")
@@ -297,6 +289,11 @@ class _Guard:
             # By a link elsewhere: browsers keep the cookie back (SameSite=Strict) until our own page asks.
             return HTMLResponse(_ASKED_AGAIN.format(html.escape(path_within(wanted))))
         return RedirectResponse(f"/sign-in?next={quote(wanted, safe='')}", status_code=303)
+
+
+def _is_by_itself(request: Request) -> bool:
+    """Whether an open page asks, to update itself, and not a person."""
+    return request.scope["path"] == "/live" or "part" in request.query_params
 
 
 def _add_headers(scope: Scope, message: Message) -> None:

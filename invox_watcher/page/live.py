@@ -1,8 +1,10 @@
 """What is sent to open pages while something changes: server-sent events, from one poller for all browsers.
 
-- `changed`, data `{"n": 12}`: what is shown may have changed. At most once a second.
-- `health`, data `{"running": true, "ready": true, "line": "…"}`: when connected, and when it has changed.
-- `signed-out`, data `{}`: the session has ended; the stream ends.
+- `changed`: what is shown may have changed. At most once a second.
+- `health`: when connected, and when it has changed.
+- `signed-out`: the session has ended; the stream ends.
+
+Each is a reason to ask for the page again, and says nothing more.
 
 A browser opens few connections to one host (six by HTTP/1.1), so a page that is not visible should close its
 own. The answer is 401 without a viewer, 503 if too many streams are open. `EventSource` then gives up.
@@ -11,7 +13,6 @@ own. The answer is 401 without a viewer, 503 if too many streams are open. `Even
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
@@ -37,8 +38,6 @@ _HEARTBEAT_SECONDS = 15.0
 _MAX_STREAMS = 400
 _MAX_OF_VIEWER = 200
 
-HealthLine = Callable[[Request, Health], str]
-
 
 @dataclass(eq=False)
 class _Listener:
@@ -59,7 +58,7 @@ class Live:
         self._health: Health | None = None
         self._closed = False
 
-    def route(self, site: Site, health_line: HealthLine) -> Callable[[Request], Awaitable[Response]]:
+    def route(self, site: Site) -> Callable[[Request], Awaitable[Response]]:
         """The endpoint of /live."""
 
         async def live(request: Request) -> Response:
@@ -70,7 +69,7 @@ class Live:
             if request.method == "HEAD":
                 return Response(media_type="text/event-stream")
             return StreamingResponse(
-                self._stream(request, site, health_line),
+                self._stream(request, site),
                 media_type="text/event-stream",
                 headers={"X-Accel-Buffering": "no"},  # nginx would collect the events
             )
@@ -82,7 +81,7 @@ class Live:
         self._closed = True
         self._wake()
 
-    async def _stream(self, request: Request, site: Site, health_line: HealthLine) -> AsyncIterator[str]:
+    async def _stream(self, request: Request, site: Site) -> AsyncIterator[str]:
         listener = _Listener(request.state.identity)
         self._listeners.add(listener)
         if self._poller is None or self._poller.done():
@@ -92,15 +91,14 @@ class Live:
             yield "retry: 3000\n\n"
             while not self._closed:
                 if not self._is_current(listener):
-                    yield _event("signed-out", {})
+                    yield _event("signed-out")
                     return
                 if self._health is not None and self._health != shown:
                     shown = self._health
-                    line = health_line(request, shown)
-                    yield _event("health", {"running": shown.running, "ready": shown.ready, "line": line})
+                    yield _event("health")
                 if self._changes != seen:
                     seen = self._changes
-                    yield _event("changed", {"n": seen})
+                    yield _event("changed")
                 listener.woken.clear()
                 if not await _is_set(listener.woken, _HEARTBEAT_SECONDS):
                     yield ": still here\n\n"
@@ -170,5 +168,5 @@ async def _is_set(event: asyncio.Event, timeout_seconds: float) -> bool:
     return event.is_set()
 
 
-def _event(name: str, data: object) -> str:
-    return f"event: {name}\ndata: {json.dumps(data)}\n\n"
+def _event(name: str) -> str:
+    return f"event: {name}\ndata: {{}}\n\n"  # without data, browsers would ignore it

@@ -261,6 +261,15 @@ class Document:
     content: bytes
 
 
+class Done(StrEnum):
+    """What came of an action."""
+
+    RETRIED = "retried"
+    RETRIED_BEFORE = "retried_before"  # it is no longer in the failed folder
+    SENT_AGAIN = "sent_again"
+    OWED_ALREADY = "owed_already"  # it is sent anyway
+
+
 class Source(Protocol):
     """What the page asks. Every call may take a moment, and is made from a thread.
 
@@ -293,8 +302,8 @@ class Source(Protocol):
 
     def document(self, sight: Sight, job_id: str, name: str) -> Document | None: ...
 
-    def retry(self, sight: Sight, job_id: str) -> str:
-        """Move the failed recording back to the inbox; what was done, as a sentence."""
+    def retry(self, sight: Sight, job_id: str) -> Done:
+        """Move the failed recording back to the inbox."""
 
-    def send_again(self, sight: Sight, job_id: str, target: str) -> str:
-        """Have the delivery to a target made again; what was done, as a sentence."""
+    def send_again(self, sight: Sight, job_id: str, target: str) -> Done:
+        """Have the delivery to a target made again."""

@@ -21,9 +21,9 @@ from starlette.routing import BaseRoute, Route
 from invox_watcher.errors import InvoxError, JournalError
 from invox_watcher.job import ACTIVE, State
 from invox_watcher.page import rendering
-from invox_watcher.page.model import Health, Line, Moment, Query, Role, Stretch, Viewer
+from invox_watcher.page.model import Done, Line, Moment, Query, Role, Stretch, Viewer
 from invox_watcher.page.rendering import visible
-from invox_watcher.page.words import Words
+from invox_watcher.page.words import NOTICES, Words
 
 if TYPE_CHECKING:
     from invox_watcher.page.app import Site
@@ -72,12 +72,6 @@ def render(request: Request, template: str, /, *, status_code: int = 200, **cont
         context["title"], context["advice"] = _explained(t, context["status"])
         context["reason_given"] = context.pop("reason", None)
     return rendering.page(request, template, status_code=status_code, **context)
-
-
-def health_line(request: Request, health: Health) -> str:
-    """The health in one line, as text in the language of the request."""
-    html = rendering.text("health-line.html", rendering.words_for(request), health=health)
-    return " ".join(Markup(html).striptags().split())  # noqa: S704 - our own template
 
 
 async def _static(request: Request) -> Response:
@@ -233,14 +227,14 @@ class _Views:
         )  # fmt: skip
 
     async def _act(
-        self, request: Request, viewer: Viewer, what: str, back: str, act: Callable[[], str], **facts: str
+        self, request: Request, viewer: Viewer, what: str, back: str, act: Callable[[], Done], **facts: str
     ) -> Response:
         """Do it, and go back to where it was asked for; or say why it was not done."""
         job_id = request.path_params["id"]
         _known(await self._site.in_thread(lambda: self._source.recording(viewer.sight, job_id)))
         await self._site.audit(request, what, job_id, **facts)
         try:
-            await self._site.in_thread(act)
+            done = await self._site.in_thread(act)
         except JournalError:
             raise
         except InvoxError as error:
@@ -253,7 +247,7 @@ class _Views:
                 viewer=viewer,
                 back=back,
             )
-        return RedirectResponse(f"{back}?did={what}", status_code=303)
+        return RedirectResponse(f"{back}?did={done}", status_code=303)
 
     async def _show(
         self,
@@ -353,13 +347,8 @@ def _explained(t: Words, status: int) -> tuple[str, str]:
 
 def _notice(request: Request) -> Markup | None:
     """What was done by the form that led here."""
-    t = rendering.words_for(request)
-    match request.query_params.get("did"):
-        case "retried":
-            return t("The recording was moved to the inbox. It is processed again from the start.")
-        case "sent_again":
-            return t("It is sent again. The result appears here.")
-    return None
+    text = NOTICES.get(request.query_params.get("did", ""))
+    return None if text is None else rendering.words_for(request)(text)
 
 
 # ---- what is asked for -------------------------------------------------------------------------------------

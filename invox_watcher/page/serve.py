@@ -36,12 +36,10 @@ from invox_watcher.page.record import Record
 from invox_watcher.page.sockets import listen_on_socket, remove_socket
 from invox_watcher.page.source import DaemonSource
 from invox_watcher.page.users import Users
-from invox_watcher.web import MAX_CONNECTIONS, BoundedH11Protocol, listen_on
+from invox_watcher.web import BoundedH11Protocol, listen_on, server_config
 
-_STOP_SECONDS = 2
 _NICENESS = 5  # of 19: recordings go first, however many look
 _LEAVE_SECONDS = 6.0
-_QUEUE = 128
 
 
 def serve(load: Callable[[], Config], *, ends_with_input: bool = False) -> ExitStatus:
@@ -108,21 +106,7 @@ class _Protocol(BoundedH11Protocol):
 
 class _Server(uvicorn.Server):
     def __init__(self, app: ASGIApp, live: Live, *, reopen_log: Callable[[], None]) -> None:
-        super().__init__(
-            uvicorn.Config(
-                app,
-                http=_Protocol,
-                ws="none",
-                lifespan="off",
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                proxy_headers=False,  # `peers` decides whom to believe
-                backlog=_QUEUE,
-                limit_concurrency=MAX_CONNECTIONS,
-                timeout_graceful_shutdown=_STOP_SECONDS,
-            )
-        )
+        super().__init__(server_config(app, _Protocol))  # `peers` decides which proxies to believe
         self._live, self._reopen_log = live, reopen_log
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:

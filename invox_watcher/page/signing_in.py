@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import unicodedata
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -18,6 +19,7 @@ from starlette.routing import Route
 from invox_watcher.events import Event, log
 from invox_watcher.page.access import Access, Identity, cookie_name
 from invox_watcher.page.peers import Peer
+from invox_watcher.page.users import is_user_name
 
 _AT_ONCE = 2  # passwords that are checked: each takes a quarter of a second of a core
 _QUEUE_SECONDS = 10.0
@@ -58,9 +60,11 @@ class _SigningIn:
     async def sign_in(self, request: Request) -> Response:
         """Begin a session, and go on to where the viewer wanted to go."""
         fields = await self._read_form(request)
-        name, following = fields.get("name", "").strip(), path_within(fields.get("next", ""))
+        name = unicodedata.normalize("NFC", fields.get("name", "").strip())
+        following = path_within(fields.get("next", ""))
         peer: Peer = request.state.peer
-        wait = self._access.attempts.begin(name, peer.address)
+        # Attempts count by the name that is looked up, and all names that no user can have as one.
+        wait = self._access.attempts.begin(name if is_user_name(name) else "", peer.address)
         if wait == 0:
             try:
                 session_id = await self._check(name, fields.get("password", ""))

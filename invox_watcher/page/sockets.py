@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import errno
 import os
-import secrets
 import socket
 import stat
 from contextlib import suppress
@@ -12,6 +12,7 @@ from pathlib import Path
 from invox_watcher.errors import FolderError
 
 _MODE = 0o660
+_QUEUE = 128
 
 
 def listen_on_socket(path: Path) -> socket.socket:
@@ -22,25 +23,22 @@ def listen_on_socket(path: Path) -> socket.socket:
     """
     _require_free(path)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    # Under another name until its permissions are right; the rename replaces the old one at once.
-    temporary = f"{path}.{secrets.token_hex(3)}"
     try:
-        listener.bind(temporary)
-        os.chmod(temporary, _MODE)
-        listener.listen(128)
-        os.rename(temporary, path)
+        with suppress(FileNotFoundError):
+            os.unlink(path)
+        listener.bind(os.fspath(path))
+        os.chmod(path, _MODE)  # before anyone can connect
+        listener.listen(_QUEUE)
     except OSError as error:
         listener.close()
-        with suppress(OSError):
-            os.unlink(temporary)
         raise _refused(path, f"{error.strerror or error}") from None
     return listener
 
 
 def remove_socket(path: Path) -> None:
     """Remove the socket after it was closed, unless another process has replaced it."""
-    with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        if probe.connect_ex(os.fspath(path)) != 0:
+    with suppress(OSError):
+        if not _is_listened_on(path):
             os.unlink(path)
 
 
@@ -53,10 +51,15 @@ def _require_free(path: Path) -> None:
         raise _refused(path, f"{error.strerror}") from None
     if not stat.S_ISSOCK(found.st_mode):
         raise _refused(path, "that is not a socket")
+    if _is_listened_on(path):
+        raise _refused(path, "another process listens there")
+
+
+def _is_listened_on(path: Path) -> bool:
+    """Whether a process listens there, even if it is too busy to accept a connection."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.settimeout(2)
-        if probe.connect_ex(os.fspath(path)) == 0:
-            raise _refused(path, "another process listens there")
+        probe.setblocking(False)
+        return probe.connect_ex(os.fspath(path)) in (0, errno.EAGAIN)  # see unix(7)
 
 
 def _refused(path: Path, why: str) -> FolderError:

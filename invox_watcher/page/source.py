@@ -22,6 +22,7 @@ from invox_watcher.page.lists import Lists
 from invox_watcher.page.looked_at import LookedAt
 from invox_watcher.page.model import (
     Document,
+    Done,
     Health,
     Line,
     Needs,
@@ -139,11 +140,11 @@ class DaemonSource:
         """See `Source`."""
         return self._sounds.loudness(partial(self._job, sight, job_id))
 
-    def retry(self, sight: Sight, job_id: str) -> str:
+    def retry(self, sight: Sight, job_id: str) -> Done:
         """See `Source`."""
         return self._actions.retry(sight, job_id)
 
-    def send_again(self, sight: Sight, job_id: str, target: str) -> str:
+    def send_again(self, sight: Sight, job_id: str, target: str) -> Done:
         """See `Source`."""
         return self._actions.send_again(sight, job_id, target)
 

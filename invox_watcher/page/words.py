@@ -15,6 +15,7 @@ from importlib import resources
 from markupsafe import Markup, escape
 
 from invox_watcher.job import State
+from invox_watcher.page.model import Done
 
 LANGUAGES = ("en", "de", "es")  # the first is the one for those who prefer none of them
 
@@ -73,6 +74,13 @@ DOUBTS: Mapping[str, str] = {
     "too_many_words": "More words than can be said in that time",
     "beyond_end": "Text after the end of the recording",
 }
+# What came of what a viewer did.
+NOTICES: Mapping[str, str] = {
+    Done.RETRIED: "The recording was moved to the inbox. It is processed again from the start.",
+    Done.RETRIED_BEFORE: "This was done before: the recording is no longer among the failed ones.",
+    Done.SENT_AGAIN: "It is sent again. The result appears here.",
+    Done.OWED_ALREADY: "It is already waiting to be sent. The result appears here.",
+}
 # What static/page.js shows.
 SCRIPT: Mapping[str, str] = {
     "lost": "Connection lost. What you see may be out of date. Trying again …",
@@ -81,7 +89,7 @@ SCRIPT: Mapping[str, str] = {
     "now": "just now",
 }
 TABLES: tuple[Mapping[State, str] | Mapping[str, str], ...] = (
-    STATES, EVENTS, NEXT_STEPS, INBOX_STAGES, DELIVERY_STATES, DOUBTS, SCRIPT,
+    STATES, EVENTS, NEXT_STEPS, INBOX_STAGES, DELIVERY_STATES, DOUBTS, NOTICES, SCRIPT,
 )  # fmt: skip
 
 

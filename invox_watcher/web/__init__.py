@@ -5,11 +5,10 @@ from __future__ import annotations
 from invox_watcher.web.gauges import Gauges, IntakeSnapshot, exposition
 from invox_watcher.web.listening import listen_on
 from invox_watcher.web.metrics import Counters
-from invox_watcher.web.protocol import MAX_CONNECTIONS, BoundedH11Protocol
+from invox_watcher.web.protocol import BoundedH11Protocol, server_config
 from invox_watcher.web.server import Server, create_app
 
 __all__ = [
-    "MAX_CONNECTIONS",
     "BoundedH11Protocol",
     "Counters",
     "Gauges",
@@ -18,4 +17,5 @@ __all__ = [
     "create_app",
     "exposition",
     "listen_on",
+    "server_config",
 ]

@@ -1,12 +1,16 @@
-"""uvicorn's HTTP protocol with limits: it would wait forever for a head, or for an answer to be read."""
+"""uvicorn with limits: its HTTP protocol would wait forever for a head, or for an answer to be read."""
 
 from __future__ import annotations
 
 import asyncio
 
+import uvicorn
+from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-MAX_CONNECTIONS = 512
+STOP_SECONDS = 2
+_MAX_CONNECTIONS = 512
+_QUEUE = 128
 _CHECK_SECONDS = 10.0
 _CHECKS_OF_ONE_REQUEST = 6
 
@@ -19,7 +23,7 @@ class BoundedH11Protocol(H11Protocol):
         self._last_cycle: object = None
         self._checks = 0
         self._next_check = self.loop.call_later(_CHECK_SECONDS, self._drop_if_stuck)
-        if len(self.connections) > MAX_CONNECTIONS:
+        if len(self.connections) > _MAX_CONNECTIONS:
             transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -40,3 +44,20 @@ class BoundedH11Protocol(H11Protocol):
     def makes_progress(self) -> bool:
         """Whether a request that has lasted since the last check may last for another while: here never."""
         return False
+
+
+def server_config(app: ASGIApp, protocol: type[BoundedH11Protocol] = BoundedH11Protocol) -> uvicorn.Config:
+    """How `app` is served: within limits, without a log of its own, and believing no proxy's header."""
+    return uvicorn.Config(
+        app,
+        http=protocol,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        backlog=_QUEUE,
+        limit_concurrency=_MAX_CONNECTIONS,
+        timeout_graceful_shutdown=STOP_SECONDS,
+    )

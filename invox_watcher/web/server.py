@@ -26,10 +26,8 @@ from invox_watcher.invox import MAX_BODY_BYTES, Receiver, only_tests
 from invox_watcher.web.listening import listen_on
 from invox_watcher.web.metrics import CONTENT_TYPE as METRICS_TYPE
 from invox_watcher.web.metrics import WebhookAnswer
-from invox_watcher.web.protocol import MAX_CONNECTIONS, BoundedH11Protocol
+from invox_watcher.web.protocol import STOP_SECONDS, server_config
 
-_STOP_SECONDS = 2
-_QUEUE = 128
 _BODY_SECONDS = 10.0
 _ALL_BODIES_BYTES = 32 << 20
 
@@ -187,19 +185,7 @@ class Server:
             key="http.listen",
             hint="Choose another port, or turn the server off by http.listen: null.",
         )
-        config = uvicorn.Config(
-            app,
-            http=BoundedH11Protocol,
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            backlog=_QUEUE,
-            limit_concurrency=MAX_CONNECTIONS,
-            timeout_graceful_shutdown=_STOP_SECONDS,
-        )
-        self._server = uvicorn.Server(config)
+        self._server = uvicorn.Server(server_config(app))
         self._on_crash = on_crash
         self._thread = threading.Thread(target=self._run, name="server", daemon=True)
 
@@ -221,5 +207,5 @@ class Server:
         """Stop answering."""
         self._server.should_exit = True
         if self._thread.is_alive():
-            self._thread.join(_STOP_SECONDS + 1)
+            self._thread.join(STOP_SECONDS + 1)
         self._socket.close()

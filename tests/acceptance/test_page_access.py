@@ -354,7 +354,7 @@ def test_open_pages_are_told_what_changes(ward: Ward) -> None:
     nora = ward.browser("nora")
     with stream(nora) as lines:
         assert next(line for line in lines if line.startswith("event:")) == "event: health"
-        assert json.loads(next(lines).removeprefix("data: ")).keys() == {"running", "ready", "line"}
+        assert next(lines) == "data: {}"
         write_wav(ward.clinic.inbox / "ward3" / "new.wav", pitch=700)
         assert ward.clinic.once() == 69  # the API is gone by now
         assert "event: changed" in lines

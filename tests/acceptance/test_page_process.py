@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import time
 from pathlib import Path
@@ -246,6 +247,9 @@ def test_check_tries_the_page(tmp_path: Path, api: Sandbox) -> None:
 
     users_file = tmp_path / "clinic" / "users.yaml"
     assert found() == {"page.listen": f"{listen} is free", "page.users_file": str(users_file)}
+    host, _, port = listen.rpartition(":")
+    with socket.create_server((host, int(port))):
+        assert found()["page.listen"] == f"another program listens on {listen}"
     users_file.chmod(0o666)
     assert found()["page.users_file"] == f"others may change {users_file}"
     users_file.unlink()

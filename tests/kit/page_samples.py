@@ -12,6 +12,7 @@ from invox_watcher.job import State
 from invox_watcher.page.model import (
     Delivery,
     Document,
+    Done,
     Health,
     InInbox,
     Line,
@@ -241,15 +242,18 @@ class SampleSource:
         self.asked.append(name)
         return Document(name, "text/plain; charset=utf-8", b"Hello.\n")
 
-    def retry(self, sight: Sight, job_id: str) -> str:
+    def retry(self, sight: Sight, job_id: str) -> Done:
         self._may_raise()
-        self.asked.append(f"retry {job_id}")
-        return "Moved back to the inbox."
+        return self._done(f"retry {job_id}", Done.RETRIED, Done.RETRIED_BEFORE)
 
-    def send_again(self, sight: Sight, job_id: str, target: str) -> str:
+    def send_again(self, sight: Sight, job_id: str, target: str) -> Done:
         self._may_raise()
-        self.asked.append(f"send {job_id} {target}")
-        return "It is sent again."
+        return self._done(f"send {job_id} {target}", Done.SENT_AGAIN, Done.OWED_ALREADY)
+
+    def _done(self, asked: str, first: Done, again: Done) -> Done:
+        was_asked = asked in self.asked
+        self.asked.append(asked)
+        return again if was_asked else first
 
     def _under_way(self) -> Sequence[UnderWay]:
         held = (Trouble(_FULL, None),) if self.told is HELD else ()

@@ -177,12 +177,12 @@ def test_a_new_recording_appears_and_disturbs_nothing(clinic: Hospital, browser:
     text = browser.find("#text")
     text.send_keys("half a na")
     browser.look(height=300)
-    browser.ask("scrollTo(0, 40); document.querySelector('main').dataset.same = 'yes'")
+    browser.ask("scrollTo(0, 40); document.querySelector('main').isSame = true")
     clinic.dictate("ward3/new-0001.wav", seconds=3, said=segments([(0.2, 2.8, "A new one.")]))
     clinic.dictate("ward4/hidden-0001.wav", seconds=3, said=segments([(0.2, 2.8, "A hidden one.")]))
     browser.shows("new-0001.wav")
     clinic.wait_until("ward4/hidden-0001.wav", "done")
-    assert browser.ask("return document.querySelector('main').dataset.same") in ("yes", None)
+    assert browser.ask("return document.querySelector('main').isSame") is True
     assert browser.ask("return document.activeElement.id") == "text"
     assert text.get_attribute("value") == "half a na"
     assert browser.ask("return scrollY") == 40

@@ -18,7 +18,7 @@ from invox_watcher.page.access import Access, AccessRules
 from invox_watcher.page.app import Site, create_app
 from invox_watcher.page.limits import Attempts, network_of
 from invox_watcher.page.live import Live
-from invox_watcher.page.model import Health, Role, Sight, Source
+from invox_watcher.page.model import Role, Sight, Source
 from invox_watcher.page.peers import Peer, peer_of
 from invox_watcher.page.record import Record
 from invox_watcher.page.sessions import Sessions
@@ -113,9 +113,6 @@ class Echo:
     ) -> Response:
         return PlainTextResponse(f"{name} {context}", status_code)
 
-    def health_line(self, request: Request, health: Health) -> str:
-        return ""
-
 
 def test_a_route_gets_no_header_of_a_proxy(tmp_path: Path) -> None:
     access = Access(None, AccessRules(PROXIES, "X-Remote-User", [Role.SEE]))
@@ -124,6 +121,21 @@ def test_a_route_gets_no_header_of_a_proxy(tmp_path: Path) -> None:
     sent = {"Host": "h", "X-Remote-User": "a", "X-Forwarded-For": "192.0.2.7", "X-Forwarded-Proto": "https"}
     assert ask(app, "/", headers=sent).text == "host"
     assert ask(app, "/", headers=sent, client="192.0.2.7").status == 401
+
+
+def test_a_page_that_updates_itself_keeps_no_session_open(tmp_path: Path) -> None:
+    clock, source = Clock(), cast(Source, None)
+    write_users(tmp_path / "users.yaml", {"anna": User("anna", HASH, frozenset({Role.SEE}), None)})
+    access = Access(Users(tmp_path / "users.yaml"), AccessRules(idle_seconds=600), clock)
+    app = create_app(Site(source, access, Record(tmp_path)), access, Live(source, access), Echo())
+    cookie = {"Cookie": f"invox-watcher={access.sign_in('anna', 'correct horse battery')}"}
+    clock.now += 500
+    assert ask(app, "/", headers=cookie).status == 200  # a click
+    clock.now += 500
+    assert ask(app, "/?part=1", headers=cookie).status == 200
+    assert ask(app, "/live", method="HEAD", headers=cookie).status == 200  # the connection was lost
+    clock.now += 200
+    assert ask(app, "/", headers=cookie).status == 303
 
 
 def test_without_a_header_nobody_is_named() -> None:
@@ -316,6 +328,18 @@ def test_attempts_are_limited_and_possible_again() -> None:
     assert attempts.begin("anna", "192.0.2.8") == 0
     clock.now += 61
     assert attempts.begin("anna", "192.0.2.7") == 0
+
+
+@pytest.mark.parametrize(
+    "names", [["j\u00fcrgen", "ju\u0308rgen", " j\u00fcrgen "], ["x" * 101, "y" * 9000, "\0", ""]]
+)
+def test_a_name_written_otherwise_is_no_further_attempt(tmp_path: Path, names: list[str]) -> None:
+    source = cast(Source, None)
+    write_users(tmp_path / "users.yaml", {})
+    access = Access(Users(tmp_path / "users.yaml"), AccessRules(), Clock())
+    app = create_app(Site(source, access, Record(tmp_path)), access, Live(source, access), Echo())
+    tried = [{"name": names[n % len(names)], "password": "x"} for n in range(6)]
+    assert [ask(app, "/sign-in", form=one).status for one in tried] == [403] * 5 + [429]
 
 
 def test_one_address_can_not_try_many_names() -> None:

@@ -238,6 +238,17 @@ def test_retry_goes_back_with_a_notice(asker: Asker, source: SampleSource) -> No
     assert 'id="notice"' not in asker("/needs?did=%3Cb%3E").text
 
 
+def test_what_was_done_before_is_not_said_to_be_done(asker: Asker) -> None:
+    token = token_of(asker("/needs"))
+    for path, first, again in (
+        (f"/recordings/{samples.FAILED.id}/retry", "moved to the inbox", "This was done before"),
+        (f"{ONE}/targets/letters/send", "It is sent again", "already waiting to be sent"),
+    ):
+        for says in (first, again):
+            answer = asker(path, form={"token": token})
+            assert says in asker(answer.headers["location"]).text
+
+
 def test_a_delivery_is_sent_again_by_the_name_of_its_target(asker: Asker, source: SampleSource) -> None:
     text = asker(ONE).text
     action = re.findall(r'action="(/recordings/[^"]*/send)"', text)

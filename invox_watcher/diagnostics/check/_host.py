@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import os
-import socket
 import stat
 from collections.abc import Iterator
 from contextlib import closing
@@ -12,12 +10,13 @@ from pathlib import Path
 
 from invox_watcher.assembly import decoder_of
 from invox_watcher.config import Config, secret_files
+from invox_watcher.diagnostics.check._addresses import address_to_listen_on, of_another
 from invox_watcher.diagnostics.check._finding import Finding, lasting, warning
 from invox_watcher.diagnostics.daemon_status import query_daemon
 from invox_watcher.errors import ExitStatus, FolderError, InvoxError, JournalError
 from invox_watcher.files import check_state_directory, prepare_state
 from invox_watcher.formats.decoder import INSTALL
-from invox_watcher.host import User, is_loopback, owner_of
+from invox_watcher.host import User, owner_of
 from invox_watcher.invox import usable_layouts
 from invox_watcher.job import ACTIVE, State
 from invox_watcher.journal import FILENAME, Journal
@@ -181,25 +180,10 @@ def listen(config: Config) -> Iterator[Finding]:
     if address is None:
         yield Finding("http.listen", seen="none: no /readyz, /metrics or webhooks")
         return
-    if not is_loopback(address[0]):
-        problem = f"{config.http.listen} can be reached from other machines, and speaks plain HTTP"
-        yield warning("http.listen", problem, "Listen on 127.0.0.1 and put a web server with TLS in front.")
-    with socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET) as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind(address)
-        except OSError as error:
-            yield _not_free(config, error)
-        else:
-            yield Finding("http.listen", seen=f"{config.http.listen} is free")
+    yield from address_to_listen_on("http.listen", str(config.http.listen), address, lambda: _in_use(config))
 
 
-def _not_free(config: Config, error: OSError) -> Finding:
-    if error.errno != errno.EADDRINUSE:
-        raise FolderError(
-            f"http.listen: can't listen on {config.http.listen}: {error.strerror}",
-            hint="Choose an address of this machine and a port above 1023, or null for none.",
-        )
+def _in_use(config: Config) -> Finding:
     answer = query_daemon(config.state.directory)
     if answer.asked and answer.address == config.http.address:
         return Finding("http.listen", seen=f"{config.http.listen}: the daemon answers there")
@@ -208,8 +192,7 @@ def _not_free(config: Config, error: OSError) -> Finding:
         return warning(
             "http.listen", problem, "If the address is new in the configuration, another program uses it."
         )
-    problem = f"another program listens on {config.http.listen}"
-    return Finding("http.listen", "failed", problem, "Choose another port.", ExitStatus.CONFIGURATION)
+    return of_another("http.listen", str(config.http.listen))
 
 
 def webhooks(config: Config) -> Iterator[Finding]:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import errno
 import os
-import socket
 import stat
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from invox_watcher.config import Config
+from invox_watcher.diagnostics.check._addresses import address_to_listen_on, of_another
 from invox_watcher.diagnostics.check._finding import Finding, warning
 from invox_watcher.diagnostics.daemon_status import query_daemon
 from invox_watcher.errors import ExitStatus
-from invox_watcher.host import User, is_loopback, owner_of
+from invox_watcher.host import User, owner_of
 
 
 def page(config: Config) -> Iterator[Finding]:
@@ -22,33 +22,18 @@ def page(config: Config) -> Iterator[Finding]:
     if section.listen is None:
         return
     if section.address is not None:
-        yield from _address(config, section.address)
+        in_use = partial(_in_use, config, section.listen)
+        yield from address_to_listen_on("page.listen", section.listen, section.address, in_use)
     if section.socket is not None:
         yield from _socket(section.socket)
     if section.users_file is not None:
         yield from _users_file(section.users_file)
 
 
-def _address(config: Config, address: tuple[str, int]) -> Iterator[Finding]:
-    listen = config.page.listen
-    if not is_loopback(address[0]):
-        problem = f"{listen} can be reached from other machines, and speaks plain HTTP"
-        yield warning("page.listen", problem, "Listen on 127.0.0.1 and put a web server with TLS in front.")
-    with socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET) as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind(address)
-        except OSError as error:
-            if error.errno == errno.EADDRINUSE and query_daemon(config.state.directory).daemon is not None:
-                yield Finding(
-                    "page.listen", seen=f"{listen} is in use; the daemon, which is running, may show it"
-                )
-                return
-            problem = f"can't listen on {listen}: {error.strerror}"
-            hint = "Choose another port."
-            yield Finding("page.listen", "failed", problem, hint, ExitStatus.CONFIGURATION)
-        else:
-            yield Finding("page.listen", seen=f"{listen} is free")
+def _in_use(config: Config, listen: str) -> Finding:
+    if query_daemon(config.state.directory).daemon is None:
+        return of_another("page.listen", listen)
+    return Finding("page.listen", seen=f"{listen} is in use; the daemon, which is running, may show it")
 
 
 def _socket(path: Path) -> Iterator[Finding]:
