@@ -169,6 +169,7 @@ def test_a_recording_that_vanishes_is_counted_once(clinic: Clinic, api: Sandbox)
         for path in clinic.processing.rglob("*.wav"):
             path.unlink()
         wait_for("it is closed", lambda: ended(clinic, done=0, failed=0, vanished=1))
+    assert len(clinic.events("vanished")) == 1
 
 
 def test_events_below_the_logs_level_are_counted_too(tmp_path: Path, api: Sandbox) -> None:
