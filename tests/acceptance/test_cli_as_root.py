@@ -88,7 +88,7 @@ def test_a_mount_that_only_the_service_sees_is_no_boundary(tmp_path: Path, api: 
     bind = f'mount --bind "{clinic.root}" "{clinic.root}"; exec "$@"'
     daemon = clinic.start(["unshare", "--mount", "sh", "-c", bind, "sh", *clinic.command("run")])
     try:
-        wait_for("it has failed", lambda: clinic.files(clinic.failed) != [])
+        wait_for("it has failed", lambda: clinic.events("failed") != [])
         [job] = clinic.events("failed")
         retried = clinic.run("retry", job["job"])
         assert (retried.returncode, retried.stderr) == (0, "")

@@ -172,7 +172,7 @@ def test_a_suspect_transcript_is_delivered_and_marked_everywhere(tmp_path: Path,
     clinic = Clinic(tmp_path / "clinic", hearing.base_url, http=listen)
     with running(clinic):
         convert(speech_samples()[0], clinic.inbox / "whole.wav", start_seconds=0, seconds=15)
-        wait_for("it is done", lambda: bool(clinic.files(clinic.done)), seconds=60)
+        wait_for("it is done", lambda: bool(clinic.events("done")), seconds=60)
         assert "suspect" not in clinic.transcript("whole.json")
         assert clinic.events("transcript_suspect", "transcript_unchecked") == []
         nothing = clinic.run("jobs", "--suspect")
@@ -180,7 +180,7 @@ def test_a_suspect_transcript_is_delivered_and_marked_everywhere(tmp_path: Path,
 
         hearing.fault({"on": "status", "do": "drop_segments", "segments": [-1, -2, -3], "times": None})
         convert(speech_samples()[0], clinic.inbox / "cut.wav", start_seconds=20, seconds=24)
-        wait_for("both are done", lambda: len(clinic.files(clinic.done)) == 2, seconds=60)
+        wait_for("both are done", lambda: len(clinic.events("done")) == 2, seconds=60)
         (mark,) = clinic.transcript("cut.json")["suspect"]
         assert mark["reason"] == "untranscribed_speech"
         assert 2 < mark["start"] < 12

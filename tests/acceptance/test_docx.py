@@ -42,6 +42,7 @@ def test_a_document_waits_for_its_template(tmp_path: Path) -> None:
             shown = clinic.run("show", job["id"]).stdout
             assert f"The template {letter} uses units, which this recording does not have." in shown
             wait_for("not ready", lambda: "uses units" in clinic.run("status").stdout)
+            wait_for("it is logged", lambda: bool(clinic.events("template_error")))
             (told,) = clinic.events("template_error")
             assert told["code"] == "missing_attribute"
             letter.unlink()

@@ -634,6 +634,7 @@ def test_an_unfinished_file_that_disappears_is_forgotten(intake: Intake) -> None
     eventually(lambda: intake.status.unfinished == 1)
     (intake.root / "x.wav").unlink()
     eventually(lambda: intake.status.unfinished == 0)
+    assert intake.offers == []
 
 
 def test_a_stop_takes_effect_at_once(intake: Intake) -> None:

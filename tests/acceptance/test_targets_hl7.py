@@ -24,7 +24,7 @@ from tests.kit.clinic import free_port
 from tests.kit.hl7_receivers import hl7apy, python_hl7
 from tests.kit.loopback import Peer, make_certificate, serve
 from tests.kit.shipments import PATIENT, WORDS, assert_discreet, shipment
-from tests.kit.targets import target
+from tests.kit.targets import ended_by, target
 
 
 def of(port: int, tmp_path: Path, **changes: Any) -> Target:
@@ -169,10 +169,8 @@ def test_a_receiver_that_was_restarted_is_connected_again(tmp_path: Path) -> Non
 def test_a_delivery_can_be_aborted(tmp_path: Path) -> None:
     with serve(be_silent) as server:
         ris = of(server.port, tmp_path)
-        timer = threading.Timer(0.5, ris.abort)
-        timer.start()
-        refused(ris, DeliveryUncertainError)
-        timer.join()
+        with ended_by(ris.abort, after=0.5):
+            refused(ris, DeliveryUncertainError)
 
 
 def test_certificates_are_those_of_the_configuration(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from invox_watcher.errors import (
 from tests.kit.clinic import free_port, wait_for
 from tests.kit.loopback import Peer, make_certificate, serve
 from tests.kit.shipments import WORDS, assert_discreet, shipment
-from tests.kit.targets import Exim, exim, target
+from tests.kit.targets import Exim, ended_by, exim, target
 
 pytestmark = pytest.mark.needs("exim4", "setpriv")
 
@@ -138,12 +137,10 @@ def test_a_server_that_was_restarted_is_connected_again(server: Exim, tmp_path: 
 
 def test_a_line_cut_after_the_last_byte_is_uncertain(server: Exim, tmp_path: Path) -> None:
     cut = of(server, tmp_path, subject="slow")
-    timer = threading.Timer(1.0, server.stop)
-    timer.start()
     try:
-        refused(cut, DeliveryUncertainError)
+        with ended_by(server.stop, after=1.0):
+            refused(cut, DeliveryUncertainError)
     finally:
-        timer.join()
         server.start()
 
 

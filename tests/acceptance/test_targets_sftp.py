@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import getpass
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +19,7 @@ from invox_watcher.errors import (
 )
 from tests.kit.clinic import free_port, wait_for
 from tests.kit.shipments import WORDS, assert_discreet, shipment
-from tests.kit.targets import Sshd, sshd, target
+from tests.kit.targets import Sshd, ended_by, sshd, target
 
 pytestmark = pytest.mark.needs("sshd", "sftp", "ssh-keygen")
 
@@ -148,10 +147,8 @@ def test_a_server_that_was_restarted_is_connected_again(server: Sshd, tmp_path: 
 def test_a_delivery_can_be_aborted(server: Sshd, tmp_path: Path) -> None:
     server.mode = "slow"
     sftp = of(server, tmp_path)
-    timer = threading.Timer(1.0, sftp.abort)
-    timer.start()
-    refused(sftp, TargetError)
-    timer.join()
+    with ended_by(sftp.abort, after=1.0):
+        refused(sftp, TargetError)
 
 
 def test_nothing_is_left_behind(server: Sshd, tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from tests.kit.clinic import free_port
 from tests.kit.fhir_server import TOKEN, FhirServer
 from tests.kit.loopback import Peer, make_certificate, never_answer, one_reply, serve
 from tests.kit.shipments import WORDS, assert_discreet, shipment
-from tests.kit.targets import PAGE, target
+from tests.kit.targets import PAGE, ended_by, target
 
 SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()
 KINDS = pytest.mark.parametrize("kind", ["fhir", "http"])
@@ -188,7 +187,5 @@ def test_what_can_not_be_reached(tmp_path: Path, kind: str) -> None:
 def test_a_delivery_can_be_aborted(tmp_path: Path, kind: str) -> None:
     with serve(never_answer) as server:
         it = of(kind, server.url, tmp_path)
-        timer = threading.Timer(0.5, it.abort)
-        timer.start()
-        refused(it, TargetError)
-        timer.join()
+        with ended_by(it.abort, after=0.5):
+            refused(it, TargetError)

@@ -48,12 +48,10 @@ def put(clinic: Clinic, name: str, **tone: Any) -> str:
 class Unprivileged(Clinic):
     """A clinic whose daemon may not write everything, even where it runs as root."""
 
-    def command(self, *arguments: str) -> list[str]:
-        return [*NOT_ALMIGHTY, *super().command(*arguments)]
+    through = NOT_ALMIGHTY
 
 
 class WithoutLease(Clinic):
     """A clinic whose daemon may not ask about the writers of other users' files."""
 
-    def command(self, *arguments: str) -> list[str]:
-        return ["setpriv", "--bounding-set=-lease", "--inh-caps=-lease", *super().command(*arguments)]
+    through = ("setpriv", "--bounding-set=-lease", "--inh-caps=-lease")

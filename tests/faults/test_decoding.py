@@ -29,8 +29,6 @@ from tests.kit.mutants import REASONS, mutants, originals
 from tests.kit.recordings import write_au
 
 _PREPARED = ".invox-watcher-prepared"
-# With variables a daemon is no fork, but has a command line that names its configuration.
-NAMED: dict[str, str] = {}
 
 
 def workers() -> Iterator[int]:
@@ -41,32 +39,29 @@ def workers() -> Iterator[int]:
                 yield int(folder.name)
 
 
-def kill_once(clinic: Clinic) -> bool:
-    """Kill the decoders that the clinic's daemon has now."""
+def kill_workers_of(daemon: int) -> bool:
+    """Kill the decoders that the daemon with this process id has now."""
     for pid in workers():
-        if str(clinic.root).encode() in _command_of_parent(pid):
+        if _parent(pid) == daemon:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
     return True
 
 
-def kill_workers_of(clinic: Clinic, retries: int) -> None:
-    """Kill decoders as they come, until so many steps were taken again for that."""
-    wait_for("decoders are killed", lambda: kill_once(clinic) and len(clinic.events("step_retry")) >= retries)
-
-
-def _command_of_parent(pid: int) -> bytes:
+def _parent(pid: int) -> int | None:
     with contextlib.suppress(OSError, IndexError):
-        parent = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]
-        return Path(f"/proc/{parent}/cmdline").read_bytes()
-    return b""
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    return None
 
 
 def test_58_killed_decoders_cost_no_second_upload(clinic: Clinic, api: Sandbox) -> None:
     write_au(clinic.inbox / "smith.au", seconds=1)
     contents = hashes(clinic)
-    with running(clinic, NAMED):
-        kill_workers_of(clinic, 4)
+    with running(clinic) as daemon:
+        wait_for(
+            "steps are taken again",
+            lambda: kill_workers_of(daemon.pid) and len(clinic.events("step_retry")) >= 4,
+        )
         wait_for("it is done", lambda: clinic.files(clinic.done) == ["smith.au"])
     assert {event["code"] for event in clinic.events("step_retry")} == {"decoder"}
     assert_kept(clinic, api, contents)
@@ -76,9 +71,9 @@ def test_58_a_decoder_that_is_always_killed_is_given_up(tmp_path: Path, api: San
     retry = {"max_attempts": 3, "base_seconds": 0.1, "max_seconds": 0.2}
     clinic = Clinic(tmp_path / "clinic", api.base_url, retry=retry)
     write_au(clinic.inbox / "smith.au", seconds=1)
-    with running(clinic, NAMED):
-        kill_workers_of(clinic, 2)
-        wait_for("it is given up", lambda: kill_once(clinic) and clinic.files(clinic.failed) != [])
+    with running(clinic) as daemon:
+        wait_for("it is given up", lambda: kill_workers_of(daemon.pid) and clinic.files(clinic.failed) != [])
+    assert len(clinic.events("step_retry")) >= 2
     reason = json.loads((clinic.failed / "smith.au.error.json").read_text())
     assert (reason["code"], reason["retry_can_help"]) == ("decoder", True)
     assert clinic.under_way() == []

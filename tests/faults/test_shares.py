@@ -270,11 +270,12 @@ def test_23_a_server_that_hangs_is_reported_and_waited_for(share: SshShare, api:
         share.hang()
         write_wav(share.far / "inbox" / "second.wav", pitch=400)
         wait_for("it is not ready", lambda: "folders_silent" in problems(clinic), seconds=60)
+        wait_for("it is logged", lambda: bool(clinic.events("folders_unavailable")))
         assert [event["code"] for event in clinic.events("folders_unavailable")] == ["folders_silent"]
         share.answer()
         wait_for("the second is done", lambda: len(clinic.lies("done")) == 2, seconds=60)
         wait_for("it is ready", lambda: not problems(clinic), seconds=30)
-        assert len(clinic.events("folders_available")) == 1
+    assert len(clinic.events("folders_available")) == 1
     clinic.assert_all_done(["first.wav", "second.wav"], api)
 
 

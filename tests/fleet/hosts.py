@@ -15,7 +15,6 @@ import re
 import signal
 import socket
 import subprocess
-import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -127,17 +126,12 @@ class Host(Clinic):
         ip(*inside, "link", "set", "eth0", "up")
         ip(*inside, "link", "set", "lo", "up")
         self.relay = Relay(self.namespace, int(fleet.api.base_url.rpartition(":")[2]))
-
-    def command(self, *arguments: str) -> list[str]:
-        named = (
-            f"hostname {self.name} && exec {sys.executable} -m invox_watcher {' '.join(arguments)} --config"
-        )
         within = ("ip", "netns", "exec", self.namespace, "unshare", "--uts")
-        return [*within, "sh", "-c", f"{named} {self.config}"]
+        self.through = (*within, "sh", "-c", f'hostname {self.name} && exec "$@"', "sh")
 
     def up(self) -> Host:
         """Start its daemon, and wait until it watches."""
-        self.process = self.start(self.command("run"))  # not forked: in its namespace
+        self.process = self.start()
         return self
 
     def end(self, number: signal.Signals = signal.SIGTERM, *, seconds: float = 20) -> int:

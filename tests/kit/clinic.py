@@ -52,7 +52,13 @@ def wait_for(what: str, condition: Callable[[], bool], *, seconds: float = 20) -
 
 
 class Clinic:
-    """Folders, a configuration and a daemon that is a process of its own."""
+    """Folders, a configuration and a daemon that is a process of its own.
+
+    Its commands are forks of a process that has everything imported, unless they are run by another program:
+    `through` is its command line, to which that of the command is added.
+    """
+
+    through: Sequence[str] = ()
 
     def __init__(self, root: Path, base_url: str, **changes: Mapping[str, Any]) -> None:
         self.root = root
@@ -84,38 +90,45 @@ class Clinic:
 
     def command(self, *arguments: str) -> list[str]:
         """The command line of one command with this clinic's configuration."""
-        return [sys.executable, "-m", "invox_watcher", *arguments, "--config", str(self.config)]
+        interpreter = [*self.through, sys.executable]
+        return [*interpreter, "-m", "invox_watcher", *arguments, "--config", str(self.config)]
 
     def run(self, *arguments: str, seconds: float = 60) -> subprocess.CompletedProcess[str]:
         """Run one command to its end."""
+        if self.through:
+            return subprocess.run(
+                self.command(*arguments), check=False, capture_output=True, text=True, timeout=seconds
+            )
         return forks().complete([*arguments, "--config", str(self.config)], seconds=seconds)
 
     def once(self, *, seconds: float = 60) -> int:
         """`run --once`, its log appended to `self.log`; the exit status."""
-        if type(self).command is not Clinic.command:
+        if self.through:
             with self.log.open("ab") as log:
                 command = self.command("run", "--once")
                 return subprocess.run(command, check=False, stderr=log, timeout=seconds).returncode
         command = ["run", "--once", "--config", str(self.config)]
         return forks().run(command, stdout=Path(os.devnull), stderr=self.log, seconds=seconds)
 
-    def launch(self, *arguments: str, stderr: Path | None = None) -> Fork:
+    def launch(self, *arguments: str, stderr: Path | None = None) -> Process:
         """Begin one command and wait for nothing; by default its log is appended to `self.log`."""
+        written = stderr or self.log
+        if self.through:
+            with written.open("ab") as log:
+                return subprocess.Popen(self.command(*arguments), stdout=subprocess.DEVNULL, stderr=log)
         command = [*arguments, "--config", str(self.config)]
-        return forks().start(command, stdout=Path(os.devnull), stderr=stderr or self.log)
+        return forks().start(command, stdout=Path(os.devnull), stderr=written)
 
     def start(
         self, command: Sequence[str] | None = None, environ: Mapping[str, str] | None = None
     ) -> Process:
-        """Start the daemon, by default as `run`, with these variables too, and wait until it watches.
+        """Start the daemon, by default as `run`, and wait until it watches.
 
-        `run` with nothing else is a fork of a process that has everything imported.
+        By a `command`, or with variables of its own in `environ`, it is no fork.
         """
         seen = self.events("watching")
         process: Process
-        # One that is run by another program, or without some rights, is none.
-        is_plain = type(self).command is Clinic.command
-        if command is None and environ is None and is_plain:
+        if command is None and environ is None:
             process = self.launch("run")
         else:
             with self.log.open("ab") as log:
@@ -157,14 +170,14 @@ class Clinic:
 
 
 @contextlib.contextmanager
-def running(clinic: Clinic, environ: Mapping[str, str] | None = None) -> Iterator[None]:
+def running(clinic: Clinic, environ: Mapping[str, str] | None = None) -> Iterator[Process]:
     """The clinic's daemon for as long as the block lasts; then SIGTERM, which has to end it with status 0.
 
     It gets the variables of `environ`, too. All that it has logged has to be as docs/events.md says.
     """
     process = clinic.start(environ=environ)
     try:
-        yield
+        yield process
         assert stop(process) == 0
         event_page.check(clinic.events())
     finally:

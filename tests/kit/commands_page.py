@@ -97,14 +97,14 @@ class Session:
         if _ALONE.fullmatch(script):
             output = self._home.parent / f"{self._home.name}.output"
             output.unlink(missing_ok=True)
-            forks().start(
+            forks().run(
                 script.split()[1:],
                 stdout=output,
                 stderr=output,
                 seconds=60,
                 environment=self._environment,
                 folder=self._home,
-            ).wait()
+            )
             return output.read_text()
         return subprocess.run(
             ["sh", "-c", script], cwd=self._home, env=self._environment, timeout=60, check=False,

@@ -33,6 +33,8 @@ PRELOADED = (
     "invox_watcher.page.serve",
 )
 
+_DUMP_SECONDS = 1  # enough to write the tracebacks
+
 
 class Fork:
     """A command under way: to a test what `subprocess.Popen` is, except that it has no pipes."""
@@ -67,6 +69,15 @@ class Fork:
         """SIGKILL."""
         self.send_signal(signal.SIGKILL)
 
+    def complete(self, seconds: float) -> int:
+        """The status with which it ends; after so many seconds it is killed, and the test fails."""
+        try:
+            return self.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            self.wait()
+            raise
+
     def _status_within(self, seconds: float | None) -> int | None:
         if self.returncode is None and select.select([self._descriptor], [], [], seconds)[0]:
             self.returncode = os.waitstatus_to_exitcode(self._forks.ask({"reap": self.pid}))
@@ -98,7 +109,7 @@ class Forks:
     ) -> Fork:
         """Begin `invox-watcher` with these arguments, by default in this process's environment and folder.
 
-        After `seconds` it ends with status 1 and every thread's traceback in `stderr`.
+        After `seconds` every thread's traceback is written to `stderr`.
         """
         request = {
             "arguments": arguments,
@@ -110,9 +121,25 @@ class Forks:
         }
         return Fork(self, self.ask(request))
 
-    def run(self, arguments: Sequence[str], *, stdout: Path, stderr: Path, seconds: float) -> int:
-        """Run it to its end: the exit status; minus the signal that killed it."""
-        return self.start(arguments, stdout=stdout, stderr=stderr, seconds=seconds).wait()
+    def run(
+        self,
+        arguments: Sequence[str],
+        *,
+        stdout: Path,
+        stderr: Path,
+        seconds: float,
+        environment: Mapping[str, str] | None = None,
+        folder: Path | None = None,
+    ) -> int:
+        """Run it to its end: the exit status; minus the signal that killed it.
+
+        After `seconds` every thread's traceback is written to `stderr`, and it is killed:
+        `subprocess.TimeoutExpired`.
+        """
+        started = self.start(
+            arguments, stdout=stdout, stderr=stderr, seconds=seconds, environment=environment, folder=folder
+        )
+        return started.complete(seconds + _DUMP_SECONDS)
 
     def complete(
         self,
@@ -125,15 +152,18 @@ class Forks:
         """Run it to its end, and say what it printed, too."""
         with tempfile.TemporaryDirectory() as written:
             stdout, stderr = Path(written, "stdout"), Path(written, "stderr")
-            started = self.start(
-                arguments,
-                stdout=stdout,
-                stderr=stderr,
-                seconds=seconds,
-                environment=environment,
-                folder=folder,
-            )
-            status = started.wait()
+            try:
+                status = self.run(
+                    arguments,
+                    stdout=stdout,
+                    stderr=stderr,
+                    seconds=seconds,
+                    environment=environment,
+                    folder=folder,
+                )
+            except subprocess.TimeoutExpired as error:
+                error.add_note(stderr.read_text())
+                raise
             return subprocess.CompletedProcess(arguments, status, stdout.read_text(), stderr.read_text())
 
     def ask(self, request: Mapping[str, Any]) -> int:
@@ -207,7 +237,7 @@ def _become(request: Mapping[str, Any]) -> None:
     os.environ.update(request["environment"])
     time.tzset()
     if request["seconds"] is not None:
-        faulthandler.dump_traceback_later(request["seconds"], exit=True)
+        faulthandler.dump_traceback_later(request["seconds"])
 
 
 if __name__ == "__main__":

@@ -11,7 +11,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,19 @@ ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "delivery.md"
 _PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
 _RELAY = Path(__file__).with_name("sftp_relay.py")
+
+
+@contextlib.contextmanager
+def ended_by(action: Callable[[], object], *, after: float) -> Iterator[None]:
+    """Act after so many seconds; the block has to end soon then, and not at a timeout of its own."""
+    timer = threading.Timer(after, action)
+    began = time.monotonic()
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.join()
+    assert after <= time.monotonic() - began < after + 5
 
 
 def recipe(kind: str) -> dict[str, Any]:

@@ -181,7 +181,10 @@ def test_a_reader_that_ended_loses_lines_and_no_more() -> None:
         logs.configure(stream=stream)
         for number in range(100):
             log.info(Event.DONE, job=number)
-        logs.configure(stream=io.StringIO())
+        later = LogStream()
+        logs.configure(stream=later)
+        log.info(Event.DONE, job="later")
+        assert json.loads(later.getvalue())["job"] == "later"
 
 
 def test_the_same_sink_keeps_its_queue_and_order(pipe: tuple[int, int]) -> None:

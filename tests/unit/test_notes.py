@@ -92,3 +92,4 @@ def test_a_disk_that_is_full_costs_only_time() -> None:
     full = Notes(bytes, fail)
     full.add(FILE, 100.0)
     full.save()
+    assert full.since(FILE, 350) == 100
