@@ -35,7 +35,7 @@ _ALL_BODIES_BYTES = 32 << 20
 
 @dataclass(frozen=True)
 class Answers:
-    """What the daemon says of itself, asked at each request. No recording's name is in it."""
+    """What the daemon reports about itself, asked at each request, without names of recordings."""
 
     problems: Callable[[], Mapping[str, str]]  # what keeps recordings from going through now: code → sentence
     warnings: Callable[[], Mapping[str, str]]  # what needs a person although they go through: the same
