@@ -23,7 +23,7 @@ from invox_watcher.files import (
     write_unfinished,
 )
 from invox_watcher.host import Locks
-from invox_watcher.inbox import Inbox, Notes, Waits
+from invox_watcher.inbox import Inbox, Notes, ScreeningRules, Waits
 from invox_watcher.journal import AuditLog, Journal
 from invox_watcher.layout import database_of, fleet_of, folders_of, named_folders, occupancy_of
 from invox_watcher.processing import Profiles
@@ -131,13 +131,20 @@ def waits_of(config: Config) -> Waits:
 
 def inbox_of(config: Config, folders: Folders, occupancy: Occupancy, profiles: Profiles) -> Inbox:
     """The watched inbox that the configuration describes."""
-    directory = config.state.directory
+    watch, directory = config.watch, config.state.directory
     return Inbox(
         folders.inbox,
-        **config.watch.model_dump(),
-        max_size_bytes=config.intake.max_size_mib << 20,
-        accepted_mime_types=config.api.mime_types,
-        with_attributes=bool(profiles),
+        ScreeningRules(
+            max_size_bytes=config.intake.max_size_mib << 20,
+            accepted_mime_types=config.api.mime_types,
+            waits=waits_of(config),
+            read_attributes=bool(profiles),
+        ),
+        mode=watch.mode,
+        recursive=watch.recursive,
+        ignore=watch.ignore,
+        rescan_seconds=watch.rescan_seconds,
+        polling_seconds=watch.polling_seconds,
         priority_of=profiles.priority_of if profiles.differ_in_priority else None,
         user_of=occupancy.user_of,
         notes=Notes(partial(read_unfinished, directory), partial(write_unfinished, directory)),
