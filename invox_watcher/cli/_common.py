@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from invox_watcher.cli._parser import CONFIG_VARIABLE, DEFAULT_CONFIG
+from invox_watcher.cli._commands import CONFIG_VARIABLE, DEFAULT_CONFIG
 from invox_watcher.cli._streams import complain
 from invox_watcher.config import Config, load, state_directory
 from invox_watcher.diagnostics.names import (

@@ -43,7 +43,7 @@ from invox_watcher.inbox import (
     read_attributes,
 )
 from invox_watcher.job import ACTIVE, Job, State
-from invox_watcher.layout import folders_of, limits_of, named_folders
+from invox_watcher.layout import folders_of, limits_of
 from invox_watcher.plan import DEFAULT
 from invox_watcher.processing import target_for, with_advice
 from invox_watcher.recording import Remedy
@@ -189,7 +189,7 @@ class _Examination:
 
     def steps(self) -> Iterator[Step]:
         """Every decision, in the daemon's order; ends after one that ignores the file."""
-        for folder, place in named_folders(folders_of(self._config)).items():
+        for folder, place in folders_of(self._config).by_name().items():
             real = Path(os.path.realpath(place))
             if folder != "inbox" and self._file.is_relative_to(real):
                 yield from self._elsewhere(folder, str(self._file.relative_to(real)))

@@ -22,8 +22,8 @@ import pytest
 from invox_watcher import events, logs
 from invox_watcher.errors import InvoxError, StorageError
 from invox_watcher.inbox.inbox import Inbox, InboxStatus
-from invox_watcher.inbox.screening import Candidate
-from invox_watcher.inbox.stability import Evidence
+from invox_watcher.inbox.screening import Candidate, ScreeningRules
+from invox_watcher.inbox.stability import Evidence, Waits
 from invox_watcher.priority import Priority
 from tests.kit.captured_log import LogStream
 
@@ -73,20 +73,26 @@ class Intake:
         self.claimed_into.mkdir()
 
     def start(self, **changes: Any) -> None:
-        settings: dict[str, Any] = {
-            "mode": "auto",
-            "recursive": True,
+        waits: dict[str, Any] = {
             "grace_seconds": 0.05,
             "settle_seconds": 0.2,
             "unproven_seconds": 0.2,
-            "rescan_seconds": 30,
-            "polling_seconds": 0.1,
             "patience_seconds": 30,
-            "ignore": [],
+        }
+        rules: dict[str, Any] = {
             "max_size_bytes": 100 * 1024 * 1024,
             "accepted_mime_types": ACCEPTED,
+            "waits": Waits(**{name: changes.pop(name, value) for name, value in waits.items()}),
         }
-        self.inbox = Inbox(self.root, **(settings | changes))
+        settings: dict[str, Any] = {
+            "mode": "auto",
+            "recursive": True,
+            "ignore": [],
+            "rescan_seconds": 30,
+            "polling_seconds": 0.1,
+        }
+        screening = ScreeningRules(**{name: changes.pop(name, value) for name, value in rules.items()})
+        self.inbox = Inbox(self.root, screening, **(settings | changes))
         self._thread = threading.Thread(target=self._run, name="inbox")
         self._thread.start()
 
@@ -729,16 +735,15 @@ AT_A_LIMIT = """
 import os, sys, threading, time
 from pathlib import Path
 from invox_watcher import events, logs
-from invox_watcher.inbox import Inbox
+from invox_watcher.inbox import Inbox, ScreeningRules, Waits
 
 root, limit, value = Path(sys.argv[1]), *sys.argv[2:]
 Path("/proc/sys/user", limit).write_text(value)
 logs.configure(stream=sys.stderr)
 stop, busy, filled = threading.Event(), threading.Event(), threading.Event()
+rules = ScreeningRules(10**9, ["audio/wav"], Waits(0.05, 0.1, 0.1, 30))
 inbox = Inbox(
-    root, mode="auto", recursive=True, grace_seconds=0.05, settle_seconds=0.1, unproven_seconds=0.1,
-    patience_seconds=30, rescan_seconds=30,
-    polling_seconds=0.1, ignore=[], max_size_bytes=10**9, accepted_mime_types=["audio/wav"],
+    root, rules, mode="auto", recursive=True, ignore=[], rescan_seconds=30, polling_seconds=0.1
 )
 
 class Intake:
