@@ -267,16 +267,16 @@ class _Examination:
             if folder == "processing":
                 return journal.get(path.partition("/")[0])
             if folder == "done":
-                return journal.latest([State.DONE], filed_as=path)
+                return journal.lookup.latest([State.DONE], filed_as=path)
             if folder == "failed":
-                return journal.latest([State.FAILED], filed_as=path.removesuffix(ERROR_SUFFIX))
+                return journal.lookup.latest([State.FAILED], filed_as=path.removesuffix(ERROR_SUFFIX))
             if folder == "outbox" and (job_id := journal.finished.writer_of(path)) is not None:
                 return journal.get(job_id)
         return None
 
     def _job_from_inbox(self) -> Job | None:
         journal = self._shared.journal
-        return journal.latest(path=self._path) if self._inside and journal is not None else None
+        return journal.lookup.latest(path=self._path) if self._inside and journal is not None else None
 
     def _name(self) -> Step:
         watch = self._config.watch
