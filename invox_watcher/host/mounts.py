@@ -6,8 +6,10 @@ The source is `/proc/self/mountinfo`, see proc_pid_mountinfo(5).
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 MOUNTINFO = "/proc/self/mountinfo"
@@ -77,14 +79,19 @@ class _Entry:
     type: str
 
 
-def _table(mountinfo: str) -> list[_Entry]:
+def _table(mountinfo: str) -> Sequence[_Entry]:
     try:
         with open(mountinfo, "rb") as table:
-            lines = table.read().splitlines()
+            return _parsed(table.read())
     except OSError:
-        return []
+        return ()
+
+
+@functools.lru_cache(maxsize=1)
+def _parsed(table: bytes) -> Sequence[_Entry]:
+    """A start reads the table a hundred times, and it rarely changes in between."""
     found = []
-    for line in lines:
+    for line in table.splitlines():
         before, _, after = line.partition(b" - ")
         fields, tail = before.split(b" "), after.split(b" ")
         if len(fields) >= 5:
@@ -97,7 +104,7 @@ def _decoded(field: bytes) -> str:
     return os.fsdecode(_OCTAL.sub(lambda match: bytes([int(match[1], 8)]), field))
 
 
-def _entry_of(path: str, table: list[_Entry]) -> _Entry | None:
+def _entry_of(path: str, table: Sequence[_Entry]) -> _Entry | None:
     """The mount that `path` is on, without those that only show again what lies there anyway.
 
     systemd makes such a mount of each folder of `ReadWritePaths`, which only the service sees.
@@ -113,7 +120,7 @@ def _entry_of(path: str, table: list[_Entry]) -> _Entry | None:
     return best
 
 
-def _nearest(path: str, table: list[_Entry]) -> _Entry | None:
+def _nearest(path: str, table: Sequence[_Entry]) -> _Entry | None:
     best = None
     for entry in table:
         # Of two mounts on one point the later line covers the earlier one.

@@ -11,7 +11,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any, Self
 from urllib.parse import quote
 
@@ -143,7 +143,7 @@ class Connection(H11Protocol):
 
 
 class _Server(uvicorn.Server):
-    """Uvicorn, but a stop drops open connections at once, and a signal stops without killing the process."""
+    """Uvicorn, but a stop takes effect at once and drops open connections, and a signal kills no process."""
 
     def __init__(self, app: Any, on_started: Callable[[], None]) -> None:
         super().__init__(
@@ -160,16 +160,38 @@ class _Server(uvicorn.Server):
             )
         )
         self._on_started = on_started
+        self._stopping = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def stop(self) -> None:
+        """Stop it, from any thread or signal handler; only after it has started."""
+        self.should_exit = True
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # it has ended
+                self._loop.call_soon_threadsafe(self._stopping.set)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        super().handle_exit(sig, frame)
+        self.stop()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        self._loop = asyncio.get_running_loop()
         await super().startup(sockets)
         self._on_started()
 
+    async def main_loop(self) -> None:
+        while not await self.on_tick(0):  # which sets the date that goes out with answers
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), 1)
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        for connection in self.server_state.connections:
+        for server in self.servers:
+            server.close()
+        for listener in sockets or ():
+            listener.close()
+        for connection in list(self.server_state.connections):
             connection.transport.abort()
         await asyncio.sleep(0)  # lets the connections notice
-        await super().shutdown(sockets)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -242,7 +264,7 @@ def _base_url(listener: socket.socket) -> str:
 
 
 def _stop(server: _Server, thread: threading.Thread) -> None:
-    server.should_exit = True
+    server.stop()
     thread.join(_STOP_SECONDS)
     if thread.is_alive():
         raise RuntimeError("the sandbox did not stop")

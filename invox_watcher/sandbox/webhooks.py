@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import ssl
 import time
 from collections.abc import Callable, Sequence
@@ -47,9 +48,15 @@ class Webhooks:
         self._ledger = ledger
         self._rules = rules
         self._on_attempt = on_attempt
-        self._tls = ssl.create_default_context(cafile=settings.webhook_ca)
+        if settings.webhook_ca is not None:
+            _ = self._tls
         self._places = asyncio.Semaphore(_MOST_AT_ONCE)
         self._tasks: set[asyncio.Task[None]] = set()  # the event loop itself holds them weakly
+
+    @functools.cached_property
+    def _tls(self) -> ssl.SSLContext:
+        """For receivers at https URLs. To read the system's certificates takes longer than to start."""
+        return ssl.create_default_context(cafile=self._settings.webhook_ca)
 
     def announce(self, request_id: str, upload: Upload, recognized: Future[None]) -> None:
         """Have the result of this upload announced once it is due, if its request named a callback URL."""
@@ -145,23 +152,22 @@ class Webhooks:
         else:
             length = ("Content-Length", str(len(body)))
         headers = [("Content-Type", self._reading.webhook_content_type), length]
-        return await _post(url, body, headers, self._tls)
+        return await _post(url, body, headers, self._tls if urlsplit(url).scheme == "https" else None)
 
 
-async def _post(url: str, body: bytes, headers: Sequence[tuple[str, str]], tls: ssl.SSLContext) -> int:
+async def _post(url: str, body: bytes, headers: Sequence[tuple[str, str]], tls: ssl.SSLContext | None) -> int:
     """POST over a connection of its own, and read the whole answer; its status. Follows nothing.
 
     Raises OSError, ValueError for an invalid host name, and h11.RemoteProtocolError if the answer is not
     HTTP or is incomplete.
     """
     parts = urlsplit(url)
-    secure = parts.scheme == "https"
-    port = parts.port or (443 if secure else 80)
+    port = parts.port or (443 if tls else 80)
     headers = [("Host", parts.netloc.rpartition("@")[2]), *headers, ("Connection", "close")]
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     client = h11.Connection(h11.CLIENT)
     message = [h11.Request(method="POST", target=target, headers=headers), h11.Data(body), h11.EndOfMessage()]
-    reader, writer = await asyncio.open_connection(parts.hostname, port, ssl=tls if secure else None)
+    reader, writer = await asyncio.open_connection(parts.hostname, port, ssl=tls)
     try:
         for event in message:
             writer.write(client.send(event) or b"")

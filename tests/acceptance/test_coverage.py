@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
 import json
 import math
 import os
@@ -14,6 +15,7 @@ import time
 import wave
 from array import array
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -29,12 +31,14 @@ from invox_watcher.coverage import (
     questions,
 )
 from invox_watcher.errors import RecordingError, StoppedError
+from invox_watcher.sandbox.ledger import Segment as Said
 from invox_watcher.sandbox.samples import convert, speech_samples
 from invox_watcher.sandbox.server import Sandbox
 from invox_watcher.sandbox.speech import recognizer
 from invox_watcher.transcript import Segment
 from tests.acceptance.test_monitoring import get, values
 from tests.kit.clinic import Clinic, free_port, running, sandbox, wait_for
+from tests.kit.hospital import Recognizer
 
 pytest.importorskip("av")
 pytest.importorskip("moonshine_voice")
@@ -161,25 +165,48 @@ def test_a_segment_with_a_few_of_its_words_is_suspect(
 # ---- through the daemon ------------------------------------------------------------------------------------
 
 
+@dataclass
+class Hearing:
+    """A stand-in API that says of a stretch what the recognizer heard there."""
+
+    api: Sandbox
+    recognizer: Recognizer
+    heard: list[Segment]
+    folder: Path
+
+    def dictate(self, recording: Path, *, start: float, seconds: float) -> None:
+        """Put that stretch of the speech there."""
+        made = self.folder / recording.name
+        convert(speech_samples()[0], made, start_seconds=start, seconds=seconds)
+        content = hashlib.sha256(made.read_bytes()).hexdigest()
+        self.recognizer.said[content] = tuple(
+            Said(one.start - start, one.end - start, one.text)
+            for one in self.heard
+            if start <= one.start < start + seconds
+        )
+        made.rename(recording)
+
+
 @pytest.fixture
-def hearing(tmp_path: Path) -> Iterator[Sandbox]:
-    with sandbox(tmp_path / "api", recognizer="speech") as api:
-        yield api
+def hearing(tmp_path: Path, spoken: tuple[Sound[int], list[Segment]]) -> Iterator[Hearing]:
+    recognizer = Recognizer()
+    with sandbox(tmp_path / "api", recognizer) as api:
+        yield Hearing(api, recognizer, spoken[1], tmp_path)
 
 
-def test_a_suspect_transcript_is_delivered_and_marked_everywhere(tmp_path: Path, hearing: Sandbox) -> None:
+def test_a_suspect_transcript_is_delivered_and_marked_everywhere(tmp_path: Path, hearing: Hearing) -> None:
     listen = {"listen": f"127.0.0.1:{free_port()}"}
-    clinic = Clinic(tmp_path / "clinic", hearing.base_url, http=listen)
+    clinic = Clinic(tmp_path / "clinic", hearing.api.base_url, http=listen)
     with running(clinic):
-        convert(speech_samples()[0], clinic.inbox / "whole.wav", start_seconds=0, seconds=15)
+        hearing.dictate(clinic.inbox / "whole.wav", start=0, seconds=15)
         wait_for("it is done", lambda: bool(clinic.events("done")), seconds=60)
         assert "suspect" not in clinic.transcript("whole.json")
         assert clinic.events("transcript_suspect", "transcript_unchecked") == []
         nothing = clinic.run("jobs", "--suspect")
         assert (nothing.returncode, nothing.stdout) == (0, "")
 
-        hearing.fault({"on": "status", "do": "drop_segments", "segments": [-1, -2, -3], "times": None})
-        convert(speech_samples()[0], clinic.inbox / "cut.wav", start_seconds=20, seconds=24)
+        hearing.api.fault({"on": "status", "do": "drop_segments", "segments": [-1, -2, -3], "times": None})
+        hearing.dictate(clinic.inbox / "cut.wav", start=20, seconds=24)
         wait_for("both are done", lambda: len(clinic.events("done")) == 2, seconds=60)
         (mark,) = clinic.transcript("cut.json")["suspect"]
         assert mark["reason"] == "untranscribed_speech"
@@ -201,10 +228,10 @@ def test_a_suspect_transcript_is_delivered_and_marked_everywhere(tmp_path: Path,
 
 
 @pytest.mark.parametrize("suffix", ["ogg", "mp3"])
-def test_what_has_to_be_decoded_is_heard_as_well(tmp_path: Path, hearing: Sandbox, suffix: str) -> None:
-    clinic = Clinic(tmp_path / "clinic", hearing.base_url)
-    hearing.fault({"on": "status", "do": "drop_segments", "segments": [-1, -2, -3], "times": None})
-    convert(speech_samples()[0], clinic.inbox / f"cut.{suffix}", start_seconds=20, seconds=24)
+def test_what_has_to_be_decoded_is_heard_as_well(tmp_path: Path, hearing: Hearing, suffix: str) -> None:
+    clinic = Clinic(tmp_path / "clinic", hearing.api.base_url)
+    hearing.api.fault({"on": "status", "do": "drop_segments", "segments": [-1, -2, -3], "times": None})
+    hearing.dictate(clinic.inbox / f"cut.{suffix}", start=20, seconds=24)
     assert clinic.once() == 0
     (mark,) = clinic.transcript("cut.json")["suspect"]
     assert mark["reason"] == "untranscribed_speech"

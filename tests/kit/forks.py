@@ -30,7 +30,8 @@ PRELOADED = (
     *("invox_watcher.cli._explain", "invox_watcher.cli._extras", "invox_watcher.cli._inbox"),
     *("invox_watcher.cli._jobs", "invox_watcher.cli._page", "invox_watcher.cli._retry"),
     *("invox_watcher.cli._run", "invox_watcher.cli._show", "invox_watcher.cli._status"),
-    "invox_watcher.page.serve",
+    *("invox_watcher.cli._transcribe", "invox_watcher.page.serve"),
+    *("uvicorn.lifespan.off", "uvicorn.loops.auto"),
 )
 
 _DUMP_SECONDS = 1  # enough to write the tracebacks
@@ -190,7 +191,7 @@ def forks() -> Forks:
 def _serve() -> None:
     for module in PRELOADED:
         importlib.import_module(module)
-    sys.modules["invox_watcher.config"].Config.model_rebuild()  # takes as long as many an import
+    _build_what_every_command_needs()
     gc.freeze()  # what is never collected is never copied to a fork
     for line in sys.stdin:
         request = json.loads(line)
@@ -199,6 +200,18 @@ def _serve() -> None:
         elif (answer := os.fork()) == 0:
             _be_the_command(request)
         print(answer, flush=True)
+
+
+def _build_what_every_command_needs() -> None:
+    """The grammar of the command line, and the sections of the configuration: longer than most commands."""
+    entry = sys.modules["invox_watcher.cli._main"]
+    parser = entry.build()
+    setattr(entry, "build", lambda: parser)  # noqa: B010 - it is no attribute that a module declares
+    sections = [sys.modules["invox_watcher.config._types"].Section]
+    while sections:
+        section = sections.pop()
+        section.model_rebuild()
+        sections += section.__subclasses__()
 
 
 def _be_the_command(request: Mapping[str, Any]) -> NoReturn:
