@@ -113,7 +113,7 @@ def test_a_large_journal_that_is_damaged_is_found_later(
 ) -> None:
     damaged(tmp_path)
     monkeypatch.setattr("invox_watcher.journal.integrity._SMALL_BYTES", 0)
-    monkeypatch.setattr("invox_watcher.journal.integrity._PAUSE_SECONDS", 0)
+    monkeypatch.setattr("invox_watcher.journal.integrity._SHARE_OF_A_CORE", 1)
     with contextlib.closing(Journal(tmp_path)) as journal:
         with pytest.raises(JournalError) as caught:
             journal.verify_in_steps(threading.Event())
@@ -126,7 +126,7 @@ def test_reading_a_large_journal_ends_and_can_be_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("invox_watcher.journal.integrity._SMALL_BYTES", 0)
-    monkeypatch.setattr("invox_watcher.journal.integrity._PAUSE_SECONDS", 0)
+    monkeypatch.setattr("invox_watcher.journal.integrity._SHARE_OF_A_CORE", 1)
     monkeypatch.setattr("invox_watcher.journal.integrity._STEP_ROWS", 7)
     with contextlib.closing(Journal(tmp_path)) as journal:
         for number in range(30):
@@ -134,7 +134,6 @@ def test_reading_a_large_journal_ends_and_can_be_stopped(
         journal.verify_in_steps(threading.Event())
         stopped = threading.Event()
         stopped.set()
-        monkeypatch.setattr("invox_watcher.journal.integrity._PAUSE_SECONDS", 60)
         journal.verify_in_steps(stopped)
 
 
