@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import itertools
+import json
 import os
 import pty
 import re
@@ -140,6 +141,9 @@ def test_it_shows_results_a_failure_and_no_second_upload(
     assert "code: not_audio" in reason
     assert re.search(r"copy of round\.mp3 +identified +same content", finished.printed)
     assert "6 upload URLs and 6 uploads for 8 files" in finished.printed
+    transcripts = [json.loads(path.read_text()) for path in finished.folder.glob("outbox/**/*.json")]
+    assert len(transcripts) == 7
+    assert [each["source"]["name"] for each in transcripts if "suspect" in each] == []  # all speech has words
 
 
 @pytest.mark.slow
