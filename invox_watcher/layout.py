@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
 
 from invox_watcher.config import Config
 from invox_watcher.files import FLEET_PREFIX, Folders, Occupancy, host_name, recorded_fleet
@@ -27,11 +26,6 @@ def folders_of(config: Config) -> Folders:
     )
 
 
-def named_folders(folders: Folders) -> dict[str, Path]:
-    """The five folders by name."""
-    return {name: getattr(folders, name) for name in ("inbox", "processing", "outbox", "done", "failed")}
-
-
 def occupancy_of(config: Config, locks: Locks | None = None, fleet: str | None = None) -> Occupancy:
     """The folders that the configuration names, as those that no other instance may use.
 
@@ -41,7 +35,7 @@ def occupancy_of(config: Config, locks: Locks | None = None, fleet: str | None =
     if config.state.url is not None and fleet is None:
         fleet = recorded_fleet(config.state.directory)
     folders = folders_of(config)
-    named = {f"folders.{name}": folder for name, folder in named_folders(folders).items()}
+    named = {f"folders.{name}": folder for name, folder in folders.by_name().items()}
     mode = folders.file_mode & _MARK_MODE
     return Occupancy(config.state.directory, named, mode=mode, locks=locks, fleet=fleet)
 

@@ -19,7 +19,7 @@ from typing import Protocol
 
 from invox_watcher.errors import FoldersGoneError, InvoxError, JournalError, Reason, StorageError
 from invox_watcher.events import Event, log
-from invox_watcher.files import Deletion, Folders
+from invox_watcher.files import Deletion, Folders, delete_unchanged
 from invox_watcher.job import Job, State
 from invox_watcher.journal import AuditLog, Finished
 from invox_watcher.recording import FileIdentity
@@ -224,7 +224,7 @@ class Retention:
         def account() -> None:
             self._audit.write("deleted", job.id, folder=root.name, name=path)
 
-        became = self._folders.delete(root, path, unchanged, account)
+        became = delete_unchanged(root, path, unchanged, account)
         if became is Deletion.GONE and (unavailable := self._unavailable()) is not None:
             raise unavailable  # the whole folder is missing, not just this file
         if became is Deletion.CHANGED:

@@ -25,7 +25,7 @@ from invox_watcher.inbox import Inbox
 from invox_watcher.invox import InvoxApi, Receiver
 from invox_watcher.job import Job
 from invox_watcher.journal import AuditLog, Journal
-from invox_watcher.layout import host_of, named_folders, occupancy_of
+from invox_watcher.layout import host_of, occupancy_of
 from invox_watcher.processing import (
     RETENTION_DUTY,
     Clock,
@@ -144,7 +144,7 @@ def _parts_of(
         receiver=receiver_of(config, journal, wake=engine.expedite if member is None else member.wake),
         address=config.http.address,
         state=config.state.directory,
-        disks=named_folders(folders) | {"state": config.state.directory},
+        disks=folders.by_name() | {"state": config.state.directory},
         unowned=(lambda: 0) if member is None else member.unowned,
         resume=partial(recover, journal, folders) if member is None else partial(member.join, engine, inbox),
         leave=(lambda _in_order: None) if member is None else member.leave,

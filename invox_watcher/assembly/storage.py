@@ -17,22 +17,23 @@ from invox_watcher.files import (
     check_mounted,
     check_state_directory,
     left_behind,
+    prepare_folders,
     prepare_state,
     read_unfinished,
     unusable,
     write_unfinished,
 )
 from invox_watcher.host import Locks
-from invox_watcher.inbox import Inbox, Notes, Waits
+from invox_watcher.inbox import Inbox, Notes, ScreeningRules, Waits
 from invox_watcher.journal import AuditLog, Journal
-from invox_watcher.layout import database_of, fleet_of, folders_of, named_folders, occupancy_of
+from invox_watcher.layout import database_of, fleet_of, folders_of, occupancy_of
 from invox_watcher.processing import Profiles
 
 
 def locked_by(config: Config) -> list[Path]:
     """What a daemon with this configuration locks for itself alone."""
     directory = config.state.directory
-    return [directory / LOCK_FILE, directory, *named_folders(folders_of(config)).values()]
+    return [directory / LOCK_FILE, directory, *folders_of(config).by_name().values()]
 
 
 def claim_folders(config: Config, locks: Locks) -> Folders:
@@ -49,10 +50,10 @@ def claim_folders(config: Config, locks: Locks) -> Folders:
         locks.hold(directory / LOCK_FILE)
     except OSError as error:
         raise unusable(directory, error) from None
-    check_mounted(directory, named_folders(folders).values())
+    check_mounted(directory, folders.by_name().values())
     occupancy = occupancy_of(config, locks, joined_fleet(config))
     occupancy.check()  # before anything is created in, or around, a folder of another instance
-    folders.prepare()
+    prepare_folders(folders)
     occupancy.claim()
     return folders
 
@@ -92,7 +93,7 @@ def folder_monitor_of(
         FolderError: recordings under way are elsewhere, or the state directory can't be written.
         FoldersGoneError: a folder is unavailable.
     """
-    monitor = FolderMonitor(named_folders(folders), contested=occupancy.contested)
+    monitor = FolderMonitor(folders.by_name(), contested=occupancy.contested)
     directory = config.state.directory
     under_way = [job.id for job in journal.active()]
     left = left_behind(directory, folders.processing, under_way)
@@ -131,13 +132,20 @@ def waits_of(config: Config) -> Waits:
 
 def inbox_of(config: Config, folders: Folders, occupancy: Occupancy, profiles: Profiles) -> Inbox:
     """The watched inbox that the configuration describes."""
-    directory = config.state.directory
+    watch, directory = config.watch, config.state.directory
     return Inbox(
         folders.inbox,
-        **config.watch.model_dump(),
-        max_size_bytes=config.intake.max_size_mib << 20,
-        accepted_mime_types=config.api.mime_types,
-        with_attributes=bool(profiles),
+        ScreeningRules(
+            max_size_bytes=config.intake.max_size_mib << 20,
+            accepted_mime_types=config.api.mime_types,
+            waits=waits_of(config),
+            read_attributes=bool(profiles),
+        ),
+        mode=watch.mode,
+        recursive=watch.recursive,
+        ignore=watch.ignore,
+        rescan_seconds=watch.rescan_seconds,
+        polling_seconds=watch.polling_seconds,
         priority_of=profiles.priority_of if profiles.differ_in_priority else None,
         user_of=occupancy.user_of,
         notes=Notes(partial(read_unfinished, directory), partial(write_unfinished, directory)),

@@ -10,7 +10,7 @@ from contextlib import suppress
 from invox_watcher.config import Config
 from invox_watcher.errors import FolderError, NotPermittedError
 from invox_watcher.host import User
-from invox_watcher.layout import folders_of, named_folders
+from invox_watcher.layout import folders_of
 
 
 def act_as_owner(config: Config) -> None:
@@ -47,7 +47,7 @@ def require_owner(config: Config) -> None:
     if os.geteuid() != 0 or os.path.lexists(directory):
         return
     owners = set()
-    for place in (config.folders.root, *named_folders(folders_of(config)).values()):
+    for place in (config.folders.root, *folders_of(config).by_name().values()):
         with suppress(OSError):
             owners.add(os.stat(place).st_uid)
     if owners == {0}:

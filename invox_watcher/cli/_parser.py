@@ -3,73 +3,22 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import platform
-import sys
-import textwrap
-from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, get_args
+from typing import Any, get_args
 
 from invox_watcher import version
 from invox_watcher.cli._arguments import glob, path, port, positive, since, text, until
-from invox_watcher.errors import ExitStatus
+from invox_watcher.cli._commands import DIRECTORY, FILE, Commands, Help, Parser, completed
 from invox_watcher.job import State
-from invox_watcher.logs import printable
 from invox_watcher.outputs import OutputFormat
 
-CONFIG_VARIABLE = "INVOX_WATCHER_CONFIG"
-DEFAULT_CONFIG = Path("/etc/invox-watcher/config.yaml")
 _SHELLS = ("bash", "zsh", "tcsh")
-_HELP_COLUMNS = 80
 _DEMO_FOLDER, _SANDBOX_FOLDER = Path("invox-demo"), Path("invox-sandbox")
-# _FILE and _DIRECTORY: every command would have to wait for its import.
-_FILE = {"bash": "_shtab_compgen_files", "zsh": "_files", "tcsh": "f"}
-_DIRECTORY = {"bash": "_shtab_compgen_dirs", "zsh": "_files -/", "tcsh": "d"}
 _STATUSES = """\
 exit status: 0 success; 1 a recording failed, would not be processed, or is unknown; 3 not running and
 4 running, but not ready (status); 64 usage; 69 API unavailable; 70 internal error; 75 try later;
 77 permission; 78 configuration"""
-
-
-class _Parser(argparse.ArgumentParser):
-    """argparse's own exit status for a wrong command line is 2; the documented one is EX_USAGE.
-
-    For a command or an option that does not exist, it names the closest that does.
-    """
-
-    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
-        options, unknown = self.parse_known_args(args, namespace)
-        if unknown:
-            chosen: _Parser = getattr(options, "parser", self)
-            chosen.error(f"unrecognized arguments: {' '.join(unknown)}" + chosen._guess_for(unknown[0]))
-        return options
-
-    def _guess_for(self, unknown: str) -> str:
-        return _did_you_mean(unknown.partition("=")[0], self._option_string_actions)
-
-    def _check_value(self, action: argparse.Action, value: Any) -> None:
-        if isinstance(action, argparse._SubParsersAction) and value not in action.choices:
-            guess = _did_you_mean(value, action.choices) or ", see `invox-watcher help`"
-            raise argparse.ArgumentError(None, f"there is no command {value}{guess}")
-        super()._check_value(action, value)
-
-    def error(self, message: str) -> NoReturn:
-        self.print_usage(sys.stderr)
-        self.exit(ExitStatus.USAGE, f"{self.prog}: {printable(message)}\n")
-
-
-def _did_you_mean(given: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(given, list(known), n=1)
-    return f"; did you mean {close[0]}?" if close else ""
-
-
-class _Help(argparse.RawDescriptionHelpFormatter):
-    """Texts unchanged, and columns wide enough for the longest command name."""
-
-    def __init__(self, prog: str) -> None:
-        super().__init__(prog)
-        self._action_max_length = 14  # argparse's own calculation ignores the indentation of commands
 
 
 class _Version(argparse.Action):
@@ -119,62 +68,21 @@ class _ListReadings(argparse.Action):
         parser.exit()
 
 
-class _Commands:
-    """Adds commands to a parser, with the options that many share."""
-
-    def __init__(self, parser: argparse.ArgumentParser) -> None:
-        self._commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-
-    def add(
-        self,
-        name: str,
-        help: str,
-        *,
-        call: str,
-        more: str = "",
-        examples: Sequence[str] = (),
-        config: bool = True,
-        as_json: bool = False,
-    ) -> argparse.ArgumentParser:
-        """Add a command; `call` is a module of this package and a function in it: `_jobs:jobs`."""
-        lines = [f"  invox-watcher {example}" for example in examples]
-        parser: argparse.ArgumentParser = self._commands.add_parser(
-            name,
-            help=help,
-            description=_described(help, more),
-            epilog="\n".join(["examples:", *lines]) if lines else None,
-            formatter_class=_Help,
-        )
-        if config:
-            _completed(
-                parser.add_argument(
-                    "--config",
-                    type=path,
-                    metavar="FILE",
-                    help=f"the configuration file (default: ${CONFIG_VARIABLE}, else {DEFAULT_CONFIG})",
-                ),
-                _FILE,
-            )
-        if as_json:
-            parser.add_argument("--json", action="store_true", help="print JSON, for scripts")
-        parser.set_defaults(command=call, parser=parser)
-        return parser
-
-
 def build() -> argparse.ArgumentParser:
     """The parser; `command` of its result is what to call."""
-    parser = _Parser(
+    parser = Parser(
         prog="invox-watcher",
         description="Watches a folder for dictations, has each transcribed by the Invox Medical API, and "
         "writes\nthe transcripts to an output folder.",
         epilog=f"Each command has its own --help, with examples.\n\n{_STATUSES}",
-        formatter_class=_Help,
+        formatter_class=Help,
     )
     parser.add_argument(
         "-V", "--version", action=_Version, nargs=0, help="print the versions of everything and exit"
     )
-    commands = _Commands(parser)
+    commands = Commands(parser)
     _add_daemon(commands)
+    _add_transcribe(commands)
     _add_jobs(commands)
     _add_questions(commands)
     _add_repair(commands)
@@ -185,7 +93,7 @@ def build() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_daemon(commands: _Commands) -> None:
+def _add_daemon(commands: Commands) -> None:
     run = commands.add(
         "run", "watch the inbox, in the foreground", call="_run:run",
         examples=["run", "run --once", "run --once --dry-run"],
@@ -213,20 +121,23 @@ def _add_daemon(commands: _Commands) -> None:
         "reports what to do.\nRun it as the daemon's user. Missing folders are created.",
         examples=["check", "check --json", "check --try smith.wav"],
     )  # fmt: skip
-    _completed(
+    completed(
         check.add_argument(
             "--try", dest="trial", type=path, metavar="FILE",
             help="transcribe this recording, which is charged, and print each request and reply without any "
             "value, to be shown to the vendor",
         ),
-        _FILE,
+        FILE,
     )  # fmt: skip
+
+
+def _add_transcribe(commands: Commands) -> None:
     transcribe = commands.add(
         "transcribe", "print the transcript of one recording", call="_transcribe:transcribe",
         more="Needs api and credentials of the configuration, and uses no folders and no journal.",
         examples=["transcribe smith.wav", "transcribe smith.wav --format srt > smith.srt"],
     )  # fmt: skip
-    _completed(transcribe.add_argument("file", type=path, metavar="FILE", help="a recording"), _FILE)
+    completed(transcribe.add_argument("file", type=path, metavar="FILE", help="a recording"), FILE)
     transcribe.add_argument(
         "--format", choices=get_args(OutputFormat), default="txt",
         help="the format of the transcript (default: %(default)s)",
@@ -237,7 +148,7 @@ def _add_daemon(commands: _Commands) -> None:
     )  # fmt: skip
 
 
-def _add_jobs(commands: _Commands) -> None:
+def _add_jobs(commands: Commands) -> None:
     jobs = commands.add(
         "jobs", "list recordings under way", call="_jobs:jobs", as_json=True,
         more="With --suspect, --since, --until or --name and no state, finished ones are listed too.",
@@ -248,6 +159,15 @@ def _add_jobs(commands: _Commands) -> None:
             "jobs --state waiting --state uploading --json",
         ],
     )  # fmt: skip
+    _add_job_filters(jobs)
+    jobs.add_argument(
+        "--wide", action="store_true", help="print whole names on a terminal, however long the lines get"
+    )
+    jobs.add_argument("--watch", action="store_true", help="update the list continuously, until Ctrl-C")
+
+
+def _add_job_filters(jobs: argparse.ArgumentParser) -> None:
+    """Which recordings are listed."""
     jobs.add_argument("--all", action="store_true", help="include finished recordings")
     jobs.add_argument(
         "--state", action="append", choices=[str(state) for state in State], default=[], metavar="STATE",
@@ -285,13 +205,9 @@ def _add_jobs(commands: _Commands) -> None:
         help="only recordings whose path in the inbox, or file name, matches",
     )
     jobs.add_argument("--limit", type=positive, metavar="N", help="only the newest N")
-    jobs.add_argument(
-        "--wide", action="store_true", help="print whole names on a terminal, however long the lines get"
-    )
-    jobs.add_argument("--watch", action="store_true", help="update the list continuously, until Ctrl-C")
 
 
-def _add_questions(commands: _Commands) -> None:
+def _add_questions(commands: Commands) -> None:
     show = commands.add(
         "show", "show everything about one recording", call="_show:show", as_json=True,
         examples=[
@@ -314,16 +230,16 @@ def _add_questions(commands: _Commands) -> None:
             "explain letter.wav --json", "explain name:0b8e2f4d91ac",
         ],
     )  # fmt: skip
-    _completed(
+    completed(
         explain.add_argument(
             "file", nargs="+", type=path, metavar="FILE",
             help="a file in the inbox or elsewhere, a folder with all that is in it, or a name from the log",
         ),
-        _FILE,
+        FILE,
     )  # fmt: skip
 
 
-def _add_repair(commands: _Commands) -> None:
+def _add_repair(commands: Commands) -> None:
     retry = commands.add(
         "retry", "return failed recordings to the inbox", call="_retry:retry",
         more="Never overwrites a file: if a name is in use, the recording gets a numbered one.",
@@ -360,7 +276,7 @@ def _add_repair(commands: _Commands) -> None:
     hooks.add_argument("which", nargs="?", choices=["on_done", "on_failed"], help="only this one")
 
 
-def _add_backup(commands: _Commands) -> None:
+def _add_backup(commands: Commands) -> None:
     backup = commands.add(
         "backup", "write what the state directory holds to one file", call="_backup:backup",
         more="A tar archive that contains the journal as it is at one moment, checked, and the audit log. "
@@ -368,10 +284,10 @@ def _add_backup(commands: _Commands) -> None:
         "journal in a database is not in it.",
         examples=["backup /var/backups/invox-watcher.tar"],
     )  # fmt: skip
-    _completed(backup.add_argument("file", type=path, metavar="FILE", help="the archive"), _FILE)
+    completed(backup.add_argument("file", type=path, metavar="FILE", help="the archive"), FILE)
 
 
-def _add_journal(commands: _Commands) -> None:
+def _add_journal(commands: Commands) -> None:
     journal = commands.add(
         "journal", "copy the journal to a database, or back", call="_journal:journal",
         more="Copies all of it in one transaction, and compares both afterwards. Each PLACE is a state "
@@ -391,7 +307,7 @@ def _add_journal(commands: _Commands) -> None:
     )
 
 
-def _add_page(commands: _Commands) -> None:
+def _add_page(commands: Commands) -> None:
     page = commands.add(
         "page", "show recordings and transcripts in a browser, or say who may", call="_page:page",
         more="The daemon does so by itself if page.listen is set; alone, the page runs in the foreground.\n"
@@ -419,7 +335,7 @@ def _add_page(commands: _Commands) -> None:
     page.add_argument("--remove", action="store_true", help="remove the user")
 
 
-def _add_extras(commands: _Commands) -> None:
+def _add_extras(commands: Commands) -> None:
     config = commands.add(
         "config", "print the configuration in effect, an example, or the JSON schema", call="_extras:config",
         as_json=True,
@@ -470,11 +386,6 @@ def _add_extras(commands: _Commands) -> None:
     )  # fmt: skip
 
 
-def _described(help: str, more: str) -> str:
-    sentence = f"{help[0].upper()}{help[1:]}" + ("" if help.endswith("?") else ".")
-    return "\n".join(textwrap.fill(part, _HELP_COLUMNS) for part in (sentence, *more.splitlines()))
-
-
 _ID_HELP = "a job's id as shown by `jobs`, or the beginning of it or of its second half"
 
 
@@ -482,7 +393,7 @@ def _add_folder(parser: argparse.ArgumentParser, default: Path) -> None:
     folder = parser.add_argument(
         "--folder", type=path, default=default, help="the folder to use (default: ./%(default)s)"
     )
-    _completed(folder, _DIRECTORY)
+    completed(folder, DIRECTORY)
 
 
 def _add_webhook(parser: argparse.ArgumentParser) -> None:
@@ -491,7 +402,3 @@ def _add_webhook(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="have results sent to the daemon instead of polling for them",
     )
-
-
-def _completed(argument: argparse.Action, how: Any) -> None:
-    argument.complete = how  # type: ignore[attr-defined] # read by shtab

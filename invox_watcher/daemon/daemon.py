@@ -18,7 +18,7 @@ from invox_watcher.assembly import Parts
 from invox_watcher.daemon.readiness import Readiness
 from invox_watcher.errors import ExitStatus, FencedError, InvoxError
 from invox_watcher.events import Event, log
-from invox_watcher.files import APART_HINT
+from invox_watcher.files import APART_HINT, folders_apart
 from invox_watcher.heartbeat import Heartbeat, Monitored
 from invox_watcher.logs import where
 
@@ -76,7 +76,7 @@ class Daemon:
             InvoxError: folders or journal can't be used. `stop` must be called all the same.
         """
         parts = self._parts
-        if apart := parts.folders.apart():
+        if apart := folders_apart(parts.folders):
             log.warning(Event.FOLDERS_APART, folders=apart, hint=APART_HINT)
         jobs = parts.resume()
         parts.engine.start()

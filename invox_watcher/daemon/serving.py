@@ -7,7 +7,7 @@ from collections.abc import Callable
 from invox_watcher.assembly import Parts
 from invox_watcher.daemon.readiness import Readiness
 from invox_watcher.diagnostics.attention import count_open_failures
-from invox_watcher.web import Counters, Gauges, Server, create_app, exposition
+from invox_watcher.web import Answers, Counters, Gauges, Server, create_app, exposition
 
 
 def server_of(
@@ -33,7 +33,7 @@ def server_of(
         folders=parts.disks,
         hosts=(lambda: ()) if fleet is None else fleet.hosts,
     )
-    app = create_app(
+    answers = Answers(
         problems=lambda: {one.reason.code: one.reason.message for one in readiness.problems()},
         warnings=lambda: {one.reason.code: one.reason.message for one in readiness.warnings()},
         unavailable_targets=lambda: {
@@ -45,7 +45,6 @@ def server_of(
         status=readiness.report,
         waiting=readiness.waiting,
         exposition=exposition(counters, gauges),
-        on_webhook=counters.webhook,
-        receiver=parts.receiver,
     )
+    app = create_app(answers, parts.receiver, counters.webhook)
     return Server(app, *address, on_crash=on_crash)

@@ -11,12 +11,12 @@ from __future__ import annotations
 from invox_watcher.files.availability import FolderMonitor, check_mounted, left_behind
 from invox_watcher.files.claims import Claim
 from invox_watcher.files.durable import fsync_folder, replace_durably
-from invox_watcher.files.folders import APART_HINT, Deletion, Folders, NameTakenError
+from invox_watcher.files.folders import Folders, NameTakenError
 from invox_watcher.files.marks import FLEET_PREFIX, MARK_FILE, host_name, open_folder
 from invox_watcher.files.names import ERROR_SUFFIX, numbered_folders, output_path, unused
 from invox_watcher.files.occupancy import Occupancy, check_state_directory
 from invox_watcher.files.orders import complete_order, place_order, placed_orders
-from invox_watcher.files.reading import open_unchanged, read_unchanged
+from invox_watcher.files.preparation import APART_HINT, folders_apart, prepare_folders
 from invox_watcher.files.state_directory import (
     INSTANCE_FILE,
     LOCK_FILE,
@@ -33,6 +33,7 @@ from invox_watcher.files.state_directory import (
     write_readiness,
     write_unfinished,
 )
+from invox_watcher.files.unchanged import Deletion, delete_unchanged, open_unchanged, read_unchanged
 
 __all__ = [
     "APART_HINT",
@@ -51,6 +52,8 @@ __all__ = [
     "check_mounted",
     "check_state_directory",
     "complete_order",
+    "delete_unchanged",
+    "folders_apart",
     "fsync_folder",
     "host_name",
     "instance_of",
@@ -63,6 +66,7 @@ __all__ = [
     "output_path",
     "place_order",
     "placed_orders",
+    "prepare_folders",
     "prepare_state",
     "read_names_key",
     "read_readiness",

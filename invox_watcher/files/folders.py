@@ -1,45 +1,30 @@
-"""The five folders: claim, publish, file away, delete. The rules that hold here are those of the package."""
+"""The five folders: claim, publish, file away. The rules that hold here are those of the package."""
 
 from __future__ import annotations
 
 import dataclasses
 import errno
-import itertools
 import os
 import stat
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
-from enum import StrEnum
 from io import FileIO
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from invox_watcher.baton import waiting
-from invox_watcher.errors import FolderError, RecordingVanishedError, StorageError
+from invox_watcher.errors import RecordingVanishedError, StorageError
 from invox_watcher.files import crossing, durable
 from invox_watcher.files.claims import Claim, Move, move_all
 from invox_watcher.files.crossing import PART_SUFFIX, SLOWEST_BYTES_PER_SECOND
-from invox_watcher.files.durable import make_root
 from invox_watcher.files.names import ERROR_SUFFIX, numbered, output_path
+from invox_watcher.files.unchanged import delete_unchanged
 from invox_watcher.heartbeat import beat
 from invox_watcher.recording import FileIdentity
 
-APART_HINT = (
-    "Recordings are copied there, verified and then removed, which is slower and needs space for both. To "
-    "avoid it, put the folders on one file system and one mount (bind mounts count as separate)."
-)
 _NEW_PAYLOAD = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
 _PAYLOAD_PREFIX = f"{crossing.PART_PREFIX}prepared"
-_NEW_PROBE = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-
-
-class Deletion(StrEnum):
-    """The outcome of a deletion."""
-
-    DELETED = "deleted"
-    GONE = "gone"
-    CHANGED = "changed"  # it was modified or replaced, so it is kept
 
 
 class NameTakenError(Exception):
@@ -59,81 +44,16 @@ class Folders:
     host: str | None = None  # of several that share them
 
     @property
-    def _probe(self) -> str:
-        """Always the same name, so that the next start removes the probe of a killed one."""
-        return ".invox-watcher.tmp" if self.host is None else f".invox-watcher.{self.host}.tmp"
-
-    @property
     def file_mode(self) -> int:
         """The mode of new files: that of folders without the x bits."""
         return self.directory_mode & 0o666
 
-    def prepare(self) -> None:
-        """Create missing folders and check existing ones.
-
-        Raises:
-            FolderError: a folder is not writable, is a symbolic link, or is inside another one.
-        """
-        for name, folder in self._named():
-            if folder.is_symlink():  # links are never followed: their target might be changed
-                raise FolderError(
-                    f"folders.{name}: {folder} is a symbolic link",
-                    hint=f"Set the folder itself in the configuration: {name}: {folder.resolve()}",
-                )
-            try:
-                make_root(folder, self.directory_mode)
-                _probe_writable(folder / self._probe)
-            except OSError as error:
-                if (obstacle := _obstacle_of(folder)) is not None:
-                    raise FolderError(
-                        f"folders.{name}: {obstacle} is not a folder",
-                        hint="Move that file elsewhere, or configure another folder.",
-                    ) from None
-                raise FolderError(
-                    f"folders.{name}: can't write to {folder}: {error.strerror}",
-                    hint=f"Create it, owned by the daemon's user: install -d -m 700 -o USER {folder}",
-                ) from None
-        for (name, folder), (other_name, other) in itertools.permutations(self._named(), 2):
-            if folder.resolve().is_relative_to(other.resolve()):
-                raise FolderError(
-                    f"folders.{name}: {folder} is the same as, or inside, folders.{other_name}",
-                    hint="Use separate folders next to each other, for example all in folders.root.",
-                )
-
-    def apart(self) -> list[str]:
-        """The folders that can't be reached from processing/ by a rename, so that recordings are copied.
-
-        Found by trying, since bind mounts of one file system count as two.
-        """
-        found = []
-        for name, folder in self._named():
-            if name in ("processing", "outbox"):  # outputs are written directly to the outbox
-                continue
-            with durable.storage(f"testing {folder.name}/"):
-                probe = self.processing / self._probe
-                os.close(os.open(probe, _NEW_PROBE, 0o600))
-                try:
-                    os.rename(probe, folder / self._probe)
-                except OSError as error:
-                    if error.errno != errno.EXDEV:
-                        raise
-                    found.append(name)
-                finally:
-                    for left in (probe, folder / self._probe):
-                        left.unlink(missing_ok=True)
-        return found
+    def by_name(self) -> dict[str, Path]:
+        """The five folders by their names in the configuration."""
+        return {name: getattr(self, name) for name in ("inbox", "processing", "outbox", "done", "failed")}
 
     def _of_job(self, job_id: str) -> str:
         return os.path.join(self.processing, job_id)
-
-    def _named(self) -> Sequence[tuple[str, Path]]:
-        return (
-            ("inbox", self.inbox),
-            ("processing", self.processing),
-            ("outbox", self.outbox),
-            ("done", self.done),
-            ("failed", self.failed),
-        )
 
     # ---- claim -------------------------------------------------------------------------------------------
 
@@ -313,7 +233,7 @@ class Folders:
         One that was changed since it was written is kept.
         """
         for path, sha256 in outputs.items():
-            self.delete(self.outbox, path, sha256, lambda: None)
+            delete_unchanged(self.outbox, path, sha256)
 
     # ---- file away ---------------------------------------------------------------------------------------
 
@@ -431,36 +351,6 @@ class Folders:
                 return content
         return None
 
-    # ---- delete ------------------------------------------------------------------------------------------
-
-    def delete(
-        self, root: Path, path: str, unchanged: FileIdentity | str, before: Callable[[], None]
-    ) -> Deletion:
-        """Delete `root`/`path` if it is unchanged since it was filed; call `before` once that is certain.
-
-        `unchanged` is a recording's identity, whose size and time must be the same, or a file's SHA-256.
-        """
-        with durable.storage(f"deleting in {root.name}/"):
-            try:
-                with durable.parent(root, path) as (folder, name):
-                    status = os.stat(name, dir_fd=folder, follow_symlinks=False)
-                    if isinstance(unchanged, str):
-                        same = stat.S_ISREG(status.st_mode) and durable.sha256(folder, name) == unchanged
-                    else:
-                        same = crossing.is_copy_of(status, unchanged.size_bytes, unchanged.mtime_ns)
-                    if not same:
-                        return Deletion.CHANGED
-                    before()  # may take a while
-                    if FileIdentity.of(
-                        os.stat(name, dir_fd=folder, follow_symlinks=False)
-                    ) != FileIdentity.of(status):
-                        return Deletion.CHANGED
-                    os.unlink(name, dir_fd=folder)
-                    durable.sync(folder)
-            except FileNotFoundError:
-                return Deletion.GONE
-        return Deletion.DELETED
-
     def discard(self, job_id: str, path: str) -> None:
         """Delete a claimed recording, which lies in done/ already, and its folder. Safe to repeat."""
         with durable.storage("deleting in processing/"):
@@ -550,15 +440,3 @@ def _appear(folder: int, part: str, name: str, content: bytes) -> None:
 def _is_payload(path: str) -> bool:
     """Whether that is, in a job's folder, what was prepared for an upload, or part of it."""
     return path.startswith(_PAYLOAD_PREFIX)
-
-
-def _obstacle_of(folder: Path) -> Path | None:
-    """What has the name of `folder`, or of one above it, but is not a folder."""
-    found = (place for place in (folder, *folder.parents) if os.path.lexists(place))
-    nearest = next(found)
-    return None if os.path.isdir(nearest) else nearest
-
-
-def _probe_writable(probe: Path) -> None:
-    os.close(os.open(probe, _NEW_PROBE, 0o600))
-    probe.unlink(missing_ok=True)

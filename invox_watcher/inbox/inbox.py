@@ -7,14 +7,13 @@ and sleeps on a queue until a hint, a wake-up or the next scheduled check.
 from __future__ import annotations
 
 import errno
-import math
 import os
 import queue
 import stat
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
 from functools import partial
 from pathlib import Path
@@ -25,20 +24,20 @@ from invox_watcher.errors import Reason
 from invox_watcher.events import Event, log
 from invox_watcher.heartbeat import beat
 from invox_watcher.host import Place, open_root
-from invox_watcher.inbox.batch import Batch, Intake
 from invox_watcher.inbox.inotify import Hint
 from invox_watcher.inbox.monitor import Mode, Watch
 from invox_watcher.inbox.notes import Notes
+from invox_watcher.inbox.offers import Intake, Offers
 from invox_watcher.inbox.reports import Reports, cause_of
+from invox_watcher.inbox.room import Room
 from invox_watcher.inbox.screening import (
-    Candidate,
     Judgement,
     Outcome,
     ScreeningRules,
     judge,
     read_attributes,
 )
-from invox_watcher.inbox.stability import Evidence, Snapshot, Stage, Tracker, Waits
+from invox_watcher.inbox.stability import Evidence, Snapshot, Stage, Tracker
 from invox_watcher.inbox.tree import (
     Filter,
     NotAFileError,
@@ -61,9 +60,6 @@ _HINT_OVERFLOW = "A rescan finds the missed files. If it happens often, raise fs
 _UNAVAILABLE = Reason(
     "inbox_unavailable", "The inbox can't be read.", "Does it exist, and may the daemon's user read it?"
 )
-
-# While recordings end one after the other, those that come in their place are claimed several at once.
-_ROOM_SECONDS = 0.02
 
 # How urgent the file at a path will be; what its header says is read only if that matters.
 PriorityOf = Callable[[str, Callable[[], Mapping[str, str]]], Priority]
@@ -95,35 +91,30 @@ class Inbox:
     """Watches the folder `root`.
 
     `mode` is `auto` (poll network and FUSE mounts, watch others), `native` or `polling`. A file is offered
-    when it has been unchanged for as long as the evidence of its completeness demands (`stability.Waits`);
-    an incomplete file is refused once it has been unchanged for `patience_seconds`. `user_of` names the other
+    when it has been unchanged for as long as the evidence of its completeness demands (`rules.waits`); an
+    incomplete file is refused once it has been unchanged for `patience_seconds`. `user_of` names the other
     instance that uses a folder, given by a descriptor; nothing is taken from there. `notes` carry over from
-    process to process for how long incomplete files have been unchanged. Candidates have their attributes if
-    `with_attributes`. What is more urgent by `priority_of` is offered first; None: nothing is.
+    process to process for how long incomplete files have been unchanged. What is more urgent by `priority_of`
+    is offered first; None: nothing is.
     """
 
     def __init__(
         self,
         root: Path,
+        rules: ScreeningRules,
         *,
         mode: Mode,
         recursive: bool,
-        grace_seconds: float,
-        settle_seconds: float,
-        unproven_seconds: float,
+        ignore: Sequence[str],
         rescan_seconds: float,
         polling_seconds: float,
-        patience_seconds: float,
-        ignore: Sequence[str],
-        max_size_bytes: int,
-        accepted_mime_types: Sequence[str],
-        with_attributes: bool = False,
         priority_of: PriorityOf | None = None,
         user_of: Callable[[int], str | None] = lambda _folder: None,
         notes: Notes | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._root = os.path.abspath(root)
+        self._rules = rules
         self._recursive = recursive
         self._rescan_seconds = rescan_seconds
         self._polling_seconds = polling_seconds
@@ -132,12 +123,12 @@ class Inbox:
         self._notes = notes or Notes(bytes, lambda _content: None)
         self._names = Filter(ignore)
         self._priority_of = priority_of
-        waits = Waits(grace_seconds, settle_seconds, unproven_seconds, patience_seconds)
-        self._rules = ScreeningRules(max_size_bytes, tuple(accepted_mime_types), waits, with_attributes)
-        self._tracker = Tracker(waits)
+        self._tracker = Tracker(rules.waits)
         self._reports = Reports()
         self._queue: queue.SimpleQueue[Hint | _Signal] = queue.SimpleQueue()
         self._hints: dict[Hint, None] = {}  # in order of arrival
+        self._room = Room(lambda: self._queue.put(_Signal.ROOM))
+        self._offers = Offers(self._tracker, self._reports, self._room, clock)
         self._watch = Watch(
             mode=mode,
             recursive=recursive,
@@ -147,12 +138,6 @@ class Inbox:
         self._unreadable: dict[str, float] = {}  # folders that can't be read, and since when
         self._place: Place | None = None
         self._unavailable = False
-        self._refused: Priority | None = None  # what is not more urgent than this is not taken now
-        self._taken = Batch()
-        self._has_room = False  # whether `has_room` was called since `take` was
-        self._room_is_known = False  # whether its signal is on its way, or waited for
-        self._room_from: float | None = None  # when what was refused is offered again because of it
-        self._claimed_at = -math.inf  # the last time that anything was
         self._scans = 0
         self._next_scan = clock()
         self._status = self._current_status()
@@ -172,10 +157,7 @@ class Inbox:
 
     def has_room(self) -> None:
         """There may be capacity again: offer soon what `take` has refused. From any thread."""
-        self._has_room = True  # in this order, since `_offer` looks in the other
-        if self._refused is not None and not self._room_is_known:
-            self._room_is_known = True
-            self._queue.put(_Signal.ROOM)
+        self._room.signal()
 
     def run(self, intake: Intake, stop: threading.Event) -> None:
         """Offer every complete file to `intake` until `stop` is set (within 1 s, or at once after `wake`).
@@ -229,14 +211,14 @@ class Inbox:
         return (
             now >= self._next_scan
             or (due is not None and now >= due)
-            or (self._room_from is not None and now >= self._room_from)
-            or (self._refused is None and self._tracker.count(Stage.HELD) > 0)
+            or (self._room.due is not None and now >= self._room.due)
+            or (self._room.refused is None and self._tracker.count(Stage.HELD) > 0)
         )
 
     def _sleep(self) -> None:
         moments = [self._next_scan, self._watch.verdict_due]
         if not self._unavailable:
-            moments += [self._tracker.next_due(), self._room_from]
+            moments += [self._tracker.next_due(), self._room.due]
         left = min(moment for moment in moments if moment is not None) - self._clock()
         count, overflow = 0, False
         try:
@@ -246,10 +228,9 @@ class Inbox:
                 if isinstance(item, Hint):
                     self._hints[item] = None
                 elif item is _Signal.WAKE:
-                    self._refused = None
+                    self._room.reset()
                 elif item is _Signal.ROOM:
-                    if self._room_is_known:
-                        self._room_from = self._claimed_at + _ROOM_SECONDS
+                    self._room.hear()
                 else:
                     overflow = True
                 item = self._queue.get_nowait()
@@ -333,7 +314,7 @@ class Inbox:
         self._reports.keep(lambda path: path in seen or self._tracker.knows(path))
         self._notes.keep(self._tracker.snapshots)
         self._watch.rescanned(new, now)
-        self._refused = None
+        self._room.reset()
         self._scans += 1
         self._next_scan = now + (self._rescan_seconds if self._watch.native else self._polling_seconds)
         self._status = self._current_status()
@@ -404,23 +385,20 @@ class Inbox:
     # ---- checking one file ----
 
     def _check_due(self, root_fd: int, intake: Intake, stop: threading.Event) -> None:
-        # Also without the signal: during a long scan none is read.
-        if (self._has_room or self._room_is_known) and self._clock() >= self._claimed_at + _ROOM_SECONDS:
-            self._room_from, self._room_is_known, self._refused = None, False, None
+        self._room.update(self._clock())
         # By priority, all wait in one queue for their turn.
         queued = [] if self._priority_of is None else self._queue_due(root_fd, self._priority_of, stop)
-        while not stop.is_set() and (path := self._tracker.pop_queued(self._refused)) is not None:
-            if not self._taken.may_wait_for(self._tracker.priority_of(path)):
-                self._claim_taken(intake)
+        while not stop.is_set() and (path := self._tracker.pop_queued(self._room.refused)) is not None:
+            self._offers.claim_before(path, intake)
             self._check(root_fd, path, intake)
         self._tracker.hold_queued(queued)
         if self._priority_of is None:
             self._check_due_in_order(root_fd, intake, stop)
-        self._claim_taken(intake)
+        self._offers.claim(intake)
 
     def _check_due_in_order(self, root_fd: int, intake: Intake, stop: threading.Event) -> None:
         while not stop.is_set() and (path := self._tracker.pop_due(self._clock())) is not None:
-            if self._refused is None:
+            if self._room.refused is None:
                 self._check(root_fd, path, intake)
             else:
                 self._tracker.hold(path)
@@ -471,7 +449,7 @@ class Inbox:
 
     def _act(self, path: str, judgement: Judgement, now: float, intake: Intake) -> None:
         if judgement.candidate is not None:
-            self._offer(judgement.candidate, intake)
+            self._offers.offer(judgement.candidate, intake)
         elif judgement.outcome is Outcome.UNFINISHED:
             self._tracker.hold_unfinished(path)
             self._tracker.explain(path, reason_of(judgement, self._rules.waits))
@@ -496,39 +474,6 @@ class Inbox:
         elif self._tracker.patient(path, now):
             self._reports.endless(path, judgement.reason)
         self._tracker.explain(path, reason)
-
-    def _offer(self, candidate: Candidate, intake: Intake) -> None:
-        path = candidate.path
-        waited_seconds = self._clock() - self._tracker.known_since(path)
-        priority = self._tracker.priority_of(path)
-        self._has_room = False
-        if intake.take(replace(candidate, waited_seconds=waited_seconds)):
-            self._taken.add(candidate, priority)
-            if self._taken.is_full:
-                self._claim_taken(intake)
-        else:
-            self._tracker.hold(path, first=True)
-            self._refused = priority
-            if self._has_room:  # called before it could see the above
-                self.has_room()
-
-    def _claim_taken(self, intake: Intake) -> None:
-        if not self._taken:
-            return
-        refused = intake.claim_taken()
-        self._claimed_at = self._clock()
-        taken, self._taken = self._taken, Batch()
-        for candidate in taken:
-            path, error = candidate.path, refused.get(candidate.path)
-            if error is None:
-                if candidate.remark:
-                    log.warning(Event.RECORDING_DOUBTFUL, recording=path, reason=candidate.remark)
-                self._forget(path)
-            else:
-                self._tracker.mark_error(path, self._clock())
-                self._tracker.explain(path, error_reason(error))
-                self._reports.not_taken(path, error)
-        beat()
 
     def _note_unopened(self, path: str, error: OSError) -> None:
         # The file is gone, or a folder above it is gone or has become a link: nothing to process.

@@ -255,12 +255,11 @@ class InvoxApi:
         """
         token = self._tokens.get()
         reply = self._send_with(token, name, method, path, request)
-        dead = reply.status == 403 and self._tokens.was_accepted(token)
-        if reply.status == 401 or dead:
+        if reply.status == 401 or (reply.status == 403 and token.accepted):
             token = self._tokens.instead_of(token)
             reply = self._send_with(token, name, method, path, request)
         if reply.ok:
-            self._tokens.accepted(token)
+            token.accepted = True
         return reply
 
     def _send_with(

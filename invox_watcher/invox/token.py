@@ -152,12 +152,13 @@ def _jwt_seconds(token: str, now: datetime) -> float | None:
     return left if math.isfinite(left) and left > 0 else None
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Token:
     """A token to send, and until when it is used."""
 
     value: str = field(repr=False)
     refresh_at: float  # on the monotonic clock
+    accepted: bool = False  # by the API, at least once: a later refusal means that it has ended
 
 
 class TokenCache:
@@ -178,7 +179,6 @@ class TokenCache:
         self._lock = threading.Lock()
         self._token: Token | None = None
         self._flight: Future[Token] | None = None
-        self._accepted: Token | None = None
 
     def get(self) -> Token:
         """The current token, or a new one if there is none or it is about to expire."""
@@ -187,14 +187,6 @@ class TokenCache:
     def instead_of(self, refused: Token) -> Token:
         """A token other than `refused`: the current one, if another thread has fetched it meanwhile."""
         return self._current(refused=refused)
-
-    def accepted(self, token: Token) -> None:
-        """The API has taken this token: a later refusal means that it has expired or was revoked."""
-        self._accepted = token
-
-    def was_accepted(self, token: Token) -> bool:
-        """Whether the API has taken this very token before."""
-        return self._accepted is token
 
     def _current(self, refused: Token | None) -> Token:
         with self._lock:

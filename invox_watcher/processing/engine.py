@@ -1,20 +1,19 @@
-"""Decides *when* to advance *which* job: due times, worker threads, the breaker, and what follows an error.
+"""Decides *when* to advance *which* job: due times, the breaker, and what follows an error.
 
 There are two lanes, in each the most urgent of what is due goes first: jobs that move a recording's bytes
-(hash, upload) have `upload.workers` threads, all others have about as many of their own, so that a gigabyte
-on a slow line never delays a transcript. A job that waits is an entry in a lane and costs no thread; one
-whose next step is due at once, in the same lane, stays with its thread unless a more urgent one is due.
+(hash, upload) have `upload.workers` threads, all others have about as many of their own (`Workers`), so that
+a gigabyte on a slow line never delays a transcript. A job that waits is an entry in a lane and costs no
+thread; one whose next step is due at once, in the same lane, stays with its thread unless a more urgent one
+is due.
 """
 
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from invox_watcher.backoff import Backoff, Breaker
-from invox_watcher.baton import running
 from invox_watcher.budget import Held
 from invox_watcher.errors import (
     ApiError,
@@ -25,7 +24,7 @@ from invox_watcher.errors import (
     TemplateError,
 )
 from invox_watcher.events import Event, log
-from invox_watcher.heartbeat import Heartbeat, Monitored, beat
+from invox_watcher.heartbeat import Monitored, beat
 from invox_watcher.job import Fault, Job, State
 from invox_watcher.journal import Journal
 from invox_watcher.logs import where
@@ -45,22 +44,16 @@ from invox_watcher.processing.gates import FaultGate, Gate
 from invox_watcher.processing.lanes import Clock, Lane, Lanes
 from invox_watcher.processing.local_faults import LocalFaults
 from invox_watcher.processing.pipeline import Pipeline
+from invox_watcher.processing.workers import Workers
 from invox_watcher.times import rfc3339, utc_now
 
-# Of the threads for all that moves no bytes: as many as upload, so that neither kind keeps the other waiting.
-_FEWEST_POLL_WORKERS, _MOST_POLL_WORKERS = 3, 16
 _BREAKER_FAULTS = 5
 _CHECK_AGAIN_SECONDS = 1.0
 _HELD_LIKE_ATTEMPT = 3  # how long a job is held that the disk refused: as after so many attempts
-_URGENT_SHARE = 4  # of `max_in_flight`: so many urgent recordings may come on top of it
 _SET_UP_LIKE_ATTEMPT = 4  # the same for a fault of the set-up
+_URGENT_SHARE = 4  # of `max_in_flight`: so many urgent recordings may come on top of it
 # So often in vain, and it is reported that a recording cannot be written or filed.
 _FILING_ATTEMPTS = 3
-
-
-def poll_workers_for(upload_workers: int) -> int:
-    """How many threads an engine with that many for uploads has for all other steps."""
-    return min(max(upload_workers, _FEWEST_POLL_WORKERS), _MOST_POLL_WORKERS)
 
 
 class Engine:
@@ -95,7 +88,6 @@ class Engine:
         self._backoff = backoff
         self._unavailable = unavailable
         self._on_room = on_room
-        self._on_crash = on_crash
         self._elsewhere = elsewhere
         self._upload_lane, self._poll_lane = lanes
         # An outage must be seen as one before it has cost a single recording all its attempts.
@@ -111,37 +103,19 @@ class Engine:
         self.api_gate: Gate = FaultGate(lambda: self._api.fault)
         self.storage_gate: Gate = FaultGate(lambda: self._faults.storage)
         self.template_gate: Gate = FaultGate(lambda: self._faults.template)
-        workers = [
-            (lane, Heartbeat(f"{name}-{number}"))
-            for lane, name, count in (
-                (self._upload_lane, "upload", upload_workers),
-                (self._poll_lane, "poll", poll_workers_for(upload_workers)),
-            )
-            for number in range(1, count + 1)
-        ]
-        self.parts: Sequence[Monitored] = [*lanes, *(heartbeat for _lane, heartbeat in workers)]
-        self._threads = [
-            threading.Thread(target=self._work, args=(lane, heartbeat), name=heartbeat.name, daemon=True)
-            for lane, heartbeat in workers
-        ]
+        self._workers = Workers(lanes, upload_workers, self._take_steps, on_crash)
+        self.parts: Sequence[Monitored] = [*lanes, *self._workers.heartbeats]
 
     def start(self) -> None:
         """Start the threads."""
-        for thread in self._threads:
-            thread.start()
+        self._workers.start()
 
     def stop(self, timeout_seconds: float) -> bool:
         """Take no further step and wait for those under way; the caller has aborted their HTTP exchanges.
 
         False if one has not ended in that time.
         """
-        self._upload_lane.close()
-        self._poll_lane.close()
-        give_up = time.monotonic() + timeout_seconds
-        for thread in self._threads:
-            if thread.is_alive():
-                thread.join(max(give_up - time.monotonic(), 0))
-        return not any(thread.is_alive() for thread in self._threads)
+        return self._workers.stop(timeout_seconds)
 
     def add(self, job: Job) -> None:
         """Take care of `job` from now on."""
@@ -250,17 +224,7 @@ class Engine:
         """The error that keeps a gate closed, the API's first; None if both are open."""
         return self._api.fault or self._faults.storage
 
-    # ---- the threads -------------------------------------------------------------------------------------
-
-    def _work(self, lane: Lane, heartbeat: Heartbeat) -> None:
-        try:
-            while (job := lane.take()) is not None:
-                with heartbeat.beating(), running:
-                    self._take_steps(job, lane)
-        except BaseException as error:  # noqa: BLE001
-            # Never a living process with a dead worker: log it, and let the daemon end.
-            log.error(Event.THREAD_DIED, thread=threading.current_thread().name, error=where(error))
-            self._on_crash()
+    # ---- the steps -------------------------------------------------------------------------------------
 
     def _take_steps(self, job: Job, lane: Lane) -> None:
         """Steps of one job, as long as the next one is due at once, in the same lane, and it is its turn."""

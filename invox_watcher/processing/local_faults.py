@@ -55,7 +55,7 @@ class LocalFaults:
             first = not self._storage
             self._storage[job.id] = error
         if first:
-            _report(Event.STORAGE_ERROR, job, error)
+            _report_storage(job, error)
 
     def note_filing(self, job: Job, error: InvoxError) -> None:
         """It was tried several times, and is never given up: then people should know."""
@@ -63,7 +63,7 @@ class LocalFaults:
             known = self._filing or self._storage
             self._filing[job.id] = error
         if not known:
-            _report(Event.STORAGE_ERROR, job, error)
+            _report_storage(job, error)
 
     def note_template(self, job: Job, error: TemplateError) -> None:
         """A document could not be made."""
@@ -71,7 +71,7 @@ class LocalFaults:
             first = not self._template
             self._template[job.id] = error
         if first:
-            _report(Event.TEMPLATE_ERROR, job, error)
+            log.error(Event.TEMPLATE_ERROR, job=job.id, code=error.code, error=error.message, hint=error.hint)
 
     def end_storage(self, job: Job) -> bool:
         """The job got past its files, or has ended; whether that was the last one that was held up."""
@@ -91,5 +91,5 @@ class LocalFaults:
                 self._template.pop(job.id, None)
 
 
-def _report(event: Event, job: Job, error: InvoxError) -> None:
-    log.error(event, job=job.id, code=error.code, error=error.message, hint=error.hint)
+def _report_storage(job: Job, error: InvoxError) -> None:
+    log.error(Event.STORAGE_ERROR, job=job.id, code=error.code, error=error.message, hint=error.hint)

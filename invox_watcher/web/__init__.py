@@ -6,9 +6,10 @@ from invox_watcher.web.gauges import Gauges, IntakeSnapshot, exposition
 from invox_watcher.web.listening import listen_on
 from invox_watcher.web.metrics import Counters
 from invox_watcher.web.protocol import BoundedH11Protocol, server_config
-from invox_watcher.web.server import Server, create_app
+from invox_watcher.web.server import Answers, Server, create_app
 
 __all__ = [
+    "Answers",
     "BoundedH11Protocol",
     "Counters",
     "Gauges",

@@ -6,12 +6,13 @@ for HTTP statuses, all values of labels are written in the code.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from functools import partial
 from platform import python_version
 from typing import Any, Literal, get_args
 
 import prometheus_client
-from prometheus_client import CollectorRegistry, Gauge, Histogram, Info, ProcessCollector
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
 
 from invox_watcher import version
 from invox_watcher.events import Event
@@ -23,70 +24,48 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 # Otherwise there is a second series beside each counter and histogram, which nothing reads.
 prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
 
-_SETTLE_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200)
-_UPLOAD_BUCKETS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900, 3600)
-_TRANSCRIPTION_BUCKETS = (1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600, 14400)
-_TURNAROUND_BUCKETS = (2.5, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400, 43200, 86400)
+_NAMESPACE = "invox_watcher"
 
 
 class Counters:
     """Counts what the daemon does. Safe for several threads; one for the whole process, across reloads."""
 
     def __init__(self) -> None:
-        self.registry = registry = CollectorRegistry()
-
-        def counter(name: str, meaning: str, *labels: str) -> prometheus_client.Counter:
-            return prometheus_client.Counter(f"invox_watcher_{name}", meaning, labels, registry=registry)
-
-        def histogram(name: str, meaning: str, buckets: Sequence[float]) -> Histogram:
-            return Histogram(f"invox_watcher_{name}", meaning, buckets=buckets, registry=registry)
-
+        self.registry = CollectorRegistry()
+        counter = partial(Counter, namespace=_NAMESPACE, registry=self.registry)
         self._ended = counter(
-            "recordings_total", "Recordings that have ended, by their final state.", "state"
+            "recordings_total", "Recordings that have ended, by their final state.", ["state"]
         )
         # Apart from the above, whose series exist from the start: a series that an alert watches must not
         # appear with its first failure, since `increase` sees nothing in one that begins at 1.
         self._failures = counter(
-            "failures_total", "Recordings that have failed, by the reason's code.", "code"
+            "failures_total", "Recordings that have failed, by the reason's code.", ["code"]
         )
         self._suspect = counter(
             "suspect_transcripts_total",
             "Transcripts that may not be what was said, by each reason that applies.",
-            "reason",
+            ["reason"],
         )
         self._uploaded = counter("uploaded_bytes_total", "Bytes of recordings that storage has confirmed.")
         self._calls = counter(
-            "api_calls_total", "Calls of the API, by the kind of call and the answer.", "call", "status"
+            "api_calls_total", "Calls of the API, by the kind of call and the answer.", ["call", "status"]
         )
-        self._webhooks = counter("webhooks_total", "Webhooks received, by the answer.", "answer")
+        self._webhooks = counter("webhooks_total", "Webhooks received, by the answer.", ["answer"])
         self._misses = counter("rescan_misses_total", "Files found by a rescan that the watch had missed.")
         self._sent = counter(
-            "deliveries_total", "Deliveries to targets that ended, by target and result.", "target", "result"
+            "deliveries_total",
+            "Deliveries to targets that ended, by target and result.",
+            ["target", "result"],
         )
         self._kept = counter("retention_refused_total", "Deletions by retention that failed.")
         self._delivered = Gauge(
-            "invox_watcher_last_delivery_timestamp_seconds",
+            "last_delivery_timestamp_seconds",
             "When the last transcript was delivered (Unix time); 0 if none was since the start.",
-            registry=registry,
+            namespace=_NAMESPACE,
+            registry=self.registry,
         )
-        self._settle = histogram(
-            "settle_seconds", "From when a recording was first seen until it was taken.", _SETTLE_BUCKETS
-        )
-        self._upload = histogram("upload_seconds", "How long uploads took.", _UPLOAD_BUCKETS)
-        self._transcription = histogram(
-            "transcription_seconds",
-            "From the end of the upload until the result arrived.",
-            _TRANSCRIPTION_BUCKETS,
-        )
-        self._turnaround = histogram(
-            "turnaround_seconds",
-            "From when a recording was taken until its transcript was delivered.",
-            _TURNAROUND_BUCKETS,
-        )
-        Info("invox_watcher_build", "What is running.", registry=registry).info(
-            {"version": version(), "python": python_version()}
-        )
-        ProcessCollector(registry=registry)
+        self._durations = _Durations(self.registry)
+        _describe_process(self.registry)
         self._begin_at_zero()
 
     def _begin_at_zero(self) -> None:
@@ -108,16 +87,16 @@ class Counters:
         """Count one event; see docs/events.md for when each is logged and what its fields are."""
         match event:
             case Event.CLAIMED:
-                self._settle.observe(fields["waited_seconds"])
+                self._durations.settle.observe(fields["waited_seconds"])
             case Event.UPLOADED:
                 self._uploaded.inc(fields["bytes"])
-                self._upload.observe(fields["seconds"])
+                self._durations.upload.observe(fields["seconds"])
             case Event.TRANSCRIBED if fields["seconds"] is not None:
-                self._transcription.observe(fields["seconds"])
+                self._durations.transcription.observe(fields["seconds"])
             case Event.TRANSCRIPT_SUSPECT:
                 self._count_suspect(fields["reasons"])
             case Event.DELIVERED:
-                self._turnaround.observe(fields["seconds"])
+                self._durations.turnaround.observe(fields["seconds"])
                 self._delivered.set_to_current_time()
             case Event.DONE:
                 self._ended.labels(State.DONE).inc()
@@ -144,3 +123,37 @@ class Counters:
     def webhook(self, answer: WebhookAnswer) -> None:
         """One more webhook. Not from an event: in a flood each is counted, but not each is logged."""
         self._webhooks.labels(answer).inc()
+
+
+class _Durations:
+    """How long recordings took from one stage to another."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        histogram = partial(Histogram, namespace=_NAMESPACE, registry=registry)
+        self.settle = histogram(
+            "settle_seconds",
+            "From when a recording was first seen until it was taken.",
+            buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200),
+        )
+        self.upload = histogram(
+            "upload_seconds",
+            "How long uploads took.",
+            buckets=(0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900, 3600),
+        )
+        self.transcription = histogram(
+            "transcription_seconds",
+            "From the end of the upload until the result arrived.",
+            buckets=(1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600, 14400),
+        )
+        self.turnaround = histogram(
+            "turnaround_seconds",
+            "From when a recording was taken until its transcript was delivered.",
+            buckets=(2.5, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400, 43200, 86400),
+        )
+
+
+def _describe_process(registry: CollectorRegistry) -> None:
+    """What is running, and the processor time, memory and files that it uses."""
+    build = Info("build", "What is running.", namespace=_NAMESPACE, registry=registry)
+    build.info({"version": version(), "python": python_version()})
+    ProcessCollector(registry=registry)

@@ -11,6 +11,7 @@ import json
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import Any
 
 import uvicorn
@@ -32,49 +33,47 @@ _BODY_SECONDS = 10.0
 _ALL_BODIES_BYTES = 32 << 20
 
 
+@dataclass(frozen=True)
+class Answers:
+    """What the daemon reports about itself, asked at each request, without names of recordings."""
+
+    problems: Callable[[], Mapping[str, str]]  # what keeps recordings from going through now: code → sentence
+    warnings: Callable[[], Mapping[str, str]]  # what needs a person although they go through: the same
+    unavailable_targets: Callable[[], Mapping[str, str]]  # those that take no deliveries: name → sentence
+    due: Callable[[], Mapping[str, float]]  # in how many seconds each job's next step is due, by job id
+    status: Callable[[], Mapping[str, Any]]  # what the command `status` shows; may take a moment
+    waiting: Callable[[], Sequence[Mapping[str, Any]]]  # what `inbox` shows; may take a moment
+    exposition: Callable[[], bytes]  # the text of /metrics; may take a second
+
+
 def create_app(
-    *,
-    problems: Callable[[], Mapping[str, str]],
-    warnings: Callable[[], Mapping[str, str]],
-    unavailable_targets: Callable[[], Mapping[str, str]],
-    due: Callable[[], Mapping[str, float]],
-    status: Callable[[], Mapping[str, Any]],
-    waiting: Callable[[], Sequence[Mapping[str, Any]]],
-    exposition: Callable[[], bytes],
-    on_webhook: Callable[[WebhookAnswer], None],
-    receiver: Receiver | None,
+    answers: Answers, receiver: Receiver | None, on_webhook: Callable[[WebhookAnswer], None]
 ) -> Starlette:
-    """The app. `problems` says what keeps recordings from going through now: code → sentence.
-
-    `warnings` says what needs a person although recordings go through, in the same form;
-    `unavailable_targets` which targets take no deliveries: name → sentence.
-
-    `due` says in how many seconds each job's next step is due, by job id; `status` and `waiting` are what the
-    commands `status` and `inbox` show, without names; both may take a moment. `exposition` gives the text of
-    /metrics and may take a second. Without a `receiver` there is no /webhook; `on_webhook` gets each answer.
-    """
+    """The app. Without a `receiver` there is no /webhook; `on_webhook` gets each answer to one."""
 
     async def healthz(_request: Request) -> JSONResponse:
         return JSONResponse({"status": "alive"})
 
     async def readyz(_request: Request) -> JSONResponse:
-        found = dict(problems())
+        found = dict(answers.problems())
         status = "ready" if not found else "not ready"
         body: dict[str, object] = {"status": status, "problems": found}
-        if noted := dict(warnings()):
+        if noted := dict(answers.warnings()):
             body["warnings"] = noted
-        if away := dict(unavailable_targets()):
+        if away := dict(answers.unavailable_targets()):
             body["targets"] = away
         return JSONResponse(body, status_code=503 if found else 200)
 
     async def next_steps(_request: Request) -> JSONResponse:
-        return JSONResponse({"due_seconds": {job_id: round(left, 1) for job_id, left in due().items()}})
+        return JSONResponse(
+            {"due_seconds": {job_id: round(left, 1) for job_id, left in answers.due().items()}}
+        )
 
     async def whole_status(_request: Request) -> Response:
-        return await _json_of(status)
+        return await _json_of(answers.status)
 
     async def inbox(_request: Request) -> Response:
-        return await _json_of(lambda: {"waiting": waiting()})
+        return await _json_of(lambda: {"waiting": answers.waiting()})
 
     routes = [
         Route("/healthz", healthz),
@@ -82,7 +81,7 @@ def create_app(
         Route("/due", next_steps),
         Route("/status", whole_status),
         Route("/inbox", inbox),
-        Route("/metrics", _metrics(exposition)),
+        Route("/metrics", _metrics(answers.exposition)),
     ]
     if receiver is not None:
         routes.append(Route("/webhook", _webhook(receiver, on_webhook), methods=["POST"]))

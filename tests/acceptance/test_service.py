@@ -24,7 +24,8 @@ from invox_watcher.errors import InvoxError
 from invox_watcher.heartbeat import Heartbeat, StallDetector
 from invox_watcher.host.systemd import Notifier
 from invox_watcher.inbox.inbox import Inbox
-from invox_watcher.inbox.screening import Candidate
+from invox_watcher.inbox.screening import Candidate, ScreeningRules
+from invox_watcher.inbox.stability import Waits
 from invox_watcher.job import Job, State
 from invox_watcher.processing.lanes import Clock, LocalLane
 from invox_watcher.recording import FileIdentity
@@ -362,19 +363,9 @@ class Counted(Heartbeat):
 def test_a_scan_of_very_many_files_is_no_stall(tmp_path: Path) -> None:
     for number in range(20_000):
         (tmp_path / f"{number}.wav").touch()
+    rules = ScreeningRules(1 << 30, ["audio/wav"], Waits(60, 60, 60, 60))
     inbox = Inbox(
-        tmp_path,
-        mode="polling",
-        recursive=True,
-        grace_seconds=60,
-        settle_seconds=60,
-        unproven_seconds=60,
-        rescan_seconds=60,
-        polling_seconds=60,
-        patience_seconds=60,
-        ignore=(),
-        max_size_bytes=1 << 30,
-        accepted_mime_types=["audio/wav"],
+        tmp_path, rules, mode="polling", recursive=True, ignore=(), rescan_seconds=60, polling_seconds=60
     )
     stop_event, heartbeat = threading.Event(), Counted("inbox")
 

@@ -10,6 +10,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -356,6 +357,26 @@ class TestToken:
         vendor.answers[STATUS] = status
         assert api.result("r-1").status is ReplyStatus.PENDING
         assert (len(vendor.asked(TOKEN)), len(vendor.asked(STATUS))) == (2, 3)
+
+    def test_a_late_403_for_a_token_that_was_replaced_meanwhile(self, api: InvoxApi, vendor: Vendor) -> None:
+        api.result("r-1")
+        renewed = threading.Event()
+        late = iter([False, True])
+
+        def status(request: Request) -> Answer:
+            if request.headers["authorization"] != "Bearer token-1":
+                renewed.set()
+                return 200, {"processingStatus": "PENDING"}
+            if next(late):
+                assert renewed.wait(10)
+                time.sleep(0.1)  # until the other thread has read its answer
+            return 403, {"message": "Forbidden"}
+
+        vendor.answers[STATUS] = status
+        with ThreadPoolExecutor(2) as threads:
+            replies = list(threads.map(api.result, ["r-1", "r-2"]))
+        assert [reply.status for reply in replies] == [ReplyStatus.PENDING] * 2
+        assert len(vendor.asked(TOKEN)) == 2
 
     def test_a_lasting_403_buys_one_and_no_more(self, api: InvoxApi, vendor: Vendor) -> None:
         api.result("r-1")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import shtab
 
-from invox_watcher.cli import _parser
+from invox_watcher.cli import _commands, _parser
 from tests.kit.clinic import Clinic
 from tests.kit.recordings import write_wav
 
@@ -78,5 +78,5 @@ def test_a_command_loads_only_what_it_needs(
 
 
 def test_files_are_completed_as_the_library_of_completions_has_it() -> None:
-    for ours, theirs in ((_parser._FILE, shtab.FILE), (_parser._DIRECTORY, shtab.DIRECTORY)):
+    for ours, theirs in ((_commands.FILE, shtab.FILE), (_commands.DIRECTORY, shtab.DIRECTORY)):
         assert ours == {shell: theirs[shell] for shell in _parser._SHELLS}

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from invox_watcher.config.loading import load
 from invox_watcher.daemon.process import Process
-from invox_watcher.processing.engine import poll_workers_for
 from invox_watcher.processing.lanes import Clock
+from invox_watcher.processing.workers import poll_workers_for
 
 _PAUSE_SECONDS = 0.004
 

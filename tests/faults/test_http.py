@@ -21,6 +21,7 @@ import pytest
 from invox_watcher.assembly import api_of, client_of
 from invox_watcher.config.loading import load
 from invox_watcher.errors import UploadUncertainError
+from invox_watcher.files import prepare_folders
 from invox_watcher.formats.decoder import Decoder
 from invox_watcher.job import Job, State, new_job_id
 from invox_watcher.journal.journal import Journal
@@ -310,7 +311,7 @@ def test_37_an_uncertain_upload_is_waited_for_for_the_full_time(tmp_path: Path) 
         client = stack.enter_context(contextlib.closing(client_of(config)))
         journal = stack.enter_context(contextlib.closing(Journal(tmp_path)))
         folders = folders_of(config)
-        folders.prepare()
+        prepare_folders(folders)
         pipeline = Pipeline(
             decoder=Decoder(),
             folders=folders, journal=journal, api=api_of(config, client), options=ProcessingOptions(),

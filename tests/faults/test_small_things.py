@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from invox_watcher.files.folders import Folders
+from invox_watcher.files import Folders, prepare_folders
 from invox_watcher.files.names import numbered, output_path
 from invox_watcher.job import Job, State, new_job_id
 from invox_watcher.journal.journal import Journal
@@ -35,7 +35,7 @@ MANY = 20_000
 @pytest.mark.parametrize("gap", [None, 9_000], ids=["no gap", "gap"])
 def test_74_the_twenty_thousandth_of_a_name_costs_no_more(tmp_path: Path, gap: int | None) -> None:
     folders = Folders(*(tmp_path / name for name in ("inbox", "processing", "outbox", "done", "failed")))
-    folders.prepare()
+    prepare_folders(folders)
     for number, name in enumerate(itertools.islice(numbered("DICT0001.WAV"), MANY), start=1):
         if number != gap:
             (folders.done / name).touch()

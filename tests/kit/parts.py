@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from invox_watcher.files import Folders
+from invox_watcher.files import Folders, prepare_folders
 from invox_watcher.journal import Journal
 
 
@@ -21,5 +21,5 @@ def journal(open_journal: Callable[..., Journal]) -> Iterator[Journal]:
 @pytest.fixture
 def folders(tmp_path: Path) -> Folders:
     made = Folders(*(tmp_path / name for name in ("inbox", "processing", "outbox", "done", "failed")))
-    made.prepare()
+    prepare_folders(made)
     return made

@@ -12,8 +12,14 @@ from typing import Any
 import pytest
 
 from invox_watcher.errors import FolderBlockedError, FolderError, RecordingVanishedError, StorageError
-from invox_watcher.files import durable
-from invox_watcher.files.folders import Deletion, Folders, NameTakenError
+from invox_watcher.files import (
+    Deletion,
+    Folders,
+    NameTakenError,
+    delete_unchanged,
+    durable,
+    prepare_folders,
+)
 from invox_watcher.recording import FileIdentity
 
 JOB = "20261123t000000-000000000000"
@@ -42,7 +48,7 @@ def tree(folder: Path) -> list[str]:
 
 
 def test_prepare_makes_private_empty_folders(folders: Folders, tmp_path: Path) -> None:
-    folders.prepare()
+    prepare_folders(folders)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "done", "failed", "inbox", "outbox", "processing",
     ]  # fmt: skip
@@ -55,13 +61,13 @@ def test_no_folder_may_lie_inside_the_inbox(tmp_path: Path, name: str) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "inbox")
     for inside in (tmp_path / "inbox" / name, tmp_path / "link" / name):
         with pytest.raises(FolderError, match=rf"folders\.{name}: .* inside"):
-            folders_below(tmp_path, **{name: inside}).prepare()
+            prepare_folders(folders_below(tmp_path, **{name: inside}))
 
 
 def test_a_folder_that_is_a_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "done").write_text("")
     with pytest.raises(FolderError, match=r"folders\.done: .*/done is not a folder") as caught:
-        folders_below(tmp_path).prepare()
+        prepare_folders(folders_below(tmp_path))
     assert "Move that file elsewhere" in caught.value.hint
 
 
@@ -167,7 +173,7 @@ def test_a_published_file_is_whole_private_and_alone(folders: Folders) -> None:
 
 def test_a_mode_for_groups_overrides_the_umask(tmp_path: Path) -> None:
     folders = folders_below(tmp_path, directory_mode=0o2770)
-    folders.prepare()
+    prepare_folders(folders)
     before = os.umask(0o077)
     try:
         folders.publish(JOB, folders.outbox, "ward/smith.json", b"words")
@@ -388,17 +394,17 @@ def test_a_file_replaced_during_its_deletion_stays(folders: Folders, tmp_path: P
         (tmp_path / "edited").write_text("{ }")
         os.rename(tmp_path / "edited", folders.outbox / "smith.srt")
 
-    assert folders.delete(folders.outbox, "smith.srt", EMPTY_OBJECT, replace) is Deletion.CHANGED
+    assert delete_unchanged(folders.outbox, "smith.srt", EMPTY_OBJECT, replace) is Deletion.CHANGED
     assert (folders.outbox / "smith.srt").read_text() == "{ }"
 
 
 @pytest.mark.parametrize("name", ["inbox", "processing", "outbox", "done", "failed"])
 def test_a_folder_that_is_a_link_is_refused(tmp_path: Path, name: str) -> None:
     folders = folders_below(tmp_path)
-    folders.prepare()
+    prepare_folders(folders)
     (tmp_path / "elsewhere").mkdir()
     os.rename(tmp_path / name, tmp_path / "elsewhere" / name)
     (tmp_path / name).symlink_to(tmp_path / "elsewhere" / name)
     with pytest.raises(FolderError, match=f"folders.{name}: .* is a symbolic link") as refused:
-        folders.prepare()
+        prepare_folders(folders)
     assert str(tmp_path / "elsewhere" / name) in refused.value.hint

@@ -23,7 +23,7 @@ from invox_watcher.errors import (
     UploadUncertainError,
     UploadUrlRefusedError,
 )
-from invox_watcher.files import Folders
+from invox_watcher.files import Folders, prepare_folders
 from invox_watcher.formats.decoder import Decoder
 from invox_watcher.inbox import Evidence
 from invox_watcher.invox import TranscriptionReply, parse_reply
@@ -81,7 +81,7 @@ class Clinic:
         self.now = 0.0
         self.api = Api()
         self.folders = Folders(*(root / name for name in ("inbox", "processing", "outbox", "done", "failed")))
-        self.folders.prepare()
+        prepare_folders(self.folders)
         self.journal = Journal(root)
         self.pipeline = Pipeline(
             decoder=Decoder(),

@@ -9,8 +9,6 @@ from datetime import UTC, datetime
 import pytest
 
 from invox_watcher.inbox import Snapshot, Waits
-from invox_watcher.inbox.batch import Batch
-from invox_watcher.inbox.screening import Candidate
 from invox_watcher.inbox.stability import Tracker
 from invox_watcher.job import Job, State
 from invox_watcher.plan import Plan
@@ -164,27 +162,6 @@ def test_each_job_is_taken_once_by_many_threads() -> None:
     for thread in threads:
         thread.join(10)
         assert not thread.is_alive()
-
-
-def candidate(size_bytes: int = 1000) -> Candidate:
-    identity = FileIdentity(1, 1, size_bytes, 1)
-    return Candidate("a.wav", identity, "WAV (PCM)", "audio/wav", duration_seconds=1.0, refusal=None)
-
-
-def test_an_urgent_file_is_claimed_before_a_less_urgent_one_is_judged() -> None:
-    batch = Batch()
-    assert all(batch.may_wait_for(priority) for priority in Priority)
-    batch.add(candidate(), Priority.URGENT)
-    assert [batch.may_wait_for(priority) for priority in Priority] == [True, True, False]
-
-
-@pytest.mark.parametrize(("size_bytes", "together"), [(1000, 32), (40 << 20, 2), (64 << 20, 1)])
-def test_many_small_files_or_a_few_large_ones_are_claimed_together(size_bytes: int, together: int) -> None:
-    batch, count = Batch(), 0
-    while not batch.is_full:
-        batch.add(candidate(size_bytes), Priority.ROUTINE)
-        count += 1
-    assert count == len([*batch]) == together
 
 
 def test_the_inbox_offers_the_urgent_first() -> None:

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import pytest
 
-from invox_watcher.files import Folders
+from invox_watcher.files import Folders, prepare_folders
 from invox_watcher.inbox import Evidence, Waits
 from invox_watcher.job import Job, State, new_job_id
 from invox_watcher.journal import AuditLog, Finished
@@ -57,7 +57,7 @@ class Done:
     def __init__(self, root: Path) -> None:
         self.now = 100.0
         self.folders = Folders(*(root / name for name in ("inbox", "processing", "outbox", "done", "failed")))
-        self.folders.prepare()
+        prepare_folders(self.folders)
         self.recording = self.folders.done / "smith.mp3"
         self.recording.write_bytes(PART)
         self.transcript = self.folders.outbox / "smith.json"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from invox_watcher.errors import Reason
-from invox_watcher.files.folders import Folders
+from invox_watcher.files import Folders, prepare_folders
 from invox_watcher.job import Failure, Job, State, new_job_id
 from invox_watcher.journal.journal import Journal
 from invox_watcher.processing.reservations import Reservations
@@ -22,7 +22,7 @@ NOT_AUDIO = Failure(State.CLAIMED, Reason("not_audio", "It is text.", "Look."), 
 @pytest.fixture
 def folders(tmp_path: Path) -> Folders:
     made = _Slow(*(tmp_path / name for name in ("inbox", "processing", "outbox", "done", "failed")))
-    made.prepare()
+    prepare_folders(made)
     return made
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from invox_watcher.errors import ApiUnavailableError
 from invox_watcher.events import Event
-from invox_watcher.files import Folders
+from invox_watcher.files import Folders, prepare_folders
 from invox_watcher.job import Job, State, new_job_id
 from invox_watcher.journal import AuditLog, Journal
 from invox_watcher.journal.finished import UNCONFIRMED_CLOCK
@@ -148,7 +148,7 @@ class House:
 @pytest.fixture
 def house(tmp_path: Path, journal: Journal) -> Iterator[House]:
     folders = Folders(*(tmp_path / name for name in ("inbox", "processing", "outbox", "done", "failed")))
-    folders.prepare()
+    prepare_folders(folders)
     (folders.done / "smith.wav").write_bytes(b"RIFF")
     job = ended(journal, "smith.wav", YEAR_2001)
     identity = FileIdentity.of((folders.done / "smith.wav").stat())

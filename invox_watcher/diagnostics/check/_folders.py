@@ -13,10 +13,10 @@ from invox_watcher.assembly import waits_of
 from invox_watcher.config import Config
 from invox_watcher.diagnostics.check._finding import Finding, lasting, warning
 from invox_watcher.errors import ExitStatus
-from invox_watcher.files import APART_HINT, LOCK_FILE, check_mounted
+from invox_watcher.files import APART_HINT, LOCK_FILE, check_mounted, folders_apart, prepare_folders
 from invox_watcher.host import User, holder_of, may_lease_any_file, mount_of, owner_of
 from invox_watcher.inbox import Evidence, Filter, Notifier
-from invox_watcher.layout import folders_of, named_folders, occupancy_of
+from invox_watcher.layout import folders_of, occupancy_of
 
 _INOTIFY = Path("/proc/sys/fs/inotify")
 _ALL = os.R_OK | os.W_OK | os.X_OK
@@ -28,9 +28,9 @@ _LOW_INODES = 1000
 def folders(config: Config) -> Iterator[Finding]:
     """Each of the five folders, created if it is missing; then all of them together."""
     folders = folders_of(config)
-    check_mounted(config.state.directory, named_folders(folders).values())
+    check_mounted(config.state.directory, folders.by_name().values())
     user, unusable = User.current(), False
-    for name, folder in named_folders(folders).items():
+    for name, folder in folders.by_name().items():
         if (closed := _closed_above(folder, user)) is not None:
             problem = f"{user.name} may not enter {closed}, which is {owner_of(closed)}"
             hint = f"If only the daemon uses it: chown {user.name} {closed}. Otherwise: chmod o+x {closed}"
@@ -44,11 +44,11 @@ def folders(config: Config) -> Iterator[Finding]:
     if unusable:
         return
     occupancy_of(config).check()
-    folders.prepare()
-    if apart := folders.apart():
+    prepare_folders(folders)
+    if apart := folders_apart(folders):
         problem = f"{' and '.join(apart)}: on another file system than processing"
         yield warning("folders", problem, APART_HINT)
-    for name, folder in named_folders(folders).items():
+    for name, folder in folders.by_name().items():
         yield lasting(f"folders.{name}", folder)
 
 
@@ -227,7 +227,7 @@ def _refused(root: Path, *, recursive: bool) -> OSError | None:
 
 def space(config: Config) -> Iterator[Finding]:
     """Is there free space on each file system that is written to?"""
-    written = {name: place for name, place in named_folders(folders_of(config)).items() if name != "inbox"}
+    written = {name: place for name, place in folders_of(config).by_name().items() if name != "inbox"}
     by_device: dict[int, list[str]] = {}
     for name, place in {**written, "state.directory": config.state.directory}.items():
         by_device.setdefault(os.stat(place).st_dev, []).append(name)
