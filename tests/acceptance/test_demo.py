@@ -31,6 +31,7 @@ from invox_watcher.recording import FileIdentity
 from invox_watcher.times import utc_now
 from tests.kit import demo_picture
 from tests.kit.browser import Browser
+from tests.kit.forks import forks
 
 DEMO = (sys.executable, "-m", "invox_watcher", "demo")
 # Where the words don't matter: to recognize speech takes most of a demo's time.
@@ -276,7 +277,7 @@ def test_in_a_terminal_progress_is_live_and_ctrl_c_stops(finished: Finished, tmp
 
 def test_a_folder_that_no_demo_made_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.odt").write_text("three years of work")
-    refused = run([*DEMO, "--folder", "."], tmp_path)
+    refused = forks().complete(["demo", "--folder", "."], folder=tmp_path)
     assert refused.returncode == 78
     assert "thesis.odt" in refused.stderr
     assert "--folder DIRECTORY" in refused.stderr
@@ -292,7 +293,7 @@ def test_what_a_person_put_into_an_earlier_demo_is_left_alone(
     (folder / name).parent.mkdir(exist_ok=True)
     (folder / name).write_text("mine")
     before = sorted(folder.rglob("*"))
-    refused = run(DEMO, tmp_path)
+    refused = forks().complete(["demo"], folder=tmp_path)
     assert refused.returncode == 78
     assert f"a file that is not from a demo: {name}" in refused.stderr
     assert sorted(folder.rglob("*")) == before
