@@ -34,11 +34,10 @@ from invox_watcher.errors import RecordingError, StoppedError
 from invox_watcher.sandbox.ledger import Segment as Said
 from invox_watcher.sandbox.samples import convert, speech_samples
 from invox_watcher.sandbox.server import Sandbox
-from invox_watcher.sandbox.speech import recognizer
 from invox_watcher.transcript import Segment
 from tests.acceptance.test_monitoring import get, values
 from tests.kit.clinic import Clinic, free_port, running, sandbox, wait_for
-from tests.kit.hospital import Recognizer
+from tests.kit.hospital import CITIES, Recognizer
 
 pytest.importorskip("av")
 pytest.importorskip("moonshine_voice")
@@ -100,11 +99,10 @@ def music() -> Sound[int]:
 
 @pytest.fixture(scope="module")
 def spoken(tmp_path_factory: pytest.TempPathFactory) -> tuple[Sound[int], list[Segment]]:
-    """44 seconds of somebody reading, and what a real recognizer heard."""
+    """44 seconds of somebody reading, and what is said, when: as a recognizer has it (see test_demo, too)."""
     path = tmp_path_factory.mktemp("spoken") / "two_cities.wav"
     convert(speech_samples()[0], path, start_seconds=0, seconds=60)
-    heard = recognizer("speech")(path, "")
-    return read(path), [Segment(one.text, one.start_seconds, one.end_seconds) for one in heard]
+    return read(path), [Segment(text, start, end) for start, end, text in CITIES]
 
 
 def verdict(path: Path, segments: Sequence[Segment], *, length_known: bool = True) -> list[str]:
@@ -167,11 +165,11 @@ def test_a_segment_with_a_few_of_its_words_is_suspect(
 
 @dataclass
 class Hearing:
-    """A stand-in API that says of a stretch what the recognizer heard there."""
+    """A stand-in API that says what is said in a stretch of the speech."""
 
     api: Sandbox
     recognizer: Recognizer
-    heard: list[Segment]
+    said: list[Segment]
     folder: Path
 
     def dictate(self, recording: Path, *, start: float, seconds: float) -> None:
@@ -181,7 +179,7 @@ class Hearing:
         content = hashlib.sha256(made.read_bytes()).hexdigest()
         self.recognizer.said[content] = tuple(
             Said(one.start - start, one.end - start, one.text)
-            for one in self.heard
+            for one in self.said
             if start <= one.start < start + seconds
         )
         made.rename(recording)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import itertools
+import json
 import os
 import pty
 import re
@@ -30,6 +31,7 @@ from invox_watcher.recording import FileIdentity
 from invox_watcher.times import utc_now
 from tests.kit import demo_picture
 from tests.kit.browser import Browser
+from tests.kit.forks import forks
 
 DEMO = (sys.executable, "-m", "invox_watcher", "demo")
 # Where the words don't matter: to recognize speech takes most of a demo's time.
@@ -140,6 +142,9 @@ def test_it_shows_results_a_failure_and_no_second_upload(
     assert "code: not_audio" in reason
     assert re.search(r"copy of round\.mp3 +identified +same content", finished.printed)
     assert "6 upload URLs and 6 uploads for 8 files" in finished.printed
+    transcripts = [json.loads(path.read_text()) for path in finished.folder.glob("outbox/**/*.json")]
+    assert len(transcripts) == 7
+    assert [each["source"]["name"] for each in transcripts if "suspect" in each] == []  # all speech has words
 
 
 @pytest.mark.slow
@@ -272,7 +277,7 @@ def test_in_a_terminal_progress_is_live_and_ctrl_c_stops(finished: Finished, tmp
 
 def test_a_folder_that_no_demo_made_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.odt").write_text("three years of work")
-    refused = run([*DEMO, "--folder", "."], tmp_path)
+    refused = forks().complete(["demo", "--folder", "."], folder=tmp_path)
     assert refused.returncode == 78
     assert "thesis.odt" in refused.stderr
     assert "--folder DIRECTORY" in refused.stderr
@@ -288,7 +293,7 @@ def test_what_a_person_put_into_an_earlier_demo_is_left_alone(
     (folder / name).parent.mkdir(exist_ok=True)
     (folder / name).write_text("mine")
     before = sorted(folder.rglob("*"))
-    refused = run(DEMO, tmp_path)
+    refused = forks().complete(["demo"], folder=tmp_path)
     assert refused.returncode == 78
     assert f"a file that is not from a demo: {name}" in refused.stderr
     assert sorted(folder.rglob("*")) == before

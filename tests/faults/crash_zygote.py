@@ -27,6 +27,7 @@ from invox_watcher.invox.client import InvoxApi
 from invox_watcher.journal.fleet import Fleet
 from invox_watcher.journal.journal import Journal
 from tests.faults.tracing import Call, Fault, Trace, follow
+from tests.kit import forks
 from tests.kit.clinic import Clinic
 
 NEVER = -1
@@ -94,6 +95,7 @@ class Zygote:
 
 
 def _serve() -> None:
+    forks.warm_up()
     for line in sys.stdin:
         request = json.loads(line)
         gate, opener = os.pipe()

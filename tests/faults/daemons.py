@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from invox_watcher import cli
-from invox_watcher.daemon import process  # noqa: F401 - what a fork must not import again
 from tests.faults import crash_zygote
+from tests.kit import forks
 from tests.kit.clinic import Clinic, wait_for
 
 # Steps between which two of our four places (folders, journal, API, memory) disagree.
@@ -144,6 +144,7 @@ def _states(pid: int) -> set[str]:
 
 
 def _serve() -> None:
+    forks.warm_up()
     for line in sys.stdin:
         request = json.loads(line)
         if "wait_for" in request:

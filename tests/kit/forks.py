@@ -188,22 +188,10 @@ def forks() -> Forks:
     return started
 
 
-def _serve() -> None:
+def warm_up() -> None:
+    """Import and build what every command needs, so that none of this process's forks has to."""
     for module in PRELOADED:
         importlib.import_module(module)
-    _build_what_every_command_needs()
-    gc.freeze()  # what is never collected is never copied to a fork
-    for line in sys.stdin:
-        request = json.loads(line)
-        if "reap" in request:
-            answer = os.waitpid(request["reap"], 0)[1]
-        elif (answer := os.fork()) == 0:
-            _be_the_command(request)
-        print(answer, flush=True)
-
-
-def _build_what_every_command_needs() -> None:
-    """The grammar of the command line, and the sections of the configuration: longer than most commands."""
     entry = sys.modules["invox_watcher.cli._main"]
     parser = entry.build()
     setattr(entry, "build", lambda: parser)  # noqa: B010 - it is no attribute that a module declares
@@ -212,6 +200,18 @@ def _build_what_every_command_needs() -> None:
         section = sections.pop()
         section.model_rebuild()
         sections += section.__subclasses__()
+    gc.freeze()  # what is never collected is never copied to a fork
+
+
+def _serve() -> None:
+    warm_up()
+    for line in sys.stdin:
+        request = json.loads(line)
+        if "reap" in request:
+            answer = os.waitpid(request["reap"], 0)[1]
+        elif (answer := os.fork()) == 0:
+            _be_the_command(request)
+        print(answer, flush=True)
 
 
 def _be_the_command(request: Mapping[str, Any]) -> NoReturn:

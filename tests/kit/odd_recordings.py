@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import subprocess
+from collections import defaultdict
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 
 SECONDS = 5.0
@@ -87,32 +86,42 @@ _LONG: dict[str, tuple[str, int, Sequence[str]]] = {
 
 def make_sources(folder: Path) -> dict[str, bytes]:
     """Every recipe's file, by name. Fails, rather than skips, if ffmpeg is missing."""
+    return {**_encoded(folder), **{name: _repeated(folder, name) for name in _LONG}}
+
+
+def _encoded(folder: Path) -> dict[str, bytes]:
+    """By few calls of ffmpeg: to start it takes longer than to write a file."""
     found: dict[str, bytes] = {}
-    with ThreadPoolExecutor(4) as pool:
-        for names, make in ((_RECIPES, _encode), (_LONG, _repeat)):
-            found |= zip(names, pool.map(partial(make, folder), names), strict=True)
-    return found
+    files: dict[float, list[str]] = defaultdict(list)
+    for name, (seconds, options) in _RECIPES.items():
+        if options[0] == "pipe":
+            found[name] = _ffmpeg(*_tone(seconds), *options[1:], "pipe:1")
+        else:
+            files[seconds] += [*options, str(folder / name)]
+    for seconds, outputs in files.items():
+        _ffmpeg(*_tone(seconds), *outputs)
+    return {name: found.get(name) or (folder / name).read_bytes() for name in _RECIPES}
 
 
-def _encode(folder: Path, name: str) -> bytes:
-    seconds, options = _RECIPES[name]
-    return _ffmpeg(folder / name, ("-f", "lavfi", "-i", _TONE.format(seconds)), options)
+def _tone(seconds: float) -> Sequence[str]:
+    return ("-f", "lavfi", "-i", _TONE.format(seconds))
 
 
-def _repeat(folder: Path, name: str) -> bytes:
+def _repeated(folder: Path, name: str) -> bytes:
     source, times, options = _LONG[name]
-    decoded = "-c:a" in options
+    codec = () if "-c:a" in options else _COPIED
     loop = ("-stream_loop", str(times - 1), "-i", str(folder / source))
-    return _ffmpeg(folder / name, loop, options if decoded else (*_COPIED, *options))
+    if options[:1] == ("pipe",):
+        return _ffmpeg(*loop, *codec, *options[1:], "pipe:1")
+    _ffmpeg(*loop, *codec, *options, str(folder / name))
+    return (folder / name).read_bytes()
 
 
-def _ffmpeg(path: Path, sound: Sequence[str], options: Sequence[str]) -> bytes:
-    piped = "pipe" in options
-    options = [option for option in options if option != "pipe"]
-    command = ["ffmpeg", "-v", "error", "-nostdin", "-y", *sound, *options, "pipe:1" if piped else str(path)]
+def _ffmpeg(*arguments: str) -> bytes:
+    command = ["ffmpeg", "-v", "error", "-nostdin", "-y", *arguments]
     reply = subprocess.run(command, check=False, capture_output=True, timeout=120)
-    assert reply.returncode == 0, f"{path.name}: {reply.stderr.decode(errors='replace')}"
-    return reply.stdout if piped else path.read_bytes()
+    assert reply.returncode == 0, f"{' '.join(command)}: {reply.stderr.decode(errors='replace')}"
+    return reply.stdout
 
 
 # Changes to bytes

@@ -9,7 +9,6 @@ import struct
 import subprocess
 import wave
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 SECONDS = 1.7
@@ -80,12 +79,13 @@ RECIPES: dict[str, Sequence[str]] = {
 def write_wav(path: Path, *, seconds: float = 0.5, pitch: float = 440.0, rate: int = 8000) -> Path:
     """A mono 16-bit tone; another pitch is other content."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    samples = (int(9000 * math.sin(2 * math.pi * pitch * n / rate)) for n in range(int(seconds * rate)))
+    turn = 2 * math.pi * pitch / rate
+    samples = [int(9000 * math.sin(turn * n)) for n in range(int(seconds * rate))]
     with wave.open(str(path), "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
         file.setframerate(rate)
-        file.writeframes(b"".join(struct.pack("<h", sample) for sample in samples))
+        file.writeframes(struct.pack(f"<{len(samples)}h", *samples))
     return path
 
 
@@ -117,8 +117,17 @@ def make(names: Iterable[str], folder: Path) -> dict[str, Path]:
     if shutil.which("ffmpeg") is None or shutil.which("ffprobe") is None:
         raise RuntimeError("These tests need ffmpeg and ffprobe: apt-get install ffmpeg")
     paths = {name: folder / name for name in names}
-    with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda path: _make(path, list(RECIPES[path.name])), paths.values()))
+    piped = {name for name in paths if RECIPES[name][0] == _PIPE}
+    films = {name for name in paths if RECIPES[name][0] == _VIDEO}
+    for name in piped:
+        paths[name].write_bytes(_ffmpeg(*_SOUND, *RECIPES[name][1:], "pipe:1"))
+    # To start ffmpeg takes longer than to write a file.
+    sounds = [part for name in paths.keys() - piped - films for part in (*RECIPES[name], str(paths[name]))]
+    moving = [part for name in films for part in ("-shortest", *RECIPES[name][1:], str(paths[name]))]
+    if sounds:
+        _ffmpeg(*_SOUND, *sounds)
+    if moving:
+        _ffmpeg(*_SOUND, *_PICTURE, *moving)
     return paths
 
 
@@ -129,13 +138,8 @@ def ffprobe_seconds(path: Path) -> float:
     return float(json.loads(reply.stdout)["format"]["duration"])
 
 
-def _make(path: Path, recipe: list[str]) -> None:
-    first = recipe[0]
-    inputs = [*_SOUND, *_PICTURE, "-shortest"] if first == _VIDEO else [*_SOUND]
-    options = recipe[1:] if first in (_PIPE, _VIDEO) else recipe
-    output = "pipe:1" if first == _PIPE else str(path)
-    command = ["ffmpeg", "-v", "error", "-nostdin", "-y", *inputs, *options, output]
-    reply = subprocess.run(command, check=False, capture_output=True, timeout=30)
-    assert reply.returncode == 0, f"{path.name}: {reply.stderr.decode(errors='replace')}"
-    if first == _PIPE:
-        path.write_bytes(reply.stdout)
+def _ffmpeg(*arguments: str) -> bytes:
+    command = ["ffmpeg", "-v", "error", "-nostdin", "-y", *arguments]
+    reply = subprocess.run(command, check=False, capture_output=True, timeout=60)
+    assert reply.returncode == 0, f"{' '.join(command)}: {reply.stderr.decode(errors='replace')}"
+    return reply.stdout

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
-from tests.kit.plain_english import LONG, PACKAGE, ROOT, Prose, files, findings, prose_of
+from tests.kit.plain_english import LONG, PACKAGE, ROOT, Finding, Prose, files, findings, prose_of
 
 DIALECT = (
     "None where there is no header.",
@@ -62,15 +64,25 @@ def test_a_finding_names_its_line(tmp_path: Path) -> None:
     assert sorted(found) == ["3 anew", "7 whoever", "8 mended"]
 
 
+@functools.cache
+def dialect_in(file: Path) -> Mapping[Prose, Sequence[Finding]]:
+    """Each text in a file, with what is found in it."""
+    return {prose: list(findings(prose)) for prose in prose_of(file)}
+
+
 def test_all_that_people_read_is_plain() -> None:
-    found = [str(one) for file in files() for prose in prose_of(file) for one in findings(prose)]
+    found = [str(one) for file in files() for each in dialect_in(file).values() for one in each]
     assert not found, "\n" + "\n".join(found)
 
 
 def test_under_half_a_percent_of_strings_has_the_dialect(capsys: pytest.CaptureFixture[str]) -> None:
-    prose = [one for file in sorted(PACKAGE.rglob("*.py")) for one in prose_of(file)]
-    strings = [one for one in prose if one.kind in ("string", "docstring") and len(one.text) > LONG]
-    share = sum(any(findings(one)) for one in strings) / len(strings)
+    strings = [
+        found
+        for file in sorted(PACKAGE.rglob("*.py"))
+        for prose, found in dialect_in(file).items()
+        if prose.kind in ("string", "docstring") and len(prose.text) > LONG
+    ]
+    share = sum(map(bool, strings)) / len(strings)
     with capsys.disabled():
         print(
             f"{share:.2%} of {len(strings)} strings in {PACKAGE.relative_to(ROOT)} use the dialect. ", end=""
