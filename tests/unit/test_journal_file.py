@@ -7,6 +7,7 @@ import os
 import sqlite3
 import stat
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -135,7 +136,9 @@ def test_reading_a_large_journal_ends_and_can_be_stopped(
         stopped = threading.Event()
         stopped.set()
         monkeypatch.setattr("invox_watcher.journal.integrity._PAUSE_SECONDS", 60)
+        began = time.monotonic()
         journal.verify_in_steps(stopped)
+        assert time.monotonic() - began < 60, "it has paused"
 
 
 def test_a_database_needs_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
