@@ -17,7 +17,7 @@ CHECK = "PRAGMA quick_check(1)"
 # Reading so much takes a tenth of a second on a slow disk.
 _SMALL_BYTES = 16 << 20
 _STEP_ROWS = 500  # a few milliseconds
-# So that nobody notices: a million recordings are some 12 s of computing, and take three or four hours.
+# A million recordings take some 12 s of computing, so three or four hours; nothing else is slower for it.
 _SHARE_OF_A_CORE = 0.001
 
 
