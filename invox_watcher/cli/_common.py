@@ -93,7 +93,7 @@ def job_called(text: str, journal: Journal, config: Config) -> Job:
         return _job_named(text, journal, config)
     if (job := journal.get(text)) is not None:
         return job
-    found = journal.find(text, limit=_SHOWN_IDS + 1)
+    found = journal.lookup.by_id(text, limit=_SHOWN_IDS + 1)
     if not found:
         raise UnknownNameError(
             f"No job has the id {text}.", hint="List all ids with `invox-watcher jobs --all`."

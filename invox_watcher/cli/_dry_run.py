@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from invox_watcher.config import Config
-from invox_watcher.diagnostics.explain import Verdict
+from invox_watcher.diagnostics.explanation import Verdict
 from invox_watcher.diagnostics.preview import preview, under_way
 from invox_watcher.errors import ExitStatus
 from invox_watcher.logs import printable

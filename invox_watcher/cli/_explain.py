@@ -13,8 +13,8 @@ from invox_watcher.cli._common import config_of, journal_of
 from invox_watcher.cli._text import print_indented
 from invox_watcher.config import Config
 from invox_watcher.diagnostics import timeline
-from invox_watcher.diagnostics.explain import Explanation, Verdict
 from invox_watcher.diagnostics.explain import explain as explained
+from invox_watcher.diagnostics.explanation import Explanation, Verdict
 from invox_watcher.diagnostics.names import file_named, is_hashed_name, job_named, unknown_name
 from invox_watcher.errors import ExitStatus, JournalError
 from invox_watcher.layout import folders_of

@@ -30,7 +30,7 @@ def is_open_failure(job: Job, journal: Journal, folders: Folders) -> bool:
         PermissionError: failed/ may not be read.
     """
     name = job.filed_as or job.path
-    latest = journal.latest([State.FAILED], filed_as=name)
+    latest = journal.lookup.latest([State.FAILED], filed_as=name)
     return (
         job.state is State.FAILED
         and job.successor_id is None
@@ -50,7 +50,7 @@ def count_open_failures(journal: Journal, folders: Folders) -> int:
 
 def _ids(journal: Journal, folders: Folders) -> Iterator[str]:
     names, failed = set[str](), os.fspath(folders.failed)
-    for job_id, name in journal.open_failures():
+    for job_id, name in journal.finished.open_failures():
         if name not in names and _exists(f"{failed}/{name}"):
             yield job_id
         names.add(name)

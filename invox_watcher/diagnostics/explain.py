@@ -13,14 +13,13 @@ import stat
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 
 from invox_watcher.assembly import profiles_of
 from invox_watcher.budget import held_back
 from invox_watcher.config import Config
 from invox_watcher.diagnostics.daemon_status import DaemonStatus
+from invox_watcher.diagnostics.explanation import Explanation, Step, Verdict
 from invox_watcher.diagnostics.holds import until
 from invox_watcher.diagnostics.prospect import prospect_of
 from invox_watcher.diagnostics.surroundings import LONGEST_WATCH_SECONDS, Surroundings, surroundings_of
@@ -56,70 +55,6 @@ _COMPLETE = {
     Evidence.LIKELY: "likely to be complete",
     Evidence.UNPROVEN: "not proven to be complete",
 }
-
-
-class Verdict(StrEnum):
-    """What would happen to the file, best first."""
-
-    TAKEN = "taken"  # processed and transcribed
-    UNDER_WAY = "under_way"  # it was taken, and is being processed
-    LATER = "later"  # not yet
-    FAILED = "failed"  # moved to failed/
-    LEFT = "left"  # ignored
-
-
-_SUMMARIES = {
-    Verdict.TAKEN: "The file would be processed.",
-    Verdict.UNDER_WAY: "The recording is being processed.",
-    Verdict.LATER: "The file would not be processed yet.",
-    Verdict.FAILED: "The file would be moved to failed/.",
-    Verdict.LEFT: "The file would be ignored.",
-}
-
-
-@dataclass(frozen=True)
-class Step:
-    """One decision: `verdict` is what would happen to the file because of this one alone.
-
-    `note`: worth knowing, whatever the verdict. `code`: why, for scripts, if there is more than one reason.
-    """
-
-    about: str
-    verdict: Verdict
-    says: str
-    hint: str = ""
-    note: bool = False
-    code: str = ""
-
-
-@dataclass(frozen=True)
-class Explanation:
-    """Every decision about a file, and the result of all of them."""
-
-    file: Path
-    steps: tuple[Step, ...]
-
-    @property
-    def verdict(self) -> Verdict:
-        """The worst of all steps."""
-        return max((step.verdict for step in self.steps), key=list(Verdict).index)
-
-    @property
-    def is_fine(self) -> bool:
-        """Whether the file is, or would be, processed."""
-        return self.verdict in (Verdict.TAKEN, Verdict.UNDER_WAY)
-
-    @property
-    def decisive(self) -> Step:
-        """The first step with the verdict of all."""
-        return next(step for step in self.steps if step.verdict is self.verdict)
-
-    @property
-    def summary(self) -> str:
-        """The verdict in a sentence."""
-        if self.verdict is Verdict.TAKEN and any(step.note and step.about == "daemon" for step in self.steps):
-            return "The file would be processed, but see above."
-        return _SUMMARIES[self.verdict]
 
 
 def explain(
@@ -267,16 +202,16 @@ class _Examination:
             if folder == "processing":
                 return journal.get(path.partition("/")[0])
             if folder == "done":
-                return journal.latest([State.DONE], filed_as=path)
+                return journal.lookup.latest([State.DONE], filed_as=path)
             if folder == "failed":
-                return journal.latest([State.FAILED], filed_as=path.removesuffix(ERROR_SUFFIX))
+                return journal.lookup.latest([State.FAILED], filed_as=path.removesuffix(ERROR_SUFFIX))
             if folder == "outbox" and (job_id := journal.finished.writer_of(path)) is not None:
                 return journal.get(job_id)
         return None
 
     def _job_from_inbox(self) -> Job | None:
         journal = self._shared.journal
-        return journal.latest(path=self._path) if self._inside and journal is not None else None
+        return journal.lookup.latest(path=self._path) if self._inside and journal is not None else None
 
     def _name(self) -> Step:
         watch = self._config.watch

@@ -15,7 +15,8 @@ from datetime import UTC, datetime
 from invox_watcher import logs
 from invox_watcher.config import Config
 from invox_watcher.diagnostics.daemon_status import DaemonStatus, KnownFile, query_inbox
-from invox_watcher.diagnostics.explain import Step, Verdict, explain_one
+from invox_watcher.diagnostics.explain import explain_one
+from invox_watcher.diagnostics.explanation import Step, Verdict
 from invox_watcher.diagnostics.surroundings import Surroundings, surroundings_of
 from invox_watcher.errors import FoldersGoneError, InvoxError, NotPermittedError
 from invox_watcher.files import MARK_FILE, open_folder, read_names_key

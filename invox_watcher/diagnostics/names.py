@@ -52,7 +52,7 @@ def job_named(hashed: str, directory: Path, journal: Journal) -> Job | None:
     Raises:
         UnknownNameError, NotPermittedError: as `matcher`.
     """
-    return journal.newest_named(matcher(hashed, directory))
+    return journal.lookup.latest_matching(matcher(hashed, directory))
 
 
 def file_named(hashed: str, directory: Path, inbox: Path) -> Path | None:

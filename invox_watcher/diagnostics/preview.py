@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from invox_watcher.config import Config
-from invox_watcher.diagnostics.explain import Explanation, Verdict, explain
+from invox_watcher.diagnostics.explain import explain
+from invox_watcher.diagnostics.explanation import Explanation, Verdict
 from invox_watcher.errors import JournalError
 from invox_watcher.job import ACTIVE
 from invox_watcher.journal import Journal

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Any
 
 from invox_watcher.journal.backend import Connection
@@ -16,12 +14,13 @@ from invox_watcher.journal.tables import (
     UNFINISHED,
     UNRETRIED,
     columns_of,
+    encode_time,
 )
 from invox_watcher.recording import FileIdentity
 
 # The one failure after which polling the same request id again can't help.
 _ANSWERED_WITH_ERROR = "transcription_failed"
-NO_REQUEST: dict[str, Any] = {"request_id": None, "uploaded_at": None}
+_NO_REQUEST: dict[str, Any] = {"request_id": None, "uploaded_at": None}
 
 # A follower counts as soon as it has the words itself: the first may be deleted by now. So does one that was
 # given up, if its words are here. Of copies without words there may be thousands: none of them is read.
@@ -43,7 +42,6 @@ _PREDECESSOR = f"""
     ORDER BY rowid DESC LIMIT 1"""
 _OF_CONTENT = _PREDECESSOR.format(same="sha256 = ?")
 _OF_FILE = _PREDECESSOR.format(same="inode = ? AND mtime_ns = ? AND device = ? AND size_bytes = ?")
-_NAMES = "SELECT rowid, id, path, filed_as FROM jobs WHERE rowid < ? ORDER BY rowid DESC LIMIT 5000"
 # A retry that vanished has settled nothing: with it, the job that it was a retry of has a new one.
 _SUCCEEDED = """
     UPDATE jobs SET successor_id = ? WHERE id = ?
@@ -63,7 +61,20 @@ SAME_UNDER_WAY = (
 )
 
 
-def original(connection: Connection, job_id: str, sha256: str, now: str) -> str | None:
+def earlier(
+    connection: Connection, job_id: str, sha256: str, now: datetime, *, follow: bool
+) -> dict[str, Any]:
+    """Fields of `job_id`, which has that content: what it may use of those that had it before.
+
+    With `follow`, the job whose transcript it gets. If there is none, the request under which the API may
+    have this content, and when storage acknowledged that.
+    """
+    original = _original(connection, job_id, sha256, encode_time(now)) if follow else None
+    request = _NO_REQUEST if original else _abandoned_request(connection, sha256)
+    return {"original_id": original, **request}
+
+
+def _original(connection: Connection, job_id: str, sha256: str, now: str) -> str | None:
     """The job whose transcript `job_id`, which has that content, gets; its entry is needed now."""
     row = connection.execute(ORIGINAL, (sha256, job_id) * 2).fetchone()
     if row is None:
@@ -73,12 +84,12 @@ def original(connection: Connection, job_id: str, sha256: str, now: str) -> str 
     return found
 
 
-def abandoned_request(connection: Connection, sha256: str) -> dict[str, Any]:
-    """Columns: the request under which the API may have this content, and when storage acknowledged it."""
+def _abandoned_request(connection: Connection, sha256: str) -> dict[str, Any]:
     row = connection.execute(_ABANDONED, (sha256,)).fetchone()
     if row is None or (row[2] is not None and f'"code": "{_ANSWERED_WITH_ERROR}"' in row[2]):
-        return NO_REQUEST
-    return {"request_id": row[0], "uploaded_at": row[1]}
+        return _NO_REQUEST
+    uploaded_at = None if row[1] is None else datetime.fromisoformat(row[1])
+    return {"request_id": row[0], "uploaded_at": uploaded_at}
 
 
 def predecessor_by_content(connection: Connection, job_id: str, sha256: str) -> str | None:
@@ -104,15 +115,3 @@ def succeed(connection: Connection, predecessor_id: str | None, job_id: str) -> 
 def end_succession(connection: Connection, job_id: str, *, instead: str | None) -> None:
     """`job_id` is no longer the retry of its predecessor: `instead` is, or none."""
     connection.execute(_SUCCESSION_ENDS, (instead, job_id, job_id))
-
-
-def newest_named(
-    read: Callable[[str, Sequence[Any]], Sequence[Any]], matches: Callable[[str], bool]
-) -> str | None:
-    """The newest job that came, or was filed, under a name that `matches`; `read` answers a query."""
-    rowid = sys.maxsize
-    while rows := read(_NAMES, (rowid,)):
-        for rowid, job_id, *names in rows:  # noqa: B007 - the last one is where the next query begins
-            if any(name is not None and matches(os.fsdecode(name)) for name in names):
-                return str(job_id)
-    return None

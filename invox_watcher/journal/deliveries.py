@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from invox_watcher.job import Fault
+from invox_watcher.job import Fault, Job
 from invox_watcher.journal.backend import Connection
 from invox_watcher.journal.database import Database
 from invox_watcher.journal.tables import (
@@ -26,6 +26,7 @@ from invox_watcher.journal.tables import (
     encode_time,
     placeholders,
 )
+from invox_watcher.priority import Priority
 
 _COLUMNS = (
     "job_id, target, state, attempts, priority, queued_at, receipt, fault, "
@@ -55,6 +56,10 @@ _FAILED_LATELY_OF = _FAILED_LATELY.replace("ORDER", f"AND {_OF_PROFILES} ORDER")
 _SETTLE = f"""
     UPDATE deliveries SET state = ?, attempts = ?, receipt = ?, fault = ?
     WHERE job_id = ? AND target = ? AND attempts = ? AND {OWED}"""
+_ADD_FIRST = (
+    "INSERT INTO deliveries (job_id, target, state, attempts, priority, queued_at, tried_from) "
+    f"VALUES (?, ?, 'due', 0, ?, ?, {TRIED_SECONDS})"
+)
 # `queued_at` tells a repeat: an order that was carried out already changes nothing.
 _ADD = f"""
     INSERT INTO deliveries (job_id, target, state, attempts, priority, queued_at, tried_from)
@@ -101,6 +106,13 @@ class TargetBacklog:
     uncertain: int = 0  # of those: sent, and perhaps received
     failed: int = 0
     oldest_at: datetime | None = None  # of what is owed
+
+
+def add(connection: Connection, job: Job, targets: Iterable[str], now: datetime) -> None:
+    """The job has ended: from now on it is owed to these targets."""
+    priority = Priority.ROUTINE if job.plan is None else job.plan.priority
+    owed = [(job.id, name, priority, encode_time(now), name) for name in targets]
+    connection.executemany(_ADD_FIRST, owed)
 
 
 class Deliveries:

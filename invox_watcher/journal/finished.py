@@ -4,7 +4,7 @@ what may be deleted."""
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal
 
@@ -12,7 +12,7 @@ from invox_watcher.job import Job, State
 from invox_watcher.journal.backend import Connection
 from invox_watcher.journal.contents import SAME_IN_DONE, SAME_UNDER_WAY
 from invox_watcher.journal.database import Database
-from invox_watcher.journal.tables import JOB_COLUMNS, OWED, encode_time, job_of
+from invox_watcher.journal.tables import ENDED, JOB_COLUMNS, OPEN_FAILURE, OWED, encode_time, job_of
 from invox_watcher.times import utc_now
 
 Kind = Literal["recording", "transcripts"]
@@ -20,6 +20,17 @@ Kind = Literal["recording", "transcripts"]
 _AT_ONCE = 200
 # In the history of a job that ended while nothing confirmed the clock.
 UNCONFIRMED_CLOCK = {"clock": "unconfirmed"}
+# Where the outputs lie that are written with a move to these states.
+_OUTPUT_FOLDERS = {State.DELIVERED: "outbox", State.FAILED: "failed"}
+_ADD_OUTPUT = "INSERT INTO outputs (job_id, folder, path, sha256) VALUES (?, ?, ?, ?)"
+_ONE_MORE_DONE = (
+    "INSERT INTO totals VALUES ('done', 1) ON CONFLICT (state) DO UPDATE SET jobs = totals.jobs + 1"
+)
+# What ended while nothing confirmed the clock has ended before this, which is confirmed.
+_SETTLE_AGES = f"""
+    UPDATE jobs SET ages_from = CASE WHEN updated_at > ? THEN updated_at ELSE ? END,
+    remembered_from = CASE WHEN updated_at > ? THEN updated_at ELSE ? END
+    WHERE ages_from IS NULL AND {ENDED}"""
 _SELECT = f"SELECT {JOB_COLUMNS} FROM jobs"
 _OUTPUTS = "SELECT path, sha256 FROM outputs WHERE job_id = ? ORDER BY id"
 _WRITER = "SELECT job_id FROM outputs WHERE path = ? AND folder = 'outbox' ORDER BY id DESC LIMIT 1"
@@ -34,6 +45,7 @@ _FILED_LATER = f"""
     WHERE jobs.rowid IN (SELECT rowid FROM jobs WHERE filed_as = ? ORDER BY rowid DESC LIMIT {_AT_ONCE})
     AND jobs.state = 'done' AND history.state = 'done'
     AND +history.id > (SELECT max(id) FROM history WHERE job_id = ? AND state = 'done') LIMIT 1"""
+_OPEN_FAILURES = f"SELECT id, coalesce(filed_as, path) FROM jobs WHERE {OPEN_FAILURE} ORDER BY rowid DESC"
 _SAME_IN_DONE = f"{_SELECT} WHERE {SAME_IN_DONE} ORDER BY rowid LIMIT {_AT_ONCE}"
 _SAME_UNDER_WAY = f"{_SELECT} WHERE {SAME_UNDER_WAY} ORDER BY rowid LIMIT {_AT_ONCE}"
 _NOTHING_OWED = f"NOT EXISTS (SELECT 1 FROM deliveries WHERE job_id = jobs.id AND {OWED})"
@@ -48,6 +60,29 @@ _OLD = f"""
     {_SELECT} WHERE remembered_from < ? AND remembered_from IS NOT NULL AND {_NOTHING_OWED}
     ORDER BY remembered_from LIMIT ?"""
 _OLD_SIGNATURES = f"SELECT sha256 FROM signatures WHERE at < ? ORDER BY at LIMIT {_AT_ONCE}"
+
+
+# ---- written with a move of a job --------------------------------------------------------------------------
+
+
+def add_outputs(connection: Connection, job_id: str, state: State, outputs: Mapping[str, str]) -> None:
+    """The files that were written for a job: path → SHA-256, in the folder that belongs to `state`."""
+    folder = _OUTPUT_FOLDERS[state]
+    for path, sha256 in outputs.items():
+        connection.execute(_ADD_OUTPUT, (job_id, folder, os.fsencode(path), sha256))
+
+
+def ages(now: datetime) -> dict[str, str]:
+    """Columns of a job that ends at that time, which is confirmed: from when its age counts."""
+    return dict.fromkeys(("ages_from", "remembered_from"), encode_time(now))
+
+
+def add_end(connection: Connection, state: State, now: datetime, *, confirmed: bool) -> None:
+    """One more job has ended in `state`; `confirmed`: this machine's clock is right."""
+    if state is State.DONE:
+        connection.execute(_ONE_MORE_DONE)
+    if confirmed:
+        connection.execute(_SETTLE_AGES, (encode_time(now),) * 4)
 
 
 class Finished:
@@ -90,6 +125,13 @@ class Finished:
         done = self._jobs(_SAME_IN_DONE, (job.sha256, path, job.id))
         under_way = (path, job.id, job.sha256, job.original_id, job.id)
         return [*done, *self._jobs(_SAME_UNDER_WAY, under_way)]
+
+    def open_failures(self) -> list[tuple[str, str]]:
+        """Every failed job that was not retried and whose recording retention has not deleted.
+
+        Its id and its name in failed/; the newest first.
+        """
+        return [(job_id, os.fsdecode(name)) for job_id, name in self._database.read(_OPEN_FAILURES)]
 
     # ---- retention ---------------------------------------------------------------------------------------
 

@@ -7,7 +7,6 @@ on disk when the call returns, with those of other threads that write at the sam
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import json
 import os
@@ -23,13 +22,15 @@ from typing import Any, Protocol
 from invox_watcher.errors import StaleStateError
 from invox_watcher.events import Event, log
 from invox_watcher.job import ACTIVE, TRANSITIONS, Job, State
-from invox_watcher.journal import contents, notices, spending
+from invox_watcher.journal import contents, deliveries, finished, history, notices, spending
 from invox_watcher.journal.backend import Backend, Connection, Server, UncertainError
 from invox_watcher.journal.database import Database
 from invox_watcher.journal.deliveries import Deliveries
 from invox_watcher.journal.file import FileBackend
 from invox_watcher.journal.finished import UNCONFIRMED_CLOCK, Finished
 from invox_watcher.journal.fleet import Fleet
+from invox_watcher.journal.history import HistoryEntry
+from invox_watcher.journal.lookup import Lookup
 from invox_watcher.journal.migrations import Copies, migrate, require_current
 from invox_watcher.journal.notices import StoredNotice
 from invox_watcher.journal.opening import server_backend
@@ -37,12 +38,9 @@ from invox_watcher.journal.processing_times import ProcessingTime, processing_ti
 from invox_watcher.journal.search import Search
 from invox_watcher.journal.sqlite import FILENAME
 from invox_watcher.journal.tables import (
-    ENDED,
     FIELDS,
     JOB_COLUMNS,
-    OPEN_FAILURE,
     SUSPECT,
-    TRIED_SECONDS,
     UNFINISHED,
     columns_of,
     encode_time,
@@ -52,52 +50,15 @@ from invox_watcher.journal.tables import (
     row_of,
 )
 from invox_watcher.notice import NoticeOutcome, WebhookNotice
-from invox_watcher.priority import Priority
 from invox_watcher.times import utc_now
 
-# Where the outputs lie that are written with a move to these states.
-_OUTPUT_FOLDERS = {State.DELIVERED: "outbox", State.FAILED: "failed"}
 # An id is made, by the same clock, just before the recording counts as received.
 _ID_MARGIN = timedelta(seconds=5)
-# Among so many of the latest jobs of one name is the one that is asked for.
-_NAMESAKES = 1000
-_JSON = json.JSONEncoder(default=str)
 _SELECT = f"SELECT {JOB_COLUMNS} FROM jobs"
 _BY_ID = f"{_SELECT} WHERE id = ?"
-_FOUND = f"""
-    {_SELECT} WHERE id IN (
-        SELECT * FROM (SELECT id FROM jobs WHERE id >= ? AND id < ? ORDER BY id DESC LIMIT ?) AS whole
-        UNION SELECT * FROM (SELECT id FROM jobs WHERE substr(id, 17) >= ? AND substr(id, 17) < ?
-            ORDER BY substr(id, 17) LIMIT ?) AS second)
-    ORDER BY rowid DESC LIMIT ?"""
-_HISTORY = "SELECT at, state, detail FROM history WHERE job_id = ? ORDER BY id"
-_OPEN_FAILURES = f"SELECT id, coalesce(filed_as, path) FROM jobs WHERE {OPEN_FAILURE} ORDER BY rowid DESC"
 _REPLY = "SELECT reply FROM replies WHERE job_id = ?"
 _COUNTS = f"SELECT state, count(*) FROM jobs WHERE {UNFINISHED} GROUP BY state"
 _TOTALS = "SELECT state, jobs FROM totals WHERE jobs > 0"
-_ONE_MORE_DONE = (
-    "INSERT INTO totals VALUES ('done', 1) ON CONFLICT (state) DO UPDATE SET jobs = totals.jobs + 1"
-)
-_ADD_HISTORY = "INSERT INTO history (job_id, at, state, detail) VALUES (?, ?, ?, ?)"
-_ADD_OUTPUT = "INSERT INTO outputs (job_id, folder, path, sha256) VALUES (?, ?, ?, ?)"
-_ADD_DELIVERY = (
-    "INSERT INTO deliveries (job_id, target, state, attempts, priority, queued_at, tried_from) "
-    f"VALUES (?, ?, 'due', 0, ?, ?, {TRIED_SECONDS})"
-)
-# What ended while nothing confirmed the clock has ended before this, which is confirmed.
-_SETTLE_AGES = f"""
-    UPDATE jobs SET ages_from = CASE WHEN updated_at > ? THEN updated_at ELSE ? END,
-    remembered_from = CASE WHEN updated_at > ? THEN updated_at ELSE ? END
-    WHERE ages_from IS NULL AND {ENDED}"""
-
-
-@dataclasses.dataclass(frozen=True)
-class HistoryEntry:
-    """One line of a job's history."""
-
-    at: datetime
-    state: State
-    detail: Mapping[str, Any]
 
 
 class TransitionListener(Protocol):
@@ -143,6 +104,7 @@ class Journal:
             self._backend.require_present()
         self._database = Database(self._backend, create=create, before_commit=before_commit)
         self.finished = Finished(self._database)
+        self.lookup = Lookup(self._database)
         self.deliveries = Deliveries(self._database)
         self.search = Search(self._database)
         self.fleet = None if common is None else Fleet(self._database, common)
@@ -252,14 +214,29 @@ class Journal:
         def write(connection: Connection) -> None:
             for job in jobs:
                 with suppress(StaleStateError):
-                    moved = self._write(connection, job, utc_now())
-                    contents.end_succession(connection, job.id, instead=None)
-                    connection.execute("DELETE FROM history WHERE job_id = ?", (job.id,))
-                    connection.execute("DELETE FROM jobs WHERE id = ?", (job.id,))
-                    if self._on_transition:
-                        self._on_transition(job.state, moved, {"not_moved": True})
+                    self._delete(connection, job, None, {"not_moved": True})
 
         self._database.write(write)
+
+    def discard(self, job: Job, original_id: str) -> None:
+        """Delete the row of `job`, whose recording is that of `original_id` once more; guarded like `move`.
+
+        Raises:
+            StaleStateError: the row is no longer in `job.state`.
+        """
+        told = {"duplicate_of": original_id}
+        self._database.write(lambda connection: self._delete(connection, job, original_id, told))
+
+    def _delete(
+        self, connection: Connection, job: Job, instead: str | None, detail: Mapping[str, Any]
+    ) -> None:
+        """Delete a row that is in the state of `job`; `instead` is the retry of what it was a retry of."""
+        moved = self._write(connection, job, utc_now())
+        contents.end_succession(connection, job.id, instead=instead)
+        connection.execute("DELETE FROM history WHERE job_id = ?", (job.id,))
+        connection.execute("DELETE FROM jobs WHERE id = ?", (job.id,))
+        if self._on_transition:
+            self._on_transition(job.state, moved, detail)
 
     def _add(
         self, connection: Connection, job: Job, waited_seconds: float | None, reserved: bytes | None = None
@@ -270,7 +247,7 @@ class Journal:
         connection.execute(_insert_job(tuple(row)), tuple(row.values()))
         contents.succeed(connection, predecessor, job.id)
         detail = {"size_bytes": job.size_bytes, "format": job.format, "waited_seconds": waited_seconds}
-        _append_history(connection, job.id, job.state, detail, utc_now())
+        history.append(connection, job.id, job.state, detail, utc_now())
         if self._on_transition:
             self._on_transition(None, job, {})
 
@@ -308,21 +285,19 @@ class Journal:
         written = {} if outputs is None else {"outputs": outputs}
         told = {**(detail or {}), **(written if via is None else {})}
         text = None if reply is None else json.dumps(reply)
-
         confirmed = to.is_final and not UNCONFIRMED_CLOCK.items() <= told.items()
 
         def write(connection: Connection) -> Job:
             now = utc_now()
-            ages = dict.fromkeys(("ages_from", "remembered_from"), encode_time(now)) if confirmed else {}
+            ages = finished.ages(now) if confirmed else {}
             moved = self._write(connection, job, now, state=to, reserved=_key(reserve), **ages, **changes)
             if also is not None:
                 also(connection)
             if text is not None:
                 connection.execute("DELETE FROM replies WHERE job_id = ?", (job.id,))
                 connection.execute("INSERT INTO replies (job_id, reply) VALUES (?, ?)", (job.id, text))
-            for path, sha256 in (outputs or {}).items():
-                values = (job.id, _OUTPUT_FOLDERS[via or to], os.fsencode(path), sha256)
-                connection.execute(_ADD_OUTPUT, values)
+            if outputs:
+                finished.add_outputs(connection, job.id, via or to, outputs)
             if to.is_final:
                 self._record_end(connection, moved, now, confirmed=confirmed)
             before = job.state
@@ -340,21 +315,16 @@ class Journal:
     def _record_passage(
         self, connection: Connection, was: State, job: Job, told: Mapping[str, Any], now: datetime
     ) -> None:
-        _append_history(connection, job.id, job.state, told, now)
+        history.append(connection, job.id, job.state, told, now)
         if self._on_transition:
             self._on_transition(was, job, told)
 
     def _record_end(self, connection: Connection, job: Job, now: datetime, *, confirmed: bool) -> None:
         """What the end of a job brings with it; `confirmed`: this machine's clock is right."""
-        priority = Priority.ROUTINE if job.plan is None else job.plan.priority
-        owed = [(job.id, name, priority, encode_time(now), name) for name in self._targets_of(job)]
-        connection.executemany(_ADD_DELIVERY, owed)
-        if job.state is State.DONE:
-            connection.execute(_ONE_MORE_DONE)
-        elif job.state is State.VANISHED:
+        deliveries.add(connection, job, self._targets_of(job), now)
+        finished.add_end(connection, job.state, now, confirmed=confirmed)
+        if job.state is State.VANISHED:
             contents.end_succession(connection, job.id, instead=None)
-        if confirmed:
-            connection.execute(_SETTLE_AGES, (encode_time(now),) * 4)
 
     def update(self, job: Job, *, durable: bool = True, **changes: Any) -> Job:
         """Change fields of `job` without moving it; guarded like `move`, but without a history entry.
@@ -382,41 +352,22 @@ class Journal:
 
         def write(connection: Connection) -> Job:
             now = utc_now()
-            original = contents.original(connection, job.id, sha256, encode_time(now)) if follow else None
-            request = contents.NO_REQUEST if original else contents.abandoned_request(connection, sha256)
+            earlier = contents.earlier(connection, job.id, sha256, now, follow=follow)
             (known,) = connection.execute(
                 "SELECT predecessor_id FROM jobs WHERE id = ?", (job.id,)
             ).fetchone() or (None,)
             predecessor = known or contents.predecessor_by_content(connection, job.id, sha256)
             if known is None:
                 contents.succeed(connection, predecessor, job.id)
-            identified = {"sha256": sha256, "original_id": original, "predecessor_id": predecessor}
-            changed = {**changes, **identified, **_times_of(request)}
+            changed = {**changes, **earlier, "sha256": sha256, "predecessor_id": predecessor}
             if job.last_fault is not None:
                 changed["last_fault"] = None
             moved = self._write(connection, job, now, state=State.IDENTIFIED, reserved=None, **changed)
-            told = {"sha256": sha256, "original_id": original, **(detail or {})}
-            _append_history(connection, job.id, moved.state, told, now)
+            told = {"sha256": sha256, "original_id": earlier["original_id"], **(detail or {})}
+            history.append(connection, job.id, moved.state, told, now)
             return moved
 
         return self._database.write(write, durable=False)
-
-    def discard(self, job: Job, original_id: str) -> None:
-        """Delete the row of `job`, whose recording is that of `original_id` once more; guarded like `move`.
-
-        Raises:
-            StaleStateError: the row is no longer in `job.state`.
-        """
-
-        def write(connection: Connection) -> None:
-            moved = self._write(connection, job, utc_now())
-            contents.end_succession(connection, job.id, instead=original_id)
-            connection.execute("DELETE FROM history WHERE job_id = ?", (job.id,))
-            connection.execute("DELETE FROM jobs WHERE id = ?", (job.id,))
-            if self._on_transition:
-                self._on_transition(job.state, moved, {"duplicate_of": original_id})
-
-        self._database.write(write)
 
     def follow_again(self, job: Job) -> Job:
         """The original failed: follow another job of the same content, or none and be uploaded itself."""
@@ -424,9 +375,8 @@ class Journal:
 
         def write(connection: Connection) -> Job:
             now = utc_now()
-            original = contents.original(connection, job.id, sha256, encode_time(now))
-            request = contents.NO_REQUEST if original else contents.abandoned_request(connection, sha256)
-            return self._write(connection, job, now, original_id=original, **_times_of(request))
+            earlier = contents.earlier(connection, job.id, sha256, now, follow=True)
+            return self._write(connection, job, now, **earlier)
 
         return self._database.write(write)
 
@@ -448,31 +398,6 @@ class Journal:
     def get(self, job_id: str) -> Job | None:
         """The job with that id, or None."""
         return next(iter(self._jobs(_BY_ID, (job_id,))), None)
-
-    def find(self, beginning: str, *, limit: int) -> list[Job]:
-        """Jobs whose id, or the second half of it, begins so; if there are too many, some of them."""
-        beginning = beginning.lower()
-        half = (beginning, beginning + "\U0010ffff", limit)
-        return self._jobs(_FOUND, (*half, *half, limit))
-
-    def newest_named(self, matches: Callable[[str], bool]) -> Job | None:
-        """The newest job that came, or was filed, under a name that `matches`; all names are tried."""
-        job_id = contents.newest_named(self._database.read, matches)
-        return None if job_id is None else self.get(job_id)
-
-    def latest(
-        self, states: Iterable[State] = State, *, path: str | None = None, filed_as: str | None = None
-    ) -> Job | None:
-        """The newest job that came under that path, or was filed under it; None if there is none."""
-        column, name = ("filed_as", filed_as) if path is None else ("path", path)
-        wanted = tuple(states)
-        # Of a name that comes every day, only the index is read.
-        named = f"SELECT rowid FROM jobs WHERE {column} = ? ORDER BY rowid DESC LIMIT {_NAMESAKES}"
-        query = (
-            f"{_SELECT} WHERE rowid IN ({named}) AND state IN ({placeholders(wanted)}) "
-            "ORDER BY rowid DESC LIMIT 1"
-        )
-        return next(iter(self._jobs(query, (os.fsencode(name or ""), *wanted))), None)
 
     def original(self, sha256: str) -> Job | None:
         """The job whose transcript a new recording of this content would get; None if there is none."""
@@ -516,13 +441,6 @@ class Journal:
         """Every job that is not yet done, failed or vanished, the oldest first."""
         return self.jobs(ACTIVE)
 
-    def open_failures(self) -> list[tuple[str, str]]:
-        """Every failed job that was not retried and whose recording retention has not deleted.
-
-        Its id and its name in failed/; the newest first.
-        """
-        return [(job_id, os.fsdecode(name)) for job_id, name in self._database.read(_OPEN_FAILURES)]
-
     def counts(self) -> dict[State, int]:
         """How many jobs there are in each state."""
         rows = [*self._database.read(_COUNTS), *self._database.read(_TOTALS)]
@@ -530,10 +448,7 @@ class Journal:
 
     def history(self, job_id: str) -> list[HistoryEntry]:
         """The history of one recording, the oldest entry first."""
-        return [
-            HistoryEntry(datetime.fromisoformat(at), State(state), json.loads(detail))
-            for at, state, detail in self._database.read(_HISTORY, (job_id,))
-        ]
+        return history.entries(self._database.read, job_id)
 
     def reply(self, job_id: str) -> object | None:
         """What the API answered for that job, as it was sent; None if there is no answer yet."""
@@ -582,19 +497,6 @@ def _insert_job(columns: tuple[str, ...]) -> str:
 @cache
 def _update_job(columns: tuple[str, ...]) -> str:
     return f"UPDATE jobs SET {', '.join(f'{name} = ?' for name in columns)} WHERE id = ? AND state = ?"
-
-
-def _append_history(
-    connection: Connection, job_id: str, state: State, detail: Mapping[str, Any], at: datetime
-) -> None:
-    text = _JSON.encode({key: value for key, value in detail.items() if value is not None})
-    connection.execute(_ADD_HISTORY, (job_id, encode_time(at), state, text))
-
-
-def _times_of(request: Mapping[str, Any]) -> dict[str, Any]:
-    """The columns of an earlier job's request as fields."""
-    uploaded_at = request["uploaded_at"]
-    return {**request, "uploaded_at": None if uploaded_at is None else datetime.fromisoformat(uploaded_at)}
 
 
 def _key(name: str | None) -> bytes | None:

@@ -62,8 +62,11 @@ def test_a_dry_run_tells_all_and_changes_nothing(tmp_path: Path, api: Sandbox) -
     assert api.stats()["uploads"] == calls["uploads"] + 1  # as it said
 
 
-def test_the_configuration_in_effect_names_origins_and_no_secret(tmp_path: Path) -> None:
-    secrets = ("tell-no-one", "proxy-word", "url-word", "from-variable", "from-file", "from-systemd")
+SECRETS = ("tell-no-one", "proxy-word", "url-word", "from-variable", "from-file", "from-systemd")
+
+
+def configuration(tmp_path: Path) -> tuple[Path, dict[str, str]]:
+    """A file with values and secrets of every origin, and the environment that it needs."""
     (tmp_path / "key").write_text("from-file\n")
     (tmp_path / "service").mkdir()
     (tmp_path / "service" / "app_secret").write_text("from-systemd\n")
@@ -80,10 +83,15 @@ folders: {{root: "{tmp_path}/${{WARD}}"}}
 watch:
 webhook: {{enabled: true, public_url: "https://in.example.com/webhook?t=url-word"}}
 """)
-    environ = {"WARD": "ward3", "WORD": "from-variable", "CREDENTIALS_DIRECTORY": str(tmp_path / "service")}
+    service = str(tmp_path / "service")
+    return file, {"WARD": "ward3", "WORD": "from-variable", "CREDENTIALS_DIRECTORY": service}
+
+
+def test_the_configuration_in_effect_names_origins_and_no_secret(tmp_path: Path) -> None:
+    file, environ = configuration(tmp_path)
     shown = run("config", "show", "--config", str(file), environ=environ)
     assert (shown.returncode, shown.stderr) == (0, "")
-    assert [secret for secret in secrets if secret in shown.stdout] == []
+    assert [secret for secret in SECRETS if secret in shown.stdout] == []
     origins = dict(line.split("  # ", 1) for line in shown.stdout.splitlines() if "  # " in line)
     origins = {entry.strip(): origin for entry, origin in origins.items()}
     assert origins["base_url: https://api.example.com"] == "line 2"
@@ -107,6 +115,9 @@ webhook: {{enabled: true, public_url: "https://in.example.com/webhook?t=url-word
     listed = json.loads(run("config", "show", "--json", "--config", str(file), environ=environ).stdout)
     assert {"key": "watch.mode", "value": "auto", "origin": "default"} in listed
 
+
+def test_the_configuration_in_effect_needs_its_variables(tmp_path: Path) -> None:
+    file, environ = configuration(tmp_path)
     without = run("config", "show", "--config", str(file), environ={"WARD": "x", "WORD": "y"})
     assert "app_secret: null " in without.stdout
     del environ["WORD"]

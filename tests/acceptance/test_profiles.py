@@ -38,7 +38,8 @@ def recording(path: Path, *, author: str = "", pitch: float = 440, seconds: floa
     made.rename(path)
 
 
-def test_the_example_of_the_page(clinic: Clinic, api: Sandbox) -> None:
+def recordings_for_the_example(clinic: Clinic) -> Path:
+    """The page's configuration, and recordings for its profiles; returns where its template is missing."""
     (block,) = re.findall(r"```yaml\n(.*?)```", PAGE.read_text(), re.DOTALL)
     assert block.count("\n") < 30
     letter = clinic.root / "letter.docx"
@@ -48,7 +49,11 @@ def test_the_example_of_the_page(clinic: Clinic, api: Sandbox) -> None:
     recording(clinic.inbox / "surgery/theatre2/a.wav", pitch=600)
     recording(clinic.inbox / "SMITH_02_0003.wav", author="nobody", pitch=700)
     recording(clinic.inbox / "surgery/copy.wav", author="smith")
+    return letter
 
+
+def test_the_example_of_the_page(clinic: Clinic, api: Sandbox) -> None:
+    letter = recordings_for_the_example(clinic)
     says = clinic.run("explain", str(clinic.inbox / "SMITH_02_0003.wav"))
     assert says.returncode == 0
     assert (

@@ -18,9 +18,8 @@ from typing import Any
 
 from invox_watcher.errors import JournalError
 from invox_watcher.job import FINAL, Job, State
-from invox_watcher.journal import Server
+from invox_watcher.journal import HistoryEntry, Journal, Server
 from invox_watcher.journal.audit import FILENAME as AUDIT_LOG
-from invox_watcher.journal.journal import HistoryEntry, Journal
 from invox_watcher.journal.sqlite import FILENAME
 from tests.faults.person import Person, files, is_recording_of, sha256, visible
 from tests.kit.clinic import Clinic

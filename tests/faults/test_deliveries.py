@@ -9,10 +9,11 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import hl7
 import pytest
@@ -20,11 +21,12 @@ import pytest
 from invox_watcher.sandbox.server import Sandbox
 from tests.acceptance.test_targets import Receiver, http_target
 from tests.kit.clinic import Clinic, running, wait_for
+from tests.kit.hl7_receivers import Receiver as Ris
 from tests.kit.hl7_receivers import python_hl7
 from tests.kit.loopback import make_certificate, serve
 from tests.kit.moody_proxy import Mood, MoodyProxy, moody_proxy
 from tests.kit.recordings import write_wav
-from tests.kit.targets import exim, recipe, sshd
+from tests.kit.targets import Exim, Sshd, exim, recipe, sshd
 
 RECORDINGS, KILLS = 600, 60
 _KILL_SECONDS = 0.3
@@ -56,9 +58,20 @@ def owes_nothing(clinic: Clinic) -> bool:
     return "Nothing is owed" in clinic.run("jobs", "--owed").stdout
 
 
-@pytest.mark.needs("exim4", "setpriv", "sshd", "ssh-keygen")
-@pytest.mark.timeout(1800)
-def test_79_every_document_arrives_and_none_is_uploaded_twice(tmp_path: Path, api: Sandbox) -> None:
+@dataclass(frozen=True)
+class Destinations:
+    """Four targets, each behind a proxy, and what has arrived there."""
+
+    targets: Mapping[str, Any]
+    proxies: Sequence[MoodyProxy]
+    mail: Exim
+    sftp: Sshd
+    ris: Ris
+    portal: Receiver
+
+
+@contextmanager
+def destinations(tmp_path: Path) -> Iterator[Destinations]:
     certificate, _context = make_certificate(tmp_path)
     receiver = Receiver()
     with ExitStack() as opened:
@@ -87,10 +100,34 @@ def test_79_every_document_arrives_and_none_is_uploaded_twice(tmp_path: Path, ap
             },
             "portal": http_target(tmp_path, proxies[3].port, **fixed),
         }  # fmt: skip
-        clinic = Clinic(tmp_path / "clinic", api.base_url, targets=targets)
+        yield Destinations(targets, proxies, mail, sftp, ris, receiver)
+
+
+def assert_each_arrived_once(there: Destinations, jobs: set[str]) -> None:
+    """Once by what a receiver knows a repeat; the bytes may have been sent more than once."""
+    assert {key.removesuffix(".portal") for key in there.portal.keys} == jobs
+    assert len(set(there.portal.keys)) == RECORDINGS
+    mails = Counter(message["Message-ID"] for message in there.mail.queue)
+    assert len(mails) == RECORDINGS
+    controls = Counter(str(hl7.parse(message).segment("MSH")[10]) for message in there.ris.messages)
+    assert len(controls) == RECORDINGS
+    names = [path.name for path in there.sftp.home.iterdir()]
+    formats = there.targets["archive"]["formats"]
+    assert Counter(name.split(".")[1] for name in names) == dict.fromkeys(jobs, len(formats))
+    assert {name.rpartition(".")[2] for name in names} == set(formats)  # no .part
+    webhooks = Counter(there.portal.keys)
+    for what, seen in (("webhooks", webhooks), ("mails", mails), ("messages", controls)):
+        print(f"{what}: {sum(seen.values())} for {RECORDINGS}, at most {max(seen.values())} of one")
+
+
+@pytest.mark.needs("exim4", "setpriv", "sshd", "ssh-keygen")
+@pytest.mark.timeout(1800)
+def test_79_every_document_arrives_and_none_is_uploaded_twice(tmp_path: Path, api: Sandbox) -> None:
+    with destinations(tmp_path) as there:
+        clinic = Clinic(tmp_path / "clinic", api.base_url, targets=there.targets)
         for number in range(RECORDINGS):
             write_wav(clinic.inbox / f"r{number:03}.wav", pitch=200 + number)
-        with changing_moods(proxies, receiver):
+        with changing_moods(there.proxies, there.portal):
             for _kill in range(KILLS):
                 daemon = clinic.start()
                 time.sleep(_KILL_SECONDS)
@@ -103,15 +140,4 @@ def test_79_every_document_arrives_and_none_is_uploaded_twice(tmp_path: Path, ap
         jobs = {job["id"] for job in json.loads(clinic.run("jobs", "--done", "--json").stdout)}
         assert len(jobs) == RECORDINGS
         assert api.stats()["uploads"] == RECORDINGS
-        assert {key.removesuffix(".portal") for key in receiver.keys} == jobs
-        assert len(set(receiver.keys)) == RECORDINGS
-        mails = Counter(message["Message-ID"] for message in mail.queue)
-        assert len(mails) == RECORDINGS
-        controls = Counter(str(hl7.parse(message).segment("MSH")[10]) for message in ris.messages)
-        assert len(controls) == RECORDINGS
-        names = [path.name for path in sftp.home.iterdir()]
-        documents = len(targets["archive"]["formats"])
-        assert Counter(name.split(".")[1] for name in names) == dict.fromkeys(jobs, documents)
-        assert {name.rpartition(".")[2] for name in names} == set(targets["archive"]["formats"])  # no .part
-        for what, seen in (("webhooks", Counter(receiver.keys)), ("mails", mails), ("messages", controls)):
-            print(f"{what}: {sum(seen.values())} for {RECORDINGS}, at most {max(seen.values())} of one")
+        assert_each_arrived_once(there, jobs)

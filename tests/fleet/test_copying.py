@@ -54,7 +54,7 @@ def everything(journal: Journal) -> list[object]:
         journal.counts(),
         journal.spent("2026-11-28"),
         journal.deliveries.backlogs(),
-        journal.open_failures(),
+        journal.finished.open_failures(),
     ]
 
 

@@ -40,7 +40,7 @@ def test_text_that_it_can_not_have_is_found_nowhere(journal: Journal) -> None:
         notice = WebhookNotice(text, {}, f"signature of {text!r}", "content", covers_body=True)
         assert journal.record_notice(notice) is NoticeOutcome.UNKNOWN
         assert journal.get(text) is None
-        assert journal.find(text, limit=3) == []
+        assert journal.lookup.by_id(text, limit=3) == []
         assert journal.notice(text) is None
     assert journal.jobs() == [waiting]
     assert journal.jobs([]) == []

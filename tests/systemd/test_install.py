@@ -20,6 +20,7 @@ from tests.systemd.conftest import (
 from tests.systemd.container import Container, Layer, image
 from tests.systemd.test_service import uploads
 
+Follow = Callable[[str], str]  # carries out a section of the page, and returns what that printed
 INBOX, OUTBOX = "/srv/dictation/inbox", "/srv/dictation/outbox"
 # The sections that have tests of their own.
 ELSEWHERE = (
@@ -46,7 +47,32 @@ def dropped(machine: Container, tmp_path: Path, recording: str, pitch: float, fo
     machine.put(write_wav(tmp_path / recording, pitch=pitch), f"{folder}/{recording}")
 
 
-def _upgraded(machine: Container, package: Path, tmp_path: Path, follow: Callable[[str], str]) -> None:
+def _dropped_over_the_share(machine: Container, tmp_path: Path, follow: Follow) -> None:
+    machine.put(write_wav(tmp_path / "jones.wav", pitch=530), "/root/jones.wav")
+    share = follow("A share for dictation devices")
+    assert "putting file jones.wav" in share
+    assert "Invalid" not in share  # testparm's
+    machine.wait_for("test -e /srv/dictation/done/jones.wav")
+    done = machine.out("cd /srv/dictation; stat -c '%A %U %G' done/jones.wav outbox/jones.srt outbox")
+    assert done.splitlines() == ["-rw-rw---- invox dictation"] * 2 + ["drwxrws--- invox dictation"]
+
+
+def _backed_up_and_restored(machine: Container, tmp_path: Path, follow: Follow) -> None:
+    """What was transcribed before the backup is not uploaded again."""
+    follow("Back up")
+    kept = machine.out("cd /root; tar -tf invox-watcher-state.tar; tar -tzf invox-watcher-settings.tar.gz")
+    assert {"etc/credstore/invox-watcher.api_key", "journal.sqlite", "audit.jsonl"} <= set(kept.split())
+    assert machine.out("stat -c '%a %U' /root/invox-watcher-*").split() == ["600", "root"] * 2
+
+    follow("Restore")
+    sent = uploads(machine)
+    dropped(machine, tmp_path, "miller again.wav", 500)
+    machine.wait_for(f"test -s '{OUTBOX}/miller again.txt'")
+    assert uploads(machine) == sent
+    assert machine.out("stat -c '%a %U' /var/lib/invox-watcher") == "700 invox"
+
+
+def _upgraded(machine: Container, package: Path, tmp_path: Path, follow: Follow) -> None:
     """Both daemons run, with recordings on their way."""
     log = "/var/log/invox-watcher/daemon.log"
     configuration = machine.out("cat /etc/invox-watcher/config.yaml")
@@ -109,30 +135,14 @@ def test_the_rest_of_the_page(machine: Container, package: Path, tmp_path: Path)
     dropped(machine, tmp_path, "hand.wav", 520)
     machine.wait_for(f"test -s /srv/dictation/cardiology/outbox/heart.srt && test -s {OUTBOX}/hand.srt")
 
-    machine.put(write_wav(tmp_path / "jones.wav", pitch=530), "/root/jones.wav")
-    share = follow("A share for dictation devices")
-    assert "putting file jones.wav" in share
-    assert "Invalid" not in share  # testparm's
-    machine.wait_for("test -e /srv/dictation/done/jones.wav")
-    done = machine.out("cd /srv/dictation; stat -c '%A %U %G' done/jones.wav outbox/jones.srt outbox")
-    assert done.splitlines() == ["-rw-rw---- invox dictation"] * 2 + ["drwxrws--- invox dictation"]
+    _dropped_over_the_share(machine, tmp_path, follow)
 
     follow("Logs")
     dropped(machine, tmp_path, "after.wav", 540)
     log = "/var/log/invox-watcher/daemon.log"
     machine.wait_for(f"grep --quiet delivered {log} && grep --quiet started {log}.1")
 
-    follow("Back up")
-    kept = machine.out("cd /root; tar -tf invox-watcher-state.tar; tar -tzf invox-watcher-settings.tar.gz")
-    assert {"etc/credstore/invox-watcher.api_key", "journal.sqlite", "audit.jsonl"} <= set(kept.split())
-    assert machine.out("stat -c '%a %U' /root/invox-watcher-*").split() == ["600", "root"] * 2
-
-    follow("Restore")
-    sent = uploads(machine)
-    dropped(machine, tmp_path, "miller again.wav", 500)
-    machine.wait_for(f"test -s '{OUTBOX}/miller again.txt'")
-    assert uploads(machine) == sent
-    assert machine.out("stat -c '%a %U' /var/lib/invox-watcher") == "700 invox"
+    _backed_up_and_restored(machine, tmp_path, follow)
 
     follow("Moving the folders")
     dropped(machine, tmp_path, "moved.wav", 545, "/data/dictation/inbox")

@@ -325,7 +325,7 @@ def test_a_copy_of_what_was_retried_is_no_retry(journal: Journal) -> None:
 
 
 def open_failures(journal: Journal) -> list[str]:
-    return [job_id for job_id, _name in reversed(journal.open_failures())]
+    return [job_id for job_id, _name in reversed(journal.finished.open_failures())]
 
 
 def successor_of(journal: Journal, job: Job) -> str | None:
@@ -546,5 +546,5 @@ def test_processing_times_are_known_again_after_a_restart(open_journal: OpenJour
 def test_a_job_is_found_by_the_beginning_of_its_id(journal: Journal, beginning: str) -> None:
     wanted = added(journal, id="20261123t180000-abcdef012345")
     added(journal, id="20261122t180000-bbcdef012345")
-    assert [job.id for job in journal.find(beginning, limit=5)] == [wanted.id]
-    assert journal.find("cdef", limit=5) == []
+    assert [job.id for job in journal.lookup.by_id(beginning, limit=5)] == [wanted.id]
+    assert journal.lookup.by_id("cdef", limit=5) == []

@@ -198,7 +198,7 @@ def test_a_journal_of_version_4_learns_which_failures_were_retried(tmp_path: Pat
         by_state = {job.state: job for job in journal.jobs()}
         assert by_state[State.FAILED].successor_id == jobs["done"]
         assert by_state[State.VANISHED].successor_id == jobs["waiting"]
-        assert journal.open_failures() == []
+        assert journal.finished.open_failures() == []
         assert {job.last_fault for job in journal.jobs()} == {None}
     assert tables_of(path) == tables_of(tmp_path / "new" / "journal.sqlite")
     assert (tmp_path / "journal.sqlite.v4").exists()

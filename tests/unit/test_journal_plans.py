@@ -74,10 +74,14 @@ def fail(journal: Journal, path: str) -> Job:
 def ask_everything(journal: Journal, done: Job, active: Job) -> None:
     """What the daemon and the commands ask."""
     finished = journal.finished
-    journal.active(), journal.counts(), journal.check(), journal.open_failures(), journal.spent("2026-11-28")
-    journal.newest_named(lambda name: name == "none")
-    journal.get(done.id), journal.find("2026", limit=5), journal.find("abc", limit=5)
-    journal.latest(path="a"), journal.latest([State.DONE], filed_as="a"), journal.original("5" * 64)
+    journal.active(), journal.counts(), journal.check(), finished.open_failures(), journal.spent("2026-11-28")
+    journal.lookup.latest_matching(lambda name: name == "none")
+    journal.get(done.id), journal.lookup.by_id("2026", limit=5), journal.lookup.by_id("abc", limit=5)
+    (
+        journal.lookup.latest(path="a"),
+        journal.lookup.latest([State.DONE], filed_as="a"),
+        journal.original("5" * 64),
+    )
     journal.jobs([State.FAILED]), journal.jobs(ACTIVE, limit=5), journal.jobs(since=NOW)
     journal.jobs(until=NOW)
     ask_for_the_page(journal)
