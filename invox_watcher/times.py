@@ -23,4 +23,5 @@ def seconds_since(moment: datetime) -> float:
 
 def rfc3339(moment: datetime) -> str:
     """An aware time as RFC 3339 in UTC with milliseconds: `2026-11-23T18:50:56.123Z`."""
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    utc = moment if moment.tzinfo is UTC else moment.astimezone(UTC)  # it nearly always is
+    return utc.isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"

@@ -128,6 +128,8 @@ from invox_watcher.journal.audit import AuditLog
 log = AuditLog(Path(sys.argv[1]))
 for number in range(300):
     log.append(sys.argv[2], str(number), name="x" * 9000)
+    if number % 10 == 0:
+        log.sync()
     if number % 50 == 0:
         log.close()
         log = AuditLog(Path(sys.argv[1]))
