@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import NoReturn
 
-import uvicorn
 from starlette.types import ASGIApp
 
 from invox_watcher import logs
@@ -36,7 +35,7 @@ from invox_watcher.page.record import Record
 from invox_watcher.page.sockets import listen_on_socket, remove_socket
 from invox_watcher.page.source import DaemonSource
 from invox_watcher.page.users import Users
-from invox_watcher.web import BoundedH11Protocol, listen_on, server_config
+from invox_watcher.web import BoundedH11Protocol, BoundedServer, listen_on
 
 _NICENESS = 5  # of 19: recordings go first, however many look
 _LEAVE_SECONDS = 6.0
@@ -104,9 +103,9 @@ class _Protocol(BoundedH11Protocol):
         return not self.cycle.more_body and (unsent == 0 or unsent != before)
 
 
-class _Server(uvicorn.Server):
+class _Server(BoundedServer):
     def __init__(self, app: ASGIApp, live: Live, *, reopen_log: Callable[[], None]) -> None:
-        super().__init__(server_config(app, _Protocol))  # `peers` decides which proxies to believe
+        super().__init__(app, _Protocol)  # `peers` decides which proxies to believe
         self._live, self._reopen_log = live, reopen_log
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -121,14 +120,10 @@ class _Server(uvicorn.Server):
         signal.signal(signal.SIGHUP, self._on_hangup)
         yield
 
-    def stop(self) -> None:
-        """Stop within seconds. From any thread."""
-        self.should_exit = True
-
     def _on_stop(self, number: int, _frame: FrameType | None) -> None:
         if self.should_exit:
             os._exit(128 + number)
-        self.should_exit = True
+        self.stop()
 
     def _on_hangup(self, _number: int, _frame: FrameType | None) -> None:
         # Not here: the log's locks are not to be taken in a signal handler.

@@ -14,7 +14,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
@@ -27,7 +26,7 @@ from invox_watcher.invox import MAX_BODY_BYTES, Receiver, only_tests
 from invox_watcher.web.listening import listen_on
 from invox_watcher.web.metrics import CONTENT_TYPE as METRICS_TYPE
 from invox_watcher.web.metrics import WebhookAnswer
-from invox_watcher.web.protocol import STOP_SECONDS, server_config
+from invox_watcher.web.protocol import STOP_SECONDS, BoundedServer
 
 _BODY_SECONDS = 10.0
 _ALL_BODIES_BYTES = 32 << 20
@@ -184,7 +183,7 @@ class Server:
             key="http.listen",
             hint="Choose another port, or turn the server off by http.listen: null.",
         )
-        self._server = uvicorn.Server(server_config(app))
+        self._server = BoundedServer(app)
         self._on_crash = on_crash
         self._thread = threading.Thread(target=self._run, name="server", daemon=True)
 
@@ -204,7 +203,7 @@ class Server:
 
     def stop(self) -> None:
         """Stop answering."""
-        self._server.should_exit = True
+        self._server.stop()
         if self._thread.is_alive():
             self._thread.join(STOP_SECONDS + 1)
         self._socket.close()
