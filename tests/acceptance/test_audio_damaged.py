@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from invox_watcher.audio import Completeness, identify
 from tests.kit.audio import assert_harmless
+from tests.kit.odd_recordings import patched
 from tests.kit.recordings import make
 
 NAMES = (
@@ -47,10 +48,6 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.fixture
 def sample(samples: dict[str, Path]) -> Callable[[str], bytes]:
     return lambda name: samples[name].read_bytes()
-
-
-def patched(data: bytes, offset: int, new: bytes) -> bytes:
-    return data[:offset] + new + data[offset + len(new) :]
 
 
 @settings(max_examples=400, deadline=None)

@@ -220,6 +220,8 @@ def test_an_abandoned_request_is_polled_before_a_new_upload(
     heir = journal.follow_again(follower) if follower else identified(journal, later=1)
     assert (heir.original_id, heir.request_id) == (None, "r-1")
     assert journal.get(heir.id) == heir
+    follower = identified(journal, later=2)
+    assert (follower.original_id, follower.request_id) == (heir.id, None), "one of them asks"
 
 
 def test_a_request_that_ended_in_error_is_not_polled_again(journal: Journal) -> None:
@@ -548,3 +550,16 @@ def test_a_job_is_found_by_the_beginning_of_its_id(journal: Journal, beginning: 
     added(journal, id="20261122t180000-bbcdef012345")
     assert [job.id for job in journal.lookup.by_id(beginning, limit=5)] == [wanted.id]
     assert journal.lookup.by_id("cdef", limit=5) == []
+
+
+def test_of_one_name_the_job_that_came_last_is_found(journal: Journal) -> None:
+    first, second = (added(journal, path=path) for path in ("a.wav", "a.wav"))
+    filed = journal.move(added(journal, path="b.wav"), State.FAILING, filed_as="a-2.wav")
+    lookup = journal.lookup
+    assert lookup.latest_matching(lambda name: name == "a.wav") == lookup.latest(path="a.wav") == second
+    assert lookup.latest_matching(lambda name: name == "a-2.wav") == filed
+    assert lookup.latest([State.FAILING], filed_as="a-2.wav") == filed
+    assert lookup.latest([State.FAILED], filed_as="a-2.wav") is None
+    journal.move(second, State.FAILING)
+    assert lookup.latest([State.CLAIMED], path="a.wav") == first
+    assert lookup.latest_matching(lambda name: name == "c.wav") is None

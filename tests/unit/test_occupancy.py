@@ -100,9 +100,10 @@ def test_neighbours_in_one_root_are_fine(tmp_path: Path) -> None:
 
 
 def test_a_restart_finds_its_own_marks(tmp_path: Path) -> None:
-    before = Site(tmp_path).start()
-    before.stop()
-    assert Site(tmp_path).start().mark() == before.mark()
+    first = Site(tmp_path).start()
+    mark = first.mark()
+    first.stop()
+    assert Site(tmp_path).start().mark() == mark
 
 
 def test_a_running_instance_is_named_with_its_process(tmp_path: Path) -> None:
