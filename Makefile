@@ -103,9 +103,11 @@ check: $(VENV)/.test-installed ## style, types, and the import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# In a fresh clone, each of the workers would compile all tests for itself. What fails here is reported by them.
+# In a fresh clone, each of the workers would compile all tests for itself, and make hypothesis's table of
+# characters. What fails here is reported by them.
 compiled-tests: $(VENV)/.test-installed
 	@$(BIN)/pytest --collect-only -qq > /dev/null || true
+	@$(BIN)/python -c 'from hypothesis import strategies; strategies.text().validate()' || true
 
 deb: | deb-packages ## build dist/invox-watcher_*.deb, on Debian 12 for Debian 12
 	packaging/build-deb
