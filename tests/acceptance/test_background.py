@@ -102,6 +102,15 @@ def test_start_status_and_stop(clinic: Clinic) -> None:
     assert clinic.run("stop").stdout == "invox-watcher was not running.\n"
 
 
+def files_open_in(pid: int) -> set[str]:
+    """What a process has open; it goes on meanwhile, and closes some of it."""
+    links = set()
+    for number in os.listdir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(FileNotFoundError):
+            links.add(os.readlink(f"/proc/{pid}/fd/{number}"))
+    return links
+
+
 def test_it_is_detached_and_inherits_nothing(clinic: Clinic, tmp_path: Path) -> None:
     script = f"exec 9>{tmp_path}/inherited; {' '.join(clinic.command('start'))}; echo over"
     run = subprocess.run(
@@ -116,8 +125,7 @@ def test_it_is_detached_and_inherits_nothing(clinic: Clinic, tmp_path: Path) -> 
     assert parent != os.getpid()
     with contextlib.suppress(PermissionError):  # the daemon keeps what follows from its own user
         assert os.readlink(f"/proc/{pid}/cwd") == "/"
-        links = [os.readlink(f"/proc/{pid}/fd/{number}") for number in os.listdir(f"/proc/{pid}/fd")]
-        assert str(tmp_path / "inherited") not in links
+        assert str(tmp_path / "inherited") not in files_open_in(pid)
         assert [os.readlink(f"/proc/{pid}/fd/{number}") for number in (0, 1, 2)] == [
             "/dev/null",
             "/dev/null",
@@ -131,15 +139,6 @@ def test_what_it_writes_is_for_its_user_only(clinic: Clinic) -> None:
     start(clinic)
     for path in (pid_file(clinic), clinic.log, clinic.root / "state" / "lock"):
         assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
-
-
-def files_open_in(pid: int) -> set[str]:
-    """What a process has open; it goes on meanwhile, and closes some of it."""
-    links = set()
-    for number in os.listdir(f"/proc/{pid}/fd"):
-        with contextlib.suppress(FileNotFoundError):
-            links.add(os.readlink(f"/proc/{pid}/fd/{number}"))
-    return links
 
 
 def test_a_relative_configuration_is_found_again_by_a_reload(clinic: Clinic) -> None:
