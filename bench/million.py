@@ -3,9 +3,9 @@
 Recordings are drained with an empty journal and with ever larger ones, in turns; CPU for each is without
 that of an empty run with the same journal. Then, with the largest: how long it takes from the start of the
 process until the inbox is watched, after a clean end and after a kill; what the daemon takes while nothing
-happens, once it has read the journal through after its start; the commands, as processes beside the running
-daemon; and how long a recording's writes wait while retention deletes 100,000 entries. `explain` watches a
-file for as long as `watch.grace_seconds` says, which is 0 here.
+happens, except that it reads its journal through, as after each start; the commands, as processes beside the
+running daemon; and how long a recording's writes wait while retention deletes 100,000 entries. `explain`
+watches a file for as long as `watch.grace_seconds` says, which is 0 here.
 """
 
 from __future__ import annotations
@@ -21,14 +21,11 @@ from pathlib import Path
 
 from bench.drain import configured, emptied
 from bench.journal import opened, retention, seed
-from bench.processes import cpu_seconds, peak_mib, resident_mib, threads
+from bench.processes import cpu_seconds, peak_mib, resident_mib
 from bench.recordings import write_wavs
 from bench.scenario import Bench, Scenario
 from bench.site import Site
 from invox_watcher.journal import Journal
-
-_QUIET_PERCENT = 0.2
-_LONGEST_CHECK_SECONDS = 1200
 
 
 def measure(bench: Bench, *, finished: list[int], recordings: int, rounds: int, idle_seconds: float) -> None:
@@ -101,15 +98,6 @@ def _starts(bench: Bench, site: Site) -> None:
 
 def _idle(bench: Bench, site: Site, state: Path, idle_seconds: float) -> None:
     with site.daemon(wait_seconds=120) as daemon:
-        began, cpu, at_first = time.monotonic(), cpu_seconds(daemon.pid), threads(daemon.pid)
-        while time.monotonic() - began < _LONGEST_CHECK_SECONDS:  # a thread reads the journal through
-            before = cpu_seconds(daemon.pid)
-            time.sleep(5)
-            quiet = (cpu_seconds(daemon.pid) - before) / 5 * 100 < _QUIET_PERCENT
-            if quiet or threads(daemon.pid) < at_first:
-                break
-        bench.add("the journal is read through after the start, within", time.monotonic() - began, "s")
-        bench.add("CPU of that", cpu_seconds(daemon.pid) - cpu, "s")
         before = cpu_seconds(daemon.pid)
         time.sleep(idle_seconds)
         idle = (cpu_seconds(daemon.pid) - before) / idle_seconds * 100
@@ -146,5 +134,5 @@ SCENARIO = Scenario(
         "quick": {"finished": [100_000], "recordings": 300, "rounds": 1, "idle_seconds": 10},
         "smoke": {"finished": [1_000], "recordings": 5, "rounds": 1, "idle_seconds": 1},
     },
-    1500,
+    900,
 )  # fmt: skip

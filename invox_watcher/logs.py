@@ -22,13 +22,14 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Mapping, MutableMapping
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, Protocol, TextIO
 
 from invox_watcher.events import Event, Fields, Level, Writer, log
 
-_Renderer = Callable[[Any, str, Mapping[str, Any]], str]
+_Renderer = Callable[[Mapping[str, Any]], str]
 
 _FORBIDDEN = frozenset(
     {"token", "authorization", "api_key", "app_secret", "secret", "password", "presigned_url", "signature"}
@@ -75,7 +76,7 @@ def configure(
         _log_file.open(file)
     if format == "auto":
         format = "console" if file is None and (stream or sys.stderr).isatty() else "json"
-    render: _Renderer = _render_json if format == "json" else _render_console
+    render: _Renderer = _JSON.encode if format == "json" else _render_console
     if file is None and is_journal(stream or sys.stderr):
         render = _with_priority(render)
     _direct_to(_log_file if file is not None else _sink_of(stream or sys.stderr), needed_device)
@@ -281,12 +282,7 @@ def _writer_of(render: _Renderer, *, hash_names: bool) -> Writer:
 
         return structlog.wrap_logger(
             _LineLogger(),
-            processors=[
-                structlog.processors.add_log_level,
-                structlog.processors.TimeStamper(fmt="iso", utc=True, key="at"),
-                _Redactor(hash_names=hash_names),
-                render,
-            ],
+            processors=[_Line(render, hash_names=hash_names)],
             wrapper_class=structlog.make_filtering_bound_logger(0),
         ).bind()
 
@@ -459,36 +455,33 @@ _log_file = _LogFile()
 # ---- what is in a line -------------------------------------------------------------------------------------
 
 
-class _Redactor:
-    def __init__(self, *, hash_names: bool) -> None:
+class _Line:
+    """Makes a line of an event: with its time and level, and without what must not be logged."""
+
+    def __init__(self, render: _Renderer, *, hash_names: bool) -> None:
+        self._render = render
         self._hash_names = hash_names
 
-    def __call__(
-        self, _logger: Any, _method: str, event: MutableMapping[str, Any]
-    ) -> MutableMapping[str, Any]:
-        for key, value in event.items():  # which gets no other keys meanwhile
+    def __call__(self, _logger: Any, level: str, fields: MutableMapping[str, Any]) -> str:
+        now = datetime.now(UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
+        line: dict[str, Any] = {"at": now, "level": level, "event": fields["event"]}
+        for key, value in fields.items():
             if key in _FORBIDDEN:
-                event[key] = "[redacted]"
+                line[key] = "[redacted]"
             elif self._hash_names and key in _NAMES and value is not None:
-                event[key] = hashed_name(str(value))
+                line[key] = hashed_name(str(value))
             elif isinstance(value, str) and "://" in value:
-                event[key] = _URL_QUERY.sub(r"\1?[redacted]", value)
-        return event
+                line[key] = _URL_QUERY.sub(r"\1?[redacted]", value)
+            else:
+                line[key] = value
+        return self._render(line)
 
 
 def _with_priority(render: _Renderer) -> _Renderer:
-    def rendered(logger: Any, method: str, event: Mapping[str, Any]) -> str:
-        return priority(event["level"]) + render(logger, method, event)
-
-    return rendered
+    return lambda line: priority(line["level"]) + render(line)
 
 
-def _render_json(_logger: Any, _method: str, event: Mapping[str, Any]) -> str:
-    ordered = {"at": event["at"], "level": event["level"], "event": event["event"]}
-    return _JSON.encode({**ordered, **event})
-
-
-def _render_console(_logger: Any, _method: str, line: Mapping[str, Any]) -> str:
+def _render_console(line: Mapping[str, Any]) -> str:
     fields = " ".join(
         f"{key}={_quoted(value)}" for key, value in line.items() if key not in ("at", "level", "event")
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from invox_watcher.audio._reader import Reader, big
@@ -95,14 +96,22 @@ def find_frames(window: bytes, searched_bytes: int) -> list[Frame]:
 
 def find_last(data: bytes) -> Frame | None:
     """The last frame of the last run in these bytes; it may go beyond them."""
-    last, offset = None, 0
+    last = None
+    for frames in runs(data, lambda frames: len(frames) >= FRAMES_TO_BE_SURE):
+        last = frames[-1]
+    return last
+
+
+def runs(data: bytes, accept: Callable[[Sequence[Frame]], bool]) -> Iterator[Sequence[Frame]]:
+    """All runs in these bytes that `accept` does not take for a coincidence, whatever is between them."""
+    offset = 0
     while (match := SYNC.search(data, offset)) is not None:
         frames = run(data, match.start(), len(data))
-        if len(frames) >= FRAMES_TO_BE_SURE:
-            last, offset = frames[-1], frames[-1].end
+        if accept(frames):
+            yield frames
+            offset = frames[-1].end
         else:
             offset = match.start() + 1
-    return last
 
 
 def ends_whole(reader: Reader, end: int, like: Frame | None = None) -> bool | None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from invox_watcher.audio._id3 import audio_start
 from invox_watcher.audio._info import seconds
-from invox_watcher.audio._mpeg_frames import SYNC, Frame, find_frames, run
+from invox_watcher.audio._mpeg_frames import Frame, find_frames, runs
 from invox_watcher.audio._reader import Reader, big
 
 _MAX_PARTS = 8
@@ -109,11 +110,8 @@ def _count(reader: Reader, first: Frame, start: int, end: int) -> int | None:
 
 def _all_frames(data: bytes, like: Frame) -> Iterator[Frame]:
     """The frames in all runs, whatever is between those."""
-    offset = 0
-    while (match := SYNC.search(data, offset)) is not None:
-        frames = run(data, match.start(), len(data))
-        if len(frames) >= _SHORTEST_RUN and frames[0].agrees_with(like):
-            yield from frames
-            offset = frames[-1].end
-        else:
-            offset = match.start() + 1
+
+    def accept(frames: Sequence[Frame]) -> bool:
+        return len(frames) >= _SHORTEST_RUN and frames[0].agrees_with(like)
+
+    return itertools.chain.from_iterable(runs(data, accept))

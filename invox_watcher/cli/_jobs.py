@@ -90,7 +90,9 @@ def jobs(options: argparse.Namespace) -> ExitStatus:
             from invox_watcher.cli import _watch  # noqa: PLC0415 - as in `_terminal`
 
             find, holds_now = partial(query.find, folders=folders), partial(Holds, config, journal)
-            _watch.watch(console, journal, find, status, holds_now, with_ended=not _narrowed(options))
+            with_ended = not _narrowed(options)
+            view = _watch.View(console, journal, find, status, holds_now, with_ended=with_ended)
+            _watch.watch(console, view)
             return ExitStatus.OK
         holds = Holds(config, journal)
         found = query.find(journal, folders)

@@ -13,9 +13,9 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from types import FrameType
-from typing import BinaryIO
 
 from invox_watcher.assembly import client_of, single_of
 from invox_watcher.audio import AudioInfo, Completeness, identify, mime_type
@@ -41,7 +41,6 @@ from invox_watcher.outputs import INSTALL_DOCX, Source, docx_is_installed, rende
 from invox_watcher.processing import SingleResult, delivery_of_single, poll_single, transcribe_single
 from invox_watcher.times import utc_now
 
-_BLOCK_BYTES = 1 << 20
 _UNACCEPTED = "It accepts WAV, MP3, M4A, FLAC, Ogg and WebM, and only sound."
 _SENDING = "Sending one recording, which is charged once storage has it. Ctrl-C ends the wait for its result."
 _STOPPED = 130  # as shells report Ctrl-C
@@ -114,7 +113,7 @@ class _Recording:
     """A file given on the command line."""
 
     path: Path
-    file: BinaryIO
+    file: FileIO
     size_bytes: int
     info: AudioInfo
     mime_type: str
@@ -240,9 +239,7 @@ def _with_way_on(error: InvoxError, run: _Run) -> InvoxError:
 
 def _source(recording: _Recording) -> Source:
     recording.file.seek(0)
-    digest = hashlib.sha256()
-    while block := recording.file.read(_BLOCK_BYTES):
-        digest.update(block)
+    digest = hashlib.file_digest(recording.file, "sha256")
     return Source(
         name=recording.path.name,
         size_bytes=recording.size_bytes,

@@ -25,16 +25,8 @@ _EVERY_SECONDS = 1.0
 _OTHER_LINES = 6
 
 
-def watch(
-    console: Console,
-    journal: Journal,
-    find: Callable[[Journal], Sequence[Job]],
-    query: Callable[[], DaemonStatus],
-    holds: Callable[[], Holds],
-    *,
-    with_ended: bool,
-) -> None:
-    """Show what `find` finds until Ctrl-C or SIGTERM; `with_ended`: also what has ended since the start."""
+def watch(console: Console, view: View) -> None:
+    """Show `view` until Ctrl-C or SIGTERM."""
     stop = threading.Event()
 
     def on_signal(number: int, frame: FrameType | None) -> None:
@@ -44,15 +36,14 @@ def watch(
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, on_signal)
-    view = _View(console, journal, find, query, holds, with_ended=with_ended)
     with suppress(KeyboardInterrupt), Live(console=console, auto_refresh=False) as live:
         while not stop.is_set():
             live.update(view.now(), refresh=True)
             stop.wait(_EVERY_SECONDS)
 
 
-class _View:
-    """The current view; keeps the last one, to be shown if the journal can't be read."""
+class View:
+    """What `find` finds now; keeps what was found last, to be shown if the journal can't be read."""
 
     def __init__(
         self,
@@ -64,6 +55,7 @@ class _View:
         *,
         with_ended: bool,
     ) -> None:
+        """`with_ended`: also what has ended since this was made."""
         self._console = console
         self._journal = journal
         self._find = find

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from invox_watcher.errors import TargetError, TargetUnavailableError
 from invox_watcher.heartbeat import beat
+from invox_watcher.net import SocketHandle
 
 _CERTIFICATE = "Is it from an authority of your own? Set ca_bundle. Check this machine's clock too."
 
@@ -25,7 +26,7 @@ class Guard:
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._lock = threading.Lock()
-        self._handle: socket.socket | None = None
+        self._handle = SocketHandle()
         self._ended = False
 
     @contextlib.contextmanager
@@ -44,16 +45,11 @@ class Guard:
             beat()
 
     def watch(self, sock: socket.socket) -> None:
-        """The socket of this delivery and the next ones.
-
-        A duplicate is kept, because a TLS socket that is shut down forgets its encryption: what another
-        thread is sending at that moment would be sent in the clear.
-        """
+        """The socket of this delivery and the next ones."""
         with self._lock:
-            self._release()
-            self._handle = socket.socket(fileno=os.dup(sock.fileno()))
+            self._handle.follow(sock.fileno())
             if self._ended:
-                self._shut_down()
+                self._handle.shut_down()
 
     @property
     def has_ended(self) -> bool:
@@ -65,22 +61,12 @@ class Guard:
         """End the delivery in progress, if there is one."""
         with self._lock:
             self._ended = True
-            self._shut_down()
+            self._handle.shut_down()
 
     def release(self) -> None:
         """Close the handle: the connection was closed."""
         with self._lock:
-            self._release()
-
-    def _shut_down(self) -> None:
-        if self._handle is not None:
-            with contextlib.suppress(OSError):  # closed by the peer
-                self._handle.shutdown(socket.SHUT_RDWR)
-
-    def _release(self) -> None:
-        if self._handle is not None:
             self._handle.close()
-            self._handle = None
 
 
 def tls_context(ca_bundle: Path | None, certificate: Path | None = None) -> ssl.SSLContext:

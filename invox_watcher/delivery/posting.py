@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -64,28 +64,24 @@ class Poster:
         Raises:
             TargetRefusedError, TargetUnavailableError, DeliveryUncertainError.
         """
-        failure: TargetError
-        try:
-            reply = self._connected().deliver(
-                url, headers=headers, body=body, deadline_seconds=self._options.timeout_seconds
-            )
-        except UploadUncertainError as error:
-            failure = DeliveryUncertainError(error.message)
-        except (ApiError, StoppedError) as error:
-            failure = _translated(error)
-        else:
-            if reply.ok:
-                return reply
-            failure = self.refusal(reply)
-        raise failure
+        seconds = self._options.timeout_seconds
+        return self._answer_to(
+            lambda client: client.deliver(url, headers=headers, body=body, deadline_seconds=seconds)
+        )
 
     def get(self, url: str, headers: Mapping[str, str]) -> HttpReply:
         """The reply, if it is 2xx; raises TargetError."""
+        seconds = self._options.timeout_seconds
+        return self._answer_to(
+            lambda client: client.call("GET", url, headers=headers, body=None, deadline_seconds=seconds)
+        )
+
+    def _answer_to(self, request: Callable[[HttpClient], HttpReply]) -> HttpReply:
         failure: TargetError
         try:
-            reply = self._connected().call(
-                "GET", url, headers=headers, body=None, deadline_seconds=self._options.timeout_seconds
-            )
+            reply = request(self._connected())
+        except UploadUncertainError as error:
+            failure = DeliveryUncertainError(error.message)
         except (ApiError, StoppedError) as error:
             failure = _translated(error)
         else:

@@ -12,8 +12,8 @@ import hashlib
 import os
 import stat
 import threading
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
 from io import FileIO
 from pathlib import Path
 from types import TracebackType
@@ -143,7 +143,7 @@ def replace_in(folder: int, name: str, content: bytes, mode: int, *, by: str = "
     """
     temporary = f".{name}{by and '.'}{by}.tmp"
     try:
-        write_durably(folder, temporary, content, mode)
+        write_all(folder, {temporary: content}, mode)
         os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
     except OSError:
         with suppress(OSError):
@@ -152,16 +152,31 @@ def replace_in(folder: int, name: str, content: bytes, mode: int, *, by: str = "
     sync(folder)
 
 
-def write_durably(folder: int, name: str, content: bytes, mode: int) -> None:
-    """Write a file and fsync it; its name is not durable yet."""
+def write_all(folder: int, contents: Mapping[str, bytes], mode: int) -> None:
+    """Write files, name → content, and fsync them; their names are not durable yet."""
+    with ExitStack() as opened:
+        # All before the first sync: then the later ones find little left to do.
+        files = [
+            opened.enter_context(written(folder, name, content, mode)) for name, content in contents.items()
+        ]
+        for file in files:
+            sync(file.fileno())
+
+
+def written(folder: int, name: str, content: bytes, mode: int) -> FileIO:
+    """The file `name` in `folder` with that content, still open; neither is on disk yet."""
     # A temporary file of a killed attempt has the same name: it is truncated and written again.
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-    with FileIO(os.open(name, flags, mode, dir_fd=folder), "w") as file:
+    file = FileIO(os.open(name, flags, mode, dir_fd=folder), "w")
+    try:
         os.fchmod(file.fileno(), mode)
         rest = memoryview(content)
         while rest:
             rest = rest[file.write(rest) :]
-        sync(file.fileno())
+    except BaseException:
+        file.close()
+        raise
+    return file
 
 
 def rename_new(folder: int, name: str, new_folder: int, new_name: str) -> None:

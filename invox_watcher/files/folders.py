@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from io import FileIO
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import BinaryIO
 
 from invox_watcher.baton import waiting
@@ -199,16 +199,17 @@ class Folders:
 
         After an error some of them may have been written; so after NameTakenError, those before that name.
         """
-        parts = {path: f".{job_id}{PurePosixPath(path).suffix}.tmp" for path in contents}
+        parts = {path: f".{job_id}{os.path.splitext(path)[1]}.tmp" for path in contents}
         left, appeared = list(parts.values()), False
         with (
             durable.storage(f"writing to {root.name}/"),
             durable.parent(root, next(iter(contents)), self.directory_mode) as (folder, _name),
+            waiting,
         ):
             try:
-                with waiting:
-                    for path, content in contents.items():
-                        durable.write_durably(folder, parts[path], content, self.file_mode)
+                durable.write_all(
+                    folder, {parts[path]: one for path, one in contents.items()}, self.file_mode
+                )
                 for path, content in contents.items():
                     _appear(folder, parts[path], os.path.basename(path), content)
                     left.remove(parts[path])

@@ -6,6 +6,7 @@ Unlike the daemon's log it names recordings: with it an operator can account for
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import threading
@@ -23,6 +24,13 @@ FILENAME = "audit.jsonl"
 _LOOKS, _LOOK_SECONDS = 5, 0.01
 
 
+class _Own(threading.local):
+    """What one thread has appended, and not written yet."""
+
+    def __init__(self) -> None:
+        self.lines: list[bytes] = []
+
+
 class AuditLog:
     """Appends to `audit.jsonl` in the state directory. Safe for several threads, and for several processes.
 
@@ -38,8 +46,8 @@ class AuditLog:
         """
         self._host = {} if host is None else {"host": host}
         self._path = directory / FILENAME
+        self._own = _Own()
         self._lock = threading.Lock()  # guards what follows
-        self._unsynced = False
         try:
             self._descriptor = self._opened()
         except OSError as error:
@@ -54,39 +62,28 @@ class AuditLog:
         self.append(what, job_id, **facts)
         self.sync()
 
-    def sync(self) -> None:
-        """Let every line that was appended be on disk.
-
-        Raises:
-            JournalError: it can't be written.
-        """
-        with self._lock:
-            if self._unsynced:
-                try:
-                    os.fdatasync(self._descriptor)
-                except OSError as error:
-                    raise self._refused(error.strerror) from None
-                self._unsynced = False
-
     def append(self, what: str, job_id: str, **facts: Any) -> None:
-        """Append one line; it is on disk after the next `sync`.
+        """Append one line; it is on disk after the next `sync` in this thread."""
+        entry = {"at": rfc3339(utc_now()), "what": what, "job": job_id} | self._host | facts
+        # Lone surrogates are escaped as well.
+        self._own.lines.append(json.dumps(entry, ensure_ascii=True).encode() + b"\n")
+
+    def sync(self) -> None:
+        """Let every line that this thread has appended be on disk.
 
         Raises:
-            JournalError: it can't be written; the step must then not be recorded in the journal either.
+            JournalError: it can't be written; the steps must then not be recorded in the journal either.
         """
-        entry = {"at": rfc3339(utc_now()), "what": what, "job": job_id} | self._host | facts
-        line = json.dumps(entry, ensure_ascii=True).encode() + b"\n"  # lone surrogates are escaped as well
+        lines, self._own.lines = b"".join(self._own.lines), []
+        if not lines:
+            return
         with self._lock:
             try:
                 self._follow()
-                written = os.write(self._descriptor, line)
-                if written == len(line):
-                    self._unsynced = True
-                    return
-                os.write(self._descriptor, b"\n")  # ends the line that a full disk has cut off
+                _write_whole(self._descriptor, lines)
+                os.fdatasync(self._descriptor)
             except OSError as error:
                 raise self._refused(error.strerror) from None
-        raise self._refused("only a part of a line was written")
 
     def record_transition(self, was: State | None, job: Job, detail: Mapping[str, Any]) -> None:
         """Log the steps that a state write of the journal, which is about to be committed, stands for.
@@ -144,9 +141,6 @@ class AuditLog:
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(ours, os.stat(self._path, follow_symlinks=False)):
                 return
-        if self._unsynced:
-            os.fdatasync(self._descriptor)
-            self._unsynced = False
         old, self._descriptor = self._descriptor, self._opened()
         os.close(old)
 
@@ -156,6 +150,12 @@ class AuditLog:
             code="audit_log",
             hint="Is the disk full, or has its owner changed? Nothing is processed without an audit log.",
         )
+
+
+def _write_whole(descriptor: int, lines: bytes) -> None:
+    if os.write(descriptor, lines) != len(lines):
+        os.write(descriptor, b"\n")  # ends the line that a full disk has cut off
+        raise OSError(errno.ENOSPC, "only a part of it was written")
 
 
 def _is_torn(descriptor: int) -> bool:

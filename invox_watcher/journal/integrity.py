@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,9 @@ from invox_watcher.journal.sqlite import DAMAGED
 CHECK = "PRAGMA quick_check(1)"
 # Reading so much takes a tenth of a second on a slow disk.
 _SMALL_BYTES = 16 << 20
-_STEP_ROWS = 500
-# Between two steps, which take a few milliseconds each.
-_PAUSE_SECONDS = 0.05
+_STEP_ROWS = 500  # a few milliseconds
+# A million recordings take some 12 s of computing, so three or four hours; nothing else is slower for it.
+_SHARE_OF_A_CORE = 0.001
 
 
 def is_small(path: Path) -> bool:
@@ -42,15 +43,18 @@ def check_small(connection: Connection, path: Path) -> None:
 
 
 def check_in_steps(read: Read, stop: threading.Event) -> None:
-    """Read every row of every table, some at a time; then return.
+    """Read every row of every table, some at a time, with long pauses; then return.
 
     Raises:
         JournalError: it is damaged.
     """
+    pause_seconds = 0.0
     for query in _walks(read):
         after: int | None = None
-        while not stop.wait(_PAUSE_SECONDS):
+        while not stop.wait(pause_seconds):
+            began = time.thread_time()
             ((count, after),) = read(query, (after,))
+            pause_seconds = (time.thread_time() - began) / _SHARE_OF_A_CORE
             if count < _STEP_ROWS:
                 break
 

@@ -140,7 +140,8 @@ INDICES = (
 
 def encode_time(value: datetime) -> str:
     """RFC 3339 text sorts, reads well in a shell, and keeps its time zone."""
-    return value.astimezone(UTC).isoformat(timespec="microseconds")
+    utc = value if value.tzinfo is UTC else value.astimezone(UTC)  # it nearly always is
+    return utc.isoformat(timespec="microseconds")
 
 
 def _encode_failure(value: Failure) -> str:

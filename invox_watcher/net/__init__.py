@@ -8,6 +8,7 @@ from invox_watcher.net.certificates import described_certificate
 from invox_watcher.net.clock import RemoteClock
 from invox_watcher.net.headers import retry_after_seconds
 from invox_watcher.net.reply import HttpReply, media_type, read_json, read_object
+from invox_watcher.net.sockets import SocketHandle
 from invox_watcher.net.urls import host_of, split_url
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ __all__ = [
     "HttpClient",
     "HttpReply",
     "RemoteClock",
+    "SocketHandle",
     "described_certificate",
     "host_of",
     "media_type",

@@ -7,17 +7,14 @@ from collections.abc import Callable
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 
+from invox_watcher.times import since_boot
+
 # Beyond any delay of a reply, and what request signatures allow for.
 _TOLERANCE_SECONDS = 300.0
 
 
 def _wall_clock() -> float:
     return time.time()
-
-
-def _since_boot() -> float:
-    """A clock that can't be set, and that counts suspended time as well; see clock_gettime(2)."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class RemoteClock:
@@ -28,7 +25,7 @@ class RemoteClock:
     """
 
     def __init__(
-        self, *, now: Callable[[], float] = _wall_clock, steady: Callable[[], float] = _since_boot
+        self, *, now: Callable[[], float] = _wall_clock, steady: Callable[[], float] = since_boot
     ) -> None:
         self._now, self._steady = now, steady
         self._offset: float | None = None  # of the server's clock to the steady one

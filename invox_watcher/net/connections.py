@@ -6,6 +6,7 @@ import errno
 import http.client
 import math
 import os
+import re
 import socket
 import ssl
 import time
@@ -18,7 +19,6 @@ from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.util import Timeout
-from urllib3.util.request import SKIP_HEADER
 
 from invox_watcher.baton import waiting
 from invox_watcher.heartbeat import beat
@@ -36,6 +36,10 @@ _UNSENT_BYTES = 32 * 1024
 _ANY_TARGET = "/"  # each exchange has its own
 
 
+# What may stand between the method and the version of a request's first line (RFC 9112 §3).
+_TARGET = re.compile(r"[!-~]+")
+
+
 @lru_cache(MOST_ORIGINS)
 def _beginning_of_field(name: str) -> bytes:
     """What a field's line begins with. Raises ValueError if that can't be its name."""
@@ -45,13 +49,17 @@ def _beginning_of_field(name: str) -> bytes:
     return encoded + b": "
 
 
+@lru_cache(MOST_ORIGINS)
+def _host_field(host: str, port: int, default_port: int) -> bytes:
+    """The line that names the host, as http.client writes it."""
+    named = host.encode("ascii" if host.isascii() else "idna")
+    named = b"[" + named + b"]" if b":" in named else named
+    return b"Host: " + named + (b"" if port == default_port else b":%d" % port)
+
+
 def _blocks_of(body: Any, size: int) -> Iterator[bytes]:
     while body is not None and (block := body.read(size)):
         yield block
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str) and value != SKIP_HEADER
 
 
 class _PlainConnection(HTTPConnection):
@@ -98,31 +106,38 @@ class _PlainConnection(HTTPConnection):
         """
         exchange.watch(self.sock.fileno(), kept=True)
         self.sock.settimeout(exchange.silence_seconds)
-        named = {name.lower() for name in headers}
-        http.client.HTTPConnection.putrequest(
-            self, method, exchange.target, skip_host="host" in named, skip_accept_encoding=True
-        )
-        if "content-length" not in named and (body is not None or method != "GET"):
-            self.putheader("Content-Length", str(len(body or b"")))
-        for name, value in headers.items():
-            self.putheader(name, value)
+        head = self._head_of(method, exchange.target, headers, body)
         with waiting:
             try:
-                self.endheaders()
-                for block in (body,) if isinstance(body, bytes) else _blocks_of(body, self.blocksize):
-                    self.send(block)
+                if isinstance(body, bytes):
+                    self.send(head + body)
+                else:
+                    self.send(head)
+                    for block in _blocks_of(body, self.blocksize):
+                        self.send(block)
             except (BrokenPipeError, ConnectionResetError, ssl.SSLEOFError):
                 pass  # a server may answer, and close the connection before it has read all
             exchange.all_handed_over()
-            response: Response = http.client.HTTPConnection.getresponse(self)  # type: ignore[assignment]
+            response = Response(self.sock, method=method)
+            try:
+                response.begin()
+            except BaseException:
+                response.close()
+                raise
         return response
 
-    def putheader(self, header: str | bytes, *values: Any) -> None:
-        if not isinstance(header, str) or len(values) != 1 or not _is_text(values[0]):
-            super().putheader(header, *values)  # type: ignore[arg-type]
-            return
-        # All that its two base classes do, but for values of which `HttpClient` has seen that they are legal.
-        self._buffer.append(_beginning_of_field(header) + values[0].encode("latin-1"))  # type: ignore[attr-defined]
+    def _head_of(self, method: str, target: str, headers: Mapping[str, str], body: Any) -> bytes:
+        """A request's first line and fields. `HttpClient` has seen that the fields' values are legal."""
+        if not _TARGET.fullmatch(target):
+            raise http.client.InvalidURL
+        named = {name.lower() for name in headers}
+        lines = [f"{method} {target} HTTP/1.1".encode("ascii")]
+        if "host" not in named:
+            lines.append(_host_field(self.host, self.port or self.default_port, self.default_port))
+        if "content-length" not in named and (body is not None or method != "GET"):
+            lines.append(b"Content-Length: %d" % len(body or b""))
+        lines += [_beginning_of_field(name) + value.encode("latin-1") for name, value in headers.items()]
+        return b"\r\n".join((*lines, b"", b""))
 
     def send(self, data: Any) -> None:
         if not isinstance(data, bytes) or len(data) <= _PIECE_BYTES:

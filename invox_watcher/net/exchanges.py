@@ -9,9 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import math
-import os
 import select
-import socket
 import struct
 import termios
 import threading
@@ -23,6 +21,7 @@ from functools import lru_cache
 from invox_watcher.errors import ApiUnavailableError, StoppedError
 from invox_watcher.heartbeat import beat
 from invox_watcher.net.failures import stopped
+from invox_watcher.net.sockets import SocketHandle
 from invox_watcher.net.urls import host_of
 
 MOST_ORIGINS = 64  # of which something is remembered
@@ -58,7 +57,7 @@ class Exchange:
         self.on_new_deadline: Callable[[], None] = lambda: None
         self._deadline_seconds = deadline_seconds
         self._lock = threading.Lock()
-        self._handle: socket.socket | None = None
+        self._handle = SocketHandle()
 
     @contextlib.contextmanager
     def in_this_thread(self) -> Iterator[None]:
@@ -70,21 +69,14 @@ class Exchange:
             _running.exchange = None
 
     def watch(self, fileno: int, *, kept: bool) -> None:
-        """Register the socket that the exchange uses from now on.
-
-        A duplicate of the descriptor is kept, because a shutdown ends the connection under all of its
-        descriptors: the TLS layer detaches the socket that it wraps, and http.client closes its own early.
-        And SSLSocket.shutdown drops the TLS layer first: a block that another thread is sending at that
-        moment would be sent unencrypted.
-        """
+        """Register the socket that the exchange uses from now on."""
         with self._lock:
-            if kept and self._handle is not None:
+            if kept and self._handle.is_open:
                 return  # opened by this exchange
-            self._close_handle()
-            self._handle = socket.socket(fileno=os.dup(fileno))
+            self._handle.follow(fileno)
             self.on_kept_connection = kept
             if self.ended_by is not None:
-                self._shut_down()
+                self._handle.shut_down()
 
     def all_handed_over(self) -> None:
         """The kernel has the whole upload: wait until it is sent. Then the response has `silence_seconds`."""
@@ -109,7 +101,7 @@ class Exchange:
     def _found_within(self, seconds: float, awaited: int) -> int:
         """Wait for that long, or until the connection is reset or shut down, or an event `awaited`."""
         with self._lock:
-            if self._handle is None:
+            if not self._handle.is_open:
                 return select.POLLNVAL
             poller = select.poll()
             poller.register(self._handle, awaited)  # errors and hang-ups are always reported: poll(2)
@@ -118,7 +110,7 @@ class Exchange:
     def _unsent_bytes(self) -> int:
         """How many bytes the peer has not acknowledged (tcp(7), SIOCOUTQ); 0 after `end`."""
         with self._lock:
-            if self._handle is None or self.ended_by is not None:
+            if not self._handle.is_open or self.ended_by is not None:
                 return 0
             try:
                 return int(struct.unpack("i", fcntl.ioctl(self._handle, termios.TIOCOUTQ, bytes(4)))[0])
@@ -130,12 +122,12 @@ class Exchange:
         with self._lock:
             if self.ended_by is None:
                 self.ended_by = why
-                self._shut_down()
+                self._handle.shut_down()
 
     def finish(self) -> None:
         """Close the socket; the connection itself may live on for the next exchange."""
         with self._lock:
-            self._close_handle()
+            self._handle.close()
 
     def ending(self) -> StoppedError | ApiUnavailableError | None:
         """The error to raise if `end` was called."""
@@ -148,16 +140,6 @@ class Exchange:
                 hint="Check the network. If the API is known to be slow, raise api.read_timeout_seconds.",
             )
         return None
-
-    def _shut_down(self) -> None:
-        if self._handle is not None:
-            with contextlib.suppress(OSError):  # already closed by the peer
-                self._handle.shutdown(socket.SHUT_RDWR)
-
-    def _close_handle(self) -> None:
-        if self._handle is not None:
-            self._handle.close()
-            self._handle = None
 
 
 def parted(url: str) -> tuple[str, str]:

@@ -6,11 +6,12 @@ import dataclasses
 import json
 import math
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import datetime
 from json.encoder import encode_basestring
 from typing import Any
 
 from invox_watcher.outputs.delivery import Delivery
+from invox_watcher.times import rfc3339
 
 SCHEMA = "invox-watcher/transcript/1"
 
@@ -29,7 +30,7 @@ def transcript_json(delivery: Delivery) -> bytes:
             "duration_seconds": source.duration_seconds,
         },
         **({"prepared": asdict(delivery.prepared)} if delivery.prepared else {}),
-        "received_at": _rfc3339(delivery.received_at),
+        "received_at": rfc3339(delivery.received_at),
         "uploaded_at": _rfc3339(delivery.uploaded_at),
         "completed_at": _rfc3339(delivery.completed_at),
         "delivered_by": delivery.delivered_by,
@@ -66,6 +67,4 @@ def _indented(value: Any, margin: str) -> str:
 
 
 def _rfc3339(moment: datetime | None) -> str | None:
-    if moment is None:
-        return None
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return None if moment is None else rfc3339(moment)

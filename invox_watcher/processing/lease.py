@@ -8,28 +8,23 @@ host that was only paused finds its lease expired before it does anything else.
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from typing import Protocol
 
 from invox_watcher.errors import JournalError
 from invox_watcher.job import Job
 from invox_watcher.processing.lanes import Lane
+from invox_watcher.times import since_boot
 
 # Of the limit: what is left is for clocks that run at different speeds, and for what is under way.
 _VALID_SHARE = 0.6
 _AGAIN_SECONDS = 0.2
 
 
-def clock() -> float:
-    """Seconds that also pass while the process is stopped, or the machine suspended."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
-
-
 class Lease:
     """Safe for several threads. It begins with the first renewal."""
 
-    def __init__(self, limit_seconds: float, *, clock: Callable[[], float] = clock) -> None:
+    def __init__(self, limit_seconds: float, *, clock: Callable[[], float] = since_boot) -> None:
         self._valid_seconds = limit_seconds * _VALID_SHARE
         self._clock = clock
         self._until = float("-inf")

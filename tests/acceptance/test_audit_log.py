@@ -9,7 +9,6 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -21,15 +20,10 @@ from tests.kit.recordings import write_wav
 STEPS = ["received", "claimed", "uploaded", "delivered", "filed"]
 
 
-def entries(clinic: Clinic) -> list[dict[str, Any]]:
-    """The audit log, line by line."""
-    return [json.loads(line) for line in (clinic.root / "state" / "audit.jsonl").read_text().splitlines()]
-
-
 def test_the_audit_log_tells_the_history_of_a_recording(clinic: Clinic, api: Sandbox) -> None:
     content = write_wav(clinic.inbox / "ward 3" / "smith.wav").read_bytes()
     assert clinic.once() == 0
-    received, claimed, uploaded, delivered, filed = entries(clinic)
+    received, claimed, uploaded, delivered, filed = clinic.audit_log()
     [request] = api.stats()["requests"]
     sha256 = hashlib.sha256(content).hexdigest()
     assert (received["what"], received["name"], received["bytes"]) == (
@@ -46,20 +40,22 @@ def test_the_audit_log_tells_the_history_of_a_recording(clinic: Clinic, api: San
         for path in ("ward 3/smith.json", "ward 3/smith.srt")
     }
     assert (filed["what"], filed["folder"], filed["name"]) == ("filed", "done", "ward 3/smith.wav")
-    assert {entry["job"] for entry in entries(clinic)} == {clinic.transcript("ward 3/smith.json")["job_id"]}
+    assert {entry["job"] for entry in clinic.audit_log()} == {
+        clinic.transcript("ward 3/smith.json")["job_id"]
+    }
 
 
 def test_what_failed_and_what_vanished_are_accounted_for(clinic: Clinic, api: Sandbox) -> None:
     (clinic.inbox / "letter.wav").write_text("Dear Mrs Miller")
     assert clinic.once() == 1
-    assert [entry["what"] for entry in entries(clinic)] == ["received", "claimed", "filed"]
-    assert entries(clinic)[-1]["code"] == "not_audio"
+    assert [entry["what"] for entry in clinic.audit_log()] == ["received", "claimed", "filed"]
+    assert clinic.audit_log()[-1]["code"] == "not_audio"
     api.fault({"on": "presign", "do": "status", "status": 503, "times": 3})
     write_wav(clinic.inbox / "smith.wav")
     with running(clinic):
         wait_for("it waits for the API", lambda: bool(clinic.events("step_retry")))
         next(clinic.processing.rglob("smith.wav")).unlink()
-        wait_for("it is closed", lambda: entries(clinic)[-1]["what"] == "vanished")
+        wait_for("it is closed", lambda: clinic.audit_log()[-1]["what"] == "vanished")
 
 
 def test_the_log_is_private_and_a_torn_line_is_not_continued(clinic: Clinic) -> None:
@@ -96,8 +92,8 @@ def test_a_moved_or_deleted_log_is_reopened(clinic: Clinic, goes: str) -> None:
         log.rename(log.with_suffix(".1")) if goes == "moved" else log.unlink()
         write_wav(clinic.inbox / "jones.wav", pitch=500)
         wait_for("another is done", lambda: len(clinic.events("done")) == 2)
-        assert [entry["what"] for entry in entries(clinic)] == STEPS
-        assert {entry.get("name", "jones.wav") for entry in entries(clinic)} == {"jones.wav"}
+        assert [entry["what"] for entry in clinic.audit_log()] == STEPS
+        assert {entry.get("name", "jones.wav") for entry in clinic.audit_log()} == {"jones.wav"}
         assert stat.S_IMODE(log.stat().st_mode) == 0o600
         log.unlink()
         log.symlink_to(clinic.root / "elsewhere")
@@ -107,7 +103,7 @@ def test_a_moved_or_deleted_log_is_reopened(clinic: Clinic, goes: str) -> None:
         assert not (clinic.root / "elsewhere").exists()
         log.unlink()
         wait_for("it is taken", lambda: len(clinic.events("done")) == 3)
-        assert [entry["what"] for entry in entries(clinic)] == STEPS
+        assert [entry["what"] for entry in clinic.audit_log()] == STEPS
 
 
 def test_the_name_of_a_new_log_is_on_disk_before_a_line_counts(
@@ -132,6 +128,8 @@ from invox_watcher.journal.audit import AuditLog
 log = AuditLog(Path(sys.argv[1]))
 for number in range(300):
     log.append(sys.argv[2], str(number), name="x" * 9000)
+    if number % 10 == 0:
+        log.sync()
     if number % 50 == 0:
         log.close()
         log = AuditLog(Path(sys.argv[1]))

@@ -8,7 +8,6 @@ import os
 import re
 import signal
 import socket
-import sqlite3
 import stat
 import subprocess
 import tempfile
@@ -22,7 +21,7 @@ import pytest
 
 from invox_watcher.host.locks import holder_of
 from invox_watcher.sandbox.server import Sandbox
-from tests.kit.clinic import Clinic, sandbox, wait_for
+from tests.kit.clinic import Clinic, locked_journal, sandbox, wait_for
 from tests.kit.recordings import write_sparse_wav, write_wav
 
 
@@ -344,7 +343,7 @@ def test_a_log_that_cannot_be_written_is_reported_at_once(tmp_path: Path, api: S
 def test_start_does_not_wait_for_a_daemon_that_died(clinic: Clinic) -> None:
     """Its journal is locked, so that it waits half a minute; meanwhile it is killed."""
     assert clinic.run("run", "--once").returncode == 0
-    with _locked(clinic.root / "state" / "journal.sqlite"):
+    with locked_journal(clinic):
         starting = subprocess.Popen(clinic.command("start"), stderr=subprocess.PIPE, text=True)
         wait_for("it has begun", lambda: holder_of(clinic.root / "state" / "lock") is not None)
         kill(clinic)
@@ -352,13 +351,6 @@ def test_start_does_not_wait_for_a_daemon_that_died(clinic: Clinic) -> None:
     assert starting.returncode == 70
     assert "The daemon exited before it was ready." in message
     assert str(clinic.log) in message
-
-
-@contextlib.contextmanager
-def _locked(journal: Path) -> Iterator[None]:
-    with contextlib.closing(sqlite3.connect(journal, isolation_level=None)) as connection:
-        connection.execute("BEGIN EXCLUSIVE")
-        yield
 
 
 @pytest.mark.needs  # minutes

@@ -498,7 +498,8 @@ def test_watching_says_what_is_blocking(tmp_path: Path) -> None:
 def test_watching_without_an_address_is_reported(tmp_path: Path, api: Sandbox) -> None:
     clinic = Clinic(tmp_path / "clinic", api.base_url)
     with running(clinic), terminal(clinic.command("jobs", "--watch")) as screen:
-        wait_for("a word", lambda: any("no address to ask (http.listen)" in line for line in screen.screen))
+        wait_for("a frame", lambda: any(line.startswith("The daemon is running") for line in screen.screen))
+        assert sum("no address to ask (http.listen)" in line for line in screen.screen) == 1
 
 
 def test_more_than_the_terminal_has_lines_for_is_counted(tmp_path: Path, api: Sandbox) -> None:

@@ -35,8 +35,8 @@ from invox_watcher.sandbox.ledger import Segment as Said
 from invox_watcher.sandbox.samples import convert, speech_samples
 from invox_watcher.sandbox.server import Sandbox
 from invox_watcher.transcript import Segment
-from tests.acceptance.test_monitoring import get, values
 from tests.kit.clinic import Clinic, free_port, running, sandbox, wait_for
+from tests.kit.daemon_server import get, samples
 from tests.kit.hospital import CITIES, Recognizer
 
 pytest.importorskip("av")
@@ -214,7 +214,7 @@ def test_a_suspect_transcript_is_delivered_and_marked_everywhere(tmp_path: Path,
         (event,) = clinic.events("transcript_suspect")
         assert (event["level"], event["reasons"], event["count"]) == ("warning", ["untranscribed_speech"], 1)
         metric = 'invox_watcher_suspect_transcripts_total{reason="untranscribed_speech"}'
-        assert values(get(clinic, "/metrics")[1])[metric] == 1
+        assert samples(get(clinic, "/metrics")[1])[metric] == 1
     listed = clinic.run("jobs", "--suspect")
     assert listed.returncode == 0
     assert listed.stdout.endswith("  cut.wav  untranscribed_speech\n")

@@ -81,6 +81,11 @@ def test_a_reply_of_any_form(client: HttpClient, raw: bytes, keeps: bool | None)
         assert (len(server.requests), server.connections) == (2, 1 if keeps else 2)
 
 
+def reads_the_head_alone(peer: Peer) -> None:
+    peer.head()
+    peer.stay_silent()
+
+
 class TestPost:
     def test_the_reply_is_returned_with_any_status(self, client: HttpClient) -> None:
         with serve(one_reply(418, b"teapot", Kind="short")) as server:
@@ -234,11 +239,7 @@ class TestDeadline:
         assert error.code == "timeout"
 
     def test_covers_an_upload_whose_receiver_stops_reading(self, client: HttpClient) -> None:
-        def handler(peer: Peer) -> None:
-            peer.head()
-            peer.stay_silent()
-
-        with serve(handler) as server:
+        with serve(reads_the_head_alone) as server:
             began = time.monotonic()
             body = io.BytesIO(bytes(50 * MIB))
             error = failure_of(lambda: upload(client, server.url, body, 50 * MIB, deadline_seconds=0.4))
@@ -246,11 +247,7 @@ class TestDeadline:
         assert error.code == "upload_interrupted"
 
     def test_silence_within_an_upload_ends_it_early(self, client: HttpClient) -> None:
-        def handler(peer: Peer) -> None:
-            peer.head()
-            peer.stay_silent()
-
-        with serve(handler) as server:
+        with serve(reads_the_head_alone) as server:
             began = time.monotonic()
             body = io.BytesIO(bytes(50 * MIB))
             error = failure_of(

@@ -18,7 +18,8 @@ from invox_watcher import events
 from invox_watcher.errors import StorageError
 from invox_watcher.inbox.stability import Evidence
 from invox_watcher.priority import Priority
-from tests.kit.inbox import Intake, eventually, wav
+from tests.kit.inbox import Intake, wav
+from tests.kit.waiting import eventually
 
 
 def only_refusal(intake: Intake, path: str, *, within: float = 5.0) -> str:
@@ -87,14 +88,16 @@ def test_recordings_present_at_the_start_are_offered_at_once(intake: Intake) -> 
     (intake.root / "old.wav").write_bytes(wav())
     os.utime(intake.root / "old.wav", (4e9, 4e9))  # a clock far ahead
     intake.start(settle_seconds=30)
-    eventually(lambda: "old.wav" in intake.claimed, within=1)
+    eventually(lambda: intake.claimed, within=1)
+    assert intake.claimed["old.wav"].evidence is Evidence.PROVEN
 
 
 def test_a_recording_moved_in_is_offered_at_once(intake: Intake, tmp_path: Path) -> None:
     intake.start_and_scan(settle_seconds=30)
     (tmp_path / "x").write_bytes(wav())
     (tmp_path / "x").rename(intake.root / "smith.wav")
-    eventually(lambda: "smith.wav" in intake.claimed, within=1)
+    eventually(lambda: intake.claimed, within=1)
+    assert intake.claimed["smith.wav"].evidence is Evidence.PROVEN
 
 
 def test_a_temporary_name_is_offered_once_after_renaming(intake: Intake) -> None:
@@ -367,6 +370,7 @@ def test_new_folders_filled_at_once_are_found(intake: Intake, tmp_path: Path) ->
     script = "for i in $(seq 30); do mkdir -p $i/a/b/c && cp ../x.wav $i/a/b/c/; done"
     subprocess.run(["/bin/sh", "-c", script], cwd=intake.root, check=True)
     eventually(lambda: len(intake.claimed) == 30, within=3)
+    assert intake.claimed.keys() == {f"{number}/a/b/c/x.wav" for number in range(1, 31)}
 
 
 def test_subfolders_are_left_alone_unless_configured(intake: Intake) -> None:
@@ -446,8 +450,9 @@ def test_a_file_without_capacity_is_offered_again_at_a_rescan(intake: Intake) ->
     (intake.root / "x.wav").write_bytes(wav())
     intake.start_and_scan(rescan_seconds=0.3)
     eventually(lambda: intake.status.refused_now == 1)
-    intake.refuse_to_take = False
+    intake.refuse_to_take, scans = False, intake.status.scans
     eventually(lambda: "x.wav" in intake.claimed)
+    assert intake.status.scans > scans
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,8 @@ import pytest
 
 from invox_watcher import events
 from invox_watcher.errors import InvoxError
-from tests.kit.inbox import Intake, eventually, wav
+from tests.kit.inbox import Intake, wav
+from tests.kit.waiting import eventually
 
 ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 

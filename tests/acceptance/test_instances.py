@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -19,12 +18,11 @@ import yaml
 from invox_watcher.files import MARK_FILE
 from tests.faults.mounts import bind, tmpfs
 from tests.faults.witness import everything_in
-from tests.kit.clinic import Clinic, Process, running, wait_for
+from tests.kit.clinic import Clinic, reload, running, wait_for
 from tests.kit.commands import NOBODY, as_nobody, give, public_folder
 from tests.kit.recordings import write_wav
 
 API = "http://127.0.0.1:9"  # no instance of these tests is to call it
-OUTCOMES = ("reloaded", "reload_refused", "reload_failed")
 
 
 @dataclass
@@ -208,13 +206,6 @@ def checked(clinic: Clinic) -> tuple[int, str]:
     done = clinic.run("check", "--json")
     rows = [row for row in json.loads(done.stdout) if row["level"] == "failed" and row["check"] != "API"]
     return (rows[0]["status"] if rows else 0), "\n".join(f"{row['problem']} {row['hint']}" for row in rows)
-
-
-def reload(clinic: Clinic, daemon: Process) -> dict[str, Any]:
-    before = len(clinic.events(*OUTCOMES))
-    daemon.send_signal(signal.SIGHUP)
-    wait_for("the reload ends", lambda: len(clinic.events(*OUTCOMES)) > before)
-    return clinic.events(*OUTCOMES)[before]
 
 
 @pytest.mark.parametrize("lay", CASES)

@@ -19,7 +19,6 @@ import pytest
 
 from invox_watcher.job import ACTIVE
 from invox_watcher.sandbox.server import Sandbox
-from tests.acceptance.test_audit_log import entries
 from tests.acceptance.test_hooks import hook
 from tests.kit.clinic import Clinic, running, wait_for
 from tests.kit.old_journal import PITCHES, VECTOR, dump, old_journal
@@ -123,7 +122,7 @@ def test_56_audit_lines_go_on_after_an_update(updated: Clinic) -> None:
     assert updated.once() == 1
     by_name: dict[str, list[str]] = {}
     names = {job["id"]: job["path"] for job in json.loads(updated.run("jobs", "--all", "--json").stdout)}
-    for entry in entries(updated):
+    for entry in updated.audit_log():
         by_name.setdefault(names[entry["job"]], []).append(entry["what"])
     assert by_name == {
         "claimed.wav": ["uploaded", "delivered", "filed"],
@@ -137,7 +136,7 @@ def test_56_audit_lines_go_on_after_an_update(updated: Clinic) -> None:
     }
     [uploading] = [job for job, name in names.items() if name == "uploading.wav"]
     [delivered] = [
-        entry for entry in entries(updated) if entry["what"] == "delivered" and entry["job"] == uploading
+        entry for entry in updated.audit_log() if entry["what"] == "delivered" and entry["job"] == uploading
     ]
     assert sorted(delivered["outputs"]) == ["uploading.json", "uploading.srt"]
 

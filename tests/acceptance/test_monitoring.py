@@ -13,7 +13,6 @@ import sqlite3
 import threading
 import time
 import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -35,6 +34,7 @@ from invox_watcher.web.gauges import Gauges, IntakeSnapshot, exposition
 from invox_watcher.web.metrics import Counters
 from tests.acceptance.test_retention import age
 from tests.kit.clinic import Clinic, free_port, running, stop, wait_for
+from tests.kit.daemon_server import get, problems, samples
 from tests.kit.recordings import write_wav
 from tests.kit.webhook_clinic import TAKEN, send, webhook_clinic
 
@@ -60,26 +60,6 @@ def clinic(tmp_path: Path, api: Sandbox) -> Clinic:
 OF_FLEETS = {"invox_watcher_host_jobs", "invox_watcher_host_up"}
 
 
-def get(clinic: Clinic, path: str) -> tuple[int, str]:
-    """Status and body of a GET."""
-    address = yaml.safe_load(clinic.config.read_text())["http"]["listen"]
-    try:
-        with urllib.request.urlopen(f"http://{address}{path}", timeout=10) as response:
-            return response.status, response.read().decode()
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, error.read().decode()
-
-
-def values(text: str) -> dict[str, float]:
-    """Every sample by its name with labels, as it is written: `name{label="value"}`."""
-    return {
-        line.rpartition(" ")[0]: float(line.rpartition(" ")[2])
-        for line in text.splitlines()
-        if line and not line.startswith("#")
-    }
-
-
 def answers(clinic: Clinic) -> bool:
     """Whether the server is up."""
     with contextlib.suppress(urllib.error.URLError):
@@ -91,16 +71,7 @@ def scraped(clinic: Clinic) -> dict[str, float]:
     """What a scrape gives now, without the prefix of all our names."""
     status, text = get(clinic, "/metrics")
     assert status == 200
-    return {name.removeprefix("invox_watcher_"): value for name, value in values(text).items()}
-
-
-def ready(clinic: Clinic) -> dict[str, str]:
-    """The problems that /readyz names; none if it answers 200."""
-    status, body = get(clinic, "/readyz")
-    answer = json.loads(body)
-    assert (status, answer["status"]) == ((503, "not ready") if answer["problems"] else (200, "ready"))
-    problems: dict[str, str] = answer["problems"]
-    return problems
+    return {name.removeprefix("invox_watcher_"): value for name, value in samples(text).items()}
 
 
 def ended(clinic: Clinic, **counts: int) -> bool:
@@ -256,12 +227,12 @@ def test_an_unavailable_api_shows_until_it_is_back(clinic: Clinic, api: Sandbox)
     api.fault({"on": "token", "do": "status", "status": 503, "times": 1000})
     with running(clinic):
         assert scraped(clinic)["ready"] == 1
-        assert ready(clinic) == {}
+        assert problems(clinic) == {}
         write_wav(clinic.inbox / "smith.wav")
         wait_for("it shows", lambda: scraped(clinic)["breaker_open"] == 1)
         away = scraped(clinic)
         assert (away["ready"], away['problem{code="api_unavailable"}']) == (0, 1)
-        assert list(ready(clinic)) == ["api_unavailable"]
+        assert list(problems(clinic)) == ["api_unavailable"]
         assert get(clinic, "/healthz") == (200, '{"status":"alive"}')
         assert away['jobs{state="identified"}'] == 1
         wait_for("it waits", lambda: scraped(clinic)["jobs_oldest_seconds"] > 0.5)
@@ -278,7 +249,7 @@ def test_a_rejected_account_pauses_the_intake(clinic: Clinic, api: Sandbox) -> N
     with running(clinic):
         write_wav(clinic.inbox / "smith.wav")
         wait_for("it pauses", lambda: scraped(clinic)["intake_paused"] == 1)
-        assert list(ready(clinic)) == ["credentials"]
+        assert list(problems(clinic)) == ["credentials"]
         write_wav(clinic.inbox / "jones.wav", pitch=500)
         wait_for("one waits", lambda: scraped(clinic)['inbox_recordings{stage="held"}'] == 1)
 
@@ -294,21 +265,21 @@ def test_calls_without_an_answer_are_counted_by_their_error(clinic: Clinic, api:
 def test_an_unavailable_inbox_shows(clinic: Clinic) -> None:
     with running(clinic):
         clinic.inbox.rename(clinic.root / "elsewhere")
-        wait_for("it shows", lambda: "inbox_unavailable" in ready(clinic))
+        wait_for("it shows", lambda: "inbox_unavailable" in problems(clinic))
         assert scraped(clinic)['problem{code="inbox_unavailable"}'] == 1
         assert scraped(clinic)["intake_paused"] == 1
         (clinic.root / "elsewhere").rename(clinic.inbox)
-        wait_for("it is ready", lambda: ready(clinic) == {})
+        wait_for("it is ready", lambda: problems(clinic) == {})
         assert scraped(clinic)["intake_paused"] == 0
 
 
 def test_an_unavailable_folder_pauses_the_intake(clinic: Clinic) -> None:
     with running(clinic):
         clinic.done.rename(clinic.root / "elsewhere")
-        wait_for("it shows", lambda: list(ready(clinic)) == ["folders_unavailable"])
+        wait_for("it shows", lambda: list(problems(clinic)) == ["folders_unavailable"])
         assert scraped(clinic)["intake_paused"] == 1
         (clinic.root / "elsewhere").rename(clinic.done)
-        wait_for("it is ready", lambda: ready(clinic) == {})
+        wait_for("it is ready", lambda: problems(clinic) == {})
         assert scraped(clinic)["intake_paused"] == 0
 
 
@@ -320,11 +291,11 @@ def test_a_journal_that_is_damaged_pauses_the_intake(clinic: Clinic) -> None:
             header = file.read(100)
             file.seek(0)
             file.write(bytes(100))
-        wait_for("it shows", lambda: list(ready(clinic)) == ["journal"])
+        wait_for("it shows", lambda: list(problems(clinic)) == ["journal"])
         assert scraped(clinic)["intake_paused"] == 1
         with journal.open("r+b") as file:
             file.write(header)
-        wait_for("it is ready", lambda: ready(clinic) == {})
+        wait_for("it is ready", lambda: problems(clinic) == {})
         assert scraped(clinic)["intake_paused"] == 0
 
 
@@ -384,7 +355,7 @@ def test_a_hanging_disk_blocks_one_thread_and_no_scrape(tmp_path: Path) -> None:
     try:
         for _scrape in range(3):
             began = time.monotonic()
-            found = values(text().decode())
+            found = samples(text().decode())
             assert time.monotonic() - began < 5
             assert found['invox_watcher_probe_success{at="journal"}'] == 0
             assert found['invox_watcher_probe_success{at="inbox"}'] == 1
@@ -393,7 +364,7 @@ def test_a_hanging_disk_blocks_one_thread_and_no_scrape(tmp_path: Path) -> None:
     finally:
         hangs.set()
     asked[0].join()
-    assert values(text().decode())['invox_watcher_probe_success{at="journal"}'] == 1
+    assert samples(text().decode())['invox_watcher_probe_success{at="journal"}'] == 1
     assert len(asked) == 2
 
 
@@ -455,7 +426,7 @@ def test_the_page_has_every_metric_with_its_type_and_labels(tmp_path: Path, api:
         wait_for("it has failed", lambda: ended(clinic, failed=1))
         api.fault({"on": "token", "do": "status", "status": 401, "times": 1000})
         write_wav(clinic.inbox / "smith.wav")
-        wait_for("there is a problem", lambda: ready(clinic) != {})
+        wait_for("there is a problem", lambda: problems(clinic) != {})
         _status, text = get(clinic, "/metrics")
     found = {}
     for family in text_string_to_metric_families(text):

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from invox_watcher.sandbox.server import Sandbox
-from tests.acceptance.test_reload import reload, started
-from tests.acceptance.test_targets import Receiver, deliveries, http_target, receiving
-from tests.kit.clinic import Clinic, free_port, running, wait_for
+from tests.acceptance.test_reload import started
+from tests.kit.clinic import Clinic, free_port, reload, running, wait_for
 from tests.kit.commands import as_nobody, give, ids, public_folder, terminal
+from tests.kit.http_target import Receiver, deliveries, http_target, receiving
 from tests.kit.loopback import Peer, serve
 from tests.kit.recordings import write_wav
 

@@ -47,8 +47,7 @@ class Ward:
 
     def audit(self) -> list[dict[str, Any]]:
         """The lines of the audit log about looks."""
-        lines = (self.clinic.root / "state" / "audit.jsonl").read_text().splitlines()
-        return [entry for entry in map(json.loads, lines) if "viewer" in entry]
+        return [entry for entry in self.clinic.audit_log() if "viewer" in entry]
 
     @property
     def users_file(self) -> Path:

@@ -18,6 +18,7 @@ import yaml
 
 from invox_watcher.sandbox.server import Sandbox
 from tests.kit.clinic import Clinic, free_port, running, sandbox, wait_for
+from tests.kit.daemon_server import address
 from tests.kit.recordings import write_wav
 
 ROOT = Path(__file__).parent.parent.parent
@@ -112,10 +113,6 @@ def clinic(tmp_path: Path, api: Sandbox) -> Clinic:
     listen = {"listen": f"127.0.0.1:{free_port()}"}
     hooks = {"on_done": ["/bin/true"]}  # a target, so that its panels have data
     return Clinic(tmp_path / "clinic", api.base_url, watch=QUICK, http=listen, hooks=hooks)
-
-
-def address(clinic: Clinic) -> str:
-    return str(clinic.events("listening")[-1]["address"])
 
 
 def test_the_rules_are_rules_and_fire_when_they_should() -> None:
@@ -236,7 +233,8 @@ def test_an_alert_fires_when_the_daemon_is_down(clinic: Clinic, tmp_path: Path) 
     with ExitStack() as until_the_end:
         with running(clinic):
             server = until_the_end.enter_context(prometheus(tmp_path / "prometheus", address(clinic)))
-        wait_for("the alert fires", lambda: "InvoxWatcherAbsent" in server.alerts("firing"), seconds=60)
+        wait_for("an alert fires", lambda: bool(server.alerts("firing")), seconds=60)
+        assert list(server.alerts("firing")) == ["InvoxWatcherAbsent"]
 
 
 @pytest.mark.needs("curl")

@@ -23,11 +23,9 @@ import yaml
 
 from invox_watcher.host.locks import holder_of
 from invox_watcher.sandbox.server import Sandbox
-from tests.kit.clinic import Clinic, Process, free_port, sandbox, stop, wait_for
+from tests.kit.clinic import RELOADS, Clinic, Process, free_port, reload, sandbox, stop, wait_for
 from tests.kit.manager import managed, manager
 from tests.kit.recordings import write_sparse_wav, write_wav
-
-OUTCOMES = ("reloaded", "reload_refused", "reload_failed")
 
 
 def change(clinic: Clinic, section: str, **keys: Any) -> None:
@@ -35,14 +33,6 @@ def change(clinic: Clinic, section: str, **keys: Any) -> None:
     content = yaml.safe_load(clinic.config.read_text())
     content[section] = content.get(section, {}) | keys
     clinic.config.write_text(yaml.safe_dump(content))
-
-
-def reload(clinic: Clinic, daemon: Process) -> dict[str, Any]:
-    """SIGHUP, and the event that says how it ended."""
-    before = len(clinic.events(*OUTCOMES))
-    daemon.send_signal(signal.SIGHUP)
-    wait_for("the reload ends", lambda: len(clinic.events(*OUTCOMES)) > before)
-    return clinic.events(*OUTCOMES)[before]
 
 
 @contextlib.contextmanager
@@ -149,7 +139,7 @@ def test_a_manager_is_notified_of_begin_and_end(clinic: Clinic) -> None:
             told_at = int(reloading.fields["MONOTONIC_USEC"])
             assert asked_at <= told_at <= time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
             assert systemd.wait_for("READY", count=heard + 2)[-1].at >= reloading.at > first.at
-        assert [event["event"] for event in clinic.events(*OUTCOMES)] == ["reloaded", "reload_refused"]
+        assert [event["event"] for event in clinic.events(*RELOADS)] == ["reloaded", "reload_refused"]
 
 
 def test_hooks_start_with_no_signal_blocked(tmp_path: Path, api: Sandbox) -> None:
@@ -291,6 +281,7 @@ def test_a_port_in_use_leads_back_to_the_old_one(tmp_path: Path, api: Sandbox) -
     port = free_port()
     clinic = Clinic(tmp_path / "clinic", api.base_url, http={"listen": f"127.0.0.1:{port}"})
     with started(clinic) as daemon, socket.create_server(("127.0.0.1", 0)) as taken:
+        passes(clinic, "jones", 500)  # by then it has started all its threads
         threads = len(os.listdir(f"/proc/{daemon.pid}/task"))
         change(clinic, "http", listen=f"127.0.0.1:{taken.getsockname()[1]}")
         for _ in range(3):
@@ -312,8 +303,8 @@ def test_without_a_way_back_to_the_old_one_it_exits(tmp_path: Path, api: Sandbox
         journal.write_bytes(b"no journal at all, " * 1000)
         daemon.send_signal(signal.SIGHUP)
         assert daemon.wait(20) == 70
-        assert [event["code"] for event in clinic.events(*OUTCOMES)] == ["journal", "journal"]
-        assert [event["event"] for event in clinic.events(*OUTCOMES)] == ["reload_failed", "reload_refused"]
+        assert [event["code"] for event in clinic.events(*RELOADS)] == ["journal", "journal"]
+        assert [event["event"] for event in clinic.events(*RELOADS)] == ["reload_failed", "reload_refused"]
         assert holder_of(clinic.root / "state" / "lock") is None
     finally:
         daemon.kill()

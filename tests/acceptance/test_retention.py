@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from invox_watcher.sandbox.server import Sandbox
-from tests.acceptance.test_audit_log import entries
 from tests.kit.clinic import Clinic, running, wait_for
 from tests.kit.recordings import write_wav
 
@@ -60,11 +59,11 @@ def test_old_enough_files_are_deleted_and_recorded(
     with running(clinic):
         wait_for(
             "retention has been through",
-            lambda: [entry["what"] for entry in entries(clinic)].count(what) == expected,
+            lambda: [entry["what"] for entry in clinic.audit_log()].count(what) == expected,
         )
     assert left(clinic) == ALL - goes
     assert {
-        f"{entry['folder']}/{entry['name']}" for entry in entries(clinic) if entry["what"] == "deleted"
+        f"{entry['folder']}/{entry['name']}" for entry in clinic.audit_log() if entry["what"] == "deleted"
     } == goes
     jobs = clinic.run("jobs", "--all", "--json").stdout
     assert (jobs.strip() == "[]") == (key == "journal_days")
@@ -86,7 +85,7 @@ def test_by_default_the_journal_forgets_after_400_days(
     with running(clinic):
         wait_for("it has looked", lambda: len(known(clinic)) == entries_left)
     assert left(clinic) == ALL
-    assert [entry["what"] for entry in entries(clinic)].count("forgotten") == 2 - entries_left
+    assert [entry["what"] for entry in clinic.audit_log()].count("forgotten") == 2 - entries_left
 
 
 def known(clinic: Clinic) -> list[Any]:
@@ -114,7 +113,7 @@ def test_deleted_words_leave_the_journal_too(tmp_path: Path, api: Sandbox) -> No
     assert said in journal.read_bytes()
     with running(clinic):
         wait_for("the transcripts are gone", lambda: clinic.files(clinic.outbox) == [])
-        wait_for("they are accounted for", lambda: entries(clinic)[-1]["what"] == "deleted")
+        wait_for("they are accounted for", lambda: clinic.audit_log()[-1]["what"] == "deleted")
         files = [journal, journal.with_name("journal.sqlite-wal")]
         wait_for(
             "the words are in no file",
@@ -145,7 +144,7 @@ def test_the_age_of_a_retried_recording_is_that_of_its_retry(tmp_path: Path, api
     assert retried.once() == 1
     clinic = Clinic(clinic.root, api.base_url, retention={"failed_days": 30, "transcripts_days": 30})
     with running(clinic):
-        wait_for("retention has been through", lambda: entries(clinic)[-1]["what"] == "deleted")
+        wait_for("retention has been through", lambda: clinic.audit_log()[-1]["what"] == "deleted")
     assert {"failed/letter.wav", "failed/letter.wav.error.json"} <= left(clinic)
 
 
@@ -185,7 +184,7 @@ def test_a_copy_of_a_deleted_job_is_still_recognised(tmp_path: Path, api: Sandbo
     age(clinic, 31, "original_id IS NULL AND state = 'done'")
     clinic = Clinic(clinic.root, api.base_url, retention={"journal_days": 30})
     with running(clinic):
-        wait_for("the first is forgotten", lambda: entries(clinic)[-1]["what"] == "forgotten")
+        wait_for("the first is forgotten", lambda: clinic.audit_log()[-1]["what"] == "forgotten")
     write_wav(clinic.inbox / "another copy.wav")
     assert clinic.once() == 0
     assert len(api.stats()["requests"]) == 1

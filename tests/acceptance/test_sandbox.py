@@ -5,10 +5,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
-import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,92 +16,9 @@ import requests
 
 from invox_watcher.sandbox.ledger import Ledger, Result, Upload
 from invox_watcher.sandbox.server import Sandbox
-from invox_watcher.sandbox.settings import ReplyShape, SandboxSettings
-
-
-class Caller:
-    """A client that does one call at a time and hands back what came, whatever it is."""
-
-    def __init__(self, sandbox: Sandbox, token_field: str = "accessToken") -> None:
-        self.base_url = sandbox.base_url
-        self.sandbox = sandbox
-        self.bearer = {"Authorization": f"Bearer {self.token().json()[token_field]}"}
-
-    def token(self, key: str = "sandbox-key") -> requests.Response:
-        return requests.post(
-            f"{self.base_url}/oauth/token",
-            data={"grant_type": "client_credentials"},
-            auth=("sandbox-app", key),
-            timeout=5,
-        )
-
-    def presign(self, **body: Any) -> requests.Response:
-        return requests.post(
-            f"{self.base_url}/api/v1/generate-presigned-url",
-            json=body or {"mimeType": "audio/wav"},
-            headers=self.bearer,
-            timeout=5,
-        )
-
-    def put(
-        self, url: str, content: bytes | Iterator[bytes], mime_type: str = "audio/wav", **headers: str
-    ) -> requests.Response:
-        return requests.put(url, data=content, headers={"Content-Type": mime_type} | headers, timeout=5)
-
-    def status(self, request_id: str) -> requests.Response:
-        return requests.post(
-            f"{self.base_url}/api/v1/get-transcription",
-            json={"requestId": request_id},
-            headers=self.bearer,
-            timeout=5,
-        )
-
-    def upload(self, content: bytes) -> str:
-        granted = self.presign().json()
-        assert self.put(granted["presignedUrl"], content).status_code == 200
-        return granted["requestId"]
-
-    def result(self, request_id: str, within_seconds: float = 5) -> dict[str, Any]:
-        body: dict[str, Any] = {}
-
-        def settled() -> bool:
-            nonlocal body
-            body = self.status(request_id).json()
-            return "PENDING" not in body.values()
-
-        eventually(settled, within_seconds)
-        return body
-
-    def request(self, request_id: str) -> dict[str, Any]:
-        found: list[dict[str, Any]] = self.sandbox.stats()["requests"]
-        return next(request for request in found if request["id"] == request_id)
-
-
-def eventually(holds: Callable[[], bool], within_seconds: float = 5) -> None:
-    end = time.monotonic() + within_seconds
-    while not holds():
-        assert time.monotonic() < end, "it never came to hold"
-        time.sleep(0.01)
-
-
-def raw_request(
-    caller: Caller, target: str, *header_lines: str, body: bytes = b"", method: str = "PUT"
-) -> socket.socket:
-    host, port = caller.base_url.removeprefix("http://").split(":")
-    connection = socket.create_connection((host, int(port)), timeout=30)
-    head = [f"{method} {target} HTTP/1.1", f"Host: {host}:{port}", *header_lines, "", ""]
-    connection.sendall("\r\n".join(head).encode() + body)
-    return connection
-
-
-def settings(folder: Path, **changes: Any) -> SandboxSettings:
-    return SandboxSettings(folder, **({"recognizer": "none", "result_delay_seconds": 0} | changes))
-
-
-@pytest.fixture(scope="module")
-def caller(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Caller]:
-    with Sandbox(settings(tmp_path_factory.mktemp("uploads"))) as sandbox:
-        yield Caller(sandbox)
+from invox_watcher.sandbox.settings import ReplyShape
+from tests.kit.caller import Caller, raw_request, settings
+from tests.kit.waiting import eventually
 
 
 def test_the_whole_cycle_transcribes_the_bytes_that_were_sent(tmp_path: Path) -> None:
@@ -187,7 +102,7 @@ def test_a_token_expires(tmp_path: Path) -> None:
     with Sandbox(settings(tmp_path, token_lifetime_seconds=1)) as sandbox:
         caller = Caller(sandbox)
         assert caller.presign().status_code == 200
-        eventually(lambda: caller.presign().status_code == 401, within_seconds=3)
+        eventually(lambda: caller.presign().status_code == 401, within=3)
 
 
 # --- presigned URLs ---

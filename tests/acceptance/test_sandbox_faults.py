@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
 
@@ -12,19 +11,9 @@ import requests
 
 from invox_watcher.sandbox.oddities import Kind
 from invox_watcher.sandbox.server import Sandbox
-from tests.acceptance.test_sandbox import Caller, eventually, raw_request, settings
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Caller]:
-    with Sandbox(settings(tmp_path_factory.mktemp("uploads"))) as sandbox:
-        yield Caller(sandbox)
-
-
-@pytest.fixture
-def caller(shared: Caller) -> Iterator[Caller]:
-    yield shared
-    shared.sandbox.clear_faults()
+from tests.kit.caller import Caller, raw_request, settings
+from tests.kit.processes import descriptors
+from tests.kit.waiting import eventually
 
 
 def fault(caller: Caller, on: str, do: str, **parameters: Any) -> None:
@@ -222,13 +211,7 @@ def test_latency(caller: Caller) -> None:
 def test_slow_bytes_of_the_body(caller: Caller) -> None:
     fault(caller, "status", "slow_bytes", seconds=0.005)
     asked_at = time.monotonic()
-    response = requests.post(
-        f"{caller.base_url}/api/v1/get-transcription",
-        json={"requestId": "any"},
-        headers=caller.bearer,
-        stream=True,
-        timeout=5,
-    )
+    response = caller.status("any", stream=True)
     head_after = time.monotonic() - asked_at
     assert response.json()["errorType"] == "transcriptionNotFound"
     assert time.monotonic() - asked_at >= head_after + 0.005 * (len(response.content) - 1) * 0.9
@@ -237,13 +220,7 @@ def test_slow_bytes_of_the_body(caller: Caller) -> None:
 def test_slow_bytes_of_all(caller: Caller) -> None:
     fault(caller, "status", "slow_bytes", seconds=0.002, part="all")
     asked_at = time.monotonic()
-    response = requests.post(
-        f"{caller.base_url}/api/v1/get-transcription",
-        json={"requestId": "any"},
-        headers=caller.bearer,
-        stream=True,
-        timeout=5,
-    )
+    response = caller.status("any", stream=True)
     assert time.monotonic() - asked_at >= 0.002 * len("HTTP/1.1 404 Not Found\r\nconnection: close\r\n")
     assert (response.status_code, response.json()["errorType"]) == (404, "transcriptionNotFound")
 
@@ -366,9 +343,6 @@ def test_arrivals_are_counted_with_any_fault(caller: Caller) -> None:
 
 
 def test_faults_leave_no_descriptor_open(tmp_path: Path) -> None:
-    def descriptors() -> int:
-        return len(list(Path("/proc/self/fd").iterdir()))
-
     with Sandbox(settings(tmp_path)) as sandbox:
         caller = Caller(sandbox)
         before = descriptors()

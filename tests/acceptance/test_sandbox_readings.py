@@ -34,19 +34,19 @@ VECTORS = Path(__file__).parent.parent / "vectors"
 
 @pytest.mark.parametrize("name", READINGS)
 def test_a_reading_on_the_wire(name: str, tmp_path: Path) -> None:
-    settings, holds = CHECKS[name]
+    settings, assert_holds = CHECKS[name]
     with started(tmp_path, name, **settings) as api:
-        holds(Client(api))
+        assert_holds(Client(api))
 
 
 @pytest.mark.parametrize("name", READINGS)
 def test_the_default_reading_is_another(name: str, tmp_path: Path) -> None:
-    settings, holds = CHECKS[name]
+    settings, assert_holds = CHECKS[name]
     with (
         started(tmp_path, **settings) as api,
         pytest.raises((AssertionError, KeyError, TypeError, ValueError)),
     ):
-        holds(Client(api))
+        assert_holds(Client(api))
 
 
 @pytest.mark.parametrize("name", WORKING)

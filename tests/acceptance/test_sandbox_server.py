@@ -18,13 +18,8 @@ import yaml
 from invox_watcher.sandbox.configuration import client_configuration
 from invox_watcher.sandbox.server import Sandbox
 from invox_watcher.sandbox.settings import SandboxSettings
-from tests.acceptance.test_sandbox import Caller, eventually, raw_request, settings
-
-
-@pytest.fixture(scope="module")
-def caller(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Caller]:
-    with Sandbox(settings(tmp_path_factory.mktemp("uploads"))) as sandbox:
-        yield Caller(sandbox)
+from tests.kit.caller import Caller, raw_request, settings
+from tests.kit.waiting import eventually
 
 
 def test_it_stops_quickly_with_connections_open(tmp_path: Path) -> None:

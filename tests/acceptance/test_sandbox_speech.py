@@ -13,7 +13,7 @@ from invox_watcher.sandbox.recognition import UndecodableError
 from invox_watcher.sandbox.samples import convert, speech_samples
 from invox_watcher.sandbox.server import Sandbox
 from invox_watcher.sandbox.speech import recognizer
-from tests.acceptance.test_sandbox import Caller, settings
+from tests.kit.caller import Caller, settings
 
 av = pytest.importorskip("av")
 pytest.importorskip("moonshine_voice")

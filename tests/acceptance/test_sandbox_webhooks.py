@@ -27,23 +27,18 @@ from invox_watcher.sandbox.ledger import Ledger, Segment, Upload
 from invox_watcher.sandbox.recognition import Recognition
 from invox_watcher.sandbox.server import Sandbox
 from invox_watcher.sandbox.settings import ReplyShape
-from tests.acceptance.test_sandbox import Caller, eventually, settings
 from tests.kit import loopback
+from tests.kit.caller import Caller, settings
+from tests.kit.waiting import eventually
 
 SIGNED = "sandbox-app~sandbox-key"
 HASTY = {"webhook_backoff_seconds": 0.01}
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Caller]:
+def shared_caller(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Caller]:
     with Sandbox(settings(tmp_path_factory.mktemp("uploads"), **HASTY)) as sandbox:
         yield Caller(sandbox)
-
-
-@pytest.fixture
-def caller(shared: Caller) -> Iterator[Caller]:
-    yield shared
-    shared.sandbox.clear_faults()
 
 
 @pytest.fixture

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import http.client
 import itertools
-import json
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
 import threading
@@ -31,24 +27,15 @@ from invox_watcher.processing.lanes import Clock, LocalLane
 from invox_watcher.recording import FileIdentity
 from invox_watcher.sandbox.server import Sandbox
 from invox_watcher.times import utc_now
-from tests.kit.clinic import Clinic, free_port, sandbox, stop, wait_for
+from tests.kit.clinic import Clinic, locked_journal, sandbox, stop, wait_for
+from tests.kit.daemon_server import problems
 from tests.kit.logged import captured
 from tests.kit.manager import managed, manager
+from tests.kit.processes import descriptors
 from tests.kit.recordings import write_sparse_wav, write_wav
 
 NOWHERE = "http://127.0.0.1:9"  # the discard port: nobody listens
 WATCHDOG_SECONDS = 6
-
-
-def ready(port: int) -> tuple[int, dict[str, Any]]:
-    """What /readyz answers."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-    try:
-        connection.request("GET", "/readyz")
-        reply = connection.getresponse()
-        return reply.status, json.loads(reply.read())["problems"]
-    finally:
-        connection.close()
 
 
 # ---- ready, status, stopping -------------------------------------------------------------------------------
@@ -123,7 +110,9 @@ def test_the_counts_outlive_a_reload(clinic: Clinic, api: Sandbox) -> None:
         daemon.send_signal(signal.SIGHUP)
         systemd.wait_for("READY", count=2)
         write_wav(clinic.inbox / "jones.wav", pitch=700)
-        systemd.wait_for_status(f"Watching {clinic.inbox}: 0 under way, 2 done")
+        wait_for("both are done", lambda: len(clinic.files(clinic.done)) == 2)
+        line = systemd.wait_for_status(f"Watching {clinic.inbox}: 0 under way, ")
+        assert ", 2 done, 0 failed since start" in line
 
 
 def test_hooks_and_other_children_are_not_taken_for_the_service() -> None:
@@ -143,11 +132,10 @@ def test_hooks_and_other_children_are_not_taken_for_the_service() -> None:
     ],
 )
 def test_a_manager_that_is_not_there_is_no_error(environ: dict[str, str]) -> None:
-    service = Notifier(dict(environ))
-    service.ready()
-    service.status("well")
-    service.feed()
-    service.stopping()
+    before, service = descriptors(), Notifier(dict(environ))
+    for tell in (service.ready, lambda: service.status("well"), service.feed, service.stopping):
+        assert tell() is None
+    assert descriptors() == before
 
 
 @pytest.mark.parametrize(
@@ -180,29 +168,18 @@ def test_the_watchdog_is_fed_in_time(clinic: Clinic) -> None:
         assert not clinic.events("stalled")
 
 
-@contextlib.contextmanager
-def locked(journal: Path) -> Iterator[None]:
-    """The journal, for the time of the block, held by another process, as a backup might."""
-    with contextlib.closing(sqlite3.connect(journal, isolation_level=None)) as connection:
-        connection.execute("BEGIN EXCLUSIVE")
-        yield
-
-
 def test_a_journal_that_does_not_answer_is_seen(tmp_path: Path, api: Sandbox) -> None:
-    port = free_port()
-    clinic = Clinic(tmp_path / "clinic", api.base_url, http={"listen": f"127.0.0.1:{port}"})
+    clinic = Clinic(tmp_path / "clinic", api.base_url, http={"listen": "127.0.0.1:0"})
     with manager() as systemd, managed(clinic, systemd, watchdog_seconds=WATCHDOG_SECONDS):
         systemd.wait_for("WATCHDOG")
-        with locked(clinic.root / "state" / "journal.sqlite"):
+        with locked_journal(clinic):
             write_wav(clinic.inbox / "smith.wav")  # its claim waits for the journal
             wait_for("it is noticed", lambda: len(clinic.events("stalled")) >= 2)
             parts = {event["part"]: event for event in clinic.events("stalled")}
             assert parts.keys() == {"journal", "inbox"}
             assert all(event["silent_seconds"] >= WATCHDOG_SECONDS for event in parts.values())
             assert all(event["where"].startswith("journal/") for event in parts.values())
-            status, problems = ready(port)
-            assert status == 503
-            assert problems["stalled"] == "Stalled: inbox, journal."
+            assert problems(clinic)["stalled"] == "Stalled: inbox, journal."
             systemd.wait_for_status("Not ready since ")
             fed = len(systemd.messages("WATCHDOG"))
             time.sleep(WATCHDOG_SECONDS)
@@ -211,7 +188,7 @@ def test_a_journal_that_does_not_answer_is_seen(tmp_path: Path, api: Sandbox) ->
         wait_for("it gets on", lambda: len(clinic.events("stall_resolved")) == 2)
         systemd.wait_for("WATCHDOG", count=fed + 1)
         wait_for("the recording is done", lambda: clinic.files(clinic.done) == ["smith.wav"])
-        assert ready(port) == (200, {})
+        assert problems(clinic) == {}
 
 
 def test_a_hanging_worker_is_detected_among_working_ones(clinic: Clinic, api: Sandbox) -> None:

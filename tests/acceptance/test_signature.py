@@ -11,18 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from invox_watcher.invox.signature import is_genuine
+from tests.kit.strategies import AES_KEY, CREDENTIAL
 
-TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
 PASSPHRASE = st.text(
     st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=60
-)
-KEY = st.sampled_from([16, 24, 32]).flatmap(
-    lambda size: st.one_of(
-        st.text(st.characters(max_codepoint=0x7F), min_size=size, max_size=size),
-        st.text(
-            st.characters(min_codepoint=0x80, max_codepoint=0x7FF), min_size=size // 2, max_size=size // 2
-        ),
-    )
 )
 
 
@@ -42,7 +34,7 @@ def openssl_salted(padded: bytes, secret: str) -> bytes:
     return openssl(padded, "-aes-256-cbc", "-md", "md5", "-pass", b"pass:" + secret.encode())
 
 
-@given(app_id=TEXT, api_key=TEXT, secret=KEY, passphrase=PASSPHRASE)
+@given(app_id=CREDENTIAL, api_key=CREDENTIAL, secret=AES_KEY, passphrase=PASSPHRASE)
 @settings(max_examples=30, deadline=None)
 def test_every_signature_by_openssl_is_genuine(
     app_id: str, api_key: str, secret: str, passphrase: str

@@ -170,7 +170,7 @@ def test_a_delivery_can_be_aborted(tmp_path: Path) -> None:
     with serve(be_silent) as server:
         ris = of(server.port, tmp_path)
         with ended_by(ris.abort, after=0.5):
-            refused(ris, DeliveryUncertainError)
+            assert refused(ris, DeliveryUncertainError).code == "delivery_uncertain"
 
 
 def test_certificates_are_those_of_the_configuration(tmp_path: Path) -> None:

@@ -139,7 +139,7 @@ def test_a_line_cut_after_the_last_byte_is_uncertain(server: Exim, tmp_path: Pat
     cut = of(server, tmp_path, subject="slow")
     try:
         with ended_by(server.stop, after=1.0):
-            refused(cut, DeliveryUncertainError)
+            assert refused(cut, DeliveryUncertainError).code == "delivery_uncertain"
     finally:
         server.start()
 

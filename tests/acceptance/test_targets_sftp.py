@@ -18,6 +18,7 @@ from invox_watcher.errors import (
     TargetUnavailableError,
 )
 from tests.kit.clinic import free_port, wait_for
+from tests.kit.processes import descriptors
 from tests.kit.shipments import WORDS, assert_discreet, shipment
 from tests.kit.targets import Sshd, ended_by, sshd, target
 
@@ -148,17 +149,13 @@ def test_a_delivery_can_be_aborted(server: Sshd, tmp_path: Path) -> None:
     server.mode = "slow"
     sftp = of(server, tmp_path)
     with ended_by(sftp.abort, after=1.0):
-        refused(sftp, TargetError)
+        assert refused(sftp, TargetError).code == "sftp"
 
 
 def test_nothing_is_left_behind(server: Sshd, tmp_path: Path) -> None:
-    before = open_files()
+    before = descriptors()
     sftp = of(server, tmp_path)
     for number in range(3):
         sftp.send(shipment(number))
         sftp.close()
-    wait_for("all is closed", lambda: open_files() == before)
-
-
-def open_files() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
+    wait_for("all is closed", lambda: descriptors() == before)

@@ -188,4 +188,4 @@ def test_a_delivery_can_be_aborted(tmp_path: Path, kind: str) -> None:
     with serve(never_answer) as server:
         it = of(kind, server.url, tmp_path)
         with ended_by(it.abort, after=0.5):
-            refused(it, TargetError)
+            assert refused(it, TargetError).code == "delivery_uncertain"

@@ -33,8 +33,12 @@ from invox_watcher.errors import (
 from invox_watcher.invox import ApiCall, ApiOptions, InvoxApi, PresignedUpload, TokenRequest
 from invox_watcher.invox.replies import ReplyStatus
 from invox_watcher.net import HttpClient
+from tests.kit.clock import ManualClock
+from tests.kit.http_client import certificate, failure_of
 from tests.kit.logged import captured
-from tests.kit.loopback import Peer, Request, Server, make_certificate, one_reply, serve
+from tests.kit.loopback import Peer, Request, Server, one_reply, serve
+
+__all__ = ["certificate"]  # a fixture
 
 API_KEY = "K3y-0f-Th3-Cl1nic"
 BASE64 = base64.b64encode(f"clinic:{API_KEY}".encode()).decode()
@@ -73,14 +77,6 @@ class Vendor:
         return [request for request in self.server.requests if request.target.partition("?")[0] == path]
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 def vendor() -> Iterator[Vendor]:
     vendor = Vendor()
@@ -95,14 +91,9 @@ def client() -> Iterator[HttpClient]:
     client.close()
 
 
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ssl.SSLContext]:
-    return make_certificate(tmp_path_factory.mktemp("tls"))
-
-
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def clock() -> ManualClock:
+    return ManualClock()
 
 
 def make_api(client: HttpClient, url: str, **changes: Any) -> InvoxApi:
@@ -133,14 +124,17 @@ def make_api(client: HttpClient, url: str, **changes: Any) -> InvoxApi:
 
 
 @pytest.fixture
-def api(client: HttpClient, vendor: Vendor, clock: Clock) -> InvoxApi:
+def api(client: HttpClient, vendor: Vendor, clock: ManualClock) -> InvoxApi:
     return make_api(client, vendor.server.url, clock=clock)
 
 
-def failure_of(call: Callable[[], object]) -> InvoxError:
-    with pytest.raises(InvoxError) as caught:
-        call()
-    return caught.value
+def refuses_the_first_token(status: int, message: str) -> Callable[[Request], Answer]:
+    def answer(request: Request) -> Answer:
+        if request.headers["authorization"] == "Bearer token-1":
+            return status, {"message": message}
+        return 200, {"processingStatus": "PENDING"}
+
+    return answer
 
 
 def put(api: InvoxApi, vendor: Vendor, content: bytes = b"RIFF", **options: Any) -> None:
@@ -231,7 +225,12 @@ class TestToken:
         ],
     )
     def test_is_reused_and_replaced_before_it_expires(
-        self, api: InvoxApi, vendor: Vendor, clock: Clock, fields: dict[str, Any], used_until_seconds: float
+        self,
+        api: InvoxApi,
+        vendor: Vendor,
+        clock: ManualClock,
+        fields: dict[str, Any],
+        used_until_seconds: float,
     ) -> None:
         vendor.answers[TOKEN] = 200, {"token": "abc", **fields}
         api.result("r-1")
@@ -243,12 +242,7 @@ class TestToken:
         assert len(vendor.asked(TOKEN)) == 2
 
     def test_one_that_expired_early_is_replaced(self, api: InvoxApi, vendor: Vendor) -> None:
-        def status(request: Request) -> Answer:
-            if request.headers["authorization"] == "Bearer token-1":
-                return 401, {"message": "Token expired"}
-            return 200, {"processingStatus": "PENDING"}
-
-        vendor.answers[STATUS] = status
+        vendor.answers[STATUS] = refuses_the_first_token(401, "Token expired")
         assert api.result("r-1").status is ReplyStatus.PENDING
         assert (len(vendor.asked(TOKEN)), len(vendor.asked(STATUS))) == (2, 2)
 
@@ -348,13 +342,7 @@ class TestToken:
 
     def test_a_403_with_a_token_that_worked_buys_one(self, api: InvoxApi, vendor: Vendor) -> None:
         api.result("r-1")
-
-        def status(request: Request) -> Answer:
-            if request.headers["authorization"] == "Bearer token-1":
-                return 403, {"message": "Forbidden"}
-            return 200, {"processingStatus": "PENDING"}
-
-        vendor.answers[STATUS] = status
+        vendor.answers[STATUS] = refuses_the_first_token(403, "Forbidden")
         assert api.result("r-1").status is ReplyStatus.PENDING
         assert (len(vendor.asked(TOKEN)), len(vendor.asked(STATUS))) == (2, 3)
 

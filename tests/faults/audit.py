@@ -21,7 +21,8 @@ from invox_watcher.job import FINAL, Job, State
 from invox_watcher.journal import HistoryEntry, Journal, Server
 from invox_watcher.journal.audit import FILENAME as AUDIT_LOG
 from invox_watcher.journal.sqlite import FILENAME
-from tests.faults.person import Person, files, is_recording_of, sha256, visible
+from tests.faults.evidence import sha256
+from tests.faults.person import Person, files, is_recording_of, visible
 from tests.kit.clinic import Clinic
 
 _TEXT = "This is recording *.\nIs that what was dictated?\nNo, only the first digits of its checksum: *."

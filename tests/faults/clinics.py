@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
-import urllib.error
-import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +22,6 @@ def clinic_on(folder: Path, api: Sandbox, outside: Path, **changes: Any) -> Clin
     clinic = Clinic(folder, api.base_url, watch=QUICK, http={"listen": "127.0.0.1:0"}, **changes)
     clinic.log = outside / "daemon.log"
     return clinic
-
-
-def readiness(clinic: Clinic) -> tuple[int, dict[str, str]]:
-    """The status of /readyz, and the problems that it names."""
-    address = clinic.events("listening")[-1]["address"]
-    try:
-        with urllib.request.urlopen(f"http://{address}/readyz", timeout=5) as response:
-            return response.status, json.load(response)["problems"]
-    except urllib.error.HTTPError as error:
-        return error.code, json.load(error)["problems"]
 
 
 def put(clinic: Clinic, name: str, **tone: Any) -> str:

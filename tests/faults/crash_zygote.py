@@ -36,7 +36,7 @@ _SECONDS = 90
 STEPS: list[tuple[Any, str]] = [
     (durable, "rename_new"),
     (durable, "make_folder"),
-    (durable, "write_durably"),
+    (durable, "written"),
     (durable.os, "fsync"),
     (durable.os, "rmdir"),
     (durable.os, "unlink"),

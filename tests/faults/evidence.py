@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from datetime import UTC, datetime
 from typing import Any
 
 from invox_watcher.sandbox.server import Sandbox
@@ -46,3 +47,21 @@ def assert_own_transcript(clinic: Clinic, name: str, content: bytes) -> None:
     transcript = clinic.transcript(os.path.splitext(name)[0] + ".json")
     assert transcript["source"]["sha256"] == sha256(content)
     assert sha256(content)[:12] in transcript["text"]
+
+
+def assert_done(clinic: Clinic, *names: str) -> None:
+    """These recordings are in done/ with their transcripts, and nothing lies anywhere else."""
+    assert clinic.files(clinic.done) == sorted(names)
+    stems = [name.removesuffix(".wav") for name in names]
+    outputs = sorted(f"{stem}.{suffix}" for stem in stems for suffix in ("json", "srt"))
+    assert clinic.files(clinic.outbox) == outputs
+    assert clinic.files(clinic.failed) == clinic.files(clinic.inbox) == []
+    assert clinic.under_way() == []
+
+
+def retry_codes(clinic: Clinic) -> list[str]:
+    return [event["code"] for event in clinic.events("step_retry")]
+
+
+def seconds_since(event: dict[str, Any]) -> float:
+    return (datetime.now(UTC) - datetime.fromisoformat(event["at"])).total_seconds()

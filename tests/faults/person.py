@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import os
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from invox_watcher.files import MARK_FILE
+from tests.faults.evidence import sha256
 from tests.kit.clinic import Clinic
 
 How = Literal["copied", "moved in", "renamed at the end", "with an old time"]
@@ -53,10 +53,6 @@ def longer(content: bytes, by: int) -> bytes:
 
 
 NOT_RECORDINGS = (b"Dear colleague,\n", _PDF, b"", recording(100)[:3000])
-
-
-def sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
 
 
 def files(folder: Path) -> list[Path]:

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tests.kit.clinic import free_port, wait_for
+from tests.kit.processes import family
 
 _PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
 _SFTP_SERVER = "/usr/lib/openssh/sftp-server"
@@ -79,7 +80,7 @@ class Server:
 
     def signal(self, number: int) -> None:
         """Send a signal to all of them."""
-        for pid in _family(self._process.pid):
+        for pid in family(self._process.pid):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
 
@@ -87,15 +88,6 @@ class Server:
         """Kill all of them."""
         self.signal(signal.SIGKILL)
         self._process.wait()
-
-
-def _family(pid: int) -> list[int]:
-    """The process and its descendants."""
-    found = [pid]
-    for parent in found:
-        with contextlib.suppress(OSError):
-            found += map(int, Path(f"/proc/{parent}/task/{parent}/children").read_text().split())
-    return found
 
 
 class SshShare(Share):

@@ -22,8 +22,8 @@ from invox_watcher.formats.decoder import Decoder
 from invox_watcher.sandbox.server import Sandbox
 from tests.faults import mounts
 from tests.faults.clinics import clinic_on
+from tests.faults.evidence import seconds_since
 from tests.faults.promises import assert_kept, hashes
-from tests.faults.test_storage import seconds_since
 from tests.kit.clinic import Clinic, running, wait_for
 from tests.kit.mutants import REASONS, mutants, originals
 from tests.kit.recordings import write_au

@@ -19,10 +19,10 @@ import hl7
 import pytest
 
 from invox_watcher.sandbox.server import Sandbox
-from tests.acceptance.test_targets import Receiver, http_target
 from tests.kit.clinic import Clinic, running, wait_for
 from tests.kit.hl7_receivers import Receiver as Ris
 from tests.kit.hl7_receivers import python_hl7
+from tests.kit.http_target import Receiver, http_target
 from tests.kit.loopback import make_certificate, serve
 from tests.kit.moody_proxy import Mood, MoodyProxy, moody_proxy
 from tests.kit.recordings import write_wav

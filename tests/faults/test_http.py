@@ -30,6 +30,7 @@ from invox_watcher.processing import Pipeline, ProcessingOptions
 from invox_watcher.recording import FileIdentity
 from invox_watcher.sandbox.server import Sandbox
 from invox_watcher.sandbox.settings import ReplyShape
+from tests.faults.evidence import assert_done, reason_for, retry_codes
 from tests.kit.clinic import Clinic, running, sandbox, wait_for
 from tests.kit.loopback import Peer, make_certificate, one_reply, serve
 from tests.kit.recordings import write_sparse_wav, write_wav
@@ -45,28 +46,6 @@ def clinic(tmp_path: Path, api: Sandbox) -> Clinic:
     clinic = Clinic(tmp_path / "clinic", api.base_url, watch=QUICK)
     write_wav(clinic.inbox / "smith.wav")
     return clinic
-
-
-def assert_done(clinic: Clinic, *names: str) -> None:
-    """These recordings are in done/ with their transcripts, and nothing lies anywhere else."""
-    assert clinic.files(clinic.done) == sorted(names)
-    stems = [name.removesuffix(".wav") for name in names]
-    outputs = sorted(f"{stem}.{suffix}" for stem in stems for suffix in ("json", "srt"))
-    assert clinic.files(clinic.outbox) == outputs
-    assert clinic.files(clinic.failed) == clinic.files(clinic.inbox) == []
-    assert clinic.under_way() == []
-
-
-def reason_for(clinic: Clinic, name: str) -> dict[str, Any]:
-    """The error file beside a failed recording, and nothing delivered."""
-    assert clinic.files(clinic.failed) == [name, f"{name}.error.json"]
-    assert clinic.files(clinic.outbox) == clinic.files(clinic.done) == clinic.files(clinic.inbox) == []
-    reason: dict[str, Any] = json.loads((clinic.failed / f"{name}.error.json").read_text())
-    return reason
-
-
-def retry_codes(clinic: Clinic) -> list[str]:
-    return [event["code"] for event in clinic.events("step_retry")]
 
 
 # ---- 33, 34: tokens and URLs that expire -------------------------------------------------------------------
@@ -299,6 +278,8 @@ def test_37_unconfirmed_uploads_are_not_repeated_forever(tmp_path: Path) -> None
         write_wav(clinic.inbox / "smith.wav")
         assert clinic.once() == 1
         assert reason_for(clinic, "smith.wav")["code"] == "upload_lost"
+        assert clinic.files(clinic.failed) == ["smith.wav", "smith.wav.error.json"]
+        assert clinic.files(clinic.outbox) == clinic.files(clinic.done) == clinic.files(clinic.inbox) == []
         assert api.stats()["upload_attempts"] == 3
 
 

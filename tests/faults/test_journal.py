@@ -7,17 +7,18 @@ import os
 import sqlite3
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from invox_watcher.sandbox.server import Sandbox
 from tests.faults import mounts
-from tests.faults.clinics import NOT_ALMIGHTY, QUICK, clinic_on, put, readiness
+from tests.faults.clinics import NOT_ALMIGHTY, QUICK, clinic_on, put
 from tests.faults.promises import assert_kept
 from tests.faults.shares import sshfs
-from tests.kit.clinic import Clinic, running, wait_for
+from tests.kit.clinic import Clinic, locked_journal, running, wait_for
+from tests.kit.daemon_server import problems
 from tests.kit.recordings import write_wav
 
 
@@ -40,15 +41,6 @@ def journal_of(clinic: Clinic) -> Path:
     return clinic.root / "state" / "journal.sqlite"
 
 
-@contextlib.contextmanager
-def locked(clinic: Clinic) -> Iterator[None]:
-    """Another program holds the journal."""
-    with contextlib.closing(sqlite3.connect(journal_of(clinic), isolation_level=None)) as other:
-        other.execute("BEGIN EXCLUSIVE")
-        yield
-        other.execute("ROLLBACK")
-
-
 def assert_refused(clinic: Clinic, api: Sandbox, *said: str, status: int) -> None:
     """`run` ends with that status and a message, and the recording still lies in the inbox."""
     uploads = api.stats()["uploads"]
@@ -63,7 +55,7 @@ def assert_refused(clinic: Clinic, api: Sandbox, *said: str, status: int) -> Non
 
 
 def test_31_a_journal_locked_for_a_moment_is_waited_for(stopped: Clinic) -> None:
-    with locked(stopped):
+    with locked_journal(stopped):
         daemon = stopped.launch("run", "--once")
         with pytest.raises(subprocess.TimeoutExpired):
             daemon.wait(2.5)
@@ -75,7 +67,7 @@ def test_31_a_journal_locked_for_a_moment_is_waited_for(stopped: Clinic) -> None
 @pytest.mark.needs  # minutes
 @pytest.mark.slow
 def test_31_a_journal_locked_at_the_start_is_refused(stopped: Clinic, api: Sandbox) -> None:
-    with locked(stopped):
+    with locked_journal(stopped):
         assert_refused(stopped, api, "database is locked", "processing resumes after that", status=75)
     assert stopped.once() == 0
 
@@ -85,11 +77,11 @@ def test_31_a_journal_locked_at_the_start_is_refused(stopped: Clinic, api: Sandb
 def test_31_a_journal_locked_for_long_pauses_the_intake(tmp_path: Path, api: Sandbox) -> None:
     clinic = clinic_on(tmp_path / "clinic", api, tmp_path)
     with running(clinic):
-        with locked(clinic):
+        with locked_journal(clinic):
             contents = {put(clinic, "smith.wav")}
             wait_for("it says so", lambda: clinic.events("claim_failed") != [], seconds=60)
             assert "locked" in clinic.events("claim_failed")[0]["reason"]
-            wait_for("it is not ready", lambda: list(readiness(clinic)[1]) == ["journal"])
+            wait_for("it is not ready", lambda: list(problems(clinic)) == ["journal"])
             assert api.stats()["presigns"] == 0
         wait_for("it goes on", lambda: clinic.files(clinic.done) == ["smith.wav"], seconds=60)
     assert_kept(clinic, api, contents)
@@ -123,7 +115,7 @@ def test_31_a_journal_that_turns_read_only_pauses_the_intake(api: Sandbox, tmp_p
         with mounts.read_only(clinic.root / "state"):
             wait_for("it says so", lambda: clinic.events("storage_error") != [])
             assert "read-only" in clinic.events("storage_error")[0]["error"]
-            wait_for("it is not ready", lambda: list(readiness(clinic)[1]) == ["journal"])
+            wait_for("it is not ready", lambda: list(problems(clinic)) == ["journal"])
             contents = {put(clinic, "smith.wav")}
             time.sleep(1)  # several scans
             assert clinic.files(clinic.inbox) == ["smith.wav"]

@@ -46,8 +46,7 @@ def outputs_of(names: list[str]) -> list[str]:
 
 
 def audit(clinic: Clinic, what: str) -> list[dict[str, Any]]:
-    lines = (clinic.root / "state" / "audit.jsonl").read_text().splitlines()
-    return [entry for entry in map(json.loads, lines) if entry["what"] == what]
+    return [entry for entry in clinic.audit_log() if entry["what"] == what]
 
 
 @pytest.mark.parametrize("copy", [pytest.param(by_rsync, marks=pytest.mark.needs("rsync")), by_copy])

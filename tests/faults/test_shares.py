@@ -11,8 +11,6 @@ import json
 import os
 import shutil
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -21,6 +19,7 @@ import pytest
 from invox_watcher.sandbox.server import Sandbox
 from tests.faults.shares import Samba, Share, SshShare, bindfs, samba, sshfs
 from tests.kit.clinic import Clinic, running, wait_for
+from tests.kit.daemon_server import problems
 from tests.kit.recordings import write_wav
 
 WATCH = {"settle_seconds": 0.5, "rescan_seconds": 1, "polling_seconds": 0.5, "patience_seconds": 30}
@@ -65,18 +64,6 @@ class FarClinic(Clinic):
         assert len({request["sha256"] for request in api.stats()["requests"] if request["uploads"]}) == len(
             names
         )
-
-
-def problems(clinic: Clinic) -> dict[str, str]:
-    """What /readyz says is wrong."""
-    address = clinic.events("listening")[-1]["address"]
-    try:
-        with urllib.request.urlopen(f"http://{address}/readyz", timeout=5) as response:
-            found: dict[str, str] = json.load(response)["problems"]
-    except urllib.error.HTTPError as error:
-        with error:
-            found = json.load(error)["problems"]
-    return found
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from invox_watcher.assembly import api_of, client_of
 from invox_watcher.config.loading import load
 from invox_watcher.sandbox.server import Sandbox
 from tests.faults.clinics import QUICK
-from tests.faults.test_http import assert_done, retry_codes
+from tests.faults.evidence import assert_done, retry_codes
 from tests.kit.clinic import Clinic, running, sandbox, wait_for
 from tests.kit.loopback import Peer, serve, slow_line
 from tests.kit.recordings import write_sparse_wav, write_wav

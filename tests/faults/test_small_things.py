@@ -24,6 +24,7 @@ from invox_watcher.processing.reservations import Reservations
 from invox_watcher.recording import FileIdentity
 from invox_watcher.sandbox.server import Sandbox
 from tests.kit.clinic import Clinic, wait_for
+from tests.kit.processes import children
 from tests.kit.recordings import write_wav
 
 MANY = 20_000
@@ -115,10 +116,7 @@ class Container:
         with clinic.log.open("ab") as log:
             self._unshare = subprocess.Popen(command, stderr=log)
         wait_for("it watches", lambda: clinic.events("watching") != [], seconds=60)
-        self.first = self._child_of(self._unshare.pid)
-
-    def _child_of(self, pid: int) -> int:
-        return int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
+        self.first = children(self._unshare.pid)[0]
 
     def zombies(self) -> list[str]:
         """What has ended in it and was not waited for."""
@@ -184,7 +182,7 @@ def test_74_process_1_passes_on_signals_and_the_exit_status(container: tuple[Con
 @pytest.mark.needs("root", "unshare")
 def test_74_process_1_ends_with_a_daemon_that_was_killed(container: tuple[Container, Clinic]) -> None:
     made, _clinic = container
-    daemon = made._child_of(made.first)
+    daemon = children(made.first)[0]
     os.kill(daemon, signal.SIGKILL)
     assert made._unshare.wait(15) == 128 + signal.SIGKILL
 

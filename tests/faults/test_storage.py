@@ -16,19 +16,19 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from invox_watcher.sandbox.server import Sandbox
 from tests.faults import mounts
-from tests.faults.clinics import QUICK, Unprivileged, clinic_on, put, readiness
+from tests.faults.clinics import QUICK, Unprivileged, clinic_on, put
 from tests.faults.crash_zygote import NEVER, Zygote
+from tests.faults.evidence import seconds_since
 from tests.faults.promises import assert_kept, hashes
 from tests.faults.tracing import Call, Fault, Trace
 from tests.kit.clinic import Clinic, running, wait_for
+from tests.kit.daemon_server import problems
 from tests.kit.recordings import write_wav
 
 
@@ -71,10 +71,6 @@ def changes_in(folder: Path, *, seconds: float) -> int:
     return len(seen) - 1
 
 
-def seconds_since(event: dict[str, Any]) -> float:
-    return (datetime.now(UTC) - datetime.fromisoformat(event["at"])).total_seconds()
-
-
 # ---- 26: the disk is full ----------------------------------------------------------------------------------
 
 
@@ -89,13 +85,13 @@ def test_26_a_full_disk_at_the_claim_leaves_the_recording(
         filler = fill(small_disk)
         os.rename(clinic.root / "smith.wav", clinic.inbox / "smith.wav")
         wait_for("it says so", lambda: clinic.events("claim_failed") != [])
-        wait_for("it is not ready", lambda: readiness(clinic)[0] == 503)
+        wait_for("it is not ready", lambda: problems(clinic) != {})
         assert changes_in(clinic.inbox, seconds=0.5) < 10  # it is tried now and then, not all the time
         assert clinic.files(clinic.outbox) == []
         assert api.stats()["presigns"] == 0
         shutil.rmtree(filler)
         wait_for("it goes on", lambda: clinic.files(clinic.done) == ["smith.wav"])
-        wait_for("it is ready", lambda: readiness(clinic) == (200, {}))
+        wait_for("it is ready", lambda: problems(clinic) == {})
     assert_kept(clinic, api, contents)
 
 
@@ -117,15 +113,15 @@ def test_26_a_full_disk_at_the_delivery_pauses_the_intake(
             api.clear_faults()
             wait_for("the disk refuses", lambda: clinic.events("storage_error") != [])
             os.rename(clinic.root / "later.wav", clinic.inbox / "later.wav")
-            assert readiness(clinic)[0] == 503
-            assert list(readiness(clinic)[1]) == ["disk_full"]
+            assert problems(clinic) != {}
+            assert list(problems(clinic)) == ["disk_full"]
             wait_for("a rescan has passed", lambda: seconds_since(clinic.events("storage_error")[0]) > 1.5)
             assert_nothing_half_done(clinic, *contents)
             assert clinic.files(clinic.inbox) == ["later.wav"]  # the intake pauses
             assert clinic.files(clinic.done) == []
             shutil.rmtree(filler)
             wait_for("both are done", lambda: clinic.files(clinic.done) == ["later.wav", "smith.wav"])
-            wait_for("it is ready", lambda: readiness(clinic) == (200, {}))
+            wait_for("it is ready", lambda: problems(clinic) == {})
         assert_kept(clinic, api, contents)
         assert len(clinic.events("storage_error")) == len(clinic.events("storage_recovered")) == 1
         assert "Free up space" in clinic.events("storage_error")[0]["hint"]
@@ -141,12 +137,12 @@ def test_26_a_full_disk_under_the_journal_takes_no_recording(
         contents = {put(clinic, "smith.wav")}
         wait_for("it says so", lambda: clinic.events("claim_failed") != [])
         # The audit log, which lies beside the journal, is written first.
-        wait_for("it is not ready", lambda: list(readiness(clinic)[1]) == ["audit_log"])
+        wait_for("it is not ready", lambda: list(problems(clinic)) == ["audit_log"])
         wait_for("it is back", lambda: clinic.files(clinic.inbox) == ["smith.wav"])
         assert api.stats()["presigns"] == 0
         shutil.rmtree(filler)
         wait_for("it goes on", lambda: clinic.files(clinic.done) == ["smith.wav"])
-        wait_for("it is ready", lambda: readiness(clinic) == (200, {}))
+        wait_for("it is ready", lambda: problems(clinic) == {})
     assert_kept(clinic, api, contents)
 
 
@@ -164,7 +160,7 @@ def test_26_a_full_disk_under_the_journal_uploads_nothing_twice(
         api.clear_faults()
         wait_for("the journal refuses", lambda: clinic.events("storage_error") != [])
         assert clinic.files(clinic.outbox) == clinic.files(clinic.done) == []
-        assert list(readiness(clinic)[1]) == ["journal"]
+        assert list(problems(clinic)) == ["journal"]
         shutil.rmtree(filler)
         wait_for("it goes on", lambda: clinic.files(clinic.done) == ["smith.wav"])
     assert_kept(clinic, api, contents)

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 import signal
 import struct
 import subprocess
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from invox_watcher.sandbox.server import Sandbox
 from tests.faults.promises import assert_kept, hashes
 from tests.kit.clinic import Clinic, running, sandbox, stop, wait_for
+from tests.kit.daemon_server import get, problems
 from tests.kit.recordings import write_wav
 
 DAY_SECONDS = 86400
@@ -50,25 +47,6 @@ def daemon(clinic: Clinic, command: Sequence[str], **environment: str) -> Iterat
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-
-
-def ask(clinic: Clinic, path: str) -> tuple[int, dict[str, Any]]:
-    """What the daemon's own server answers."""
-    address = clinic.events("listening")[-1]["address"]
-    try:
-        with urllib.request.urlopen(f"http://{address}{path}", timeout=5) as response:
-            return response.status, json.load(response)
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, json.load(error)
-
-
-def problems(clinic: Clinic) -> dict[str, str]:
-    """What /readyz says is wrong."""
-    status, answer = ask(clinic, "/readyz")
-    found: dict[str, str] = answer["problems"]
-    assert status == (503 if found else 200)
-    return found
 
 
 def move_in_while_stopped(process: subprocess.Popen[bytes], clinic: Clinic, names: Sequence[str]) -> set[str]:
@@ -258,7 +236,7 @@ def test_23_an_unavailable_folder_is_waited_for(tmp_path: Path, api: Sandbox, fo
         wait_for("it is not ready", lambda: "folders_unavailable" in problems(clinic))
         time.sleep(2)  # more than all attempts take
         assert f"{folder}/" in problems(clinic)["folders_unavailable"]
-        assert ask(clinic, "/healthz")[0] == 200
+        assert get(clinic, "/healthz")[0] == 200
         assert not (clinic.root / folder).exists()
         os.rename(away, clinic.root / folder)
         wait_for("all are done", lambda: len(clinic.files(clinic.done)) == 3, seconds=40)

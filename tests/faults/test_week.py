@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from invox_watcher.sandbox.server import Sandbox
-from tests.acceptance.test_targets import Receiver, http_target, receiving
 from tests.faults.daemons import Daemons, Fate
 from tests.faults.week import MOST_PER_MINUTE
 from tests.kit.clinic import Clinic, free_port, wait_for
+from tests.kit.http_target import Receiver, http_target, receiving
 from tests.kit.recordings import write_wav
 
 OWED = 5_000

@@ -21,7 +21,7 @@ from invox_watcher.job import Job, State, new_job_id
 from invox_watcher.journal import Journal, Receipt
 from invox_watcher.processing import shipment_of
 from invox_watcher.recording import FileIdentity
-from tests.acceptance.test_targets import http_target
+from tests.kit.http_target import http_target
 
 WEEK_SECONDS = 7 * 86_400
 MOST_PER_MINUTE = 600

@@ -13,7 +13,7 @@ from tests.kit.captured_log import own_log
 from tests.kit.parts import folders, journal
 from tests.kit.postgres import Cluster
 
-__all__ = ["cluster", "folders", "journal", "open_journal", "own_log", "server"]
+__all__ = ["cluster", "folders", "journal", "open_journal", "own", "own_log", "server"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -25,6 +25,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="package")
 def cluster() -> Iterator[Cluster]:
+    made = Cluster()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def own() -> Iterator[Cluster]:
+    """A server that the test may stop."""
     made = Cluster()
     yield made
     made.close()

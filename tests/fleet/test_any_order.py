@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -198,14 +197,6 @@ class TwoHosts(AnyOrder):
             if self.daemon is not None:
                 super().stop_all()
             self.the_other_host_is_meant()
-
-
-@pytest.fixture
-def own() -> Iterator[Cluster]:
-    """A server that the test may stop."""
-    made = Cluster()
-    yield made
-    made.close()
 
 
 @pytest.mark.timeout(0)  # a long run takes hours; every command ends by itself

@@ -26,14 +26,6 @@ PATIENCE_SECONDS = 60.0
 
 
 @pytest.fixture
-def own() -> Iterator[Cluster]:
-    """A server that the test may stop."""
-    made = Cluster()
-    yield made
-    made.close()
-
-
-@pytest.fixture
 def journal_of_own(own: Cluster, tmp_path: Path) -> Iterator[Journal]:
     opened = Journal(tmp_path, server=Server(own.create("journal")))
     yield opened

@@ -8,6 +8,7 @@ import os
 import random
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -24,6 +25,8 @@ from invox_watcher.sandbox.settings import SandboxSettings
 from tests.kit import event_page
 from tests.kit.forks import Fork, forks
 
+# How a reload may end.
+RELOADS = ("reloaded", "reload_refused", "reload_failed")
 Process: TypeAlias = subprocess.Popen[bytes] | Fork
 
 
@@ -163,6 +166,10 @@ class Clinic:
         """The jobs that have a folder in processing/."""
         return [folder.name for folder in self.processing.glob("[!.]*")]
 
+    def audit_log(self) -> list[dict[str, Any]]:
+        """The audit log, line by line."""
+        return [json.loads(line) for line in (self.root / "state" / "audit.jsonl").read_text().splitlines()]
+
     def transcript(self, path: str) -> dict[str, Any]:
         """One JSON transcript of the outbox."""
         content: dict[str, Any] = json.loads((self.outbox / path).read_text())
@@ -183,6 +190,23 @@ def running(clinic: Clinic, environ: Mapping[str, str] | None = None) -> Iterato
     finally:
         process.kill()
         process.wait()
+
+
+@contextlib.contextmanager
+def locked_journal(clinic: Clinic) -> Iterator[None]:
+    """The journal, for the time of the block, held by another program, as a backup might."""
+    journal = clinic.root / "state" / "journal.sqlite"
+    with contextlib.closing(sqlite3.connect(journal, isolation_level=None)) as connection:
+        connection.execute("BEGIN EXCLUSIVE")
+        yield
+
+
+def reload(clinic: Clinic, daemon: Process) -> dict[str, Any]:
+    """SIGHUP, and the event that says how it ended."""
+    before = len(clinic.events(*RELOADS))
+    daemon.send_signal(signal.SIGHUP)
+    wait_for("the reload ends", lambda: len(clinic.events(*RELOADS)) > before)
+    return clinic.events(*RELOADS)[before]
 
 
 def stop(process: Process, *, seconds: float = 10) -> int:

@@ -159,8 +159,7 @@ class Hospital:
 
     def audit(self) -> list[dict[str, Any]]:
         """The lines of the audit log about looks and actions."""
-        lines = (self.clinic.root / "state" / "audit.jsonl").read_text().splitlines()
-        return [entry for entry in map(json.loads, lines) if "viewer" in entry]
+        return [entry for entry in self.clinic.audit_log() if "viewer" in entry]
 
     def _state(self, name: str) -> str:
         return str(self.jobs().get(name, {}).get("state", ""))

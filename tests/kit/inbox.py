@@ -6,9 +6,8 @@ import io
 import json
 import os
 import threading
-import time
 import wave
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from invox_watcher.inbox.inbox import Inbox, InboxStatus
 from invox_watcher.inbox.screening import Candidate, ScreeningRules
 from invox_watcher.inbox.stability import Waits
 from tests.kit.captured_log import LogStream
+from tests.kit.waiting import eventually
 
 ACCEPTED = ["audio/wav", "audio/mp3"]
 
@@ -33,16 +33,6 @@ def wav(seconds: float = 0.2) -> bytes:
         file.setframerate(8000)
         file.writeframes(b"\x12\x34" * int(8000 * seconds))
     return buffer.getvalue()
-
-
-def eventually(condition: Callable[[], Any], *, within: float = 5.0) -> float:
-    """Wait until `condition` holds; how long that took, in seconds."""
-    started = time.monotonic()
-    while not condition():
-        if time.monotonic() - started > within:
-            pytest.fail(f"not within {within} s")
-        time.sleep(0.005)
-    return time.monotonic() - started
 
 
 class Intake:

@@ -14,6 +14,8 @@ from typing import Any
 
 import psycopg
 
+from tests.kit.processes import children
+
 DEBIAN = sorted(glob.glob("/usr/lib/postgresql/*/bin"))  # Debian doesn't put these on the PATH
 SEARCHED = os.pathsep.join([*reversed(DEBIAN), os.environ.get("PATH", os.defpath)])
 USER = "watcher"
@@ -111,8 +113,7 @@ class Cluster:
     def signal(self, number: signal.Signals) -> None:
         """To the server and all its processes: SIGSTOP makes it hang."""
         leader = self.pid
-        children = Path(f"/proc/{leader}/task/{leader}/children").read_text().split()
-        for process in (leader, *map(int, children)):
+        for process in (leader, *children(leader)):
             os.kill(process, number)
 
     def close(self) -> None:

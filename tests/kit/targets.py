@@ -24,6 +24,7 @@ from invox_watcher.assembly import target_of
 from invox_watcher.config import load
 from invox_watcher.delivery import Target
 from tests.kit.clinic import free_port, wait_for
+from tests.kit.processes import family
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "delivery.md"
@@ -99,7 +100,7 @@ class Exim:
     def stop(self) -> None:
         """End it, with all connections."""
         assert self._process is not None
-        for pid in _descendants(self._process.pid):
+        for pid in family(self._process.pid):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, 9)
         self._process.wait()
@@ -226,7 +227,7 @@ class Sshd:
         wait_for("sshd listens", lambda: _listens(self.port))
 
     def stop(self, signal: int = 9) -> None:
-        for pid in _descendants(self._process.pid):
+        for pid in family(self._process.pid):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal)
         if signal == 9:
@@ -243,14 +244,6 @@ def sshd() -> Iterator[Sshd]:
             yield server
         finally:
             server.stop()
-
-
-def _descendants(pid: int) -> list[int]:
-    found = [pid]
-    for parent in found:
-        with contextlib.suppress(OSError):
-            found += map(int, Path(f"/proc/{parent}/task/{parent}/children").read_text().split())
-    return found
 
 
 def _listens(port: int) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 
 from invox_watcher.sandbox.server import Sandbox
 from tests.kit.clinic import Clinic, free_port
+from tests.kit.daemon_server import address
 
 REFUSED = (403, b'{"status":"refused"}')
 TAKEN = (200, b'{"status":"taken"}')
@@ -26,10 +27,6 @@ def webhook_clinic(root: Path, api: Sandbox, *, confirm: str = "auto", **changes
         http={"listen": f"127.0.0.1:{port}"},
         **({"polling": polling} | changes),
     )
-
-
-def address(clinic: Clinic) -> str:
-    return str(clinic.events("listening")[-1]["address"])
 
 
 def send(clinic: Clinic, body: bytes, *, seconds: float = 20) -> tuple[int, bytes]:

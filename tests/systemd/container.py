@@ -23,6 +23,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from tests.kit.processes import children
+
 RELEASE = "bookworm"
 PYTHON = "3.11"  # bookworm's
 PACKAGES = (
@@ -202,8 +204,8 @@ class Container:
         give_up = time.monotonic() + _BOOT_SECONDS
         while time.monotonic() < give_up and self._process.poll() is None:
             with contextlib.suppress(OSError, IndexError):
-                self._nspawn = _child(self._process.pid)
-                self._leader = _child(self._nspawn)
+                self._nspawn = children(self._process.pid)[0]
+                self._leader = children(self._nspawn)[0]
                 state = self.run("systemctl is-system-running", check=False).stdout.strip()
                 if state in ("running", "degraded"):
                     return
@@ -268,11 +270,6 @@ class Container:
         with target.open("wb") as file:
             subprocess.run(command, stdout=file, check=True)
         return target
-
-
-def _child(pid: int) -> int:
-    """The first child of a process; IndexError where it has none."""
-    return int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
 
 
 def _remove_group(group: Path) -> None:

@@ -213,8 +213,10 @@ class TestMail:
         assert_discreet(caught.value.message, caught.value.hint)
 
     @pytest.mark.parametrize("code", [250, 251, 354])
-    def test_a_positive_reply(self, code: int) -> None:
+    def test_a_positive_reply_is_no_refusal(self, code: int) -> None:
         check_reply("message", code, b"")
+        with pytest.raises(TargetError):
+            check_reply("message", code + 200, b"")
 
 
 ACK = "MSH|^~\\&|R||S||20261128||ACK|1|P|2.5.1\rMSA|{code}|{id}|smith\r{error}"

@@ -20,10 +20,10 @@ from invox_watcher.errors import (
     TargetUnavailableError,
     UnsendableError,
 )
-from invox_watcher.job import Job, State, new_job_id
+from invox_watcher.job import Job
 from invox_watcher.journal import DeliveryState, Journal, Receipt
-from invox_watcher.recording import FileIdentity
 from tests.kit.captured_log import LogStream
+from tests.kit.jobs import done
 
 NOW = datetime.now(UTC)
 DOWN = TargetUnavailableError("The server does not answer.", code="down", hint="Start it.")
@@ -61,12 +61,7 @@ class Ward:
     def record(self, *paths: str) -> None:
         """Recordings that are done."""
         for path in paths:
-            job = Job(new_job_id(), State.CLAIMED, path, FileIdentity(1, 2, 3, 4), received_at=NOW)
-            self.journal.add(job)
-            job = self.journal.identify(job, path * 8, follow=False)
-            job = self.journal.move(job, State.TRANSCRIBED, reserve=path, filed_as=path, reply={})
-            job = self.journal.move(job, State.DELIVERED, reserve=path, outputs={})
-            self.journal.move(job, State.DONE, filed_as=path)
+            done(self.journal, path)
 
     def work(self, seconds: float = 0.0) -> None:
         """Let that much time pass, and do what can be done meanwhile."""

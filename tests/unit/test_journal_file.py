@@ -113,7 +113,7 @@ def test_a_large_journal_that_is_damaged_is_found_later(
 ) -> None:
     damaged(tmp_path)
     monkeypatch.setattr("invox_watcher.journal.integrity._SMALL_BYTES", 0)
-    monkeypatch.setattr("invox_watcher.journal.integrity._PAUSE_SECONDS", 0)
+    monkeypatch.setattr("invox_watcher.journal.integrity._SHARE_OF_A_CORE", 1)
     with contextlib.closing(Journal(tmp_path)) as journal:
         with pytest.raises(JournalError) as caught:
             journal.verify_in_steps(threading.Event())
@@ -126,16 +126,19 @@ def test_reading_a_large_journal_ends_and_can_be_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("invox_watcher.journal.integrity._SMALL_BYTES", 0)
-    monkeypatch.setattr("invox_watcher.journal.integrity._PAUSE_SECONDS", 0)
+    monkeypatch.setattr("invox_watcher.journal.integrity._SHARE_OF_A_CORE", 1)
     monkeypatch.setattr("invox_watcher.journal.integrity._STEP_ROWS", 7)
     with contextlib.closing(Journal(tmp_path)) as journal:
         for number in range(30):
             uploaded(journal, f"r-{number}", later=number)
         journal.verify_in_steps(threading.Event())
-        stopped = threading.Event()
-        stopped.set()
-        monkeypatch.setattr("invox_watcher.journal.integrity._PAUSE_SECONDS", 60)
-        journal.verify_in_steps(stopped)
+        monkeypatch.setattr("invox_watcher.journal.integrity._SHARE_OF_A_CORE", 1e-9)
+        stop = threading.Event()
+        reading = threading.Thread(target=journal.verify_in_steps, args=[stop])
+        reading.start()
+        stop.set()
+        reading.join(30)
+        assert not reading.is_alive(), "it pauses all the same"
 
 
 def test_a_database_needs_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

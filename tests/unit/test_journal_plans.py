@@ -16,12 +16,13 @@ from typing import Any, ClassVar
 import pytest
 
 from invox_watcher.errors import Reason
-from invox_watcher.job import ACTIVE, Failure, Fault, Job, State, new_job_id
+from invox_watcher.job import ACTIVE, Failure, Fault, Job, State
 from invox_watcher.journal import Journal, Wanted, releasing, reserving
 from invox_watcher.journal.tables import insertion
 from invox_watcher.notice import WebhookNotice
 from invox_watcher.recording import FileIdentity
 from invox_watcher.spending import Limits, Reservation
+from tests.kit.jobs import claimed
 
 NOW = datetime.now(UTC)
 LATER = NOW + timedelta(days=1)
@@ -46,8 +47,7 @@ _GROWING = (
 
 def finish(journal: Journal, path: str) -> Job:
     """The whole way of a recording."""
-    job = Job(new_job_id(), State.CLAIMED, path, FileIdentity(1, 2, 3, 4), received_at=NOW)
-    journal.add(job)
+    job = claimed(journal, path)
     job = journal.identify(job, path * 8, follow=True)
     if job.original_id is None:
         minute = Reservation("2026-11-28", "default", 60.0)
@@ -64,8 +64,7 @@ def finish(journal: Journal, path: str) -> Job:
 
 
 def fail(journal: Journal, path: str) -> Job:
-    job = Job(new_job_id(), State.CLAIMED, path, FileIdentity(1, 2, 3, 4), received_at=NOW)
-    journal.add(job)
+    job = claimed(journal, path)
     failure = Failure(State.CLAIMED, Reason("not_audio", "", ""), retry_can_help=False)
     job = journal.move(job, State.FAILING, failure=failure, filed_as=path)
     return journal.move(job, State.FAILED, outputs={f"{path}.error.json": "5"})
@@ -126,17 +125,13 @@ def use(journal: Journal) -> None:
     """Do with it what a daemon does; its target is mail."""
     fail(journal, "letter")
     done = finish(journal, "a")
-    waiting = Job(new_job_id(), State.CLAIMED, "a", FileIdentity(1, 2, 3, 4), received_at=NOW)
-    journal.add(waiting)
+    waiting = claimed(journal, "a")
     active = journal.identify(waiting, "a" * 8, follow=True)
-    lost = Job(new_job_id(), State.CLAIMED, "letter", FileIdentity(1, 2, 3, 4), received_at=NOW)
-    journal.add(lost)
+    lost = claimed(journal, "letter")
     journal.move(lost, State.VANISHED)
-    copy = Job(new_job_id(), State.CLAIMED, "b", FileIdentity(1, 2, 3, 5), received_at=NOW)
-    journal.add(copy)
+    copy = claimed(journal, "b", identity=FileIdentity(1, 2, 3, 5))
     journal.discard(copy, done.id)
-    again = Job(new_job_id(), State.CLAIMED, "a", FileIdentity(1, 2, 3, 6), received_at=NOW)
-    journal.add(again)
+    again = claimed(journal, "a", identity=FileIdentity(1, 2, 3, 6))
     journal.finished.same_recordings(journal.identify(again, "5" * 64, follow=True))
     ask_everything(journal, done, active)
 

@@ -14,14 +14,7 @@ from invox_watcher.processing.lanes import Clock, LocalLane
 from invox_watcher.processing.lease import Lease, LeasedLane
 from invox_watcher.recording import FileIdentity
 from invox_watcher.times import utc_now
-
-
-class Time:
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.kit.clock import ManualClock
 
 
 @dataclass
@@ -60,7 +53,7 @@ def job(job_id: str) -> Job:
 def test_a_lease_ends_before_the_others_act(
     renewed_at: float | None, answered_at: float | None, now: float, valid: bool
 ) -> None:
-    time = Time()
+    time = ManualClock()
     lease = Lease(10, clock=time)
     if renewed_at is not None and answered_at is not None:
         time.now = renewed_at
@@ -75,14 +68,14 @@ def test_a_lease_ends_before_the_others_act(
 
 
 def test_a_host_that_was_taken_over_has_no_lease() -> None:
-    lease = Lease(10, clock=Time())
+    lease = Lease(10, clock=ManualClock())
     lease.renew(lease.now())
     lease.revoke()
     assert not lease.is_valid
 
 
 def test_no_job_is_taken_while_the_lease_has_expired() -> None:
-    time = Time()
+    time = ManualClock()
     lease = Lease(10, clock=time)
     lane = LeasedLane(LocalLane(Clock(), "polls"), lease)
     lease.renew(lease.now())
@@ -140,7 +133,7 @@ def test_while_others_have_all_slots_they_are_asked_for_now_and_then() -> None:
 def test_what_is_sent_ends_with_the_lease() -> None:
     from invox_watcher.invox.client import _Guarded
 
-    time = Time()
+    time = ManualClock()
     lease = Lease(10, clock=time)
     lease.renew(lease.now())
     body = _Guarded(io.BytesIO(b"sound"), lease.require)

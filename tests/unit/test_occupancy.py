@@ -93,14 +93,16 @@ def test_no_two_folders_of_two_instances_overlap(tmp_path: Path, key: str, other
 
 
 def test_neighbours_in_one_root_are_fine(tmp_path: Path) -> None:
-    Site(tmp_path).start()
-    Site(tmp_path / "cardiology").start()
-    Site(tmp_path / "cardiology 2").start().occupancy.check()
+    sites = [Site(tmp_path / name).start() for name in ("", "cardiology", "cardiology 2")]
+    for site in sites:
+        site.occupancy.check()
+    assert len({site.mark()["instance"] for site in sites}) == 3
 
 
 def test_a_restart_finds_its_own_marks(tmp_path: Path) -> None:
-    Site(tmp_path).start().stop()
-    Site(tmp_path).start()
+    before = Site(tmp_path).start()
+    before.stop()
+    assert Site(tmp_path).start().mark() == before.mark()
 
 
 def test_a_running_instance_is_named_with_its_process(tmp_path: Path) -> None:

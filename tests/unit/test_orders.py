@@ -16,10 +16,9 @@ from invox_watcher.delivery import GIVE_UP, SEND_AGAIN, Orders
 from invox_watcher.errors import FolderError, JournalError
 from invox_watcher.files import orders as files
 from invox_watcher.files import place_order
-from invox_watcher.job import Job, State, new_job_id
 from invox_watcher.journal import Journal, Receipt
-from invox_watcher.recording import FileIdentity
 from tests.kit.captured_log import LogStream
+from tests.kit.jobs import claimed, done
 
 NOW = datetime.now(UTC)
 
@@ -31,20 +30,12 @@ class Office:
         self.directory = directory
         self.folder = directory / "orders"
         self.journal = Journal(directory, targets_of=lambda _job: ["ris"])
-        self.job = self.record("a")
+        self.job = done(self.journal, "a").id
         self.wakes = 0
         self.orders = Orders(directory, self.journal.deliveries, wake=self.wake)
 
     def wake(self) -> None:
         self.wakes += 1
-
-    def record(self, path: str) -> str:
-        job = Job(new_job_id(), State.CLAIMED, path, FileIdentity(1, 2, 3, 4), received_at=NOW)
-        self.journal.add(job)
-        job = self.journal.identify(job, path * 8, follow=False)
-        job = self.journal.move(job, State.TRANSCRIBED, reserve=path, filed_as=path, reply={})
-        self.journal.move(self.journal.move(job, State.DELIVERED, outputs={}), State.DONE)
-        return job.id
 
     def send(self) -> int:
         """As a target does; how many that were."""
@@ -133,8 +124,7 @@ def test_what_is_no_file_is_neither_followed_nor_waited_for(office: Office, own_
 
 
 def test_jobs_that_are_unknown_or_not_done_are_owed_to_nobody(office: Office) -> None:
-    job = Job(new_job_id(), State.CLAIMED, "b", FileIdentity(1, 2, 3, 4), received_at=NOW)
-    office.journal.add(job)
+    job = claimed(office.journal, "b")
     office.ask("unknown", job.id, office.job)
     office.orders.carry_out()
     assert [one.job_id for one in office.journal.deliveries.owed(limit=9)] == [office.job]

@@ -33,18 +33,11 @@ from invox_watcher.page.users import (
     write_users,
 )
 from tests.kit.asgi import ask
+from tests.kit.clock import ManualClock
 
 PROXIES = [ip_network("127.0.0.1"), ip_network("10.0.5.0/24"), ip_network("fd00::/8")]
 ANNA = User("anna", None, frozenset({Role.SEE}), None)
 HASH = "$2b$12$K/iZXdwgHrXWF8iOnRzKk.pWhPMQsBFIm28mH0fQFPW60.zMu9h.i"  # of "correct horse battery"
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def scope(client: str | None, *headers: tuple[str, str]) -> Mapping[str, Any]:
@@ -124,7 +117,7 @@ def test_a_route_gets_no_header_of_a_proxy(tmp_path: Path) -> None:
 
 
 def test_a_page_that_updates_itself_keeps_no_session_open(tmp_path: Path) -> None:
-    clock, source = Clock(), cast(Source, None)
+    clock, source = ManualClock(), cast(Source, None)
     write_users(tmp_path / "users.yaml", {"anna": User("anna", HASH, frozenset({Role.SEE}), None)})
     access = Access(Users(tmp_path / "users.yaml"), AccessRules(idle_seconds=600), clock)
     app = create_app(Site(source, access, Record(tmp_path)), access, Live(source, access), Echo())
@@ -264,7 +257,7 @@ def test_a_changed_users_file_is_read_again(tmp_path: Path) -> None:
 
 
 def test_a_session_ends_when_it_is_old_or_idle() -> None:
-    clock = Clock()
+    clock = ManualClock()
     sessions = Sessions(3600, 600, clock)
     identifier = sessions.begin(ANNA)
     assert len(identifier) == 43
@@ -320,7 +313,7 @@ def test_changed_rights_end_a_session(tmp_path: Path) -> None:
 
 
 def test_attempts_are_limited_and_possible_again() -> None:
-    clock = Clock()
+    clock = ManualClock()
     attempts = Attempts(clock)
     assert [attempts.begin("anna", "192.0.2.7") for _ in range(5)] == [0] * 5
     assert attempts.begin("anna", "192.0.2.7") == pytest.approx(60)
@@ -336,19 +329,19 @@ def test_attempts_are_limited_and_possible_again() -> None:
 def test_a_name_written_otherwise_is_no_further_attempt(tmp_path: Path, names: list[str]) -> None:
     source = cast(Source, None)
     write_users(tmp_path / "users.yaml", {})
-    access = Access(Users(tmp_path / "users.yaml"), AccessRules(), Clock())
+    access = Access(Users(tmp_path / "users.yaml"), AccessRules(), ManualClock())
     app = create_app(Site(source, access, Record(tmp_path)), access, Live(source, access), Echo())
     tried = [{"name": names[n % len(names)], "password": "x"} for n in range(6)]
     assert [ask(app, "/sign-in", form=one).status for one in tried] == [403] * 5 + [429]
 
 
 def test_one_address_can_not_try_many_names() -> None:
-    attempts = Attempts(Clock())
+    attempts = Attempts(ManualClock())
     assert [attempts.begin(f"user{n}", "192.0.2.7") for n in range(31)].count(0) == 30
 
 
 def test_guessing_elsewhere_does_not_lock_a_user_out() -> None:
-    clock = Clock()
+    clock = ManualClock()
     attempts = Attempts(clock)
     assert attempts.begin("anna", "192.0.2.7") == 0
     attempts.succeeded("anna", "192.0.2.7")
@@ -360,7 +353,7 @@ def test_guessing_elsewhere_does_not_lock_a_user_out() -> None:
 
 
 def test_a_success_does_not_count() -> None:
-    attempts = Attempts(Clock())
+    attempts = Attempts(ManualClock())
     for _ in range(100):
         assert attempts.begin("anna", "192.0.2.7") == 0
         attempts.succeeded("anna", "192.0.2.7")

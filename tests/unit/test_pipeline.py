@@ -112,6 +112,16 @@ class Clinic:
         assert self.pipeline.claim(job, evidence=evidence)
         return job
 
+    def found_grown(self, job: Job) -> Job:
+        """Its file grows, which the next step finds out; the job after that."""
+        with (self.folders.processing / job.id / job.path).open("ab") as file:
+            file.write(b", and the rest")
+        with pytest.raises(RecordingChangingError):
+            self.pipeline.advance(job)
+        again = self.journal.get(job.id)
+        assert again is not None
+        return again
+
     def until(self, state: State, **claimed: Any) -> Job:
         job = self.claim(**claimed)
         with self.filing_at_once_refused() if state is State.DELIVERED else contextlib.nullcontext():
@@ -299,12 +309,7 @@ def test_a_recording_changed_before_it_is_filed_starts_over(clinic: Clinic, stat
     """Its sender has it open by its old name: what was published of a part is withdrawn."""
     clinic.api.answer = HELLO
     job = clinic.until(state)
-    with (clinic.folders.processing / job.id / job.path).open("ab") as file:
-        file.write(b", and the rest")
-    with pytest.raises(RecordingChangingError):
-        clinic.pipeline.advance(job)
-    again = clinic.journal.get(job.id)
-    assert again is not None
+    again = clinic.found_grown(job)
     assert (again.state, again.changed_uploads) == (State.CLAIMED, 1)
     assert list(clinic.folders.outbox.iterdir()) == []
     while not again.state.is_final:
@@ -445,12 +450,7 @@ def test_a_copy_from_another_file_system_is_not_waited_for(clinic: Clinic) -> No
 
 def test_a_recording_that_grows_after_its_claim_is_waited_for(clinic: Clinic) -> None:
     job = clinic.claim()
-    with (clinic.folders.processing / job.id / job.path).open("ab") as file:
-        file.write(b", and the rest")
-    with pytest.raises(RecordingChangingError):
-        clinic.pipeline.advance(job)
-    again = clinic.journal.get(job.id)
-    assert again is not None
+    again = clinic.found_grown(job)
     assert clinic.pipeline.advance(again).job.state is State.IDENTIFIED
 
 

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from invox_watcher.invox.presign import PresignedUpload, read_presigned
+from tests.kit.strategies import JSON
 
 URL = "https://storage.example/a%2Fb?X-Amz-Signature=s3cr3t"
 GOOD = {"presignedUrl": URL, "requestId": "r-1"}
@@ -84,11 +85,6 @@ def test_url_and_headers_are_hidden_from_repr() -> None:
     assert shown == "PresignedUpload(request_id='r-1')"
 
 
-JSON: st.SearchStrategy[Any] = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
-    max_leaves=6,
-)
 FIELDS = st.dictionaries(st.sampled_from(["presignedUrl", "url", "requestId", "id", "headers"]), JSON)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import re
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -14,6 +13,7 @@ from hypothesis import strategies as st
 from invox_watcher.errors import ApiUnavailableError
 from invox_watcher.invox.replies import ReplyStatus, TranscriptionReply, parse_reply
 from invox_watcher.transcript import Segment, Transcript
+from tests.kit.strategies import JSON
 
 HELLO = {"text": "Hello, Doctor.", "start": 0.5, "end": 2.2}
 
@@ -416,11 +416,6 @@ def test_a_reply_that_is_no_object_says_so_without_words(payload: object, kind: 
     assert caught.value.retry_can_help
 
 
-JSON: st.SearchStrategy[Any] = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
-    max_leaves=6,
-)
 KEYS = ["text", "start", "end", "speaker", "speakerId", "speakerName", "transcript"]
 SEGMENT = st.dictionaries(st.sampled_from(KEYS), JSON, max_size=5) | JSON
 REPLY = st.fixed_dictionaries(

@@ -21,6 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from invox_watcher.invox.signature import Layout, is_genuine, usable_layouts
+from tests.kit.strategies import AES_KEY, CREDENTIAL
 
 VECTORS_FOLDER = Path(__file__).parent.parent / "vectors"
 CLIENTS = {
@@ -294,25 +295,17 @@ def test_which_layouts_a_secret_can_be_used_with(app_secret: str, expected: set[
     assert usable_layouts(app_secret) == expected
 
 
-TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
-KEY = st.sampled_from([16, 24, 32]).flatmap(
-    lambda size: st.one_of(
-        st.text(st.characters(max_codepoint=0x7F), min_size=size, max_size=size),
-        st.text(
-            st.characters(min_codepoint=0x80, max_codepoint=0x7FF), min_size=size // 2, max_size=size // 2
-        ),
-    )
-)
-
-
-@given(app_id=TEXT, api_key=TEXT, secret=KEY)
+@given(app_id=CREDENTIAL, api_key=CREDENTIAL, secret=AES_KEY)
 def test_every_signature_by_pycryptodome_is_genuine(app_id: str, api_key: str, secret: str) -> None:
     signature = signed_raw(pad(f"{app_id}~{api_key}".encode(), 16), secret)
     assert is_genuine(signature=signature, app_id=app_id, api_key=api_key, app_secret=secret)
 
 
 @given(
-    signature=st.text() | st.binary().map(encode), app_id=st.text(), api_key=st.text(), secret=st.text() | KEY
+    signature=st.text() | st.binary().map(encode),
+    app_id=st.text(),
+    api_key=st.text(),
+    secret=st.text() | AES_KEY,
 )
 def test_random_input_is_refused(signature: str, app_id: str, api_key: str, secret: str) -> None:
     assert not is_genuine(signature=signature, app_id=app_id, api_key=api_key, app_secret=secret)

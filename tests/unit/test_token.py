@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from invox_watcher.invox.token import TokenRequest, filled, placeholders, read_token
+from tests.kit.strategies import JSON
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 EPOCH = int(NOW.timestamp())
@@ -181,13 +182,6 @@ class TestLifetime:
         assert read({"token": token, "expiresIn": 300}) == (token, 300)
         assert read({"token": token, "expiresIn": 300}, lifetime_seconds=60) == (token, 60)
         assert read({"token": token, "expiresIn": "soon"}) == (token, 900)
-
-
-JSON: st.SearchStrategy[Any] = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
-    max_leaves=6,
-)
 
 
 @given(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import stat
@@ -20,6 +21,7 @@ from invox_watcher.processing.documents import delivery_of, transcript_of
 from invox_watcher.recording import FileIdentity
 
 _HASH_BLOCK_BYTES = 1 << 20
+_AT_ONCE_BYTES = 1 << 18
 _MAX_CHANGED_UPLOADS = 6
 _OPEN_SECONDS = 2.0
 
@@ -134,7 +136,8 @@ def sha256_of(context: Context, file: BinaryIO, size_bytes: int) -> str:
     digest = hashlib.sha256()
     left = size_bytes
     try:
-        with waiting:
+        # A little of it is nearly always in memory: read before the baton would be passed on.
+        with waiting if left > _AT_ONCE_BYTES else contextlib.nullcontext():
             while left and (block := file.read(min(left, _HASH_BLOCK_BYTES))):
                 digest.update(block)
                 left -= len(block)
