@@ -26,7 +26,7 @@ PAGE_PACKAGES := chromium:chromium chromium-driver:chromedriver nodejs:node npm:
 SYSTEMD_PACKAGES := debootstrap:debootstrap systemd-container:systemd-nspawn strace:strace bindfs:bindfs
 # More workers than a small machine has cores: most of the time a test waits for a process that it started.
 # In the order of the files: the unit tests, which are short, come last and fill the gaps.
-AT_ONCE := -n 4 --dist loadfile --no-loadscope-reorder
+AT_ONCE := -n 6 --dist loadfile --no-loadscope-reorder
 # What `make test` leaves to the other targets.
 ANYWHERE := not needs and not systemd and not clients
 # The library of the guide's TypeScript example, which opens the stand-in API's signatures.
