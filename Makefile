@@ -26,7 +26,10 @@ PAGE_PACKAGES := chromium:chromium chromium-driver:chromedriver nodejs:node npm:
 SYSTEMD_PACKAGES := debootstrap:debootstrap systemd-container:systemd-nspawn strace:strace bindfs:bindfs
 # More workers than a small machine has cores: most of the time a test waits for a process that it started.
 # In the order of the files: the unit tests, which are short, come last and fill the gaps.
-AT_ONCE := -n 6 --dist loadfile --no-loadscope-reorder
+BY_FILE := --dist loadfile --no-loadscope-reorder
+AT_ONCE := -n 6 $(BY_FILE)
+# Of what keeps the cores busy by itself: sweeps of kills, builds.
+FEWER_AT_ONCE := -n 4 $(BY_FILE)
 # What `make test` leaves to the other targets.
 ANYWHERE := not needs and not systemd and not clients
 # The library of the guide's TypeScript example, which opens the stand-in API's signatures.
@@ -56,11 +59,11 @@ test-quick: $(VENV)/.test-installed | packages ## `make test` without the checks
 	$(BIN)/pytest $(AT_ONCE) -m '$(ANYWHERE) and not slow'
 
 test-clients: $(VENV)/.test-installed $(VENV)/.node-installed | client-packages ## webhooks with clients in Node and Java, and nginx
-	$(BIN)/pytest $(AT_ONCE) -m clients
+	$(BIN)/pytest $(FEWER_AT_ONCE) -m clients
 
 test-faults: $(VENV)/.test-installed | packages fault-packages ## as root: every fault of docs/reliability.md
 	@[ "$$(id -u)" -eq 0 ] || { echo "This mounts file systems: run it as root." >&2; exit 1; }
-	$(BIN)/pytest $(AT_ONCE) tests/faults
+	$(BIN)/pytest $(FEWER_AT_ONCE) tests/faults
 
 test-long: $(VENV)/.test-installed ## random faults in random order, 50,000 steps; hours
 	$(BIN)/pytest -s tests/faults/test_any_order.py --hypothesis-profile=long --timeout=0
