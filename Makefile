@@ -28,7 +28,7 @@ SYSTEMD_PACKAGES := debootstrap:debootstrap systemd-container:systemd-nspawn str
 # In the order of the files: the unit tests, which are short, come last and fill the gaps.
 BY_FILE := --dist loadfile --no-loadscope-reorder
 AT_ONCE := -n 6 $(BY_FILE)
-# Of what keeps the cores busy by itself: sweeps of kills, builds.
+# Of what keeps the cores busy by itself: unit tests, sweeps of kills, builds.
 FEWER_AT_ONCE := -n 4 $(BY_FILE)
 # What `make test` leaves to the other targets.
 ANYWHERE := not needs and not systemd and not clients
@@ -53,7 +53,7 @@ test: $(VENV)/.test-installed | packages ## all checks, and every test that any 
 	$(BIN)/pytest $(AT_ONCE) -m '$(ANYWHERE)'
 
 test-unit: $(VENV)/.test-installed ## the unit tests: no process, no server; under a minute
-	$(BIN)/pytest $(AT_ONCE) tests/unit
+	$(BIN)/pytest $(FEWER_AT_ONCE) tests/unit
 
 test-quick: $(VENV)/.test-installed | packages ## `make test` without the checks and the slow tests
 	$(BIN)/pytest $(AT_ONCE) -m '$(ANYWHERE) and not slow'
