@@ -26,7 +26,10 @@ PAGE_PACKAGES := chromium:chromium chromium-driver:chromedriver nodejs:node npm:
 SYSTEMD_PACKAGES := debootstrap:debootstrap systemd-container:systemd-nspawn strace:strace bindfs:bindfs
 # More workers than a small machine has cores: most of the time a test waits for a process that it started.
 # In the order of the files: the unit tests, which are short, come last and fill the gaps.
-AT_ONCE := -n 4 --dist loadfile --no-loadscope-reorder
+BY_FILE := --dist loadfile --no-loadscope-reorder
+AT_ONCE := -n 6 $(BY_FILE)
+# Of what keeps the cores busy by itself: unit tests, sweeps of kills, builds.
+FEWER_AT_ONCE := -n 4 $(BY_FILE)
 # What `make test` leaves to the other targets.
 ANYWHERE := not needs and not systemd and not clients
 # The library of the guide's TypeScript example, which opens the stand-in API's signatures.
@@ -50,17 +53,17 @@ test: $(VENV)/.test-installed | packages ## all checks, and every test that any 
 	$(BIN)/pytest $(AT_ONCE) -m '$(ANYWHERE)'
 
 test-unit: $(VENV)/.test-installed ## the unit tests: no process, no server; under a minute
-	$(BIN)/pytest $(AT_ONCE) tests/unit
+	$(BIN)/pytest $(FEWER_AT_ONCE) tests/unit
 
 test-quick: $(VENV)/.test-installed | packages ## `make test` without the checks and the slow tests
 	$(BIN)/pytest $(AT_ONCE) -m '$(ANYWHERE) and not slow'
 
 test-clients: $(VENV)/.test-installed $(VENV)/.node-installed | client-packages ## webhooks with clients in Node and Java, and nginx
-	$(BIN)/pytest $(AT_ONCE) -m clients
+	$(BIN)/pytest $(FEWER_AT_ONCE) -m clients
 
 test-faults: $(VENV)/.test-installed | packages fault-packages ## as root: every fault of docs/reliability.md
 	@[ "$$(id -u)" -eq 0 ] || { echo "This mounts file systems: run it as root." >&2; exit 1; }
-	$(BIN)/pytest $(AT_ONCE) tests/faults
+	$(BIN)/pytest $(FEWER_AT_ONCE) tests/faults
 
 test-long: $(VENV)/.test-installed ## random faults in random order, 50,000 steps; hours
 	$(BIN)/pytest -s tests/faults/test_any_order.py --hypothesis-profile=long --timeout=0
@@ -103,9 +106,11 @@ check: $(VENV)/.test-installed ## style, types, and the import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# In a fresh clone, each of the workers would compile all tests for itself. What fails here is reported by them.
+# In a fresh clone, each of the workers would compile all tests for itself, and make hypothesis's table of
+# characters. What fails here is reported by them.
 compiled-tests: $(VENV)/.test-installed
 	@$(BIN)/pytest --collect-only -qq > /dev/null || true
+	@$(BIN)/python -c 'from hypothesis import strategies; strategies.text().validate()' || true
 
 deb: | deb-packages ## build dist/invox-watcher_*.deb, on Debian 12 for Debian 12
 	packaging/build-deb

@@ -465,7 +465,8 @@ def test_watching_shows_recordings_pass_until_ctrl_c(tmp_path: Path) -> None:
             wait_for("the next look", lambda: seen(r"waiting .* ward 3/\d.wav .* 100 % +(now|in \d)"))
             wait_for("the failed one", lambda: seen(r"failed .* \[red\]letter.wav .* not_audio"))
             wait_for("totals by state", lambda: seen(r"^\d under way \(.*uploading.*\), \d done, 1 failed"))
-            wait_for("all ended", lambda: seen(r"^0 under way, 6 done, 1 failed, 0 vanished$"))
+            ended = r"^0 under way, 6 done, 1 failed, 0 vanished$"
+            wait_for("all ended", lambda: seen(ended), seconds=60)
             assert seen(r"done .* ward 3/0.wav")
             screen.types("\x03")
             assert screen.ended() == 0

@@ -148,6 +148,15 @@ def test_it_shows_results_a_failure_and_no_second_upload(
 
 
 @pytest.mark.slow
+def test_times_go_on_across_the_windows_of_a_long_recording(finished: Finished) -> None:
+    """The consultation is recognized in two windows."""
+    segments = json.loads((finished.folder / "outbox/consultation.json").read_text())["segments"]
+    assert "superlative degree" in segments[-1]["text"].lower()
+    assert 38 < segments[-1]["end"] < 45
+    assert [each["start"] for each in segments] == sorted(each["start"] for each in segments)
+
+
+@pytest.mark.slow
 def test_it_shows_where_everything_lies(finished: Finished) -> None:
     tree = finished.printed.partition("\ninvox-demo\n")[2].partition("What was recognized")[0]
     names = re.findall(r"[─│├└ ]*(.+)", tree)

@@ -139,7 +139,7 @@ def test_a_recording_that_vanishes_is_counted_once(clinic: Clinic, api: Sandbox)
         wait_for("it is under way", lambda: clinic.files(clinic.processing) != [])
         for path in clinic.processing.rglob("*.wav"):
             path.unlink()
-        wait_for("it is closed", lambda: ended(clinic, done=0, failed=0, vanished=1))
+        wait_for("it is closed", lambda: ended(clinic, done=0, failed=0, vanished=1), seconds=60)
     assert len(clinic.events("vanished")) == 1
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import shutil
@@ -79,14 +80,19 @@ RECIPES: dict[str, Sequence[str]] = {
 def write_wav(path: Path, *, seconds: float = 0.5, pitch: float = 440.0, rate: int = 8000) -> Path:
     """A mono 16-bit tone; another pitch is other content."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    turn = 2 * math.pi * pitch / rate
-    samples = [int(9000 * math.sin(turn * n)) for n in range(int(seconds * rate))]
     with wave.open(str(path), "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
         file.setframerate(rate)
-        file.writeframes(struct.pack(f"<{len(samples)}h", *samples))
+        file.writeframes(_tone(seconds, pitch, rate))
     return path
+
+
+@functools.lru_cache(maxsize=100)
+def _tone(seconds: float, pitch: float, rate: int) -> bytes:
+    turn = 2 * math.pi * pitch / rate
+    samples = [int(9000 * math.sin(turn * n)) for n in range(int(seconds * rate))]
+    return struct.pack(f"<{len(samples)}h", *samples)
 
 
 def write_au(path: Path, *, seconds: float = 0.5, pitch: float = 440.0, rate: int = 8000) -> Path:
