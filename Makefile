@@ -3,6 +3,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# With it, each of the many processes that the tests and the bench start would compile the program anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 # Debian packages, each with a program or file that exists if it is installed. The tests need these besides Python:
 TEST_PACKAGES := strace:strace ffmpeg:ffmpeg openssl:openssl
