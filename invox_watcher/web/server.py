@@ -189,6 +189,7 @@ class Server:
 
     def start(self) -> None:
         """Start answering."""
+        self._socket.listen()  # from here on no connection is refused, even if the thread starts late
         self._thread.start()
         host, port = self._socket.getsockname()[:2]
         log.info(Event.LISTENING, address=f"{host}:{port}")
