@@ -40,7 +40,7 @@ class PageSection(Section):
     user_header: str | None = Field(
         None,
         description="The header in which a trusted web server names the user whom it has signed in. Their "
-        "roles and profiles are those of the users file.",
+        "roles and profiles are those of the users file, in whatever spelling the name comes.",
         examples=["X-Remote-User"],
     )
     trusted_proxies: Annotated[tuple[str, ...], Field(strict=False), Unique] = Field(
@@ -54,8 +54,14 @@ class PageSection(Section):
         (),
         description="What users may do whom user_header names and the users file does not have: see names "
         "and states, listen to recordings and read transcripts, act (retry, send again), for all profiles. "
-        "Empty: nothing.",
+        "Empty: nothing. They count only while the users file limits no one to profiles; see the next key.",
         examples=[["see", "listen"]],
+    )
+    header_roles_beside_limits: bool = Field(
+        False,
+        description="Whether header_roles count even if the users file limits someone to profiles. Only if "
+        "the web server passes on each name in one form: who is limited as anna, and is let in as "
+        "anna@CLINIC.EXAMPLE as well, would see everything under that name.",
     )
     session_minutes: Minutes = Field(480, description="After this time one has to sign in again.")
     idle_minutes: Minutes = Field(

@@ -20,15 +20,15 @@ from starlette.responses import HTMLResponse, PlainTextResponse, RedirectRespons
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from invox_watcher.accounts import Role, UsersFileError
 from invox_watcher.errors import InvoxError, Reason
 from invox_watcher.events import Event, log
 from invox_watcher.logs import where
 from invox_watcher.page.access import Access, Identity
 from invox_watcher.page.live import Live
-from invox_watcher.page.model import Role, Source, Viewer
+from invox_watcher.page.model import Source, Viewer
 from invox_watcher.page.record import Record
 from invox_watcher.page.signing_in import path_within, sign_in_routes
-from invox_watcher.page.users import UsersFileError
 
 _T = TypeVar("_T")
 
@@ -55,6 +55,11 @@ _FORM_SECONDS = 10.0
 _THREADS = 24
 _CALL_SECONDS = 25.0
 
+UNKNOWN_USERS = Reason(
+    "users_file",
+    "Who may see this page can't be found out at the moment.",
+    "Tell your administrator: the reason is in the log.",
+)
 BUSY = Reason(
     "page_busy",
     "This could not be found out in time.",
@@ -197,7 +202,9 @@ def create_app(site: Site, access: Access, live: Live, views: Views) -> ASGIApp:
 
     async def on_refusal(request: Request, error: Exception) -> Response:
         assert isinstance(error, InvoxError)  # noqa: S101
-        return failed(request, 503, error.reason)
+        # Anyone may see this: where the file is, and what it says, is for the log only.
+        is_of_users = isinstance(error, UsersFileError)
+        return failed(request, 503, UNKNOWN_USERS if is_of_users else error.reason)
 
     async def on_defect(request: Request, error: Exception) -> Response:
         log.error(Event.INTERNAL_ERROR, thread="page", error=where(error))
@@ -267,8 +274,8 @@ class _Guard:
             return None
         try:
             identity = self._access.identify(peer, is_activity=not _is_by_itself(request))
-        except UsersFileError as error:
-            return self._failed(request, 503, error.reason)
+        except UsersFileError:
+            return self._failed(request, 503, UNKNOWN_USERS)
         scope["state"]["identity"] = identity
         if path.startswith(_PUBLIC):
             return None

@@ -12,16 +12,9 @@ from datetime import date, datetime
 from enum import StrEnum
 from typing import Protocol
 
+from invox_watcher.accounts import Role
 from invox_watcher.errors import Reason
 from invox_watcher.job import State
-
-
-class Role(StrEnum):
-    """What a viewer may do."""
-
-    SEE = "see"  # names and states, no words
-    LISTEN = "listen"  # transcripts, documents and sound
-    ACT = "act"  # retry, send again
 
 
 @dataclass(frozen=True)

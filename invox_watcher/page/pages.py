@@ -18,10 +18,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
+from invox_watcher.accounts import Role
 from invox_watcher.errors import InvoxError, JournalError
 from invox_watcher.job import ACTIVE, State
 from invox_watcher.page import rendering
-from invox_watcher.page.model import Done, Line, Moment, Query, Role, Stretch, Viewer
+from invox_watcher.page.model import Done, Line, Moment, Query, Stretch, Viewer
 from invox_watcher.page.rendering import visible
 from invox_watcher.page.words import NOTICES, Words
 

@@ -199,8 +199,23 @@ def test_users_are_added_changed_and_removed(office: Clinic) -> None:
 
     assert user(office, "berta", "--no-password").returncode == 0
     assert entries(office)["berta"] == {"roles": ["see"]}
+    assert "anna may see, act. Written" in user(office, "ANNA", "--all-profiles").stdout
+    assert "profiles" not in entries(office)["anna"]
+    lost = user(office, "anna", "--no-password")
+    assert lost.stdout.startswith("anna may see, act. The password that there was is deleted.")
+    assert "password" not in entries(office)["anna"]
     assert user(office, "anna", "--remove").returncode == 0
     assert list(entries(office)) == ["berta"]
+
+
+def test_users_who_are_changed_at_once_are_all_kept(office: Clinic) -> None:
+    names = [f"u{n}" for n in range(5)]
+    commands = [
+        subprocess.Popen(office.command("page", "user", name, "--no-password"), stdout=subprocess.DEVNULL)
+        for name in names
+    ]
+    assert [command.wait(60) for command in commands] == [0] * 5
+    assert set(names) <= entries(office).keys()
 
 
 def test_a_typed_password_is_not_shown(office: Clinic) -> None:
@@ -226,6 +241,8 @@ def test_a_typed_password_is_not_shown(office: Clinic) -> None:
         (["kim", "--remove"], "", 64, "no user kim"),
         (["k" * 101], PASSWORD, 78, "at most 100"),
         ([], PASSWORD, 64, "Which user?"),
+        (["kim", "--remove", "--role", "see"], "", 64, "--remove and --role contradict"),
+        (["kim", "--profile", "a", "--all-profiles"], "", 64, "--profile and --all-profiles contradict"),
     ],
 )
 def test_a_user_that_can_not_be_written_is_explained(

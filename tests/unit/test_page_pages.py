@@ -15,12 +15,12 @@ from pathlib import Path
 import pytest
 from starlette.types import ASGIApp
 
+from invox_watcher.accounts import Role
 from invox_watcher.errors import InvoxError, JournalError
 from invox_watcher.page import pages, rendering
 from invox_watcher.page.access import Access, AccessRules
 from invox_watcher.page.app import Site, create_app
 from invox_watcher.page.live import Live
-from invox_watcher.page.model import Role
 from invox_watcher.page.record import Record
 from tests.kit import page_samples as samples
 from tests.kit.asgi import Answer, ask
