@@ -174,7 +174,7 @@ def _listener_of(config: Config) -> socket.socket:
     return listen_on(
         *page.address,
         key="page.listen",
-        hint="Choose another port. Does a daemon show the page there already?",
+        hint="Choose an address of this machine and a port above 1023 on which no process listens.",
     )
 
 

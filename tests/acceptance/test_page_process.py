@@ -14,12 +14,13 @@ from pathlib import Path
 import pytest
 import yaml
 
+from invox_watcher.accounts import write_users
 from invox_watcher.sandbox.server import Sandbox
 from tests.kit import event_page
 from tests.kit.browser import Browser
 from tests.kit.clinic import Clinic, Process, free_port, running, stop, wait_for
 from tests.kit.commands import terminal
-from tests.kit.page_clinic import PASSWORD, answers, at_of, page_of, page_section
+from tests.kit.page_clinic import PASSWORD, answers, at_of, page_of, page_section, users
 from tests.kit.recordings import write_wav
 
 
@@ -263,11 +264,15 @@ def test_check_tries_the_page(tmp_path: Path, api: Sandbox) -> None:
         }
 
     users_file = tmp_path / "clinic" / "users.yaml"
-    assert found() == {"page.listen": f"{listen} is free", "page.users_file": str(users_file)}
+    assert found()["page.users_file"].startswith(
+        "user paul has profiles that the configuration does not have"
+    )
+    write_users(users_file, {"anna": users()["anna"]})
+    assert found() == {"page.listen": f"{listen} is free", "page.users_file": f"{users_file}: 1 user"}
     host, _, port = listen.rpartition(":")
     with socket.create_server((host, int(port))):
         assert found()["page.listen"] == f"another program listens on {listen}"
     users_file.chmod(0o666)
-    assert found()["page.users_file"] == f"others may change {users_file}"
+    assert found()["page.users_file"] == f"Others may change the users file {users_file}"
     users_file.unlink()
     assert found()["page.users_file"] == f"there is no {users_file}"
