@@ -24,6 +24,7 @@ from starlette.responses import HTMLResponse, Response
 
 from invox_watcher.job import State
 from invox_watcher.page import words
+from invox_watcher.page.live import SILENCE_SECONDS
 from invox_watcher.page.words import Words, preferred, words_in
 
 _TYPES = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}
@@ -220,5 +221,11 @@ def _environment() -> Environment:
         stage_kind=lambda stage: _STAGE_KINDS.get(stage, "way"),
         delivery_kind=lambda state: _DELIVERY_KINDS.get(state, "way"),
     )
-    environment.globals.update(words=words, static_url=static_url, script_words=script_words, percent=percent)
+    environment.globals.update(
+        words=words,
+        static_url=static_url,
+        script_words=script_words,
+        percent=percent,
+        silence_seconds=SILENCE_SECONDS,
+    )
     return environment
