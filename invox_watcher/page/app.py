@@ -120,14 +120,21 @@ class Site:
         return viewer
 
     async def audit(self, request: Request, what: str, job_id: str, **facts: Any) -> None:
-        """Record a look, or an action; to be awaited before anything is shown or done.
+        """Record a look; to be awaited before anything is shown.
 
         Raises:
             JournalError: it can't be recorded, so that nothing may be shown.
         """
+        await self.in_thread(self.recorder(request, what, job_id, **facts))
+
+    def recorder(self, request: Request, what: str, job_id: str, **facts: Any) -> Callable[[], None]:
+        """What records an action; to be called, in a thread, just before it is done.
+
+        It raises JournalError if it can't be recorded, so that nothing may be done.
+        """
         identity = self._identity(request)
         name, address = identity.viewer.name, identity.address
-        await self.in_thread(lambda: self._record.write(what, job_id, viewer=name, address=address, **facts))
+        return lambda: self._record.write(what, job_id, viewer=name, address=address, **facts)
 
     def form_token(self, request: Request) -> str:
         """What a form must carry as the hidden field `token`; empty without a viewer."""

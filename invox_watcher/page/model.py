@@ -6,7 +6,7 @@ question about a recording outside of it, as if there were no such recording.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from enum import StrEnum
@@ -295,8 +295,8 @@ class Source(Protocol):
 
     def document(self, sight: Sight, job_id: str, name: str) -> Document | None: ...
 
-    def retry(self, sight: Sight, job_id: str) -> Done:
-        """Move the failed recording back to the inbox."""
+    def retry(self, sight: Sight, job_id: str, record: Callable[[], None]) -> Done:
+        """Move the failed recording back to the inbox; if it can be, `record` is called just before."""
 
-    def send_again(self, sight: Sight, job_id: str, target: str) -> Done:
-        """Have the delivery to a target made again."""
+    def send_again(self, sight: Sight, job_id: str, target: str, record: Callable[[], None]) -> Done:
+        """Have the delivery to a target made again; `record` as in `retry`."""

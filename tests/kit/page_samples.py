@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
@@ -242,12 +242,14 @@ class SampleSource:
         self.asked.append(name)
         return Document(name, "text/plain; charset=utf-8", b"Hello.\n")
 
-    def retry(self, sight: Sight, job_id: str) -> Done:
+    def retry(self, sight: Sight, job_id: str, record: Callable[[], None]) -> Done:
         self._may_raise()
+        record()
         return self._done(f"retry {job_id}", Done.RETRIED, Done.RETRIED_BEFORE)
 
-    def send_again(self, sight: Sight, job_id: str, target: str) -> Done:
+    def send_again(self, sight: Sight, job_id: str, target: str, record: Callable[[], None]) -> Done:
         self._may_raise()
+        record()
         return self._done(f"send {job_id} {target}", Done.SENT_AGAIN, Done.OWED_ALREADY)
 
     def _done(self, asked: str, first: Done, again: Done) -> Done:

@@ -412,6 +412,9 @@ def test_sound_by_range(
     source.tone = b"0123456789"
     answer = asker(f"{ONE}/sound", headers={"Range": asked} if asked else {})
     assert (answer.status, answer.body, answer.headers.get("content-range")) == answered
+    head = asker(f"{ONE}/sound", method="HEAD", headers={"Range": asked} if asked else {})
+    assert (head.status, head.headers["content-length"]) == (200, "10")  # ranges are of GET only
+    assert "content-range" not in head.headers
 
 
 def test_a_document_is_downloaded_by_its_bytes(asker: Asker, source: SampleSource) -> None:
