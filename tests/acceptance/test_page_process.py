@@ -89,6 +89,33 @@ def test_the_page_lives_and_ends_with_its_daemon(tmp_path: Path, api: Sandbox) -
         daemon.wait()
 
 
+def test_a_page_that_can_not_run_is_a_warning(tmp_path: Path, api: Sandbox) -> None:
+    clinic, listen = with_page(tmp_path, api)
+    host, _, port = listen.rpartition(":")
+
+    def warnings() -> list[str]:
+        status = json.loads(clinic.run("status", "--json").stdout)
+        return [one["code"] for one in status["warnings"]]
+
+    with socket.create_server((host, int(port))):
+        daemon = clinic.start()
+        try:
+            wait_for("it has ended", lambda: len(clinic.events("page_ended")) > 0)
+            wait_for("it is said", lambda: warnings() == ["page_down"])
+            status = clinic.run("status")
+            assert status.returncode == 0  # recordings do not need it
+            assert "The page's process ended with status 78." in status.stdout
+        except BaseException:
+            daemon.kill()
+            raise
+    try:
+        wait_for("there is a page", lambda: answers(Browser(at_of(listen))))
+        wait_for("the warning is gone", lambda: warnings() == [])
+        event_page.check(clinic.events())
+    finally:
+        assert stop(daemon) == 0
+
+
 def test_without_its_key_no_page_is_started(tmp_path: Path, api: Sandbox) -> None:
     clinic, listen = with_page(tmp_path, api)
     write_wav(clinic.inbox / "smith.wav")

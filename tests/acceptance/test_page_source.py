@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -190,12 +191,7 @@ def test_a_limited_viewer_gets_nothing_of_others(there: Hospital, sight: Sight) 
         assert source.document(sight, job_id, "ok.json") is None
         assert refused(lambda job_id=job_id: source.retry(sight, job_id, not_done)) == "unknown"  # type: ignore[misc]
         for target in ("ehr", "hooks.on_done"):
-            assert (
-                refused(
-                    lambda job_id=job_id, target=target: source.send_again(sight, job_id, target, not_done)
-                )  # type: ignore[misc]
-                == "unknown"
-            )
+            assert refused(partial(source.send_again, sight, job_id, target, not_done)) == "unknown"
     answered = repr(everything(source, sight, there.ids))
     for name, job_id in others.items():
         assert job_id not in answered
@@ -485,10 +481,8 @@ def test_a_delivery_is_ordered_once_by_two_clicks(there: Hospital) -> None:
     another.source.close()
     assert source.send_again(WARD4, job_id, "hooks.on_done", not_done) is Done.OWED_ALREADY
     for target in ("ehr", "nowhere", "\udcff"):  # nothing of that recording goes there
-        assert (
-            refused(lambda t=target: source.send_again(ALL, there.ids["ward3/ok.wav"], t, not_done))
-            == "unknown"
-        )  # type: ignore[misc]
+        send = partial(source.send_again, ALL, there.ids["ward3/ok.wav"], target, not_done)
+        assert refused(send) == "unknown"
     assert len(list(placed_orders(there.state))) == 1
 
 
