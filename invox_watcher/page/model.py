@@ -224,6 +224,7 @@ class Recording:
     suspects: Sequence[Stretch]
     has_words: bool  # whether there is a transcript that retention has not deleted
     has_sound: bool  # whether its recording still exists
+    is_audio: bool = True  # whether that is one, as far as can be told by its content
     retried_as: str | None = None  # the job that a retry has made of it
     retry_of: str | None = None
     host: str | None = None  # which of several has it, or had it last

@@ -370,7 +370,9 @@ def test_the_recording_is_played_wherever_it_is(there: Hospital) -> None:
     assert not there.get("ward3/copy.wav").has_sound
     assert there.sound("ward3/copy.wav") is None
     # What failed is not audio; and it is not decoded.
-    assert there.get("ward4/letter.wav").has_sound
+    letter = there.get("ward4/letter.wav")
+    assert (letter.has_sound, letter.is_audio) == (True, False)
+    assert there.get("ward3/ok.wav").is_audio
     assert there.sound("ward4/letter.wav") is None
     assert there.source.loudness(ALL, there.ids["ward4/letter.wav"]) is None
 

@@ -137,6 +137,8 @@ class SampleSource:
     searched_up_to: int | None = None  # the search takes long: nothing is found so far
     asked: list[str] = field(default_factory=list)
     tone: bytes = b"RIFF"
+    is_audio: bool = True
+    is_mute: bool = False  # no words were recognized
 
     def changes(self) -> int:
         return self.number
@@ -205,6 +207,7 @@ class SampleSource:
             if row.suspect else (),
             has_words=done,
             has_sound=row.state is not State.VANISHED,
+            is_audio=self.is_audio,
             retried_as=RETRY.id if row.id == RETRIED.id else None,
             retry_of=RETRIED.id if row.id == RETRY.id else None,
             host="north" if done else None,
@@ -212,6 +215,8 @@ class SampleSource:
 
     def words(self, sight: Sight, job_id: str) -> Sequence[Line] | None:
         self._may_raise()
+        if self.is_mute:
+            return []
         lines = [
             Line(6.0 * n, 6.0 * n + 5.5, who, text)
             for n, (who, text) in enumerate(_SPEECH * 4)

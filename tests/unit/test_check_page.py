@@ -105,5 +105,8 @@ def test_what_may_be_meant_otherwise_is_a_warning(tmp_path: Path) -> None:
     assert [finding.level for finding in page(config)] == ["ok", "failed"]
     write_users(file, {"anna": User("anna", None, frozenset({Role.SEE}), None)})
     file.parent.chmod(0o700)
+    deaf = section(tmp_path, "listen: 'unix:ROOT/etc/s', users_file: ROOT/etc/u")
+    deaf = deaf.model_copy(update={"http": deaf.http.model_copy(update={"listen": None})})
+    assert "http.listen is null" in str([finding.problem for finding in page(deaf)])
     without = section(tmp_path, "listen: 'unix:ROOT/etc/s', users_file: ROOT/etc/u")
     assert "anna can't sign in" in str(list(page(without))[-1].problem)

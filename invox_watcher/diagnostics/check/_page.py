@@ -35,6 +35,9 @@ def page(config: Config) -> Iterator[Finding]:
         yield from address_to_listen_on("page.listen", section.listen, section.address, in_use)
     if section.socket is not None:
         yield from _socket(config, section.socket)
+    if config.http.listen is None:
+        problem = "http.listen is null: the page can't ask the daemon why files wait, or what comes next"
+        yield warning("page.listen", problem, "Set http.listen to an address, for example 127.0.0.1:8787.")
     if section.header_roles and section.user_header is None:
         problem = "it has no effect: page.user_header is not set"
         yield warning("page.header_roles", problem, "Set page.user_header, or remove it.")
