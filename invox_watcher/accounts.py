@@ -79,15 +79,21 @@ def same_name(name: str) -> str:
     return " ".join(folded.split())
 
 
-def read_users(path: Path) -> dict[str, User]:
-    """The users in the file at `path`, by name; none if it is empty.
+def read_users(path: Path, *, may_be_empty: bool = False) -> dict[str, User]:
+    """The users in the file at `path`, by name.
+
+    An empty file has none if it `may_be_empty`; else it is refused: an editor may be about to write it.
 
     Raises:
         UsersFileError: it can't be read, says something that is not understood, or others may write it.
     """
     document = _document(path, _content(path))
-    if document is None:
+    if document is None and may_be_empty:
         return {}
+    if document is None:
+        raise UsersFileError(
+            f"The users file {path} is empty.", hint="`invox-watcher page user NAME` adds a user."
+        )
     entries = document.get("users") if isinstance(document, dict) else None
     if not isinstance(entries, dict) or set(document) != {"users"}:
         raise _invalid(path, "must have the key `users`, with an entry for each user, and no other")
@@ -127,7 +133,7 @@ def changing(path: Path) -> Iterator[dict[str, User]]:
         raise _unwritable(path, error) from None
     try:
         _lock(folder, path)
-        users = read_users(path) if path.exists() else {}
+        users = read_users(path, may_be_empty=True) if path.exists() else {}
         yield users
         write_users(path, users)
     finally:

@@ -58,7 +58,7 @@ def _user(options: argparse.Namespace) -> int:
         )
     _require_agreement(options)
     name = accounts.user_name(options.name)
-    before = accounts.named(accounts.read_users(path), name) if path.exists() else None
+    before = accounts.named(accounts.read_users(path, may_be_empty=True), name) if path.exists() else None
     if options.remove and before is None:
         raise UsageError(f"{path} has no user {printable(name)}.")
     password = _hash_of_asked(name) if _asks_for_password(options, before) else None

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from invox_watcher.files import replace_durably
 from tests.kit.browser import Browser
 from tests.kit.chromium import Chromium, chromium
 from tests.kit.clinic import wait_for
@@ -119,10 +120,12 @@ def is_open(browser: Chromium) -> bool:
 def test_a_broken_users_file_does_not_end_the_updates(clinic: Hospital, watcher: Chromium) -> None:
     file = clinic.clinic.root.parent / "users.yaml"
     content = file.read_bytes()
-    file.write_text("users: [")
-    watcher.shows(UNAVAILABLE, "#connection")
-    time.sleep(8)  # for as long as someone needs to mend it, so that the page tries several times
-    file.write_bytes(content)
+    try:
+        file.write_text("users: [")
+        watcher.shows(UNAVAILABLE, "#connection")
+        time.sleep(8)  # for as long as someone needs to fix it, so that the page tries several times
+    finally:
+        replace_durably(file, content, 0o600)
     watcher.wait("it is available", lambda: watcher.text("#connection") == "")
     watcher.wait("it is updated again", lambda: is_open(watcher))
     takes(clinic, watcher, "after-the-users-file")
