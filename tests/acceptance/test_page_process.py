@@ -282,7 +282,8 @@ def test_a_user_that_can_not_be_written_is_explained(
 
 
 def test_check_tries_the_page(tmp_path: Path, api: Sandbox) -> None:
-    clinic, listen = with_page(tmp_path, api)
+    section, http = page_section(tmp_path / "clinic"), {"listen": f"127.0.0.1:{free_port()}"}
+    clinic, listen = Clinic(tmp_path / "clinic", api.base_url, page=section, http=http), section["listen"]
 
     def found() -> dict[str, str]:
         rows = json.loads(clinic.run("check", "--json").stdout)
