@@ -30,8 +30,7 @@ from bench.processes import cpu_seconds, resident_mib, tree
 from bench.recordings import write_wavs
 from bench.scenario import Bench, Scenario
 from bench.site import AT_ONCE, Site, files, wait_for
-from invox_watcher.page.model import Role
-from invox_watcher.page.users import User, write_users
+from invox_watcher.accounts import Role, User, write_users
 from tests.kit.clinic import free_port
 from tests.kit.page_clinic import HASH, PASSWORD
 

@@ -101,6 +101,8 @@ class Event(StrEnum):
     PAGE_LISTENING = "page_listening"
     PAGE_FAILED = "page_failed"
     PAGE_ENDED = "page_ended"
+    PAGE_USERS_UNAVAILABLE = "page_users_unavailable"
+    PAGE_USERS_AVAILABLE = "page_users_available"
     PAGE_SIGNED_IN = "page_signed_in"
     PAGE_SIGN_IN_REFUSED = "page_sign_in_refused"
     # several hosts

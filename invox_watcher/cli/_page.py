@@ -8,17 +8,16 @@ import os
 import stat
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from invox_watcher import accounts
+from invox_watcher.accounts import Role, User
 from invox_watcher.cli._common import UsageError, config_of, loader_of
 from invox_watcher.cli._identity import for_its_owner
 from invox_watcher.config import Config
 from invox_watcher.errors import ExitStatus, InvoxError
 from invox_watcher.logs import printable
-
-if TYPE_CHECKING:
-    from invox_watcher.page.users import User
 
 
 class _NoExtraError(InvoxError):
@@ -30,7 +29,14 @@ def page(options: argparse.Namespace) -> int:
     """Show the page, or change a user of it."""
     if options.what == "user":
         return _user(options)
-    given = (options.name, options.role, options.profile, options.remove, options.no_password)
+    given = (
+        options.name,
+        options.role,
+        options.profile,
+        options.remove,
+        options.no_password,
+        options.all_profiles,
+    )
     if any(given):
         raise UsageError("These options belong to `page user NAME`.")
     load = for_its_owner(loader_of(options, credentials=False), "page")
@@ -50,41 +56,82 @@ def _user(options: argparse.Namespace) -> int:
             "page.users_file is not set.",
             hint=f"Name a file in {config.source}, for example /etc/invox-watcher/users.yaml",
         )
+    _require_agreement(options)
+    name = accounts.user_name(options.name)
+    before = accounts.named(accounts.read_users(path, may_be_empty=True), name) if path.exists() else None
+    if options.remove and before is None:
+        raise UsageError(f"{path} has no user {printable(name)}.")
+    password = _hash_of_asked(name) if _asks_for_password(options, before) else None
+    if path.exists() and accounts.has_comments(path):
+        print(f"The comments in {path} are not kept.", file=sys.stderr)
+    with accounts.changing(path) as users:
+        before = accounts.named(users, name)
+        if before is not None:
+            del users[before.name]
+        user = None if options.remove else _changed(options, before, name, password)
+        if user is not None:
+            users[user.name] = user
+    _give_to_daemon(path, config)
+    print(f"{_said(before, user, name)} Written to {path}.")
+    if user is not None:
+        _warn(user, config)
+    return ExitStatus.OK
+
+
+def _require_agreement(options: argparse.Namespace) -> None:
+    given = {
+        "--role": options.role,
+        "--profile": options.profile,
+        "--all-profiles": options.all_profiles,
+        "--no-password": options.no_password,
+    }
+    others = [name for name, value in given.items() if value]
+    for wrong, pair in (
+        (options.remove and others, f"--remove and {others[0] if others else ''}"),
+        (options.profile and options.all_profiles, "--profile and --all-profiles"),
+    ):
+        if wrong:
+            raise UsageError(f"{pair} contradict each other.", hint="Nothing was changed.")
+
+
+def _asks_for_password(options: argparse.Namespace, before: User | None) -> bool:
+    if options.remove or options.no_password:
+        return False
+    return before is None or not (options.role or options.profile or options.all_profiles)
+
+
+def _hash_of_asked(name: str) -> str:
     try:
-        from invox_watcher.page import users as known  # noqa: PLC0415 - an extra
+        from invox_watcher.page.users import hash_of  # noqa: PLC0415 - an extra
     except ModuleNotFoundError as error:
         raise _NoExtraError(
             f"This needs the extra `page`: {error.name} is not installed.",
             hint="pip install 'PATH[page]', where PATH is the wheel or the clone",
         ) from None
-    name = known.user_name(options.name)
-    users = known.read_users(path) if path.exists() else {}
-    before = users.pop(name, None)
-    if not options.remove:
-        user = users[name] = _changed(options, before, name)
-        _warn_of_profiles(config, user.profiles)
-        said = f"{printable(name)} may {', '.join(user.role_names)}{_of(user.profiles)}."
-    elif before is None:
-        raise UsageError(f"{path} has no user {printable(name)}.")
-    else:
-        said = f"{printable(name)} is removed, and signed out."
-    known.write_users(path, users)
-    _give_to_daemon(path, config)
-    print(f"{said} Written to {path}.")
-    return ExitStatus.OK
+    return hash_of(_asked(name))
 
 
-def _changed(options: argparse.Namespace, before: User | None, name: str) -> User:
-    from invox_watcher.page import users as known  # noqa: PLC0415 - as above
-    from invox_watcher.page.model import Role  # noqa: PLC0415
+def _changed(options: argparse.Namespace, before: User | None, name: str, password: str | None) -> User:
+    """The user as the options say; what they do not mention stays as it was."""
+    if before is None and password is None and not options.no_password:
+        raise UsageError(f"{printable(name)} was removed at the same time.", hint="Nothing was changed.")
+    user = before or User(name, None, frozenset({Role.SEE}), None)
+    if options.no_password or password is not None:
+        user = replace(user, password=password)
+    if options.role:
+        user = replace(user, roles=frozenset(map(Role, options.role)) | {Role.SEE})
+    if options.profile or options.all_profiles:
+        user = replace(user, profiles=frozenset(options.profile) or None)
+    return user
 
-    password = before.password if before is not None else None
-    if options.no_password:
-        password = None
-    elif before is None or not (options.role or options.profile):
-        password = known.hash_of(_asked(name))
-    roles = frozenset(map(Role, options.role)) | {Role.SEE} if options.role else None
-    return known.changed(before, name, password=password, roles=roles, profiles=options.profile or None)
+
+def _said(before: User | None, user: User | None, name: str) -> str:
+    if user is None:
+        return f"{printable(before.name if before is not None else name)} is removed, and signed out."
+    said = f"{printable(user.name)} may {', '.join(user.role_names)}{_of(user.profiles)}."
+    if before is not None and before.password is not None and user.password is None:
+        said += " The password that there was is deleted."
+    return said
 
 
 def _asked(name: str) -> str:
@@ -97,9 +144,14 @@ def _asked(name: str) -> str:
     return password
 
 
-def _warn_of_profiles(config: Config, profiles: frozenset[str] | None) -> None:
+def _warn(user: User, config: Config) -> None:
+    if user.password is None and config.page.user_header is None:
+        print(
+            f"{printable(user.name)} can't sign in: there is no password, and page.user_header is not set.",
+            file=sys.stderr,
+        )
     known = {profile.name for profile in config.profiles} | {"default"}
-    if unknown := sorted((profiles or frozenset()) - known):
+    if unknown := sorted((user.profiles or frozenset()) - known):
         print(
             f"The configuration has no profile {printable(', '.join(unknown))}; it has "
             f"{printable(', '.join(sorted(known)))}.",

@@ -311,8 +311,8 @@ def _add_page(commands: Commands) -> None:
     page = commands.add(
         "page", "show recordings and transcripts in a browser, or say who may", call="_page:page",
         more="The daemon does so by itself if page.listen is set; alone, the page runs in the foreground.\n"
-        "user NAME: adds a user to page.users_file, or changes the password; with --role or --profile it "
-        "changes only those. A new user may see names and states of all profiles.",
+        "user NAME: adds a user to page.users_file, or changes the password; with --role, --profile or "
+        "--all-profiles it changes only those. A new user may see names and states of all profiles.",
         examples=[
             "page", "page user anna --role listen --profile ward3", "page user anna --remove",
         ],
@@ -328,9 +328,11 @@ def _add_page(commands: Commands) -> None:
         "--profile", action="append", type=text, default=[], metavar="NAME",
         help="only recordings of this profile (repeatable)",
     )  # fmt: skip
+    page.add_argument("--all-profiles", action="store_true", help="recordings of all profiles again")
     page.add_argument(
         "--no-password", action="store_true",
-        help="without a password: a web server signs this user in (page.user_header)",
+        help="without a password, and delete one that there is: a web server signs this user in "
+        "(page.user_header)",
     )  # fmt: skip
     page.add_argument("--remove", action="store_true", help="remove the user")
 

@@ -15,6 +15,16 @@ from invox_watcher.config._types import AbsolutePath, Minutes, Section, Unique, 
 
 _UNIX = "unix:"
 _MAX_SOCKET_PATH = 107  # bytes; see unix(7)
+_WIDEST_NETWORK = 7  # bits: fc00::/7 is the widest that anyone owns
+# Any browser sends these, or they mean something else.
+_OTHER_HEADERS = re.compile(
+    r"(accept|access-control|content|if|sec|proxy|cf|fly)-.*"
+    r"|x-forwarded-(?!(user|email|preferred-username)$).*|x-real-ip|x-csrf-token|x-requested-with"
+    r"|accept|authorization|cache-control|connection|cookie|cookie2|date|dnt|expect|forwarded|from|host"
+    r"|keep-alive|last-event-id|origin|pragma|priority|range|referer|te|trailer|transfer-encoding"
+    r"|true-client-ip|upgrade|upgrade-insecure-requests|user-agent|via|warning",
+    re.IGNORECASE,
+)
 _LIBRARIES = ("jinja2", "bcrypt")
 _INSTALL = (
     "pip install 'PATH[page]', where PATH is the wheel or the clone that invox-watcher was installed from "
@@ -40,7 +50,7 @@ class PageSection(Section):
     user_header: str | None = Field(
         None,
         description="The header in which a trusted web server names the user whom it has signed in. Their "
-        "roles and profiles are those of the users file.",
+        "roles and profiles are those of the users file, in whatever spelling the name comes.",
         examples=["X-Remote-User"],
     )
     trusted_proxies: Annotated[tuple[str, ...], Field(strict=False), Unique] = Field(
@@ -54,8 +64,14 @@ class PageSection(Section):
         (),
         description="What users may do whom user_header names and the users file does not have: see names "
         "and states, listen to recordings and read transcripts, act (retry, send again), for all profiles. "
-        "Empty: nothing.",
+        "Empty: nothing. They count only while the users file limits no one to profiles; see the next key.",
         examples=[["see", "listen"]],
+    )
+    header_roles_beside_limits: bool = Field(
+        False,
+        description="Whether header_roles count even if the users file limits someone to profiles. Only if "
+        "the web server passes on each name in one form: who is limited as anna, and is let in as "
+        "anna@CLINIC.EXAMPLE as well, would see everything under that name.",
     )
     session_minutes: Minutes = Field(480, description="After this time one has to sign in again.")
     idle_minutes: Minutes = Field(
@@ -66,7 +82,11 @@ class PageSection(Section):
     @classmethod
     def _address_or_socket(cls, value: object) -> str | None:
         if not isinstance(value, str) or not value.startswith(_UNIX):
-            return host_and_port(value, 'host:port, for example 127.0.0.1:8786, or "unix:/path/of/a.sock"')
+            wanted = 'host:port, for example 127.0.0.1:8786, or "unix:/path/of/a.sock"'
+            address = host_and_port(value, wanted)
+            if address is not None and int(address.rpartition(":")[2]) == 0:
+                raise ValueError(f"must be {wanted}, with a port that is not 0")
+            return address
         path = value.removeprefix(_UNIX)
         if not path.startswith("/") or not path.isprintable() or len(path.encode()) > _MAX_SOCKET_PATH:
             raise ValueError(
@@ -80,6 +100,11 @@ class PageSection(Section):
     def _header_name(cls, value: str | None) -> str | None:
         if value is not None and not re.fullmatch(r"[A-Za-z0-9-]+", value):
             raise ValueError("must be the name of a header, for example X-Remote-User")
+        if value is not None and _OTHER_HEADERS.fullmatch(value):
+            raise ValueError(
+                "must be a header of its own, for example X-Remote-User: browsers send this one, or it means "
+                "something else"
+            )
         return value
 
     @field_validator("trusted_proxies")
@@ -87,11 +112,15 @@ class PageSection(Section):
     def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for one in value:
             try:
-                ip_network(one)
+                network = ip_network(one)
             except ValueError:
                 raise ValueError(
                     "must list IP addresses and networks, for example [127.0.0.1, 10.0.5.0/24]"
                 ) from None
+            if network.prefixlen < _WIDEST_NETWORK:
+                raise ValueError(
+                    f"must name the web servers, and not everyone: from {one} anyone could be anyone"
+                )
         return value
 
     @model_validator(mode="after")

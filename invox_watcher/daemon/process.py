@@ -94,7 +94,7 @@ class Process:
             on_crash=self._crash,
             clock=self._clock,
         )
-        readiness = Readiness(parts, config.source, refused=lambda: self._refused)
+        readiness = Readiness(parts, config.source, refused=lambda: self._refused, page=lambda: self._page)
         try:
             server = self._server_of(parts, readiness)
         except BaseException:

@@ -28,6 +28,7 @@ from invox_watcher.processing import Gate
 from invox_watcher.times import rfc3339, utc_now
 
 if TYPE_CHECKING:
+    from invox_watcher.daemon.page import PageProcess
     from invox_watcher.web import IntakeSnapshot
 
 _WRITE_AGAIN_SECONDS = 10.0  # after the state directory refused it
@@ -38,15 +39,21 @@ class Readiness:
     """Asks the gates of one daemon. Every call is quick, and may come from any thread."""
 
     def __init__(
-        self, parts: Parts, configuration: Path, *, refused: Callable[[], Problem | None] = lambda: None
+        self,
+        parts: Parts,
+        configuration: Path,
+        *,
+        refused: Callable[[], Problem | None] = lambda: None,
+        page: Callable[[], PageProcess | None] = lambda: None,
     ) -> None:
         """`configuration` is the file that `parts` were built from.
 
-        `refused` says why the daemon does not use what that file contains by now.
+        `refused` says why the daemon does not use what that file contains by now; `page` gives the
+        page's process, if there is to be one.
         """
         self._parts = parts
         self._configuration = configuration
-        self._refused = refused
+        self._refused, self._page = refused, page
         self._gates: Mapping[str, Gate] = {
             "parts": parts.stall_detector,
             "api": parts.engine.api_gate,
@@ -73,8 +80,9 @@ class Readiness:
 
     def warnings(self) -> list[Problem]:
         """What needs a person although recordings go through."""
-        refused = self._refused()
-        return [] if refused is None else [refused]
+        page = self._page()
+        found = (self._refused(), None if page is None else page.problem())
+        return [one for one in found if one is not None]
 
     @property
     def since(self) -> datetime:
@@ -96,7 +104,7 @@ class Readiness:
         """What /metrics shows of it."""
         from invox_watcher.web import IntakeSnapshot  # noqa: PLC0415 - loaded if there are metrics
 
-        parts = self._parts
+        parts, page = self._parts, self._page()
         return IntakeSnapshot(
             [problem.reason.code for problem in self.problems()],
             api_is_unavailable=self.api_is_unavailable,
@@ -104,6 +112,7 @@ class Readiness:
             inbox=parts.inbox.status,
             targets=self.targets,
             held=parts.engine.held,
+            page_is_up=None if page is None else page.problem() is None,
         )
 
     @property

@@ -9,11 +9,12 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from invox_watcher.accounts import Role, User, is_nobody, is_user_name
 from invox_watcher.page.limits import Attempts
-from invox_watcher.page.model import Role, Viewer
+from invox_watcher.page.model import Sight, Viewer
 from invox_watcher.page.peers import Network, Peer, peer_of
 from invox_watcher.page.sessions import Session, Sessions
-from invox_watcher.page.users import Users, is_password_of, is_user_name
+from invox_watcher.page.users import Users, is_password_of
 
 
 @dataclass(frozen=True)
@@ -26,12 +27,21 @@ class Identity:
 
 
 @dataclass(frozen=True)
+class SignedIn:
+    """What came of the right password."""
+
+    session_id: str
+    name: str  # as the users file spells it
+
+
+@dataclass(frozen=True)
 class AccessRules:
     """How viewers are known."""
 
     trusted_proxies: Sequence[Network] = ()
     user_header: str | None = None
     header_roles: Collection[Role] = ()  # of those whom a proxy names and the users file does not
+    header_roles_beside_limits: bool = False  # those too if the users file limits someone to profiles
     session_seconds: float = 8 * 3600
     idle_seconds: float = 3600
 
@@ -64,12 +74,12 @@ class Access:
         Raises:
             UsersFileError: the users file can't be used.
         """
-        if peer.named is not None:
+        if peer.named is not None and not is_nobody(peer.named):
             return Identity(self._named(peer.named), peer.address, None)
         session = self._sessions.get(peer.cookies.get(cookie_name(peer), ""), is_activity=is_activity)
         if session is None or not self._is_unchanged(session):
             return None
-        return Identity(session.user.viewer, peer.address, session)
+        return Identity(_viewer_of(session.user), peer.address, session)
 
     def is_current(self, identity: Identity) -> bool:
         """Whether that viewer still has the same rights, and the session has not ended.
@@ -81,8 +91,8 @@ class Access:
             return self._named(identity.viewer.name) == identity.viewer
         return self._sessions.is_open(identity.session) and self._is_unchanged(identity.session)
 
-    def sign_in(self, name: str, password: str) -> str | None:
-        """The id of a new session; None if the password is wrong. Takes a quarter of a second either way.
+    def sign_in(self, name: str, password: str) -> SignedIn | None:
+        """A new session; None if the password is wrong. Takes a quarter of a second either way.
 
         Raises:
             UsersFileError: the users file can't be used.
@@ -90,7 +100,7 @@ class Access:
         user = self._users.get(name) if self._users is not None else None
         if not is_password_of(user, password) or user is None:
             return None
-        return self._sessions.begin(user)
+        return SignedIn(self._sessions.begin(user), user.name)
 
     def sign_out(self, identity: Identity) -> None:
         """End the session."""
@@ -110,10 +120,13 @@ class Access:
     def _named(self, name: str) -> Viewer:
         user = self._users.get(name) if self._users is not None else None
         if user is not None:
-            return user.viewer
+            return _viewer_of(user)
         if not is_user_name(name):
             return Viewer("?", frozenset())
         roles = frozenset(self._rules.header_roles)
+        if self._users is not None and self._users.limits_anyone():
+            # It may be one of those: what a directory takes for the same name can't be known here.
+            roles = roles if self._rules.header_roles_beside_limits else frozenset()
         return Viewer(name, roles | {Role.SEE} if roles else roles)
 
     def _is_unchanged(self, session: Session) -> bool:
@@ -123,6 +136,10 @@ class Access:
             return True
         self._sessions.end(session)
         return False
+
+
+def _viewer_of(user: User) -> Viewer:
+    return Viewer(user.name, user.roles, Sight(user.profiles))
 
 
 def cookie_name(peer: Peer) -> str:

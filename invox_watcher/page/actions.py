@@ -43,24 +43,27 @@ class Actions:
     _lock: threading.Lock = field(init=False, default_factory=threading.Lock)
     _ordered: dict[tuple[str, str], float] = field(init=False, default_factory=dict)
 
-    def retry(self, sight: Sight, job_id: str) -> Done:
-        """Move the failed recording to the inbox."""
+    def retry(self, sight: Sight, job_id: str, record: Callable[[], None]) -> Done:
+        """Move the failed recording to the inbox; `record` is called just before."""
         with self._lock:
             journal = self.resources.reader.journal()
             job = self._known(journal, sight, job_id)
             if job.state is not State.FAILED:
                 raise NotPossibleError(f"The recording is {job.state}, not failed.")
             outputs = journal.finished.outputs(job.id)
-            done = self.resources.patience.ask(lambda: self._moved_back(job, outputs, journal))
+            done = self.resources.patience.ask(lambda: self._moved_back(job, outputs, journal, record))
             self.on_change()
             return done
 
-    def _moved_back(self, job: Job, outputs: dict[str, str], journal: Journal) -> Done:
+    def _moved_back(
+        self, job: Job, outputs: dict[str, str], journal: Journal, record: Callable[[], None]
+    ) -> Done:
         folders = self.resources.folders
         check_mounted(self.state, (folders.failed, folders.inbox))
         try:
             if not is_open_failure(job, journal, folders):
                 return Done.RETRIED_BEFORE
+            record()
             move_back(job, outputs, folders)
         except RecordingVanishedError:
             return Done.RETRIED_BEFORE
@@ -68,8 +71,8 @@ class Actions:
             raise NotPermittedError(f"{folders.failed} can't be read: {error.strerror}") from None
         return Done.RETRIED
 
-    def send_again(self, sight: Sight, job_id: str, target: str) -> Done:
-        """Have a delivery made again."""
+    def send_again(self, sight: Sight, job_id: str, target: str, record: Callable[[], None]) -> Done:
+        """Have a delivery made again; `record` is called just before."""
         with self._lock:
             journal = self.resources.reader.journal()
             job = self._known(journal, sight, job_id)
@@ -80,6 +83,7 @@ class Actions:
                 raise NotPossibleError(why)
             if found[0].state in _OWED or self._is_ordered(job.id, target):
                 return Done.OWED_ALREADY
+            record()
             order_again(self.state, [job.id], target)
             self._ordered[job.id, target] = time.monotonic()
             self.on_change()

@@ -20,15 +20,15 @@ from starlette.responses import HTMLResponse, PlainTextResponse, RedirectRespons
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from invox_watcher.accounts import Role, UsersFileError
 from invox_watcher.errors import InvoxError, Reason
 from invox_watcher.events import Event, log
 from invox_watcher.logs import where
 from invox_watcher.page.access import Access, Identity
 from invox_watcher.page.live import Live
-from invox_watcher.page.model import Role, Source, Viewer
+from invox_watcher.page.model import Source, Viewer
 from invox_watcher.page.record import Record
 from invox_watcher.page.signing_in import path_within, sign_in_routes
-from invox_watcher.page.users import UsersFileError
 
 _T = TypeVar("_T")
 
@@ -55,6 +55,11 @@ _FORM_SECONDS = 10.0
 _THREADS = 24
 _CALL_SECONDS = 25.0
 
+UNKNOWN_USERS = Reason(
+    "users_file",
+    "Who may see this page can't be found out at the moment.",
+    "Tell your administrator: the reason is in the log.",
+)
 BUSY = Reason(
     "page_busy",
     "This could not be found out in time.",
@@ -115,14 +120,21 @@ class Site:
         return viewer
 
     async def audit(self, request: Request, what: str, job_id: str, **facts: Any) -> None:
-        """Record a look, or an action; to be awaited before anything is shown or done.
+        """Record a look; to be awaited before anything is shown.
 
         Raises:
             JournalError: it can't be recorded, so that nothing may be shown.
         """
+        await self.in_thread(self.recorder(request, what, job_id, **facts))
+
+    def recorder(self, request: Request, what: str, job_id: str, **facts: Any) -> Callable[[], None]:
+        """What records an action; to be called, in a thread, just before it is done.
+
+        It raises JournalError if it can't be recorded, so that nothing may be done.
+        """
         identity = self._identity(request)
         name, address = identity.viewer.name, identity.address
-        await self.in_thread(lambda: self._record.write(what, job_id, viewer=name, address=address, **facts))
+        return lambda: self._record.write(what, job_id, viewer=name, address=address, **facts)
 
     def form_token(self, request: Request) -> str:
         """What a form must carry as the hidden field `token`; empty without a viewer."""
@@ -197,7 +209,9 @@ def create_app(site: Site, access: Access, live: Live, views: Views) -> ASGIApp:
 
     async def on_refusal(request: Request, error: Exception) -> Response:
         assert isinstance(error, InvoxError)  # noqa: S101
-        return failed(request, 503, error.reason)
+        # Anyone may see this: where the file is, and what it says, is for the log only.
+        is_of_users = isinstance(error, UsersFileError)
+        return failed(request, 503, UNKNOWN_USERS if is_of_users else error.reason)
 
     async def on_defect(request: Request, error: Exception) -> Response:
         log.error(Event.INTERNAL_ERROR, thread="page", error=where(error))
@@ -267,8 +281,8 @@ class _Guard:
             return None
         try:
             identity = self._access.identify(peer, is_activity=not _is_by_itself(request))
-        except UsersFileError as error:
-            return self._failed(request, 503, error.reason)
+        except UsersFileError:
+            return self._failed(request, 503, UNKNOWN_USERS)
         scope["state"]["identity"] = identity
         if path.startswith(_PUBLIC):
             return None

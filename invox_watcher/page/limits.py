@@ -59,13 +59,18 @@ class Attempts:
 
     def succeeded(self, name: str, address: str) -> None:
         """The attempt that was begun has succeeded: it counts no longer."""
-        now, network = self._clock(), network_of(address)
-        for buckets, key in self._pairs(name, network):
-            buckets.take(key, now, -1)
+        self.withdraw(name, address)
+        network = network_of(address)
         self._known[name, network] = None
         self._known.move_to_end((name, network))
         if len(self._known) > _MAX_KEYS:
             self._known.popitem(last=False)
+
+    def withdraw(self, name: str, address: str) -> None:
+        """The attempt that was begun counts no longer: the password could not be compared."""
+        now, network = self._clock(), network_of(address)
+        for buckets, key in self._pairs(name, network):
+            buckets.take(key, now, -1)
 
     def _pairs(self, name: str, network: str) -> list[tuple[_Buckets, Hashable]]:
         pairs: list[tuple[_Buckets, Hashable]] = [

@@ -3,8 +3,10 @@
 - `changed`: what is shown may have changed. At most once a second.
 - `health`: when connected, and when it has changed.
 - `signed-out`: the session has ended; the stream ends.
+- `here`: nothing has happened for a while. A page that hears nothing for `SILENCE_SECONDS` has lost its
+  connection.
 
-Each is a reason to ask for the page again, and says nothing more.
+Each but the last is a reason to ask for the page again, and says nothing more.
 
 A browser opens few connections to one host (six by HTTP/1.1), so a page that is not visible should close its
 own. The answer is 401 without a viewer, 503 if too many streams are open. `EventSource` then gives up.
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 _POLL_SECONDS = 1.0
 _HEALTH_SECONDS = 4.0
 _HEARTBEAT_SECONDS = 15.0
+SILENCE_SECONDS = 2 * _HEARTBEAT_SECONDS + 5
 _MAX_STREAMS = 400
 _MAX_OF_VIEWER = 200
 
@@ -101,7 +104,7 @@ class Live:
                     yield _event("changed")
                 listener.woken.clear()
                 if not await _is_set(listener.woken, _HEARTBEAT_SECONDS):
-                    yield ": still here\n\n"
+                    yield _event("here")
         finally:
             self._listeners.discard(listener)
 

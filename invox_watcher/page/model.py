@@ -6,22 +6,15 @@ question about a recording outside of it, as if there were no such recording.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from enum import StrEnum
 from typing import Protocol
 
+from invox_watcher.accounts import Role
 from invox_watcher.errors import Reason
 from invox_watcher.job import State
-
-
-class Role(StrEnum):
-    """What a viewer may do."""
-
-    SEE = "see"  # names and states, no words
-    LISTEN = "listen"  # transcripts, documents and sound
-    ACT = "act"  # retry, send again
 
 
 @dataclass(frozen=True)
@@ -231,6 +224,7 @@ class Recording:
     suspects: Sequence[Stretch]
     has_words: bool  # whether there is a transcript that retention has not deleted
     has_sound: bool  # whether its recording still exists
+    is_audio: bool = True  # whether that is one, as far as can be told by its content
     retried_as: str | None = None  # the job that a retry has made of it
     retry_of: str | None = None
     host: str | None = None  # which of several has it, or had it last
@@ -302,8 +296,8 @@ class Source(Protocol):
 
     def document(self, sight: Sight, job_id: str, name: str) -> Document | None: ...
 
-    def retry(self, sight: Sight, job_id: str) -> Done:
-        """Move the failed recording back to the inbox."""
+    def retry(self, sight: Sight, job_id: str, record: Callable[[], None]) -> Done:
+        """Move the failed recording back to the inbox; if it can be, `record` is called just before."""
 
-    def send_again(self, sight: Sight, job_id: str, target: str) -> Done:
-        """Have the delivery to a target made again."""
+    def send_again(self, sight: Sight, job_id: str, target: str, record: Callable[[], None]) -> Done:
+        """Have the delivery to a target made again; `record` as in `retry`."""

@@ -18,10 +18,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
+from invox_watcher.accounts import Role
 from invox_watcher.errors import InvoxError, JournalError
 from invox_watcher.job import ACTIVE, State
 from invox_watcher.page import rendering
-from invox_watcher.page.model import Done, Line, Moment, Query, Role, Stretch, Viewer
+from invox_watcher.page.model import Done, Line, Moment, Query, Stretch, Viewer
 from invox_watcher.page.rendering import visible
 from invox_watcher.page.words import NOTICES, Words
 
@@ -164,7 +165,9 @@ class _Views:
         viewer, job_id = self._site.require(request, Role.LISTEN), request.path_params["id"]
         sound = _known(await self._site.in_thread(lambda: self._source.sound(viewer.sight, job_id)))
         headers = {"Accept-Ranges": "bytes", "Content-Type": sound.mime_type}
-        wanted = _range(request.headers.get("range", ""), sound.size_bytes)
+        # Of a HEAD request a server must ignore it (RFC 9110, 14.2).
+        asked = "" if request.method == "HEAD" else request.headers.get("range", "")
+        wanted = _range(asked, sound.size_bytes)
         if wanted is None:
             return Response(status_code=416, headers={"Content-Range": f"bytes */{sound.size_bytes}"})
         start, end, is_part = wanted
@@ -213,26 +216,24 @@ class _Views:
     async def retry(self, request: Request) -> Response:
         viewer, job_id = self._site.require(request, Role.ACT), request.path_params["id"]
         back = _back(await self._site.form(request), job_id)
+        record = self._site.recorder(request, "retried", job_id)
         return await self._act(
-            request, viewer, "retried", back, lambda: self._source.retry(viewer.sight, job_id)
+            request, viewer, back, lambda: self._source.retry(viewer.sight, job_id, record)
         )
 
     async def send_again(self, request: Request) -> Response:
         viewer, job_id = self._site.require(request, Role.ACT), request.path_params["id"]
         target = _last_segments(request, "/targets/").removesuffix("/send")
         back = _back(await self._site.form(request), job_id)
+        record = self._site.recorder(request, "sent_again", job_id, target=target)
         return await self._act(
-            request, viewer, "sent_again", back,
-            lambda: self._source.send_again(viewer.sight, job_id, target), target=target,
-        )  # fmt: skip
+            request, viewer, back, lambda: self._source.send_again(viewer.sight, job_id, target, record)
+        )
 
-    async def _act(
-        self, request: Request, viewer: Viewer, what: str, back: str, act: Callable[[], Done], **facts: str
-    ) -> Response:
+    async def _act(self, request: Request, viewer: Viewer, back: str, act: Callable[[], Done]) -> Response:
         """Do it, and go back to where it was asked for; or say why it was not done."""
         job_id = request.path_params["id"]
         _known(await self._site.in_thread(lambda: self._source.recording(viewer.sight, job_id)))
-        await self._site.audit(request, what, job_id, **facts)
         try:
             done = await self._site.in_thread(act)
         except JournalError:

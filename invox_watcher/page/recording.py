@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,6 +10,7 @@ from functools import partial
 from pathlib import PurePosixPath
 from typing import Any
 
+from invox_watcher.audio import identify
 from invox_watcher.diagnostics.timeline import place_of
 from invox_watcher.errors import RecordingVanishedError, StorageError
 from invox_watcher.files import open_unchanged, read_unchanged
@@ -53,8 +55,8 @@ class Recordings:
         outputs = _transcripts(job, journal)
         has_words = journal.reply(job.id) is not None
         related = visible((job.predecessor_id, job.successor_id, job.original_id), sight, journal.get)
-        documents, has_sound = self.resources.patience.ask(
-            lambda: (self._present(outputs), self._has_sound(job))
+        documents, (has_sound, is_audio) = self.resources.patience.ask(
+            lambda: (self._present(outputs), self._sound_of(job))
         )
         return Recording(
             row=row_of(job, sight),
@@ -66,6 +68,7 @@ class Recordings:
             suspects=[Stretch(one.start, one.end, str(one.reason)) for one in job.suspect or ()],
             has_words=has_words,
             has_sound=has_sound,
+            is_audio=is_audio,
             retried_as=job.successor_id if job.successor_id in related else None,
             retry_of=job.predecessor_id if job.predecessor_id in related else None,
             host=None if journal.fleet is None else job.host,
@@ -106,15 +109,16 @@ class Recordings:
     def _content(self, path: str, sha256: str) -> bytes | None:
         return read_unchanged(self.resources.folders.outbox, path, sha256, most_bytes=_MOST_DOCUMENT_BYTES)
 
-    def _has_sound(self, job: Job) -> bool:
+    def _sound_of(self, job: Job) -> tuple[bool, bool]:
+        """Whether its recording still exists, and whether it is one."""
         place = place_of(job, self.resources.folders)
         if place is None:
-            return False
+            return False, False
         try:
-            with open_unchanged(*place, job.identity):
-                return True
+            with open_unchanged(*place, job.identity) as file:
+                return True, identify(file, os.fstat(file.fileno()).st_size).is_audio
         except (RecordingVanishedError, StorageError):
-            return False
+            return False, False
 
 
 def _transcripts(job: Job, journal: Journal) -> Mapping[str, str]:

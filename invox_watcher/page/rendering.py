@@ -22,8 +22,11 @@ from markupsafe import Markup, escape
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
+from invox_watcher.accounts import Role
 from invox_watcher.job import State
 from invox_watcher.page import words
+from invox_watcher.page.live import SILENCE_SECONDS
+from invox_watcher.page.model import Sight, Viewer
 from invox_watcher.page.words import Words, preferred, words_in
 
 _TYPES = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}
@@ -46,6 +49,7 @@ _KINDS = {
 }
 _STAGE_KINDS = {"error": "failed", "unfinished": "suspect", "held": "held", "ignored": "gone"}
 _DELIVERY_KINDS = {"sent": "done", "uncertain": "suspect", "failed": "failed", "cancelled": "gone"}
+_COMMANDS = ("`", "invox-watcher ", "systemctl ")  # in hints for those who can run them
 _FOREVER = "public, max-age=31536000, immutable"
 
 
@@ -57,6 +61,9 @@ def words_for(request: Request) -> Words:
 def page(request: Request, template: str, /, *, status_code: int = 200, **context: Any) -> HTMLResponse:
     """A template as the answer; with `?part=1` only what the script exchanges."""
     is_part = request.query_params.get("part") == "1"
+    viewer: Viewer | None = context.get("viewer")
+    # Those who can do something about what is for administrators.
+    context["manages"] = viewer is not None and viewer.may(Role.ACT) and viewer.sight == Sight()
     content = text(template, words_for(request), part=is_part, **context)
     # A lone surrogate in what a template forgot to show by a filter must not make the page an error.
     return HTMLResponse(content.encode("utf-8", "backslashreplace"), status_code)
@@ -218,7 +225,14 @@ def _environment() -> Environment:
         segment=segment,
         kind=kind,
         stage_kind=lambda stage: _STAGE_KINDS.get(stage, "way"),
+        names_a_command=lambda hint: any(word in hint for word in _COMMANDS),
         delivery_kind=lambda state: _DELIVERY_KINDS.get(state, "way"),
     )
-    environment.globals.update(words=words, static_url=static_url, script_words=script_words, percent=percent)
+    environment.globals.update(
+        words=words,
+        static_url=static_url,
+        script_words=script_words,
+        percent=percent,
+        silence_seconds=SILENCE_SECONDS,
+    )
     return environment

@@ -20,6 +20,7 @@ from typing import NoReturn
 from starlette.types import ASGIApp
 
 from invox_watcher import logs
+from invox_watcher.accounts import Role
 from invox_watcher.config import Config
 from invox_watcher.daemon.process import configure_log, log_internal_error
 from invox_watcher.errors import ConfigurationError, ExitStatus, InvoxError, Problem
@@ -30,7 +31,6 @@ from invox_watcher.page import pages
 from invox_watcher.page.access import Access, AccessRules
 from invox_watcher.page.app import Site, create_app
 from invox_watcher.page.live import Live
-from invox_watcher.page.model import Role
 from invox_watcher.page.record import Record
 from invox_watcher.page.sockets import listen_on_socket, remove_socket
 from invox_watcher.page.source import DaemonSource
@@ -148,10 +148,13 @@ def _end_with_input(server: _Server) -> None:
 def _access_of(config: Config) -> Access:
     page = config.page
     users = None if page.users_file is None else Users(page.users_file)
+    if users is not None:
+        users.try_out()
     rules = AccessRules(
         trusted_proxies=page.proxies,
         user_header=page.user_header,
         header_roles=[Role(role) for role in page.header_roles],
+        header_roles_beside_limits=page.header_roles_beside_limits,
         session_seconds=page.session_minutes * 60,
         idle_seconds=page.idle_minutes * 60,
     )
@@ -166,7 +169,7 @@ def _listener_of(config: Config) -> socket.socket:
     return listen_on(
         *page.address,
         key="page.listen",
-        hint="Choose another port. Does a daemon show the page there already?",
+        hint="Choose an address of this machine and a port above 1023 on which no process listens.",
     )
 
 

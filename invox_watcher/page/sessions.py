@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from invox_watcher.page.users import User
+from invox_watcher.accounts import User
 
 _MAX_OF_USER = 20
 _MAX_OF_ALL = 10_000

@@ -16,10 +16,10 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
+from invox_watcher.accounts import UsersFileError, is_user_name, same_name
 from invox_watcher.events import Event, log
-from invox_watcher.page.access import Access, Identity, cookie_name
+from invox_watcher.page.access import Access, Identity, SignedIn, cookie_name
 from invox_watcher.page.peers import Peer
-from invox_watcher.page.users import is_user_name
 
 _AT_ONCE = 2  # passwords that are checked: each takes a quarter of a second of a core
 _QUEUE_SECONDS = 10.0
@@ -64,10 +64,14 @@ class _SigningIn:
         following = path_within(fields.get("next", ""))
         peer: Peer = request.state.peer
         # Attempts count by the name that is looked up, and all names that no user can have as one.
-        wait = self._access.attempts.begin(name if is_user_name(name) else "", peer.address)
+        counted = same_name(name) if is_user_name(name) else ""
+        wait = self._access.attempts.begin(counted, peer.address)
         if wait == 0:
             try:
-                session_id = await self._check(name, fields.get("password", ""))
+                signed_in = await self._check(name, fields.get("password", ""))
+            except UsersFileError:
+                self._access.attempts.withdraw(counted, peer.address)
+                raise
             except TimeoutError:
                 wait = _QUEUE_SECONDS
         if wait > 0:
@@ -75,16 +79,16 @@ class _SigningIn:
             return self._form(
                 request, 429, following=following, name=name, failure="slow", wait_seconds=math.ceil(wait)
             )
-        if session_id is None:
+        if signed_in is None:
             # Without the name: some people type the password there.
             log.warning(Event.PAGE_SIGN_IN_REFUSED, address=peer.address, code="wrong")
             return self._form(request, 403, following=following, name=name, failure="wrong")
-        self._access.attempts.succeeded(name, peer.address)
+        self._access.attempts.succeeded(counted, peer.address)
         if request.state.identity is not None:
             self._access.sign_out(request.state.identity)
-        log.info(Event.PAGE_SIGNED_IN, viewer=name, address=peer.address)
+        log.info(Event.PAGE_SIGNED_IN, viewer=signed_in.name, address=peer.address)
         response = RedirectResponse(following, status_code=303)
-        response.set_cookie(cookie_name(peer), session_id, **_attributes(peer))
+        response.set_cookie(cookie_name(peer), signed_in.session_id, **_attributes(peer))
         return response
 
     async def sign_out(self, request: Request) -> Response:
@@ -99,7 +103,7 @@ class _SigningIn:
         response.delete_cookie(cookie_name(request.state.peer), **_attributes(request.state.peer))
         return response
 
-    async def _check(self, name: str, password: str) -> str | None:
+    async def _check(self, name: str, password: str) -> SignedIn | None:
         call = partial(self._access.sign_in, name, password)
         async with asyncio.timeout(_QUEUE_SECONDS):
             return await asyncio.get_running_loop().run_in_executor(self._checks, call)

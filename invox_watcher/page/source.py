@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 
 from invox_watcher.assembly import commands_of, profiles_of, target_names_of
@@ -140,13 +140,13 @@ class DaemonSource:
         """See `Source`."""
         return self._sounds.loudness(partial(self._job, sight, job_id))
 
-    def retry(self, sight: Sight, job_id: str) -> Done:
+    def retry(self, sight: Sight, job_id: str, record: Callable[[], None]) -> Done:
         """See `Source`."""
-        return self._actions.retry(sight, job_id)
+        return self._actions.retry(sight, job_id, record)
 
-    def send_again(self, sight: Sight, job_id: str, target: str) -> Done:
+    def send_again(self, sight: Sight, job_id: str, target: str, record: Callable[[], None]) -> Done:
         """See `Source`."""
-        return self._actions.send_again(sight, job_id, target)
+        return self._actions.send_again(sight, job_id, target, record)
 
     def _job(self, sight: Sight, job_id: str) -> Job | None:
         journal = self._reader.journal()

@@ -43,6 +43,7 @@ class IntakeSnapshot:
     inbox: InboxStatus
     targets: Mapping[str, TargetHealth]
     held: int  # recordings for which the daily minutes are used up
+    page_is_up: bool | None = None  # None: there is to be no page
 
 
 class Gauges:
@@ -122,6 +123,8 @@ def _of_snapshot(snapshot: IntakeSnapshot) -> Iterator[Metric]:
         "Recordings that are held until the next day, because the daily minutes are used up.",
         snapshot.held,
     )
+    if snapshot.page_is_up is not None:
+        yield _gauge("page_up", "Whether the process of the page runs.", snapshot.page_is_up)
     yield from _of_inbox(snapshot.inbox)
 
 

@@ -167,9 +167,9 @@ def test_looks_at_the_page_are_explained(audit_page: str) -> None:
         node for node in ast.walk(ast.parse(Path(pages.__file__).read_text())) if isinstance(node, ast.Call)
     ]
     arguments = [
-        call.args[{"audit": 1, "_act": 2}[call.func.attr]]
+        call.args[1]
         for call in calls
-        if isinstance(call.func, ast.Attribute) and call.func.attr in ("audit", "_act")
+        if isinstance(call.func, ast.Attribute) and call.func.attr in ("audit", "recorder")
     ]
     recorded = {str(one.value) for one in arguments if isinstance(one, ast.Constant)}
     assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == recorded

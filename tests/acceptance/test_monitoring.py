@@ -35,6 +35,7 @@ from invox_watcher.web.metrics import Counters
 from tests.acceptance.test_retention import age
 from tests.kit.clinic import Clinic, free_port, running, stop, wait_for
 from tests.kit.daemon_server import get, problems, samples
+from tests.kit.page_clinic import page_section
 from tests.kit.recordings import write_wav
 from tests.kit.webhook_clinic import TAKEN, send, webhook_clinic
 
@@ -420,7 +421,9 @@ def documented(page: str) -> dict[str, tuple[str, set[str]]]:
 def test_the_page_has_every_metric_with_its_type_and_labels(tmp_path: Path, api: Sandbox, page: str) -> None:
     listen = {"listen": f"127.0.0.1:{free_port()}"}
     hooks = {"on_done": ["/bin/true"]}  # so that there is a target
-    clinic = Clinic(tmp_path / "clinic", api.base_url, watch=QUICK, http=listen, hooks=hooks)
+    root = tmp_path / "clinic"
+    shown = page_section(root)
+    clinic = Clinic(root, api.base_url, watch=QUICK, http=listen, hooks=hooks, page=shown)
     with running(clinic):
         (clinic.inbox / "letter.wav").write_text("Dear colleague")
         wait_for("it has failed", lambda: ended(clinic, failed=1))

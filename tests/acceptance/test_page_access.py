@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from invox_watcher.page.users import write_users
+from invox_watcher.accounts import write_users
 from tests.kit.browser import Answer, Browser
 from tests.kit.clinic import Clinic, sandbox
 from tests.kit.page_clinic import PASSWORD, PROXY, page_of, page_section, users

@@ -14,12 +14,13 @@ from pathlib import Path
 import pytest
 import yaml
 
+from invox_watcher.accounts import write_users
 from invox_watcher.sandbox.server import Sandbox
 from tests.kit import event_page
 from tests.kit.browser import Browser
 from tests.kit.clinic import Clinic, Process, free_port, running, stop, wait_for
 from tests.kit.commands import terminal
-from tests.kit.page_clinic import PASSWORD, answers, at_of, page_of, page_section
+from tests.kit.page_clinic import PASSWORD, answers, at_of, page_of, page_section, users
 from tests.kit.recordings import write_wav
 
 
@@ -86,6 +87,33 @@ def test_the_page_lives_and_ends_with_its_daemon(tmp_path: Path, api: Sandbox) -
     finally:
         daemon.kill()
         daemon.wait()
+
+
+def test_a_page_that_can_not_run_is_a_warning(tmp_path: Path, api: Sandbox) -> None:
+    clinic, listen = with_page(tmp_path, api)
+    host, _, port = listen.rpartition(":")
+
+    def warnings() -> list[str]:
+        status = json.loads(clinic.run("status", "--json").stdout)
+        return [one["code"] for one in status["warnings"]]
+
+    with socket.create_server((host, int(port))):
+        daemon = clinic.start()
+        try:
+            wait_for("it has ended", lambda: len(clinic.events("page_ended")) > 0)
+            wait_for("it is said", lambda: warnings() == ["page_down"])
+            status = clinic.run("status")
+            assert status.returncode == 0  # recordings do not need it
+            assert "The page's process ended with status 78." in status.stdout
+        except BaseException:
+            daemon.kill()
+            raise
+    try:
+        wait_for("there is a page", lambda: answers(Browser(at_of(listen))))
+        wait_for("the warning is gone", lambda: warnings() == [])
+        event_page.check(clinic.events())
+    finally:
+        assert stop(daemon) == 0
 
 
 def test_without_its_key_no_page_is_started(tmp_path: Path, api: Sandbox) -> None:
@@ -199,8 +227,23 @@ def test_users_are_added_changed_and_removed(office: Clinic) -> None:
 
     assert user(office, "berta", "--no-password").returncode == 0
     assert entries(office)["berta"] == {"roles": ["see"]}
+    assert "anna may see, act. Written" in user(office, "ANNA", "--all-profiles").stdout
+    assert "profiles" not in entries(office)["anna"]
+    lost = user(office, "anna", "--no-password")
+    assert lost.stdout.startswith("anna may see, act. The password that there was is deleted.")
+    assert "password" not in entries(office)["anna"]
     assert user(office, "anna", "--remove").returncode == 0
     assert list(entries(office)) == ["berta"]
+
+
+def test_users_who_are_changed_at_once_are_all_kept(office: Clinic) -> None:
+    names = [f"u{n}" for n in range(5)]
+    commands = [
+        subprocess.Popen(office.command("page", "user", name, "--no-password"), stdout=subprocess.DEVNULL)
+        for name in names
+    ]
+    assert [command.wait(60) for command in commands] == [0] * 5
+    assert set(names) <= entries(office).keys()
 
 
 def test_a_typed_password_is_not_shown(office: Clinic) -> None:
@@ -226,6 +269,8 @@ def test_a_typed_password_is_not_shown(office: Clinic) -> None:
         (["kim", "--remove"], "", 64, "no user kim"),
         (["k" * 101], PASSWORD, 78, "at most 100"),
         ([], PASSWORD, 64, "Which user?"),
+        (["kim", "--remove", "--role", "see"], "", 64, "--remove and --role contradict"),
+        (["kim", "--profile", "a", "--all-profiles"], "", 64, "--profile and --all-profiles contradict"),
     ],
 )
 def test_a_user_that_can_not_be_written_is_explained(
@@ -237,7 +282,8 @@ def test_a_user_that_can_not_be_written_is_explained(
 
 
 def test_check_tries_the_page(tmp_path: Path, api: Sandbox) -> None:
-    clinic, listen = with_page(tmp_path, api)
+    section, http = page_section(tmp_path / "clinic"), {"listen": f"127.0.0.1:{free_port()}"}
+    clinic, listen = Clinic(tmp_path / "clinic", api.base_url, page=section, http=http), section["listen"]
 
     def found() -> dict[str, str]:
         rows = json.loads(clinic.run("check", "--json").stdout)
@@ -246,11 +292,15 @@ def test_check_tries_the_page(tmp_path: Path, api: Sandbox) -> None:
         }
 
     users_file = tmp_path / "clinic" / "users.yaml"
-    assert found() == {"page.listen": f"{listen} is free", "page.users_file": str(users_file)}
+    assert found()["page.users_file"].startswith(
+        "user paul has profiles that the configuration does not have"
+    )
+    write_users(users_file, {"anna": users()["anna"]})
+    assert found() == {"page.listen": f"{listen} is free", "page.users_file": f"{users_file}: 1 user"}
     host, _, port = listen.rpartition(":")
     with socket.create_server((host, int(port))):
         assert found()["page.listen"] == f"another program listens on {listen}"
     users_file.chmod(0o666)
-    assert found()["page.users_file"] == f"others may change {users_file}"
+    assert found()["page.users_file"] == f"Others may change the users file {users_file}"
     users_file.unlink()
     assert found()["page.users_file"] == f"there is no {users_file}"

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +148,11 @@ def there(day: Path, tmp_path: Path) -> Iterator[Hospital]:
     found.source.close()
 
 
+def not_done() -> None:
+    """Stands for the record of an action that must not be done."""
+    raise AssertionError("recorded, and not done")
+
+
 def refused(call: Callable[[], Any]) -> str:
     """The code of the error that it raises."""
     with pytest.raises(InvoxError) as caught:
@@ -183,12 +189,9 @@ def test_a_limited_viewer_gets_nothing_of_others(there: Hospital, sight: Sight) 
         assert source.sound(sight, job_id) is None
         assert source.loudness(sight, job_id) is None
         assert source.document(sight, job_id, "ok.json") is None
-        assert refused(lambda job_id=job_id: source.retry(sight, job_id)) == "unknown"  # type: ignore[misc]
+        assert refused(lambda job_id=job_id: source.retry(sight, job_id, not_done)) == "unknown"  # type: ignore[misc]
         for target in ("ehr", "hooks.on_done"):
-            assert (
-                refused(lambda job_id=job_id, target=target: source.send_again(sight, job_id, target))  # type: ignore[misc]
-                == "unknown"
-            )
+            assert refused(partial(source.send_again, sight, job_id, target, not_done)) == "unknown"
     answered = repr(everything(source, sight, there.ids))
     for name, job_id in others.items():
         assert job_id not in answered
@@ -319,8 +322,8 @@ def test_an_id_that_is_none_is_unknown(there: Hospital, job_id: str) -> None:
     for answer in (source.recording, source.words, source.sound, source.loudness):
         assert answer(ALL, job_id) is None
     assert source.document(ALL, job_id, "ok.json") is None
-    assert refused(lambda: source.retry(ALL, job_id)) == "unknown"
-    assert refused(lambda: source.send_again(ALL, job_id, "ehr")) == "unknown"
+    assert refused(lambda: source.retry(ALL, job_id, not_done)) == "unknown"
+    assert refused(lambda: source.send_again(ALL, job_id, "ehr", not_done)) == "unknown"
 
 
 def test_a_search_takes_whatever_comes_from_a_url(there: Hospital) -> None:
@@ -367,7 +370,9 @@ def test_the_recording_is_played_wherever_it_is(there: Hospital) -> None:
     assert not there.get("ward3/copy.wav").has_sound
     assert there.sound("ward3/copy.wav") is None
     # What failed is not audio; and it is not decoded.
-    assert there.get("ward4/letter.wav").has_sound
+    letter = there.get("ward4/letter.wav")
+    assert (letter.has_sound, letter.is_audio) == (True, False)
+    assert there.get("ward3/ok.wav").is_audio
     assert there.sound("ward4/letter.wav") is None
     assert there.source.loudness(ALL, there.ids["ward4/letter.wav"]) is None
 
@@ -432,13 +437,17 @@ def test_what_is_made_for_players_is_limited(there: Hospital, monkeypatch: pytes
 
 def test_a_retry_by_two_clicks_moves_it_once(there: Hospital) -> None:
     job_id, source = there.ids["ward4/letter.wav"], there.source
+    recorded: list[str] = []
     with ThreadPoolExecutor(8) as pool:
-        done = list(pool.map(lambda _number: source.retry(WARD4, job_id), range(8)))
+        done = list(
+            pool.map(lambda _number: source.retry(WARD4, job_id, lambda: recorded.append(job_id)), range(8))
+        )
+    assert recorded == [job_id]  # only what was done
     assert sorted(done) == [Done.RETRIED, *[Done.RETRIED_BEFORE] * 7]
     assert there.clinic.files(there.clinic.failed / "ward4") == []
     assert "ward4/letter.wav" in there.clinic.files(there.clinic.inbox)
     assert [one.row.name for one in source.needs(ALL).failed] == ["elsewhere/letter.wav"]
-    assert refused(lambda: source.retry(ALL, there.ids["ward3/ok.wav"])) == "not_possible"
+    assert refused(lambda: source.retry(ALL, there.ids["ward3/ok.wav"], not_done)) == "not_possible"
 
 
 def test_a_retry_never_moves_the_recording_of_another_job(there: Hospital) -> None:
@@ -450,24 +459,32 @@ def test_a_retry_never_moves_the_recording_of_another_job(there: Hospital) -> No
         there.ids["ward4/letter.wav"],
     )
     before = there.clinic.files(there.clinic.failed)
-    assert there.source.retry(WARD3, there.ids["ward3/letter.wav"]) is Done.RETRIED_BEFORE
+    assert there.source.retry(WARD3, there.ids["ward3/letter.wav"], not_done) is Done.RETRIED_BEFORE
     assert there.source.needs(WARD3).failed == []
     assert there.clinic.files(there.clinic.failed) == before
 
 
 def test_a_delivery_is_ordered_once_by_two_clicks(there: Hospital) -> None:
     job_id, source = there.ids["ward4/ok.wav"], there.source
+    recorded: list[str] = []
     with ThreadPoolExecutor(8) as pool:
-        done = list(pool.map(lambda _number: source.send_again(WARD4, job_id, "ehr"), range(8)))
+        done = list(
+            pool.map(
+                lambda _number: source.send_again(WARD4, job_id, "ehr", lambda: recorded.append(job_id)),
+                range(8),
+            )
+        )
+    assert recorded == [job_id]
     assert sorted(done) == [*[Done.OWED_ALREADY] * 7, Done.SENT_AGAIN]
     [(_name, order)] = placed_orders(there.state)
     assert (order["do"], order["jobs"], order["target"]) == ("send_again", [job_id], "ehr")
     another = hospital(there.clinic)  # after a restart of the page
-    assert another.source.send_again(WARD4, job_id, "ehr") is Done.OWED_ALREADY
+    assert another.source.send_again(WARD4, job_id, "ehr", not_done) is Done.OWED_ALREADY
     another.source.close()
-    assert source.send_again(WARD4, job_id, "hooks.on_done") is Done.OWED_ALREADY
+    assert source.send_again(WARD4, job_id, "hooks.on_done", not_done) is Done.OWED_ALREADY
     for target in ("ehr", "nowhere", "\udcff"):  # nothing of that recording goes there
-        assert refused(lambda t=target: source.send_again(ALL, there.ids["ward3/ok.wav"], t)) == "unknown"  # type: ignore[misc]
+        send = partial(source.send_again, ALL, there.ids["ward3/ok.wav"], target, not_done)
+        assert refused(send) == "unknown"
     assert len(list(placed_orders(there.state))) == 1
 
 

@@ -17,8 +17,7 @@ from typing import Any
 
 import yaml
 
-from invox_watcher.page.model import Role
-from invox_watcher.page.users import User, write_users
+from invox_watcher.accounts import Role, User, write_users
 from invox_watcher.sandbox.ledger import Segment
 from invox_watcher.sandbox.recognition import UndecodableError
 from invox_watcher.sandbox.samples import speech_samples

@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from invox_watcher.page.model import Role
-from invox_watcher.page.users import User, write_users
+from invox_watcher.accounts import Role, User, write_users
 from tests.kit.browser import Browser
 from tests.kit.clinic import Clinic, free_port, stop, wait_for
 

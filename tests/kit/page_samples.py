@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
@@ -137,6 +137,8 @@ class SampleSource:
     searched_up_to: int | None = None  # the search takes long: nothing is found so far
     asked: list[str] = field(default_factory=list)
     tone: bytes = b"RIFF"
+    is_audio: bool = True
+    is_mute: bool = False  # no words were recognized
 
     def changes(self) -> int:
         return self.number
@@ -205,6 +207,7 @@ class SampleSource:
             if row.suspect else (),
             has_words=done,
             has_sound=row.state is not State.VANISHED,
+            is_audio=self.is_audio,
             retried_as=RETRY.id if row.id == RETRIED.id else None,
             retry_of=RETRIED.id if row.id == RETRY.id else None,
             host="north" if done else None,
@@ -212,6 +215,8 @@ class SampleSource:
 
     def words(self, sight: Sight, job_id: str) -> Sequence[Line] | None:
         self._may_raise()
+        if self.is_mute:
+            return []
         lines = [
             Line(6.0 * n, 6.0 * n + 5.5, who, text)
             for n, (who, text) in enumerate(_SPEECH * 4)
@@ -242,12 +247,14 @@ class SampleSource:
         self.asked.append(name)
         return Document(name, "text/plain; charset=utf-8", b"Hello.\n")
 
-    def retry(self, sight: Sight, job_id: str) -> Done:
+    def retry(self, sight: Sight, job_id: str, record: Callable[[], None]) -> Done:
         self._may_raise()
+        record()
         return self._done(f"retry {job_id}", Done.RETRIED, Done.RETRIED_BEFORE)
 
-    def send_again(self, sight: Sight, job_id: str, target: str) -> Done:
+    def send_again(self, sight: Sight, job_id: str, target: str, record: Callable[[], None]) -> Done:
         self._may_raise()
+        record()
         return self._done(f"send {job_id} {target}", Done.SENT_AGAIN, Done.OWED_ALREADY)
 
     def _done(self, asked: str, first: Done, again: Done) -> Done:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from invox_watcher.files import replace_durably
 from tests.kit.browser import Browser
 from tests.kit.chromium import Chromium, chromium
 from tests.kit.clinic import wait_for
@@ -110,6 +111,42 @@ def test_an_api_that_is_down_is_said_to_be(clinic: Hospital, watcher: Chromium) 
     for number in range(8):
         clinic.wait_until(f"ward3/waits-{number}.wav", "done")
     watcher.shows("Nothing is under way.")
+
+
+def is_open(browser: Chromium) -> bool:
+    return bool(browser.ask("return events.readyState === EventSource.OPEN"))
+
+
+def test_a_broken_users_file_does_not_end_the_updates(clinic: Hospital, watcher: Chromium) -> None:
+    file = clinic.clinic.root.parent / "users.yaml"
+    content = file.read_bytes()
+    try:
+        file.write_text("users: [")
+        watcher.shows(UNAVAILABLE, "#connection")
+        time.sleep(8)  # for as long as someone needs to fix it, so that the page tries several times
+    finally:
+        replace_durably(file, content, 0o600)
+    watcher.wait("it is available", lambda: watcher.text("#connection") == "")
+    watcher.wait("it is updated again", lambda: is_open(watcher))
+    takes(clinic, watcher, "after-the-users-file")
+
+
+def test_a_page_that_falls_silent_is_noticed(clinic: Hospital, watcher: Chromium) -> None:
+    watcher.wait("it is updated", lambda: is_open(watcher))
+    page = clinic.page_pid()
+    assert page is not None
+    limit = watcher.ask("return document.body.dataset.silence")
+    assert 15 < float(limit) < 60
+    os.kill(page, signal.SIGSTOP)
+    try:
+        watcher.ask("document.body.dataset.silence = 5")  # not to wait for so long
+        watcher.shows(LOST)
+    finally:
+        os.kill(page, signal.SIGCONT)
+    watcher.ask(f"document.body.dataset.silence = {limit}")
+    watcher.wait("it is there again", lambda: watcher.text("#connection") == "")
+    watcher.wait("it is updated again", lambda: is_open(watcher))
+    takes(clinic, watcher, "after-the-silence")
 
 
 def test_a_daemon_that_is_stopped_is_said_to_be(tmp_path: Path) -> None:

@@ -46,6 +46,15 @@ def problem(tmp_path: Path, page: str) -> str:
         (f"listen: 8786, {USERS}, user_header: X-User", "page.trusted_proxies: must name the web servers"),
         ("listen: 'unix:/s', user_header: X-User", "page.header_roles: or page.users_file is required"),
         (f"{USERS}, user_header: 'X User'", "page.user_header: must be the name of a header"),
+        *(
+            (f"{USERS}, user_header: {name}", "page.user_header: must be a header of its own")
+            for name in ("Cookie", "host", "X-Forwarded-For", "Authorization", "Sec-Fetch-Site", "User-Agent")
+        ),
+        *(
+            (f"{USERS}, trusted_proxies: [127.0.0.1, '{one}']", "page.trusted_proxies: must name the web")
+            for one in ("0.0.0.0/0", "::/0", "128.0.0.0/1")
+        ),
+        ("listen: '127.0.0.1:0'", "page.listen: must be host:port, for example 127.0.0.1:8786"),
         (f"{USERS}, trusted_proxies: [proxy.example.com]", "page.trusted_proxies: must list IP addresses"),
         (f"{USERS}, trusted_proxies: [10.0.0.1/8]", "page.trusted_proxies: must list IP addresses"),
         (f"{USERS}, header_roles: [admin]", "page.header_roles[0]: must be 'see', 'listen' or 'act'"),
@@ -62,6 +71,11 @@ def test_what_can_not_be_is_explained(tmp_path: Path, page: str, says: str) -> N
     [
         ("listen: null", None, None),
         (f"listen: 8786, {USERS}", ("127.0.0.1", 8786), None),
+        (
+            f"listen: 8786, {USERS}, user_header: X-Forwarded-User, trusted_proxies: [10.0.0.0/8]",
+            ("127.0.0.1", 8786),
+            None,
+        ),
         (f"listen: '[::1]:8786', {USERS}", ("::1", 8786), None),
         (f"listen: 'unix:/run/page.sock', {USERS}", None, Path("/run/page.sock")),
         ("listen: 'unix:/s', user_header: X-User, header_roles: [see]", None, Path("/s")),

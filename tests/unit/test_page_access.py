@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, cast
@@ -14,25 +16,19 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
+from invox_watcher.accounts import Role, User, UsersFileError, read_users, write_users
 from invox_watcher.page.access import Access, AccessRules
 from invox_watcher.page.app import Site, create_app
 from invox_watcher.page.limits import Attempts, network_of
 from invox_watcher.page.live import Live
-from invox_watcher.page.model import Role, Sight, Source
+from invox_watcher.page.model import Sight, Source
 from invox_watcher.page.peers import Peer, peer_of
 from invox_watcher.page.record import Record
 from invox_watcher.page.sessions import Sessions
 from invox_watcher.page.signing_in import path_within
-from invox_watcher.page.users import (
-    User,
-    Users,
-    UsersFileError,
-    hash_of,
-    is_password_of,
-    read_users,
-    write_users,
-)
+from invox_watcher.page.users import Users, hash_of, is_password_of
 from tests.kit.asgi import ask
+from tests.kit.captured_log import LogStream
 from tests.kit.clock import ManualClock
 
 PROXIES = [ip_network("127.0.0.1"), ip_network("10.0.5.0/24"), ip_network("fd00::/8")]
@@ -121,7 +117,9 @@ def test_a_page_that_updates_itself_keeps_no_session_open(tmp_path: Path) -> Non
     write_users(tmp_path / "users.yaml", {"anna": User("anna", HASH, frozenset({Role.SEE}), None)})
     access = Access(Users(tmp_path / "users.yaml"), AccessRules(idle_seconds=600), clock)
     app = create_app(Site(source, access, Record(tmp_path)), access, Live(source, access), Echo())
-    cookie = {"Cookie": f"invox-watcher={access.sign_in('anna', 'correct horse battery')}"}
+    signed_in = access.sign_in("anna", "correct horse battery")
+    assert signed_in is not None
+    cookie = {"Cookie": f"invox-watcher={signed_in.session_id}"}
     clock.now += 500
     assert ask(app, "/", headers=cookie).status == 200  # a click
     clock.now += 500
@@ -146,10 +144,24 @@ def test_roles_of_a_named_user_are_those_of_the_file(tmp_path: Path) -> None:
         assert found is not None
         return found.viewer
 
-    assert viewer("anna").sight == Sight(frozenset({"ward3"}))
-    assert viewer("anna").roles == {Role.SEE}
+    for name in ("anna", "ANNA", "Anna", "\uff21nn\u1d43", "ANN\u0041"):
+        assert viewer(name).name == "anna"
+        assert viewer(name).sight == Sight(frozenset({"ward3"}))
+        assert viewer(name).roles == {Role.SEE}
+    # What may be anna all the same, to the directory, sees nothing.
+    for name in ("anna@CLINIC.EXAMPLE", "CLINIC\\anna", "\u00e1nna", "bob"):
+        assert viewer(name).roles == frozenset()
+    for name in ("-", "(null)", " ", "(NULL)"):
+        nobody = peer("127.0.0.1", ("X-Remote-User", name))
+        assert access.identify(nobody, is_activity=True) is None
+    write_users(file, {"anna": User("anna", None, frozenset({Role.SEE}), None)})
     assert viewer("bob").roles == {Role.SEE, Role.LISTEN}
     assert viewer("b\x07b").roles == frozenset()
+    write_users(file, {"anna": User("anna", None, frozenset({Role.SEE}), frozenset({"ward3"}))})
+    rules = replace(rules, header_roles_beside_limits=True)
+    access = Access(Users(file), rules)
+    assert viewer("bob").roles == {Role.SEE, Role.LISTEN}
+    assert viewer("ANNA").sight == Sight(frozenset({"ward3"}))
     assert Access(None, AccessRules(PROXIES, "X-Remote-User")).identify(
         peer("127.0.0.1", ("X-Remote-User", "bob")), is_activity=True
     ).viewer.roles == frozenset()  # type: ignore[union-attr]  # fmt: skip
@@ -200,6 +212,10 @@ def test_a_longer_password_is_not_the_one_it_begins_with() -> None:
     [
         ("users: [anna]", "the key `users`"),
         ("{}", "the key `users`"),
+        ("users: {anna: {profiles: [ward3]}, ANNA: {}}", "two entries for one user, anna and ANNA"),
+        ("users: {anna: {profiles: [ward3]}, anna: {}}", "the key anna twice"),
+        ("users: {j\u00fcrgen: {}, ju\u0308rgen: {}}", "two entries"),
+        ("users: {'-': {}}", "or is `-`"),
         ("users: {anna: {}}\nmore: 1", "no other"),
         ("users: {anna: {role: [see]}}", "nothing else"),
         ("users: {anna: {roles: [admin]}}", "see, listen, act"),
@@ -296,9 +312,10 @@ def test_changed_rights_end_a_session(tmp_path: Path) -> None:
     both = User("anna", HASH, frozenset({Role.SEE, Role.LISTEN}), None)
     write_users(file, {"anna": both})
     access = Access(Users(file), AccessRules())
-    identifier = access.sign_in("anna", "correct horse battery")
-    assert identifier is not None
-    of_anna = peer("192.0.2.7", ("Cookie", f"invox-watcher={identifier}"))
+    signed_in = access.sign_in("ANNA", "correct horse battery")  # a name, however it is spelt
+    assert signed_in is not None
+    assert signed_in.name == "anna"
+    of_anna = peer("192.0.2.7", ("Cookie", f"invox-watcher={signed_in.session_id}"))
     identity = access.identify(of_anna, is_activity=True)
     assert identity is not None
     assert access.is_current(identity)
@@ -333,6 +350,50 @@ def test_a_name_written_otherwise_is_no_further_attempt(tmp_path: Path, names: l
     app = create_app(Site(source, access, Record(tmp_path)), access, Live(source, access), Echo())
     tried = [{"name": names[n % len(names)], "password": "x"} for n in range(6)]
     assert [ask(app, "/sign-in", form=one).status for one in tried] == [403] * 5 + [429]
+
+
+def test_a_broken_users_file_is_for_the_log_only(tmp_path: Path, own_log: LogStream) -> None:
+    source, file = cast(Source, None), tmp_path / "users.yaml"
+    write_users(file, {"anna": User("anna", HASH, frozenset({Role.SEE}), None)})
+    content = file.read_bytes()
+    access = Access(Users(file), AccessRules(PROXIES, "X-Remote-User"), ManualClock())
+    app = create_app(Site(source, access, Record(tmp_path)), access, Live(source, access), Echo())
+    file.write_text("users: [")
+    for _ in range(7):
+        answer = ask(app, "/sign-in", form={"name": "anna", "password": "correct horse battery"})
+        assert answer.status == 503
+        assert "can't be found out" in answer.text
+        assert str(tmp_path) not in answer.text
+    named = ask(app, "/", headers={"X-Remote-User": "anna"})
+    assert (named.status, str(tmp_path) in named.text) == (503, False)
+    file.write_bytes(content)
+    right = ask(app, "/sign-in", form={"name": "ANNA", "password": "correct horse battery"})
+    assert right.status == 303  # none of those was an attempt
+    logged = [json.loads(line) for line in own_log.getvalue().splitlines()]
+    events = [line["event"] for line in logged]
+    assert events == ["page_users_unavailable", "page_users_available", "page_signed_in"]
+    assert str(file) in logged[0]["error"]
+    assert logged[-1]["viewer"] == "anna"
+
+
+def test_what_anyone_could_replace_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "etc" / "users.yaml"
+    file.parent.mkdir()
+    write_users(file, {"anna": ANNA})
+    file.parent.chmod(0o777)
+    with pytest.raises(UsersFileError, match="Others may replace"):
+        read_users(file)
+    file.parent.chmod(0o1777)  # as /tmp: only its owner may replace it
+    assert read_users(file) == {"anna": ANNA}
+    file.unlink()
+    os.mkfifo(file, 0o600)
+    with pytest.raises(UsersFileError, match="is not a file"):
+        read_users(file)
+    file.unlink()
+    file.touch(0o600)
+    assert read_users(file, may_be_empty=True) == {}  # for `page user`
+    with pytest.raises(UsersFileError, match="is empty"):  # an editor may be about to write it
+        read_users(file)
 
 
 def test_one_address_can_not_try_many_names() -> None:

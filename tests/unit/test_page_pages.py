@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import html
 import itertools
 import re
 import time
@@ -15,12 +16,13 @@ from pathlib import Path
 import pytest
 from starlette.types import ASGIApp
 
-from invox_watcher.errors import InvoxError, JournalError
+from invox_watcher.accounts import Role
+from invox_watcher.errors import InvoxError, JournalError, Reason
 from invox_watcher.page import pages, rendering
 from invox_watcher.page.access import Access, AccessRules
 from invox_watcher.page.app import Site, create_app
 from invox_watcher.page.live import Live
-from invox_watcher.page.model import Role
+from invox_watcher.page.model import Trouble
 from invox_watcher.page.record import Record
 from tests.kit import page_samples as samples
 from tests.kit.asgi import Answer, ask
@@ -346,6 +348,32 @@ def test_a_thousand_rows_are_drawn_in_a_moment(asker: Asker, source: SampleSourc
     assert took < 2  # seconds of CPU; a tenth of that is usual
 
 
+def test_what_only_administrators_can_do_is_shown_to_them(asker: Asker, source: SampleSource) -> None:
+    command = Trouble(Reason("x", "It failed.", "`invox-watcher show ID` has what it printed."), None)
+    plain = Trouble(Reason("y", "It is full.", "Free up space."), None)
+    source.told = dataclasses.replace(
+        samples.READY, ready=False, troubles=(command, plain), unknown_because="No address."
+    )
+    for roles, is_shown in ((frozenset(Role), True), (frozenset({Role.SEE, Role.LISTEN}), False)):
+        text = html.unescape(asker("/", roles=roles).text)
+        assert ("`invox-watcher show ID`" in text) == is_shown
+        assert ("No address." in text) == is_shown
+        assert ("Tell your administrator." in text) != is_shown
+        assert "Free up space." in text
+    source.inbox_unknown_because = "/srv/inbox can't be read"
+    assert "/srv/inbox" not in asker("/", roles=frozenset({Role.SEE})).text
+
+
+def test_what_has_no_words_or_no_sound_says_so(asker: Asker, source: SampleSource) -> None:
+    assert 'id="player"' in asker(ONE).text
+    assert "No words were recognized." not in asker(f"{ONE}/words?part=lines").text
+    source.is_audio, source.is_mute = False, True
+    shown = asker(ONE).text
+    assert 'id="player"' not in shown
+    assert "this file is not a recording" in shown
+    assert "No words were recognized." in asker(f"{ONE}/words?part=lines").text
+
+
 # ---- errors ------------------------------------------------------------------------------------------------
 
 
@@ -412,6 +440,9 @@ def test_sound_by_range(
     source.tone = b"0123456789"
     answer = asker(f"{ONE}/sound", headers={"Range": asked} if asked else {})
     assert (answer.status, answer.body, answer.headers.get("content-range")) == answered
+    head = asker(f"{ONE}/sound", method="HEAD", headers={"Range": asked} if asked else {})
+    assert (head.status, head.headers["content-length"]) == (200, "10")  # ranges are of GET only
+    assert "content-range" not in head.headers
 
 
 def test_a_document_is_downloaded_by_its_bytes(asker: Asker, source: SampleSource) -> None:

@@ -62,16 +62,24 @@ function morph(old, fresh) {
   }
   while (place) drop();
 }
-let busy = false, again = false, delay = 0, timer, events;
+let busy = false, again = false, events, heardAt = 0;
+function retries() {
+  let delay = 0, timer;
+  return {
+    later(call) {
+      delay = Math.min(delay * 2 || 1000, 30000);
+      clearTimeout(timer);
+      timer = setTimeout(call, delay * (0.75 + Math.random() / 2));
+    },
+    over() { delay = 0; clearTimeout(timer); },
+  };
+}
+// Of each its own: what one of them waits for must not keep the other from coming back.
+const ofPage = retries(), ofEvents = retries();
 function tell(text) {
   const place = find("#connection");
   if (place.textContent === text) return;
   place.replaceChildren(...(text ? [Object.assign(document.createElement("p"), { textContent: text })] : []));
-}
-function later(call) {
-  delay = Math.min(delay * 2 || 1000, 30000);
-  clearTimeout(timer);
-  timer = setTimeout(call, delay * (0.75 + Math.random() / 2));
 }
 function exchange(html) {
   const fresh = new DOMParser().parseFromString(`<div id="page">${html}</div>`, "text/html");
@@ -90,16 +98,16 @@ async function refresh() {
   try {
     const address = new URL(location.href);
     address.searchParams.set("part", "1");
-    const answer = await fetch(address);
+    const answer = await fetch(address, { signal: AbortSignal.timeout(35000) });
     if (answer.status === 401) location.reload();
     const isIll = answer.status >= 500 || answer.status === 429;
     if (answer.ok) exchange(await answer.text());
     tell(isIll && !find(".problem") ? said.unavailable : "");
-    if (isIll) later(refresh);
-    else if (events?.readyState === EventSource.OPEN) delay = 0;
+    if (isIll) ofPage.later(refresh);
+    else ofPage.over();
   } catch {
     tell(said.lost);
-    later(follow);
+    ofPage.later(refresh);
   }
   const pause = 5 * (performance.now() - began); // a large page, or a busy server, is asked less often
   setTimeout(() => { busy = false; if (again) refresh(); }, pause);
@@ -107,16 +115,29 @@ async function refresh() {
 function follow() {
   if (document.hidden) return;
   events?.close();
-  events = new EventSource(document.body.dataset.live);
-  for (const kind of ["open", "changed", "health", "signed-out"]) events.addEventListener(kind, refresh);
-  events.onerror = async () => {
-    events.close();
-    await refresh(); // finds out, and says, whether the page or only the stream of events is unavailable
-    later(follow);
+  const stream = events = new EventSource(document.body.dataset.live);
+  heardAt = performance.now();
+  for (const kind of ["open", "here", "changed", "health", "signed-out"]) {
+    stream.addEventListener(kind, () => { heardAt = performance.now(); if (kind !== "here") refresh(); });
+  }
+  for (const kind of ["here", "changed"]) stream.addEventListener(kind, ofEvents.over); // it lasts
+  stream.onerror = () => {
+    stream.close();
+    if (stream !== events) return;
+    ofEvents.later(follow);
+    refresh(); // finds out, and says, whether the page or only the stream of events is unavailable
   };
+}
+function listen() { // a cable that was cut ends no stream
+  const silent = (performance.now() - heardAt) / 1000;
+  if (document.hidden || events.readyState === EventSource.CLOSED || silent < document.body.dataset.silence) return;
+  tell(said.lost);
+  follow();
+  refresh();
 }
 if (document.body.dataset.live) {
   follow();
+  setInterval(listen, 1000);
   document.addEventListener("visibilitychange", () => document.hidden ? events?.close() : follow());
   addEventListener("pagehide", () => events?.close());
   addEventListener("pageshow", (event) => event.persisted && follow());
