@@ -118,12 +118,22 @@ class Occupancy:
                 )
 
     def _stands(self, mark: Mark, folder: int, own: Instance) -> bool:
-        here = mark.host == marks.host_name()
-        if here and self._locks.holds(Path(mark.state_directory, LOCK_FILE)):
-            return False  # of this very process, with another state directory
-        if mark.instance == self._fleet:
+        if mark.instance == self._fleet or self._is_of_this_process(mark):
             return False
         return marks.stands(mark, folder, own)
+
+    def _is_of_this_process(self, mark: Mark) -> bool:
+        """Whether it is this very process's, with another state directory.
+
+        Not because this host wrote it last: the mark of a fleet is that of all its hosts.
+        """
+        here = mark.host == marks.host_name()
+        if mark.is_of_fleet or not here or not self._locks.holds(Path(mark.state_directory, LOCK_FILE)):
+            return False
+        with suppress(OSError):
+            recorded = instance_in(mark.state_directory)
+            return recorded is not None and recorded.id == mark.instance
+        return False
 
     def _identities(self) -> dict[str, _Identity]:
         found = {}
