@@ -16,7 +16,7 @@ from invox_watcher.assembly.delivery import (
 )
 from invox_watcher.assembly.parts import Parts, assemble
 from invox_watcher.assembly.processing import decoder_of, profiles_of, single_of
-from invox_watcher.assembly.storage import claim_folders, release_others, waits_of
+from invox_watcher.assembly.storage import claim_folders, fleet_to_join, release_others, waits_of
 
 __all__ = [
     "ON_DONE",
@@ -28,6 +28,7 @@ __all__ = [
     "client_of",
     "commands_of",
     "decoder_of",
+    "fleet_to_join",
     "profiles_of",
     "release_others",
     "single_of",

@@ -20,12 +20,13 @@ from invox_watcher.files import (
     prepare_folders,
     prepare_state,
     read_unfinished,
+    recorded_fleet,
     unusable,
     write_unfinished,
 )
 from invox_watcher.host import Locks
 from invox_watcher.inbox import Inbox, Notes, ScreeningRules, Waits
-from invox_watcher.journal import AuditLog, Journal
+from invox_watcher.journal import AuditLog, Journal, identity_in, require_copied
 from invox_watcher.layout import database_of, fleet_of, folders_of, occupancy_of
 from invox_watcher.processing import Profiles
 
@@ -63,13 +64,41 @@ def joined_fleet(config: Config) -> str | None:
 
     Raises:
         JournalError: its database does not answer.
+        WrongJournalError: it was copied elsewhere, or the journal of this host was not copied to it.
     """
     database = database_of(config)
     if database is None:
         return None
     with closing(Journal(config.state.directory, server=database)) as journal:
         assert journal.fleet is not None  # noqa: S101 - there is a server
-        return fleet_of(config, journal.fleet.identity())
+        fleet = fleet_of(config, journal.fleet.identity())
+    _require_copied(config, fleet)
+    return fleet
+
+
+def fleet_to_join(config: Config) -> str | None:
+    """What `joined_fleet` will return, asked without a write: one of its own if nobody has joined it yet.
+
+    Raises:
+        JournalError, WrongJournalError: as there.
+    """
+    database = database_of(config)
+    if database is None:
+        return None
+    fleet = fleet_of(config, identity_in(database) or "new")
+    _require_copied(config, fleet)
+    return fleet
+
+
+def _require_copied(config: Config, fleet: str) -> None:
+    """Refuse to join a fleet with a journal of this host's left behind; one that has joined did that before.
+
+    Raises:
+        WrongJournalError: it has recordings, and was not copied.
+    """
+    database = database_of(config)
+    if database is not None and recorded_fleet(config.state.directory) != fleet:
+        require_copied(config.state.directory, database.name)
 
 
 def release_others(config: Config, locks: Locks) -> None:

@@ -81,7 +81,7 @@ def send_again(options: argparse.Namespace) -> ExitStatus:
     if target not in _known(config):
         known = ", ".join(sorted(_known(config))) or "none"
         raise UsageError(f"No target is called {printable(target)}.", hint=f"In the configuration: {known}.")
-    with closing(journal_of(config)) as journal:
+    with closing(journal_of(config, to_act=True)) as journal:
         jobs = _chosen(options, journal, config)
     if not jobs:
         print(f"Nothing failed for {target}.")
@@ -110,7 +110,7 @@ def _chosen(options: argparse.Namespace, journal: Journal, config: Config) -> Se
 def forget(options: argparse.Namespace) -> ExitStatus:
     """Ask the daemon to give up everything that a target is owed, or was refused."""
     config, target = config_of(options, credentials=False), options.target
-    with closing(journal_of(config)) as journal:
+    with closing(journal_of(config, to_act=True)) as journal:
         backlog = journal.deliveries.backlogs().get(target)
     if backlog is None:
         print(f"Nothing is owed to {printable(target)}.")

@@ -32,7 +32,7 @@ def retry(options: argparse.Namespace) -> ExitStatus:
     act_as_owner(config)
     check_mounted(config.state.directory, (config.folders.failed, config.folders.inbox))
     folders, left = folders_of(config), []
-    with closing(journal_of(config)) as journal:
+    with closing(journal_of(config, to_act=True)) as journal:
         if options.id:
             jobs = _named(options.id, journal, config)
         else:

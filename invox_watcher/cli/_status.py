@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from invox_watcher import version
-from invox_watcher.cli._common import config_file, config_of, local, state_directory_of
+from invox_watcher.cli._common import config_file, config_of, local, state_directory_of, why_not_used
+from invox_watcher.cli._streams import complain
 from invox_watcher.cli._text import print_indented
 from invox_watcher.config import Config
 from invox_watcher.diagnostics.attention import count_open_failures
@@ -27,7 +28,7 @@ from invox_watcher.errors import ConfigurationError, ExitStatus, JournalError
 from invox_watcher.host import Holder, Probe
 from invox_watcher.job import Job, State
 from invox_watcher.journal import Journal, TargetBacklog
-from invox_watcher.layout import database_of, folders_of
+from invox_watcher.layout import database_of, folders_of, host_of
 from invox_watcher.times import rfc3339, seconds_since
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class _Recordings:
     backlogs: Mapping[str, TargetBacklog]  # of targets
     held: str  # how many the daily minutes hold, and until when; empty if they hold none
     hosts: Sequence[Host]  # of the fleet; empty if this host is alone
+    own_name: str | None  # of this host; None if it is alone
 
 
 def status(options: argparse.Namespace) -> ExitStatus:
@@ -76,11 +78,14 @@ def _recordings(directory: Path, config: Config | None, daemon: DaemonStatus) ->
     backlogs: Mapping[str, TargetBacklog] = {}
     held = ""
     hosts: Sequence[Host] = ()
+    own_name = None if config is None else host_of(config)
     if config is not None and daemon.inbox is None:
         in_inbox = _asked("inbox", partial(count_files, config))
     try:
         server = None if config is None else database_of(config)
         with closing(Journal(directory, create=False, server=server)) as journal:
+            if config is not None and (error := why_not_used(journal, config)) is not None:
+                complain(error, "the counts are out of date. ")
             counts, active = journal.counts(), journal.active()
             backlogs = journal.deliveries.backlogs()
             hosts = () if journal.fleet is None else journal.fleet.hosts()
@@ -91,7 +96,7 @@ def _recordings(directory: Path, config: Config | None, daemon: DaemonStatus) ->
         failed = 0 if error.code == "journal_missing" else None
     oldest = min((job.received_at for job in active), default=None)
     under_way = Counter(job.state for job in active)
-    return _Recordings(counts, under_way, oldest, failed, in_inbox, backlogs, held, hosts)
+    return _Recordings(counts, under_way, oldest, failed, in_inbox, backlogs, held, hosts, own_name)
 
 
 def _asked(name: str, ask: Callable[[], int]) -> int | None:
@@ -180,11 +185,14 @@ def _print(daemon: DaemonStatus, found: _Recordings, file: Path) -> None:
     for name in _target_names(daemon, found):
         _line(f"to {name}", _target(name, daemon, found))
     for number, host in enumerate(found.hosts):
-        _line("" if number else "hosts", f"{host.name}: {_host(host)}")
+        is_dead = host.name == found.own_name and daemon.daemon is None
+        _line("" if number else "hosts", f"{host.name}: {_host(host, is_dead=is_dead)}")
 
 
-def _host(host: Host) -> str:
-    """`running, 12 under way, version 1.2.3`, or since when it is not."""
+def _host(host: Host, *, is_dead: bool) -> str:
+    """`running, 12 under way, version 1.2.3`, or since when it is not; `is_dead`: we know that it is not."""
+    if host.is_alive and is_dead:
+        return f"not running; the others, if any, take over {host.jobs} under way"
     if host.is_alive:
         return f"running, {host.jobs} under way, version {host.release}"
     ago = duration(host.silent_seconds)

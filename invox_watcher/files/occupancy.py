@@ -197,7 +197,7 @@ class Occupancy:
         return FolderError(
             f"{key}: {folder}{where} is locked by another process, or a folder inside it is",
             code="folder_in_use",
-            hint=f"{_SEPARATE} Another one is probably starting at this moment.",
+            hint=f"{_SEPARATE} Another one is running, or starting at this moment.",
         )
 
     def _mark(self) -> None:
@@ -320,7 +320,12 @@ def _refusal(problem: str, place: Path, mark: Mark) -> FolderError:
     itself = not problem.endswith("which")
     verb = f" is used{_as(mark)} by {who}" if itself else f" {who} uses{_as(mark)}"
     hint = _SEPARATE
-    if not running:
+    if mark.is_of_fleet:
+        hint = (
+            "To join it, use the same state.url and app_id as its hosts: see docs/fleet.md. Only if the last "
+            f"of them has left for good, delete {place / MARK_FILE} and its other marks."
+        )
+    elif not running:
         hint += f" If that instance was removed for good, delete {place / MARK_FILE} and its other marks."
     return FolderError(problem + verb, code="folder_in_use", hint=hint)
 
@@ -334,7 +339,7 @@ def _who(mark: Mark) -> tuple[str, bool]:
     if not mark.instance:
         return "an invox-watcher instance whose mark can't be read", False
     if mark.is_of_fleet:
-        return f"a fleet of invox-watcher hosts, one of them {mark.host}", False
+        return f"a fleet of invox-watcher hosts, one of them on the machine {mark.host}", False
     who = f"the invox-watcher instance with state directory {mark.state_directory}"
     if mark.host != marks.host_name():
         return f"{who} on host {mark.host}", False

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from invox_watcher.assembly import waits_of
+from invox_watcher.assembly import fleet_to_join, waits_of
 from invox_watcher.config import Config
 from invox_watcher.diagnostics.check._finding import Finding, lasting, warning
 from invox_watcher.errors import ExitStatus
@@ -43,7 +43,7 @@ def folders(config: Config) -> Iterator[Finding]:
             yield Finding(f"folders.{name}", "failed", problem, hint, ExitStatus.CONFIGURATION)
     if unusable:
         return
-    occupancy_of(config).check()
+    occupancy_of(config, fleet=fleet_to_join(config)).check()
     prepare_folders(folders)
     if apart := folders_apart(folders):
         problem = f"{' and '.join(apart)}: on another file system than processing"
