@@ -77,7 +77,7 @@ def joined_fleet(config: Config) -> str | None:
 
 
 def fleet_to_join(config: Config) -> str | None:
-    """What `joined_fleet` will return, asked without a write: one of its own if nobody has joined it yet.
+    """What `joined_fleet` will return, asked without a write: one of its own if no host has joined it yet.
 
     Raises:
         JournalError, WrongJournalError: as there.
