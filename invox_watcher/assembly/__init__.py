@@ -16,7 +16,13 @@ from invox_watcher.assembly.delivery import (
 )
 from invox_watcher.assembly.parts import Parts, assemble
 from invox_watcher.assembly.processing import decoder_of, profiles_of, single_of
-from invox_watcher.assembly.storage import claim_folders, fleet_to_join, release_others, waits_of
+from invox_watcher.assembly.storage import (
+    claim_folders,
+    fleet_to_join,
+    release_others,
+    require_no_other_journal,
+    waits_of,
+)
 
 __all__ = [
     "ON_DONE",
@@ -31,6 +37,7 @@ __all__ = [
     "fleet_to_join",
     "profiles_of",
     "release_others",
+    "require_no_other_journal",
     "single_of",
     "target_names_of",
     "target_of",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from invox_watcher.assembly.delivery import targets_after
 from invox_watcher.config import Config
-from invox_watcher.errors import FolderError
+from invox_watcher.errors import FolderError, WrongJournalError
 from invox_watcher.files import (
     LOCK_FILE,
     FolderMonitor,
@@ -99,6 +99,34 @@ def _require_copied(config: Config, fleet: str) -> None:
     database = database_of(config)
     if database is not None and recorded_fleet(config.state.directory) != fleet:
         require_copied(config.state.directory, database.name)
+
+
+def require_no_other_journal(before: Config, after: Config) -> None:
+    """Refuse to continue, without a start, with a journal that does not know what is under way.
+
+    Raises:
+        WrongJournalError: `after` names one.
+        JournalError: the journal can't be read.
+    """
+    was, will_be = before.state, after.state
+    if (was.url is None) != (will_be.url is None):
+        raise WrongJournalError(
+            f"state.url was {'added' if was.url is None else 'removed'}: a running daemon keeps its journal.",
+            code="journal_other",
+            hint="Stop the daemon, copy the journal, and start it: see docs/database.md, 'Moving a journal "
+            "there, and back'.",
+        )
+    if was.url is not None or was.directory.resolve() == will_be.directory.resolve():
+        return
+    with closing(Journal(was.directory, create=False)) as journal:
+        under_way = len(journal.active())
+    if under_way:
+        raise WrongJournalError(
+            f"state.directory: the journal in {was.directory} has recordings under way ({under_way}), "
+            f"which one in {will_be.directory} would not know and upload again.",
+            code="journal_other",
+            hint="Wait until they are done, or stop the daemon and move the whole directory.",
+        )
 
 
 def release_others(config: Config, locks: Locks) -> None:
