@@ -19,6 +19,7 @@ from invox_watcher.errors import ExitStatus
 from invox_watcher.files import LOCK_FILE, place_order
 from invox_watcher.host import holder_of
 from invox_watcher.journal import DeliveryState, Journal, QueuedDelivery
+from invox_watcher.layout import host_of
 from invox_watcher.logs import printable
 from invox_watcher.times import rfc3339, utc_now
 
@@ -126,4 +127,10 @@ def forget(options: argparse.Namespace) -> ExitStatus:
 
 def _remind(config: Config) -> None:
     if holder_of(config.state.directory / LOCK_FILE) is None:
-        print("No daemon is running: this happens when it is started.")
+        host = host_of(config)
+        print(
+            "No daemon is running: this happens when it is started."
+            if host is None
+            else f"No daemon is running on this host, {host}: this happens when it is started there. To have "
+            "it done now, give the same command on a host that runs; `invox-watcher status` names them."
+        )

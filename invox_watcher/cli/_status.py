@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from invox_watcher.journal import Host
 
 _INDENT = 15
+_UNKNOWN = "unknown: the journal can't be read"
 _DISK_SECONDS = 2.0  # for a disk that may hang
 
 
@@ -42,8 +43,8 @@ _DISK_SECONDS = 2.0  # for a disk that may hang
 class _Recordings:
     """What journal and folders have, without the daemon; None is what could not be found out in time."""
 
-    counts: Mapping[State, int]
-    active: Mapping[State, int]
+    counts: Mapping[State, int] | None  # None, as the next, if the journal can't be read
+    active: Mapping[State, int] | None
     oldest_since: datetime | None
     failed: int | None  # that are still in failed/ and were not retried
     in_inbox: int | None  # files
@@ -72,8 +73,8 @@ def status(options: argparse.Namespace) -> ExitStatus:
 
 def _recordings(directory: Path, config: Config | None, daemon: DaemonStatus) -> _Recordings:
     """`config` is None if it is invalid; then it is not known where the folders are."""
-    counts: Mapping[State, int] = {}
-    active: Sequence[Job] = ()
+    counts: Mapping[State, int] | None = {}
+    active: Sequence[Job] | None = ()
     failed = in_inbox = None
     backlogs: Mapping[str, TargetBacklog] = {}
     held = ""
@@ -92,10 +93,14 @@ def _recordings(directory: Path, config: Config | None, daemon: DaemonStatus) ->
             held = "" if config is None else Holds(config, journal).summary()
             if config is not None:
                 failed = _asked("failed", lambda: count_open_failures(journal, folders_of(config)))
-    except JournalError as error:  # there is none yet, or it can't be read now
-        failed = 0 if error.code == "journal_missing" else None
-    oldest = min((job.received_at for job in active), default=None)
-    under_way = Counter(job.state for job in active)
+    except JournalError as error:
+        if error.code == "journal_missing":  # not yet
+            failed = 0
+        else:
+            complain(error)
+            counts = active = failed = None
+    oldest = min((job.received_at for job in active or ()), default=None)
+    under_way = None if active is None else Counter(job.state for job in active)
     return _Recordings(counts, under_way, oldest, failed, in_inbox, backlogs, held, hosts, own_name)
 
 
@@ -123,7 +128,9 @@ def _as_json(daemon: DaemonStatus, found: _Recordings, file: Path) -> dict[str, 
         "configuration": daemon.configuration or str(file),
         "address": _address(daemon),
         "inbox": None if inbox is None else _inbox_as_json(inbox),
-        "jobs": {str(state): count for state, count in found.counts.items()},
+        "jobs": None
+        if found.counts is None
+        else {str(state): count for state, count in found.counts.items()},
         "under_way_oldest_since": _time(found.oldest_since),
         "failed_and_not_retried": found.failed,
         "targets": {name: _target_as_json(name, daemon, found) for name in _target_names(daemon, found)},
@@ -180,7 +187,7 @@ def _print(daemon: DaemonStatus, found: _Recordings, file: Path) -> None:
     _line("under way", _under_way(found))
     if found.held:
         _line("held", found.held)
-    _line("done", str(found.counts.get(State.DONE, 0)))
+    _line("done", _UNKNOWN if found.counts is None else str(found.counts.get(State.DONE, 0)))
     _line("failed", _failed(found))
     for name in _target_names(daemon, found):
         _line(f"to {name}", _target(name, daemon, found))
@@ -266,6 +273,8 @@ def _inbox(daemon: DaemonStatus, found: _Recordings) -> str:
 
 
 def _under_way(found: _Recordings) -> str:
+    if found.active is None:
+        return _UNKNOWN
     if not found.active:
         return "0"
     states = {str(state): found.active[state] for state in State if found.active.get(state)}

@@ -84,7 +84,7 @@ _OTHERS = """
     AND beat_at > clock_timestamp() - make_interval(secs => ?) ORDER BY name"""
 _LIMIT = "takeover_seconds"  # what all that run have agreed on
 _IDENTITY = "SELECT value FROM known WHERE name = 'journal'"
-_IN_PLAIN = """
+IN_PLAIN = """
     SELECT NOT ssl AND inet_server_addr() IS NOT NULL AND inet_server_addr() <> '::1'
     AND NOT inet_server_addr() <<= '127.0.0.0/8' FROM pg_stat_ssl WHERE pid = pg_backend_pid()"""
 _FENCE = "SELECT 1 FROM hosts WHERE name = {name} AND incarnation = {incarnation} AND state = 'alive'"
@@ -155,7 +155,7 @@ class Fleet:
 
     def is_read_on_the_network(self) -> bool:
         """Whether the database is on another machine, and what it is told is not encrypted."""
-        return bool(self._database.read(_IN_PLAIN)[0][0])
+        return bool(self._database.read(IN_PLAIN)[0][0])
 
     def conninfo(self) -> str:
         """How libpq connects, with the password: for a queue's own connections. Never to be logged."""

@@ -58,7 +58,7 @@ _CALL_SECONDS = 25.0
 BUSY = Reason(
     "page_busy",
     "This could not be found out in time.",
-    "Try again in a minute. A folder or the disk may hang.",
+    "Try again in a minute. A folder, the disk or the database may hang.",
 )
 
 

@@ -71,6 +71,8 @@ def test_commands_work_with_a_journal_in_the_database(clinic: Clinic, tmp_path: 
     with tarfile.open(archive) as tar:
         assert "audit.jsonl" in tar.getnames()
         assert "journal.sqlite" not in tar.getnames()
+    run("retry", "--code", "not_audio")
+    assert "No daemon is running on this host, " in said[-1]
     assert {entry["host"] for entry in clinic.audit_log()} == {jobs["smith.wav"]["host"]}
     (tmp_path / "copy").mkdir()
     assert "both have the same content" in run(
@@ -86,6 +88,12 @@ def test_commands_work_with_a_journal_in_the_database(clinic: Clinic, tmp_path: 
         assert copied_to in refused(clinic, *command)
     run("journal", "copy", "--from", "state.url", "--to", f"postgresql://me:x#{SECRET}@db/other")
     assert "must be an address like" in said[-1]
+    use(clinic, directory=str(clinic.root / "state"), url=f"postgresql://me:{SECRET}@127.0.0.1:1/x", host="b")
+    shown = run("status")
+    for line in ("under way", "done"):
+        assert f"{line:<15}unknown: the journal can't be read\n" in shown
+    assert "connection refused" in said[-1].lower()
+    assert json.loads(run("status", "--json"))["jobs"] is None
     assert SECRET not in run("config", "show")
     assert SECRET not in "".join(said) + clinic.log.read_text()
 
@@ -114,11 +122,24 @@ def test_recordings_are_sent_once_whatever_the_journal_is_said_to_be(
     use(clinic, **fleet)
     assert clinic.once() == 0
 
-    second = {"directory": str(tmp_path / "b"), "url": server.url, "host": "b"}
+    password = tmp_path / "password"
+    password.write_text("not asked for\n")
+    password.chmod(0o644)
+    second = {
+        "directory": str(tmp_path / "b"),
+        "url": server.url,
+        "password_file": str(password),
+        "host": "b",
+    }
     use(clinic, **second)
     checked = clinic.run("check")  # before its first start
     assert checked.returncode == 0, checked.stdout
+    assert f"anyone on this machine can read {password}" in checked.stdout
     assert f"journal: in {server.name}: intact; 0 under way, 1 done, 0 failed" in checked.stdout
+    daemon = clinic.start()
+    daemon.kill()
+    daemon.wait()
+    assert "b: not running; the others, if any, take over 0 under way" in clinic.run("status").stdout
     assert clinic.once() == 0  # it was the last to write the marks
     for other in (second | {"url": cluster.create("other")}, {"directory": second["directory"]}):
         use(clinic, **other)
