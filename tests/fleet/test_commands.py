@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from invox_watcher.files import MARK_FILE
 from invox_watcher.journal import Journal, Server
 from invox_watcher.sandbox.server import Sandbox
 from tests.acceptance.conftest import api  # noqa: F401
@@ -152,15 +153,19 @@ def test_recordings_are_sent_once_whatever_the_journal_is_said_to_be(
     assert "started last with state.url" in clinic.run("jobs", "--all").stderr
     assert "started last with state.url" in refused(clinic, "retry", "--all")
 
-    (tmp_path / "back").mkdir()
-    use(clinic, **second)
-    back = ("journal", "copy", "--from", "state.url", "--to", str(tmp_path / "back"))
-    assert clinic.run(*back).returncode == 0
-    use(clinic, directory=str(tmp_path / "back"))
-    for mark in clinic.root.glob("*/.invox-watcher.mark"):
-        mark.unlink()
+    use(clinic, **fleet)
+    write_wav(clinic.inbox / "jones.wav", seconds=0.6)
     assert clinic.once() == 0
-    for again in (fleet, second, second | {"directory": str(tmp_path / "back")}):
+    to_file = ("journal", "copy", "--from", "state.url", "--to", "state.directory")
+    assert "journal.sqlite is in use already" in refused(clinic, *to_file)
+    (clinic.root / "state/journal.sqlite").rename(tmp_path / "old.sqlite")
+    assert clinic.run(*to_file).returncode == 0
+    use(clinic, **alone)
+    assert "by a fleet of invox-watcher hosts" in refused(clinic, "run")
+    for role in ("inbox", "processing", "outbox", "done", "failed"):
+        (clinic.root / role / MARK_FILE).unlink()
+    assert clinic.once() == 0
+    for again in (fleet, second):
         use(clinic, **again)
-        assert f"was copied to {tmp_path}/back" in refused(clinic, "run")
-    assert api.stats()["uploads"] == 1
+        assert f"was copied to {clinic.root}/state" in refused(clinic, "run")
+    assert api.stats()["uploads"] == 2
