@@ -32,7 +32,7 @@ from invox_watcher.journal.fleet import Fleet
 from invox_watcher.journal.history import HistoryEntry
 from invox_watcher.journal.lookup import Lookup
 from invox_watcher.journal.migrations import Copies, Migration, migrate, require_current
-from invox_watcher.journal.moved import moved_to, require_not_moved
+from invox_watcher.journal.moved import moved, moved_to, require_not_moved
 from invox_watcher.journal.notices import StoredNotice
 from invox_watcher.journal.opening import server_backend
 from invox_watcher.journal.processing_times import ProcessingTime, processing_times
@@ -144,6 +144,11 @@ class Journal:
     def host(self) -> str | None:
         """The name of this host, if it has joined a fleet."""
         return None if self.fleet is None else self.fleet.name
+
+    def require_not_moved(self) -> None:
+        """Raise WrongJournalError if it was copied elsewhere, and that one is used; see `moved_to`."""
+        if self.moved_to is not None:
+            raise moved(self.name, self.moved_to)
 
     def close(self) -> None:
         """Close every connection."""

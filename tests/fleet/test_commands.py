@@ -118,7 +118,8 @@ def test_recordings_are_sent_once_whatever_the_journal_is_said_to_be(
     to_database = ("journal", "copy", "--from", "state.directory", "--to", "state.url")
     assert clinic.run(*to_database).returncode == 0
     use(clinic, **alone)  # as it was before
-    for command in (["run"], ["check"], ["retry", "--all"]):
+    explain = ["explain", str(clinic.done / "smith.wav")]
+    for command in (["run"], ["run", "--once", "--dry-run"], ["check"], ["retry", "--all"], explain):
         assert f"was copied to {server.name}" in refused(clinic, *command)
     use(clinic, **fleet)
     assert clinic.once() == 0

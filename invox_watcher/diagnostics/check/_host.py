@@ -19,7 +19,7 @@ from invox_watcher.formats.decoder import INSTALL
 from invox_watcher.host import User, owner_of
 from invox_watcher.invox import usable_layouts
 from invox_watcher.job import ACTIVE, State
-from invox_watcher.journal import FILENAME, Journal, Server, moved
+from invox_watcher.journal import FILENAME, Journal, Server
 from invox_watcher.layout import database_of
 
 
@@ -137,8 +137,7 @@ def journal(config: Config) -> Iterator[Finding]:
         yield warning("journal", error.message, error.hint)
         return
     with closing(opened):
-        if opened.moved_to is not None:
-            raise moved(opened.name, opened.moved_to)
+        opened.require_not_moved()
         opened.verify()
         counts = opened.counts()
         in_plain = opened.fleet is not None and opened.fleet.is_read_on_the_network()
