@@ -10,6 +10,7 @@
     │   └── FolderBlockedError      a file or a symbolic link has the name of a required folder
     ├── TemplateError           a document can't be made with its template: the operator must act
     ├── JournalError            the journal is locked, corrupt, or another daemon holds it
+    │   └── WrongJournalError       not the one to use now: the operator must act
     ├── StaleStateError         a guarded journal write found the job in another state
     │   └── FencedError             this host was silent for too long, and another one has what it had
     ├── StoppedError            the daemon is stopping; the step was cancelled cleanly
@@ -203,6 +204,14 @@ class JournalError(InvoxError):
     code = "journal"
     retry_can_help = True
     exit_status = ExitStatus.TRY_LATER
+
+
+class WrongJournalError(JournalError):
+    """It is not the journal to use: to try again can't help. The operator must say which one is."""
+
+    code = "journal_wrong"
+    retry_can_help = False
+    exit_status = ExitStatus.CONFIGURATION
 
 
 class StaleStateError(InvoxError):

@@ -16,7 +16,13 @@ from invox_watcher.assembly.delivery import (
 )
 from invox_watcher.assembly.parts import Parts, assemble
 from invox_watcher.assembly.processing import decoder_of, profiles_of, single_of
-from invox_watcher.assembly.storage import claim_folders, release_others, waits_of
+from invox_watcher.assembly.storage import (
+    claim_folders,
+    fleet_to_join,
+    release_others,
+    require_no_other_journal,
+    waits_of,
+)
 
 __all__ = [
     "ON_DONE",
@@ -28,8 +34,10 @@ __all__ = [
     "client_of",
     "commands_of",
     "decoder_of",
+    "fleet_to_join",
     "profiles_of",
     "release_others",
+    "require_no_other_journal",
     "single_of",
     "target_names_of",
     "target_of",

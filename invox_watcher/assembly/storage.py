@@ -8,7 +8,7 @@ from pathlib import Path
 
 from invox_watcher.assembly.delivery import targets_after
 from invox_watcher.config import Config
-from invox_watcher.errors import FolderError
+from invox_watcher.errors import FolderError, WrongJournalError
 from invox_watcher.files import (
     LOCK_FILE,
     FolderMonitor,
@@ -20,12 +20,13 @@ from invox_watcher.files import (
     prepare_folders,
     prepare_state,
     read_unfinished,
+    recorded_fleet,
     unusable,
     write_unfinished,
 )
 from invox_watcher.host import Locks
 from invox_watcher.inbox import Inbox, Notes, ScreeningRules, Waits
-from invox_watcher.journal import AuditLog, Journal
+from invox_watcher.journal import AuditLog, Journal, identity_in, require_copied
 from invox_watcher.layout import database_of, fleet_of, folders_of, occupancy_of
 from invox_watcher.processing import Profiles
 
@@ -63,13 +64,69 @@ def joined_fleet(config: Config) -> str | None:
 
     Raises:
         JournalError: its database does not answer.
+        WrongJournalError: it was copied elsewhere, or the journal of this host was not copied to it.
     """
     database = database_of(config)
     if database is None:
         return None
     with closing(Journal(config.state.directory, server=database)) as journal:
         assert journal.fleet is not None  # noqa: S101 - there is a server
-        return fleet_of(config, journal.fleet.identity())
+        fleet = fleet_of(config, journal.fleet.identity())
+    _require_copied(config, fleet)
+    return fleet
+
+
+def fleet_to_join(config: Config) -> str | None:
+    """What `joined_fleet` will return, asked without a write: one of its own if no host has joined it yet.
+
+    Raises:
+        JournalError, WrongJournalError: as there.
+    """
+    database = database_of(config)
+    if database is None:
+        return None
+    fleet = fleet_of(config, identity_in(database) or "new")
+    _require_copied(config, fleet)
+    return fleet
+
+
+def _require_copied(config: Config, fleet: str) -> None:
+    """Refuse to join a fleet with a journal of this host's left behind; one that has joined did that before.
+
+    Raises:
+        WrongJournalError: it has recordings, and was not copied.
+    """
+    database = database_of(config)
+    if database is not None and recorded_fleet(config.state.directory) != fleet:
+        require_copied(config.state.directory, database.name)
+
+
+def require_no_other_journal(before: Config, after: Config) -> None:
+    """Refuse to continue, without a start, with a journal that does not know what is under way.
+
+    Raises:
+        WrongJournalError: `after` names one.
+        JournalError: the journal can't be read.
+    """
+    was, will_be = before.state, after.state
+    if (was.url is None) != (will_be.url is None):
+        raise WrongJournalError(
+            f"state.url was {'added' if was.url is None else 'removed'}: a running daemon keeps its journal.",
+            code="journal_other",
+            hint="Stop the daemon, copy the journal, and start it: see docs/database.md, 'Moving a journal "
+            "there, and back'.",
+        )
+    if was.url is not None or was.directory.resolve() == will_be.directory.resolve():
+        return
+    with closing(Journal(was.directory, create=False)) as journal:
+        under_way = len(journal.active())
+    if under_way:
+        raise WrongJournalError(
+            f"state.directory: the journal in {was.directory} has recordings under way ({under_way}), "
+            f"which one in {will_be.directory} would not know and upload again.",
+            code="journal_other",
+            hint="Wait until they are done, or stop the daemon and move the whole directory.",
+        )
 
 
 def release_others(config: Config, locks: Locks) -> None:

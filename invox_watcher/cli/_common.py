@@ -21,9 +21,10 @@ from invox_watcher.diagnostics.names import (
     job_named,
     unknown_name,
 )
-from invox_watcher.errors import ConfigurationError, ExitStatus, InvoxError
+from invox_watcher.errors import ConfigurationError, ExitStatus, InvoxError, WrongJournalError
+from invox_watcher.files import recorded_fleet
 from invox_watcher.job import Job
-from invox_watcher.journal import Journal
+from invox_watcher.journal import Journal, moved
 from invox_watcher.layout import database_of
 from invox_watcher.times import rfc3339
 
@@ -77,9 +78,35 @@ def config_file(options: argparse.Namespace) -> Path:
     return path.absolute()
 
 
-def journal_of(config: Config) -> Journal:
-    """The existing journal. Raises JournalError if there is none."""
-    return Journal(config.state.directory, create=False, server=database_of(config))
+def journal_of(config: Config, *, to_act: bool = False) -> Journal:
+    """The existing journal. If another one is used instead, that is said on standard error.
+
+    Raises:
+        JournalError: there is none.
+        WrongJournalError: another one is used instead, and the command is `to_act` on what it says.
+    """
+    journal = Journal(config.state.directory, create=False, server=database_of(config))
+    error = why_not_used(journal, config)
+    if error is not None and to_act:
+        journal.close()
+        raise error
+    if error is not None:
+        complain(error, "what follows is out of date. ")
+    return journal
+
+
+def why_not_used(journal: Journal, config: Config) -> WrongJournalError | None:
+    """The error if another journal is used instead; None if there is none."""
+    if journal.moved_to is not None:
+        return moved(journal.name, journal.moved_to)
+    if config.state.url is None and recorded_fleet(config.state.directory) is not None:
+        return WrongJournalError(
+            f"The journal {journal.name} is not the daemon's: that was started last with state.url, as one "
+            "of several hosts.",
+            code="journal_moved",
+            hint="Give this command the daemon's configuration, with --config.",
+        )
+    return None
 
 
 def job_called(text: str, journal: Journal, config: Config) -> Job:

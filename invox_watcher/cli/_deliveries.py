@@ -19,6 +19,7 @@ from invox_watcher.errors import ExitStatus
 from invox_watcher.files import LOCK_FILE, place_order
 from invox_watcher.host import holder_of
 from invox_watcher.journal import DeliveryState, Journal, QueuedDelivery
+from invox_watcher.layout import host_of
 from invox_watcher.logs import printable
 from invox_watcher.times import rfc3339, utc_now
 
@@ -81,7 +82,7 @@ def send_again(options: argparse.Namespace) -> ExitStatus:
     if target not in _known(config):
         known = ", ".join(sorted(_known(config))) or "none"
         raise UsageError(f"No target is called {printable(target)}.", hint=f"In the configuration: {known}.")
-    with closing(journal_of(config)) as journal:
+    with closing(journal_of(config, to_act=True)) as journal:
         jobs = _chosen(options, journal, config)
     if not jobs:
         print(f"Nothing failed for {target}.")
@@ -110,7 +111,7 @@ def _chosen(options: argparse.Namespace, journal: Journal, config: Config) -> Se
 def forget(options: argparse.Namespace) -> ExitStatus:
     """Ask the daemon to give up everything that a target is owed, or was refused."""
     config, target = config_of(options, credentials=False), options.target
-    with closing(journal_of(config)) as journal:
+    with closing(journal_of(config, to_act=True)) as journal:
         backlog = journal.deliveries.backlogs().get(target)
     if backlog is None:
         print(f"Nothing is owed to {printable(target)}.")
@@ -126,4 +127,10 @@ def forget(options: argparse.Namespace) -> ExitStatus:
 
 def _remind(config: Config) -> None:
     if holder_of(config.state.directory / LOCK_FILE) is None:
-        print("No daemon is running: this happens when it is started.")
+        host = host_of(config)
+        print(
+            "No daemon is running: this happens when it is started."
+            if host is None
+            else f"No daemon is running on this host, {host}: this happens when it is started there. To have "
+            "it done now, give the same command on a host that runs; `invox-watcher status` names them."
+        )

@@ -18,7 +18,7 @@ from invox_watcher.files import LOCK_FILE, Folders, check_mounted
 from invox_watcher.host import holder_of
 from invox_watcher.job import Job, State
 from invox_watcher.journal import Journal
-from invox_watcher.layout import folders_of
+from invox_watcher.layout import folders_of, host_of
 from invox_watcher.logs import printable
 
 
@@ -32,7 +32,7 @@ def retry(options: argparse.Namespace) -> ExitStatus:
     act_as_owner(config)
     check_mounted(config.state.directory, (config.folders.failed, config.folders.inbox))
     folders, left = folders_of(config), []
-    with closing(journal_of(config)) as journal:
+    with closing(journal_of(config, to_act=True)) as journal:
         if options.id:
             jobs = _named(options.id, journal, config)
         else:
@@ -56,7 +56,12 @@ def retry(options: argparse.Namespace) -> ExitStatus:
         why = f" with code {printable(options.code)}" if options.code else ""
         print(f"There is no failed recording{why} in the failed folder.")
     elif back and holder_of(config.state.directory / LOCK_FILE) is None:
-        print("No daemon is running: they stay in the inbox until it is started.")
+        host = host_of(config)
+        print(
+            "No daemon is running: they stay in the inbox until it is started."
+            if host is None
+            else f"No daemon is running on this host, {host}: another one takes them, if one is running."
+        )
     return ending
 
 

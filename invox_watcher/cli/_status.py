@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from invox_watcher import version
-from invox_watcher.cli._common import config_file, config_of, local, state_directory_of
+from invox_watcher.cli._common import config_file, config_of, local, state_directory_of, why_not_used
+from invox_watcher.cli._streams import complain
 from invox_watcher.cli._text import print_indented
 from invox_watcher.config import Config
 from invox_watcher.diagnostics.attention import count_open_failures
@@ -27,13 +28,14 @@ from invox_watcher.errors import ConfigurationError, ExitStatus, JournalError
 from invox_watcher.host import Holder, Probe
 from invox_watcher.job import Job, State
 from invox_watcher.journal import Journal, TargetBacklog
-from invox_watcher.layout import database_of, folders_of
+from invox_watcher.layout import database_of, folders_of, host_of
 from invox_watcher.times import rfc3339, seconds_since
 
 if TYPE_CHECKING:
     from invox_watcher.journal import Host
 
 _INDENT = 15
+_UNKNOWN = "unknown: the journal can't be read"
 _DISK_SECONDS = 2.0  # for a disk that may hang
 
 
@@ -41,14 +43,15 @@ _DISK_SECONDS = 2.0  # for a disk that may hang
 class _Recordings:
     """What journal and folders have, without the daemon; None is what could not be found out in time."""
 
-    counts: Mapping[State, int]
-    active: Mapping[State, int]
+    counts: Mapping[State, int] | None  # None, as the next, if the journal can't be read
+    active: Mapping[State, int] | None
     oldest_since: datetime | None
     failed: int | None  # that are still in failed/ and were not retried
     in_inbox: int | None  # files
     backlogs: Mapping[str, TargetBacklog]  # of targets
     held: str  # how many the daily minutes hold, and until when; empty if they hold none
     hosts: Sequence[Host]  # of the fleet; empty if this host is alone
+    own_name: str | None  # of this host; None if it is alone
 
 
 def status(options: argparse.Namespace) -> ExitStatus:
@@ -70,28 +73,35 @@ def status(options: argparse.Namespace) -> ExitStatus:
 
 def _recordings(directory: Path, config: Config | None, daemon: DaemonStatus) -> _Recordings:
     """`config` is None if it is invalid; then it is not known where the folders are."""
-    counts: Mapping[State, int] = {}
-    active: Sequence[Job] = ()
+    counts: Mapping[State, int] | None = {}
+    active: Sequence[Job] | None = ()
     failed = in_inbox = None
     backlogs: Mapping[str, TargetBacklog] = {}
     held = ""
     hosts: Sequence[Host] = ()
+    own_name = None if config is None else host_of(config)
     if config is not None and daemon.inbox is None:
         in_inbox = _asked("inbox", partial(count_files, config))
     try:
         server = None if config is None else database_of(config)
         with closing(Journal(directory, create=False, server=server)) as journal:
+            if config is not None and (error := why_not_used(journal, config)) is not None:
+                complain(error, "the counts are out of date. ")
             counts, active = journal.counts(), journal.active()
             backlogs = journal.deliveries.backlogs()
             hosts = () if journal.fleet is None else journal.fleet.hosts()
             held = "" if config is None else Holds(config, journal).summary()
             if config is not None:
                 failed = _asked("failed", lambda: count_open_failures(journal, folders_of(config)))
-    except JournalError as error:  # there is none yet, or it can't be read now
-        failed = 0 if error.code == "journal_missing" else None
-    oldest = min((job.received_at for job in active), default=None)
-    under_way = Counter(job.state for job in active)
-    return _Recordings(counts, under_way, oldest, failed, in_inbox, backlogs, held, hosts)
+    except JournalError as error:
+        if error.code == "journal_missing":  # not yet
+            failed = 0
+        else:
+            complain(error)
+            counts = active = failed = None
+    oldest = min((job.received_at for job in active or ()), default=None)
+    under_way = None if active is None else Counter(job.state for job in active)
+    return _Recordings(counts, under_way, oldest, failed, in_inbox, backlogs, held, hosts, own_name)
 
 
 def _asked(name: str, ask: Callable[[], int]) -> int | None:
@@ -118,7 +128,9 @@ def _as_json(daemon: DaemonStatus, found: _Recordings, file: Path) -> dict[str, 
         "configuration": daemon.configuration or str(file),
         "address": _address(daemon),
         "inbox": None if inbox is None else _inbox_as_json(inbox),
-        "jobs": {str(state): count for state, count in found.counts.items()},
+        "jobs": None
+        if found.counts is None
+        else {str(state): count for state, count in found.counts.items()},
         "under_way_oldest_since": _time(found.oldest_since),
         "failed_and_not_retried": found.failed,
         "targets": {name: _target_as_json(name, daemon, found) for name in _target_names(daemon, found)},
@@ -175,16 +187,19 @@ def _print(daemon: DaemonStatus, found: _Recordings, file: Path) -> None:
     _line("under way", _under_way(found))
     if found.held:
         _line("held", found.held)
-    _line("done", str(found.counts.get(State.DONE, 0)))
+    _line("done", _UNKNOWN if found.counts is None else str(found.counts.get(State.DONE, 0)))
     _line("failed", _failed(found))
     for name in _target_names(daemon, found):
         _line(f"to {name}", _target(name, daemon, found))
     for number, host in enumerate(found.hosts):
-        _line("" if number else "hosts", f"{host.name}: {_host(host)}")
+        is_dead = host.name == found.own_name and daemon.daemon is None
+        _line("" if number else "hosts", f"{host.name}: {_host(host, is_dead=is_dead)}")
 
 
-def _host(host: Host) -> str:
-    """`running, 12 under way, version 1.2.3`, or since when it is not."""
+def _host(host: Host, *, is_dead: bool) -> str:
+    """`running, 12 under way, version 1.2.3`, or since when it is not; `is_dead`: we know that it is not."""
+    if host.is_alive and is_dead:
+        return f"not running; the others, if any, take over {host.jobs} under way"
     if host.is_alive:
         return f"running, {host.jobs} under way, version {host.release}"
     ago = duration(host.silent_seconds)
@@ -258,6 +273,8 @@ def _inbox(daemon: DaemonStatus, found: _Recordings) -> str:
 
 
 def _under_way(found: _Recordings) -> str:
+    if found.active is None:
+        return _UNKNOWN
     if not found.active:
         return "0"
     states = {str(state): found.active[state] for state in State if found.active.get(state)}

@@ -110,6 +110,15 @@ def database_url(text: str) -> str:
     return text
 
 
+def _host_name(text: str) -> str:
+    if not re.fullmatch(r"[\w.-]{1,64}", text):
+        raise ValueError(
+            "must be a name of at most 64 letters, digits, dots, hyphens and underscores, for example "
+            "dictation1"
+        )
+    return text
+
+
 def _token_url(text: str) -> str:
     return _url_path(text) if text.startswith("/") else _api_url(text)
 
@@ -184,6 +193,7 @@ MimeType = Annotated[str, AfterValidator(_mime_type)]
 ReadableFile = Annotated[AbsolutePath, AfterValidator(_readable)]
 ApiUrl = Annotated[str, AfterValidator(_api_url)]
 DatabaseUrl = Annotated[str, AfterValidator(database_url)]
+HostName = Annotated[str, AfterValidator(_host_name)]
 TokenUrl = Annotated[str, AfterValidator(_token_url)]
 ProxyUrl = Annotated[str, AfterValidator(_proxy_url)]
 CallbackUrl = Annotated[str, AfterValidator(_callback_url)]

@@ -27,6 +27,7 @@ from invox_watcher.config._types import (
     DatabaseUrl,
     Days,
     Delay,
+    HostName,
     Installed,
     JsonObject,
     MimeType,
@@ -458,7 +459,7 @@ class StateSection(Section):
         description="A file with the password of the user in `url`, which may change at any time.",
         examples=["/etc/invox-watcher/database_password"],
     )
-    host: Annotated[str, Field(pattern=r"^[\w.-]{1,64}$")] | None = Field(
+    host: HostName | None = Field(
         None,
         description="With `url`: the name of this host, which no other one has. By default the machine's.",
         examples=["dictation1"],
@@ -468,8 +469,17 @@ class StateSection(Section):
         ge=5,
         le=3600,
         description="With `url`: for how long a host may be silent before the others take over what it has. "
-        "The same on every host.",
+        "The same on every host: one with another value is refused while others run.",
     )
+
+    @model_validator(mode="after")
+    def _not_without_url(self) -> StateSection:
+        """A host of several whose `url` was lost would work alone, with a journal that knows nothing."""
+        for key in ("password_file", "host"):
+            if self.url is None and getattr(self, key) is not None:
+                message = "needs url as well: without it, this host is alone. Add url, or remove this"
+                raise PydanticCustomError("incomplete", "{message}", {"message": message, "key": key})
+        return self
 
 
 class LoggingSection(Section):

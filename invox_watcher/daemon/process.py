@@ -20,7 +20,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from invox_watcher import logs, version
-from invox_watcher.assembly import Parts, assemble, claim_folders, release_others
+from invox_watcher.assembly import Parts, assemble, claim_folders, release_others, require_no_other_journal
 from invox_watcher.config import Config
 from invox_watcher.daemon.daemon import Daemon
 from invox_watcher.daemon.readiness import Readiness
@@ -234,6 +234,7 @@ class Process:
             configure_log(self._config)  # reopened, however the rest ends
             config = self._load()
             # What can be found wrong beforehand must interrupt nothing.
+            require_no_other_journal(self._config, config)
             claim_folders(config, self._locks)
             configure_log(config)
             self._exchange_for(config)
@@ -283,6 +284,7 @@ class Process:
         tally, (done, failed) = self._daemon.tally, self._ended_before
         self._ended_before = done + tally.done, failed + tally.failed
         try:
+            require_no_other_journal(self._config, config)  # nothing is taken any more
             self._daemon = self._started(config)
         except InvoxError:
             self._go_back()

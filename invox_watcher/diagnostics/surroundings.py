@@ -94,6 +94,7 @@ def surroundings_of(config: Config, sleep: Callable[[float], None] = time.sleep)
 
     Raises:
         JournalError: the journal can't be read.
+        WrongJournalError: it was copied elsewhere, and what it says is out of date.
         NotPermittedError: it may not be read.
     """
     try:
@@ -104,4 +105,5 @@ def surroundings_of(config: Config, sleep: Callable[[float], None] = time.sleep)
         yield Surroundings(config, None, sleep)
     else:
         with closing(journal):
+            journal.require_not_moved()
             yield Surroundings(config, journal, sleep)

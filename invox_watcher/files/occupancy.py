@@ -118,12 +118,22 @@ class Occupancy:
                 )
 
     def _stands(self, mark: Mark, folder: int, own: Instance) -> bool:
-        here = mark.host == marks.host_name()
-        if here and self._locks.holds(Path(mark.state_directory, LOCK_FILE)):
-            return False  # of this very process, with another state directory
-        if mark.instance == self._fleet:
+        if mark.instance == self._fleet or self._is_of_this_process(mark):
             return False
         return marks.stands(mark, folder, own)
+
+    def _is_of_this_process(self, mark: Mark) -> bool:
+        """Whether it is this very process's, with another state directory.
+
+        Not because this host wrote it last: the mark of a fleet is that of all its hosts.
+        """
+        here = mark.host == marks.host_name()
+        if mark.is_of_fleet or not here or not self._locks.holds(Path(mark.state_directory, LOCK_FILE)):
+            return False
+        with suppress(OSError):
+            recorded = instance_in(mark.state_directory)
+            return recorded is not None and recorded.id == mark.instance
+        return False
 
     def _identities(self) -> dict[str, _Identity]:
         found = {}
@@ -187,7 +197,7 @@ class Occupancy:
         return FolderError(
             f"{key}: {folder}{where} is locked by another process, or a folder inside it is",
             code="folder_in_use",
-            hint=f"{_SEPARATE} Another one is probably starting at this moment.",
+            hint=f"{_SEPARATE} Another one is running, or starting at this moment.",
         )
 
     def _mark(self) -> None:
@@ -310,7 +320,12 @@ def _refusal(problem: str, place: Path, mark: Mark) -> FolderError:
     itself = not problem.endswith("which")
     verb = f" is used{_as(mark)} by {who}" if itself else f" {who} uses{_as(mark)}"
     hint = _SEPARATE
-    if not running:
+    if mark.is_of_fleet:
+        hint = (
+            "To join it, use the same state.url and app_id as its hosts: see docs/fleet.md. Only if the last "
+            f"of them has left for good, delete {place / MARK_FILE} and its other marks."
+        )
+    elif not running:
         hint += f" If that instance was removed for good, delete {place / MARK_FILE} and its other marks."
     return FolderError(problem + verb, code="folder_in_use", hint=hint)
 
@@ -324,7 +339,7 @@ def _who(mark: Mark) -> tuple[str, bool]:
     if not mark.instance:
         return "an invox-watcher instance whose mark can't be read", False
     if mark.is_of_fleet:
-        return f"a fleet of invox-watcher hosts, one of them {mark.host}", False
+        return f"a fleet of invox-watcher hosts, one of them on the machine {mark.host}", False
     who = f"the invox-watcher instance with state directory {mark.state_directory}"
     if mark.host != marks.host_name():
         return f"{who} on host {mark.host}", False

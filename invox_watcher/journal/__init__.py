@@ -10,9 +10,10 @@ from invox_watcher.journal.copying import Copied, copy_journal
 from invox_watcher.journal.database import NameReservedError
 from invox_watcher.journal.deliveries import Deliveries, QueuedDelivery, Receipt, TargetBacklog
 from invox_watcher.journal.finished import UNCONFIRMED_CLOCK, Finished
-from invox_watcher.journal.fleet import Fleet, Host, Place
+from invox_watcher.journal.fleet import Fleet, Host, Place, identity_in
 from invox_watcher.journal.history import HistoryEntry
 from invox_watcher.journal.journal import Journal
+from invox_watcher.journal.moved import moved, require_copied
 from invox_watcher.journal.notices import StoredNotice
 from invox_watcher.journal.processing_times import MOST_TIMES, ProcessingTime
 from invox_watcher.journal.search import Found, Search, Wanted
@@ -48,7 +49,10 @@ __all__ = [
     "TargetBacklog",
     "Wanted",
     "copy_journal",
+    "identity_in",
+    "moved",
     "releasing",
+    "require_copied",
     "reserving",
     "write_backup",
 ]

@@ -132,6 +132,9 @@ class Backend(Protocol):
     def require_present(self) -> None:
         """Raise JournalError if there is no journal, NotPermittedError if it may not be read."""
 
+    def has_table(self, read: Read, name: str) -> bool:
+        """Whether there is a table of that name."""
+
     def version_of(self, read: Read) -> int:
         """The version of the journal, 0 if it is empty."""
 

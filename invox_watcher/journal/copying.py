@@ -1,7 +1,9 @@
 """Copies a whole journal between the state directory's file and a PostgreSQL database, in either direction.
 
 One transaction, checked before its commit by reading back: after a kill, or an error, the target is as empty
-as before. No daemon can use either of them meanwhile.
+as before, and the source the journal. No daemon can use either of them meanwhile. After it, the source gets a
+sign that it was moved (`moved`); should a kill prevent that, the same copy once more finds both the same, and
+only leaves the sign.
 """
 
 from __future__ import annotations
@@ -15,10 +17,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from invox_watcher.errors import JournalError
+from invox_watcher.errors import JournalError, WrongJournalError
 from invox_watcher.journal.backend import Backend, Connection, Server
 from invox_watcher.journal.file import FileBackend
 from invox_watcher.journal.migrations import migrate, require_current
+from invox_watcher.journal.moved import clear, note_moved, require_not_moved
 from invox_watcher.journal.opening import server_backend
 from invox_watcher.journal.sqlite import FILENAME
 from invox_watcher.journal.tables import columns_in, insertion
@@ -61,6 +64,10 @@ class _End:
     backend: Backend
     connection: Connection
 
+    def read(self, query: str, values: Sequence[Any]) -> Sequence[Any]:
+        """All rows of one query."""
+        return self.connection.execute(query, values).fetchall()
+
     def rows(self, table: str) -> Iterator[_Row]:
         """The rows of a table in their order, with booleans as such."""
         columns = _columns(table)
@@ -92,8 +99,9 @@ def copy_journal(
     `progress` is called with each table, and how many of its rows are written, now and then.
 
     Raises:
-        JournalError: a daemon uses one of them, the source is missing or of another release, the target is
-            not empty, or they differ afterwards. The target is as it was before.
+        JournalError: a daemon uses one of them, the source is missing or of another release, or they differ
+            afterwards. The target is as it was before.
+        WrongJournalError: the target has other recordings, or the source was moved before.
         ConfigurationError: one is a database, and the extra for it is not installed.
         NotPermittedError: the source may not be read.
     """
@@ -103,27 +111,32 @@ def copy_journal(
             reading.require_present()
             for backend in (reading, writing):
                 opened.enter_context(backend.alone())
-            reader = opened.enter_context(closing(reading.open_reader()))
-            writer = opened.enter_context(closing(writing.open_writer()))
-            return _copy(_End(reading, reader), _End(writing, writer), progress)
+            with closing(reading.open_reader()) as reader, closing(writing.open_writer()) as writer:
+                copied = _copy(_End(reading, reader), _End(writing, writer), progress)
+            _leave_sign(reading, _name(target))
         except reading.errors as error:
             raise reading.unusable(error) from None
         except writing.errors as error:
             raise writing.unusable(error) from None
+    return copied
 
 
 def _copy(source: _End, target: _End, progress: Progress) -> list[Copied]:
     reader, writer = source.connection, target.connection
-    require_current(lambda query, values: reader.execute(query, values).fetchall(), source.backend)
+    require_current(source.read, source.backend)
+    require_not_moved(source.read, source.backend)
     source.backend.begin_reading(reader)
     target.backend.begin(writer, lazily=False)
     try:
         migrate(writer, target.backend)
-        _require_empty(target)
-        copied = [_copy_table(table, source, target, progress) for table in _TABLES]
-        target.backend.rows_added(writer)
-        for one in copied:
-            _require_same(one, target)
+        if _is_empty(target):
+            copied = [_copy_table(table, source, target, progress) for table in _TABLES]
+            target.backend.rows_added(writer)
+            for one in copied:
+                _require_same(one, target)
+        else:
+            copied = [_copied_before(table, source, target) for table in _TABLES]
+        clear(writer, target.read, target.backend)
         writer.execute("COMMIT")
     except BaseException:
         with suppress(target.backend.errors):
@@ -145,26 +158,55 @@ def _copy_table(table: str, source: _End, target: _End, progress: Progress) -> C
     return digest.of(table)
 
 
-def _require_empty(target: _End) -> None:
-    for table in _TABLES:
-        if target.connection.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchall():
-            raise JournalError(
-                f"{target.backend.name} is in use already: nothing was copied.",
-                code="journal_not_empty",
-                hint="Copy to a state directory, or a database, without a journal.",
-            )
+def _leave_sign(source: Backend, place: str) -> None:
+    try:
+        with closing(source.open_writer()) as writer:
+            source.begin(writer, lazily=False)
+            note_moved(writer, place)
+            writer.execute("COMMIT")
+    except source.errors as error:
+        raise JournalError(
+            f"{source.name} was copied to {place}, but that can't be noted in it. {source.unusable(error)}",
+            code="journal_sign",
+            hint="Repeat the same command once that is fixed, or move it away: it must not be used any more.",
+        ) from None
+
+
+def _is_empty(target: _End) -> bool:
+    return not any(target.read(f"SELECT 1 FROM {table} LIMIT 1", ()) for table in _TABLES)
+
+
+def _copied_before(table: str, source: _End, target: _End) -> Copied:
+    """What is in a table that has the same content in both."""
+    found = _content(table, source)
+    if found != _content(table, target):
+        raise WrongJournalError(
+            f"{target.backend.name} is in use already: nothing was copied.",
+            code="journal_not_empty",
+            hint="Copy to a state directory, or a database, without a journal. If it was copied from there, "
+            "and is not used any more, move it away.",
+        )
+    return found
+
+
+def _content(table: str, end: _End) -> Copied:
+    digest = _Digest()
+    for row in end.rows(table):
+        digest.add(row)
+    return digest.of(table)
 
 
 def _require_same(expected: Copied, target: _End) -> None:
-    digest = _Digest()
-    for row in target.rows(expected.table):
-        digest.add(row)
-    if digest.of(expected.table) != expected:
+    if _content(expected.table, target) != expected:
         raise JournalError(
             f"{target.backend.name} has other values in the table {expected.table} after the copy. "
             "Nothing was copied.",
             hint="Does another program write to it? Otherwise please report this.",
         )
+
+
+def _name(place: Place) -> str:
+    return place.name if isinstance(place, Server) else str(place)
 
 
 def _columns(table: str) -> list[str]:

@@ -100,6 +100,9 @@ class FileBackend:
     def require_present(self) -> None:
         sqlite.require_file(self._path)
 
+    def has_table(self, read: Read, name: str) -> bool:
+        return bool(read("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", (name,)))
+
     def version_of(self, read: Read) -> int:
         version: int = read("PRAGMA user_version", ())[0][0]
         return version

@@ -16,16 +16,20 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from invox_watcher import version as release
 from invox_watcher.errors import FencedError, JournalError
 from invox_watcher.job import ACTIVE, Job
+from invox_watcher.journal.backend import Server
 from invox_watcher.journal.database import Database
 from invox_watcher.journal.dialect import literal
 from invox_watcher.journal.migrations import VERSION
-from invox_watcher.journal.shared import Shared
+from invox_watcher.journal.moved import require_not_moved
+from invox_watcher.journal.opening import server_backend
+from invox_watcher.journal.shared import TELL, Shared
 from invox_watcher.journal.tables import JOB_COLUMNS, job_of, placeholders
 from invox_watcher.priority import Priority
 
@@ -75,7 +79,14 @@ _OF_REQUEST = f"SELECT host FROM jobs WHERE request_id = ? AND {_UNDER_WAY} AND 
 _IDENTIFY = """
     INSERT INTO known (name, value, host, at) VALUES ('journal', ?, '', clock_timestamp())
     ON CONFLICT (name) DO NOTHING"""
+_OTHERS = """
+    SELECT name FROM hosts WHERE state = 'alive' AND name <> ?
+    AND beat_at > clock_timestamp() - make_interval(secs => ?) ORDER BY name"""
+_LIMIT = "takeover_seconds"  # what all that run have agreed on
 _IDENTITY = "SELECT value FROM known WHERE name = 'journal'"
+IN_PLAIN = """
+    SELECT NOT ssl AND inet_server_addr() IS NOT NULL AND inet_server_addr() <> '::1'
+    AND NOT inet_server_addr() <<= '127.0.0.0/8' FROM pg_stat_ssl WHERE pid = pg_backend_pid()"""
 _FENCE = "SELECT 1 FROM hosts WHERE name = {name} AND incarnation = {incarnation} AND state = 'alive'"
 
 # Puts unowned jobs into a queue, in the transaction that makes them so.
@@ -142,6 +153,10 @@ class Fleet:
         self.incarnation = 0
         self.shared = Shared(self._side)
 
+    def is_read_on_the_network(self) -> bool:
+        """Whether the database is on another machine, and what it is told is not encrypted."""
+        return bool(self._database.read(IN_PLAIN)[0][0])
+
     def conninfo(self) -> str:
         """How libpq connects, with the password: for a queue's own connections. Never to be logged."""
         return self._backend.conninfo()
@@ -165,7 +180,7 @@ class Fleet:
         and until `limit_seconds` later. `install` is called in the transaction, and may create tables.
 
         Raises:
-            JournalError: another host has that name.
+            JournalError: another host has that name, or hosts that run have other `limit_seconds`.
         """
 
         def write(connection: Connection) -> int | None:
@@ -174,6 +189,7 @@ class Fleet:
             row = connection.execute(_JOIN, values).fetchone()
             if row is None:
                 return None
+            self._require_limit(connection, name, limit_seconds)
             self.shared.free_all(connection, name)
             connection.execute(_ADOPT, (name, name))
             return int(row[0])
@@ -190,6 +206,22 @@ class Fleet:
         self._backend.fence = _FENCE.format(name=literal(name), incarnation=incarnation)
         self._backend.on_fenced = self._fenced
         return self.jobs_of(name)
+
+    def _require_limit(self, connection: Connection, name: str, limit_seconds: float) -> None:
+        """Have the limit of the hosts that run: one that acts for longer than others wait is not safe."""
+        row = connection.execute("SELECT value FROM known WHERE name = ?", (_LIMIT,)).fetchone()
+        theirs = limit_seconds if row is None else float(row[0])
+        if theirs != limit_seconds:
+            # Who has been silent for longer than either limit has stopped by itself, or is dead.
+            others = connection.execute(_OTHERS, (name, max(theirs, limit_seconds))).fetchall()
+            if others:
+                raise JournalError(
+                    f"state.takeover_seconds is {limit_seconds:g} here, and {theirs:g} at the hosts that "
+                    f"run: {', '.join(other for (other,) in others)}.",
+                    code="takeover_differs",
+                    hint="Use the same value on every host. To change it, stop all of them, then start them.",
+                )
+        connection.execute(TELL, (_LIMIT, f"{limit_seconds:g}", name))
 
     def beat(self) -> None:
         """Say that this host is alive. Does not wait for other writes.
@@ -322,6 +354,28 @@ class Fleet:
     def close(self) -> None:
         """Close the connection for beats and counters."""
         self._side.close()
+
+
+def identity_in(server: Server) -> str | None:
+    """What `Fleet.identity` will return, of a journal of any version; None if no host has joined yet.
+
+    Raises:
+        JournalError: the database does not answer.
+        WrongJournalError: its journal was copied elsewhere.
+        ConfigurationError: the extra for it is not installed.
+    """
+    backend = server_backend(server, create=False)
+    try:
+        with closing(backend.open_reader()) as reader:
+
+            def read(query: str, values: Sequence[Any]) -> Sequence[Any]:
+                return reader.execute(query, values).fetchall()
+
+            require_not_moved(read, backend)
+            rows = read(_IDENTITY, ()) if backend.has_table(read, "known") else ()
+    except backend.errors as error:
+        raise backend.unusable(error) from None
+    return rows[0][0] if rows else None
 
 
 def _raw(connection: Connection) -> psycopg.Connection[Any]:

@@ -31,7 +31,8 @@ from invox_watcher.journal.finished import UNCONFIRMED_CLOCK, Finished
 from invox_watcher.journal.fleet import Fleet
 from invox_watcher.journal.history import HistoryEntry
 from invox_watcher.journal.lookup import Lookup
-from invox_watcher.journal.migrations import Copies, migrate, require_current
+from invox_watcher.journal.migrations import Copies, Migration, migrate, require_current
+from invox_watcher.journal.moved import moved, moved_to, require_not_moved
 from invox_watcher.journal.notices import StoredNotice
 from invox_watcher.journal.opening import server_backend
 from invox_watcher.journal.processing_times import ProcessingTime, processing_times
@@ -92,6 +93,7 @@ class Journal:
 
         Raises:
             JournalError: it is missing, corrupt, locked, not writable, or of another version.
+            WrongJournalError: it was copied elsewhere, and `create` is set; without, see `moved_to`.
             NotPermittedError: it exists, and may not be read.
             ConfigurationError: there is a `server`, and the extra for it is not installed.
         """
@@ -108,28 +110,45 @@ class Journal:
         self.deliveries = Deliveries(self._database)
         self.search = Search(self._database)
         self.fleet = None if common is None else Fleet(self._database, common)
+        self.moved_to: str | None = None  # the place that it was copied to, of one that is only read
         try:
             if create:
                 self._prepare()
             else:
                 require_current(self._database.read, self._backend)
+                self.moved_to = moved_to(self._database.read, self._backend)
         except BaseException:
             self.close()
             raise
         self._copies = Copies(directory)
 
     def _prepare(self) -> None:
-        migration = self._database.prepare(
-            lambda connection: migrate(connection, self._backend), alone=self._backend.check_at_start
-        )
+        def prepare(connection: Connection) -> Migration | None:
+            def read(query: str, values: Sequence[Any]) -> Sequence[Any]:
+                return connection.execute(query, values).fetchall()
+
+            require_not_moved(read, self._backend)
+            return migrate(connection, self._backend)
+
+        migration = self._database.prepare(prepare, alone=self._backend.check_at_start)
         if migration is not None:
             copy = None if migration.copy is None else str(migration.copy)
             log.info(Event.JOURNAL_MIGRATED, version=migration.version, copy=copy)
 
     @property
+    def name(self) -> str:
+        """Where it is, for messages."""
+        return self._backend.name
+
+    @property
     def host(self) -> str | None:
         """The name of this host, if it has joined a fleet."""
         return None if self.fleet is None else self.fleet.name
+
+    def require_not_moved(self) -> None:
+        """Raise WrongJournalError if it was copied elsewhere, and that one is used; see `moved_to`."""
+        if self.moved_to is not None:
+            raise moved(self.name, self.moved_to)
 
     def close(self) -> None:
         """Close every connection."""

@@ -79,9 +79,25 @@ _HINTS: tuple[tuple[type[psycopg.Error], str], ...] = (
 )
 _REFUSED = (
     "Check the user, the password and the database in state.url, and its pg_hba.conf. If the server is "
-    "only starting, processing resumes automatically."
+    "only starting, a daemon that is running resumes by itself."
 )
-_UNREACHABLE = "Is the server running, and reachable from here? Processing resumes when it answers."
+_UNREACHABLE = "Is the server running, and reachable from here? A daemon that is running resumes by itself."
+# What libpq refuses by itself, by words of its messages (libpq's fe-connect.c and fe-secure-openssl.c).
+_LIBPQ_HINTS = (
+    (
+        "no password supplied",
+        "Write it into a file, and name that in state.password_file; for an address on the command line, "
+        "in libpq's PGPASSFILE.",
+    ),
+    (
+        "server does not support SSL",
+        "state.url asks for TLS: turn it on at the server (ssl = on in postgresql.conf).",
+    ),
+    (
+        "certificate",
+        "Check sslrootcert and the host's name in state.url against the certificate of the server.",
+    ),
+)
 _REPEATABLE = (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected)
 
 
@@ -194,8 +210,11 @@ class ServerBackend:
                 hint="Has a daemon run with this configuration? state.url is where the journal is kept.",
             )
 
+    def has_table(self, read: Read, name: str) -> bool:
+        return bool(read("SELECT to_regclass(?) IS NOT NULL", (name,))[0][0])
+
     def version_of(self, read: Read) -> int:
-        if not read(_IS_THERE, ())[0][0]:
+        if not self.has_table(read, "releases"):
             return 0
         version: int = read("SELECT max(version) FROM releases", ())[0][0]
         return version
@@ -325,6 +344,8 @@ def unusable(name: str, error: Exception) -> JournalError:
     # Without a diagnosis it is libpq that speaks: of addresses and of the network, in several lines.
     said = diagnostics or " ".join(str(error).split()) or type(error).__name__
     hint = next((hint for kinds, hint in _HINTS if isinstance(error, kinds)), None)
+    if hint is None:
+        hint = next((hint for words, hint in _LIBPQ_HINTS if diagnostics is None and words in said), None)
     if hint is None:
         lost = isinstance(error, psycopg.OperationalError)
         hint = _UNREACHABLE if lost else "No recording is taken until this is fixed."

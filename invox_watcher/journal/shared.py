@@ -41,7 +41,7 @@ _HOLD = """
     ON CONFLICT (name) DO UPDATE SET host = excluded.host WHERE leases.host = excluded.host
     OR NOT EXISTS (SELECT 1 FROM hosts WHERE hosts.name = leases.host AND hosts.state = 'alive')"""
 _DROP_ALL = "DELETE FROM leases WHERE host = ?"
-_TELL = """
+TELL = """
     INSERT INTO known (name, value, host, at) VALUES (?, ?, ?, clock_timestamp()) ON CONFLICT (name)
     DO UPDATE SET value = excluded.value, host = excluded.host, at = excluded.at"""
 _KNOWN = "SELECT value, host, at FROM known WHERE name = ?"
@@ -85,7 +85,7 @@ class Shared:
 
     def tell(self, name: str, value: str, host: str) -> None:
         """Let all hosts know `value` under that name."""
-        self._side.write(_TELL, (name, value, host))
+        self._side.write(TELL, (name, value, host))
 
     def known(self, name: str) -> Known | None:
         """What was told last under that name; None if nothing was."""

@@ -63,7 +63,7 @@ UNKNOWN_USERS = Reason(
 BUSY = Reason(
     "page_busy",
     "This could not be found out in time.",
-    "Try again in a minute. A folder or the disk may hang.",
+    "Try again in a minute. A folder, the disk or the database may hang.",
 )
 
 

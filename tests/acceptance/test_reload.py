@@ -197,6 +197,26 @@ def test_a_state_directory_that_is_left_is_free_again(clinic: Clinic, api: Sandb
         assert clinic.run("run", "--once").returncode == 78
 
 
+def test_no_reload_forgets_what_was_uploaded(clinic: Clinic, api: Sandbox) -> None:
+    api.fault({"on": "status", "do": "unknown_status", "times": None})
+    write_wav(clinic.inbox / "smith.wav")
+    with started(clinic) as daemon:
+        wait_for("it is uploaded", lambda: api.stats()["uploads"] == 1)
+        before = clinic.config.read_text()
+        for change_of, said in (
+            ({"directory": str(clinic.root / "elsewhere")}, "has recordings under way (1)"),
+            ({"url": "postgresql://nowhere.invalid/x"}, "state.url was added"),
+        ):
+            change(clinic, "state", **change_of)
+            refused = reload(clinic, daemon)
+            assert (refused["event"], refused["code"]) == ("reload_refused", "journal_other")
+            assert said in refused["error"]
+            clinic.config.write_text(before)
+        api.clear_faults()
+        wait_for("it is done", lambda: clinic.files(clinic.done) == ["smith.wav"])
+    assert api.stats()["uploads"] == 1
+
+
 # ---- refused -----------------------------------------------------------------------------------------------
 
 

@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
+from unittest.mock import Mock
 
 import psycopg
 import pytest
 
-from invox_watcher.errors import JournalError
+from invox_watcher.errors import ExitStatus, JournalError, WrongJournalError
 from invox_watcher.host import Locks
 from invox_watcher.job import Job, State
-from invox_watcher.journal import Journal, Server, copy_journal, reserving
+from invox_watcher.journal import (
+    Journal,
+    Server,
+    copy_journal,
+    copying,
+    identity_in,
+    require_copied,
+    reserving,
+)
+from invox_watcher.journal.copying import Place
 from invox_watcher.notice import WebhookNotice
 from invox_watcher.spending import Limits, Reservation
+from tests.kit.postgres import Cluster
 from tests.unit.test_journal import DEADLINE, FAULT, added, uploaded
 
 
@@ -63,27 +75,98 @@ def as_before(job: Job, journal: Journal) -> None:
     assert [one.id for one in journal.jobs()][-1] == job.id
 
 
-def test_a_journal_goes_there_and_back_unchanged(tmp_path: Path, server: Server) -> None:
+def test_a_journal_goes_there_and_back_unchanged(tmp_path: Path, cluster: Cluster, server: Server) -> None:
     here, back = tmp_path / "here", tmp_path / "back"
     here.mkdir()
     back.mkdir()
     fill(here)
+    with closing(Journal(here)) as journal:
+        before, under_way = everything(journal), len(journal.active())
     steps: list[tuple[str, int]] = []
     there = copy_journal(here, server, lambda table, rows: steps.append((table, rows)))
     assert ("jobs", 32) in steps
     assert all(one.rows for one in there)
+    with closing(Journal(tmp_path, server=server)) as new:
+        assert everything(new) == before
     assert copy_journal(server, back) == there
     assert (back / "journal.sqlite").stat().st_mode & 0o777 == 0o600
-    with closing(Journal(here)) as old, closing(Journal(tmp_path, server=server)) as new:
-        assert everything(old) == everything(new)
-        with closing(Journal(back)) as third:
-            assert everything(third) == everything(old)
-            as_before(added(third), third)
+    again = Server(cluster.create("again"))
+    assert copy_journal(back, again) == there
+    with closing(Journal(tmp_path, server=again)) as new:
+        assert everything(new) == before
         assert new.fleet is not None
         adopted = new.fleet.join("first", instance="1", limit_seconds=30)
-        assert len(adopted) == len(old.active())  # nobody else would take them
+        assert len(adopted) == under_way  # nobody else would take them
         as_before(added(new), new)
         assert new.move(adopted[-1], State.WAITING, uploaded_at=datetime.now(UTC)).host == "first"
+
+
+def refused(open_it: Callable[[], object]) -> str:
+    with pytest.raises(WrongJournalError) as error:
+        open_it()
+    assert error.value.exit_status == ExitStatus.CONFIGURATION
+    return f"{error.value.code}: {error.value}"
+
+
+def test_of_two_copies_one_is_the_journal(tmp_path: Path, cluster: Cluster, server: Server) -> None:
+    file, other = tmp_path, Server(cluster.create("other"))
+
+    def start(place: Place) -> None:
+        journal = Journal(tmp_path / "x", server=place) if isinstance(place, Server) else Journal(place)
+        journal.close()
+
+    def moved_to(place: Place) -> str | None:
+        at = (tmp_path, place) if isinstance(place, Server) else (place, None)
+        with closing(Journal(at[0], create=False, server=at[1])) as journal:
+            return journal.moved_to
+
+    fill(file)
+    require_copied(tmp_path / "nothing", "x")
+    assert "never copied to the fleet's" in refused(lambda: require_copied(file, "the fleet's"))
+    copy_journal(file, server)
+    require_copied(file, "the fleet's")
+    for wrong in (lambda: start(file), lambda: copy_journal(file, other), lambda: copy_journal(file, server)):
+        assert f"journal_moved: The journal {file}/journal.sqlite was copied to {server.name}" in refused(
+            wrong
+        )
+    assert moved_to(file) == server.name
+    start(server)
+    # The way back, with nothing changed meanwhile: both have the same content, and the signs change.
+    copy_journal(server, file)
+    start(file)
+    assert (moved_to(file), moved_to(server)) == (None, str(file))
+    assert f"was copied to {file}" in refused(lambda: start(server))
+    assert f"was copied to {file}" in refused(lambda: identity_in(server))
+    with closing(Journal(file)) as journal:
+        added(journal)
+    assert "journal_not_empty" in refused(lambda: copy_journal(file, server))
+    assert moved_to(file) is None
+    copy_journal(file, other)
+    start(other)
+    for place in (file, server):  # as docs/database.md has it, if the copy was lost
+        remove = "DELETE FROM known WHERE name = 'moved'"
+        if isinstance(place, Server):
+            with psycopg.connect(place.url) as connection:
+                connection.execute(remove)
+        else:
+            with sqlite3.connect(place / "journal.sqlite") as connection:
+                connection.execute(remove)
+        start(place)
+
+
+def test_a_copy_killed_before_its_sign_is_finished_by_the_next(
+    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr(copying, "note_moved", Mock(side_effect=KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            copy_journal(tmp_path, server)
+    Journal(tmp_path).close()  # it can still be used
+    assert "never copied" in refused(lambda: require_copied(tmp_path, server.name))
+    copied = copy_journal(tmp_path, server)
+    assert all(one.rows for one in copied)
+    assert "was copied to" in refused(lambda: Journal(tmp_path))
 
 
 def test_a_journal_in_use_is_not_copied(tmp_path: Path, server: Server) -> None:
@@ -98,8 +181,9 @@ def test_a_journal_in_use_is_not_copied(tmp_path: Path, server: Server) -> None:
         pytest.raises(JournalError, match="A daemon is running with the journal in postgresql:///journal"),
     ):
         copy_journal(tmp_path, server)
-    copy_journal(tmp_path, server)
-    with pytest.raises(JournalError, match="is in use already: nothing was copied"):
+    with closing(Journal(tmp_path, server=server)) as journal:
+        added(journal)
+    with pytest.raises(WrongJournalError, match="is in use already: nothing was copied"):
         copy_journal(tmp_path, server)
 
 

@@ -17,6 +17,7 @@ from invox_watcher.errors import JournalError
 from invox_watcher.job import State
 from invox_watcher.journal import Journal, Server, postgresql
 from invox_watcher.journal.backend import Connection, UncertainError
+from invox_watcher.journal.fleet import IN_PLAIN
 from tests.fleet.relay import Relay
 from tests.kit.clinic import free_port
 from tests.kit.postgres import Cluster
@@ -203,6 +204,10 @@ def test_what_is_wrong_is_said_without_secrets(
 def test_over_the_network_it_takes_tls_and_the_password(tmp_path: Path) -> None:
     cluster, file = Cluster(port=free_port()), tmp_path / "password"
     try:
+        plain = f"postgresql://watcher@127.0.0.1:{cluster.port}/postgres?sslmode=require"
+        with pytest.raises(JournalError, match="does not support SSL") as caught:
+            Journal(tmp_path, server=Server(plain))
+        assert "turn it on at the server" in caught.value.hint
         authority = cluster.require_tls_and_password("correct horse")
         options = f"sslmode=verify-full&sslrootcert={authority}"
         url = f"postgresql://watcher@localhost:{cluster.port}/postgres?hostaddr=127.0.0.1&{options}"
@@ -212,16 +217,34 @@ def test_over_the_network_it_takes_tls_and_the_password(tmp_path: Path) -> None:
             assert journal._database.read("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()") == [
                 (True,)
             ]
+        with pytest.raises(JournalError, match="no password supplied") as caught:
+            Journal(tmp_path, server=Server(url))
+        assert "state.password_file" in caught.value.hint
         file.write_text("wrong\n")
         with pytest.raises(JournalError, match="password authentication failed"):
             Journal(tmp_path, server=Server(url, file))
         file.write_text("correct horse\n")
         with pytest.raises(JournalError, match="pg_hba"):
             Journal(tmp_path, server=Server(url.replace("verify-full", "disable"), file))
-        with pytest.raises(JournalError, match="does not match host name"):  # the certificate
+        with pytest.raises(JournalError, match="does not match host name") as caught:  # the certificate
             Journal(tmp_path, server=Server(url.replace("@localhost", "@127.0.0.1"), file))
+        assert "against the certificate of the server" in caught.value.hint
     finally:
         cluster.close()
+
+
+@pytest.mark.parametrize(
+    ("address", "is_read"),
+    [
+        *(("'10.1.2.3'", True), ("'2001:db8::1'", True)),
+        *(("'127.0.0.2'", False), ("'::1'", False), ("NULL", False)),
+    ],
+)
+def test_words_on_the_network_without_tls_are_noticed(server: Server, address: str, is_read: bool) -> None:
+    query = IN_PLAIN.replace("inet_server_addr()", f"{address}::inet")
+    with psycopg.connect(server.url) as connection:
+        assert connection.execute(query.encode()).fetchall() == [(is_read,)]
+        assert connection.execute(query.replace("NOT ssl", "NOT TRUE").encode()).fetchall() == [(False,)]
 
 
 def test_the_password_is_read_for_each_connection(cluster: Cluster, server: Server, tmp_path: Path) -> None:

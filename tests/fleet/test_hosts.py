@@ -9,6 +9,7 @@ from contextlib import closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from invox_watcher.errors import FencedError, JournalError, StaleStateError
@@ -41,6 +42,27 @@ def join(tmp_path: Path, server: Server) -> Iterator[Join]:
     yield join
     for journal in opened:
         journal.close()
+
+
+def test_hosts_that_run_take_over_after_the_same_time(tmp_path: Path, server: Server, join: Join) -> None:
+    first = join("a")
+    with closing(Journal(tmp_path, server=server)) as journal:
+        other = fleet_of(journal)
+        differs = r"^state.takeover_seconds is 60 here, and 30 at the hosts that run: a\.$"
+        with pytest.raises(JournalError, match=differs) as refused:
+            other.join("b", instance="b", limit_seconds=60)
+        assert refused.value.code == "takeover_differs"
+        assert [host.name for host in other.hosts()] == ["a"]
+        fleet_of(first).leave()
+        other.join("b", instance="b", limit_seconds=60)
+    with psycopg.connect(server.url) as connection:  # all hosts lost power, and b has been silent since
+        connection.execute("UPDATE hosts SET beat_at = beat_at - interval '61 s'")
+    join("c")
+    with (
+        closing(Journal(tmp_path, server=server)) as journal,
+        pytest.raises(JournalError, match="is 60 here, and 30"),
+    ):
+        fleet_of(journal).join("b", instance="b", limit_seconds=60)
 
 
 def as_seen(journal: Journal, name: str) -> Host:

@@ -347,6 +347,19 @@ WRONG_VALUES = [
     ('state:\n  directory: "/a\\0b"', "9: state.directory: must not contain control characters"),
     ("state:\n  directory: 5", "9: state.directory: must be a path: put it in quotes"),
     (
+        "state:\n  password_file: /dev/null",
+        "9: state.password_file: needs url as well: without it, this host is alone. Add url, or remove this",
+    ),
+    (
+        "state:\n  host: b",
+        "9: state.host: needs url as well: without it, this host is alone. Add url, or remove this",
+    ),
+    (
+        "state:\n  url: postgresql://db/x\n  host: a b",
+        "10: state.host: must be a name of at most 64 letters, digits, dots, hyphens and underscores, for "
+        "example dictation1",
+    ),
+    (
         "logging:\n  level: 2026-99-99",
         "9: logging.level: is not a value that YAML can read: put it in quotes if it is text",
     ),

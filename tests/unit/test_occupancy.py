@@ -467,6 +467,82 @@ def test_an_instance_that_joins_a_fleet_keeps_its_folders(tmp_path: Path) -> Non
     assert f"delete {tmp_path}/inbox/{MARK_FILE}" in (refused.value.hint or "")
 
 
+def moved_away(site: Path) -> Path:
+    os.rename(site / "directory", site / "moved")
+    return site / "moved"
+
+
+def emptied(site: Path) -> Path:
+    shutil.rmtree(site / "directory")
+    return site / "directory"
+
+
+def same(site: Path) -> Path:
+    return site / "directory"
+
+
+@pytest.mark.parametrize("other_host", [False, True], ids=["alone", "another host runs"])
+@pytest.mark.parametrize(
+    ("before", "state_of", "after", "is_refused"),
+    [
+        (None, same, None, False),
+        (None, same, "fleet-1", False),  # a copied journal: its mark becomes the fleet's
+        (None, moved_away, None, False),
+        (None, moved_away, "fleet-1", False),
+        (None, emptied, None, False),
+        ("fleet-1", same, "fleet-1", False),
+        ("fleet-1", moved_away, "fleet-1", False),
+        ("fleet-1", emptied, "fleet-1", False),
+        ("fleet-1", same, "fleet-2", True),  # another database, or another account
+        ("fleet-1", moved_away, "fleet-2", True),
+        ("fleet-1", emptied, "fleet-2", True),
+        ("fleet-1", same, None, True),  # `state.url` was lost
+        ("fleet-1", moved_away, None, True),
+        ("fleet-1", emptied, None, True),
+    ],
+)
+def test_who_wrote_a_mark_last_may_not_use_another_journal(
+    tmp_path: Path,
+    *,
+    before: str | None,
+    state_of: Callable[[Path], Path],
+    after: str | None,
+    is_refused: bool,
+    other_host: bool,
+) -> None:
+    if other_host and before is not None:
+        Site(tmp_path, fleet=before, state_directory=tmp_path / "other").start()
+    last = Site(tmp_path, fleet=before).start()
+    last.locks.hold(last.state / LOCK_FILE)
+    last.stop()
+    locks, state = Locks(), state_of(tmp_path)
+    state.mkdir(exist_ok=True)
+    locks.hold(state / LOCK_FILE)  # as a daemon does before it looks at marks
+    again = Site(tmp_path, locks, fleet=after, state_directory=state)
+    if is_refused:
+        marked = {key: again.mark(key) for key in KEYS if key != "state.directory"}
+        with pytest.raises(FolderError, match="by a fleet of invox-watcher hosts"):
+            again.start()
+        assert {key: again.mark(key) for key in marked} == marked
+    else:
+        again.start()
+        assert again.occupancy.contested() is None
+
+
+def test_a_process_takes_no_mark_that_is_not_its_own(tmp_path: Path) -> None:
+    locks = Locks()
+    first = Site(tmp_path, locks).start()
+    locks.hold(first.state / LOCK_FILE)
+    for folder in (tmp_path / role for role in ROLES):
+        with open_folder(folder) as descriptor:  # of a state directory that was there before, on another disk
+            mark = mark_of(descriptor)
+            assert mark is not None
+            write_mark(descriptor, replace(mark, instance="another's", state_mount="/mnt/disk"), 0o600)
+    with pytest.raises(FolderError, match="folder"):
+        Site(tmp_path, locks, state_directory=tmp_path / "new").start()
+    assert first.mark()["instance"] == "another's"
+
+
 def test_two_hosts_of_a_fleet_need_a_state_directory_each(tmp_path: Path) -> None:
     first = Site(tmp_path / "shared", fleet="fleet-1", state_directory=tmp_path / "state").start()
     with pytest.raises((FolderError, LockedFolderError)):

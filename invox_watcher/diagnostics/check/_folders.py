@@ -9,10 +9,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from invox_watcher.assembly import waits_of
+from invox_watcher.assembly import fleet_to_join, waits_of
 from invox_watcher.config import Config
 from invox_watcher.diagnostics.check._finding import Finding, lasting, warning
-from invox_watcher.errors import ExitStatus
+from invox_watcher.errors import ExitStatus, JournalError
 from invox_watcher.files import APART_HINT, LOCK_FILE, check_mounted, folders_apart, prepare_folders
 from invox_watcher.host import User, holder_of, may_lease_any_file, mount_of, owner_of
 from invox_watcher.inbox import Evidence, Filter, Notifier
@@ -43,7 +43,8 @@ def folders(config: Config) -> Iterator[Finding]:
             yield Finding(f"folders.{name}", "failed", problem, hint, ExitStatus.CONFIGURATION)
     if unusable:
         return
-    occupancy_of(config).check()
+    with suppress(JournalError):  # which `journal` has reported
+        occupancy_of(config, fleet=fleet_to_join(config)).check()
     prepare_folders(folders)
     if apart := folders_apart(folders):
         problem = f"{' and '.join(apart)}: on another file system than processing"

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
-from invox_watcher.assembly import decoder_of
+from invox_watcher.assembly import decoder_of, fleet_to_join
 from invox_watcher.config import Config, secret_files
 from invox_watcher.diagnostics.check._addresses import address_to_listen_on, of_another
 from invox_watcher.diagnostics.check._finding import Finding, lasting, warning
@@ -19,7 +19,7 @@ from invox_watcher.formats.decoder import INSTALL
 from invox_watcher.host import User, owner_of
 from invox_watcher.invox import usable_layouts
 from invox_watcher.job import ACTIVE, State
-from invox_watcher.journal import FILENAME, Journal
+from invox_watcher.journal import FILENAME, Journal, Server
 from invox_watcher.layout import database_of
 
 
@@ -35,7 +35,7 @@ def credentials_files(config: Config, source: Path | None) -> Iterator[Finding]:
     """Can anyone but owner and group read a file with a secret?"""
     given = config.credentials
     secrets = (given.app_id_file, given.api_key_file, given.app_secret_file, config.intake.ds2_passwords_file)
-    files = [file for file in secrets if file]
+    files = [file for file in (*secrets, config.state.password_file) if file]
     files += [file for target in config.targets.values() for file in secret_files(target)]
     if source is not None and _contains_a_secret(source, config):
         files.append(source)
@@ -119,27 +119,40 @@ def _require_ours(path: Path, directory: Path) -> None:
 
 
 def journal(config: Config) -> Iterator[Finding]:
-    """Can the journal be opened, and is it intact?"""
-    if config.state.url is None and not (config.state.directory / FILENAME).exists():
-        yield Finding("journal", seen="none yet: the first start creates it")
+    """Can the journal be opened, is it intact, and is it the one to use?"""
+    database = database_of(config)
+    none_yet = Finding("journal", seen=f"{_in(database)}none yet: the first start creates it")
+    if database is None and not (config.state.directory / FILENAME).exists():
+        yield none_yet
         return
+    fleet_to_join(config)
     try:
-        opened = Journal(config.state.directory, create=False, server=database_of(config))
+        opened = Journal(config.state.directory, create=False, server=database)
     except JournalError as error:
         if error.code == "journal_missing":
-            yield Finding("journal", seen="none yet: the first start creates it")
+            yield none_yet
             return
         if error.code != "journal_outdated":
             raise
         yield warning("journal", error.message, error.hint)
         return
     with closing(opened):
+        opened.require_not_moved()
         opened.verify()
         counts = opened.counts()
+        in_plain = opened.fleet is not None and opened.fleet.is_read_on_the_network()
     under_way, done, failed = (
         sum(counts.get(state, 0) for state in states) for states in (ACTIVE, {State.DONE}, {State.FAILED})
     )
-    yield Finding("journal", seen=f"intact; {under_way} under way, {done} done, {failed} failed")
+    seen = f"intact; {under_way} under way, {done} done, {failed} failed"
+    yield Finding("journal", seen=f"{_in(database)}{seen}")
+    if in_plain:
+        problem = f"{opened.name} is reached without TLS: names and words can be read on the network"
+        yield warning("journal", problem, "Add ?sslmode=verify-full to state.url; see docs/database.md.")
+
+
+def _in(database: Server | None) -> str:
+    return "" if database is None else f"in {database.name}: "
 
 
 def log_file(config: Config) -> Iterator[Finding]:
