@@ -13,7 +13,7 @@ from invox_watcher.journal.finished import UNCONFIRMED_CLOCK, Finished
 from invox_watcher.journal.fleet import Fleet, Host, Place, identity_in
 from invox_watcher.journal.history import HistoryEntry
 from invox_watcher.journal.journal import Journal
-from invox_watcher.journal.moved import moved, require_copied
+from invox_watcher.journal.moving import moved, require_copied
 from invox_watcher.journal.notices import StoredNotice
 from invox_watcher.journal.processing_times import MOST_TIMES, ProcessingTime
 from invox_watcher.journal.search import Found, Search, Wanted

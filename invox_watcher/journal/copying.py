@@ -21,7 +21,7 @@ from invox_watcher.errors import JournalError, WrongJournalError
 from invox_watcher.journal.backend import Backend, Connection, Server
 from invox_watcher.journal.file import FileBackend
 from invox_watcher.journal.migrations import migrate, require_current
-from invox_watcher.journal.moved import clear, note_moved, require_not_moved
+from invox_watcher.journal.moving import clear, note_moved, require_not_moved
 from invox_watcher.journal.opening import server_backend
 from invox_watcher.journal.sqlite import FILENAME
 from invox_watcher.journal.tables import columns_in, insertion

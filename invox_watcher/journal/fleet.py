@@ -27,7 +27,7 @@ from invox_watcher.journal.backend import Server
 from invox_watcher.journal.database import Database
 from invox_watcher.journal.dialect import literal
 from invox_watcher.journal.migrations import VERSION
-from invox_watcher.journal.moved import require_not_moved
+from invox_watcher.journal.moving import require_not_moved
 from invox_watcher.journal.opening import server_backend
 from invox_watcher.journal.shared import TELL, Shared
 from invox_watcher.journal.tables import JOB_COLUMNS, job_of, placeholders

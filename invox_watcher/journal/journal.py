@@ -32,7 +32,7 @@ from invox_watcher.journal.fleet import Fleet
 from invox_watcher.journal.history import HistoryEntry
 from invox_watcher.journal.lookup import Lookup
 from invox_watcher.journal.migrations import Copies, Migration, migrate, require_current
-from invox_watcher.journal.moved import moved, moved_to, require_not_moved
+from invox_watcher.journal.moving import moved, moved_to, require_not_moved
 from invox_watcher.journal.notices import StoredNotice
 from invox_watcher.journal.opening import server_backend
 from invox_watcher.journal.processing_times import ProcessingTime, processing_times

@@ -31,6 +31,7 @@ from invox_watcher.errors import (
     TranscriptionFailedError,
     UploadUncertainError,
     UploadUrlRefusedError,
+    WrongJournalError,
 )
 from invox_watcher.job import Job, State
 from invox_watcher.logs import where
@@ -86,6 +87,7 @@ RULES: dict[type[Exception], Rule] = {
     TemplateError: Rule(Action.RETRY),
     # what no step should raise
     ConfigurationError: Rule(Action.FAIL),
+    WrongJournalError: Rule(Action.HOLD),
     FolderError: Rule(Action.FAIL),
     NotPermittedError: Rule(Action.FAIL),
     InvoxError: Rule(Action.FAIL),

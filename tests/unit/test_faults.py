@@ -61,6 +61,7 @@ TABLE = [
     (errors.ApiError("x"), FAIL),
     (errors.TemplateError("x", hint=""), RETRY),
     (errors.ConfigurationError("x", []), FAIL),
+    (errors.WrongJournalError("x"), HOLD),
     (errors.FolderError("x"), FAIL),
     (errors.NotPermittedError("x"), FAIL),
     (errors.InvoxError("x"), FAIL),

@@ -33,6 +33,7 @@ _BOUNDED = (
     r"LIMIT 200\s+\) AS filed JOIN jobs",
     r"\) AS found ORDER BY number LIMIT 1",  # of two rows
     r"\) AS whole\s+UNION",
+    r"FROM sqlite_master WHERE type = 'table' AND name = ",  # tables and indices
 )
 # What takes longer with a history of failures, or of recordings of one name or content, and by how little.
 _GROWING = (
