@@ -1,9 +1,9 @@
 """Copies a whole journal between the state directory's file and a PostgreSQL database, in either direction.
 
-One transaction, checked before its commit by reading back: after a kill, or an error, the target is as empty
-as before, and the source the journal. No daemon can use either of them meanwhile. After it, the source gets a
-sign that it was moved (`moving`); should a kill prevent that, the same copy once more finds both the same, and
-only leaves the sign.
+One transaction, checked before its commit by reading back: after a kill, or an error, the target is as
+empty as before, and the source the journal. No daemon can use either of them meanwhile. After it, the
+source gets a sign that it was moved (`moving`); should a kill prevent that, the same copy once more finds
+both the same, and only leaves the sign.
 """
 
 from __future__ import annotations
