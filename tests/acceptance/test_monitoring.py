@@ -466,7 +466,9 @@ def possible_problems() -> set[str]:
         *(errors.StorageError, errors.JournalError, errors.TemplateError),
     )
     kinds = {
-        name: kind for name, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, shown)
+        name: kind
+        for name, kind in inspect.getmembers(errors, inspect.isclass)
+        if issubclass(kind, shown) and kind is not errors.WrongJournalError  # refuses a start or a reload
     }
     codes = {kind.code for kind in kinds.values()} | {"inbox_unavailable", "stalled"}
     for path in Path(invox_watcher.__file__).parent.rglob("*.py"):
@@ -486,8 +488,8 @@ def possible_problems() -> set[str]:
                     if keyword.arg == "code" and isinstance(keyword.value, ast.Constant)
                 }
     # Reported by commands that read or copy a journal, or by a daemon that then does not start.
-    missing_or_of_another_release = {"journal_missing", "journal_newer", "journal_outdated"}
-    in_use = {"already_running", "host_name_taken", "journal_in_use", "journal_not_empty"}
+    missing_or_of_another_release = {"journal_missing", "journal_newer", "journal_outdated", "journal_sign"}
+    in_use = {"already_running", "host_name_taken", "journal_in_use", "takeover_differs"}
     return codes - missing_or_of_another_release - in_use
 
 
