@@ -6,22 +6,30 @@ something that takes long.
 
 The baton is advice: a thread that does not get it within a moment continues without. So a system call that
 hangs, as on a share whose server is gone, stops no other thread.
+
+Since they run in turn, these threads share one CPU as well: to wake one on another, which may be asleep,
+costs more than many a step.
 """
 
 from __future__ import annotations
 
+import os
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from types import TracebackType
 
 _PATIENCE_SECONDS = 0.005  # Python's own switch interval
 
 _baton = threading.Lock()
+_cpus = os.sched_getaffinity(0)
 
 
 class _Own(threading.local):
     takes_part = False  # whether this thread is between the beginning and the end of its work
     waits = 0  # blocks of `waiting` that it is in
     has_it = False
+    shares_cpu = False
 
 
 _own = _Own()
@@ -63,3 +71,24 @@ def _pass_on() -> None:
 
 
 running, waiting = _Running(), _Waiting()
+
+
+def share_cpu() -> None:
+    """Keep this thread on the CPU of all threads of this process that call this, if the system allows it."""
+    _own.shares_cpu = True
+    with suppress(OSError):  # it may be forbidden: sched_setaffinity(2)
+        os.sched_setaffinity(0, {sorted(_cpus)[os.getpid() % len(_cpus)]})
+
+
+@contextmanager
+def on_any_cpu() -> Iterator[None]:
+    """For the start of a process, which would have to stay on this thread's CPU."""
+    if not _own.shares_cpu:
+        yield
+        return
+    with suppress(OSError):
+        os.sched_setaffinity(0, _cpus)
+    try:
+        yield
+    finally:
+        share_cpu()

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 import invox_watcher
+from invox_watcher.baton import on_any_cpu
 from invox_watcher.coverage.rule import Stretch
 from invox_watcher.coverage.wav import read_pcm
 from invox_watcher.errors import InvoxError, StoppedError
@@ -100,14 +101,15 @@ class Listener:
 
 def _heard(sound: BinaryIO, stretches: Sequence[Stretch], stop: threading.Event) -> list[Stretch]:
     try:
-        process = subprocess.Popen(  # noqa: S603 - our own module
-            [*_COMMAND, *(f"{stretch.start}:{stretch.end}" for stretch in stretches)],
-            stdin=sound,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env={"PYTHONPATH": str(Path(invox_watcher.__file__).parent.parent)},
-            cwd="/",
-        )
+        with on_any_cpu():
+            process = subprocess.Popen(  # noqa: S603 - our own module
+                [*_COMMAND, *(f"{stretch.start}:{stretch.end}" for stretch in stretches)],
+                stdin=sound,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                env={"PYTHONPATH": str(Path(invox_watcher.__file__).parent.parent)},
+                cwd="/",
+            )
     except OSError:
         raise UnheardError("failed") from None
     with process:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import BinaryIO, Literal, cast
 
 import invox_watcher
+from invox_watcher.baton import on_any_cpu
 from invox_watcher.errors import DecoderError, DiskFullError, RecordingError, StoppedError, StorageError
 from invox_watcher.formats.facts import Facts, Outcome, from_json
 from invox_watcher.heartbeat import beat
@@ -159,15 +160,16 @@ class Decoder:
         }
         arguments = [f"--{name}={value}" for name, value in options.items()]
         try:
-            process = subprocess.Popen(  # noqa: S603 - our own module
-                [*self._command, container, *arguments],
-                stdin=source,
-                stdout=target,
-                stderr=subprocess.PIPE,
-                env={"PYTHONPATH": str(Path(invox_watcher.__file__).parent.parent)},
-                cwd="/",
-                pass_fds=() if passwords is None else (passwords,),
-            )
+            with on_any_cpu():
+                process = subprocess.Popen(  # noqa: S603 - our own module
+                    [*self._command, container, *arguments],
+                    stdin=source,
+                    stdout=target,
+                    stderr=subprocess.PIPE,
+                    env={"PYTHONPATH": str(Path(invox_watcher.__file__).parent.parent)},
+                    cwd="/",
+                    pass_fds=() if passwords is None else (passwords,),
+                )
         except OSError as error:
             raise DecoderError(f"The decoder's process can't be started: {error.strerror}") from None
         finally:

@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from invox_watcher.baton import running
+from invox_watcher.baton import running, share_cpu
 from invox_watcher.errors import Reason
 from invox_watcher.events import Event, log
 from invox_watcher.heartbeat import beat
@@ -168,6 +168,7 @@ class Inbox:
         Raises:
             InvoxError: `watch_died`, if a thread of the watch has died.
         """
+        share_cpu()
         try:
             while not stop.is_set():
                 with running:

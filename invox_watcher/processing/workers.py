@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from invox_watcher.baton import running
+from invox_watcher.baton import running, share_cpu
 from invox_watcher.events import Event, log
 from invox_watcher.heartbeat import Heartbeat
 from invox_watcher.job import Job
@@ -69,6 +69,7 @@ class Workers:
         return not any(thread.is_alive() for thread in self._threads)
 
     def _work(self, lane: Lane, heartbeat: Heartbeat) -> None:
+        share_cpu()
         try:
             while (job := lane.take()) is not None:
                 with heartbeat.beating(), running:

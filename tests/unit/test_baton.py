@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from invox_watcher.baton import running, waiting
+from invox_watcher.baton import on_any_cpu, running, share_cpu, waiting
 
 LONG_SECONDS = 5.0
 
@@ -48,3 +49,23 @@ def test_a_thread_that_hangs_with_the_baton_stops_no_other() -> None:
         assert time.monotonic() - began < LONG_SECONDS
         assert not hanging.done()
         over.set()
+
+
+def test_threads_in_turn_share_a_cpu_except_to_start_a_process() -> None:
+    everywhere = os.sched_getaffinity(0)
+
+    def work() -> tuple[set[int], set[int], set[int]]:
+        share_cpu()
+        before = os.sched_getaffinity(0)
+        with on_any_cpu():
+            inherited = os.sched_getaffinity(0)
+        return before, inherited, os.sched_getaffinity(0)
+
+    with ThreadPoolExecutor(1) as first, ThreadPoolExecutor(1) as second:
+        found = [thread.submit(work).result() for thread in (first, second)]
+    cpu = found[0][0]
+    assert len(cpu) == 1
+    assert found == [(cpu, everywhere, cpu)] * 2
+    with on_any_cpu():
+        pass
+    assert os.sched_getaffinity(0) == everywhere
