@@ -172,7 +172,7 @@ def test_a_missing_folder_is_waited_for(intake: Intake) -> None:
     intake.root.rmdir()
     intake.start()
     eventually(lambda: intake.logged(events.Event.INBOX_UNAVAILABLE))
-    assert not intake.status.available
+    eventually(lambda: not intake.status.available)
     intake.root.mkdir()
     (intake.root / "x.wav").write_bytes(wav())
     eventually(lambda: "x.wav" in intake.claimed)
@@ -206,4 +206,4 @@ def test_an_empty_mount_point_is_not_the_inbox(intake: Intake, share: Callable[[
     (intake.root / "x.wav").write_bytes(wav())
     # Offered is enough: a rename out of another file system can't work.
     eventually(lambda: intake.offers)
-    assert intake.status.available
+    eventually(lambda: intake.status.available)
