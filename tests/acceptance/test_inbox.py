@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import shutil
 import socket
@@ -419,7 +420,9 @@ def test_an_urgent_recording_waits_for_no_other_of_its_batch(intake: Intake) -> 
         (intake.root / path).write_bytes(wav())
     intake.start(priority_of=lambda path, _attributes: Priority.STAT if "/" in path else Priority.ROUTINE)
     eventually(lambda: len(intake.claimed) == 4)
-    assert intake.batches == [["stat/c.wav", "stat/d.wav"], ["a.wav", "b.wav"]]
+    # Each file has a grace time of its own, so on a slow machine those of a kind may come one by one.
+    kinds = [{os.path.dirname(path) for path in batch} for batch in intake.batches]
+    assert [kind for kind, _ in itertools.groupby(kinds)] == [{"stat"}, {""}]
 
 
 def test_room_that_comes_while_a_file_is_refused_is_not_missed(intake: Intake) -> None:
