@@ -155,6 +155,8 @@ def test_roles_of_a_named_user_are_those_of_the_file(tmp_path: Path) -> None:
         nobody = peer("127.0.0.1", ("X-Remote-User", name))
         assert access.identify(nobody, is_activity=True) is None
     write_users(file, {"anna": User("anna", None, frozenset({Role.SEE}), None)})
+    assert viewer("anna@CLINIC.EXAMPLE").roles == frozenset()  # anna may not listen
+    write_users(file, {"anna": User("anna", None, frozenset({Role.SEE, Role.LISTEN}), None)})
     assert viewer("bob").roles == {Role.SEE, Role.LISTEN}
     assert viewer("b\x07b").roles == frozenset()
     write_users(file, {"anna": User("anna", None, frozenset({Role.SEE}), frozenset({"ward3"}))})
