@@ -343,7 +343,12 @@ def test_attempts_are_limited_and_possible_again() -> None:
 
 
 @pytest.mark.parametrize(
-    "names", [["j\u00fcrgen", "ju\u0308rgen", " j\u00fcrgen "], ["x" * 101, "y" * 9000, "\0", ""]]
+    "names",
+    [
+        ["j\u00fcrgen", "ju\u0308rgen", " j\u00fcrgen "],
+        ["ann lee", f"Ann{' ' * 100}Lee", "ann\tlee", "ann\u3000lee"],
+        ["x" * 101, "y" * 9000, "\0", ""],
+    ],
 )
 def test_a_name_written_otherwise_is_no_further_attempt(tmp_path: Path, names: list[str]) -> None:
     source = cast(Source, None)
