@@ -18,7 +18,7 @@ import os
 import stat
 import time
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
@@ -68,6 +68,10 @@ class User:
     def role_names(self) -> list[str]:
         """The roles, the weakest first."""
         return [str(role) for role in Role if role in self.roles]
+
+    def has_less_than(self, roles: Collection[Role]) -> bool:
+        """Whether someone with these roles, for all profiles, may do anything that this user may not."""
+        return self.profiles is not None or not self.roles.issuperset(roles)
 
 
 def same_name(name: str) -> str:

@@ -64,14 +64,14 @@ class PageSection(Section):
         (),
         description="What users may do whom user_header names and the users file does not have: see names "
         "and states, listen to recordings and read transcripts, act (retry, send again), for all profiles. "
-        "Empty: nothing. They count only while the users file limits no one to profiles; see the next key.",
+        "Empty: nothing. They count only while the users file gives no one less; see the next key.",
         examples=[["see", "listen"]],
     )
     header_roles_beside_limits: bool = Field(
         False,
-        description="Whether header_roles count even if the users file limits someone to profiles. Only if "
-        "the web server passes on each name in one form: who is limited as anna, and is let in as "
-        "anna@CLINIC.EXAMPLE as well, would see everything under that name.",
+        description="Whether header_roles count even if the users file gives someone less: fewer roles, or "
+        "only some profiles. Set it only if the web server passes on each name in one form: who is limited "
+        "as anna, and is let in as anna@CLINIC.EXAMPLE as well, would have them under that name.",
     )
     session_minutes: Minutes = Field(480, description="After this time one has to sign in again.")
     idle_minutes: Minutes = Field(

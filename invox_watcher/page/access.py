@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from invox_watcher.accounts import Role, User, is_nobody, is_user_name
+from invox_watcher.accounts import Role, User, is_nobody, is_user_name, same_name
 from invox_watcher.page.limits import Attempts
 from invox_watcher.page.model import Sight, Viewer
 from invox_watcher.page.peers import Network, Peer, peer_of
@@ -41,7 +41,7 @@ class AccessRules:
     trusted_proxies: Sequence[Network] = ()
     user_header: str | None = None
     header_roles: Collection[Role] = ()  # of those whom a proxy names and the users file does not
-    header_roles_beside_limits: bool = False  # those too if the users file limits someone to profiles
+    header_roles_beside_limits: bool = False  # those too if the users file gives someone less
     session_seconds: float = 8 * 3600
     idle_seconds: float = 3600
 
@@ -118,15 +118,17 @@ class Access:
         return hmac.compare_digest(self.form_token(identity).encode(), token.encode("utf-8", "replace"))
 
     def _named(self, name: str) -> Viewer:
-        user = self._users.get(name) if self._users is not None else None
-        if user is not None:
+        users = self._users.all() if self._users is not None else {}
+        if (user := users.get(same_name(name))) is not None:
             return _viewer_of(user)
         if not is_user_name(name):
             return Viewer("?", frozenset())
         roles = frozenset(self._rules.header_roles)
-        if self._users is not None and self._users.limits_anyone():
+        if not self._rules.header_roles_beside_limits and any(
+            one.has_less_than(roles) for one in users.values()
+        ):
             # It may be one of those: what a directory takes for the same name can't be known here.
-            roles = roles if self._rules.header_roles_beside_limits else frozenset()
+            roles = frozenset()
         return Viewer(name, roles | {Role.SEE} if roles else roles)
 
     def _is_unchanged(self, session: Session) -> bool:

@@ -64,7 +64,8 @@ class _SigningIn:
         following = path_within(fields.get("next", ""))
         peer: Peer = request.state.peer
         # Attempts count by the name that is looked up, and all names that no user can have as one.
-        counted = same_name(name) if is_user_name(name) else ""
+        looked_up = same_name(name)
+        counted = looked_up if is_user_name(looked_up) else ""
         wait = self._access.attempts.begin(counted, peer.address)
         if wait == 0:
             try:

@@ -39,24 +39,21 @@ class Users:
         Raises:
             UsersFileError: it can't be used.
         """
-        return self._current().get(same_name(name))
-
-    def limits_anyone(self) -> bool:
-        """Whether there is a user who may see only some profiles.
-
-        Raises:
-            UsersFileError: the file can't be used.
-        """
-        return any(user.profiles is not None for user in self._current().values())
+        return self.all().get(same_name(name))
 
     def try_out(self) -> None:
         """Read it, so that it is logged if it can't be used."""
         try:
-            self._current()
+            self.all()
         except UsersFileError:
             return
 
-    def _current(self) -> Mapping[str, User]:
+    def all(self) -> Mapping[str, User]:
+        """All users, by `same_name`, as the file says now.
+
+        Raises:
+            UsersFileError: it can't be used.
+        """
         with self._lock:
             try:
                 seen = _identity(self._path)

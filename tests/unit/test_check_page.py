@@ -94,13 +94,19 @@ def test_what_may_be_meant_otherwise_is_a_warning(tmp_path: Path) -> None:
     assert len(problems) == 3
     for problem, says in zip(
         problems,
-        ("anyone on this machine can read", "user berta has profiles that", "the users file limits berta"),
+        (
+            "anyone on this machine can read",
+            "user berta has profiles that",
+            "the users file gives berta less",
+        ),
         strict=True,
     ):
         assert says in problem
     file.chmod(0o600)
     write_users(file, {"anna": ANNA})
     assert [finding.problem for finding in page(config)] == [None, None]
+    more = section(tmp_path, text.replace("[see]", "[see, act]"))
+    assert "the users file gives anna less" in str([finding.problem for finding in page(more)])
     file.parent.chmod(0o777)
     assert [finding.level for finding in page(config)] == ["ok", "failed"]
     write_users(file, {"anna": User("anna", None, frozenset({Role.SEE}), None)})

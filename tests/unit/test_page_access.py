@@ -155,6 +155,8 @@ def test_roles_of_a_named_user_are_those_of_the_file(tmp_path: Path) -> None:
         nobody = peer("127.0.0.1", ("X-Remote-User", name))
         assert access.identify(nobody, is_activity=True) is None
     write_users(file, {"anna": User("anna", None, frozenset({Role.SEE}), None)})
+    assert viewer("anna@CLINIC.EXAMPLE").roles == frozenset()  # anna may not listen
+    write_users(file, {"anna": User("anna", None, frozenset({Role.SEE, Role.LISTEN}), None)})
     assert viewer("bob").roles == {Role.SEE, Role.LISTEN}
     assert viewer("b\x07b").roles == frozenset()
     write_users(file, {"anna": User("anna", None, frozenset({Role.SEE}), frozenset({"ward3"}))})
@@ -341,7 +343,12 @@ def test_attempts_are_limited_and_possible_again() -> None:
 
 
 @pytest.mark.parametrize(
-    "names", [["j\u00fcrgen", "ju\u0308rgen", " j\u00fcrgen "], ["x" * 101, "y" * 9000, "\0", ""]]
+    "names",
+    [
+        ["j\u00fcrgen", "ju\u0308rgen", " j\u00fcrgen "],
+        ["ann lee", f"Ann{' ' * 100}Lee", "ann\tlee", "ann\u3000lee"],
+        ["x" * 101, "y" * 9000, "\0", ""],
+    ],
 )
 def test_a_name_written_otherwise_is_no_further_attempt(tmp_path: Path, names: list[str]) -> None:
     source = cast(Source, None)

@@ -9,8 +9,8 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
+from invox_watcher.accounts import Role, UsersFileError, read_users
 from invox_watcher.accounts import User as Account
-from invox_watcher.accounts import UsersFileError, read_users
 from invox_watcher.config import Config
 from invox_watcher.diagnostics.check._addresses import address_to_listen_on, of_another
 from invox_watcher.diagnostics.check._finding import Finding, warning
@@ -120,7 +120,8 @@ def _of_file(config: Config, path: Path, found: os.stat_result) -> Iterator[Find
 def _of_users(config: Config, users: Mapping[str, Account]) -> Iterator[Finding]:
     key, section = "page.users_file", config.page
     profiles = {profile.name for profile in config.profiles} | {"default"}
-    limited = [user.name for user in users.values() if user.profiles is not None]
+    header_roles = [Role(role) for role in section.header_roles]
+    limited = [user.name for user in users.values() if user.has_less_than(header_roles)]
     for user in users.values():
         if unknown := sorted((user.profiles or frozenset()) - profiles):
             problem = (
@@ -130,11 +131,11 @@ def _of_users(config: Config, users: Mapping[str, Account]) -> Iterator[Finding]
         if user.password is None and section.user_header is None:
             problem = f"user {user.name} can't sign in: there is no password, and page.user_header is not set"
             yield warning(key, problem, f"invox-watcher page user '{user.name}'")
-    if limited and section.header_roles and not section.header_roles_beside_limits:
-        problem = f"it has no effect: the users file limits {limited[0]} to profiles"
+    if limited and header_roles and not section.header_roles_beside_limits:
+        problem = f"it has no effect: the users file gives {limited[0]} less"
         hint = "Name the others in the users file, or see page.header_roles_beside_limits in docs/page.md."
         yield warning("page.header_roles", problem, hint)
-    if not users and not section.header_roles:
+    if not users and not header_roles:
         yield warning(key, "it has no users", "`invox-watcher page user NAME` adds one.")
 
 
