@@ -221,7 +221,7 @@ class Fleet:
                     code="takeover_differs",
                     hint="Use the same value on every host. To change it, stop all of them, then start them.",
                 )
-        connection.execute(TELL, (_LIMIT, f"{limit_seconds:g}", name))
+        connection.execute(TELL, (_LIMIT, repr(limit_seconds), name))
 
     def beat(self) -> None:
         """Say that this host is alive. Does not wait for other writes.
