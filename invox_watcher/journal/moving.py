@@ -65,8 +65,10 @@ def clear(connection: Connection, read: Read, backend: Backend) -> None:
 def require_copied(directory: Path, database: str) -> None:
     """Refuse to leave a journal with recordings in the state directory, and use `database` instead.
 
+    `database` is what the copy's sign calls it.
+
     Raises:
-        WrongJournalError: the one there was never copied.
+        WrongJournalError: the one there was not copied to it.
         JournalError: it can't be read.
     """
     file = directory / FILENAME
@@ -80,14 +82,24 @@ def require_copied(directory: Path, database: str) -> None:
                 return reader.execute(query, values).fetchall()
 
             is_used = backend.version_of(read) > 0 and read("SELECT 1 FROM jobs LIMIT 1", ())
-            if not is_used or moved_to(read, backend) is not None:
+            place = moved_to(read, backend)
+            if not is_used or place == database:
                 return
     except sqlite3.Error as error:
         raise backend.unusable(error) from None
+    if place is None:
+        hint = (
+            "Copy it first: invox-watcher journal copy --from state.directory --to state.url. If it is "
+            "another inbox's, or not needed any more, move it away."
+        )
+    else:
+        hint = (
+            f"It was copied to {place}: correct state.url. If that is the same database by another address, "
+            "or its journal was copied on from there, move the file away."
+        )
     raise WrongJournalError(
         f"{file} has recordings, and was never copied to {database}: what was uploaded would be uploaded "
         "again.",
         code="journal_not_copied",
-        hint="Copy it first: invox-watcher journal copy --from state.directory --to state.url. If it is "
-        "another inbox's, or not needed any more, move it away.",
+        hint=hint,
     )

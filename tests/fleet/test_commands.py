@@ -140,14 +140,18 @@ def test_what_can_not_be_reached_is_said_without_the_password(clinic: Clinic) ->
 def test_of_two_journals_a_host_uses_the_one_that_was_copied_to(
     clinic: Clinic,
     api: Sandbox,  # noqa: F811
+    cluster: Cluster,
     server: Server,
     states: States,
 ) -> None:
     send_alone(clinic, states)
     use(clinic, **states.first)  # the copy was forgotten
-    for command in ("run", "check"):
-        assert "has recordings, and was never copied to postgresql:///" in refused(clinic, command)
+    for command in (["run"], ["check"]):
+        assert f"has recordings, and was never copied to {server.name}" in refused(clinic, *command)
     assert clinic.run(*TO_DATABASE).returncode == 0
+    use(clinic, **states.first | {"url": cluster.create("other")})
+    for command in (["run"], ["check"]):
+        assert f"It was copied to {server.name}: correct state.url." in refused(clinic, *command)
     use(clinic, **states.alone)  # as it was before
     explain = ["explain", str(clinic.done / "smith.wav")]
     for command in (["run"], ["run", "--once", "--dry-run"], ["check"], ["retry", "--all"], explain):
