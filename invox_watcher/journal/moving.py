@@ -6,13 +6,11 @@ Two journals of one inbox would each know nothing of what the other has uploaded
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 from invox_watcher.errors import WrongJournalError
-from invox_watcher.journal.backend import Backend, Connection, Read
+from invox_watcher.journal.backend import Backend, Connection, Read, read_on
 from invox_watcher.journal.file import FileBackend
 from invox_watcher.journal.sqlite import FILENAME
 
@@ -56,9 +54,9 @@ def note_moved(connection: Connection, place: str) -> None:
     connection.execute(_NOTE, (place,))
 
 
-def clear(connection: Connection, read: Read, backend: Backend) -> None:
+def clear(connection: Connection, backend: Backend) -> None:
     """Remove the sign if there is one, in the transaction of the caller: this is the journal again."""
-    if backend.has_table(read, "known"):
+    if backend.has_table(read_on(connection), "known"):
         connection.execute(_CLEAR)
 
 
@@ -77,10 +75,7 @@ def require_copied(directory: Path, database: str) -> None:
     backend = FileBackend(file, create=False)
     try:
         with closing(backend.open_reader()) as reader:
-
-            def read(query: str, values: Sequence[Any]) -> list[Any]:
-                return reader.execute(query, values).fetchall()
-
+            read = read_on(reader)
             is_used = backend.version_of(read) > 0 and read("SELECT 1 FROM jobs LIMIT 1", ())
             place = moved_to(read, backend)
             if not is_used or place == database:
