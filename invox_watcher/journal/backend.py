@@ -60,6 +60,11 @@ class Connection(Protocol):
     def close(self) -> None: ...
 
 
+def read_on(connection: Connection) -> Read:
+    """What answers a query on that connection, in its transaction if there is one."""
+    return lambda query, values: connection.execute(query, values).fetchall()
+
+
 class Backend(Protocol):
     """One database: how connections to it are opened, and what its errors mean.
 

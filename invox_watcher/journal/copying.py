@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from invox_watcher.errors import JournalError, WrongJournalError
-from invox_watcher.journal.backend import Backend, Connection, Server
+from invox_watcher.journal.backend import Backend, Connection, Read, Server, read_on
 from invox_watcher.journal.file import FileBackend
 from invox_watcher.journal.migrations import migrate, require_current
 from invox_watcher.journal.moving import clear, note_moved, require_not_moved
@@ -64,9 +64,10 @@ class _End:
     backend: Backend
     connection: Connection
 
-    def read(self, query: str, values: Sequence[Any]) -> Sequence[Any]:
-        """All rows of one query."""
-        return self.connection.execute(query, values).fetchall()
+    @property
+    def read(self) -> Read:
+        """What answers a query."""
+        return read_on(self.connection)
 
     def rows(self, table: str) -> Iterator[_Row]:
         """The rows of a table in their order, with booleans as such."""
@@ -136,7 +137,7 @@ def _copy(source: _End, target: _End, progress: Progress) -> list[Copied]:
                 _require_same(one, target)
         else:
             copied = [_copied_before(table, source, target) for table in _TABLES]
-        clear(writer, target.read, target.backend)
+        clear(writer, target.backend)
         writer.execute("COMMIT")
     except BaseException:
         with suppress(target.backend.errors):

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, cast
 from invox_watcher import version as release
 from invox_watcher.errors import FencedError, JournalError
 from invox_watcher.job import ACTIVE, Job
-from invox_watcher.journal.backend import Server
+from invox_watcher.journal.backend import Server, read_on
 from invox_watcher.journal.database import Database
 from invox_watcher.journal.dialect import literal
 from invox_watcher.journal.migrations import VERSION
@@ -221,7 +221,7 @@ class Fleet:
                     code="takeover_differs",
                     hint="Use the same value on every host. To change it, stop all of them, then start them.",
                 )
-        connection.execute(TELL, (_LIMIT, f"{limit_seconds:g}", name))
+        connection.execute(TELL, (_LIMIT, repr(limit_seconds), name))
 
     def beat(self) -> None:
         """Say that this host is alive. Does not wait for other writes.
@@ -367,10 +367,7 @@ def identity_in(server: Server) -> str | None:
     backend = server_backend(server, create=False)
     try:
         with closing(backend.open_reader()) as reader:
-
-            def read(query: str, values: Sequence[Any]) -> Sequence[Any]:
-                return reader.execute(query, values).fetchall()
-
+            read = read_on(reader)
             require_not_moved(read, backend)
             rows = read(_IDENTITY, ()) if backend.has_table(read, "known") else ()
     except backend.errors as error:

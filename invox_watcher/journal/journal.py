@@ -23,7 +23,7 @@ from invox_watcher.errors import StaleStateError
 from invox_watcher.events import Event, log
 from invox_watcher.job import ACTIVE, TRANSITIONS, Job, State
 from invox_watcher.journal import contents, deliveries, finished, history, notices, spending
-from invox_watcher.journal.backend import Backend, Connection, Server, UncertainError
+from invox_watcher.journal.backend import Backend, Connection, Server, UncertainError, read_on
 from invox_watcher.journal.database import Database
 from invox_watcher.journal.deliveries import Deliveries
 from invox_watcher.journal.file import FileBackend
@@ -124,10 +124,7 @@ class Journal:
 
     def _prepare(self) -> None:
         def prepare(connection: Connection) -> Migration | None:
-            def read(query: str, values: Sequence[Any]) -> Sequence[Any]:
-                return connection.execute(query, values).fetchall()
-
-            require_not_moved(read, self._backend)
+            require_not_moved(read_on(connection), self._backend)
             return migrate(connection, self._backend)
 
         migration = self._database.prepare(prepare, alone=self._backend.check_at_start)

@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from invox_watcher import version as release
 from invox_watcher.errors import JournalError
 from invox_watcher.job import Job
-from invox_watcher.journal.backend import Backend, Connection, Read
+from invox_watcher.journal.backend import Backend, Connection, Read, read_on
 from invox_watcher.journal.sqlite import FILENAME
 from invox_watcher.journal.tables import INDICES, TABLES
 
@@ -60,9 +59,7 @@ def migrate(connection: Connection, backend: Backend) -> Migration | None:
             use it afterwards works with it now. The journal is unchanged.
     """
 
-    def read(query: str, values: Sequence[Any]) -> Sequence[Any]:
-        return connection.execute(query, values).fetchall()
-
+    read = read_on(connection)
     version = backend.version_of(read)
     _require_known(read, version, backend)
     migration = None

@@ -6,13 +6,11 @@ Two journals of one inbox would each know nothing of what the other has uploaded
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 from invox_watcher.errors import WrongJournalError
-from invox_watcher.journal.backend import Backend, Connection, Read
+from invox_watcher.journal.backend import Backend, Connection, Read, read_on
 from invox_watcher.journal.file import FileBackend
 from invox_watcher.journal.sqlite import FILENAME
 
@@ -56,17 +54,19 @@ def note_moved(connection: Connection, place: str) -> None:
     connection.execute(_NOTE, (place,))
 
 
-def clear(connection: Connection, read: Read, backend: Backend) -> None:
+def clear(connection: Connection, backend: Backend) -> None:
     """Remove the sign if there is one, in the transaction of the caller: this is the journal again."""
-    if backend.has_table(read, "known"):
+    if backend.has_table(read_on(connection), "known"):
         connection.execute(_CLEAR)
 
 
 def require_copied(directory: Path, database: str) -> None:
     """Refuse to leave a journal with recordings in the state directory, and use `database` instead.
 
+    `database` is what the copy's sign calls it.
+
     Raises:
-        WrongJournalError: the one there was never copied.
+        WrongJournalError: the one there was not copied to it.
         JournalError: it can't be read.
     """
     file = directory / FILENAME
@@ -75,19 +75,26 @@ def require_copied(directory: Path, database: str) -> None:
     backend = FileBackend(file, create=False)
     try:
         with closing(backend.open_reader()) as reader:
-
-            def read(query: str, values: Sequence[Any]) -> list[Any]:
-                return reader.execute(query, values).fetchall()
-
+            read = read_on(reader)
             is_used = backend.version_of(read) > 0 and read("SELECT 1 FROM jobs LIMIT 1", ())
-            if not is_used or moved_to(read, backend) is not None:
+            place = moved_to(read, backend)
+            if not is_used or place == database:
                 return
     except sqlite3.Error as error:
         raise backend.unusable(error) from None
+    if place is None:
+        hint = (
+            "Copy it first: invox-watcher journal copy --from state.directory --to state.url. If it is "
+            "another inbox's, or not needed any more, move it away."
+        )
+    else:
+        hint = (
+            f"It was copied to {place}: correct state.url. If that is the same database by another address, "
+            "or its journal was copied on from there, move the file away."
+        )
     raise WrongJournalError(
         f"{file} has recordings, and was never copied to {database}: what was uploaded would be uploaded "
         "again.",
         code="journal_not_copied",
-        hint="Copy it first: invox-watcher journal copy --from state.directory --to state.url. If it is "
-        "another inbox's, or not needed any more, move it away.",
+        hint=hint,
     )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import tarfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,8 @@ from tests.kit.postgres import Cluster
 from tests.kit.recordings import write_wav
 
 SECRET = "wachtwoord"
+TO_DATABASE = ("journal", "copy", "--from", "state.directory", "--to", "state.url")
+TO_FILE = ("journal", "copy", "--from", "state.url", "--to", "state.directory")
 
 
 @pytest.fixture
@@ -29,110 +33,142 @@ def clinic(tmp_path: Path, api: Sandbox, server: Server) -> Clinic:  # noqa: F81
     )
 
 
+@dataclass(frozen=True)
+class States:
+    """The section `state` of the host `a` alone, and of two hosts of one fleet, of which it is the first."""
+
+    alone: dict[str, Any]
+    first: dict[str, Any]
+    second: dict[str, Any]
+
+
+@pytest.fixture
+def states(clinic: Clinic, server: Server, tmp_path: Path) -> States:
+    alone = {"directory": str(clinic.root / "state")}
+    second = {"directory": str(tmp_path / "b"), "url": server.url, "host": "b"}
+    return States(alone, alone | {"url": server.url, "host": "a"}, second)
+
+
 def use(clinic: Clinic, **state: Any) -> None:
     """Have this section `state`, and no more in it."""
     content = yaml.safe_load(clinic.config.read_text())
     clinic.config.write_text(yaml.safe_dump(content | {"state": state}))
 
 
+def run(clinic: Clinic, *command: str) -> subprocess.CompletedProcess[str]:
+    """Run one command, which does not show the password, to its end."""
+    done = clinic.run(*command)
+    assert SECRET not in done.stdout + done.stderr
+    return done
+
+
 def refused(clinic: Clinic, *command: str) -> str:
     """What a command says that ends as one that can never succeed."""
-    done = clinic.run(*command)
+    done = run(clinic, *command)
     assert done.returncode == 78, done.stdout + done.stderr
     return done.stdout + done.stderr
+
+
+def send_alone(clinic: Clinic, states: States) -> None:
+    """Have the host send `smith.wav` before there is a fleet."""
+    use(clinic, **states.alone)
+    write_wav(clinic.inbox / "smith.wav")
+    assert clinic.once() == 0
+
+
+def join(clinic: Clinic, states: States) -> None:
+    """Have it send `smith.wav` alone, and then become the first host of a fleet."""
+    send_alone(clinic, states)
+    use(clinic, **states.first)
+    assert clinic.run(*TO_DATABASE).returncode == 0
+    assert clinic.once() == 0
 
 
 def test_commands_work_with_a_journal_in_the_database(clinic: Clinic, tmp_path: Path) -> None:
     write_wav(clinic.inbox / "smith.wav")
     (clinic.inbox / "letter.wav").write_text("Dear colleague,\n")
-    said: list[str] = []
-
-    def run(*arguments: str) -> str:
-        done = clinic.run(*arguments)
-        said.append(done.stdout + done.stderr)
-        return done.stdout
-
     with running(clinic):
         wait_for("both have ended", lambda: len(clinic.files(clinic.done) + clinic.files(clinic.failed)) >= 3)
-        assert "ready" in run("status")
-        assert json.loads(run("status", "--json"))["jobs"]["done"] == 1
-        assert "It belongs to job" in run("explain", str(clinic.done / "smith.wav"))
-        run("retry", "--code", "not_audio")
-        assert "letter.wav" in said[-1]
+        assert "ready" in run(clinic, "status").stdout
+        assert json.loads(run(clinic, "status", "--json").stdout)["jobs"]["done"] == 1
+        assert "It belongs to job" in run(clinic, "explain", str(clinic.done / "smith.wav")).stdout
+        assert "letter.wav" in run(clinic, "retry", "--code", "not_audio").stdout
         wait_for("it has failed again", lambda: "letter.wav" in clinic.files(clinic.failed))
-    jobs = {job["path"]: job for job in json.loads(run("jobs", "--all", "--json"))}
+    jobs = {job["path"]: job for job in json.loads(run(clinic, "jobs", "--all", "--json").stdout)}
     assert jobs["smith.wav"]["state"] == "done"
     assert jobs["smith.wav"]["host"]
-    shown = json.loads(run("show", jobs["smith.wav"]["id"], "--json"))
+    shown = json.loads(run(clinic, "show", jobs["smith.wav"]["id"], "--json").stdout)
     assert [entry["state"] for entry in shown["history"]][-1] == "done"
-    assert "journal" in run("check")
+    assert "journal" in run(clinic, "check").stdout
     archive = tmp_path / "backup.tar"
-    run("backup", str(archive))
-    assert "back up postgresql:///journal with pg_dump" in said[-1]
+    backed_up = run(clinic, "backup", str(archive))
+    assert "back up postgresql:///journal with pg_dump" in backed_up.stdout + backed_up.stderr
     with tarfile.open(archive) as tar:
         assert "audit.jsonl" in tar.getnames()
         assert "journal.sqlite" not in tar.getnames()
-    run("retry", "--code", "not_audio")
-    assert "No daemon is running on this host, " in said[-1]
+    assert "No daemon is running on this host, " in run(clinic, "retry", "--code", "not_audio").stdout
     assert {entry["host"] for entry in clinic.audit_log()} == {jobs["smith.wav"]["host"]}
+    assert SECRET not in clinic.log.read_text()
+
+
+def test_a_journal_that_was_copied_is_only_read(clinic: Clinic, tmp_path: Path) -> None:
+    write_wav(clinic.inbox / "smith.wav")
+    assert clinic.once() == 0
     (tmp_path / "copy").mkdir()
-    assert "both have the same content" in run(
-        "journal", "copy", "--from", "state.url", "--to", str(tmp_path / "copy")
-    )
+    copy = ("journal", "copy", "--from", "state.url", "--to", str(tmp_path / "copy"))
+    assert "both have the same content" in run(clinic, *copy).stdout
     copied_to = f"The journal postgresql:///journal was copied to {tmp_path}/copy"
-    run("journal", "copy", "--from", "state.url", "--to", str(tmp_path / "copy"))
-    assert copied_to in said[-1]
-    run("jobs", "--all")
-    assert f"what follows is out of date. {copied_to}" in said[-1]
-    assert "smith.wav" in said[-1]
-    for command in (["run"], ["check"], ["retry", "--all"]):
+    listed = run(clinic, "jobs", "--all")
+    assert f"what follows is out of date. {copied_to}" in listed.stderr
+    assert "smith.wav" in listed.stdout
+    for command in (copy, ("run",), ("check",), ("retry", "--all")):
         assert copied_to in refused(clinic, *command)
-    run("journal", "copy", "--from", "state.url", "--to", f"postgresql://me:x#{SECRET}@db/other")
-    assert "must be an address like" in said[-1]
+
+
+def test_what_can_not_be_reached_is_said_without_the_password(clinic: Clinic) -> None:
+    wrong = ("journal", "copy", "--from", "state.url", "--to", f"postgresql://me:x#{SECRET}@db/other")
+    assert "must be an address like" in run(clinic, *wrong).stderr
     use(clinic, directory=str(clinic.root / "state"), url=f"postgresql://me:{SECRET}@127.0.0.1:1/x", host="b")
-    shown = run("status")
+    status = run(clinic, "status")
     for line in ("under way", "done"):
-        assert f"{line:<15}unknown: the journal can't be read\n" in shown
-    assert "connection refused" in said[-1].lower()
-    assert json.loads(run("status", "--json"))["jobs"] is None
-    assert SECRET not in run("config", "show")
-    assert SECRET not in "".join(said) + clinic.log.read_text()
+        assert f"{line:<15}unknown: the journal can't be read\n" in status.stdout
+    assert "connection refused" in status.stderr.lower()
+    assert json.loads(run(clinic, "status", "--json").stdout)["jobs"] is None
+    assert "postgresql://" in run(clinic, "config", "show").stdout
 
 
-def test_recordings_are_sent_once_whatever_the_journal_is_said_to_be(
+def test_of_two_journals_a_host_uses_the_one_that_was_copied_to(
     clinic: Clinic,
     api: Sandbox,  # noqa: F811
     cluster: Cluster,
     server: Server,
-    tmp_path: Path,
+    states: States,
 ) -> None:
-    alone = {"directory": str(clinic.root / "state")}
-    fleet = alone | {"url": server.url, "host": "a"}
-    use(clinic, **alone)
-    write_wav(clinic.inbox / "smith.wav")
-    assert clinic.once() == 0
-
-    use(clinic, **fleet)  # the copy was forgotten
-    for command in ("run", "check"):
-        assert "has recordings, and was never copied to postgresql:///" in refused(clinic, command)
-    to_database = ("journal", "copy", "--from", "state.directory", "--to", "state.url")
-    assert clinic.run(*to_database).returncode == 0
-    use(clinic, **alone)  # as it was before
+    send_alone(clinic, states)
+    use(clinic, **states.first)  # the copy was forgotten
+    for command in (["run"], ["check"]):
+        assert f"has recordings, and was never copied to {server.name}" in refused(clinic, *command)
+    assert clinic.run(*TO_DATABASE).returncode == 0
+    use(clinic, **states.first | {"url": cluster.create("other")})
+    for command in (["run"], ["check"]):
+        assert f"It was copied to {server.name}: correct state.url." in refused(clinic, *command)
+    use(clinic, **states.alone)  # as it was before
     explain = ["explain", str(clinic.done / "smith.wav")]
     for command in (["run"], ["run", "--once", "--dry-run"], ["check"], ["retry", "--all"], explain):
         assert f"was copied to {server.name}" in refused(clinic, *command)
-    use(clinic, **fleet)
+    use(clinic, **states.first)
     assert clinic.once() == 0
+    assert api.stats()["uploads"] == 1
 
+
+def test_a_second_host_joins_and_a_stranger_does_not(
+    clinic: Clinic, cluster: Cluster, server: Server, states: States, tmp_path: Path
+) -> None:
+    join(clinic, states)
     password = tmp_path / "password"
     password.write_text("not asked for\n")
     password.chmod(0o644)
-    second = {
-        "directory": str(tmp_path / "b"),
-        "url": server.url,
-        "password_file": str(password),
-        "host": "b",
-    }
+    second = states.second | {"password_file": str(password)}
     use(clinic, **second)
     checked = clinic.run("check")  # before its first start
     assert checked.returncode == 0, checked.stdout
@@ -154,19 +190,28 @@ def test_recordings_are_sent_once_whatever_the_journal_is_said_to_be(
     assert "started last with state.url" in clinic.run("jobs", "--all").stderr
     assert "started last with state.url" in refused(clinic, "retry", "--all")
 
-    use(clinic, **fleet)
+
+def test_a_fleet_goes_back_to_one_host_that_works_alone(
+    clinic: Clinic,
+    api: Sandbox,  # noqa: F811
+    states: States,
+    tmp_path: Path,
+) -> None:
+    join(clinic, states)
+    for host in (states.second, states.first):
+        use(clinic, **host)
+        assert clinic.once() == 0
     write_wav(clinic.inbox / "jones.wav", seconds=0.6)
     assert clinic.once() == 0
-    to_file = ("journal", "copy", "--from", "state.url", "--to", "state.directory")
-    assert "journal.sqlite is in use already" in refused(clinic, *to_file)
+    assert "journal.sqlite is in use already" in refused(clinic, *TO_FILE)
     (clinic.root / "state/journal.sqlite").rename(tmp_path / "old.sqlite")
-    assert clinic.run(*to_file).returncode == 0
-    use(clinic, **alone)
+    assert clinic.run(*TO_FILE).returncode == 0
+    use(clinic, **states.alone)
     assert "by a fleet of invox-watcher hosts" in refused(clinic, "run")
     for role in ("inbox", "processing", "outbox", "done", "failed"):
         (clinic.root / role / MARK_FILE).unlink()
     assert clinic.once() == 0
-    for again in (fleet, second):
+    for again in (states.first, states.second):
         use(clinic, **again)
         assert f"was copied to {clinic.root}/state" in refused(clinic, "run")
     assert api.stats()["uploads"] == 2

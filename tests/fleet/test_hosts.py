@@ -20,7 +20,7 @@ from invox_watcher.spending import Limits, Reservation
 from tests.unit.test_journal import SHA, added, job, uploaded
 
 LIMIT_SECONDS = 30.0
-Join = Callable[[str], Journal]
+Join = Callable[..., Journal]
 
 
 def fleet_of(journal: Journal) -> Fleet:
@@ -33,10 +33,10 @@ def join(tmp_path: Path, server: Server) -> Iterator[Join]:
     """A journal of another host, by its name."""
     opened: list[Journal] = []
 
-    def join(name: str, *, instance: str = "") -> Journal:
+    def join(name: str, *, instance: str = "", limit_seconds: float = LIMIT_SECONDS) -> Journal:
         journal = Journal(tmp_path, server=server)
         opened.append(journal)
-        fleet_of(journal).join(name, instance=instance or name, limit_seconds=LIMIT_SECONDS)
+        fleet_of(journal).join(name, instance=instance or name, limit_seconds=limit_seconds)
         return journal
 
     yield join
@@ -63,6 +63,11 @@ def test_hosts_that_run_take_over_after_the_same_time(tmp_path: Path, server: Se
         pytest.raises(JournalError, match="is 60 here, and 30"),
     ):
         fleet_of(journal).join("b", instance="b", limit_seconds=60)
+
+
+def test_a_limit_of_many_digits_is_the_same_everywhere(join: Join) -> None:
+    join("a", limit_seconds=1234.5678)
+    assert as_seen(join("b", limit_seconds=1234.5678), "b").is_alive
 
 
 def as_seen(journal: Journal, name: str) -> Host:

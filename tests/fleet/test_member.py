@@ -206,6 +206,7 @@ def test_each_host_knows_for_how_many_results_all_wait(host: Callable[[str], Hos
         job = owner.journal.identify(claimed(owner, name), name[0] * 64, follow=True)
         job = owner.journal.move(job, State.UPLOADING, request_id=name)
         owner.journal.move(job, State.WAITING)
+    assert other.member.waiting() == 0  # it has not beaten yet
     other.run(other.member.run, other.member.watch)
     wait_for("the other knows of both", lambda: other.member.waiting() == 2)
 
