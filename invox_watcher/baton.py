@@ -22,7 +22,6 @@ from types import TracebackType
 _PATIENCE_SECONDS = 0.005  # Python's own switch interval
 
 _baton = threading.Lock()
-_cpus = os.sched_getaffinity(0)
 
 
 class _Own(threading.local):
@@ -74,10 +73,14 @@ running, waiting = _Running(), _Waiting()
 
 
 def share_cpu() -> None:
-    """Keep this thread on the CPU of all threads of this process that call this, if the system allows it."""
+    """Keep this thread on the CPU of all threads of this process that call this, if the system allows it.
+
+    Not for the main thread.
+    """
     _own.shares_cpu = True
     with suppress(OSError):  # it may be forbidden: sched_setaffinity(2)
-        os.sched_setaffinity(0, {sorted(_cpus)[os.getpid() % len(_cpus)]})
+        cpus = sorted(_cpus())
+        os.sched_setaffinity(0, {cpus[os.getpid() % len(cpus)]})
 
 
 @contextmanager
@@ -87,8 +90,13 @@ def on_any_cpu() -> Iterator[None]:
         yield
         return
     with suppress(OSError):
-        os.sched_setaffinity(0, _cpus)
+        os.sched_setaffinity(0, _cpus())
     try:
         yield
     finally:
         share_cpu()
+
+
+def _cpus() -> set[int]:
+    """Where this process may run: those of its main thread, also if someone has changed them (taskset)."""
+    return os.sched_getaffinity(os.getpid())

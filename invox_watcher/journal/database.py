@@ -54,7 +54,8 @@ class Database:
         self._mutex = threading.Lock()  # guards the next two
         self._waiting: list[_Entry] = []
         self._busy = False
-        self._turn = threading.Lock()  # for the one that uses the writing connection
+        self._turn = threading.Lock()  # for the one that uses the writing connection; guards the next one
+        self._calls: list[Callable[[], None]] = []
         self._reading = threading.Lock()
         self._writes_ahead = False
         try:
@@ -133,6 +134,13 @@ class Database:
         result: T = entry.result
         return result
 
+    def at_commit(self, call: Callable[[], None]) -> None:
+        """From within a write: have this called once, just before the commit, unless the write is undone.
+
+        If it raises, nothing of what is committed together is written.
+        """
+        self._calls.append(call)
+
     def _lead(self, own: _Entry) -> None:
         """Write for all who wait, `own` among them; then let the first of those who came since do it."""
         with self._mutex:
@@ -160,13 +168,16 @@ class Database:
             _fail(group, JournalError(f"The journal {self._backend.name} is open for reading only."))
             return
         lazily = self._writes_ahead and not any(entry.durable for entry in group)
+        self._calls.clear()  # those of a transaction that was undone
         try:
             self._backend.begin(connection, lazily=lazily)
             for entry in group:
-                _apply(entry, connection, alone=len(group) == 1)
+                self._apply(entry, connection, alone=len(group) == 1)
             if all(entry.error for entry in group) or any(map(self._may_repeat, group)):
                 connection.execute("ROLLBACK")
             else:
+                for call in self._calls:
+                    call()
                 with waiting:
                     self._before_commit()
                     connection.execute("COMMIT")
@@ -178,6 +189,25 @@ class Database:
         finally:
             with suppress(self._backend.errors):
                 self._backend.ended(connection, lazily=lazily)
+
+    def _apply(self, entry: _Entry, connection: Connection, *, alone: bool) -> None:
+        """Call what `entry` wants written. What that raises undoes it alone, unless all has been undone."""
+        entry.error = None
+        calls = len(self._calls)
+        if not alone:
+            connection.execute("SAVEPOINT entry")
+        try:
+            entry.result = entry.write(connection)
+        except BaseException as error:
+            if not connection.in_transaction:
+                raise
+            entry.error = error
+            del self._calls[calls:]
+            if alone:
+                return
+            connection.execute("ROLLBACK TO entry")
+        if not alone:
+            connection.execute("RELEASE entry")
 
     def _may_repeat(self, entry: _Entry) -> bool:
         return entry.error is not None and self._backend.may_repeat(entry.error)
@@ -199,24 +229,6 @@ class Database:
                         connection.close()
                 finally:
                     lock.release()
-
-
-def _apply(entry: _Entry, connection: Connection, *, alone: bool) -> None:
-    """Call what `entry` wants written. What that raises undoes it alone, unless all has been undone."""
-    entry.error = None
-    if not alone:
-        connection.execute("SAVEPOINT entry")
-    try:
-        entry.result = entry.write(connection)
-    except BaseException as error:
-        if not connection.in_transaction:
-            raise
-        entry.error = error
-        if alone:
-            return
-        connection.execute("ROLLBACK TO entry")
-    if not alone:
-        connection.execute("RELEASE entry")
 
 
 def _fail(group: Sequence[_Entry], error: BaseException) -> None:

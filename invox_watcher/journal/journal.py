@@ -15,7 +15,7 @@ import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -63,7 +63,10 @@ _TOTALS = "SELECT state, jobs FROM totals WHERE jobs > 0"
 
 
 class TransitionListener(Protocol):
-    """Called with every state write before its commit; if it raises, that write is rolled back."""
+    """Called with every state write that is about to be committed; if it raises, it is rolled back.
+
+    So are those that are committed with it.
+    """
 
     def __call__(self, was: State | None, job: Job, detail: Mapping[str, Any]) -> None:
         """`job` is what it is about to be; `was` is the state that it had, None for a new one."""
@@ -251,8 +254,7 @@ class Journal:
         contents.end_succession(connection, job.id, instead=instead)
         connection.execute("DELETE FROM history WHERE job_id = ?", (job.id,))
         connection.execute("DELETE FROM jobs WHERE id = ?", (job.id,))
-        if self._on_transition:
-            self._on_transition(job.state, moved, detail)
+        self._tell(job.state, moved, detail)
 
     def _add(
         self, connection: Connection, job: Job, waited_seconds: float | None, reserved: bytes | None = None
@@ -264,8 +266,7 @@ class Journal:
         contents.succeed(connection, predecessor, job.id)
         detail = {"size_bytes": job.size_bytes, "format": job.format, "waited_seconds": waited_seconds}
         history.append(connection, job.id, job.state, detail, utc_now())
-        if self._on_transition:
-            self._on_transition(None, job, {})
+        self._tell(None, job, {})
 
     def move(
         self,
@@ -332,8 +333,11 @@ class Journal:
         self, connection: Connection, was: State, job: Job, told: Mapping[str, Any], now: datetime
     ) -> None:
         history.append(connection, job.id, job.state, told, now)
+        self._tell(was, job, told)
+
+    def _tell(self, was: State | None, job: Job, detail: Mapping[str, Any]) -> None:
         if self._on_transition:
-            self._on_transition(was, job, told)
+            self._database.at_commit(partial(self._on_transition, was, job, detail))
 
     def _record_end(self, connection: Connection, job: Job, now: datetime, *, confirmed: bool) -> None:
         """What the end of a job brings with it; `confirmed`: this machine's clock is right."""

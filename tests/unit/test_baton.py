@@ -69,3 +69,22 @@ def test_threads_in_turn_share_a_cpu_except_to_start_a_process() -> None:
     with on_any_cpu():
         pass
     assert os.sched_getaffinity(0) == everywhere
+
+
+def test_a_process_starts_on_the_cpus_that_an_administrator_has_chosen() -> None:
+    everywhere = os.sched_getaffinity(os.getpid())
+
+    def start() -> tuple[set[int], set[int]]:
+        with on_any_cpu():
+            inherited = os.sched_getaffinity(0)
+        return inherited, os.sched_getaffinity(0)
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(share_cpu).result()
+        try:
+            for cpu in everywhere:
+                os.sched_setaffinity(os.getpid(), {cpu})  # taskset --pid
+                assert pool.submit(start).result() == ({cpu}, {cpu})
+        finally:
+            os.sched_setaffinity(os.getpid(), everywhere)
+        assert pool.submit(start).result()[0] == everywhere

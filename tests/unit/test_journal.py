@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from invox_watcher.errors import JournalError, Reason, StaleStateError
 from invox_watcher.job import TRANSITIONS, Failure, Fault, Job, Payload, State, new_job_id
-from invox_watcher.journal import Journal, NameReservedError, ProcessingTime, Receipt
+from invox_watcher.journal import (
+    AUDIT_FILENAME,
+    AuditLog,
+    Journal,
+    NameReservedError,
+    ProcessingTime,
+    Receipt,
+)
 from invox_watcher.notice import NoticeOutcome, WebhookNotice
 from invox_watcher.recording import FileIdentity
 
@@ -418,6 +427,19 @@ def test_outputs_of_a_move_that_is_undone_are_undone(open_journal: OpenJournal) 
     assert journal.finished.outputs(moved.id) == {}
     assert journal.get(moved.id) == moved
     journal.close()
+
+
+def test_the_audit_log_has_nothing_of_what_is_undone(open_journal: OpenJournal, tmp_path: Path) -> None:
+    audit = AuditLog(tmp_path)
+    journal = open_journal(on_transition=audit.record_transition, before_commit=audit.sync)
+    undone, twice = job(), job()
+    with pytest.raises(NameReservedError):
+        journal.add_all([(undone, None), (twice, None), (twice, None)])
+    kept = added(journal)
+    lines = (tmp_path / AUDIT_FILENAME).read_text().splitlines()
+    assert [json.loads(line)["job"] for line in lines] == [kept.id] * 2  # received, claimed
+    journal.close()
+    audit.close()
 
 
 def deliveries(journal: Journal) -> list[tuple[Any, ...]]:

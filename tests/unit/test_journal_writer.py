@@ -104,6 +104,25 @@ def test_a_write_that_fails_fails_alone(house: House) -> None:
     assert house.names == ["one", "two"]
 
 
+def test_what_is_undone_is_not_told_at_the_commit(house: House) -> None:
+    told: list[str] = []
+
+    def telling(name: str, *, then: Write = lambda _connection: None) -> Write:
+        def write(connection: Connection) -> None:
+            house.database.at_commit(partial(told.append, name))
+            add(name)(connection)
+            then(connection)
+
+        return write
+
+    house.together(telling("one"), telling("gone", then=refused), telling("one"), telling("two"))
+    assert sorted(told) == ["one", "two"] == house.names
+    with pytest.raises(Refused):
+        house.database.write(telling("alone", then=refused))
+    house.database.write(telling("three"))
+    assert sorted(told) == ["one", "three", "two"] == house.names
+
+
 @pytest.mark.parametrize("write", [refused, add("there")])
 def test_a_single_write_that_fails_leaves_nothing(house: House, write: Write) -> None:
     house.database.write(add("there"))
