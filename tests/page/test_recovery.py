@@ -121,6 +121,18 @@ def test_an_api_that_is_down_is_said_to_be(clinic: Hospital, watcher: Chromium) 
     watcher.shows("Nothing is under way.")
 
 
+def test_a_recording_that_is_deleted_is_shown_no_more(clinic: Hospital, watcher: Chromium) -> None:
+    clinic.dictate("ward3/old.wav", seconds=3, said=SHORT)
+    job = clinic.wait_until("ward3/old.wav", "done")["id"]
+    watcher.ask(f"history.replaceState(null, '', '/recordings/{job}'); refresh()")
+    watcher.shows("old.wav", "h1")
+    with closing(sqlite3.connect(clinic.clinic.root / "state" / "journal.sqlite", timeout=30)) as journal:
+        journal.execute("DELETE FROM jobs WHERE id = ?", (job,))  # as `retention` does in the end
+        journal.commit()
+    watcher.shows("Not found", "h1")
+    assert "old.wav" not in watcher.text()
+
+
 def is_open(browser: Chromium) -> bool:
     return bool(browser.ask("return events.readyState === EventSource.OPEN"))
 
