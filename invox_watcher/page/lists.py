@@ -21,10 +21,10 @@ from invox_watcher.page.sharing import Shared
 from invox_watcher.times import utc_now
 
 MOST_ROWS = 1000
+NEEDS_SECONDS = 3.0  # for how long what needs someone is not found out again
 _MOST_SHOWN = 200
 # More are counted, up to this.
 _MOST_COUNTED = 1000
-_NEEDS_SECONDS = 3.0
 _SUSPECT_FOR = timedelta(days=14)
 _SEARCH_SECONDS = 1.0  # as long as nothing has been found
 _CURSOR = re.compile(r"[1-9]\d{0,17}")
@@ -117,7 +117,7 @@ class Lists:
     def _of(self, sight: Sight) -> _ForSight:
         if (found := self._for_sight.get(sight)) is None:
             found = self._for_sight[sight] = _ForSight(
-                Shared(lambda: self._find_needs(sight), seconds=_NEEDS_SECONDS),
+                Shared(lambda: self._find_needs(sight), seconds=NEEDS_SECONDS),
                 Shared(lambda: self._find_owed(sight)),
             )
         return found

@@ -93,6 +93,7 @@ class Live:
         try:
             yield "retry: 3000\n\n"
             while not self._closed:
+                listener.woken.clear()  # first: what comes from here on is seen in the next turn
                 if not self._is_current(listener):
                     yield _event("signed-out")
                     return
@@ -102,7 +103,6 @@ class Live:
                 if self._changes != seen:
                     seen = self._changes
                     yield _event("changed")
-                listener.woken.clear()
                 if not await _is_set(listener.woken, _HEARTBEAT_SECONDS):
                     yield _event("here")
         finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -18,7 +19,7 @@ from invox_watcher.job import Job
 from invox_watcher.journal import FILENAME, Journal
 from invox_watcher.layout import database_of, folders_of
 from invox_watcher.page.actions import Actions
-from invox_watcher.page.lists import Lists
+from invox_watcher.page.lists import NEEDS_SECONDS, Lists
 from invox_watcher.page.looked_at import LookedAt
 from invox_watcher.page.model import (
     Document,
@@ -154,9 +155,13 @@ class DaemonSource:
 
 
 class _Changes:
-    """Counts changes in the journal, and of the daemon's status, which is asked every other second."""
+    """Counts changes in the journal, and of the daemon's status, which is asked every other second.
+
+    The last of them counts twice: who asks at the first may get an answer from just before it.
+    """
 
     _DAEMON_SECONDS = 2.0
+    _AGAIN_SECONDS = NEEDS_SECONDS + 0.5  # by then each such answer is found out again
 
     def __init__(self, reader: JournalReader, status: Shared[DaemonStatus]) -> None:
         self._reader, self._status = reader, status
@@ -165,6 +170,7 @@ class _Changes:
         self._before: object = None
         self._daemon: object = None
         self._ask_at = 0.0
+        self._again_at = math.inf
 
     def count(self) -> int:
         with self._lock:
@@ -175,6 +181,10 @@ class _Changes:
             if now != self._before:
                 self._count += 1
                 self._before = now
+                self._again_at = time.monotonic() + self._AGAIN_SECONDS
+            elif time.monotonic() >= self._again_at:
+                self._count += 1
+                self._again_at = math.inf
             return self._count
 
     def _says(self) -> object:

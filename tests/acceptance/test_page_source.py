@@ -8,6 +8,7 @@ import os
 import shutil
 import sqlite3
 import struct
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -521,6 +522,26 @@ def test_the_journal_is_read_again_after_whatever_happened(there: Hospital) -> N
         connection.execute("PRAGMA user_version = 7")
         wait_for("it is older", lambda: "earlier release" in source.health().unknown_because)
         assert refused(lambda: source.words(ALL, there.ids["ward3/ok.wav"])) == "journal_outdated"
+
+
+def test_a_change_is_told_again_once_no_earlier_answer_is_given(there: Hospital) -> None:
+    source = there.source
+    wait_for("nothing changes", lambda: not _changes_within(5, source))
+    failed = len(source.needs(ALL).failed)
+    assert failed
+    there.change("UPDATE jobs SET state = 'vanished' WHERE state = 'failed'")
+    seen = source.changes()
+    assert len(source.needs(ALL).failed) == failed  # found out just before, for all who ask
+    wait_for("it is told again", lambda: source.changes() > seen)
+    assert source.needs(ALL).failed == []
+    assert not _changes_within(5, source)  # and that was it
+
+
+def _changes_within(seconds: float, source: DaemonSource) -> bool:
+    before, until = source.changes(), time.monotonic() + seconds
+    while time.monotonic() < until:
+        time.sleep(0.1)
+    return source.changes() != before
 
 
 def test_the_daemon_is_asked_what_comes_next(tmp_path: Path) -> None:

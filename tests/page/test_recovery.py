@@ -45,10 +45,18 @@ def is_alive(pid: int) -> bool:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
 
 
-def takes(clinic: Hospital, browser: Chromium, name: str) -> None:
-    """Assert that a new recording is processed, and shown as under way or gone again, without a reload."""
-    clinic.dictate(f"ward3/{name}.wav", seconds=3, said=SHORT)
-    clinic.wait_until(f"ward3/{name}.wav", "done")
+def needing(browser: Chromium) -> int:
+    """How many recordings need someone, as the page says."""
+    number, *_ = browser.text(".callout").split() or ["0"]
+    return int(number)
+
+
+def follows(clinic: Hospital, browser: Chromium, name: str) -> None:
+    """Assert that the open page counts a recording that fails now, and complains about nothing."""
+    before = needing(browser)
+    clinic.dictate(f"ward3/{name}.wav", seconds=3, is_understood=False)
+    clinic.wait_until(f"ward3/{name}.wav", "failed")
+    browser.wait("one more needs someone", lambda: needing(browser) == before + 1)
     browser.shows(RUNS)
     browser.wait("nothing is complained about", lambda: browser.text("#connection") == "")
 
@@ -95,7 +103,7 @@ def test_a_journal_that_is_locked_is_waited_for(clinic: Hospital, watcher: Chrom
         assert answer.get("/find").status in (200, 503)  # an answer, and soon
         assert time.monotonic() - began < 30
         other.execute("ROLLBACK")
-    takes(clinic, watcher, "after-the-lock")
+    follows(clinic, watcher, "after-the-lock")
 
 
 def test_an_api_that_is_down_is_said_to_be(clinic: Hospital, watcher: Chromium) -> None:
@@ -113,6 +121,18 @@ def test_an_api_that_is_down_is_said_to_be(clinic: Hospital, watcher: Chromium) 
     watcher.shows("Nothing is under way.")
 
 
+def test_a_recording_that_is_deleted_is_shown_no_more(clinic: Hospital, watcher: Chromium) -> None:
+    clinic.dictate("ward3/old.wav", seconds=3, said=SHORT)
+    job = clinic.wait_until("ward3/old.wav", "done")["id"]
+    watcher.ask(f"history.replaceState(null, '', '/recordings/{job}'); refresh()")
+    watcher.shows("old.wav", "h1")
+    with closing(sqlite3.connect(clinic.clinic.root / "state" / "journal.sqlite", timeout=30)) as journal:
+        journal.execute("DELETE FROM jobs WHERE id = ?", (job,))  # as `retention` does in the end
+        journal.commit()
+    watcher.shows("Not found", "h1")
+    assert "old.wav" not in watcher.text()
+
+
 def is_open(browser: Chromium) -> bool:
     return bool(browser.ask("return events.readyState === EventSource.OPEN"))
 
@@ -128,7 +148,10 @@ def test_a_broken_users_file_does_not_end_the_updates(clinic: Hospital, watcher:
         replace_durably(file, content, 0o600)
     watcher.wait("it is available", lambda: watcher.text("#connection") == "")
     watcher.wait("it is updated again", lambda: is_open(watcher))
-    takes(clinic, watcher, "after-the-users-file")
+    follows(clinic, watcher, "after-the-users-file")
+    logged = clinic.clinic.events("page_users_unavailable", "page_users_available")
+    assert [one["event"] for one in logged] == ["page_users_unavailable", "page_users_available"]
+    assert watcher.path() == "/"  # nobody had to sign in again
 
 
 def test_a_page_that_falls_silent_is_noticed(clinic: Hospital, watcher: Chromium) -> None:
@@ -146,7 +169,7 @@ def test_a_page_that_falls_silent_is_noticed(clinic: Hospital, watcher: Chromium
     watcher.ask(f"document.body.dataset.silence = {limit}")
     watcher.wait("it is there again", lambda: watcher.text("#connection") == "")
     watcher.wait("it is updated again", lambda: is_open(watcher))
-    takes(clinic, watcher, "after-the-silence")
+    follows(clinic, watcher, "after-the-silence")
 
 
 def test_a_daemon_that_is_stopped_is_said_to_be(tmp_path: Path) -> None:

@@ -99,9 +99,9 @@ async function refresh() {
     const address = new URL(location.href);
     address.searchParams.set("part", "1");
     const answer = await fetch(address, { signal: AbortSignal.timeout(35000) });
-    if (answer.status === 401) location.reload();
     const isIll = answer.status >= 500 || answer.status === 429;
-    if (answer.ok) exchange(await answer.text());
+    if (answer.status === 401) location.reload();
+    else if (!isIll) exchange(await answer.text()); // or why it can't be seen any more
     tell(isIll && !find(".problem") ? said.unavailable : "");
     if (isIll) ofPage.later(refresh);
     else ofPage.over();
