@@ -135,7 +135,7 @@ class Database:
         return result
 
     def at_commit(self, call: Callable[[], None]) -> None:
-        """From within a write: have this called once, just before the commit, unless the write is undone.
+        """From within a write: have this called just before the commit, unless the write is undone by then.
 
         If it raises, nothing of what is committed together is written.
         """

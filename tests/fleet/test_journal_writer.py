@@ -21,6 +21,7 @@ from tests.unit.test_journal_writer import (
     test_a_write_that_fails_fails_alone,
     test_readers_are_not_kept_waiting_by_a_writer,
     test_what_is_refused_before_the_commit_is_not_written,
+    test_what_is_undone_is_not_told_at_the_commit,
     test_writes_at_the_same_time_are_one_commit,
 )
 
@@ -31,6 +32,7 @@ __all__ = [
     "test_a_write_that_fails_fails_alone",
     "test_readers_are_not_kept_waiting_by_a_writer",
     "test_what_is_refused_before_the_commit_is_not_written",
+    "test_what_is_undone_is_not_told_at_the_commit",
     "test_writes_at_the_same_time_are_one_commit",
 ]
 

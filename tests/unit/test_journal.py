@@ -432,9 +432,9 @@ def test_outputs_of_a_move_that_is_undone_are_undone(open_journal: OpenJournal) 
 def test_the_audit_log_has_nothing_of_what_is_undone(open_journal: OpenJournal, tmp_path: Path) -> None:
     audit = AuditLog(tmp_path)
     journal = open_journal(on_transition=audit.record_transition, before_commit=audit.sync)
-    undone, twice = job(), job()
+    undone, twice, never = job(), job(), job()
     with pytest.raises(NameReservedError):
-        journal.add_all([(undone, None), (twice, None), (twice, None)])
+        journal.add_all([(undone, None), (twice, None), (twice, None), (never, None)])
     kept = added(journal)
     lines = (tmp_path / AUDIT_FILENAME).read_text().splitlines()
     assert [json.loads(line)["job"] for line in lines] == [kept.id] * 2  # received, claimed
