@@ -33,7 +33,7 @@ from invox_watcher.errors import (
     TranscriptionFailedError,
     UploadUrlRefusedError,
 )
-from invox_watcher.host import keep_memory_private
+from invox_watcher.host import SignalEvent, keep_memory_private
 from invox_watcher.invox import ApiCall, ReplyStatus, TranscriptionReply
 from invox_watcher.logs import printable
 from invox_watcher.net import HttpClient
@@ -153,7 +153,7 @@ def _opened(path: Path, config: Config) -> Iterator[_Recording]:
 @contextmanager
 def _interruptible() -> Iterator[threading.Event]:
     """Ctrl-C and SIGTERM set the event, so that the command ends in order; a second one ends it at once."""
-    stop = threading.Event()
+    stop = SignalEvent()
     numbers = (signal.SIGINT, signal.SIGTERM)
     before = {number: signal.getsignal(number) for number in numbers}
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from types import FrameType
@@ -16,6 +15,7 @@ from invox_watcher.cli import _rows, _table
 from invox_watcher.diagnostics.daemon_status import DaemonStatus
 from invox_watcher.diagnostics.holds import Holds
 from invox_watcher.errors import JournalError
+from invox_watcher.host import SignalEvent
 from invox_watcher.job import ACTIVE, FINAL, Job, State
 from invox_watcher.journal import Journal
 from invox_watcher.times import utc_now
@@ -27,7 +27,7 @@ _OTHER_LINES = 6
 
 def watch(console: Console, view: View) -> None:
     """Show `view` until Ctrl-C or SIGTERM."""
-    stop = threading.Event()
+    stop = SignalEvent()
 
     def on_signal(number: int, frame: FrameType | None) -> None:
         if stop.is_set():  # the second signal: stop at once

@@ -21,6 +21,7 @@ from rich.console import Console
 from invox_watcher.demo import live, stage, verdict
 from invox_watcher.demo.page import DemoPage, add_user, page_of_demo
 from invox_watcher.errors import ExitStatus
+from invox_watcher.host import SignalEvent
 from invox_watcher.sandbox.server import Sandbox
 from invox_watcher.sandbox.settings import SandboxSettings
 
@@ -112,7 +113,7 @@ def _interruptible() -> Iterator[threading.Event]:
 
     The event is set too, because an exception raised in a library's callback gets lost.
     """
-    stop = threading.Event()
+    stop = SignalEvent()
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
         stop.set()

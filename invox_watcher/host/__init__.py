@@ -9,6 +9,7 @@ from invox_watcher.host.memory import keep_memory_private
 from invox_watcher.host.mounts import Place, is_beneath, mount_of, open_root, other_paths
 from invox_watcher.host.openers import open_for_writing
 from invox_watcher.host.probes import Probe
+from invox_watcher.host.signals import SignalEvent
 from invox_watcher.host.systemd import Notifier
 from invox_watcher.host.users import User, owner_of
 
@@ -19,6 +20,7 @@ __all__ = [
     "Notifier",
     "Place",
     "Probe",
+    "SignalEvent",
     "User",
     "holder_of",
     "is_beneath",

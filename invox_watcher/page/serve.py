@@ -117,7 +117,8 @@ class _Server(BoundedServer):
     def capture_signals(self) -> Iterator[None]:
         signal.signal(signal.SIGTERM, self._on_stop)
         signal.signal(signal.SIGINT, self._on_stop)
-        signal.signal(signal.SIGHUP, self._on_hangup)
+        # By the loop: a handler of signals must take no locks, and starting a thread takes one.
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._on_hangup)
         yield
 
     def _on_stop(self, number: int, _frame: FrameType | None) -> None:
@@ -125,8 +126,8 @@ class _Server(BoundedServer):
             os._exit(128 + number)
         self.stop()
 
-    def _on_hangup(self, _number: int, _frame: FrameType | None) -> None:
-        # Not here: the log's locks are not to be taken in a signal handler.
+    def _on_hangup(self) -> None:
+        # Opening the log may take long.
         threading.Thread(target=self._reopen, name="log", daemon=True).start()
 
     def _reopen(self) -> None:
