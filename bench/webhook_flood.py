@@ -15,8 +15,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.kit.clinic import Clinic, peak_kib, sandbox, stop, wait_for
+from tests.kit.clinic import Clinic, peak_kib, sandbox, stop
 from tests.kit.recordings import write_wav
+from tests.kit.waiting import wait_for
 from tests.kit.webhook_clinic import webhook_clinic
 
 RATE = 2000

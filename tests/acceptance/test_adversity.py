@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 
 from invox_watcher.sandbox.server import Sandbox
-from tests.kit.clinic import Clinic, free_port, running, stop, wait_for
+from tests.kit.clinic import Clinic, free_port, running, stop
 from tests.kit.daemon_server import get, problems
 from tests.kit.recordings import write_wav
+from tests.kit.waiting import wait_for
 
 NO_OVERRIDE = "-dac_override,-dac_read_search"
 NOWHERE = "http://127.0.0.1:9"  # the discard port: nobody listens

@@ -14,8 +14,9 @@ import pytest
 
 from invox_watcher.journal.audit import AuditLog
 from invox_watcher.sandbox.server import Sandbox
-from tests.kit.clinic import Clinic, running, wait_for
+from tests.kit.clinic import Clinic, running
 from tests.kit.recordings import write_wav
+from tests.kit.waiting import wait_for
 
 STEPS = ["received", "claimed", "uploaded", "delivered", "filed"]
 

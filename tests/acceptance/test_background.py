@@ -21,8 +21,9 @@ import pytest
 
 from invox_watcher.host.locks import holder_of
 from invox_watcher.sandbox.server import Sandbox
-from tests.kit.clinic import Clinic, locked_journal, sandbox, wait_for
+from tests.kit.clinic import Clinic, locked_journal, sandbox
 from tests.kit.recordings import write_sparse_wav, write_wav
+from tests.kit.waiting import wait_for
 
 
 @pytest.fixture

@@ -12,8 +12,9 @@ from contextlib import closing
 from pathlib import Path
 
 from invox_watcher.sandbox.server import Sandbox
-from tests.kit.clinic import Clinic, running, wait_for
+from tests.kit.clinic import Clinic, running
 from tests.kit.recordings import write_wav
+from tests.kit.waiting import wait_for
 
 NAMES = ["journal.sqlite", "audit.jsonl", "names.key", "instance.json"]
 

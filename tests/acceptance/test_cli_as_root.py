@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from invox_watcher.sandbox.server import Sandbox
-from tests.kit.clinic import Clinic, stop, wait_for
+from tests.kit.clinic import Clinic, stop
 from tests.kit.commands import NOBODY, as_nobody, give, ids, public_folder
+from tests.kit.waiting import wait_for
 
 pytestmark = pytest.mark.needs("root")
 

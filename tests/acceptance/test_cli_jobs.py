@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from invox_watcher.sandbox.server import Sandbox
-from tests.kit.clinic import Clinic, free_port, running, sandbox, wait_for
+from tests.kit.clinic import Clinic, free_port, running, sandbox
 from tests.kit.commands import QUICK, as_nobody, clinic_of_two, give, ids, listed, public_folder, terminal
 from tests.kit.recordings import write_sparse_wav, write_wav
+from tests.kit.waiting import status_of, wait_for
 
 
 @pytest.fixture(scope="module")
@@ -488,7 +489,7 @@ def test_watching_says_what_is_blocking(tmp_path: Path) -> None:
 
             wait_for("why it is not ready", lambda: last().startswith("Not ready: ") and "a token" in last())
             process.terminate()
-            assert process.wait(10) == 0
+            assert status_of(process, seconds=10) == 0
             wait_for("that there is no daemon", lambda: last().startswith("No daemon is running"))
             assert any("smith.wav" in line and "stopped" in line for line in screen.screen)
             screen.process.terminate()

@@ -35,9 +35,10 @@ from invox_watcher.sandbox.ledger import Segment as Said
 from invox_watcher.sandbox.samples import convert, speech_samples
 from invox_watcher.sandbox.server import Sandbox
 from invox_watcher.transcript import Segment
-from tests.kit.clinic import Clinic, free_port, running, sandbox, wait_for
+from tests.kit.clinic import Clinic, free_port, running, sandbox
 from tests.kit.daemon_server import get, samples
 from tests.kit.hospital import CITIES, Recognizer
+from tests.kit.waiting import wait_for
 
 pytest.importorskip("av")
 pytest.importorskip("moonshine_voice")

@@ -21,7 +21,8 @@ from invox_watcher.invox.webhook import MAX_BODY_BYTES
 from invox_watcher.journal import audit
 from invox_watcher.page import pages
 from invox_watcher.sandbox.server import Sandbox
-from tests.kit.clinic import Clinic, running, wait_for
+from tests.kit.clinic import Clinic, running
+from tests.kit.waiting import wait_for
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
 

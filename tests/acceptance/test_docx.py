@@ -12,9 +12,10 @@ import pytest
 
 from invox_watcher.config import load
 from invox_watcher.errors import ConfigurationError
-from tests.kit.clinic import Clinic, running, sandbox, wait_for
+from tests.kit.clinic import Clinic, running, sandbox
 from tests.kit.documents import save, text_of
 from tests.kit.recordings import write_wav
+from tests.kit.waiting import wait_for
 
 PROFILE = {"name": "letters", "match": {"name": r"(?P<author>[a-z]+)_.*"}}
 

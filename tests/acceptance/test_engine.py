@@ -23,7 +23,7 @@ from invox_watcher.processing.engine import Engine
 from invox_watcher.processing.gates import reasons
 from invox_watcher.processing.lanes import Clock, local_lanes
 from invox_watcher.recording import FileIdentity
-from tests.kit.clinic import wait_for
+from tests.kit.waiting import wait_for
 
 
 class _Steps:

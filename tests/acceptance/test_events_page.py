@@ -15,8 +15,9 @@ import pytest
 from invox_watcher.events import Event
 from invox_watcher.sandbox.server import Sandbox
 from tests.kit import event_page
-from tests.kit.clinic import Clinic, running, wait_for
+from tests.kit.clinic import Clinic, running
 from tests.kit.recordings import write_wav
+from tests.kit.waiting import wait_for
 from tests.kit.webhook_clinic import send, webhook_clinic
 
 EXAMPLE_JOB = "20261123t185056-9f2c41d07ab3"

@@ -18,10 +18,11 @@ from typing import Any
 import pytest
 
 from invox_watcher.sandbox.server import Sandbox
-from tests.kit.clinic import Clinic, free_port, running, wait_for
+from tests.kit.clinic import Clinic, free_port, running
 from tests.kit.commands import NOBODY, as_nobody, ids
 from tests.kit.dictations import without_extra
 from tests.kit.recordings import write_au, write_sparse_wav, write_wav
+from tests.kit.waiting import wait_for
 
 
 @pytest.fixture

@@ -11,9 +11,10 @@ import pytest
 from invox_watcher.sandbox.samples import speech_samples
 from invox_watcher.sandbox.server import Sandbox
 from tests.kit import dictations
-from tests.kit.clinic import Clinic, running, sandbox, wait_for
+from tests.kit.clinic import Clinic, running, sandbox
 from tests.kit.recordings import make as make_recordings
 from tests.kit.recordings import write_wav
+from tests.kit.waiting import wait_for
 
 SPEECH_SECONDS = 6
 

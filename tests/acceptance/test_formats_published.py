@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from invox_watcher.formats.decoder import Decoder
-from tests.kit.clinic import Clinic, running, sandbox, wait_for
+from tests.kit.clinic import Clinic, running, sandbox
+from tests.kit.waiting import wait_for
 
 VERSION = "0.1.8"
 # Published by Dictate Australia (both encrypted ones, "Password is 1234") and two users of Grundig devices.

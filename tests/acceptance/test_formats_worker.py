@@ -19,8 +19,8 @@ import invox_watcher
 from invox_watcher.errors import DecoderError, DiskFullError, InvoxError, RecordingError, StoppedError
 from invox_watcher.formats.decoder import Allowance, Decoder
 from invox_watcher.formats.facts import Facts
-from tests.kit.clinic import wait_for
 from tests.kit.recordings import write_wav
+from tests.kit.waiting import wait_for
 
 ROOT = str(Path(invox_watcher.__file__).parent.parent)
 MIB = 1 << 20

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from invox_watcher.sandbox.server import Sandbox
-from tests.kit.clinic import Clinic, running, stop, wait_for
+from tests.kit.clinic import Clinic, running, stop
 from tests.kit.recordings import write_wav
+from tests.kit.waiting import wait_for
 
 
 def hook(folder: Path, body: str) -> list[str]:

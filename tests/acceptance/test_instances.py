@@ -18,9 +18,10 @@ import yaml
 from invox_watcher.files import MARK_FILE
 from tests.faults.mounts import bind, tmpfs
 from tests.faults.witness import everything_in
-from tests.kit.clinic import Clinic, reload, running, wait_for
+from tests.kit.clinic import Clinic, reload, running
 from tests.kit.commands import NOBODY, as_nobody, give, public_folder
 from tests.kit.recordings import write_wav
+from tests.kit.waiting import wait_for
 
 API = "http://127.0.0.1:9"  # no instance of these tests is to call it
 

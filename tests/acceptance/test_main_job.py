@@ -14,8 +14,9 @@ from watchdog.events import FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
 
 from invox_watcher.sandbox.server import Sandbox
-from tests.kit.clinic import Clinic, peak_kib, stop, wait_for
+from tests.kit.clinic import Clinic, peak_kib, stop
 from tests.kit.recordings import write_sparse_wav, write_wav
+from tests.kit.waiting import wait_for
 
 FORMATS = {
     "wav": [],

@@ -20,9 +20,10 @@ import pytest
 from invox_watcher.job import ACTIVE
 from invox_watcher.sandbox.server import Sandbox
 from tests.acceptance.test_hooks import hook
-from tests.kit.clinic import Clinic, running, wait_for
+from tests.kit.clinic import Clinic, running
 from tests.kit.old_journal import PITCHES, VECTOR, dump, old_journal
 from tests.kit.recordings import write_wav
+from tests.kit.waiting import wait_for
 
 # What the daemon of the old release had in hand; `copy` follows `waiting`.
 UNDER_WAY = [

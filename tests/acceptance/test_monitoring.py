@@ -33,10 +33,11 @@ from invox_watcher.sandbox.server import Sandbox
 from invox_watcher.web.gauges import Gauges, IntakeSnapshot, exposition
 from invox_watcher.web.metrics import Counters
 from tests.acceptance.test_retention import age
-from tests.kit.clinic import Clinic, free_port, running, stop, wait_for
+from tests.kit.clinic import Clinic, free_port, running, stop
 from tests.kit.daemon_server import get, problems, samples
 from tests.kit.page_clinic import page_section
 from tests.kit.recordings import write_wav
+from tests.kit.waiting import wait_for
 from tests.kit.webhook_clinic import TAKEN, send, webhook_clinic
 
 DOCS = Path(__file__).parent.parent.parent / "docs"

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from invox_watcher.sandbox.server import Sandbox
-from tests.kit.clinic import Clinic, running, wait_for
+from tests.kit.clinic import Clinic, running
 from tests.kit.dictations import without_extra
 from tests.kit.odd_recordings import le32, wav_sizes, with_chunk
 from tests.kit.recordings import write_wav
+from tests.kit.waiting import wait_for
 
 PATIENT = {"settle_seconds": 0.3, "grace_seconds": 0.05, "unproven_seconds": 0.3, "patience_seconds": 600}
 

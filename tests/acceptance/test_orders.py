@@ -9,11 +9,12 @@ import pytest
 
 from invox_watcher.sandbox.server import Sandbox
 from tests.acceptance.test_reload import started
-from tests.kit.clinic import Clinic, free_port, reload, running, wait_for
+from tests.kit.clinic import Clinic, free_port, reload, running
 from tests.kit.commands import as_nobody, give, ids, public_folder, terminal
 from tests.kit.http_target import Receiver, deliveries, http_target, receiving
 from tests.kit.loopback import Peer, serve
 from tests.kit.recordings import write_wav
+from tests.kit.waiting import wait_for
 
 LONG = "ward 3 of the hospital of the Holy Ghost/dictation of Doctor Smith number 17.wav"
 

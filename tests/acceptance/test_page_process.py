@@ -18,10 +18,11 @@ from invox_watcher.accounts import write_users
 from invox_watcher.sandbox.server import Sandbox
 from tests.kit import event_page
 from tests.kit.browser import Browser
-from tests.kit.clinic import Clinic, Process, free_port, running, stop, wait_for
+from tests.kit.clinic import Clinic, free_port, running, stop
 from tests.kit.commands import terminal
 from tests.kit.page_clinic import PASSWORD, answers, at_of, page_of, page_section, users
 from tests.kit.recordings import write_wav
+from tests.kit.waiting import Process, wait_for
 
 
 def with_page(tmp_path: Path, api: Sandbox | str) -> tuple[Clinic, str]:

@@ -34,8 +34,9 @@ from invox_watcher.page.source import DaemonSource
 from invox_watcher.plan import Plan
 from invox_watcher.recording import FileIdentity
 from invox_watcher.times import utc_now
-from tests.kit.clinic import Clinic, free_port, running, sandbox, wait_for
+from tests.kit.clinic import Clinic, free_port, running, sandbox
 from tests.kit.recordings import make, write_wav
+from tests.kit.waiting import wait_for
 
 ALL, NONE = Sight(), Sight(frozenset())
 WARD3, WARD4 = Sight(frozenset({"ward3"})), Sight(frozenset({"ward4"}))

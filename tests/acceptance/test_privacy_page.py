@@ -8,8 +8,9 @@ import stat
 from pathlib import Path
 
 from invox_watcher.sandbox.server import Sandbox
-from tests.kit.clinic import Clinic, running, wait_for
+from tests.kit.clinic import Clinic, running
 from tests.kit.recordings import write_wav
+from tests.kit.waiting import wait_for
 from tests.kit.webhook_clinic import webhook_clinic
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "privacy.md"

@@ -13,9 +13,10 @@ import pytest
 import yaml
 
 from invox_watcher.sandbox.server import Sandbox
-from tests.kit.clinic import Clinic, running, sandbox, stop, wait_for
+from tests.kit.clinic import Clinic, running, sandbox, stop
 from tests.kit.documents import save, text_of
 from tests.kit.recordings import write_wav
+from tests.kit.waiting import wait_for
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "profiles.md"
 

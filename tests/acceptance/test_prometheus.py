@@ -17,9 +17,10 @@ import pytest
 import yaml
 
 from invox_watcher.sandbox.server import Sandbox
-from tests.kit.clinic import Clinic, free_port, running, sandbox, wait_for
+from tests.kit.clinic import Clinic, free_port, running, sandbox
 from tests.kit.daemon_server import address
 from tests.kit.recordings import write_wav
+from tests.kit.waiting import wait_for
 
 ROOT = Path(__file__).parent.parent.parent
 RULES = ROOT / "docs" / "prometheus-alerts.yml"

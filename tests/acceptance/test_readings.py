@@ -16,8 +16,9 @@ from invox_watcher.sandbox.server import Sandbox
 from tests.acceptance.readings.client import Client
 from tests.acceptance.vendor_readings import CASES, Case
 from tests.kit import event_page
-from tests.kit.clinic import Clinic, free_port, running, sandbox, wait_for
+from tests.kit.clinic import Clinic, free_port, running, sandbox
 from tests.kit.recordings import write_wav
+from tests.kit.waiting import wait_for
 
 _SECONDS = 0.6  # of a recording; the sandbox's words are later, as no real ones are
 _MP3_FRAME = bytes.fromhex("fffb9064") + bytes(413)  # MPEG-1 layer III, 128 kbit/s, 44.1 kHz: silence

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.kit.clinic import wait_for
 from tests.kit.recordings import write_wav
+from tests.kit.waiting import wait_for
 
 ROOT = Path(__file__).parent.parent.parent
 RUN = "runuser -u invox -- /opt/invox-watcher/bin/invox-watcher run"

@@ -23,9 +23,10 @@ import yaml
 
 from invox_watcher.host.locks import holder_of
 from invox_watcher.sandbox.server import Sandbox
-from tests.kit.clinic import RELOADS, Clinic, Process, free_port, reload, sandbox, stop, wait_for
+from tests.kit.clinic import RELOADS, Clinic, free_port, reload, sandbox, stop
 from tests.kit.manager import managed, manager
 from tests.kit.recordings import write_sparse_wav, write_wav
+from tests.kit.waiting import Process, wait_for
 
 
 def change(clinic: Clinic, section: str, **keys: Any) -> None:

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from invox_watcher.sandbox.server import Sandbox
-from tests.kit.clinic import Clinic, running, wait_for
+from tests.kit.clinic import Clinic, running
 from tests.kit.recordings import write_wav
+from tests.kit.waiting import wait_for
 
 
 def clinic_with_a_past(tmp_path: Path, api: Sandbox, days: float, **retention: Any) -> Clinic:

@@ -27,7 +27,8 @@ from tests.acceptance.readings.client import (
     started,
 )
 from tests.acceptance.readings.result import WORKING
-from tests.kit.clinic import sandbox, wait_for
+from tests.kit.clinic import sandbox
+from tests.kit.waiting import wait_for
 
 VECTORS = Path(__file__).parent.parent / "vectors"
 

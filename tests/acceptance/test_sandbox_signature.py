@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from tests.kit.clinic import Clinic, sandbox, wait_for
+from tests.kit.clinic import Clinic, sandbox
 from tests.kit.recordings import write_wav
+from tests.kit.waiting import wait_for
 
 ROOT = Path(__file__).parent.parent.parent
 VECTORS = ROOT / "tests/vectors"

@@ -27,12 +27,13 @@ from invox_watcher.processing.lanes import Clock, LocalLane
 from invox_watcher.recording import FileIdentity
 from invox_watcher.sandbox.server import Sandbox
 from invox_watcher.times import utc_now
-from tests.kit.clinic import Clinic, locked_journal, sandbox, stop, wait_for
+from tests.kit.clinic import Clinic, locked_journal, sandbox, stop
 from tests.kit.daemon_server import problems
 from tests.kit.logged import captured
 from tests.kit.manager import managed, manager
 from tests.kit.processes import descriptors
 from tests.kit.recordings import write_sparse_wav, write_wav
+from tests.kit.waiting import status_of, wait_for
 
 NOWHERE = "http://127.0.0.1:9"  # the discard port: nobody listens
 WATCHDOG_SECONDS = 6
@@ -208,7 +209,7 @@ def test_a_hanging_worker_is_detected_among_working_ones(clinic: Clinic, api: Sa
         time.sleep(WATCHDOG_SECONDS)
         assert len(systemd.messages("WATCHDOG")) == fed
         daemon.send_signal(signal.SIGABRT)  # what systemd does then
-        daemon.wait(10)
+        status_of(daemon, seconds=10)
     with manager() as systemd, managed(clinic, systemd) as daemon:
         wait_for("both are done", lambda: clinic.files(clinic.done) == ["jones.wav", "smith.wav"])
         assert stop(daemon) == 0

@@ -14,9 +14,10 @@ from typing import Any
 import yaml
 
 from invox_watcher.sandbox.server import Sandbox
-from tests.kit.clinic import Clinic, free_port, running, sandbox, wait_for
+from tests.kit.clinic import Clinic, free_port, running, sandbox
 from tests.kit.commands import ids, terminal
 from tests.kit.recordings import write_wav
+from tests.kit.waiting import wait_for
 
 PATIENT = {"settle_seconds": 0.2, "rescan_seconds": 0.5, "patience_seconds": 300}
 

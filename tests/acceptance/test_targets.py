@@ -6,9 +6,10 @@ import json
 from pathlib import Path
 
 from invox_watcher.sandbox.server import Sandbox
-from tests.kit.clinic import Clinic, free_port, running, wait_for
+from tests.kit.clinic import Clinic, free_port, running
 from tests.kit.http_target import Receiver, deliveries, http_target, receiving
 from tests.kit.recordings import write_wav
+from tests.kit.waiting import wait_for
 
 
 def test_a_target_that_is_down_delays_only_its_own_deliveries(tmp_path: Path, api: Sandbox) -> None:

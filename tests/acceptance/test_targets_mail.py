@@ -16,10 +16,11 @@ from invox_watcher.errors import (
     TargetRefusedError,
     TargetUnavailableError,
 )
-from tests.kit.clinic import free_port, wait_for
+from tests.kit.clinic import free_port
 from tests.kit.loopback import Peer, make_certificate, serve
 from tests.kit.shipments import WORDS, assert_discreet, shipment
 from tests.kit.targets import Exim, ended_by, exim, target
+from tests.kit.waiting import wait_for
 
 pytestmark = pytest.mark.needs("exim4", "setpriv")
 

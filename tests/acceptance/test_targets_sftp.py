@@ -17,10 +17,11 @@ from invox_watcher.errors import (
     TargetRefusedError,
     TargetUnavailableError,
 )
-from tests.kit.clinic import free_port, wait_for
+from tests.kit.clinic import free_port
 from tests.kit.processes import descriptors
 from tests.kit.shipments import WORDS, assert_discreet, shipment
 from tests.kit.targets import Sshd, ended_by, sshd, target
+from tests.kit.waiting import wait_for
 
 pytestmark = pytest.mark.needs("sshd", "sftp", "ssh-keygen")
 

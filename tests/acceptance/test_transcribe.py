@@ -18,8 +18,9 @@ import pytest
 import yaml
 
 from invox_watcher.sandbox.server import Sandbox
-from tests.kit.clinic import Clinic, free_port, sandbox, wait_for
+from tests.kit.clinic import Clinic, free_port, sandbox
 from tests.kit.recordings import write_wav
+from tests.kit.waiting import wait_for
 
 WORDS = ("This is recording", "dictated", "checksum")
 REQUEST_ID = r"[0-9a-f]{8}-[0-9a-f-]{27}"

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from invox_watcher.sandbox.server import Sandbox
-from tests.kit.clinic import Clinic, free_port, running, sandbox, wait_for
+from tests.kit.clinic import Clinic, free_port, running, sandbox
 from tests.kit.nginx import make_certificates, nginx
 from tests.kit.recordings import write_wav
+from tests.kit.waiting import wait_for
 
 EXAMPLE = Path(__file__).parent.parent.parent / "docs/nginx.conf"
 pytestmark = pytest.mark.clients

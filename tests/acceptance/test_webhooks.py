@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from invox_watcher.sandbox.server import Sandbox
-from tests.kit.clinic import Clinic, sandbox, stop, wait_for
+from tests.kit.clinic import Clinic, sandbox, stop
 from tests.kit.recordings import write_wav
+from tests.kit.waiting import wait_for
 from tests.kit.webhook_clinic import webhook_clinic
 
 

@@ -26,7 +26,8 @@ from typing import Any
 from invox_watcher import cli
 from tests.faults import crash_zygote
 from tests.kit import forks
-from tests.kit.clinic import Clinic, wait_for
+from tests.kit.clinic import Clinic
+from tests.kit.waiting import Patience, wait_for
 
 # Steps between which two of our four places (folders, journal, API, memory) disagree.
 CRUCIAL = ["create_file", "rename_new", "move", "identify", "add_all", "presign", "upload", "result"]
@@ -84,8 +85,8 @@ class Process:
 
     def has_ended(self, *, within_seconds: float) -> bool:
         """Whether it ends by itself within that time."""
-        give_up = time.monotonic() + within_seconds
-        while not (ended := _states(self.pid) <= {"Z", "X"}) and time.monotonic() < give_up:
+        patience = Patience(within_seconds)
+        while not (ended := _states(self.pid) <= {"Z", "X"}) and not patience.is_over:
             time.sleep(0.01)
         return ended
 

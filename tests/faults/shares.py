@@ -15,8 +15,9 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tests.kit.clinic import free_port, wait_for
+from tests.kit.clinic import free_port
 from tests.kit.processes import family
+from tests.kit.waiting import wait_for
 
 _PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
 _SFTP_SERVER = "/usr/lib/openssh/sftp-server"

@@ -40,7 +40,8 @@ from tests.faults.daemons import Daemons, Fate, Process
 from tests.faults.mishaps import NOWHERE, OPERATIONS
 from tests.faults.neighbours import OVERLAPS, Neighbour, is_marked, overlapping
 from tests.faults.person import How, Person
-from tests.kit.clinic import Clinic, free_port, sandbox, wait_for
+from tests.kit.clinic import Clinic, free_port, sandbox
+from tests.kit.waiting import wait_for
 
 SECRET = "sandbox-secret-of-32-characters!"
 STEPS = 40

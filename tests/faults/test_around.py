@@ -19,8 +19,9 @@ from pathlib import Path
 import pytest
 
 from invox_watcher.sandbox.server import Sandbox
-from tests.kit.clinic import Clinic, running, sandbox, stop, wait_for
+from tests.kit.clinic import Clinic, running, sandbox, stop
 from tests.kit.recordings import write_sparse_wav, write_wav
+from tests.kit.waiting import status_of, wait_for
 
 OPERATIONS = ("token", "presign", "upload", "status")
 
@@ -72,7 +73,7 @@ def test_47_a_second_signal_stops_at_once(tmp_path: Path) -> None:
         os.kill(daemon.pid, signal.SIGTERM)
         os.kill(daemon.pid, signal.SIGINT)
         os.kill(daemon.pid, signal.SIGCONT)
-        assert daemon.wait(5) in (128 + signal.SIGTERM, 128 + signal.SIGINT)
+        assert status_of(daemon, seconds=5) in (128 + signal.SIGTERM, 128 + signal.SIGINT)
         api.clear_faults()
         assert clinic.once() == 0
         assert clinic.files(clinic.done) == ["big.wav"]
@@ -168,7 +169,9 @@ def test_49_everything_written_is_private_to_the_daemons_user(
 # ---- 49: memory --------------------------------------------------------------------------------------------
 
 
-def status_of(command: Sequence[str], number: signal.Signals, folder: Path, ready: Callable[[], bool]) -> int:
+def wait_status(
+    command: Sequence[str], number: signal.Signals, folder: Path, ready: Callable[[], bool]
+) -> int:
     """How it ends, as wait(2) tells it, by that signal; in `folder`, and with no limit on core files."""
     unlimited = ["sh", "-c", 'ulimit -c unlimited && exec "$@"', "sh", *command]
     process = subprocess.Popen(unlimited, cwd=folder, stderr=subprocess.DEVNULL)
@@ -190,11 +193,11 @@ def test_49_a_crash_leaves_no_memory_behind(tmp_path: Path, api: Sandbox, number
         (tmp_path / name).mkdir()
     started = tmp_path / "started"
     sleeper = [sys.executable, "-c", f"open({str(started)!r}, 'w'); import time; time.sleep(60)"]
-    control = status_of(sleeper, number, tmp_path / "control", started.exists)
+    control = wait_status(sleeper, number, tmp_path / "control", started.exists)
     assert os.WCOREDUMP(control), "this machine writes no cores at all, so that the test says nothing"
     clinic = Clinic(tmp_path / "clinic", api.base_url)
     command = ["sh", "-c", f'exec "$@" 2>{clinic.log}', "sh", *clinic.command("run")]
-    status = status_of(command, number, tmp_path / "daemon", lambda: clinic.events("watching") != [])
+    status = wait_status(command, number, tmp_path / "daemon", lambda: clinic.events("watching") != [])
     assert os.WTERMSIG(status) == number
     assert not os.WCOREDUMP(status)
     assert os.listdir(tmp_path / "daemon") == []

@@ -11,9 +11,10 @@ import pytest
 from invox_watcher.sandbox.server import Sandbox
 from tests.acceptance.test_retention import ALL, age, clinic_with_a_past, left
 from tests.faults.daemons import Daemons, Fate
-from tests.kit.clinic import Clinic, sandbox, wait_for
+from tests.kit.clinic import Clinic, sandbox
 from tests.kit.daemon_server import problems
 from tests.kit.recordings import write_wav
+from tests.kit.waiting import wait_for
 
 DAY = 86_400.0
 TO_2001 = -25 * 365 * DAY

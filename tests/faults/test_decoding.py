@@ -24,9 +24,10 @@ from tests.faults import mounts
 from tests.faults.clinics import clinic_on
 from tests.faults.evidence import seconds_since
 from tests.faults.promises import assert_kept, hashes
-from tests.kit.clinic import Clinic, running, wait_for
+from tests.kit.clinic import Clinic, running
 from tests.kit.mutants import REASONS, mutants, originals
 from tests.kit.recordings import write_au
+from tests.kit.waiting import wait_for
 
 _PREPARED = ".invox-watcher-prepared"
 

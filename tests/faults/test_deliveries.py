@@ -19,7 +19,7 @@ import hl7
 import pytest
 
 from invox_watcher.sandbox.server import Sandbox
-from tests.kit.clinic import Clinic, running, wait_for
+from tests.kit.clinic import Clinic, running
 from tests.kit.hl7_receivers import Receiver as Ris
 from tests.kit.hl7_receivers import python_hl7
 from tests.kit.http_target import Receiver, http_target
@@ -27,6 +27,7 @@ from tests.kit.loopback import make_certificate, serve
 from tests.kit.moody_proxy import Mood, MoodyProxy, moody_proxy
 from tests.kit.recordings import write_wav
 from tests.kit.targets import Exim, Sshd, exim, recipe, sshd
+from tests.kit.waiting import wait_for
 
 RECORDINGS, KILLS = 600, 60
 _KILL_SECONDS = 0.3

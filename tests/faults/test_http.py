@@ -31,9 +31,10 @@ from invox_watcher.recording import FileIdentity
 from invox_watcher.sandbox.server import Sandbox
 from invox_watcher.sandbox.settings import ReplyShape
 from tests.faults.evidence import assert_done, reason_for, retry_codes
-from tests.kit.clinic import Clinic, running, sandbox, wait_for
+from tests.kit.clinic import Clinic, running, sandbox
 from tests.kit.loopback import Peer, make_certificate, one_reply, serve
 from tests.kit.recordings import write_sparse_wav, write_wav
+from tests.kit.waiting import wait_for
 
 QUICK = {"settle_seconds": 0.05, "rescan_seconds": 1, "patience_seconds": 1.5}
 CALLS = ("token", "presign", "status")

@@ -16,8 +16,9 @@ from invox_watcher.files import MARK_FILE
 from invox_watcher.sandbox.server import Sandbox
 from tests.faults.mounts import bind
 from tests.faults.witness import everything_in
-from tests.kit.clinic import Clinic, running, stop, wait_for
+from tests.kit.clinic import Clinic, running, stop
 from tests.kit.recordings import write_wav
+from tests.kit.waiting import wait_for
 
 RACES = 5
 

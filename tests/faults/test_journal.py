@@ -17,9 +17,10 @@ from tests.faults import mounts
 from tests.faults.clinics import NOT_ALMIGHTY, QUICK, clinic_on, put
 from tests.faults.promises import assert_kept
 from tests.faults.shares import sshfs
-from tests.kit.clinic import Clinic, locked_journal, running, wait_for
+from tests.kit.clinic import Clinic, locked_journal, running
 from tests.kit.daemon_server import problems
 from tests.kit.recordings import write_wav
+from tests.kit.waiting import wait_for
 
 
 @pytest.fixture

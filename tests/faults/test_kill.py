@@ -20,8 +20,9 @@ from invox_watcher.sandbox.server import Sandbox
 from tests.faults.crash_zygote import NEVER, Zygote
 from tests.faults.promises import assert_kept, hashes
 from tests.faults.tracing import Fault, Trace
-from tests.kit.clinic import Clinic, sandbox, stop, wait_for
+from tests.kit.clinic import Clinic, sandbox, stop
 from tests.kit.recordings import write_au, write_wav
+from tests.kit.waiting import wait_for
 
 _AT_ONCE = 4
 # A killed upload's last bytes may still be on their way into the stand-in API when the restart asks for them.

@@ -21,8 +21,9 @@ import pytest
 
 from invox_watcher.sandbox.server import Sandbox
 from tests.faults.shares import sshfs
-from tests.kit.clinic import Clinic, stop, wait_for
+from tests.kit.clinic import Clinic, stop
 from tests.kit.recordings import write_wav
+from tests.kit.waiting import status_of, wait_for
 
 
 @dataclass
@@ -121,7 +122,7 @@ def test_69_a_second_signal_is_heard_too(clinic: Clinic, api: Sandbox, unread: U
         wait_for("its upload begins", lambda: api.stats()["upload_attempts"] == 1, seconds=60)
         daemon.terminate()
         daemon.terminate()
-        assert daemon.wait(5) in (0, 128 + 15)
+        assert status_of(daemon, seconds=5) in (0, 128 + 15)
     finally:
         daemon.kill()
         daemon.wait()

@@ -16,8 +16,9 @@ import pytest
 from invox_watcher.sandbox.server import Sandbox
 from tests.faults.daemons import Daemons, Death, Fate
 from tests.faults.evidence import assert_all_quiet, assert_own_transcript
-from tests.kit.clinic import Clinic, running, wait_for
+from tests.kit.clinic import Clinic, running
 from tests.kit.recordings import write_wav
+from tests.kit.waiting import wait_for
 
 ROUNDS = 6
 NAMES = ["smith.wav", "ward 3/jones.wav", "ward 3/smith.wav"]

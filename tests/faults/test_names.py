@@ -24,9 +24,10 @@ from tests.faults.daemons import Daemons, Death, Fate
 from tests.faults.evidence import assert_all_quiet, assert_own_transcript, jobs, reason_for, sha256, uploaded
 from tests.faults.swapper import swapping
 from tests.faults.witness import everything_in, openings_in
-from tests.kit.clinic import Clinic, running, wait_for
+from tests.kit.clinic import Clinic, running
 from tests.kit.litter import LITTER, RECORDINGS
 from tests.kit.recordings import write_wav
+from tests.kit.waiting import wait_for
 
 LETTER = b"Dear colleague,\nthank you for referring this patient.\n"
 

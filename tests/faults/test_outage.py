@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 
 from invox_watcher.sandbox.server import Sandbox
-from tests.kit.clinic import Clinic, free_port, running, sandbox, stop, wait_for
+from tests.kit.clinic import Clinic, free_port, running, sandbox, stop
 from tests.kit.loopback import Peer, make_certificate, one_reply, serve
 from tests.kit.recordings import write_sparse_wav, write_wav
+from tests.kit.waiting import wait_for
 
 TWO_HOURS = 7200
 MAX_IN_FLIGHT = 256

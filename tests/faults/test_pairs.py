@@ -21,7 +21,8 @@ from tests.faults.clinics import put
 from tests.faults.daemons import Daemons, Process
 from tests.faults.evidence import assert_all_quiet, reason_for, uploaded
 from tests.faults.pairs import CROSSINGS, ROWS, Row, Scene
-from tests.kit.clinic import Clinic, sandbox, wait_for
+from tests.kit.clinic import Clinic, sandbox
+from tests.kit.waiting import wait_for
 
 # What `make test` does: one of each kind of fault, and of each crossing.
 SAMPLE = {

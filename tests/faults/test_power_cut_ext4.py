@@ -21,8 +21,9 @@ import pytest
 
 from invox_watcher.sandbox.server import Sandbox
 from tests.faults.promises import assert_kept, hashes
-from tests.kit.clinic import Clinic, stop, wait_for
+from tests.kit.clinic import Clinic, stop
 from tests.kit.recordings import write_wav
+from tests.kit.waiting import wait_for
 
 _IMAGE_BYTES = 16 << 20
 _RECORDINGS = 40

@@ -18,9 +18,10 @@ import pytest
 from invox_watcher.sandbox.server import Sandbox
 from tests.faults.evidence import assert_all_quiet, assert_own_transcript, jobs, reason_for, sha256, uploaded
 from tests.kit import recordings
-from tests.kit.clinic import Clinic, running, sandbox, wait_for
+from tests.kit.clinic import Clinic, running, sandbox
 from tests.kit.dictations import without_extra
 from tests.kit.recordings import write_sparse_wav, write_wav
+from tests.kit.waiting import wait_for
 
 # Unchanged for so long, an unfinished file is given up; long enough that no test comes there by accident.
 PATIENT = {"settle_seconds": 0.3, "rescan_seconds": 1, "patience_seconds": 600}

@@ -23,8 +23,9 @@ import pytest
 from tests.faults.clinics import WithoutLease
 from tests.faults.evidence import assert_own_transcript, sha256, uploaded
 from tests.faults.shares import Samba, Sftp, Share, samba, sftp_server
-from tests.kit.clinic import Clinic, running, sandbox, wait_for
+from tests.kit.clinic import Clinic, running, sandbox
 from tests.kit.commands import NOBODY, public_folder
+from tests.kit.waiting import wait_for
 
 WATCH = {
     "grace_seconds": 0.2,

@@ -18,9 +18,10 @@ import pytest
 
 from invox_watcher.sandbox.server import Sandbox
 from tests.faults.shares import Samba, Share, SshShare, bindfs, samba, sshfs
-from tests.kit.clinic import Clinic, running, wait_for
+from tests.kit.clinic import Clinic, running
 from tests.kit.daemon_server import problems
 from tests.kit.recordings import write_wav
+from tests.kit.waiting import wait_for
 
 WATCH = {"settle_seconds": 0.5, "rescan_seconds": 1, "polling_seconds": 0.5, "patience_seconds": 30}
 # So few attempts, and so soon, that a share that is away would cost every recording all of them.

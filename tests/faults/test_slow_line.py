@@ -13,9 +13,10 @@ from invox_watcher.config.loading import load
 from invox_watcher.sandbox.server import Sandbox
 from tests.faults.clinics import QUICK
 from tests.faults.evidence import assert_done, retry_codes
-from tests.kit.clinic import Clinic, running, sandbox, wait_for
+from tests.kit.clinic import Clinic, running, sandbox
 from tests.kit.loopback import Peer, serve, slow_line
 from tests.kit.recordings import write_sparse_wav, write_wav
+from tests.kit.waiting import wait_for
 
 # ---- 67: slow lines ----------------------------------------------------------------------------------------
 

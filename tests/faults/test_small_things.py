@@ -23,9 +23,10 @@ from invox_watcher.journal.journal import Journal
 from invox_watcher.processing.reservations import Reservations
 from invox_watcher.recording import FileIdentity
 from invox_watcher.sandbox.server import Sandbox
-from tests.kit.clinic import Clinic, wait_for
+from tests.kit.clinic import Clinic
 from tests.kit.processes import children
 from tests.kit.recordings import write_wav
+from tests.kit.waiting import wait_for
 
 MANY = 20_000
 

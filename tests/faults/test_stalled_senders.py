@@ -22,8 +22,9 @@ from tests.faults.daemons import Daemons, Death, Fate
 from tests.faults.evidence import jobs, sha256, uploaded
 from tests.faults.person import SlowWriting, mp3
 from tests.faults.senders import VARIANTS, make_all, send_all, stalled
-from tests.kit.clinic import Clinic, running, sandbox, wait_for
+from tests.kit.clinic import Clinic, running, sandbox
 from tests.kit.recordings import write_wav
+from tests.kit.waiting import wait_for
 
 NOBODY = 65534
 WAITS: dict[str, Any] = {

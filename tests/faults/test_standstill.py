@@ -9,9 +9,10 @@ import time
 import pytest
 
 from invox_watcher.sandbox.server import Sandbox
-from tests.kit.clinic import Clinic, stop, wait_for
+from tests.kit.clinic import Clinic, stop
 from tests.kit.manager import Manager, managed, manager
 from tests.kit.recordings import write_wav
+from tests.kit.waiting import wait_for
 
 WATCHDOG_SECONDS = 6
 

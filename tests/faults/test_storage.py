@@ -27,9 +27,10 @@ from tests.faults.crash_zygote import NEVER, Zygote
 from tests.faults.evidence import seconds_since
 from tests.faults.promises import assert_kept, hashes
 from tests.faults.tracing import Call, Fault, Trace
-from tests.kit.clinic import Clinic, running, wait_for
+from tests.kit.clinic import Clinic, running
 from tests.kit.daemon_server import problems
 from tests.kit.recordings import write_wav
+from tests.kit.waiting import wait_for
 
 
 @pytest.fixture(scope="module")

@@ -15,8 +15,9 @@ from invox_watcher.sandbox.server import Sandbox
 from tests.faults.daemons import Daemons
 from tests.faults.evidence import jobs, reason_for, uploaded
 from tests.faults.promises import assert_kept, hashes
-from tests.kit.clinic import Clinic, running, sandbox, wait_for
+from tests.kit.clinic import Clinic, running, sandbox
 from tests.kit.recordings import write_wav
+from tests.kit.waiting import wait_for
 
 CALLS = ("token", "presign", "upload", "status")
 FEW: dict[str, Any] = {"retry": {"base_seconds": 0.02, "max_seconds": 0.1, "max_attempts": 3}}

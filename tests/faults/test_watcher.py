@@ -16,9 +16,10 @@ import pytest
 
 from invox_watcher.sandbox.server import Sandbox
 from tests.faults.promises import assert_kept, hashes
-from tests.kit.clinic import Clinic, running, sandbox, stop, wait_for
+from tests.kit.clinic import Clinic, running, sandbox, stop
 from tests.kit.daemon_server import get, problems
 from tests.kit.recordings import write_wav
+from tests.kit.waiting import wait_for
 
 DAY_SECONDS = 86400
 # libfaketime 0.9.10 breaks sleeps until a monotonic moment, which watchdog's threads do, and we don't.

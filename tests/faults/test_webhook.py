@@ -21,9 +21,10 @@ from Crypto.Cipher import AES
 from Crypto.Util.Padding import pad
 
 from invox_watcher.sandbox.server import Sandbox
-from tests.kit.clinic import peak_kib, sandbox, stop, wait_for
+from tests.kit.clinic import peak_kib, sandbox, stop
 from tests.kit.daemon_server import address
 from tests.kit.recordings import write_sparse_wav, write_wav
+from tests.kit.waiting import wait_for
 from tests.kit.webhook_clinic import (
     REFUSED,
     TAKEN,

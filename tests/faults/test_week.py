@@ -15,9 +15,10 @@ import pytest
 from invox_watcher.sandbox.server import Sandbox
 from tests.faults.daemons import Daemons, Fate
 from tests.faults.week import MOST_PER_MINUTE
-from tests.kit.clinic import Clinic, free_port, wait_for
+from tests.kit.clinic import Clinic, free_port
 from tests.kit.http_target import Receiver, http_target, receiving
 from tests.kit.recordings import write_wav
+from tests.kit.waiting import wait_for
 
 OWED = 5_000
 YEAR = 365 * 86_400.0

@@ -10,7 +10,7 @@ from pathlib import Path
 from watchdog.events import FileOpenedEvent, FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
 
-from tests.kit.clinic import wait_for
+from tests.kit.waiting import wait_for
 
 
 class Openings(FileSystemEventHandler):

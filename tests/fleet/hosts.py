@@ -25,8 +25,9 @@ from typing import Any
 import psycopg
 
 from invox_watcher.sandbox.server import Sandbox
-from tests.kit.clinic import Clinic, Process, free_port, sandbox
+from tests.kit.clinic import Clinic, free_port, sandbox
 from tests.kit.postgres import Cluster
+from tests.kit.waiting import Process
 
 # Of this process: another one may test at the same time.
 _PID = os.getpid()

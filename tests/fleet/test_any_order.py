@@ -26,8 +26,9 @@ from tests.faults.daemons import Daemons, Fate, Process
 from tests.faults.person import How
 from tests.faults.test_any_order import TELLING, AnyOrder, Tally, run_machine
 from tests.fleet.relay import Relay
-from tests.kit.clinic import Clinic, free_port, wait_for
+from tests.kit.clinic import Clinic, free_port
 from tests.kit.postgres import Cluster
+from tests.kit.waiting import wait_for
 
 NAMES = ("north", "south")
 LIMIT_SECONDS = 5.0

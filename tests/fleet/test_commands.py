@@ -16,9 +16,10 @@ from invox_watcher.files import MARK_FILE
 from invox_watcher.journal import Journal, Server
 from invox_watcher.sandbox.server import Sandbox
 from tests.acceptance.conftest import api  # noqa: F401
-from tests.kit.clinic import Clinic, running, wait_for
+from tests.kit.clinic import Clinic, running
 from tests.kit.postgres import Cluster
 from tests.kit.recordings import write_wav
+from tests.kit.waiting import wait_for
 
 SECRET = "wachtwoord"
 TO_DATABASE = ("journal", "copy", "--from", "state.directory", "--to", "state.url")

@@ -16,9 +16,10 @@ import pytest
 
 from tests.faults.promises import assert_kept
 from tests.fleet.hosts import SECOND_ADDRESS, Fleet, Host, address_of, fleet
-from tests.kit.clinic import free_port, wait_for
+from tests.kit.clinic import free_port
 from tests.kit.postgres import USER, Cluster
 from tests.kit.recordings import write_wav
+from tests.kit.waiting import wait_for
 
 pytestmark = [pytest.mark.needs("root", "ip", "initdb", "unshare"), pytest.mark.timeout(300)]
 

@@ -23,7 +23,7 @@ from invox_watcher.processing.fleet import Member, Membership, Tasks
 from invox_watcher.processing.lease import Lease
 from invox_watcher.recording import FileIdentity
 from invox_watcher.times import utc_now
-from tests.kit.clinic import wait_for
+from tests.kit.waiting import wait_for
 
 LIMIT_SECONDS = 0.6
 

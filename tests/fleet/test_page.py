@@ -13,7 +13,8 @@ from invox_watcher.page.model import Query, Sight
 from invox_watcher.page.source import DaemonSource
 from invox_watcher.recording import FileIdentity
 from invox_watcher.times import utc_now
-from tests.kit.clinic import Clinic, wait_for
+from tests.kit.clinic import Clinic
+from tests.kit.waiting import wait_for
 
 
 def test_the_page_shows_the_recordings_of_all_hosts(

@@ -21,6 +21,8 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 
+from tests.kit.waiting import Patience
+
 SECONDS = 60.0  # how long anything may take on a busy machine
 _ARGUMENTS = (
     "--headless=new",
@@ -101,12 +103,12 @@ class Chromium:
 
     def wait(self, what: str, condition: Callable[[], _T], *, seconds: float = SECONDS) -> _T:
         """The first true value of `condition`; fail naming `what` and what is shown if there is none."""
-        give_up = time.monotonic() + seconds
+        patience = Patience(seconds)
         while True:
             with contextlib.suppress(*_PASSING):
                 if value := condition():
                     return value
-            assert time.monotonic() < give_up, f"never happened: {what}\n{self.path()}\n{self.text()}"
+            assert not patience.is_over, f"never happened: {what}\n{self.path()}\n{self.text()}"
             time.sleep(0.1)
 
     def shows(self, text: str, css: str = "body") -> None:

@@ -11,10 +11,9 @@ import socket
 import sqlite3
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import yaml
 
@@ -23,11 +22,11 @@ from invox_watcher.sandbox.recognition import Recognize
 from invox_watcher.sandbox.server import Sandbox
 from invox_watcher.sandbox.settings import SandboxSettings
 from tests.kit import event_page
-from tests.kit.forks import Fork, forks
+from tests.kit.forks import forks
+from tests.kit.waiting import Process, status_of, wait_for
 
 # How a reload may end.
 RELOADS = ("reloaded", "reload_refused", "reload_failed")
-Process: TypeAlias = subprocess.Popen[bytes] | Fork
 
 
 def free_port() -> int:
@@ -44,14 +43,6 @@ def sandbox(directory: Path, recognize: Recognize | None = None, **settings: Any
     chosen: dict[str, Any] = {"recognizer": "none", "result_delay_seconds": 0.05} | settings
     directory.mkdir(parents=True, exist_ok=True)
     return Sandbox(SandboxSettings(data_directory=directory, **chosen), recognize)
-
-
-def wait_for(what: str, condition: Callable[[], bool], *, seconds: float = 20) -> None:
-    """Wait until `condition` holds; fail naming `what` if it never does."""
-    give_up = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < give_up, f"never happened: {what}"
-        time.sleep(0.02)
 
 
 class Clinic:
@@ -212,7 +203,7 @@ def reload(clinic: Clinic, daemon: Process) -> dict[str, Any]:
 def stop(process: Process, *, seconds: float = 10) -> int:
     """SIGTERM, and the exit status."""
     process.send_signal(signal.SIGTERM)
-    return process.wait(seconds)
+    return status_of(process, seconds=seconds)
 
 
 def peak_kib(pid: int) -> int:

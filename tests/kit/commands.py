@@ -22,6 +22,7 @@ from typing import Any
 from tests.kit.clinic import Clinic, sandbox
 from tests.kit.forks import PRELOADED, forks
 from tests.kit.recordings import write_wav
+from tests.kit.waiting import status_of
 
 NOBODY = 65534
 QUICK = {"settle_seconds": 0.05, "patience_seconds": 1.5}
@@ -125,7 +126,7 @@ class Terminal:
 
     def ended(self, *, seconds: float = 10) -> int:
         """Wait for its end: the exit status."""
-        status = self.process.wait(seconds)
+        status = status_of(self.process, seconds=seconds)
         self._reader.join(10)
         return status
 

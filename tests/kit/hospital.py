@@ -23,9 +23,10 @@ from invox_watcher.sandbox.recognition import UndecodableError
 from invox_watcher.sandbox.samples import speech_samples
 from invox_watcher.sandbox.server import Sandbox
 from tests.kit.browser import Browser
-from tests.kit.clinic import Clinic, free_port, sandbox, wait_for
+from tests.kit.clinic import Clinic, free_port, sandbox
 from tests.kit.loopback import Peer, Server, serve
 from tests.kit.page_clinic import HASH, PASSWORD, answers, at_of
+from tests.kit.waiting import wait_for
 
 # What is said in `two_cities.wav` of the sandbox's samples, and when.
 CITIES: Sequence[tuple[float, float, str]] = (

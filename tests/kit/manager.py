@@ -11,7 +11,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.kit.clinic import Clinic, wait_for
+from tests.kit.clinic import Clinic
+from tests.kit.waiting import wait_for
 
 
 @dataclass(frozen=True)

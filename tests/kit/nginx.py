@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.kit.clinic import wait_for
+from tests.kit.waiting import wait_for
 
 # What nginx.conf has around a site. One process, so that it needs no user of its own where root runs it.
 AROUND = """

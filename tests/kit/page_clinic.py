@@ -9,7 +9,8 @@ from typing import Any
 
 from invox_watcher.accounts import Role, User, write_users
 from tests.kit.browser import Browser
-from tests.kit.clinic import Clinic, free_port, stop, wait_for
+from tests.kit.clinic import Clinic, free_port, stop
+from tests.kit.waiting import wait_for
 
 PASSWORD = "correct horse battery"
 # Of the password above, made by bcrypt with the least cost that is taken, so that tests are quick.

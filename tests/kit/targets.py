@@ -23,8 +23,9 @@ import yaml
 from invox_watcher.assembly import target_of
 from invox_watcher.config import load
 from invox_watcher.delivery import Target
-from tests.kit.clinic import free_port, wait_for
+from tests.kit.clinic import free_port
 from tests.kit.processes import family
+from tests.kit.waiting import wait_for
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "delivery.md"

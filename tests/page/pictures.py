@@ -8,8 +8,8 @@ import tempfile
 from pathlib import Path
 
 from tests.kit.chromium import Chromium, chromium
-from tests.kit.clinic import wait_for
 from tests.kit.hospital import CITIES, PASSWORD, Hospital, hospital, segments, speech
+from tests.kit.waiting import wait_for
 
 FOLDER = Path(__file__).parents[2] / "docs" / "page"
 LARGEST_BYTES = 100_000

@@ -11,8 +11,8 @@ from selenium.webdriver.common.by import By
 from invox_watcher.sandbox.ledger import Segment
 from tests.kit.browser import Browser
 from tests.kit.chromium import Chromium, chromium
-from tests.kit.clinic import wait_for
 from tests.kit.hospital import PASSWORD, Hospital, hospital, put
+from tests.kit.waiting import wait_for
 
 pytestmark = [pytest.mark.needs("chromium", "chromedriver"), pytest.mark.timeout(400)]
 

@@ -15,9 +15,9 @@ import pytest
 from invox_watcher.files import replace_durably
 from tests.kit.browser import Browser
 from tests.kit.chromium import Chromium, chromium
-from tests.kit.clinic import wait_for
 from tests.kit.hospital import PASSWORD, Hospital, hospital, segments
 from tests.kit.page_clinic import page_of
+from tests.kit.waiting import wait_for
 
 pytestmark = [pytest.mark.needs("chromium", "chromedriver"), pytest.mark.timeout(400)]
 

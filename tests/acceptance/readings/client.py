@@ -15,7 +15,8 @@ from urllib.parse import urlsplit
 
 from invox_watcher.sandbox.server import Sandbox
 from tests.kit import loopback
-from tests.kit.clinic import sandbox, wait_for
+from tests.kit.clinic import sandbox
+from tests.kit.waiting import wait_for
 
 BASE64 = base64.b64encode(b"sandbox-app:sandbox-key").decode()
 GRANT = "grant_type=client_credentials"

@@ -14,7 +14,7 @@ from tests.acceptance.readings.client import (
     check,
 )
 from tests.kit import loopback
-from tests.kit.clinic import wait_for
+from tests.kit.waiting import wait_for
 
 # --- the status call ---
 

@@ -23,7 +23,7 @@ from tests.acceptance.readings.client import (
     bearer,
     check,
 )
-from tests.kit.clinic import wait_for
+from tests.kit.waiting import wait_for
 
 # --- the token: the request ---
 
