@@ -20,8 +20,9 @@ from rich.text import Text
 
 from invox_watcher.demo.stage import STATE, Exhibit, drop, require_running
 from invox_watcher.diagnostics import display, figures
+from invox_watcher.errors import JournalError
 from invox_watcher.job import FINAL, Job, State
-from invox_watcher.journal import FILENAME, HistoryEntry, Journal
+from invox_watcher.journal import HistoryEntry, Journal
 from invox_watcher.logs import printable
 from invox_watcher.times import utc_now
 
@@ -47,12 +48,12 @@ def watch(
 
     Raises:
         DaemonEndedError: the daemon exited earlier.
+        JournalError: it has created no journal, or it can't be read.
         KeyboardInterrupt: `stop` was set.
     """
-    _await_journal(folder, daemon)
     dropped: list[str] = []
-    ends_at = time.monotonic() + _PLAY_SECONDS
-    with closing(Journal(folder / STATE, create=False)) as journal, _view(console, journal) as update:
+    with closing(_journal_of(folder, daemon)) as journal, _view(console, journal) as update:
+        ends_at = time.monotonic() + _PLAY_SECONDS
         while True:
             all_jobs = journal.jobs()
             jobs = {job.path: job for job in all_jobs if job.path in dropped}
@@ -67,9 +68,15 @@ def watch(
                 raise KeyboardInterrupt
 
 
-def _await_journal(folder: Path, daemon: subprocess.Popen[bytes]) -> None:
+def _journal_of(folder: Path, daemon: subprocess.Popen[bytes]) -> Journal:
+    """The daemon's journal, as soon as it has created it."""
     ends_at = time.monotonic() + _START_SECONDS
-    while not (folder / STATE / FILENAME).exists() and time.monotonic() < ends_at:
+    while True:
+        try:
+            return Journal(folder / STATE, create=False)
+        except JournalError as error:
+            if error.code != "journal_missing" or time.monotonic() > ends_at:
+                raise
         require_running(daemon, folder)
         time.sleep(_TICK_SECONDS)
 

@@ -134,6 +134,9 @@ class Backend(Protocol):
 
     # ---- at the start ------------------------------------------------------------------------------------
 
+    def missing(self) -> JournalError:
+        """The error that there is no journal, or nothing in it yet."""
+
     def require_present(self) -> None:
         """Raise JournalError if there is no journal, NotPermittedError if it may not be read."""
 

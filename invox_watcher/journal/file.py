@@ -97,6 +97,9 @@ class FileBackend:
 
     # ---- at the start ------------------------------------------------------------------------------------
 
+    def missing(self) -> JournalError:
+        return sqlite.missing(self._path)
+
     def require_present(self) -> None:
         sqlite.require_file(self._path)
 

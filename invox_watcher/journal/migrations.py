@@ -39,7 +39,9 @@ class Migration:
 def require_current(read: Read, backend: Backend) -> None:
     """Raise JournalError if this release can't read the journal as it is; `read` answers a query."""
     version = backend.version_of(read)
-    if 0 < version < VERSION:
+    if version == 0:  # it is just being created
+        raise backend.missing()
+    if version < VERSION:
         _require_step(version, backend)
         raise JournalError(
             f"{backend.name} was written by an earlier release (journal version {version}).",

@@ -197,6 +197,13 @@ class ServerBackend:
 
     # ---- at the start ------------------------------------------------------------------------------------
 
+    def missing(self) -> JournalError:
+        return JournalError(
+            f"There is no journal in {self.name}.",
+            code="journal_missing",
+            hint="Has a daemon run with this configuration? state.url is where the journal is kept.",
+        )
+
     def require_present(self) -> None:
         try:
             with closing(self._connector.connect()) as another:
@@ -204,11 +211,7 @@ class ServerBackend:
         except psycopg.Error as error:
             raise self.unusable(error) from None
         if not is_there:
-            raise JournalError(
-                f"There is no journal in {self.name}.",
-                code="journal_missing",
-                hint="Has a daemon run with this configuration? state.url is where the journal is kept.",
-            )
+            raise self.missing()
 
     def has_table(self, read: Read, name: str) -> bool:
         return bool(read("SELECT to_regclass(?) IS NOT NULL", (name,))[0][0])

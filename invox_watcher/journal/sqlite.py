@@ -46,6 +46,15 @@ def unusable(path: Path, error: sqlite3.Error) -> JournalError:
     )
 
 
+def missing(path: Path) -> JournalError:
+    """The error that there is no journal, or nothing in it yet."""
+    return JournalError(
+        f"There is no journal at {path}.",
+        code="journal_missing",
+        hint="Has the daemon run with this configuration? state.directory is where the journal is kept.",
+    )
+
+
 def require_file(path: Path) -> None:
     """Raise if the journal does not exist (JournalError) or may not be read (NotPermittedError)."""
     try:
@@ -53,11 +62,7 @@ def require_file(path: Path) -> None:
     except PermissionError:
         exists = True
     if not exists:
-        raise JournalError(
-            f"There is no journal at {path}.",
-            code="journal_missing",
-            hint="Has the daemon run with this configuration? state.directory is where the journal is kept.",
-        )
+        raise missing(path)
     if not os.access(path, os.R_OK, effective_ids=True):
         raise NotPermittedError(f"The journal {path} can't be read: {os.strerror(errno.EACCES)}")
 

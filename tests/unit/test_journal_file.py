@@ -7,6 +7,7 @@ import os
 import sqlite3
 import stat
 import threading
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,15 @@ def test_a_missing_journal_is_only_created_on_request(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(JournalError, match="unable to open"):
         Journal(tmp_path / "nowhere")
+
+
+def test_one_that_a_daemon_is_just_creating_is_missing(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "journal.sqlite", isolation_level=None)) as daemon:
+        daemon.execute("BEGIN IMMEDIATE")
+        daemon.execute("CREATE TABLE jobs (id TEXT)")
+        with pytest.raises(JournalError, match="There is no journal at") as caught:
+            Journal(tmp_path, create=False)
+    assert caught.value.code == "journal_missing"
 
 
 def test_a_file_that_is_no_journal_is_left_alone(tmp_path: Path) -> None:
