@@ -261,7 +261,9 @@ class Occupancy:
 
     def _contested(self, key: str, descriptor: int) -> InvoxError | None:
         before, identity = self._standing.get(key), _identity_of(descriptor)
-        if before is not None and before == _Standing(identity, marks.version_of(descriptor)):
+        # Its version before it is read: what another instance writes meanwhile has another one.
+        standing = _Standing(identity, marks.version_of(descriptor))
+        if before == standing:
             return None
         own, mark = self._own(), marks.mark_of(descriptor)
         if mark is None or mark.instance != self._mark_for(key, own, descriptor).instance:
@@ -271,7 +273,8 @@ class Occupancy:
                 refused = _refusal(f"{key}: {self._folders[key]}", self._folders[key], mark)
                 return FoldersGoneError(refused.message, code="folder_in_use", hint=refused.hint)
             marks.write_mark(descriptor, self._mark_for(key, own, descriptor), self._mode)
-        self._standing[key] = _Standing(identity, marks.version_of(descriptor))
+            return None  # the next check reads what stands there then
+        self._standing[key] = standing
         return None
 
     def user_of(self, folder: int) -> str | None:

@@ -348,11 +348,12 @@ def test_an_instance_of_another_user_is_refused() -> None:
         assert NOBODY not in {path.stat().st_uid for path in two.first.root.rglob("*")}
 
 
-def test_the_daemon_waits_if_another_host_takes_a_folder(clinic: Clinic) -> None:
+def test_the_daemon_waits_if_another_host_takes_a_folder(clinic: Clinic, tmp_path: Path) -> None:
     with running(clinic):
         mark = json.loads((clinic.outbox / MARK_FILE).read_text())
         foreign = mark | {"instance": "f" * 32, "host": "other-host", "inode": None}
-        (clinic.outbox / MARK_FILE).write_text(json.dumps(foreign))
+        (tmp_path / "mark").write_text(json.dumps(foreign))
+        os.replace(tmp_path / "mark", clinic.outbox / MARK_FILE)
         wait_for("it waits", lambda: clinic.events("folders_unavailable") != [])
         (event,) = clinic.events("folders_unavailable")
         assert event["code"] == "folder_in_use"

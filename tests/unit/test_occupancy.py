@@ -337,6 +337,33 @@ def test_a_mark_of_another_instance_is_a_reason_to_wait(tmp_path: Path) -> None:
     assert site.occupancy.contested() is None
 
 
+@pytest.mark.parametrize("moment", ["mark_of", "write_mark"])
+def test_a_mark_that_comes_during_a_check_is_seen_by_the_next_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    site = Site(tmp_path / "site").start()
+    folder = site.folders["folders.outbox"]
+    foreign = replace(mine(folder), host="elsewhere")
+    path = folder / MARK_FILE
+    do = getattr(marks, moment)
+
+    def do_and_let_another_mark_it(descriptor: int, *arguments: object) -> object:
+        done = do(descriptor, *arguments)
+        if os.fstat(descriptor).st_ino == folder.stat().st_ino:
+            monkeypatch.setattr(marks, moment, do)
+            write_mark(descriptor, foreign, 0o600)
+        return done
+
+    if moment == "write_mark":  # it is restored, just before the other one comes
+        path.unlink()
+    monkeypatch.setattr(marks, moment, do_and_let_another_mark_it)
+    assert site.occupancy.contested() is None
+    assert site.mark("folders.outbox")["host"] == "elsewhere"
+    problem = site.occupancy.contested()
+    assert problem is not None
+    assert problem.code == "folder_in_use"
+
+
 def test_nothing_is_marked_in_a_folder_that_was_swapped(tmp_path: Path) -> None:
     site = Site(tmp_path).start()
     assert site.occupancy.contested() is None
