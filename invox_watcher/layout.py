@@ -1,4 +1,4 @@
-"""The folders and limits that a configuration names: all that most commands need to have built of it."""
+"""Folders, limits and profiles that a configuration names: all that most commands need to have built."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from invox_watcher.config import Config
 from invox_watcher.files import FLEET_PREFIX, Folders, Occupancy, host_name, recorded_fleet
 from invox_watcher.host import Locks
 from invox_watcher.journal import Server
+from invox_watcher.plan import DEFAULT, Plan
+from invox_watcher.priority import Priority
+from invox_watcher.profiles import Conditions, Profile, Profiles
 from invox_watcher.spending import Limits
 
 _MARK_MODE = 0o644  # who may enter a folder may know which instance uses it
@@ -65,3 +68,24 @@ def limits_of(config: Config) -> Limits:
         if profile.settings.daily_minutes is not None
     }
     return Limits(config.intake.daily_minutes, by_profile)
+
+
+def profiles_of(config: Config) -> Profiles:
+    """The profiles, each with the plan for its recordings: what it leaves open is as for all."""
+    outputs = config.outputs
+    profiles = []
+    for section in config.profiles:
+        conditions, sets = Conditions(**section.match.model_dump()), section.settings
+        plan = Plan(
+            profile=section.name,
+            formats=outputs.formats if sets.formats is None else sets.formats,
+            speaker_names=outputs.speaker_names if sets.speaker_names is None else sets.speaker_names,
+            attributes=sets.attributes,
+            priority=Priority[sets.priority.upper()],
+            template=outputs.template if sets.template is None else str(sets.template),
+            targets=sets.targets,
+            presign_fields=sets.presign_fields,
+        )
+        profiles.append(Profile(conditions, plan))
+    default = Plan(DEFAULT, outputs.formats, outputs.speaker_names, template=outputs.template)
+    return Profiles(profiles, default)

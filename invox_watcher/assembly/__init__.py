@@ -15,7 +15,7 @@ from invox_watcher.assembly.delivery import (
     targets_of,
 )
 from invox_watcher.assembly.parts import Parts, assemble
-from invox_watcher.assembly.processing import decoder_of, profiles_of, single_of
+from invox_watcher.assembly.processing import decoder_of, single_of
 from invox_watcher.assembly.storage import (
     claim_folders,
     fleet_to_join,
@@ -35,7 +35,6 @@ __all__ = [
     "commands_of",
     "decoder_of",
     "fleet_to_join",
-    "profiles_of",
     "release_others",
     "require_no_other_journal",
     "single_of",

@@ -14,7 +14,7 @@ from invox_watcher.assembly.api import api_of, client_of, receiver_of
 from invox_watcher.assembly.common import Common
 from invox_watcher.assembly.delivery import dispatchers_of, orders_of
 from invox_watcher.assembly.fleet import fleet_threads_of, member_of
-from invox_watcher.assembly.processing import engine_of, pipeline_of, profiles_of
+from invox_watcher.assembly.processing import engine_of, pipeline_of
 from invox_watcher.assembly.storage import folder_monitor_of, inbox_of, journal_of, waits_of
 from invox_watcher.config import Config
 from invox_watcher.delivery import Dispatcher
@@ -25,7 +25,7 @@ from invox_watcher.inbox import Inbox
 from invox_watcher.invox import InvoxApi, Receiver
 from invox_watcher.job import Job
 from invox_watcher.journal import AuditLog, Journal
-from invox_watcher.layout import host_of, occupancy_of
+from invox_watcher.layout import host_of, occupancy_of, profiles_of
 from invox_watcher.processing import (
     RETENTION_DUTY,
     Clock,
@@ -33,10 +33,10 @@ from invox_watcher.processing import (
     Intake,
     JournalMonitor,
     Pipeline,
-    Profiles,
     Rechecks,
     recover,
 )
+from invox_watcher.profiles import Profiles
 from invox_watcher.retention import Ages, Retention
 
 if TYPE_CHECKING:

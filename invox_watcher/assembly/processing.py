@@ -17,44 +17,18 @@ from invox_watcher.inbox import Evidence
 from invox_watcher.invox import ApiCall, InvoxApi
 from invox_watcher.job import Job
 from invox_watcher.layout import limits_of
-from invox_watcher.plan import DEFAULT, Plan
-from invox_watcher.priority import Priority
 from invox_watcher.processing import (
-    Conditions,
     Engine,
     JournalFirst,
     Pipeline,
     PollingPolicy,
     ProcessingOptions,
-    Profile,
-    Profiles,
     Single,
     local_lanes,
 )
 
 if TYPE_CHECKING:
     from invox_watcher.net import HttpClient
-
-
-def profiles_of(config: Config) -> Profiles:
-    """The profiles, each with the plan for its recordings: what it leaves open is as for all."""
-    outputs = config.outputs
-    profiles = []
-    for section in config.profiles:
-        conditions, sets = Conditions(**section.match.model_dump()), section.settings
-        plan = Plan(
-            profile=section.name,
-            formats=outputs.formats if sets.formats is None else sets.formats,
-            speaker_names=outputs.speaker_names if sets.speaker_names is None else sets.speaker_names,
-            attributes=sets.attributes,
-            priority=Priority[sets.priority.upper()],
-            template=outputs.template if sets.template is None else str(sets.template),
-            targets=sets.targets,
-            presign_fields=sets.presign_fields,
-        )
-        profiles.append(Profile(conditions, plan))
-    default = Plan(DEFAULT, outputs.formats, outputs.speaker_names, template=outputs.template)
-    return Profiles(profiles, default)
 
 
 def decoder_of(config: Config) -> Decoder:

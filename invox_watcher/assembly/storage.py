@@ -28,7 +28,7 @@ from invox_watcher.host import Locks
 from invox_watcher.inbox import Inbox, Notes, ScreeningRules, Waits
 from invox_watcher.journal import AuditLog, Journal, identity_in, require_copied
 from invox_watcher.layout import database_of, fleet_of, folders_of, occupancy_of
-from invox_watcher.processing import Profiles
+from invox_watcher.profiles import Profiles
 
 
 def locked_by(config: Config) -> list[Path]:

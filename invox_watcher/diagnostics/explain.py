@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from invox_watcher.assembly import profiles_of
 from invox_watcher.budget import held_back
 from invox_watcher.config import Config
+from invox_watcher.decoding import target_for, with_advice
 from invox_watcher.diagnostics.daemon_status import DaemonStatus
 from invox_watcher.diagnostics.explanation import Explanation, Step, Verdict
 from invox_watcher.diagnostics.holds import until
@@ -42,9 +42,8 @@ from invox_watcher.inbox import (
     read_attributes,
 )
 from invox_watcher.job import ACTIVE, Job, State
-from invox_watcher.layout import folders_of, limits_of
+from invox_watcher.layout import folders_of, limits_of, profiles_of
 from invox_watcher.plan import DEFAULT
-from invox_watcher.processing import target_for, with_advice
 from invox_watcher.recording import Remedy
 from invox_watcher.spending import Reservation, counted_seconds, day_of
 from invox_watcher.times import utc_now

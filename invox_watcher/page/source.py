@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 
-from invox_watcher.assembly import commands_of, profiles_of, target_names_of
+from invox_watcher.assembly import commands_of, target_names_of
 from invox_watcher.config import Config
 from invox_watcher.diagnostics.daemon_status import DaemonStatus, query_daemon
 from invox_watcher.diagnostics.holds import Holds
@@ -17,7 +17,7 @@ from invox_watcher.errors import InvoxError
 from invox_watcher.formats.decoder import Decoder, is_installed
 from invox_watcher.job import Job
 from invox_watcher.journal import FILENAME, Journal
-from invox_watcher.layout import database_of, folders_of
+from invox_watcher.layout import database_of, folders_of, profiles_of
 from invox_watcher.page.actions import Actions
 from invox_watcher.page.lists import NEEDS_SECONDS, Lists
 from invox_watcher.page.looked_at import LookedAt

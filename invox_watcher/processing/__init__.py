@@ -13,17 +13,14 @@ from invox_watcher.processing.lanes import Clock, local_lanes
 from invox_watcher.processing.lease import Lease
 from invox_watcher.processing.pipeline import Pipeline
 from invox_watcher.processing.polling import PollingPolicy
-from invox_watcher.processing.profiles import Conditions, Profile, Profiles
 from invox_watcher.processing.rechecks import Rechecks
 from invox_watcher.processing.recovery import recover, return_stranded
 from invox_watcher.processing.single import Single, SingleResult, poll_single, transcribe_single
-from invox_watcher.processing.steps.prepare import target_for, with_advice
 
 __all__ = [
     "RETENTION_DUTY",
     "Claiming",
     "Clock",
-    "Conditions",
     "Engine",
     "Gate",
     "Intake",
@@ -35,8 +32,6 @@ __all__ = [
     "Pipeline",
     "PollingPolicy",
     "ProcessingOptions",
-    "Profile",
-    "Profiles",
     "Rechecks",
     "Single",
     "SingleResult",
@@ -49,8 +44,6 @@ __all__ = [
     "return_stranded",
     "shipment_of",
     "target_duty",
-    "target_for",
     "transcribe_single",
     "transcript_of",
-    "with_advice",
 ]

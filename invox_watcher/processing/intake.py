@@ -15,8 +15,8 @@ from invox_watcher.processing.engine import Engine
 from invox_watcher.processing.facts import facts_of
 from invox_watcher.processing.gates import Gate, reasons
 from invox_watcher.processing.pipeline import Pipeline
-from invox_watcher.processing.profiles import Profiles
 from invox_watcher.processing.recovery import return_stranded
+from invox_watcher.profiles import Profiles
 from invox_watcher.times import utc_now
 
 

@@ -22,7 +22,8 @@ from invox_watcher.inbox import Candidate, Evidence, Inbox, InboxStatus
 from invox_watcher.job import Job, State
 from invox_watcher.plan import DEFAULT, Plan
 from invox_watcher.priority import Priority
-from invox_watcher.processing import Conditions, Engine, Gate, Intake, Pipeline, Profile, Profiles
+from invox_watcher.processing import Engine, Gate, Intake, Pipeline
+from invox_watcher.profiles import Conditions, Profile, Profiles
 from invox_watcher.recording import FileIdentity
 
 SETTLED = InboxStatus(1, 0, 0, 0, 0, None, available=True, watching="native")

@@ -8,7 +8,7 @@ import pytest
 
 from invox_watcher.plan import DEFAULT, Plan
 from invox_watcher.priority import Priority
-from invox_watcher.processing import Conditions, Profile, Profiles
+from invox_watcher.profiles import Conditions, Profile, Profiles
 
 OTHERS = Plan(DEFAULT, ("json", "srt"))
 

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 import regex
 
-from invox_watcher.assembly import profiles_of, target_names_of
+from invox_watcher.assembly import target_names_of
 from invox_watcher.config import Config, ProfileSection
 from invox_watcher.diagnostics.check._finding import Finding, warning
+from invox_watcher.layout import profiles_of
 
 
 def profiles(config: Config) -> Iterator[Finding]:

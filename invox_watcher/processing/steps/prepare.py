@@ -9,15 +9,15 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO
 
-from invox_watcher.audio import identify, mime_type
+from invox_watcher.audio import identify
 from invox_watcher.baton import waiting
-from invox_watcher.errors import Reason, RecordingError, RecordingVanishedError
+from invox_watcher.decoding import target_for, with_advice
+from invox_watcher.errors import RecordingError, RecordingVanishedError
 from invox_watcher.events import Event, log
-from invox_watcher.formats.decoder import INSTALL, Beginning, Facts
+from invox_watcher.formats.decoder import Beginning, Facts
 from invox_watcher.job import Failure, Job, Payload
 from invox_watcher.processing.context import Context, Next
 from invox_watcher.processing.steps.fail import begin_failing
@@ -35,7 +35,6 @@ class _Tolerance:
 
 
 _PATH = ".invox-watcher-prepared"  # hidden, so no recording's name; `files` knows it by this beginning
-_CONTAINERS: tuple[Literal["flac", "wav"], ...] = ("flac", "wav")  # the smaller one first
 # A dictation device's own length, in whole seconds, and the decoded one differ by less.
 _DEVICE_TOLERANCE = _Tolerance(1.0, 0.01)
 # Noise is clipped more often.
@@ -86,18 +85,6 @@ def refused(context: Context, job: Job) -> Failure | None:
     if context.decoder.is_installed:
         return None
     return dataclasses.replace(job.refusal, reason=with_advice(job.refusal.reason), retry_can_help=True)
-
-
-def with_advice(reason: Reason) -> Reason:
-    """Why a recording is refused that the decoder could help, were it installed."""
-    hint = f"{reason.hint} Or install the decoder and retry it: {INSTALL}."
-    return dataclasses.replace(reason, hint=hint)
-
-
-def target_for(mime_types: Sequence[str]) -> tuple[Literal["flac", "wav"], str] | None:
-    """The format to decode into, and its type in the API's words; None if the account takes neither."""
-    types = ((container, mime_type(container, mime_types)) for container in _CONTAINERS)
-    return next(((container, mime) for container, mime in types if mime is not None), None)
 
 
 def prepare(context: Context, job: Job, recording: BinaryIO) -> Prepared | None:
