@@ -1,6 +1,6 @@
 """The daemon as a process: signals, log, reload, service manager, exit status.
 
-The main thread only waits, and every second checks whether all parts make progress. SIGTERM and SIGINT end
+The main thread only waits, and every few seconds checks whether all parts make progress. SIGTERM and SIGINT end
 it, the second one at once. On SIGHUP it reopens its log and reloads its configuration; if the new one can't
 be used, it keeps the one it has.
 """
@@ -40,7 +40,9 @@ if TYPE_CHECKING:
     from invox_watcher.web import Counters, Server
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-_CHECK_SECONDS = 1.0
+# Between two looks at all parts, while recordings are under way and while none is. Signals, and threads that
+# died, wake the main thread.
+_CHECK_SECONDS, _IDLE_CHECK_SECONDS = 1.0, 5.0
 _DRAINED_CHECK_SECONDS = 0.1
 _READY_CHECK_SECONDS = 0.02
 # A new part must not meet an old one that still works, and a name server may keep a thread for a while.
@@ -163,7 +165,10 @@ class Process:
                 self._daemon.readiness.save()
                 self._notifier.ready()
                 on_ready()
-            self._wait(_CHECK_SECONDS if self._ready else _READY_CHECK_SECONDS)
+            self._wait(self._check_seconds() if self._ready else _READY_CHECK_SECONDS)
+
+    def _check_seconds(self) -> float:
+        return _CHECK_SECONDS if self._daemon.tally.under_way else _IDLE_CHECK_SECONDS
 
     def _drain(self) -> None:
         self._report()  # also if nothing is to be done: what the process before has left half-written goes
