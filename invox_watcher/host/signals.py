@@ -11,7 +11,7 @@ class SignalEvent(threading.Event):
     """An event that a signal handler may set, and that is never cleared.
 
     `threading.Event` takes a lock to wait and to be set: a handler that interrupts a wait just then would
-    wait for its own thread, for ever. Putting something into a `SimpleQueue` is reentrant.
+    wait for its own thread forever. Putting something into a `SimpleQueue` is reentrant.
     """
 
     def __init__(self) -> None:

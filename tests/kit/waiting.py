@@ -15,6 +15,8 @@ Process: TypeAlias = subprocess.Popen[bytes] | Fork
 
 # A look that takes longer was held up by the machine, which may stand still for a minute.
 _LONGEST_LOOK_SECONDS = 1.0
+# A look may cost as much as the daemon that is looked at: what takes long is looked at less often.
+_SHORTEST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.01, 0.1
 
 
 class Patience:
@@ -34,13 +36,14 @@ class Patience:
 
 def wait_for(what: str, condition: Callable[[], bool], *, seconds: float = 20) -> None:
     """Wait until `condition` holds; fail naming `what` if it never does."""
-    patience = Patience(seconds)
+    patience, pause = Patience(seconds), _SHORTEST_PAUSE_SECONDS
     while not condition():
         assert not patience.is_over, f"never happened: {what}"
-        time.sleep(0.02)
+        time.sleep(pause)
+        pause = min(pause * 1.2, _LONGEST_PAUSE_SECONDS)
 
 
-def eventually(condition: Callable[[], Any], *, within: float = 5.0) -> float:
+def eventually(condition: Callable[[], Any], *, within: float = 20.0) -> float:
     """Wait until `condition` holds; how long that took, in seconds."""
     started, patience = time.monotonic(), Patience(within)
     while not condition():
