@@ -1,8 +1,8 @@
 """The daemon as a process: signals, log, reload, service manager, exit status.
 
-The main thread only waits, and every few seconds checks whether all parts make progress. SIGTERM and SIGINT end
-it, the second one at once. On SIGHUP it reopens its log and reloads its configuration; if the new one can't
-be used, it keeps the one it has.
+The main thread only waits, and every few seconds checks whether all parts make progress. SIGTERM and SIGINT
+end it, the second one at once. On SIGHUP it reopens its log and reloads its configuration; if the new one
+can't be used, it keeps the one it has.
 """
 
 from __future__ import annotations
