@@ -69,6 +69,7 @@ def joined_fleet(config: Config) -> str | None:
     database = database_of(config)
     if database is None:
         return None
+    fleet_to_join(config)  # refuses before the tables are created in a database that is not meant
     with closing(Journal(config.state.directory, server=database)) as journal:
         assert journal.fleet is not None  # noqa: S101 - there is a server
         fleet = fleet_of(config, journal.fleet.identity())

@@ -104,7 +104,8 @@ def why_not_used(journal: Journal, config: Config) -> WrongJournalError | None:
             f"The journal {journal.name} is not the daemon's: that was started last with state.url, as one "
             "of several hosts.",
             code="journal_moved",
-            hint="Give this command the daemon's configuration, with --config.",
+            hint="Give this command the daemon's configuration, with --config; or start the daemon first, if "
+            "its journal was just copied back.",
         )
     return None
 

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from invox_watcher.files import MARK_FILE
-from invox_watcher.journal import Journal, Server
+from invox_watcher.journal import Journal, Server, identity_in
 from invox_watcher.sandbox.server import Sandbox
 from tests.acceptance.conftest import api  # noqa: F401
 from tests.kit.clinic import Clinic, running
@@ -149,6 +149,7 @@ def test_of_two_journals_a_host_uses_the_one_that_was_copied_to(
     use(clinic, **states.first)  # the copy was forgotten
     for command in (["run"], ["check"]):
         assert f"has recordings, and was never copied to {server.name}" in refused(clinic, *command)
+        assert identity_in(server) is None  # nothing was created
     assert clinic.run(*TO_DATABASE).returncode == 0
     use(clinic, **states.first | {"url": cluster.create("other")})
     for command in (["run"], ["check"]):

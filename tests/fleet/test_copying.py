@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
-from unittest.mock import Mock
 
 import psycopg
 import pytest
@@ -155,14 +156,16 @@ def test_of_two_copies_one_is_the_journal(tmp_path: Path, cluster: Cluster, serv
         start(place)
 
 
-def test_a_copy_killed_before_its_sign_is_finished_by_the_next(
-    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_copy_killed_before_its_sign_is_finished_by_the_next(tmp_path: Path, server: Server) -> None:
     fill(tmp_path)
-    with monkeypatch.context() as patched:
-        patched.setattr(copying, "note_moved", Mock(side_effect=KeyboardInterrupt))
-        with pytest.raises(KeyboardInterrupt):
+    process = os.fork()
+    if process == 0:
+        copying.note_moved = lambda *_arguments: os.kill(os.getpid(), signal.SIGKILL)
+        try:
             copy_journal(tmp_path, server)
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == -signal.SIGKILL
     Journal(tmp_path).close()  # it can still be used
     assert "never copied" in refused(lambda: require_copied(tmp_path, server.name))
     copied = copy_journal(tmp_path, server)
