@@ -27,7 +27,8 @@ from invox_watcher import cli
 from tests.faults import crash_zygote
 from tests.kit import forks
 from tests.kit.clinic import Clinic
-from tests.kit.waiting import Patience, wait_for
+from tests.kit.patience import Patience
+from tests.kit.waiting import wait_for
 
 # Steps between which two of our four places (folders, journal, API, memory) disagree.
 CRUCIAL = ["create_file", "rename_new", "move", "identify", "add_all", "presign", "upload", "result"]

@@ -21,7 +21,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 
-from tests.kit.waiting import Patience
+from tests.kit.patience import Patience
 
 SECONDS = 60.0  # how long anything may take on a busy machine
 _ARGUMENTS = (

@@ -21,6 +21,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from tests.kit.patience import Patience
+
 # What takes long to import, and what another user can not import if only root may read it.
 PRELOADED = (
     *("encodings.idna", "encodings.utf_8_sig", "Crypto.Cipher.AES", "regex", "rich.console", "shtab"),
@@ -35,6 +37,8 @@ PRELOADED = (
 )
 
 _DUMP_SECONDS = 1  # enough to write the tracebacks
+
+_LOOK_SECONDS = 0.5
 
 
 class Fork:
@@ -80,10 +84,18 @@ class Fork:
             raise
 
     def _status_within(self, seconds: float | None) -> int | None:
-        if self.returncode is None and select.select([self._descriptor], [], [], seconds)[0]:
+        if self.returncode is None and self._ends_within(seconds):
             self.returncode = os.waitstatus_to_exitcode(self._forks.ask({"reap": self.pid}))
             os.close(self._descriptor)
         return self.returncode
+
+    def _ends_within(self, seconds: float | None) -> bool:
+        patience = Patience(seconds or 0)
+        look = seconds if seconds is None else min(seconds, _LOOK_SECONDS)
+        while not select.select([self._descriptor], [], [], look)[0]:
+            if patience.is_over:
+                return False
+        return True
 
 
 class Forks:

@@ -10,28 +10,12 @@ from typing import Any, TypeAlias
 import pytest
 
 from tests.kit.forks import Fork
+from tests.kit.patience import Patience
 
 Process: TypeAlias = subprocess.Popen[bytes] | Fork
 
-# A look that takes longer was held up by the machine, which may stand still for a minute.
-_LONGEST_LOOK_SECONDS = 1.0
 # A look may cost as much as the daemon that is looked at: what takes long is looked at less often.
 _SHORTEST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.01, 0.1
-
-
-class Patience:
-    """Some seconds, of which none passes while the whole machine stands still."""
-
-    def __init__(self, seconds: float) -> None:
-        self._left, self._before = seconds, time.monotonic()
-
-    @property
-    def is_over(self) -> bool:
-        """Whether that much time has passed; to be asked again and again."""
-        now = time.monotonic()
-        self._left -= min(now - self._before, _LONGEST_LOOK_SECONDS)
-        self._before = now
-        return self._left <= 0
 
 
 def wait_for(what: str, condition: Callable[[], bool], *, seconds: float = 20) -> None:
