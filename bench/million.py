@@ -3,9 +3,10 @@
 Recordings are drained with an empty journal and with ever larger ones, in turns; CPU for each is without
 that of an empty run with the same journal. Then, with the largest: how long it takes from the start of the
 process until the inbox is watched, after a clean end and after a kill; what the daemon takes while nothing
-happens, except that it reads its journal through, as after each start; the commands, as processes beside the
-running daemon; and how long a recording's writes wait while retention deletes 100,000 entries. `explain`
-watches a file for as long as `watch.grace_seconds` says, which is 0 here.
+happens, except that it reads its journal through, as after each start, and what a script takes that lists the
+inbox every second; the commands, as processes beside the running daemon; and how long a recording's writes
+wait while retention deletes 100,000 entries. `explain` watches a file for as long as `watch.grace_seconds`
+says, which is 0 here.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import contextlib
 import shutil
 import statistics
 import subprocess
+import sys
 import time
 from collections.abc import Mapping
 from datetime import datetime
@@ -26,6 +28,8 @@ from bench.recordings import write_wavs
 from bench.scenario import Bench, Scenario
 from bench.site import Site
 from invox_watcher.journal import Journal
+
+_LISTING = "import os, sys, time\nwhile True:\n    os.listdir(sys.argv[1])\n    time.sleep(1)\n"
 
 
 def measure(bench: Bench, *, finished: list[int], recordings: int, rounds: int, idle_seconds: float) -> None:
@@ -98,20 +102,28 @@ def _starts(bench: Bench, site: Site) -> None:
 
 def _idle(bench: Bench, site: Site, state: Path, idle_seconds: float) -> None:
     with site.daemon(wait_seconds=120) as daemon:
-        before = cpu_seconds(daemon.pid)
-        time.sleep(idle_seconds)
-        idle = (cpu_seconds(daemon.pid) - before) / idle_seconds * 100
-        bench.add("idle: CPU", idle, "% of a core", at_most=0.3)
+        bench.add("idle: CPU", _share(daemon.pid, idle_seconds), "% of a core", at_most=0.3)
         bench.add("memory", resident_mib(daemon.pid) * 2**20 / 1e6, "MB", at_most=80)
         bench.add("memory at most", peak_mib(daemon.pid) * 2**20 / 1e6, "MB")
         with contextlib.closing(Journal(state, create=False)) as journal:
             [job] = journal.jobs(limit=1)
         for words in (["--version"], ["jobs"], ["jobs", "failed"], ["status"], ["show", job.id]):
             _command(bench, site, words)
+    with subprocess.Popen([sys.executable, "-c", _LISTING, str(site.inbox)]) as script:
+        time.sleep(1)
+        bench.add("idle: CPU of the script", _share(script.pid, idle_seconds), "% of a core")
+        script.kill()
     recording = site.inbox / "next.wav"
     write_wavs(site.inbox, 1)
     (site.inbox / "000000.wav").rename(recording)
     _command(bench, site, ["explain", str(recording)])
+
+
+def _share(pid: int, seconds: float) -> float:
+    """How much of a core the process uses in that time, in percent."""
+    before = cpu_seconds(pid)
+    time.sleep(seconds)
+    return (cpu_seconds(pid) - before) / seconds * 100
 
 
 def _command(bench: Bench, site: Site, words: list[str]) -> None:
