@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import http.client
 import inspect
 import json
 import os
@@ -15,6 +16,7 @@ import time
 import urllib.error
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +36,7 @@ from invox_watcher.web.gauges import Gauges, IntakeSnapshot, exposition
 from invox_watcher.web.metrics import Counters
 from tests.acceptance.test_retention import age
 from tests.kit.clinic import Clinic, free_port, running, stop
-from tests.kit.daemon_server import get, problems, samples
+from tests.kit.daemon_server import address, get, problems, samples
 from tests.kit.page_clinic import page_section
 from tests.kit.recordings import write_wav
 from tests.kit.waiting import wait_for
@@ -223,6 +225,17 @@ def test_a_reload_keeps_the_counts_and_the_series(clinic: Clinic) -> None:
 
 
 # ---- how things stand --------------------------------------------------------------------------------------
+
+
+def test_every_answer_has_the_time_at_which_it_was_given(clinic: Clinic) -> None:
+    with running(clinic), contextlib.closing(http.client.HTTPConnection(address(clinic))) as connection:
+        for _ in range(2):
+            connection.request("GET", "/healthz")
+            reply = connection.getresponse()
+            reply.read()
+            given = parsedate_to_datetime(reply.headers["date"]).timestamp()
+            assert time.time() - 1.5 < given <= time.time()
+            time.sleep(2)
 
 
 def test_an_unavailable_api_shows_until_it_is_back(clinic: Clinic, api: Sandbox) -> None:
