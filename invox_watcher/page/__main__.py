@@ -9,6 +9,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
+from invox_watcher import logs
 from invox_watcher.config import Config, load
 from invox_watcher.errors import ExitStatus, InvoxError
 from invox_watcher.events import Event, log
@@ -18,6 +19,7 @@ from invox_watcher.page.serve import leave, serve
 
 def main(path: Path, log_file: Path | None = None) -> int:
     """Show the page; its exit status. Errors are logged, as the daemon's are."""
+    logs.configure()  # until the configuration is known
     try:
         return serve(partial(_load, path, log_file), ends_with_input=True)
     except InvoxError as error:

@@ -54,7 +54,8 @@ def serve(load: Callable[[], Config], *, ends_with_input: bool = False) -> ExitS
     threading.excepthook = log_internal_error
     config = load()
     if ends_with_input:
-        os.nice(_NICENESS)
+        with contextlib.suppress(OSError):  # a service manager may refuse the call
+            os.nice(_NICENESS)
     if config.page.listen is None:
         problem = Problem("page.listen", None, "is not set: no page is wanted")
         raise ConfigurationError(str(config.source), [problem])

@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -115,6 +116,17 @@ def test_a_page_that_can_not_run_is_a_warning(tmp_path: Path, api: Sandbox) -> N
         event_page.check(clinic.events())
     finally:
         assert stop(daemon) == 0
+
+
+def test_what_ends_it_before_its_configuration_is_known_is_logged(tmp_path: Path) -> None:
+    missing = str(tmp_path / "config.yaml")
+    done = subprocess.run(
+        [sys.executable, "-m", "invox_watcher.page", missing], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 78
+    event = json.loads(done.stderr)
+    assert event["event"] == "page_failed"
+    assert missing in event["error"]
 
 
 def test_without_its_key_no_page_is_started(tmp_path: Path, api: Sandbox) -> None:

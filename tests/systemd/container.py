@@ -92,7 +92,7 @@ def wheelhouse(cache: Path, source: Path) -> Path:
     project = tomllib.loads((source / "pyproject.toml").read_text())["project"]
     # pipx puts newer ones of the last three into the environment that all its programs share.
     optional = project["optional-dependencies"]
-    extras = [one for name in ("formats", "coverage", "docx", "page") for one in optional[name]]
+    extras = [one for name in ("formats", "coverage", "docx", "page", "fleet") for one in optional[name]]
     wanted = [*project["dependencies"], *extras, "pip", "setuptools", "wheel"]
     folder = cache / f"wheels-{hashlib.sha256(' '.join(wanted).encode()).hexdigest()[:8]}"
     if folder.is_dir():
