@@ -2,7 +2,7 @@
 
 As with SQLite, one transaction writes at a time, of all hosts: it holds an advisory lock, so that what it
 reads stays true until its commit. It lasts a few milliseconds; that of a host which was stopped, or cut off,
-in the middle is ended by the server after `_IDLE_SECONDS`.
+in the middle is ended by the server after `_IDLE_SECONDS`, or else by a host that has waited for the lock.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from typing import Any
 
 import psycopg
@@ -40,13 +40,22 @@ _CONNECTION = {
 _SESSION = (
     "SET synchronous_commit = on; SET statement_timeout = '30s'; SET lock_timeout = '20s'; "
     f"SET idle_in_transaction_session_timeout = '{_IDLE_SECONDS}s'; SET client_min_messages = error; "
-    "SET default_transaction_isolation = 'read committed'"
+    "SET default_transaction_isolation = 'read committed'; "
+    # The server's side of `_CONNECTION`: a host that is gone keeps no locks there.
+    "SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 2; SET tcp_keepalives_count = 3; "
+    "SET tcp_user_timeout = '10s'"
 )
 # Advisory locks; the numbers mean nothing, and are this program's alone.
 WRITING, IN_USE = 7_463_001, 7_463_002
 _BEGIN = "BEGIN"
 _BEGIN_LAZILY = "BEGIN; SET LOCAL synchronous_commit = off"
 _LOCK = f"SELECT pg_advisory_xact_lock({WRITING})"
+# The server does not count as idle who has sent a part of what belongs together, and was stopped then.
+_END_STUCK = f"""
+    SELECT pg_terminate_backend(pid) FROM pg_locks JOIN pg_stat_activity USING (pid)
+    WHERE locktype = 'advisory' AND (classid, objid) = (0, {WRITING}) AND granted
+        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+        AND wait_event = 'ClientRead' AND xact_start < clock_timestamp() - interval '{_IDLE_SECONDS} s'"""
 # The latest step of any recording, and how often recordings and deliveries were written, which the server
 # counts some seconds later. Heartbeats are none of this.
 _CHANGES = """
@@ -129,9 +138,18 @@ class ServerBackend:
 
     def begin(self, writer: Session, *, lazily: bool) -> None:
         statements = (_BEGIN_LAZILY if lazily else _BEGIN, _LOCK, self.fence)
-        found = writer.run("; ".join(filter(None, statements)))
+        try:
+            found = writer.run("; ".join(filter(None, statements)))
+        except psycopg.errors.LockNotAvailable:
+            self._end_stuck()
+            raise
         if self.fence and found is None:
             self.on_fenced()
+
+    def _end_stuck(self) -> None:
+        """End the transaction of a host that has the lock, and from which the server waits for more."""
+        with suppress(psycopg.Error), closing(self._connector.connect()) as another:
+            another.execute(_END_STUCK.encode())
 
     def ended(self, writer: Session, *, lazily: bool) -> None:  # noqa: ARG002 - that ended with it
         writer.ended()

@@ -63,6 +63,22 @@ def test_a_restart_is_survived_without_a_word(own: Cluster, journal_of_own: Jour
     added(journal_of_own)
 
 
+@pytest.mark.parametrize("sent", ["all", "a part"])
+def test_a_host_that_stops_in_the_middle_of_a_write_keeps_nobody_out(
+    own: Cluster, journal_of_own: Journal, sent: str
+) -> None:
+    """Of several statements that are sent together, the server may have got a part, and wait for the rest."""
+    with closing(postgresql.Connector(Server(own.url("journal"))).connect()) as stopped:
+        stopped.execute(f"BEGIN; SELECT pg_advisory_xact_lock({postgresql.WRITING})")
+        if sent == "a part":
+            stopped.pgconn.enter_pipeline_mode()
+            stopped.pgconn.send_query_params(b"SELECT 1", None)
+            stopped.pgconn.send_flush_request()
+            stopped.pgconn.flush()
+        until_it_works(lambda: added(journal_of_own))
+    assert len(journal_of_own.jobs()) == 1
+
+
 def test_a_crash_in_the_middle_of_a_write_undoes_it(own: Cluster, tmp_path: Path) -> None:
     def crash() -> None:
         if crashes:
