@@ -59,6 +59,8 @@ def _copy_journal(journal: Path, copy: Path) -> None:
     try:
         sqlite.copy_durably(journal, copy)
         with closing(sqlite.connect_reader(copy)) as connection:
+            if connection.execute("PRAGMA user_version").fetchall() == [(0,)]:  # it is just being created
+                raise sqlite.missing(journal)
             require_ok(connection.execute(CHECK).fetchall(), journal)
     except sqlite3.Error as error:
         raise sqlite.unusable(journal, error) from None
