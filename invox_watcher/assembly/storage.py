@@ -72,9 +72,7 @@ def joined_fleet(config: Config) -> str | None:
     fleet_to_join(config)  # refuses before the tables are created in a database that is not meant
     with closing(Journal(config.state.directory, server=database)) as journal:
         assert journal.fleet is not None  # noqa: S101 - there is a server
-        fleet = fleet_of(config, journal.fleet.identity())
-    _require_copied(config, fleet)
-    return fleet
+        return fleet_of(config, journal.fleet.identity())
 
 
 def fleet_to_join(config: Config) -> str | None:
@@ -87,19 +85,9 @@ def fleet_to_join(config: Config) -> str | None:
     if database is None:
         return None
     fleet = fleet_of(config, identity_in(database) or "new")
-    _require_copied(config, fleet)
-    return fleet
-
-
-def _require_copied(config: Config, fleet: str) -> None:
-    """Refuse to join a fleet with a journal of this host's left behind; one that has joined did that before.
-
-    Raises:
-        WrongJournalError: it has recordings, and was not copied.
-    """
-    database = database_of(config)
-    if database is not None and recorded_fleet(config.state.directory) != fleet:
+    if recorded_fleet(config.state.directory) != fleet:  # one that has joined did that before
         require_copied(config.state.directory, database.name)
+    return fleet
 
 
 def require_no_other_journal(before: Config, after: Config) -> None:
