@@ -78,7 +78,7 @@ def share_cpu() -> None:
     Not for the main thread.
     """
     _own.shares_cpu = True
-    with suppress(OSError):  # it may be forbidden: sched_setaffinity(2)
+    with suppress(OSError):  # our unit forbids it
         cpus = sorted(_cpus())
         os.sched_setaffinity(0, {cpus[os.getpid() % len(cpus)]})
 

@@ -21,7 +21,7 @@ _NICENESS = 10  # transcripts are to be delivered, not to be judged, at once
 
 def main(arguments: Sequence[str]) -> None:
     """Listen to each stretch, and print."""
-    with contextlib.suppress(OSError):  # a service manager may refuse the call
+    with contextlib.suppress(OSError):  # our unit forbids it
         os.nice(_NICENESS)
     resource.setrlimit(resource.RLIMIT_CPU, (MOST_SECONDS, MOST_SECONDS))  # even if the daemon was killed
     sound, voice = read_pcm(0), Voice()

@@ -50,9 +50,8 @@ from invox_watcher.inbox.tree import (
 from invox_watcher.inbox.waiting import WaitingFile, endless, error_reason, reason_of, waiting_files
 from invox_watcher.priority import Priority
 
-# The longest sleep: the delay until a dead watch, a missing folder, or a stop without `wake` is noticed. An
-# idle daemon should wake seldom, since no cache has what is done once in a while: each time it costs much.
-_TURN_SECONDS = 5.0
+# The longest sleep: the delay until a dead watch, a missing folder, or a stop without `wake` is noticed.
+_TURN_SECONDS = 1.0
 # With this many hints at once, others have probably been lost.
 _FLOOD = 1000
 _AFTER_FLOOD_SECONDS = 1.0
@@ -161,7 +160,7 @@ class Inbox:
         self._room.signal()
 
     def run(self, intake: Intake, stop: threading.Event) -> None:
-        """Offer every complete file to `intake` until `stop` is set (within 5 s, or at once after `wake`).
+        """Offer every complete file to `intake` until `stop` is set (within 1 s, or at once after `wake`).
 
         A file for which there is no capacity is offered again after `has_room` or `wake`, or at the next
         rescan. Why one could not be moved is logged, and it is offered again at the next rescan.
@@ -174,6 +173,7 @@ class Inbox:
             while not stop.is_set():
                 with running:
                     self._turn(intake, stop)
+                beat()
                 self._status = self._current_status()
                 self._sleep()
         finally:
@@ -221,10 +221,9 @@ class Inbox:
         if not self._unavailable:
             moments += [self._tracker.next_due(), self._room.due]
         left = min(moment for moment in moments if moment is not None) - self._clock()
-        count, overflow, longest = 0, False, min(max(left, 0.0), _TURN_SECONDS)
-        beat(longest)
+        count, overflow = 0, False
         try:
-            item = self._queue.get(timeout=longest)
+            item = self._queue.get(timeout=min(max(left, 0.0), _TURN_SECONDS))
             while True:
                 count += 1
                 if isinstance(item, Hint):

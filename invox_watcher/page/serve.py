@@ -54,7 +54,7 @@ def serve(load: Callable[[], Config], *, ends_with_input: bool = False) -> ExitS
     threading.excepthook = log_internal_error
     config = load()
     if ends_with_input:
-        with contextlib.suppress(OSError):  # a service manager may refuse the call
+        with contextlib.suppress(OSError):  # our unit forbids it
             os.nice(_NICENESS)
     if config.page.listen is None:
         problem = Problem("page.listen", None, "is not set: no page is wanted")

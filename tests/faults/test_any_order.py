@@ -420,7 +420,7 @@ def partition(requests: list[dict[str, Any]], neighbour: Neighbour | None) -> tu
 @pytest.mark.timeout(0)  # a long run takes hours; every command ends by itself
 def test_77_any_faults_in_any_order(tmp_path: Path, request: pytest.FixtureRequest) -> None:
     run_machine(
-        lambda daemons, tally: AnyOrder(tmp_path, daemons, tally), request, seed=77, examples=4, long=1600
+        lambda daemons, tally: AnyOrder(tmp_path, daemons, tally), request, seed=77, examples=6, long=1600
     )
 
 

@@ -205,7 +205,7 @@ def content_of(state: State, name: str) -> bytes | None:
 @pytest.mark.timeout(300)
 def test_30_power_cuts_after_some_operations_lose_nothing(site: Site) -> None:
     way = recorded(site, a_recording)
-    assert_survived(site, way, way.states()[::24])
+    assert_survived(site, way, way.states()[::12])
 
 
 @pytest.mark.needs("strace")

@@ -27,7 +27,7 @@ def wait_for(what: str, condition: Callable[[], bool], *, seconds: float = 20) -
         pause = min(pause * 1.2, _LONGEST_PAUSE_SECONDS)
 
 
-def eventually(condition: Callable[[], Any], *, within: float = 20.0) -> float:
+def eventually(condition: Callable[[], Any], *, within: float = 5.0) -> float:
     """Wait until `condition` holds; how long that took, in seconds."""
     started, patience = time.monotonic(), Patience(within)
     while not condition():

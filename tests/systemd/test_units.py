@@ -11,7 +11,7 @@ from tests.systemd.container import Container
 
 UNITS = Path(__file__).parent.parent.parent / "systemd"
 SHARE = "/usr/lib/systemd/system"
-WORST_SCORE = 1.6
+WORST_SCORE = 1.5
 
 pytestmark = ON_A_MACHINE
 

@@ -140,7 +140,7 @@ def test_what_xml_does_not_have_is_left_out(text: str, expected: str) -> None:
     assert shown("{{ author }}", of=delivery(attributes={"author": text})).replace("\ufffd", "") == expected
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.text(st.characters() | st.sampled_from(list("{}%#<>&\x00\x0b\ud800\n")), max_size=80))
 def test_any_text_comes_out_as_it_went_in(text: str) -> None:
     of = delivery(attributes={"author": text})

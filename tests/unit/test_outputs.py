@@ -11,7 +11,7 @@ from typing import get_args
 
 import pytest
 import regex
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from invox_watcher.config import json_schema
@@ -298,7 +298,6 @@ def test_an_endless_word_of_accents_is_quick() -> None:
     assert_captions_are_sound(cues)
 
 
-@settings(max_examples=20)  # each of them makes two Word documents
 @given(st.lists(segments(), max_size=3))
 def test_the_same_delivery_gives_the_same_bytes(spoken: list[Segment]) -> None:
     for format in get_args(OutputFormat):
