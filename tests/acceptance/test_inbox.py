@@ -456,6 +456,7 @@ def test_a_file_without_capacity_is_offered_again_at_a_rescan(intake: Intake) ->
     intake.refuse_to_take, scans = False, intake.status.scans
     eventually(lambda: "x.wav" in intake.claimed)
     eventually(lambda: intake.status.scans > scans)
+    assert intake.status.refused_now == 0
 
 
 @pytest.mark.parametrize(

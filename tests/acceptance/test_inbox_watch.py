@@ -176,6 +176,8 @@ def test_a_missing_folder_is_waited_for(intake: Intake) -> None:
     intake.root.mkdir()
     (intake.root / "x.wav").write_bytes(wav())
     eventually(lambda: "x.wav" in intake.claimed)
+    assert len(intake.logged(events.Event.INBOX_UNAVAILABLE)) == 1
+    assert len(intake.logged(events.Event.INBOX_AVAILABLE)) == 1
 
 
 @pytest.fixture

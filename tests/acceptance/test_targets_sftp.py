@@ -158,5 +158,6 @@ def test_nothing_is_left_behind(server: Sshd, tmp_path: Path) -> None:
     sftp = of(server, tmp_path)
     for number in range(3):
         sftp.send(shipment(number))
+        assert descriptors() != before
         sftp.close()
     wait_for("all is closed", lambda: descriptors() == before)

@@ -419,9 +419,11 @@ def partition(requests: list[dict[str, Any]], neighbour: Neighbour | None) -> tu
 @pytest.mark.slow
 @pytest.mark.timeout(0)  # a long run takes hours; every command ends by itself
 def test_77_any_faults_in_any_order(tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    run_machine(
+    tally = run_machine(
         lambda daemons, tally: AnyOrder(tmp_path, daemons, tally), request, seed=77, examples=6, long=1600
     )
+    assert tally.examples >= 6
+    assert not tally.breaches
 
 
 def run_machine(
@@ -432,7 +434,7 @@ def run_machine(
     examples: int,
     long: int,
     telling: tuple[str, ...] = TELLING,
-) -> None:
+) -> Tally:
     """So many examples, or with the long profile `long` ones. The command line may give another seed."""
     seed = int(request.config.getoption("--hypothesis-seed") or seed)
     tally, daemons, began = Tally(telling=telling), Daemons(), time.monotonic()
@@ -454,7 +456,7 @@ def run_machine(
     )
     try:
         run_state_machine_as_test(machine, settings=settings)
-        assert not tally.breaches
     finally:
         daemons.close()
         print(f"seed {seed}: {tally.summary(time.monotonic() - began)}", flush=True)
+    return tally

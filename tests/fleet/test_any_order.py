@@ -204,7 +204,7 @@ class TwoHosts(AnyOrder):
 def test_any_faults_of_two_hosts_in_any_order(
     tmp_path: Path, own: Cluster, request: pytest.FixtureRequest
 ) -> None:
-    run_machine(
+    tally = run_machine(
         lambda daemons, tally: TwoHosts(tmp_path, daemons, tally, own),
         request,
         seed=17,
@@ -212,3 +212,5 @@ def test_any_faults_of_two_hosts_in_any_order(
         long=200,
         telling=(*TELLING, "host_joined", "host_taken_over", "fenced", "returned"),
     )
+    assert tally.examples >= 4
+    assert not tally.breaches

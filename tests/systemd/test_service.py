@@ -167,6 +167,8 @@ def test_a_missing_credential_is_named_and_recovered_from(machine: Container) ->
     machine.wait_for("journalctl --boot --unit=invox-watcher | grep -q 'status=78/CONFIG'")
     machine.run("mv /root/invox-watcher.api_key /etc/credstore")
     machine.wait_for("systemctl is-active invox-watcher")
+    [restarts] = properties(machine, "NRestarts")
+    assert int(restarts) > 0  # it came back by itself
 
 
 def test_recordings_of_other_users_are_transcribed(machine: Container, tmp_path: Path) -> None:
@@ -241,6 +243,7 @@ def test_a_recording_over_the_share_is_taken_at_once(machine: Container, tmp_pat
     machine.put(write_wav(tmp_path / "jones.wav", pitch=500), "/root/jones.wav")
     page.follow(machine, "A share for dictation devices")
     machine.wait_for(f"test -e {DONE}/jones.wav")
+    assert machine.out(f"stat -c %U {DONE}/jones.wav") == "invox"
 
 
 @pytest.mark.timeout(3600)
