@@ -14,7 +14,8 @@ from pathlib import Path
 from invox_watcher.errors import JournalError, NotPermittedError
 from invox_watcher.times import rfc3339, utc_now
 
-# `holder_of` takes the lock for a moment, which must not keep a daemon from starting.
+# `holder_of` takes the lock for a moment, which must not keep a daemon from starting; and a daemon that has
+# just taken it is about to write its name.
 _TRIES, _TRY_SECONDS = 4, 0.05
 
 _Identity = tuple[int, int]  # device and inode
@@ -120,10 +121,16 @@ def holder_of(path: Path) -> Holder | None:
     except OSError as error:
         raise NotPermittedError(f"{path} can't be read: {error.strerror}") from None
     try:
-        with suppress(BlockingIOError):
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            return None
-        return _named_in(os.pread(descriptor, 200, 0).decode("ascii", "replace"))
+        for attempt in range(_TRIES):
+            if attempt:
+                time.sleep(_TRY_SECONDS)
+            with suppress(BlockingIOError):
+                fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                return None
+            holder = _named_in(os.pread(descriptor, 200, 0).decode("ascii", "replace"))
+            if holder.pid is not None:
+                break
+        return holder
     finally:
         os.close(descriptor)
 

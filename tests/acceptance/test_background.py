@@ -35,12 +35,17 @@ def clinic(tmp_path: Path, api: Sandbox) -> Iterator[Clinic]:
     kill(clinic)
 
 
+def named_in_lock(clinic: Clinic) -> int | None:
+    """The process that has the state directory locked, as soon as it has written its name there."""
+    holder = holder_of(clinic.root / "state" / "lock")
+    return None if holder is None else holder.pid
+
+
 def kill(clinic: Clinic) -> None:
     """SIGKILL for the daemon, if there is one, and wait until it is gone."""
-    holder = holder_of(clinic.root / "state" / "lock")
-    if holder is not None and holder.pid is not None:
+    if (pid := named_in_lock(clinic)) is not None:
         with contextlib.suppress(ProcessLookupError):
-            os.kill(holder.pid, signal.SIGKILL)
+            os.kill(pid, signal.SIGKILL)
         wait_for("it is gone", lambda: holder_of(clinic.root / "state" / "lock") is None)
 
 
@@ -344,9 +349,11 @@ def test_a_log_that_cannot_be_written_is_reported_at_once(tmp_path: Path, api: S
 def test_start_does_not_wait_for_a_daemon_that_died(clinic: Clinic) -> None:
     """Its journal is locked, so that it waits half a minute; meanwhile it is killed."""
     assert clinic.run("run", "--once").returncode == 0
-    with locked_journal(clinic):
-        starting = subprocess.Popen(clinic.command("start"), stderr=subprocess.PIPE, text=True)
-        wait_for("it has begun", lambda: holder_of(clinic.root / "state" / "lock") is not None)
+    with (
+        locked_journal(clinic),
+        subprocess.Popen(clinic.command("start"), stderr=subprocess.PIPE, text=True) as starting,
+    ):
+        wait_for("it has begun", lambda: named_in_lock(clinic) is not None)
         kill(clinic)
         message = starting.communicate(timeout=20)[1]
     assert starting.returncode == 70

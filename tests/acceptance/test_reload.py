@@ -342,7 +342,7 @@ def test_hangups_while_it_starts_and_while_it_stops(clinic: Clinic) -> None:
         daemon = subprocess.Popen(clinic.command("run"), stderr=log)
     try:
         lock = clinic.root / "state" / "lock"
-        wait_for("it has a process id to signal", lambda: lock.exists() and holder_of(lock) is not None)
+        wait_for("it has the lock, so that it can be signalled", lambda: holder_of(lock) is not None)
         while not clinic.events("watching"):
             daemon.send_signal(signal.SIGHUP)
             time.sleep(0.002)
