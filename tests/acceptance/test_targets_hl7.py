@@ -167,9 +167,16 @@ def test_a_receiver_that_was_restarted_is_connected_again(tmp_path: Path) -> Non
 
 
 def test_a_delivery_can_be_aborted(tmp_path: Path) -> None:
-    with serve(be_silent) as server:
+    has_it = threading.Event()
+
+    def handler(peer: Peer) -> None:
+        read_message(peer)
+        has_it.set()
+        peer.stay_silent()
+
+    with serve(handler) as server:
         ris = of(server.port, tmp_path)
-        with ended_by(ris.abort, after=0.5):
+        with ended_by(ris.abort, after=0.1, once=has_it.is_set):
             assert refused(ris, DeliveryUncertainError).code == "delivery_uncertain"
 
 

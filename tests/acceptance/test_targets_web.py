@@ -187,5 +187,5 @@ def test_what_can_not_be_reached(tmp_path: Path, kind: str) -> None:
 def test_a_delivery_can_be_aborted(tmp_path: Path, kind: str) -> None:
     with serve(never_answer) as server:
         it = of(kind, server.url, tmp_path)
-        with ended_by(it.abort, after=0.5):
+        with ended_by(it.abort, after=0.1, once=lambda: server.requests != []):
             assert refused(it, TargetError).code == "delivery_uncertain"

@@ -86,9 +86,7 @@ def test_69_a_log_that_nobody_reads_stops_nothing(clinic: Clinic, unread: Unread
         for number in range(5):
             write_wav(clinic.inbox / f"{number}.wav", pitch=300 + number)
         wait_for("all are done", lambda: len(clinic.files(clinic.done)) == 5, seconds=60)
-        began = time.monotonic()
-        assert stop(daemon) == 0
-        assert time.monotonic() - began < 5
+        assert stop(daemon, seconds=5) == 0
     finally:
         daemon.kill()
         daemon.wait()
@@ -110,8 +108,9 @@ def test_69_its_lines_come_once_it_is_read_again(clinic: Clinic, unread: Unread)
         daemon.wait()
     wait_for("the last comes", lambda: unread.lines()[-1]["event"] == "stopped")
     assert unread.lines()[0]["event"] == "started"
-    times = [line["at"] for line in unread.lines()]
-    assert times == sorted(times)
+    for job in {line["job"] for line in unread.lines() if "job" in line}:  # each in the order of its steps
+        times = [line["at"] for line in unread.lines() if line.get("job") == job]
+        assert times == sorted(times)
 
 
 def test_69_a_second_signal_is_heard_too(clinic: Clinic, api: Sandbox, unread: Unread) -> None:

@@ -5,6 +5,7 @@ Every fault is done to real files under a running daemon; then the folders, the 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import shutil
@@ -73,7 +74,7 @@ def test_01_a_recording_emptied_after_its_claim_is_not_uploaded(clinic: Clinic, 
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["native", "polling"])
 def test_02_a_slowly_growing_recording_is_one_job_once_quiet(tmp_path: Path, api: Sandbox, mode: str) -> None:
-    watch = {"mode": mode, "settle_seconds": 1.5, "patience_seconds": 2, "polling_seconds": 0.3}
+    watch = {"mode": mode, "settle_seconds": 3, "patience_seconds": 3, "polling_seconds": 0.3}
     clinic = Clinic(tmp_path / "clinic", api.base_url, watch=watch)
     content = endless_wav(3, tmp_path)
     step = len(content) // 40 + 1
@@ -96,7 +97,7 @@ def test_02_a_recording_held_open_is_left_alone(clinic: Clinic, api: Sandbox) ->
             for start in range(0, len(content), len(content) // 2):
                 file.write(content[start : start + len(content) // 2])
                 time.sleep(0.8)  # more than twice the time after which a closed file counts as quiet
-        assert clinic.events("claimed") == []
+            assert clinic.events("claimed") == []
         wait_for("it is done", lambda: clinic.files(clinic.done) == ["slow.wav"])
     assert_own_transcript(clinic, "slow.wav", content)
     assert uploaded(api) == [sha256(content)]
@@ -132,7 +133,7 @@ def test_03_a_copy_into_preallocated_space_is_taken_complete(tmp_path: Path, api
             for start in range(0, len(content), 8192):
                 file.write(content[start : start + 8192])
                 time.sleep(0.4)
-        assert clinic.events("claimed") == []
+            assert clinic.events("claimed") == []
         wait_for("it is done", lambda: clinic.files(clinic.done) == ["smith.wav"])
     assert_own_transcript(clinic, "smith.wav", content)
     assert uploaded(api) == [sha256(content)]
@@ -185,11 +186,13 @@ def test_05_a_repeatedly_growing_recording_is_one_job(tmp_path: Path) -> None:
     with sandbox(tmp_path / "api", upload_bytes_per_second=4 * MIB) as api:
         clinic = Clinic(tmp_path / "clinic", api.base_url)
         write_sparse_wav(clinic.root / "smith.wav", 2 * MIB)
+        api.fault({"on": "status", "do": "latency", "seconds": 3, "times": None})  # time for each growth
         with running(clinic):
             os.rename(clinic.root / "smith.wav", clinic.inbox / "smith.wav")
             for attempt in (1, 2, 3):
                 wait_for("an upload runs", lambda: api.stats()["upload_attempts"] == attempt)  # noqa: B023
                 append(next(clinic.processing.rglob("smith.wav")), b"\x01\x02" * 500)
+            api.clear_faults()
             wait_for("it is done", lambda: clinic.files(clinic.done) == ["smith.wav"])
         assert_own_transcript(clinic, "smith.wav", (clinic.done / "smith.wav").read_bytes())
         assert len(clinic.events("upload_discarded")) == 3
@@ -257,12 +260,14 @@ def test_05_a_recording_that_never_stops_changing_fails(clinic: Clinic, api: San
     with running(clinic):
         os.rename(clinic.root / "smith.wav", clinic.inbox / "smith.wav")
         wait_for("it is waited for", lambda: clinic.events("uploaded") != [])
-        api.clear_faults()
         recording = next(clinic.processing.rglob("smith.wav"))
+        append(recording, b"\x01\x02")
+        api.clear_faults()
 
         def put_aside() -> bool:
-            if recording.exists():
-                append(recording, b"\x01\x02")
+            with contextlib.suppress(FileNotFoundError), recording.open("r+b") as file:  # never a new file
+                file.seek(0, os.SEEK_END)
+                file.write(b"\x01\x02")
             return clinic.events("failed") != []
 
         wait_for("it is put aside", put_aside, seconds=40)
@@ -279,6 +284,7 @@ def test_07_an_overwritten_recording_gets_its_own_transcript(tmp_path: Path) -> 
         write_sparse_wav(clinic.root / "smith.wav", 2 * MIB)
         old = (clinic.root / "smith.wav").read_bytes()
         (clinic.root / "again.wav").write_bytes(old)
+        api.fault({"on": "status", "do": "unknown_status", "times": None})
         with running(clinic):
             os.rename(clinic.root / "smith.wav", clinic.inbox / "smith.wav")
             wait_for("an upload runs", lambda: api.stats()["upload_attempts"] == 1)
@@ -287,6 +293,7 @@ def test_07_an_overwritten_recording_gets_its_own_transcript(tmp_path: Path) -> 
             with next(clinic.processing.rglob("smith.wav")).open("r+b") as file:
                 file.seek(MIB)
                 file.write(b"other words")
+            api.clear_faults()
             wait_for("both are done", lambda: clinic.files(clinic.done) == ["again.wav", "smith.wav"])
         new = (clinic.done / "smith.wav").read_bytes()
         assert new != old
@@ -364,7 +371,8 @@ def test_07_a_recording_replaced_at_its_claim_is_never_mixed(clinic: Clinic, api
 
 
 def test_08_a_writer_that_never_stops_is_reported_once(tmp_path: Path, api: Sandbox) -> None:
-    clinic = Clinic(tmp_path / "clinic", api.base_url, intake={"max_size_mib": 1})
+    watch = {"settle_seconds": 3, "patience_seconds": 3}  # the shell may be held up
+    clinic = Clinic(tmp_path / "clinic", api.base_url, intake={"max_size_mib": 1}, watch=watch)
     shell = 'i=0; while :; do head -c 65536 /dev/zero >> "$0"; sleep 0.05; done'
     with running(clinic):
         append(clinic.inbox / "endless.wav", endless_wav(0.1, tmp_path))

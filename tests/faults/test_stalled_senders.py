@@ -235,7 +235,7 @@ def test_64_a_sender_that_touches_after_the_close_meets_no_error(
     tmp_path: Path, api: Sandbox, calls: str
 ) -> None:
     """Ten recordings over a line of 60 ms: each call comes a moment after the one before."""
-    clinic = Clinic(tmp_path / "clinic", api.base_url, watch={"grace_seconds": 0.5, "settle_seconds": 60,
+    clinic = Clinic(tmp_path / "clinic", api.base_url, watch={"grace_seconds": 3, "settle_seconds": 60,
                                                              "patience_seconds": 600})  # fmt: skip
     with running(clinic):
         for number in range(10):
@@ -263,7 +263,7 @@ def touch(path: Path, call: str) -> Path:
 
 def test_64_a_recorder_that_pauses_gives_one_recording(tmp_path: Path, api: Sandbox) -> None:
     """Close, open again, append, mend the header: whole each time, to anyone who looks."""
-    clinic = Clinic(tmp_path / "clinic", api.base_url, watch={"grace_seconds": 0.6})
+    clinic = Clinic(tmp_path / "clinic", api.base_url, watch={"grace_seconds": 3})
     parts = [write_wav(tmp_path / f"{n}.wav", seconds=0.5 * n).read_bytes() for n in (1, 2, 3)]
     path = clinic.inbox / "talk.wav"
     with running(clinic):

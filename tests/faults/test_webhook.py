@@ -23,7 +23,7 @@ from Crypto.Util.Padding import pad
 from invox_watcher.sandbox.server import Sandbox
 from tests.kit.clinic import peak_kib, sandbox, stop
 from tests.kit.daemon_server import address
-from tests.kit.recordings import write_sparse_wav, write_wav
+from tests.kit.recordings import write_wav
 from tests.kit.waiting import wait_for
 from tests.kit.webhook_clinic import (
     REFUSED,
@@ -315,12 +315,11 @@ def test_46_a_webhook_before_the_uploads_response_is_kept(
 
 @pytest.mark.parametrize("confirm", ["auto", "never"])
 def test_46_a_webhook_during_a_journal_write_is_kept(tmp_path: Path, confirm: str) -> None:
-    settings = {"result_delay_seconds": 0, "webhook_retries": 0, "upload_bytes_per_second": 4 << 20}
-    with sandbox(tmp_path / "api", **settings) as api:
+    with sandbox(tmp_path / "api", result_delay_seconds=0, webhook_retries=0) as api:
         clinic = webhook_clinic(tmp_path / "clinic", api, confirm=confirm)
+        api.fault({"on": "upload", "do": "latency", "seconds": 3})  # the bytes are sent, and the reply waits
         daemon = clinic.start()
-        write_sparse_wav(clinic.root / "smith.wav", 4 << 20)
-        os.rename(clinic.root / "smith.wav", clinic.inbox / "smith.wav")
+        write_wav(clinic.inbox / "smith.wav")
         wait_for("the upload runs", lambda: api.stats()["upload_attempts"] == 1)
         journal = sqlite3.connect(clinic.root / "state" / "journal.sqlite", isolation_level=None)
         with contextlib.closing(journal):

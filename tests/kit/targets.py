@@ -34,16 +34,26 @@ _RELAY = Path(__file__).with_name("sftp_relay.py")
 
 
 @contextlib.contextmanager
-def ended_by(action: Callable[[], object], *, after: float) -> Iterator[None]:
-    """Act after so many seconds; the block has to end soon then, and not at a timeout of its own."""
-    timer = threading.Timer(after, action)
-    began = time.monotonic()
-    timer.start()
+def ended_by(
+    action: Callable[[], object], *, after: float, once: Callable[[], bool] = lambda: True
+) -> Iterator[None]:
+    """Act so many seconds after `once` holds; the block has to end soon then, and not at its own timeout."""
+    acted: list[float] = []
+
+    def act() -> None:
+        wait_for("it is under way", once)
+        time.sleep(after)
+        acted.append(time.monotonic())
+        action()
+
+    acting = threading.Thread(target=act)
+    acting.start()
     try:
         yield
+        assert acted, "it had ended by itself"
+        assert time.monotonic() - acted[0] < 5
     finally:
-        timer.join()
-    assert after <= time.monotonic() - began < after + 5
+        acting.join()
 
 
 def recipe(kind: str) -> dict[str, Any]:

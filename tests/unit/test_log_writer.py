@@ -20,6 +20,7 @@ import pytest
 from invox_watcher import logs
 from invox_watcher.events import Event, log
 from tests.kit.captured_log import LogStream
+from tests.kit.waiting import wait_for
 
 MANY = 20_000
 
@@ -59,6 +60,10 @@ class Reader:
             if b'"job": "last"' in block:
                 return
 
+    def has(self, text: bytes) -> bool:
+        """Whether it has read that yet."""
+        return text in self._content
+
     def lines(self) -> list[dict[str, Any]]:
         """Every line up to the one of job `last`."""
         self._thread.join(20)
@@ -82,7 +87,10 @@ def ends(kind: str, file: Path) -> tuple[int, int]:
 
 
 @pytest.mark.parametrize("kind", ["pipe", "socket", "terminal", "file"])
-def test_a_line_is_written_when_the_call_returns(kind: str, tmp_path: Path) -> None:
+def test_a_line_is_written_when_the_call_returns(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logs, "_WRITE_SECONDS", 20)  # however late the log's thread gets a CPU
     reading, writing = ends(kind, tmp_path / "log")
     with open(reading, "rb", buffering=0), open(writing, "w") as stream:
         logs.configure(stream=stream)
@@ -127,6 +135,7 @@ def test_a_full_pipe_costs_no_time_and_its_lines_are_counted(pipe: tuple[int, in
     assert time.monotonic() - began < 10  # 0.25 s, and what twenty thousand lines take
     reader = Reader(pipe[0])
     logs.flush(20)
+    wait_for("the count is written", lambda: reader.has(b"log_lines_dropped"))
     log.info(Event.DONE, job="last")
     *lines, last = reader.lines()
     jobs = [line["job"] for line in lines if line["event"] == "done"]

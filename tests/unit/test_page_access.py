@@ -185,10 +185,13 @@ def test_a_password_is_right_whatever_its_normal_form() -> None:
 def test_an_unknown_name_costs_as_much_as_a_known_one() -> None:
     """By the time of the processor, whatever else the machine does."""
 
-    def cost(user: User | None) -> float:
+    def cost_once(user: User | None) -> float:
         began = time.thread_time()
         assert not is_password_of(user, "not the password")
         return time.thread_time() - began
+
+    def cost(user: User | None) -> float:
+        return min(cost_once(user) for _ in range(3))
 
     known = cost(User("anna", HASH, frozenset({Role.SEE}), None))
     assert known / 2 < cost(None) < known * 2
