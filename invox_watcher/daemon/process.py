@@ -245,8 +245,8 @@ class Process:
             self._exchange_for(config)
         except InvoxError as error:
             self._release_others()
-            log.error(Event.RELOAD_REFUSED, code=error.code, error=error.message, hint=error.hint)
             self._refused = _refusal(error, self._refused)
+            log.error(Event.RELOAD_REFUSED, code=error.code, error=error.message, hint=error.hint)
             with suppress(InvoxError):
                 configure_log(self._config)
         else:

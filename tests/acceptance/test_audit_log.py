@@ -51,7 +51,7 @@ def test_what_failed_and_what_vanished_are_accounted_for(clinic: Clinic, api: Sa
     assert clinic.once() == 1
     assert [entry["what"] for entry in clinic.audit_log()] == ["received", "claimed", "filed"]
     assert clinic.audit_log()[-1]["code"] == "not_audio"
-    api.fault({"on": "presign", "do": "status", "status": 503, "times": 3})
+    api.fault({"on": "presign", "do": "status", "status": 503, "times": None})
     write_wav(clinic.inbox / "smith.wav")
     with running(clinic):
         wait_for("it waits for the API", lambda: bool(clinic.events("step_retry")))

@@ -38,6 +38,7 @@ def test_a_document_waits_for_its_template(tmp_path: Path) -> None:
             write_wav(clinic.inbox / "4712.wav", pitch=442)  # of no profile: the template in the package
             wait_for("the other's files", lambda: clinic.files(clinic.outbox) == ["4712.docx", "4712.json"])
             wait_for("the template's problem", lambda: bool(clinic.events("step_retry")))
+            wait_for("the other is done", lambda: len(clinic.events("done")) == 1)
             (job,) = json.loads(clinic.run("jobs", "--json").stdout)
             assert job["state"] == "transcribed"
             shown = clinic.run("show", job["id"]).stdout

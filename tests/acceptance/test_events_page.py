@@ -110,12 +110,13 @@ def a_bad_day(root: Path, api: Sandbox) -> Clinic:
 def a_kill(root: Path, api: Sandbox) -> Clinic:
     """The daemon is killed while a recording is under way; the next one finds it, and what a third left."""
     clinic = Clinic(root, api.base_url, watch=QUICK)
-    api.fault({"on": "presign", "do": "status", "status": 503, "times": 3})
+    api.fault({"on": "presign", "do": "status", "status": 503, "times": None})
     daemon = clinic.start()
     write_wav(clinic.inbox / "smith.wav")
     wait_for("it is under way", lambda: clinic.events("claimed") != [])
     daemon.kill()
     daemon.wait()
+    api.clear_faults()
     write_wav(clinic.processing / EXAMPLE_JOB / "lost.wav", pitch=500)
     assert clinic.once() == 0
     return clinic

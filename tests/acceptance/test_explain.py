@@ -349,7 +349,7 @@ def test_a_daemon_without_capacity_and_a_running_one(tmp_path: Path, api: Sandbo
     clinic = Clinic(tmp_path / "clinic", api.base_url, polling=slow, **keys)
     with running(clinic):
         write_wav(clinic.inbox / "first.wav")
-        wait_for("the first is under way", lambda: clinic.files(clinic.inbox) == [])
+        wait_for("the first is under way", lambda: clinic.events("claimed") != [])
         found = explained(clinic, write_wav(clinic.inbox / "second.wav", pitch=300))
         assert found["verdict"] == "later"
         assert reasons(found)["room"].startswith("1 recordings are under way, which is the limit")

@@ -43,7 +43,7 @@ def test_a_line_that_a_full_disk_cut_off_spoils_only_itself(tmp_path: Path, wher
         "import resource, sys; from pathlib import Path; from invox_watcher import events, logs;"
         "logs.configure(file=Path(sys.argv[1]) if len(sys.argv) > 1 else None);"
         "room = lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY));"
-        "say = lambda number: events.log.info(events.Event.DONE, job=str(number) * 200);"
+        "say = lambda number: (events.log.info(events.Event.DONE, job=str(number) * 200), logs.flush(30));"
         "say(1); room(400); say(2); say(3); room(1 << 20); say(4); say(5)"
     )
     arguments = [str(file)] if where == "a file" else []

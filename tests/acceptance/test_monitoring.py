@@ -55,9 +55,12 @@ def page() -> str:
 
 @pytest.fixture
 def clinic(tmp_path: Path, api: Sandbox) -> Clinic:
-    """A clinic that listens."""
+    return _listening_clinic(tmp_path, api, watch=QUICK)
+
+
+def _listening_clinic(tmp_path: Path, api: Sandbox, *, watch: dict[str, float]) -> Clinic:
     listen = {"listen": f"127.0.0.1:{free_port()}"}
-    return Clinic(tmp_path / "clinic", api.base_url, watch=QUICK, http=listen)
+    return Clinic(tmp_path / "clinic", api.base_url, watch=watch, http=listen)
 
 
 # With several hosts alone; see tests/fleet.
@@ -108,7 +111,8 @@ def test_a_finished_recording_is_counted_and_measured(clinic: Clinic) -> None:
     assert abs(time.time() - changed["last_delivery_timestamp_seconds"]) < 20
 
 
-def test_the_wait_in_the_inbox_counts_from_the_first_sight(clinic: Clinic) -> None:
+def test_the_wait_in_the_inbox_counts_from_the_first_sight(tmp_path: Path, api: Sandbox) -> None:
+    clinic = _listening_clinic(tmp_path, api, watch=QUICK | {"patience_seconds": 60})
     with running(clinic):
         half, whole = write_wav(clinic.root / "whole.wav").read_bytes(), clinic.inbox / "slow.wav"
         whole.write_bytes(half[:3000])

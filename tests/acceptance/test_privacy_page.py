@@ -77,7 +77,7 @@ def test_words_and_names_are_only_where_the_page_says(tmp_path: Path, api: Sandb
         (clinic.inbox / "Miller, a letter.wav").write_bytes(voice)
         api.fault({"on": "presign", "do": "status", "status": 503, "times": 1000})
         write_wav(clinic.inbox / "Miller again.wav", seconds=3)
-        wait_for("one has failed", lambda: clinic.files(clinic.failed) != [])
+        wait_for("one has failed", lambda: clinic.events("failed") != [])
         wait_for("one waits for the API", lambda: clinic.events("step_retry") != [])
         look()
     look()

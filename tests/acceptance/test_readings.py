@@ -91,7 +91,8 @@ def test_retry_waits_for_what_was_acknowledged(tmp_path: Path) -> None:
             wait_for("the first is done", lambda: clinic.files(clinic.done) == ["1.wav"])
             api.fault({"on": "status", "do": "status", "status": 422})
             write_wav(clinic.inbox / "2.wav", seconds=_SECONDS, pitch=401)
-            wait_for("the second failed", lambda: "2.wav" in clinic.files(clinic.failed))
+            wait_for("the second failed", lambda: clinic.events("failed") != [])
+            assert "2.wav" in clinic.files(clinic.failed)
             # For longer than a denial is doubted.
             api.fault({"on": "status", "do": "status", "status": 404, "times": 8})
             assert clinic.run("retry", "--code", "api_rejected").returncode == 0

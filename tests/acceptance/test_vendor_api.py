@@ -295,7 +295,7 @@ class TestToken:
         def token(_request: Request) -> Answer:
             for _ in range(5):
                 assert asking.acquire(timeout=10)
-            time.sleep(0.2)  # from saying so to waiting for the token is a matter of microseconds
+            time.sleep(1)  # from saying so to waiting for the token is a matter of microseconds
             return 503, {}
 
         vendor.answers[TOKEN] = token

@@ -78,6 +78,7 @@ def refused_tests(client: Client, *, webhooks: int) -> None:
     with loopback.serve(loopback.one_reply(401)) as receiver:
         request_id = client.upload(callbackUrl=f"{receiver.url}/hook")
         wait_for("the test and what follows", lambda: len(receiver.requests) > webhooks)
+        wait_for("they are counted", lambda: len(client.request(request_id)["webhooks"]) >= webhooks)
         time.sleep(0.2)
         assert len(client.request(request_id)["webhooks"]) == webhooks
 
