@@ -231,7 +231,7 @@ def test_a_worker_that_misbehaves_is_ended(
     error = failing(recording, command=python(program), wall_seconds=wall_seconds)
     assert isinstance(error, RecordingError)
     assert says in error.message
-    assert time.monotonic() - began < wall_seconds + 30
+    assert time.monotonic() - began < 10
 
 
 def test_a_worker_that_spins_is_ended_by_its_cpu_limit(recording: Path) -> None:

@@ -212,7 +212,7 @@ class TestDeadline:
         client.close()
         assert isinstance(error, ApiUnavailableError)
         assert error.code == "timeout"
-        assert 0.25 < elapsed < 8
+        assert 0.25 < elapsed < 1.5
 
     def test_covers_a_call_over_a_kept_connection(self, client: HttpClient) -> None:
         def handler(peer: Peer) -> None:
@@ -224,7 +224,7 @@ class TestDeadline:
             assert post(client, server.url).ok
             began = time.monotonic()
             error = failure_of(lambda: post(client, server.url, deadline_seconds=0.3))
-            assert time.monotonic() - began < 8
+            assert time.monotonic() - began < 1.5
             assert server.connections == 1
         assert error.code == "timeout"
 
@@ -234,7 +234,7 @@ class TestDeadline:
             began = time.monotonic()
             url = server.url.replace("http:", "https:")
             error = failure_of(lambda: post(client, url, deadline_seconds=0.3))
-            assert time.monotonic() - began < 8
+            assert time.monotonic() - began < 1.5
         client.close()
         assert error.code == "timeout"
 
@@ -243,7 +243,7 @@ class TestDeadline:
             began = time.monotonic()
             body = io.BytesIO(bytes(50 * MIB))
             error = failure_of(lambda: upload(client, server.url, body, 50 * MIB, deadline_seconds=0.4))
-            assert time.monotonic() - began < 8
+            assert time.monotonic() - began < 1.5
         assert error.code == "upload_interrupted"
 
     def test_silence_within_an_upload_ends_it_early(self, client: HttpClient) -> None:
@@ -253,7 +253,7 @@ class TestDeadline:
             error = failure_of(
                 lambda: upload(client, server.url, body, 50 * MIB, deadline_seconds=60, silence_seconds=0.3)
             )
-            assert time.monotonic() - began < 8
+            assert time.monotonic() - began < 3
         assert error.code == "upload_interrupted"
 
     def test_a_slow_line_that_is_never_silent_is_not_cut(
@@ -291,7 +291,7 @@ class TestDeadline:
             began = time.monotonic()
             body = io.BytesIO(bytes(MIB))
             error = failure_of(lambda: upload(client, url, body, MIB, deadline_seconds=60, silence_seconds=1))
-            assert time.monotonic() - began < 15
+            assert time.monotonic() - began < 6
         assert error.code == "upload_interrupted"
 
     @pytest.mark.parametrize("handler", [drip_status, drip_headers])
@@ -304,7 +304,7 @@ class TestDeadline:
             error = failure_of(
                 lambda: upload(client, server.url, body, 1000, deadline_seconds=60, silence_seconds=0.4)
             )
-            assert time.monotonic() - began < 8
+            assert time.monotonic() - began < 3
         assert isinstance(error, UploadUncertainError)
 
     def test_an_upload_may_take_longer_than_connecting(self) -> None:
@@ -485,7 +485,7 @@ class TestInterimAnswers:
         with serve(handler) as server:
             began = time.monotonic()
             error = failure_of(lambda: post(client, server.url, deadline_seconds=0.3))
-            assert time.monotonic() - began < 8
+            assert time.monotonic() - began < 1.5
         assert error.code == "timeout"
 
 

@@ -110,7 +110,7 @@ class TestUpload:
                     client, server.url, file, 4 * MIB, on_progress=lambda _: os.truncate(path, 1000)
                 )
             )
-            assert time.monotonic() - began < 8
+            assert time.monotonic() - began < 2
             assert received.get(timeout=5) < 4 * MIB  # storage was told that the body is incomplete
         assert isinstance(error, RecordingError)
         assert error.code == "changed_during_upload"
@@ -267,7 +267,7 @@ def silent_after_request(ready: threading.Event) -> Callable[[Peer], None]:
 
 class TestAbort:
     def aborted(self, client: HttpClient, ready: threading.Event, call: Callable[[], object]) -> InvoxError:
-        """The error that `call` ends with, soon, when all is aborted at `ready`."""
+        """The error that `call` ends with, within a second, when all is aborted at `ready`."""
         errors: list[InvoxError] = []
         thread = threading.Thread(target=lambda: errors.append(failure_of(call)))
         thread.start()
@@ -275,7 +275,7 @@ class TestAbort:
         began = time.monotonic()
         client.abort_all()
         thread.join(10)
-        assert time.monotonic() - began < 8
+        assert time.monotonic() - began < 1
         return errors[0]
 
     @pytest.mark.parametrize("over_tls", [False, True])

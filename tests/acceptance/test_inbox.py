@@ -7,7 +7,6 @@ import itertools
 import os
 import shutil
 import socket
-import statistics
 import subprocess
 import sys
 import threading
@@ -42,7 +41,7 @@ def test_a_wav_closed_locally_is_offered_after_the_grace(intake: Intake) -> None
     began = time.monotonic()
     (intake.root / "smith.wav").write_bytes(wav(0.5))
     eventually(lambda: "smith.wav" in intake.claimed)
-    assert time.monotonic() - began >= 0.4
+    assert 0.4 <= time.monotonic() - began < 0.8
     candidate = intake.claimed["smith.wav"]
     assert candidate.evidence is Evidence.PROVEN
     assert candidate.mime_type == "audio/wav"
@@ -85,15 +84,14 @@ def test_recordings_that_follow_a_claim_are_not_held_up(intake: Intake) -> None:
     for number in range(10):
         (intake.root / f"{number}.wav").write_bytes(wav())
         took.append(eventually(lambda name=f"{number}.wav": name in intake.claimed))  # type: ignore[misc]
-    # Half a second for all but the first where watchdog waits for the second half of a move.
-    assert statistics.median(took) < 0.3
+    assert max(took) < 0.3  # half a second where watchdog waits for the second half of a move
 
 
 def test_recordings_present_at_the_start_are_offered_at_once(intake: Intake) -> None:
     (intake.root / "old.wav").write_bytes(wav())
     os.utime(intake.root / "old.wav", (4e9, 4e9))  # a clock far ahead
     intake.start(settle_seconds=30)
-    eventually(lambda: intake.claimed)
+    eventually(lambda: intake.claimed, within=1)
     assert intake.claimed["old.wav"].evidence is Evidence.PROVEN
 
 
@@ -101,7 +99,7 @@ def test_a_recording_moved_in_is_offered_at_once(intake: Intake, tmp_path: Path)
     intake.start_and_scan(settle_seconds=30)
     (tmp_path / "x").write_bytes(wav())
     (tmp_path / "x").rename(intake.root / "smith.wav")
-    eventually(lambda: intake.claimed)
+    eventually(lambda: intake.claimed, within=1)
     assert intake.claimed["smith.wav"].evidence is Evidence.PROVEN
 
 
@@ -134,7 +132,7 @@ def test_a_file_held_open_is_not_offered_until_it_is_closed(intake: Intake) -> N
         eventually(lambda: intake.status.unfinished == 1)
         assert writer.stdin is not None
         writer.stdin.close()
-        eventually(lambda: "held.wav" in intake.claimed)
+        eventually(lambda: "held.wav" in intake.claimed, within=1)
     assert intake.bytes_of("held.wav") == wav()
     assert len(set(reasons())) == len(reasons())  # each is said once
 
@@ -369,7 +367,7 @@ def test_a_folder_tree_moved_in_is_found(intake: Intake, tmp_path: Path) -> None
         (tree / f"ward{number}" / "deep" / "x.wav").write_bytes(wav())
     intake.start_and_scan(settle_seconds=30)
     tree.rename(intake.root / "tree")
-    eventually(lambda: len(intake.claimed) == 20)
+    eventually(lambda: len(intake.claimed) == 20, within=2)
     assert "tree/ward7/deep/x.wav" in intake.claimed
 
 
@@ -378,7 +376,7 @@ def test_new_folders_filled_at_once_are_found(intake: Intake, tmp_path: Path) ->
     intake.start_and_scan(settle_seconds=30)
     script = "for i in $(seq 30); do mkdir -p $i/a/b/c && cp ../x.wav $i/a/b/c/; done"
     subprocess.run(["/bin/sh", "-c", script], cwd=intake.root, check=True)
-    eventually(lambda: len(intake.claimed) == 30)
+    eventually(lambda: len(intake.claimed) == 30, within=3)
     assert intake.claimed.keys() == {f"{number}/a/b/c/x.wav" for number in range(1, 31)}
 
 
@@ -418,7 +416,7 @@ def test_a_file_without_capacity_is_offered_again_after_wake(intake: Intake) -> 
     assert len(intake.offers) == 1  # the first "no" is heard for all
     intake.refuse_to_take = False
     intake.inbox.wake()
-    eventually(lambda: len(intake.claimed) == 5)
+    assert eventually(lambda: len(intake.claimed) == 5) < 0.5
     eventually(lambda: intake.status.refused_now == 0)
 
 
@@ -516,12 +514,11 @@ def test_an_unfinished_file_that_disappears_is_forgotten(intake: Intake) -> None
     assert intake.offers == []
 
 
-def test_a_stop_takes_effect_at_once(intake: Intake, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("invox_watcher.inbox.inbox._TURN_SECONDS", 30)
+def test_a_stop_takes_effect_at_once(intake: Intake) -> None:
     intake.start_and_scan()
     started = time.monotonic()
     intake.stop()
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 0.5
     assert intake.error is None
 
 

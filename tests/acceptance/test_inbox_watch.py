@@ -164,7 +164,7 @@ def test_a_recreated_folder_is_watched_again(intake: Intake) -> None:
     intake.root.mkdir()
     eventually(lambda: intake.status.scans >= 2)
     (intake.root / "x.wav").write_bytes(wav())
-    eventually(lambda: "x.wav" in intake.claimed)
+    eventually(lambda: "x.wav" in intake.claimed, within=1)
     assert intake.error is None
 
 

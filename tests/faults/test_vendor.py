@@ -161,7 +161,7 @@ def test_65_one_unreadable_result_is_no_outage(tmp_path: Path, api: Sandbox) -> 
         wait_for("it has failed", lambda: clinic.files(clinic.failed) != [])
         api.clear_faults()
         write_wav(clinic.inbox / "jones.wav", pitch=600)
-        wait_for("the next one is done", lambda: clinic.files(clinic.done) == ["jones.wav"])
+        wait_for("the next one is done", lambda: clinic.files(clinic.done) == ["jones.wav"], seconds=5)
     assert reason_for(clinic, "smith.wav")["code"] == "api_protocol"
     assert clinic.events("breaker_opened") == []
     assert clinic.run("retry", "--all").returncode == 0

@@ -124,7 +124,7 @@ class Terminal:
         """Keys, as a person presses them."""
         os.write(self._ours, keys.encode())
 
-    def ended(self, *, seconds: float = 60) -> int:
+    def ended(self, *, seconds: float = 10) -> int:
         """Wait for its end: the exit status."""
         status = status_of(self.process, seconds=seconds)
         self._reader.join(10)
